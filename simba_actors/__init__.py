@@ -1,0 +1,1 @@
+"""DSPy's SIMBA as a supervised team of asyncio actors."""

@@ -1,0 +1,77 @@
+"""What a rollout leaves behind, as plain data that crosses process and storage boundaries unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias, TypeVar
+
+JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+
+_Number = TypeVar("_Number", int, float)
+
+
+class Outcome(StrEnum):
+    """How a rollout that counts as evidence ended.
+
+    An LM that could not be reached is no outcome: the rollout is retried, and its intent stays open until it has one.
+    """
+
+    SCORED = "scored"
+    """The metric returned a number."""
+    PROGRAM_FAILURE = "program_failure"
+    """The student raised or its LM's reply could not be parsed: score 0, as in DSPy, with the error kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStep:
+    """One predictor's call within a rollout: its name in the student, and the values that went in and came out."""
+
+    predictor: str
+    inputs: Mapping[str, JSON]
+    outputs: Mapping[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What LM calls used. `None` means that the provider did not say, which is not the same as zero.
+
+    `calls` counts requests that reached a provider, cached replies excluded; tokens are counts; `cost` is in US dollars.
+    """
+
+    calls: int = 0
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+    cost: float | None = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.calls + other.calls,
+            _add(self.prompt_tokens, other.prompt_tokens),
+            _add(self.completion_tokens, other.completion_tokens),
+            _add(self.cost, other.cost),
+        )
+
+
+def _add(left: _Number | None, right: _Number | None) -> _Number | None:
+    return None if left is None or right is None else left + right
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """The evidence of one rollout: one program, run on one example with one LM, scored by the metric.
+
+    `score` keeps the metric's own number type (a bool stays a bool), because the rule writer is shown it.
+    `feedback` holds the other fields of a `dspy.Prediction` that the metric returned. `trace` lists the predictors'
+    calls in order, up to the failure if there was one; `prediction` is None after a failure. `seconds` is wall time.
+    """
+
+    outcome: Outcome
+    score: float
+    prediction: Mapping[str, JSON] | None
+    trace: tuple[TraceStep, ...]
+    feedback: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    usage: Usage = Usage()
+    seconds: float = 0.0
+    error: str | None = None
