@@ -37,7 +37,7 @@ class TraceStep:
 class Usage:
     """What LM calls used. `None` means that the provider did not say, which is not the same as zero.
 
-    `calls` counts requests that reached a provider, cached replies excluded; tokens are counts; `cost` is in US dollars.
+    `calls` counts requests that reached a provider (cached replies do not); `cost` is in US dollars.
     """
 
     calls: int = 0

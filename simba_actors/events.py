@@ -1,0 +1,249 @@
+"""Everything that a run can report, one frozen record each.
+
+    async for event in optimizer.events():
+        match event:
+            case StepClosed(step=step, score=score):
+                print(f"step {step}: {score:.3f}")
+            case RunPaused(reason=reason):
+                print("waiting:", reason)
+
+An event is stored in the transaction that it reports, so the log never tells of something that a crash undid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, cast
+
+from simba_actors.algorithm.trajectory import JSON, Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What all events have. The store stamps them when it commits them.
+
+    `seq` counts a run's events from 1 without gaps; `time` is in seconds since the Unix epoch.
+    """
+
+    run_id: str = ""
+    seq: int = 0
+    time: float = 0.0
+
+    def stamped(self, run_id: str, seq: int, time: float) -> Event:
+        return replace(self, run_id=run_id, seq=seq, time=time)
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    policy: str
+    settings: Mapping[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed(Event):
+    """The run goes on: after a pause, or in a new process after the last one ended (`by` says which)."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaused(Event):
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished(Event):
+    program: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed(Event):
+    """The run ended with an error of the user's code or of ours. It can be started again once that is mended."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepOpened(Event):
+    step: int
+    examples: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepClosed(Event):
+    """`score` is the winner's mean over the batch and `baseline_score` that of all sampled trajectories.
+
+    `winner` and `score` are None when no strategy made a candidate.
+    """
+
+    step: int
+    winner: int | None
+    score: float | None
+    baseline_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectorySampled(Event):
+    step: int
+    position: int
+    program: int
+    example: int
+    outcome: Outcome
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class BucketsAnalyzed(Event):
+    """`p10` and `p90` are percentiles of the step's sampled scores; `spread` counts buckets whose scores differ."""
+
+    step: int
+    buckets: int
+    spread: int
+    baseline_score: float
+    p10: float
+    p90: float
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyApplied(Event):
+    step: int
+    slot: int
+    strategy: str
+    program: int
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyDeclined(Event):
+    step: int
+    slot: int
+    strategy: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateProposed(Event):
+    step: int
+    program: int
+    parents: tuple[int, ...]
+    strategy: str
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateEvaluated(Event):
+    step: int
+    program: int
+    score: float
+    rollouts: int
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateDropped(Event):
+    step: int
+    program: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramRegistered(Event):
+    step: int
+    program: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramPublished(Event):
+    program: int
+    channel: str
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterAdapted(Event):
+    parameter: str
+    before: float
+    after: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActorCrashed(Event):
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ActorRestarted(Event):
+    actor: str
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetForecast(Event):
+    """What the whole run is expected to use, from the first step's use. `cost` is in US dollars, None if unknown."""
+
+    calls: int
+    tokens: int | None
+    cost: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetReached(Event):
+    cap: str
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallRetried(Event):
+    """An LM call met an infrastructure failure and is made again after `delay` seconds."""
+
+    endpoint: str
+    error: str
+    attempt: int
+    delay: float
+
+
+EVENT_TYPES: Mapping[str, type[Event]] = {
+    cls.__name__: cls
+    for cls in (
+        RunStarted,
+        RunResumed,
+        RunPaused,
+        RunFinished,
+        RunFailed,
+        StepOpened,
+        StepClosed,
+        TrajectorySampled,
+        BucketsAnalyzed,
+        StrategyApplied,
+        StrategyDeclined,
+        CandidateProposed,
+        CandidateEvaluated,
+        CandidateDropped,
+        ProgramRegistered,
+        ProgramPublished,
+        ParameterAdapted,
+        ActorCrashed,
+        ActorRestarted,
+        BudgetForecast,
+        BudgetReached,
+        CallRetried,
+    )
+}
+
+
+def to_json(event: Event) -> dict[str, JSON]:
+    """The event's own fields as plain JSON, without the stamp and without its type's name."""
+    stamp = {field.name for field in fields(Event)}
+    return {name: value for name, value in asdict(event).items() if name not in stamp}
+
+
+def from_json(kind: str, data: Mapping[str, JSON], *, run_id: str, seq: int, time: float) -> Event:
+    """The event that `to_json` made `data` from. Unknown kinds, from a newer version, raise KeyError."""
+    cls = EVENT_TYPES[kind]
+    values: dict[str, Any] = {
+        name: tuple(cast("list[JSON]", value)) if isinstance(value, list) else value for name, value in data.items()
+    }
+    return cls(**values, run_id=run_id, seq=seq, time=time)

@@ -1,0 +1,1 @@
+"""The ledger of runs: one SQLite file that knows what was intended, what was done, and what came of it."""

@@ -1,0 +1,161 @@
+"""What is written to and read from the store. Every value is plain JSON: no code, no pickle, no secrets.
+
+A write is committed whole or not at all. The order of a run is always intent, work, result: `OpenStep` and
+`AddRollouts` are intents, `RecordRollout` and `RecordProposal` results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from simba_actors.algorithm.plan import Rollout, RolloutKey
+from simba_actors.algorithm.trajectory import JSON, Trajectory, Usage
+
+RunStatus: TypeAlias = Literal["running", "paused", "finished", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to create, or to go on with if the store has it.
+
+    `fingerprint` maps each part that must not change between a run's lives ("student", "trainset", "metric", and one
+    entry a setting) to a digest or a readable value. `settings` is what is shown to people.
+    """
+
+    run_id: str
+    fingerprint: Mapping[str, str]
+    settings: Mapping[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as stored. Times are seconds since the Unix epoch; `result` is None until the run has finished."""
+
+    run_id: str
+    status: RunStatus
+    reason: str | None
+    fingerprint: Mapping[str, str]
+    settings: Mapping[str, JSON]
+    result: JSON
+    created: float
+    updated: float
+    resumed: bool
+    """Whether the store already had this run when it was claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A row of the pool. `configuration` is `Configuration.to_json()`; `provenance` is the evidence that made it."""
+
+    number: int
+    digest: str
+    configuration: JSON
+    parents: tuple[int, ...]
+    strategy: str
+    step: int
+    provenance: JSON = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStep:
+    """Intent: a step with its plan (policy state and RNG state included) and its first rollouts."""
+
+    step: int
+    plan: JSON
+    rollouts: tuple[Rollout, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddRollouts:
+    """Intent: more rollouts. Those already there are left as they are."""
+
+    rollouts: tuple[Rollout, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRollout:
+    """Result: what a rollout left, with its usage. A result that is there already stays."""
+
+    key: RolloutKey
+    trajectory: Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class RecordProposal:
+    """Result of applying a strategy: the program it made, or the reason why there is none, and what it used.
+
+    `rollouts` are the intents to evaluate the program, committed with it.
+    """
+
+    step: int
+    slot: int
+    intent: JSON
+    program: Program | None
+    reason: str | None
+    usage: Usage = Usage()
+    rollouts: tuple[Rollout, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AddProgram:
+    """A program that no proposal made: the student itself, or one brought in from elsewhere."""
+
+    program: Program
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStep:
+    """The end of a step: `result` is the policy's state for the next one, with the step's winner and scores."""
+
+    step: int
+    result: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class SetStatus:
+    status: RunStatus
+    reason: str | None = None
+    result: JSON = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveCalls:
+    """Counts `calls` LM calls as made, before they are sent; negative gives back what was not used."""
+
+    calls: int
+
+
+Write: TypeAlias = (
+    OpenStep | AddRollouts | RecordRollout | RecordProposal | AddProgram | CloseStep | SetStatus | ReserveCalls
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step as stored; `result` is None while it is open."""
+
+    step: int
+    plan: JSON
+    result: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A strategy's outcome as stored."""
+
+    step: int
+    slot: int
+    intent: JSON
+    program: int | None
+    reason: str | None
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutRecord:
+    """A rollout as stored; `trajectory` is None while it has no result."""
+
+    rollout: Rollout
+    trajectory: Trajectory | None
