@@ -1,0 +1,70 @@
+"""Buckets: the trajectories of one example side by side, the most instructive example first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simba_actors.algorithm.plan import Rollout
+from simba_actors.algorithm.trajectory import Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A rollout with what it left."""
+
+    rollout: Rollout
+    trajectory: Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """All samples of one example within a step, best score first; equal scores keep the order of the plan."""
+
+    example: int
+    samples: tuple[Sample, ...]
+    max_score: float
+    max_to_min_gap: float
+    max_to_avg_gap: float
+
+    @property
+    def best(self) -> Sample:
+        return self.samples[0]
+
+    @property
+    def worst(self) -> Sample:
+        return self.samples[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatistics:
+    """The sampled scores of a step: their mean and their 10th and 90th percentiles (linear interpolation)."""
+
+    baseline_score: float
+    p10: float
+    p90: float
+
+
+def make_buckets(batch: Sequence[int], samples: Iterable[Sample]) -> list[Bucket]:
+    """A bucket for each row of `batch`, ordered by (max - min, max, max - mean) of its scores, all descending."""
+    by_example: dict[int, list[Sample]] = {example: [] for example in batch}
+    for sample in samples:
+        by_example[sample.rollout.example].append(sample)
+    buckets = [_bucket(example, members) for example, members in by_example.items() if members]
+    return sorted(buckets, key=lambda b: (b.max_to_min_gap, b.max_score, b.max_to_avg_gap), reverse=True)
+
+
+def _bucket(example: int, samples: Iterable[Sample]) -> Bucket:
+    ranked = tuple(sorted(samples, key=lambda sample: sample.trajectory.score, reverse=True))
+    scores = [sample.trajectory.score for sample in ranked]
+    best, worst, mean = float(scores[0]), float(scores[-1]), sum(scores) / len(scores)
+    return Bucket(example, ranked, best, best - worst, best - mean)
+
+
+def batch_statistics(scores: Sequence[float]) -> BatchStatistics:
+    """Statistics of `scores`, which are in the order of the plan (a float sum depends on it)."""
+    values = [float(score) for score in scores]
+    p10, p90 = (float(np.percentile(values, q)) for q in (10, 90))
+    return BatchStatistics(sum(scores) / len(scores), p10, p90)

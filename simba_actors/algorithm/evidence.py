@@ -1,0 +1,49 @@
+"""The scores of a run so far: what policies decide by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from simba_actors.algorithm.plan import ModelSpec, Phase, RolloutKey, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One scored rollout, without its trajectory."""
+
+    key: RolloutKey
+    program: int
+    example: int
+    score: float
+    model: ModelSpec = ModelSpec()
+    split: Split = "train"
+
+
+class Evidence:
+    """All scores of a run, by program. Order of arrival never shows: every answer is in the order of the plans."""
+
+    def __init__(self, scores: Iterable[Score] = ()) -> None:
+        self._by_program: dict[int, dict[RolloutKey, Score]] = {}
+        self.add(scores)
+
+    def add(self, scores: Iterable[Score]) -> None:
+        """Adds `scores`; one that is known already changes nothing."""
+        for score in scores:
+            self._by_program.setdefault(score.program, {}).setdefault(score.key, score)
+
+    def programs(self) -> list[int]:
+        return sorted(self._by_program)
+
+    def of(self, program: int, phase: Phase | None = None) -> Sequence[Score]:
+        """The program's scores, in the order of their keys; those of one phase if it is given."""
+        known = self._by_program.get(program, {})
+        return [known[key] for key in sorted(known) if phase is None or key.phase == phase]
+
+    def mean(self, program: int, phase: Phase) -> float | None:
+        """The program's mean score in `phase`, or None where it has none. Sums in plan order, as `dspy.SIMBA` does."""
+        scores = [score.score for score in self.of(program, phase)]
+        return sum(scores) / len(scores) if scores else None
+
+    def has(self, program: int, key: RolloutKey) -> bool:
+        return key in self._by_program.get(program, {})
