@@ -1,0 +1,50 @@
+"""Show each predictor its own part in the best trajectory of a bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from simba_actors.algorithm.trajectory import JSON, TraceStep
+from simba_actors.programs import Configuration
+from simba_actors.strategies.contract import Declined, StrategyContext
+
+TRUNCATION_MARK = "\n\t\t... <TRUNCATED FOR BREVITY>"
+
+
+@dataclass(frozen=True, slots=True)
+class AppendADemo:
+    """`dspy.SIMBA`'s append_a_demo: the last call of each predictor in the best trajectory becomes its newest demo.
+
+    An input longer than `demo_input_field_maxlen` characters is cut there and marked; 0 means no limit.
+    """
+
+    demo_input_field_maxlen: int = 100_000
+
+    @property
+    def name(self) -> str:
+        return "append_a_demo"
+
+    def applicable(self, context: StrategyContext) -> Declined | None:
+        best, p10 = context.buckets[0].best.trajectory.score, context.statistics.p10
+        if best <= p10:
+            return Declined(f"the best score of the bucket, {best}, is not above the batch's 10th percentile, {p10}")
+        return None
+
+    async def apply(self, context: StrategyContext) -> Configuration | Declined:
+        trace = context.buckets[0].best.trajectory.trace
+        configuration = context.source
+        for predictor, step in {step.predictor: step for step in trace}.items():
+            demos = (*configuration.demos(predictor), self._demo(step))
+            configuration = configuration.with_demos(predictor, demos)
+        return configuration
+
+    def _demo(self, step: TraceStep) -> dict[str, JSON]:
+        return {"augmented": True, **self._cut(step.inputs), **step.outputs}
+
+    def _cut(self, inputs: Mapping[str, JSON]) -> dict[str, JSON]:
+        limit = self.demo_input_field_maxlen
+        return {
+            name: f"{str(value)[:limit]}{TRUNCATION_MARK}" if limit and len(str(value)) > limit else value
+            for name, value in inputs.items()
+        }

@@ -1,0 +1,101 @@
+"""Ask the prompt model what set a bucket's best trajectory apart from its worst, and write that down as a rule."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import dspy
+import orjson
+from dspy.teleprompt.simba_utils import OfferFeedback, inspect_modules
+
+from simba_actors.algorithm.trajectory import JSON, Trajectory
+from simba_actors.programs import Configuration, to_json_value
+from simba_actors.strategies.contract import Declined, StrategyContext
+
+NOT_AVAILABLE = "N/A"
+
+
+@dataclass(frozen=True, slots=True)
+class AppendARule:
+    """`dspy.SIMBA`'s append_a_rule: advice for each predictor, appended to its instructions, in DSPy's own words."""
+
+    @property
+    def name(self) -> str:
+        return "append_a_rule"
+
+    def applicable(self, context: StrategyContext) -> Declined | None:
+        bucket, statistics = context.buckets[0], context.statistics
+        best, worst = bucket.best.trajectory.score, bucket.worst.trajectory.score
+        if best <= statistics.p10:
+            return Declined(f"the best score of the bucket, {best}, is not above the 10th percentile, {statistics.p10}")
+        if worst >= statistics.p90:
+            return Declined(
+                f"the worst score of the bucket, {worst}, is not below the 90th percentile, {statistics.p90}"
+            )
+        return None
+
+    async def apply(self, context: StrategyContext) -> Configuration | Declined:
+        answer = await context.prompt_model.ask(OfferFeedback, **self._inputs(context))
+        advice = cast("Mapping[str, str]", answer.module_advice)
+        configuration = context.source
+        for predictor in configuration.predictors:
+            if predictor in advice:
+                instructions = f"{configuration.instructions(predictor)}\n\n{advice[predictor]}"
+                configuration = configuration.with_instructions(predictor, instructions)
+        return configuration
+
+    def _inputs(self, context: StrategyContext) -> dict[str, str]:
+        bucket, example = context.buckets[0], context.examples[0]
+        worse = _told(bucket.worst.trajectory)
+        better = _told(bucket.best.trajectory)
+        if bucket.best.trajectory.score <= bucket.worst.trajectory.score:
+            # DSPy withholds the better one of a tie, and with a bucket of one that is the worse one too.
+            better = _withheld(better)
+            if bucket.best is bucket.worst:
+                worse = better
+        told: dict[str, Any] = {
+            "program_code": program_code(context.program),
+            "modules_defn": inspect_modules(context.program),
+            "program_inputs": to_json_value(dict(example.inputs())),
+            "oracle_metadata": to_json_value(dict(example.labels())),
+            **{f"better_{name}": value for name, value in better.items()},
+            **{f"worse_{name}": value for name, value in worse.items()},
+            "module_names": list(context.source.predictors),
+        }
+        return {name: value if isinstance(value, str) else _pretty(value) for name, value in told.items()}
+
+
+def program_code(program: dspy.Module) -> str:
+    """The source of the program's class, or its signatures where that cannot be read (a class made by `exec`)."""
+    try:
+        return inspect.getsource(type(program))
+    except (OSError, TypeError):
+        return f"class {type(program).__name__}(dspy.Module):  # source not available\n{program!r}"
+
+
+def _told(trajectory: Trajectory) -> dict[str, JSON]:
+    return {
+        "program_trajectory": [
+            {"module_name": step.predictor, "inputs": dict(step.inputs), "outputs": dict(step.outputs)}
+            for step in trajectory.trace
+        ],
+        "program_outputs": dict(trajectory.prediction or {}),
+        "reward_value": trajectory.score,
+        "reward_info": dict(trajectory.feedback),
+    }
+
+
+def _withheld(told: dict[str, JSON]) -> dict[str, JSON]:
+    return {
+        **told,
+        "program_trajectory": [],
+        "program_outputs": {NOT_AVAILABLE: "Prediction not available"},
+        "reward_value": NOT_AVAILABLE,
+    }
+
+
+def _pretty(value: JSON) -> str:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

@@ -1,0 +1,118 @@
+"""A double for the LM's wits: replies are a fixed function of the request, the rollout id and the temperature."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+from dspy.lm15 import Message, Request, Response, TextPart, Usage
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request as the script sees it; `fields` are the output fields it asks for, `json` whether in JSON."""
+
+    system: str
+    messages: tuple[tuple[str, str], ...]
+    temperature: float | None
+    rollout_id: int | None
+
+    @property
+    def last(self) -> str:
+        return self.messages[-1][1]
+
+    @property
+    def prompt(self) -> str:
+        return "\n".join([self.system, *(f"{role}: {text}" for role, text in self.messages)])
+
+    @property
+    def fields(self) -> list[str]:
+        tail = self.last.rpartition("Respond with ")[2]
+        names = re.findall(r"`\[\[ ## (\w+) ## \]\]`", tail) or re.findall(r"`(\w+)`", tail)
+        return [name for name in names if name != "completed"]
+
+    @property
+    def json(self) -> bool:
+        return "Respond with a JSON object" in self.last
+
+    def input(self, field: str) -> str:
+        """The value of an input field in the last message."""
+        return self.last.partition(f"[[ ## {field} ## ]]\n")[2].partition("\n\n[[ ##")[0].partition("\n\nRespond")[0]
+
+    def chance(self, *salt: object) -> float:
+        """A number in [0, 1) fixed by the request, the rollout id, the temperature and `salt`."""
+        parts = repr((self.prompt, self.temperature, self.rollout_id, *salt))
+        return int.from_bytes(hashlib.sha256(parts.encode()).digest()[:8]) / 2**64
+
+
+Script = Callable[[Ask], "dict[str, Any] | str"]
+"""Gives the output fields' values, or a whole reply as text."""
+
+
+class ScriptedLM(dspy.LM):
+    """`ScriptedLM(script)` replies what `script(ask)` says, after `latency` seconds, and remembers every `Ask`."""
+
+    def __init__(self, script: Script, *, latency: float = 0.0, asks: list[Ask] | None = None, **kwargs: Any) -> None:
+        engine = _Engine(self)
+        super().__init__("scripted/lm", engine=engine, async_engine=_AsyncEngine(engine), cache=False, **kwargs)
+        self.script = script
+        self.latency = latency
+        self.asks: list[Ask] = [] if asks is None else asks
+
+    def copy(self, **kwargs: Any) -> ScriptedLM:
+        copied = super().copy(**kwargs)
+        engine = _Engine(copied)
+        copied._engine_spec, copied._async_engine_spec = engine, _AsyncEngine(engine)
+        return copied
+
+
+class _Engine:
+    """The engine of one LM object: that is where the rollout id is, which DSPy keeps from the request."""
+
+    def __init__(self, lm: ScriptedLM) -> None:
+        self.lm = lm
+
+    def complete(self, request: Request) -> Response:
+        ask = Ask(
+            system=_text(request.system),
+            messages=tuple((message.role, message.text or "") for message in request.messages),
+            temperature=request.config.temperature,
+            rollout_id=self.lm.kwargs.get("rollout_id"),
+        )
+        self.lm.asks.append(ask)
+        reply = self.lm.script(ask)
+        text = reply if isinstance(reply, str) else _formatted(ask, reply)
+        words = len(ask.prompt.split()), len(text.split())
+        usage = Usage(input_tokens=words[0], output_tokens=words[1], total_tokens=sum(words))
+        message = Message.assistant([TextPart(text)])
+        return Response(id=None, model="scripted", message=message, finish_reason="stop", usage=usage)
+
+
+class _AsyncEngine:
+    def __init__(self, engine: _Engine) -> None:
+        self.engine = engine
+
+    async def complete(self, request: Request) -> Response:
+        if self.engine.lm.latency:
+            await asyncio.sleep(self.engine.lm.latency)
+        return self.engine.complete(request)
+
+
+def _text(system: Any) -> str:
+    if system is None:
+        return ""
+    return system if isinstance(system, str) else "".join(part.text for part in system)
+
+
+def _formatted(ask: Ask, values: dict[str, Any]) -> str:
+    if ask.json:
+        return json.dumps(values)
+    rendered = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    parts = [f"[[ ## {name} ## ]]\n{value}" for name, value in rendered.items()]
+    return "\n\n".join([*parts, "[[ ## completed ## ]]"])
