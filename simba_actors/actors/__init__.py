@@ -1,0 +1,77 @@
+"""A small OTP for asyncio."""
+
+from simba_actors.actors.child_spec import ChildSpec
+from simba_actors.actors.dynamic_supervisor import DynamicSupervisor
+from simba_actors.actors.exits import KILLED, NORMAL, SHUTDOWN, Exit, ExitReason
+from simba_actors.actors.gen_server import GenServer
+from simba_actors.actors.process import Down, ExitSignal
+from simba_actors.actors.ref import Address, Call, From, Ref, reply
+from simba_actors.actors.registry import Registry, Via
+from simba_actors.actors.returns import (
+    IDLE,
+    CallReturn,
+    CastReturn,
+    Continue,
+    Idle,
+    Ignore,
+    InitReturn,
+    NoReply,
+    Reply,
+    Stop,
+)
+from simba_actors.actors.spawn import spawn, spawn_link
+from simba_actors.actors.supervisor import (
+    Supervisor,
+    SupervisorEvent,
+    TooManyRestartsError,
+    delete_child,
+    restart_child,
+    start_child,
+    terminate_child,
+    which_children,
+)
+from simba_actors.actors.task_supervisor import Failed, Ok, TaskSupervisor, async_stream
+
+__all__ = [
+    "IDLE",
+    "KILLED",
+    "NORMAL",
+    "SHUTDOWN",
+    "Address",
+    "Call",
+    "CallReturn",
+    "CastReturn",
+    "ChildSpec",
+    "Continue",
+    "Down",
+    "DynamicSupervisor",
+    "Exit",
+    "ExitReason",
+    "ExitSignal",
+    "Failed",
+    "From",
+    "GenServer",
+    "Idle",
+    "Ignore",
+    "InitReturn",
+    "NoReply",
+    "Ok",
+    "Ref",
+    "Registry",
+    "Reply",
+    "Stop",
+    "Supervisor",
+    "SupervisorEvent",
+    "TaskSupervisor",
+    "TooManyRestartsError",
+    "Via",
+    "async_stream",
+    "delete_child",
+    "reply",
+    "restart_child",
+    "spawn",
+    "spawn_link",
+    "start_child",
+    "terminate_child",
+    "which_children",
+]

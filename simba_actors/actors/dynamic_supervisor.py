@@ -1,0 +1,45 @@
+"""DynamicSupervisor: children that come and go, each on its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from simba_actors.actors.child_spec import ChildSpec
+from simba_actors.actors.errors import MaxChildrenError
+from simba_actors.actors.ref import Ref
+from simba_actors.actors.supervisor import Child, Supervisor, SupervisorEvent
+
+
+class DynamicSupervisor(Supervisor):
+    """Starts children on demand, each restarted on its own, and stops them all at once.
+
+        supervisor = await DynamicSupervisor.start(max_children=100)
+        ref = await start_child(supervisor, ChildSpec("session", start_session, restart="temporary"))
+
+    Ids need not differ: a child's place is `(id, n)` with an n of its own. `max_children` counts children that are
+    being restarted too; one more is refused with MaxChildrenError.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_children: float = math.inf,
+        max_restarts: int = 3,
+        max_seconds: float = 5.0,
+        on_event: Callable[[SupervisorEvent], None] | None = None,
+    ) -> None:
+        super().__init__([], max_restarts=max_restarts, max_seconds=max_seconds, on_event=on_event)
+        self._max_children = max_children
+        self._places = itertools.count(1)
+
+    async def _add(self, spec: ChildSpec) -> Ref | None:
+        if sum(child.running or child.restarting for child in self.state) >= self._max_children:
+            raise MaxChildrenError(f"{self._process.name} has {self._max_children} children, and may not have more")
+        return await super()._add(replace(spec, id=(spec.id, next(self._places))))
+
+    async def _stop_all(self, children: Sequence[Child]) -> None:
+        await asyncio.gather(*(self._stop(child) for child in children))

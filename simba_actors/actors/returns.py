@@ -1,0 +1,70 @@
+"""What the callbacks of a GenServer may return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from simba_actors.actors.exits import NORMAL, ExitReason
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Go on with `handle_continue(token)` before any message."""
+
+    token: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Get `IDLE` in `handle_info` if no message comes within `seconds`; 0 means: as soon as none is waiting."""
+
+    seconds: float
+
+
+IDLE = object()
+"""What `handle_info` gets when an `Idle` time is over."""
+
+Then: TypeAlias = "Continue | Idle | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """From `init`: there is nothing to run. Start returns None, and a supervisor goes on without this child."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[R]):
+    """From `handle_call`: answer `value`, and live on."""
+
+    value: R
+    then: Then = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """Live on. From `handle_call` it means that `reply(sender, …)` comes later."""
+
+    then: Then = None
+
+
+_NO_ANSWER: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Run `terminate` and exit for `reason`; from `handle_call`, with a `reply`, answer first."""
+
+    reason: ExitReason = NORMAL
+    reply: Any = _NO_ANSWER
+
+    @property
+    def has_reply(self) -> bool:
+        return self.reply is not _NO_ANSWER
+
+
+InitReturn: TypeAlias = "Then | Ignore | Stop"
+CallReturn: TypeAlias = "Reply[Any] | NoReply | Stop"
+CastReturn: TypeAlias = "NoReply | Then | Stop"

@@ -1,0 +1,226 @@
+"""What to optimize and how, checked before any money is spent.
+
+config = OptimizerConfig(student=program, metric=metric, trainset=trainset, store="simba.db")
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import dspy
+
+from simba_actors.errors import ConfigError
+from simba_actors.strategies import Strategy
+
+Metric: TypeAlias = Callable[..., Any]
+"""`metric(example, prediction)` or `metric(example, prediction, trace)`, sync or async, giving a number, a bool, or a
+`dspy.Prediction` with a `score` and, if it likes, more fields, which rule writers are shown."""
+
+PolicyName: TypeAlias = Literal["dspy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Caps on what a run may use over all its lives; None means no cap.
+
+    `max_calls` counts LM calls, which are reserved before they are sent, so it is never passed. `max_cost` is in US
+    dollars as the LM reports them. `max_seconds` counts the time that the run was up. Reaching a cap ends the run in
+    order with the best program known; the same run goes on when started with a larger budget.
+    """
+
+    max_calls: int | None = None
+    max_cost: float | None = None
+    max_tokens: int | None = None
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            limit = getattr(self, field.name)
+            if limit is not None and (isinstance(limit, bool) or not limit > 0):
+                raise ConfigError(f"Budget({field.name}={limit!r}): a cap must be a number above 0, or None for no cap")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig:
+    """One optimization of one student.
+
+    Args:
+        student: The program to improve. It is never changed. Run by `acall` where its class has `aforward`, otherwise
+            in a thread.
+        metric: See `Metric`. Its number is better the higher it is.
+        trainset: Examples with their inputs marked by `with_inputs`; at least `bsize` of them.
+        store: Path of the SQLite file that keeps the run. Made if it does not exist; its directory must.
+        run_id: Names the run in the store. By default a name made from the student, the trainset and the settings, so
+            that the same call goes on with the same run.
+        lm: What the student runs with where it has no LM of its own; `dspy.settings.lm` by default.
+        prompt_model: What writes rules; by default `dspy.settings.lm`, or else the student's.
+        teacher_lm: If given, samples one trajectory in `num_candidates` in place of the student's LM.
+        bsize: Train rows a step.
+        num_candidates: Trajectories sampled for each row of a step; a step makes one more candidates than that.
+        max_steps: Steps at most.
+        max_demos: Demos a predictor can hold before it forgets some; 0 means that none are added.
+        demo_input_field_maxlen: Characters of an input that a demo keeps; 0 means all.
+        temperature_for_sampling: Softmax temperature for picking the programs that sample trajectories; 0 is greedy.
+        temperature_for_candidates: The same for picking the programs that candidates are made from.
+        seed: Of all random draws.
+        policy: "dspy" is `dspy.SIMBA`, draw for draw.
+        strategies: What makes candidates, in the order they are drawn from; by default `AppendADemo` (unless
+            `max_demos` is 0) and `AppendARule`.
+        max_concurrency: Rollouts in flight at most.
+        rollout_timeout: Seconds that one rollout may take before it counts as an infrastructure failure.
+        budget: Caps on calls, cost, tokens and time.
+        progress: Show a progress bar in the terminal.
+
+    Raises:
+        ConfigError: A value is missing, out of range or does not fit the others; the message says which and why.
+    """
+
+    student: dspy.Module
+    metric: Metric
+    trainset: Sequence[dspy.Example]
+    store: str | Path
+    run_id: str | None = None
+    lm: Any = None
+    prompt_model: Any = None
+    teacher_lm: Any = None
+    bsize: int = 32
+    num_candidates: int = 6
+    max_steps: int = 8
+    max_demos: int = 4
+    demo_input_field_maxlen: int = 100_000
+    temperature_for_sampling: float = 0.2
+    temperature_for_candidates: float = 0.2
+    seed: int = 0
+    policy: PolicyName = "dspy"
+    strategies: Sequence[Strategy] | None = None
+    max_concurrency: int = 32
+    rollout_timeout: float = 300.0
+    budget: Budget = Budget()
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        _check_student(self.student)
+        _check_metric(self.metric)
+        for name in ("bsize", "num_candidates", "max_steps", "max_concurrency"):
+            _check_whole(name, getattr(self, name), least=1)
+        for name in ("max_demos", "demo_input_field_maxlen"):
+            _check_whole(name, getattr(self, name), least=0)
+        _check_whole("seed", self.seed, least=0)
+        for name in ("temperature_for_sampling", "temperature_for_candidates"):
+            _check_number(name, getattr(self, name), least=0.0)
+        _check_number("rollout_timeout", self.rollout_timeout, above=0.0)
+        if self.policy != "dspy":
+            raise ConfigError(f"policy={self.policy!r}: the policies are 'dspy'")
+        _check_trainset(self.trainset, self.bsize)
+        _check_inputs_fit(self.student, self.trainset)
+        if self.strategies is not None and not self.strategies:
+            raise ConfigError("strategies=[]: at least one strategy is needed; leave it out for SIMBA's own")
+
+
+def _check_student(student: object) -> None:
+    if not isinstance(student, dspy.Module):
+        raise ConfigError(f"student must be a dspy.Module, not {type(student).__name__}: {student!r:.80}")
+    if not student.predictors():
+        raise ConfigError(
+            f"student {type(student).__name__} has no predictors, so there is nothing to optimize: give it a "
+            "dspy.Predict (or ChainOfThought, ReAct, …) as an attribute. Sub-modules with _compiled=True are frozen "
+            "and do not count."
+        )
+
+
+def _check_metric(metric: object) -> None:
+    if not callable(metric):
+        raise ConfigError(f"metric must be callable as metric(example, prediction), not {type(metric).__name__}")
+    try:
+        signature = inspect.signature(metric)
+    except (TypeError, ValueError):
+        return  # Some builtins have no signature to look at.
+    for arguments in (2, 3, 5):
+        try:
+            signature.bind(*[None] * arguments)
+        except TypeError:
+            continue
+        return
+    raise ConfigError(
+        f"metric{signature} takes the wrong arguments: it is called as metric(example, prediction), with trace as a "
+        "third or (trace, pred_name, pred_trace) as three more where it asks for them"
+    )
+
+
+def _check_whole(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name}={value!r}: must be a whole number of at least {least}")
+
+
+def _check_number(name: str, value: object, *, least: float | None = None, above: float | None = None) -> None:
+    bound = f"at least {least:g}" if least is not None else f"above {above:g}"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"{name}={value!r}: must be a number {bound}")
+    if (least is not None and value < least) or (above is not None and value <= above):
+        raise ConfigError(f"{name}={value!r}: must be {bound}")
+
+
+def _check_trainset(trainset: Sequence[object], bsize: int) -> None:
+    if not trainset:
+        raise ConfigError("trainset is empty: SIMBA learns from examples, at least bsize of them")
+    for row, example in enumerate(trainset):
+        if not isinstance(example, dspy.Example):
+            raise ConfigError(f"trainset[{row}] must be a dspy.Example, not {type(example).__name__}")
+        if not _input_keys(example):
+            raise ConfigError(
+                f"trainset[{row}] does not say which of its fields are inputs: "
+                "use dspy.Example(question=…, answer=…).with_inputs('question')"
+            )
+    if len(trainset) < bsize:
+        raise ConfigError(
+            f"trainset has {len(trainset)} examples, fewer than bsize={bsize}: give more examples or a smaller bsize"
+        )
+
+
+def _input_keys(example: dspy.Example) -> set[str]:
+    return cast("set[str] | None", getattr(example, "_input_keys", None)) or set()
+
+
+def _check_inputs_fit(student: dspy.Module, trainset: Sequence[dspy.Example]) -> None:
+    expected = _signature_of_call(student)
+    for row, example in enumerate(trainset):
+        inputs = _input_keys(example)
+        missing_from_row = inputs - set(cast("list[str]", example.keys()))
+        if missing_from_row:
+            raise ConfigError(f"trainset[{row}] names inputs that it does not have: {sorted(missing_from_row)}")
+        problem = expected(inputs)
+        if problem:
+            raise ConfigError(f"trainset[{row}] does not fit {type(student).__name__}: {problem}")
+
+
+def _signature_of_call(student: dspy.Module) -> Callable[[set[str]], str | None]:
+    """What is wrong with a set of input names for this student, or None."""
+    if isinstance(student, dspy.Predict):
+        return lambda inputs: _misfit_of_predict(student, inputs)
+    call = getattr(type(student), "aforward", None) or getattr(type(student), "forward", None)
+    if call is None:
+        return lambda inputs: "it has neither forward nor aforward"
+    signature = inspect.signature(call)
+
+    def fits_call(inputs: set[str]) -> str | None:
+        try:
+            signature.bind(student, **dict.fromkeys(inputs))
+        except TypeError as error:
+            return f"{call.__name__}{signature} was to be called with {sorted(inputs)}: {error}"
+        return None
+
+    return fits_call
+
+
+def _misfit_of_predict(predict: dspy.Predict, inputs: set[str]) -> str | None:
+    signature: Any = predict.signature
+    known: dict[str, Any] = signature.input_fields
+    required = {name for name, field in known.items() if field.is_required()}
+    if required <= inputs <= set(known):
+        return None
+    return f"its inputs are {sorted(known)}, the example's {sorted(inputs)}"
