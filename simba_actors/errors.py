@@ -24,6 +24,18 @@ class StudentError(SimbaError, ValueError):
     """The student cannot be optimized, or a configuration does not fit it. The message names the predictor."""
 
 
+class NoPredictorsError(StudentError):
+    """The student has no predictors."""
+
+
+class MisfitError(StudentError):
+    """A configuration does not fit the student. The message names the predictor or variable."""
+
+
+class NotJSONError(StudentError):
+    """A value of a configuration is not plain JSON."""
+
+
 class StoreError(SimbaError):
     """The store's file cannot be opened, read or written. The message names the file, the cause and the remedy."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import dspy
 import orjson
-from dspy.teleprompt.simba_utils import OfferFeedback, inspect_modules
+from dspy.teleprompt import simba_utils
 
 from simba_actors.algorithm.trajectory import JSON, Trajectory
 from simba_actors.programs import Configuration, to_json_value
@@ -38,8 +38,8 @@ class AppendARule:
         return None
 
     async def apply(self, context: StrategyContext) -> Configuration | Declined:
-        answer = await context.prompt_model.ask(OfferFeedback, **self._inputs(context))
-        advice = cast("Mapping[str, str]", answer.module_advice)
+        answer: Any = await context.prompt_model.ask(simba_utils.OfferFeedback, **self._inputs(context))
+        advice: Mapping[str, str] = answer.module_advice
         configuration = context.source
         for predictor in configuration.predictors:
             if predictor in advice:
@@ -58,7 +58,7 @@ class AppendARule:
                 worse = better
         told: dict[str, Any] = {
             "program_code": program_code(context.program),
-            "modules_defn": inspect_modules(context.program),
+            "modules_defn": modules_definition(context.program),
             "program_inputs": to_json_value(dict(example.inputs())),
             "oracle_metadata": to_json_value(dict(example.labels())),
             **{f"better_{name}": value for name, value in better.items()},
@@ -74,6 +74,12 @@ def program_code(program: dspy.Module) -> str:
         return inspect.getsource(type(program))
     except (OSError, TypeError):
         return f"class {type(program).__name__}(dspy.Module):  # source not available\n{program!r}"
+
+
+def modules_definition(program: dspy.Module) -> str:
+    """Each predictor's fields and instructions, in DSPy's words."""
+    inspect_modules: Any = simba_utils.inspect_modules  # pyright: ignore[reportUnknownMemberType]
+    return inspect_modules(program)
 
 
 def _told(trajectory: Trajectory) -> dict[str, JSON]:

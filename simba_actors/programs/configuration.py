@@ -1,0 +1,117 @@
+"""A configuration: one value for every variable of a student, immutable, known by its digest."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, TypeAlias, cast
+
+import orjson
+
+from simba_actors.algorithm.trajectory import JSON
+from simba_actors.errors import NotJSONError
+
+Demo: TypeAlias = Mapping[str, JSON]
+"""The fields of one worked example, as JSON."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Instructions and demos of each predictor.
+
+        configuration = space.extract(student)
+        shorter = configuration.with_instructions("answer", "Answer in one word.")
+        print(shorter.diff(configuration))
+
+    `values` maps "<predictor>.instructions" to text and "<predictor>.demos" to a list of demos, in the order of the
+    student's `named_predictors()`.
+    """
+
+    values: Mapping[str, JSON]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
+
+    @classmethod
+    def of(cls, predictors: Mapping[str, tuple[str, Iterable[Demo]]]) -> Configuration:
+        """From the instructions and demos of each predictor."""
+        values: dict[str, JSON] = {}
+        for name, (instructions, demos) in predictors.items():
+            values[f"{name}.instructions"] = instructions
+            values[f"{name}.demos"] = [dict(demo) for demo in demos]
+        return cls(values)
+
+    @cached_property
+    def predictors(self) -> tuple[str, ...]:
+        """Names as in `named_predictors()`."""
+        return tuple(name.removesuffix(".demos") for name in self.values if name.endswith(".demos"))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the values: equal for equal configurations, in every process."""
+        return hashlib.sha256(self._canonical).hexdigest()
+
+    @cached_property
+    def _canonical(self) -> bytes:
+        try:
+            return orjson.dumps(dict(self.values), option=orjson.OPT_SORT_KEYS)
+        except TypeError as error:
+            raise NotJSONError(f"a configuration holds plain JSON only: {error}") from error
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Configuration) and other.digest == self.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def instructions(self, predictor: str) -> str:
+        return cast("str", self.values[f"{predictor}.instructions"])
+
+    def demos(self, predictor: str) -> tuple[Demo, ...]:
+        return tuple(cast("list[dict[str, JSON]]", self.values[f"{predictor}.demos"]))
+
+    def with_instructions(self, predictor: str, instructions: str) -> Configuration:
+        return Configuration({**self.values, f"{predictor}.instructions": instructions})
+
+    def with_demos(self, predictor: str, demos: Iterable[Demo]) -> Configuration:
+        return Configuration({**self.values, f"{predictor}.demos": [dict(demo) for demo in demos]})
+
+    def without_demos(self, places: Iterable[int]) -> Configuration:
+        """Without the demos at these places, the same for every predictor; places that are not there do not matter."""
+        gone = frozenset(places)
+        configuration = self
+        for predictor in self.predictors if gone else ():
+            kept = (demo for place, demo in enumerate(self.demos(predictor)) if place not in gone)
+            configuration = configuration.with_demos(predictor, kept)
+        return configuration
+
+    def to_json(self) -> dict[str, JSON]:
+        return dict(self.values)
+
+    @classmethod
+    def from_json(cls, stored: JSON) -> Configuration:
+        return cls(cast("dict[str, JSON]", stored))
+
+    def diff(self, other: Configuration) -> str:
+        """What to change in `other` to get this one: a unified diff of each variable that differs, empty if none does.
+
+        Instructions are compared line by line, demos as one JSON object a line.
+        """
+        parts: list[str] = []
+        for name in dict.fromkeys([*other.values, *self.values]):
+            before, after = _lines(other.values.get(name)), _lines(self.values.get(name))
+            parts.extend(difflib.unified_diff(before, after, name, name, lineterm="", n=2))
+        return "\n".join(parts)
+
+
+def _lines(value: JSON) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return value.splitlines()
+    items: list[Any] = value if isinstance(value, list) else [value]
+    return [orjson.dumps(item).decode() for item in items]

@@ -1,0 +1,104 @@
+"""Values of DSPy fields as plain JSON, and back to the types that a signature gives them."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import math
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from functools import lru_cache
+from typing import Any, cast
+
+import dspy
+import numpy as np
+import orjson
+import pydantic
+
+from simba_actors.algorithm.trajectory import JSON
+
+LARGEST_INTEGER = 2**63 - 1
+"""Beyond it, JSON readers differ."""
+
+
+def to_json_value(value: Any) -> JSON:
+    """`value` as JSON, whatever it is: what has no JSON form of its own becomes text.
+
+    Pydantic models, dataclasses and mappings become objects, sequences and sets lists, numpy numbers and arrays
+    Python's, dates ISO 8601; NaN and infinities become text.
+    """
+    return _convert(value, ())
+
+
+def _convert(value: Any, around: tuple[int, ...]) -> JSON:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Enum):
+        return _convert(value.value, around)
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int):
+        return int(value) if -LARGEST_INTEGER <= value <= LARGEST_INTEGER else str(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(value)
+    if id(value) in around:
+        return f"<{type(value).__name__} within itself>"
+    return _compound(value, (*around, id(value)))
+
+
+def _compound(value: Any, around: tuple[int, ...]) -> JSON:
+    match value:
+        case pydantic.BaseModel():
+            return _of_model(value, around)
+        case dspy.Example():
+            return _of_items(cast("Iterable[tuple[Any, Any]]", value.items()), around)
+        case Mapping():
+            return _of_items(cast("Mapping[Any, Any]", value).items(), around)
+        case np.generic() | np.ndarray():
+            return _convert(cast("Any", value).tolist(), around)
+        case set() | frozenset():
+            return [_convert(item, around) for item in sorted(cast("set[Any]", value), key=repr)]
+        case list() | tuple():
+            return [_convert(item, around) for item in cast("list[Any]", value)]
+        case dt.date() | dt.time():
+            return value.isoformat()
+        case bytes() | bytearray():
+            return bytes(value).decode("utf-8", "backslashreplace")
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return _of_items(((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)), around)
+        case _:
+            return _text(str(value))
+
+
+def _of_model(model: pydantic.BaseModel, around: tuple[int, ...]) -> JSON:
+    try:
+        dumped = model.model_dump(mode="json")
+    except (TypeError, ValueError):  # A field that pydantic can't serialize: take the fields one by one.
+        return _of_items(((name, getattr(model, name)) for name in type(model).model_fields), around)
+    return _convert(dumped, around)
+
+
+def _of_items(items: Iterable[tuple[Any, Any]], around: tuple[int, ...]) -> JSON:
+    return {_text(str(key)): _convert(item, around) for key, item in items}
+
+
+def _text(value: str) -> str:
+    """`value` without what can't be written as UTF-8 (half of a surrogate pair)."""
+    if value.isascii():
+        return str(value)
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def revive(value: JSON, annotation: Any) -> Any:
+    """`value` as an object of the annotated type; as it is where it is none of that type."""
+    if annotation is str or annotation is Any:
+        return value
+    try:
+        return _adapter(annotation).validate_json(orjson.dumps(value), strict=True)
+    except (pydantic.ValidationError, pydantic.errors.PydanticUserError, TypeError):
+        return value
+
+
+@lru_cache(maxsize=256)
+def _adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
+    return pydantic.TypeAdapter(annotation)
