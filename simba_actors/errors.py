@@ -40,8 +40,65 @@ class StoreError(SimbaError):
     """The store's file cannot be opened, read or written. The message names the file, the cause and the remedy."""
 
 
+class NotAStoreError(StoreError):
+    """The file is no SQLite database, or one that another program made."""
+
+
+class StoreVersionError(StoreError):
+    """A newer version of simba_actors wrote the file."""
+
+
+class StoreDamagedError(StoreError):
+    """The file is truncated or corrupt."""
+
+
+class StoreReadOnlyError(StoreError):
+    """The file or its directory may not be written."""
+
+
+class StoreLockedError(StoreError):
+    """Another writer holds the file. The same write can be tried again."""
+
+
+class StoreFullError(StoreError):
+    """There is no room for the file to grow. The same write can be tried again."""
+
+
 class RunError(SimbaError):
     """A run cannot start, go on or end as asked."""
+
+
+class RunOwnedError(RunError):
+    """A living process, `pid` on `host`, has the run open."""
+
+    def __init__(self, message: str, pid: int, host: str) -> None:
+        super().__init__(message)
+        self.pid = pid
+        self.host = host
+
+
+class LeaseLostError(RunError):
+    """Another process has taken the run over, so this one may not write to it any more."""
+
+
+class FingerprintMismatchError(RunError):
+    """The stored run was started with another student, trainset, metric or settings; `differing` names what."""
+
+    def __init__(self, message: str, differing: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.differing = differing
+
+
+class NoLMError(RunError):
+    """There is no LM to run the student with."""
+
+
+class RunStoppedError(RunError):
+    """The run was stopped before it had a result. Started again on the same store, it goes on."""
+
+
+class RunningLoopError(RunError, RuntimeError):
+    """A call that runs an event loop of its own was made inside a running one."""
 
 
 class MetricError(SimbaError):

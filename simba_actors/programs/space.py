@@ -94,7 +94,7 @@ class ConfigurationSpace:
     def apply(self, configuration: Configuration, student: dspy.Module) -> dspy.Module:
         """A copy of `student` with `configuration`. The student is not touched, nor is the LM of any predictor.
 
-        Demos become `dspy.Example`s as `dspy.SIMBA` makes them, their values of the types that the signature gives them.
+        Demos become `dspy.Example`s as `dspy.SIMBA` makes them, with values of the types that the signature has.
 
         Raises:
             MisfitError: See `validate`.

@@ -1,1 +1,7 @@
 """The ledger of runs: one SQLite file that knows what was intended, what was done, and what came of it."""
+
+from simba_actors.store.ownership import Owner
+from simba_actors.store.reading import Reader
+from simba_actors.store.store import Store
+
+__all__ = ["Owner", "Reader", "Store"]

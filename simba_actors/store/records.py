@@ -41,8 +41,6 @@ class Run:
     result: JSON
     created: float
     updated: float
-    resumed: bool
-    """Whether the store already had this run when it was claimed."""
 
 
 @dataclass(frozen=True, slots=True)

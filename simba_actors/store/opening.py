@@ -1,0 +1,96 @@
+"""Opening the file: made if need be, recognized, migrated."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+import aiosqlite
+
+from simba_actors.errors import NotAStoreError, StoreError, StoreVersionError
+from simba_actors.store.failures import told_of
+from simba_actors.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
+
+BUSY_SECONDS = 5.0
+"""How long a write waits for another writer before it fails."""
+
+
+async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS) -> aiosqlite.Connection:
+    """A connection to the store at `path`, which is made, readable by its owner only, if there is none.
+
+    Write-ahead logging with synchronous=NORMAL: what is committed survives the death of the process in any way. A power
+    cut can take back the last commits, but never leaves a part of one.
+    """
+    _make_file(path)
+    with told_of(path):
+        db = await aiosqlite.connect(path, isolation_level=None, timeout=busy_seconds)
+        try:
+            await _recognize(db, path)
+            await db.execute("PRAGMA journal_mode = WAL")
+            await db.execute("PRAGMA synchronous = NORMAL")
+            await db.execute("PRAGMA foreign_keys = ON")
+            await _migrate(db)
+        except BaseException:
+            await db.close()
+            raise
+    return db
+
+
+async def open_for_reading(path: Path, busy_seconds: float = BUSY_SECONDS) -> aiosqlite.Connection:
+    """A connection that can't change the store, nor hold up who writes it."""
+    uri = _existing(path)
+    with told_of(path):
+        db = await aiosqlite.connect(f"{uri}?mode=ro", uri=True, timeout=busy_seconds)
+        try:
+            await _recognize(db, path)
+        except BaseException:
+            await db.close()
+            raise
+    return db
+
+
+def _existing(path: Path) -> str:
+    if not path.is_file():
+        raise StoreError(f"{path} does not exist: check the path")
+    return path.resolve().as_uri()
+
+
+def _make_file(path: Path) -> None:
+    if path.is_dir():
+        raise StoreError(f"{path} is a directory: give the path of a file in it")
+    if not path.parent.is_dir():
+        raise StoreError(f"{path} can't be made: there is no directory {path.parent}; make it first")
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StoreError(f"{path} can't be made: {error.strerror}") from error
+
+
+async def _recognize(db: aiosqlite.Connection, path: Path) -> None:
+    application, version = await _pragma(db, "application_id"), await _pragma(db, "user_version")
+    empty = application == 0 and version == 0 and not await _tables(db)
+    if not empty and application != APPLICATION_ID:
+        raise NotAStoreError(f"{path} is another program's database: give another path; it was left as it is")
+    if version > VERSION:
+        raise StoreVersionError(
+            f"{path} was written by a newer simba_actors (schema {version}, this one knows {VERSION}): upgrade"
+        )
+
+
+async def _migrate(db: aiosqlite.Connection) -> None:
+    version = await _pragma(db, "user_version")
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        marks = f"PRAGMA user_version = {number}; PRAGMA application_id = {APPLICATION_ID};"
+        await db.executescript(f"BEGIN IMMEDIATE; {script} {marks} COMMIT;")
+
+
+async def _pragma(db: aiosqlite.Connection, name: str) -> int:
+    rows = await db.execute_fetchall(f"PRAGMA {name}")
+    return int(next(iter(rows))[0])
+
+
+async def _tables(db: aiosqlite.Connection) -> list[sqlite3.Row]:
+    return list(await db.execute_fetchall("SELECT name FROM sqlite_schema"))

@@ -1,0 +1,164 @@
+"""What can be asked of a store. Reading never locks or changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from simba_actors.algorithm.evidence import Score
+from simba_actors.algorithm.plan import ModelSpec, Phase, RolloutKey
+from simba_actors.algorithm.trajectory import Usage
+from simba_actors.errors import UnknownRunError
+from simba_actors.events import EVENT_TYPES, Event, from_json
+from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, loads, rollout_record
+from simba_actors.store.failures import told_of
+from simba_actors.store.opening import open_for_reading
+from simba_actors.store.records import Program, Proposal, RolloutRecord, Run, Step
+
+EVENTS_AT_ONCE = 1_000
+
+
+class Reader:
+    """Answers questions about the runs of one file.
+
+    async with await Reader.open("simba.db") as reader:
+        for run in await reader.runs():
+            print(run.run_id, run.status)
+    """
+
+    def __init__(self, path: Path, db: aiosqlite.Connection) -> None:
+        self.path = path
+        self._db = db
+
+    @classmethod
+    async def open(cls, path: str | Path) -> Reader:
+        """A reader of the store at `path`, beside whoever writes it. Raises StoreError where it can't be read."""
+        return cls(Path(path), await open_for_reading(Path(path)))
+
+    async def close(self) -> None:
+        await self._db.close()
+
+    async def __aenter__(self) -> Reader:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _rows(self, sql: str, parameters: Iterable[Any] = ()) -> list[Any]:
+        with told_of(self.path):
+            return list(await self._db.execute_fetchall(sql, parameters))
+
+    async def run(self, run_id: str) -> Run:
+        """The run of that name. Raises UnknownRunError, which names those that there are, if there is none."""
+        rows = await self._rows(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run_id = ?", [run_id])
+        if not rows:
+            known = ", ".join(run.run_id for run in await self.runs()) or "no runs"
+            raise UnknownRunError(f"{self.path} has no run {run_id!r}; it has {known}")
+        return _run(rows[0])
+
+    async def runs(self) -> list[Run]:
+        """All runs, the oldest first."""
+        return [_run(row) for row in await self._rows(f"SELECT {_RUN_COLUMNS} FROM runs ORDER BY created, run_id")]
+
+    async def programs(self, run_id: str) -> list[Program]:
+        """The pool, by number."""
+        rows = await self._rows(
+            "SELECT number, digest, value, parents, strategy, step, provenance "
+            "FROM programs JOIN configurations USING (digest) WHERE run_id = ? ORDER BY number",
+            [run_id],
+        )
+        return [
+            Program(number, digest, loads(value), tuple(loads(parents)), strategy, step, loads(provenance))
+            for number, digest, value, parents, strategy, step, provenance in rows
+        ]
+
+    async def steps(self, run_id: str) -> list[Step]:
+        rows = await self._rows("SELECT step, plan, result FROM steps WHERE run_id = ? ORDER BY step", [run_id])
+        return [Step(step, loads(plan), loads(result)) for step, plan, result in rows]
+
+    async def proposals(self, run_id: str, step: int) -> list[Proposal]:
+        """The step's proposals that have an outcome, by slot."""
+        rows = await self._rows(
+            "SELECT step, slot, intent, program, reason, calls, prompt_tokens, completion_tokens, cost "
+            "FROM proposals WHERE run_id = ? AND step = ? ORDER BY slot",
+            [run_id, step],
+        )
+        return [Proposal(s, slot, loads(i), p, r, Usage(*usage)) for s, slot, i, p, r, *usage in rows]
+
+    async def rollouts(self, run_id: str, step: int, phase: Phase, program: int | None = None) -> list[RolloutRecord]:
+        """The rollouts of a step and phase with what they left, in the order of the plan."""
+        rows = await self._rows(
+            f"SELECT {INTENT_COLUMNS}, {RESULT_COLUMNS} FROM rollouts "
+            "WHERE run_id = ? AND step = ? AND phase = ? AND (? IS NULL OR program = ?) ORDER BY position",
+            [run_id, step, phase, program, program],
+        )
+        return [rollout_record(row) for row in rows]
+
+    async def scores(self, run_id: str) -> list[Score]:
+        """Every scored rollout, without its trajectory, in the order of the plans."""
+        rows = await self._rows(
+            "SELECT step, phase, position, program, example, score, model, split FROM rollouts "
+            "WHERE run_id = ? AND outcome IS NOT NULL ORDER BY step, phase, position",
+            [run_id],
+        )
+        models: dict[str, ModelSpec] = {}
+        return [
+            Score(RolloutKey(step, phase, position), program, example, score, _model(model, models), split)
+            for step, phase, position, program, example, score, model, split in rows
+        ]
+
+    async def usage(self, run_id: str) -> Usage:
+        """What all rollouts and strategies of the run have used; unknown where it is unknown for any of them."""
+        rows = await self._rows(
+            "SELECT TOTAL(calls), TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(cost), "
+            "SUM(prompt_tokens IS NULL), SUM(completion_tokens IS NULL), SUM(cost IS NULL) FROM ("
+            "SELECT calls, prompt_tokens, completion_tokens, cost FROM rollouts "
+            "WHERE run_id = ? AND outcome IS NOT NULL "
+            "UNION ALL SELECT calls, prompt_tokens, completion_tokens, cost FROM proposals WHERE run_id = ?)",
+            [run_id, run_id],
+        )
+        calls, prompt, completion, cost, no_prompt, no_completion, no_cost = rows[0]
+        return Usage(
+            int(calls),
+            None if no_prompt else int(prompt),
+            None if no_completion else int(completion),
+            None if no_cost else float(cost),
+        )
+
+    async def calls_reserved(self, run_id: str) -> int:
+        rows = await self._rows("SELECT calls_reserved FROM runs WHERE run_id = ?", [run_id])
+        return int(rows[0][0]) if rows else 0
+
+    async def events(self, run_id: str, after: int = 0, limit: int = EVENTS_AT_ONCE) -> list[Event]:
+        """The run's events with a seq above `after`, at most `limit`. Kinds that a newer version added are left out."""
+        rows = await self._rows(
+            "SELECT seq, time, kind, data FROM events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+            [run_id, after, limit],
+        )
+        return [
+            from_json(kind, loads(data), run_id=run_id, seq=seq, time=time)
+            for seq, time, kind, data in rows
+            if kind in EVENT_TYPES
+        ]
+
+    async def last_event(self, run_id: str) -> int:
+        """The seq of the run's newest event; 0 if it has none."""
+        rows = await self._rows("SELECT COALESCE(MAX(seq), 0) FROM events WHERE run_id = ?", [run_id])
+        return int(rows[0][0])
+
+
+_RUN_COLUMNS = "run_id, status, reason, fingerprint, settings, result, created, updated"
+
+
+def _run(row: Any) -> Run:
+    run_id, status, reason, fingerprint, settings, result, created, updated = row
+    return Run(run_id, status, reason, loads(fingerprint), loads(settings), loads(result), created, updated)
+
+
+def _model(text: str, known: dict[str, ModelSpec]) -> ModelSpec:
+    if text not in known:
+        known[text] = ModelSpec(*loads(text))
+    return known[text]
