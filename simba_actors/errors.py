@@ -1,12 +1,28 @@
 """Every error that a user of simba_actors can meet.
 
 SimbaError
-├── ConfigError              an OptimizerConfig that cannot run
-├── StudentError             a student that cannot be optimized
-├── StoreError               the database file cannot be used
-├── RunError                 a run cannot start, go on or end as asked
-├── MetricError              the metric raised, or returned what is no score
-└── InfrastructureError      an LM could not be reached; never a score
+├── ConfigError                    an OptimizerConfig that cannot run
+├── StudentError                   a student that cannot be optimized
+│   ├── NoPredictorsError          there is nothing in it to optimize
+│   ├── MisfitError                a configuration for another student
+│   └── NotJSONError               a value that can't be kept
+├── StoreError                     the database file cannot be used
+│   ├── NotAStoreError             it is no database, or another program's
+│   ├── StoreVersionError          a newer version of the package wrote it
+│   ├── StoreDamagedError          parts of it are gone
+│   ├── StoreReadOnlyError         it may not be written
+│   ├── StoreLockedError           another writer holds it
+│   └── StoreFullError             there is no room for it to grow
+├── RunError                       a run cannot start, go on or end as asked
+│   ├── UnknownRunError            the store has no run of that name
+│   ├── RunOwnedError              a living process has it open
+│   ├── LeaseLostError             another process has taken it over
+│   ├── FingerprintMismatchError   it was started with another student, trainset or settings
+│   ├── NoLMError                  there is no LM to run the student with
+│   ├── RunStoppedError            it was stopped before it had a result
+│   └── RunningLoopError           compile() was called inside a running event loop
+├── MetricError                    the metric raised, or returned what is no score
+└── InfrastructureError            an LM could not be reached; never a score
 """
 
 from __future__ import annotations
@@ -66,6 +82,10 @@ class StoreFullError(StoreError):
 
 class RunError(SimbaError):
     """A run cannot start, go on or end as asked."""
+
+
+class UnknownRunError(RunError):
+    """The store has no run of that name."""
 
 
 class RunOwnedError(RunError):
