@@ -1,1 +1,38 @@
-"""DSPy's SIMBA as a supervised team of asyncio actors."""
+"""DSPy's SIMBA as a supervised team of asyncio actors.
+
+from simba_actors import Optimizer, OptimizerConfig
+
+config = OptimizerConfig(student=program, metric=metric, trainset=trainset, store="simba.db")
+async with await Optimizer.start(config) as optimizer:
+    result = await optimizer.result()
+result.program.save("best.json")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simba_actors.config import Budget, OptimizerConfig
+    from simba_actors.optimizer import Optimizer, Status
+    from simba_actors.result import OptimizerResult
+    from simba_actors.teleprompter import SIMBA
+
+__all__ = ["SIMBA", "Budget", "Optimizer", "OptimizerConfig", "OptimizerResult", "Status"]
+
+_HOMES = {
+    "SIMBA": "simba_actors.teleprompter",
+    "Budget": "simba_actors.config",
+    "Optimizer": "simba_actors.optimizer",
+    "OptimizerConfig": "simba_actors.config",
+    "OptimizerResult": "simba_actors.result",
+    "Status": "simba_actors.optimizer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for when it is asked for, since DSPy takes seconds to import."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

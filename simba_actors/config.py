@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, cast
 import dspy
 
 from simba_actors.errors import ConfigError
-from simba_actors.strategies import Strategy
+from simba_actors.strategies import AppendADemo, AppendARule, Strategy
 
 Metric: TypeAlias = Callable[..., Any]
 """`metric(example, prediction)` or `metric(example, prediction, trace)`, sync or async, giving a number, a bool, or a
@@ -120,6 +120,13 @@ class OptimizerConfig:
         _check_inputs_fit(self.student, self.trainset)
         if self.strategies is not None and not self.strategies:
             raise ConfigError("strategies=[]: at least one strategy is needed; leave it out for SIMBA's own")
+
+    def chosen_strategies(self) -> Sequence[Strategy]:
+        """`strategies`, or SIMBA's own."""
+        if self.strategies is not None:
+            return self.strategies
+        rule = AppendARule()
+        return (AppendADemo(self.demo_input_field_maxlen), rule) if self.max_demos > 0 else (rule,)
 
 
 def _check_student(student: object) -> None:

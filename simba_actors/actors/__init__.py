@@ -2,6 +2,7 @@
 
 from simba_actors.actors.child_spec import ChildSpec
 from simba_actors.actors.dynamic_supervisor import DynamicSupervisor
+from simba_actors.actors.errors import ActorError
 from simba_actors.actors.exits import KILLED, NORMAL, SHUTDOWN, Exit, ExitReason
 from simba_actors.actors.gen_server import GenServer
 from simba_actors.actors.process import Down, ExitSignal
@@ -37,6 +38,7 @@ __all__ = [
     "KILLED",
     "NORMAL",
     "SHUTDOWN",
+    "ActorError",
     "Address",
     "Call",
     "CallReturn",

@@ -113,8 +113,10 @@ class Pool(Protocol):
 class Policy(Protocol):
     """Decides what a run does next; see the module's docstring for the order of the calls."""
 
-    declined_makes_a_copy: bool
-    """Whether a strategy that declines leaves its source, demos dropped, as a candidate (as `dspy.SIMBA` has it)."""
+    @property
+    def declined_makes_a_copy(self) -> bool:
+        """Whether a strategy that declines leaves its source, demos dropped, as a candidate, as in `dspy.SIMBA`."""
+        ...
 
     def initial_state(self) -> JSON: ...
 

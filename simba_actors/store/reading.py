@@ -128,6 +128,10 @@ class Reader:
             None if no_cost else float(cost),
         )
 
+    async def rollouts_done(self, run_id: str) -> int:
+        rows = await self._rows("SELECT COUNT(outcome) FROM rollouts WHERE run_id = ?", [run_id])
+        return int(rows[0][0])
+
     async def calls_reserved(self, run_id: str) -> int:
         rows = await self._rows("SELECT calls_reserved FROM runs WHERE run_id = ?", [run_id])
         return int(rows[0][0]) if rows else 0

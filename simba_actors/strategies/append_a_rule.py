@@ -78,8 +78,8 @@ def program_code(program: dspy.Module) -> str:
 
 def modules_definition(program: dspy.Module) -> str:
     """Each predictor's fields and instructions, in DSPy's words."""
-    inspect_modules: Any = simba_utils.inspect_modules  # pyright: ignore[reportUnknownMemberType]
-    return inspect_modules(program)
+    utilities: Any = simba_utils
+    return utilities.inspect_modules(program)
 
 
 def _told(trajectory: Trajectory) -> dict[str, JSON]:

@@ -1,0 +1,116 @@
+"""From a config to everything that a run is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import anyio
+import dspy
+
+from simba_actors.actors import Registry
+from simba_actors.algorithm.dspy_policy import DspyPolicy
+from simba_actors.algorithm.trajectory import JSON
+from simba_actors.config import OptimizerConfig
+from simba_actors.errors import NoLMError, SimbaError
+from simba_actors.events import Event
+from simba_actors.fingerprint import SEARCH_SETTINGS, default_run_id, fingerprint
+from simba_actors.programs import ConfigurationSpace
+from simba_actors.rollouts import Governor, LocalExecutor, LocalPromptModel
+from simba_actors.rollouts.governed_lm import governed
+from simba_actors.store import Owner
+from simba_actors.store.records import NewRun
+from simba_actors.team.setup import Gate, RunSetup
+
+
+def assemble(
+    config: OptimizerConfig,
+    finished: Callable[[SimbaError | None], None],
+    heard: Callable[[Sequence[Event]], None],
+) -> RunSetup:
+    """The setup of the run that `config` describes. Called on the event loop, in the context that rollouts get.
+
+    Raises:
+        NoLMError: Some predictor has no LM, and there is no other to use.
+    """
+    space = ConfigurationSpace.from_module(config.student)
+    baseline = space.extract(config.student)
+    lms = _model_pool(config)
+    parts = fingerprint(config, baseline, lms)
+    governor = Governor()
+    limiter = anyio.CapacityLimiter(config.max_concurrency)
+    settings: Any = dspy.settings
+    prompt_lm = governed(config.prompt_model or settings.lm or lms["student"], governor, limiter)
+    strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
+    return RunSetup(
+        run=NewRun(config.run_id or default_run_id(config, parts), parts, _shown_settings(config)),
+        owner=Owner.this_process(),
+        store=Path(config.store),
+        policy=DspyPolicy(
+            examples=len(config.trainset),
+            bsize=config.bsize,
+            num_candidates=config.num_candidates,
+            max_steps=config.max_steps,
+            max_demos=config.max_demos,
+            temperature_for_sampling=config.temperature_for_sampling,
+            temperature_for_candidates=config.temperature_for_candidates,
+            seed=config.seed,
+            strategies=tuple(strategies),
+            teacher="teacher" in lms,
+            first_rollout_id=_first_rollout_id(config.student, lms["student"]),
+        ),
+        executor=LocalExecutor(
+            student=config.student,
+            space=space,
+            rows={"train": config.trainset},
+            metric=config.metric,
+            lms=lms,
+            governor=governor,
+            rollout_timeout=config.rollout_timeout,
+            max_concurrency=config.max_concurrency,
+        ),
+        space=space,
+        student=config.student,
+        baseline=baseline,
+        trainset=config.trainset,
+        strategies=strategies,
+        prompt_model=lambda: LocalPromptModel(prompt_lm),
+        max_concurrency=config.max_concurrency,
+        registry=Registry(),
+        gate=Gate(),
+        finished=finished,
+        heard=heard,
+    )
+
+
+def _model_pool(config: OptimizerConfig) -> dict[str, Any]:
+    settings: Any = dspy.settings
+    own = [predictor.lm for predictor in config.student.predictors()]
+    student_lm = config.lm or settings.lm or next((lm for lm in own if lm is not None), None)
+    if student_lm is None:
+        raise NoLMError(
+            "there is no LM to run the student with: pass lm=dspy.LM(…), set one with dspy.configure(lm=…) or "
+            "dspy.context(lm=…), or give each predictor one"
+        )
+    lms = {"student": student_lm}
+    if config.teacher_lm is not None:
+        lms["teacher"] = config.teacher_lm
+    return lms
+
+
+def _first_rollout_id(student: dspy.Module, default: Any) -> int:
+    """The rollout id that `dspy.SIMBA` counts from: that of the LM which it would copy."""
+    own = {id(predictor.lm): predictor.lm for predictor in student.predictors()}
+    lm = (next(iter(own.values())) if len(own) == 1 else None) or default
+    return int(lm.kwargs.get("rollout_id") or 0)
+
+
+def _shown_settings(config: OptimizerConfig) -> dict[str, JSON]:
+    return {
+        **{name: getattr(config, name) for name in SEARCH_SETTINGS},
+        "max_concurrency": config.max_concurrency,
+        "rollout_timeout": config.rollout_timeout,
+        "budget": asdict(config.budget),
+    }

@@ -1,0 +1,55 @@
+"""What must stay the same between the lives of one run, and what its default name is made from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import dspy
+import orjson
+
+from simba_actors.algorithm.trajectory import JSON
+from simba_actors.config import OptimizerConfig
+from simba_actors.programs import Configuration, to_json_value
+
+SEARCH_SETTINGS = (
+    "policy",
+    "seed",
+    "bsize",
+    "num_candidates",
+    "max_steps",
+    "max_demos",
+    "demo_input_field_maxlen",
+    "temperature_for_sampling",
+    "temperature_for_candidates",
+)
+"""Settings that shape the search. Concurrency, timeouts and budgets do not, and may change."""
+
+
+def fingerprint(config: OptimizerConfig, baseline: Configuration, lms: dict[str, Any]) -> dict[str, str]:
+    """Digests of the student and the trainset, names of the metric and the LMs, and the settings, by name."""
+    metric: Any = config.metric
+    parts = {
+        "student": f"{type(config.student).__qualname__} {baseline.digest[:16]}",
+        "trainset": f"{len(config.trainset)} examples {_digest(_rows(config.trainset))[:16]}",
+        "metric": getattr(metric, "__qualname__", type(metric).__qualname__),
+        "strategies": " ".join(strategy.name for strategy in config.chosen_strategies()),
+    }
+    parts.update({name: str(getattr(config, name)) for name in SEARCH_SETTINGS})
+    parts.update({f"{name} lm": str(lm.model) for name, lm in lms.items()})
+    return parts
+
+
+def default_run_id(config: OptimizerConfig, parts: dict[str, str]) -> str:
+    """The student's class and a digest of everything that must stay the same."""
+    return f"{type(config.student).__name__.lower()}-{_digest(dict(parts))[:10]}"
+
+
+def _rows(examples: Sequence[dspy.Example]) -> JSON:
+    rows: list[Any] = [[dict(example), sorted(str(key) for key in example.inputs())] for example in examples]
+    return to_json_value(rows)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()

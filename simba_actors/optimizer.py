@@ -1,0 +1,194 @@
+"""Optimizer: one run of SIMBA inside a running event loop. The face of the package."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from simba_actors.actors import ActorError, ExitReason, Ref, SupervisorEvent
+from simba_actors.assembly import assemble
+from simba_actors.config import OptimizerConfig
+from simba_actors.errors import RunError, RunStoppedError, SimbaError
+from simba_actors.events import Event
+from simba_actors.observe.feed import EventFeed
+from simba_actors.result import OptimizerResult, read_result
+from simba_actors.store import Reader
+from simba_actors.store.records import RunStatus
+from simba_actors.team.messages import Pause, Resume
+from simba_actors.team.setup import COORDINATOR, RunSetup
+from simba_actors.team.tree import start_team
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Where a run stands.
+
+    `best` is the number and mean of the best candidate of the closed steps, by its own batch; `restarts` counts how
+    often each actor was restarted in this process.
+    """
+
+    run_id: str
+    status: RunStatus
+    reason: str | None
+    steps_closed: int
+    programs: int
+    best: tuple[int, float] | None
+    rollouts: int
+    restarts: dict[str, int]
+
+
+class Optimizer:
+    """One optimization, run by a supervised team of actors.
+
+        async with await Optimizer.start(config) as optimizer:
+            async for event in optimizer.events():
+                print(event)
+            result = await optimizer.result()
+        result.program.save("best.json")
+
+    The run is in the store at every moment. Started again with the same config, after a crash, a deploy or a `kill -9`,
+    it goes on where it was.
+    """
+
+    def __init__(self, config: OptimizerConfig) -> None:
+        """Use `Optimizer.start`."""
+        self._config = config
+        self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._outcome.add_done_callback(_retrieve)
+        self._feed = EventFeed()
+        self._restarts: dict[str, int] = {}
+        self._setup: RunSetup = assemble(config, self._finished, self._feed.heard)
+        self._supervisor: Ref | None = None
+
+    @classmethod
+    async def start(cls, config: OptimizerConfig) -> Optimizer:
+        """Returns once the team is up. Its rollouts get the context of this call: `dspy.context`, contextvars.
+
+        Raises:
+            NoLMError: There is no LM to run the student with.
+            StoreError: The store's file can't be used.
+            RunOwnedError: Another process has the run open.
+            FingerprintMismatchError: The stored run has another student, trainset, metric or settings.
+        """
+        optimizer = cls(config)
+        try:
+            supervisor = await start_team(optimizer._setup, optimizer._on_supervisor_event)
+        except ActorError as error:
+            raise _root_cause(error) from error
+        optimizer._supervisor = supervisor
+        supervisor.process().on_exit.append(optimizer._tree_ended)
+        return optimizer
+
+    @property
+    def run_id(self) -> str:
+        """The run's name in the store."""
+        return self._setup.run.run_id
+
+    async def result(self) -> OptimizerResult:
+        """What the run found, once it is finished. Cancelling this call does not cancel the run.
+
+        Raises:
+            MetricError: The metric raised, or gave no number. The run can go on when that is mended.
+            RunStoppedError: The run was stopped first. It can go on.
+            RunError: The team failed too often to go on; the cause is chained. The run can go on.
+        """
+        await asyncio.shield(self._outcome)
+        async with await Reader.open(self._setup.store) as reader:
+            return await read_result(reader, self.run_id, self._config.student)
+
+    def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """The run's events with a seq above `after`: those stored so far, then new ones, until the run is over."""
+        return self._feed.follow(self._setup.store, self.run_id, after)
+
+    async def status(self) -> Status:
+        """Where the run stands, read from the store."""
+        async with await Reader.open(self._setup.store) as reader:
+            run = await reader.run(self.run_id)
+            steps = [step.result for step in await reader.steps(self.run_id) if step.result is not None]
+            means = [(number, mean) for step in steps for number, mean in _scores(step)]
+            return Status(
+                self.run_id,
+                run.status,
+                run.reason,
+                len(steps),
+                len(await reader.programs(self.run_id)),
+                max(means, key=lambda entry: entry[1], default=None),
+                await reader.rollouts_done(self.run_id),
+                dict(self._restarts),
+            )
+
+    async def pause(self, reason: str = "paused by the user") -> None:
+        """Starts no more LM work. Rollouts in flight end and are stored."""
+        await self._setup.via(COORDINATOR).call(Pause(reason), timeout=None)
+
+    async def resume(self) -> None:
+        """Goes on after a pause."""
+        await self._setup.via(COORDINATOR).call(Resume(), timeout=None)
+
+    async def stop(self) -> None:
+        """Ends the team and closes the store. An unfinished run goes on when it is started again."""
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is not None and supervisor.alive:
+            await supervisor.stop()
+
+    async def __aenter__(self) -> Optimizer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _finished(self, error: SimbaError | None) -> None:
+        if self._outcome.done():
+            return
+        if error is None:
+            self._outcome.set_result(None)
+        else:
+            self._outcome.set_exception(error)
+        self._feed.close()
+
+    def _tree_ended(self) -> None:
+        if self._outcome.done():
+            return
+        supervisor = self._supervisor
+        if supervisor is None:
+            self._finished(RunStoppedError(f"run {self.run_id!r} was stopped; started again, it goes on"))
+        else:
+            error = RunError(
+                f"run {self.run_id!r} could not go on: {supervisor.exit_reason}; started again, it goes on"
+            )
+            error.__cause__ = _cause(supervisor.exit_reason)
+            self._finished(error)
+
+    def _on_supervisor_event(self, event: SupervisorEvent) -> None:
+        if event.kind == "restarted":
+            self._restarts[str(event.child)] = self._restarts.get(str(event.child), 0) + 1
+
+
+def _scores(result: Any) -> list[tuple[int, float]]:
+    return [(number, mean) for number, mean in result["scores"]]
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """The error of ours that kept an actor from starting, or else `error` itself."""
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, SimbaError):
+            return current
+        current = getattr(current, "reason", None) or current.__cause__
+    return error
+
+
+def _cause(reason: ExitReason | None) -> BaseException | None:
+    detail = getattr(reason, "detail", None)
+    return detail if isinstance(detail, BaseException) else None
+
+
+def _retrieve(outcome: asyncio.Future[None]) -> None:
+    """Keeps asyncio from complaining of an outcome that nobody asked for."""
+    if not outcome.cancelled():
+        outcome.exception()

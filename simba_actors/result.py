@@ -1,0 +1,70 @@
+"""What an optimization found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import dspy
+
+from simba_actors.algorithm.trajectory import Usage
+from simba_actors.errors import RunError
+from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.store import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizerResult:
+    """The end of a run.
+
+    `program` is a plain copy of the student with the best configuration, and `score` its mean. `candidate_programs` are
+    all finalists as `{"score": …, "program": …}`, best first. `trial_logs` maps each step to its winner and scores.
+    """
+
+    run_id: str
+    program: dspy.Module
+    score: float
+    candidate_programs: list[dict[str, Any]]
+    trial_logs: dict[int, dict[str, Any]]
+    usage: Usage
+
+
+async def read_result(reader: Reader, run_id: str, student: dspy.Module) -> OptimizerResult:
+    """The result of a finished run, from the store.
+
+    Raises:
+        RunError: It has none yet.
+    """
+    run = await reader.run(run_id)
+    if run.result is None:
+        raise RunError(f"run {run_id!r} is {run.status}, and has no result yet: start it again to go on")
+    ranking = cast("list[tuple[int, float]]", cast("dict[str, Any]", run.result)["ranking"])
+    configurations = {p.number: Configuration.from_json(p.configuration) for p in await reader.programs(run_id)}
+    space = ConfigurationSpace.from_module(student)
+
+    def build(number: int) -> Any:
+        program: Any = space.apply(configurations[number], student)
+        program.simba_idx = number
+        return program
+
+    winner, score = ranking[0]
+    return OptimizerResult(
+        run_id,
+        build(winner),
+        score,
+        [{"score": mean, "program": build(number)} for number, mean in ranking],
+        await _trial_logs(reader, run_id, dict(ranking)),
+        await reader.usage(run_id),
+    )
+
+
+async def _trial_logs(reader: Reader, run_id: str, final: dict[int, float]) -> dict[int, dict[str, Any]]:
+    logs: dict[int, dict[str, Any]] = {}
+    for step in await reader.steps(run_id):
+        if step.result is None:
+            continue
+        stored = cast("dict[str, Any]", step.result)
+        logs[step.step] = {"winner": stored["winner"], "batch_scores": dict(stored["scores"])}
+        if stored["winner"] in final:
+            logs[step.step]["train_score"] = final[stored["winner"]]
+    return logs

@@ -1,0 +1,48 @@
+"""Turns a step's samples into buckets and statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from simba_actors.actors import CastReturn, GenServer, InitReturn
+from simba_actors.algorithm.buckets import batch_statistics, make_buckets
+from simba_actors.events import BucketsAnalyzed
+from simba_actors.team.messages import Analyzed, Commit, Sampled
+from simba_actors.team.setup import POOL_KEEPER, PROPOSER, RunSetup
+
+
+class Analyzer(GenServer[set[int]]):
+    """Its state is the steps that it has told of, so that an event is stored once in its life."""
+
+    def __init__(self, setup: RunSetup) -> None:
+        self._setup = setup
+
+    async def init(self) -> InitReturn:
+        self.state = set()
+        return None
+
+    async def handle_cast(self, message: Any) -> CastReturn:
+        match message:
+            case Sampled(plan=plan, samples=samples):
+                buckets = make_buckets(plan.batch, samples)
+                statistics = batch_statistics([sample.trajectory.score for sample in samples])
+                analyzed = Analyzed(plan, tuple(buckets), statistics)
+                if plan.step not in self.state:
+                    self.state.add(plan.step)
+                    await self._setup.via(POOL_KEEPER).call(Commit((), (_event(analyzed),)), timeout=None)
+                await self._setup.via(PROPOSER).cast(analyzed)
+                return None
+            case _:
+                return await super().handle_cast(message)
+
+
+def _event(analyzed: Analyzed) -> BucketsAnalyzed:
+    statistics = analyzed.statistics
+    return BucketsAnalyzed(
+        step=analyzed.plan.step,
+        buckets=len(analyzed.buckets),
+        spread=sum(bucket.max_to_min_gap > 0 for bucket in analyzed.buckets),
+        baseline_score=statistics.baseline_score,
+        p10=statistics.p10,
+        p90=statistics.p90,
+    )

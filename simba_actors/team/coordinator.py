@@ -1,0 +1,284 @@
+"""The loop: opens a step, hears each of its parts end, closes it, and decides when the run is over."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from simba_actors.actors import (
+    CallReturn,
+    CastReturn,
+    Continue,
+    From,
+    GenServer,
+    InitReturn,
+    Reply,
+)
+from simba_actors.algorithm.evidence import Evidence
+from simba_actors.algorithm.plan import Rollout
+from simba_actors.algorithm.policy import BASELINE, StepPlan, StepResult
+from simba_actors.algorithm.trajectory import JSON
+from simba_actors.errors import SimbaError
+from simba_actors.events import (
+    CandidateEvaluated,
+    Event,
+    ProgramRegistered,
+    RunFailed,
+    RunFinished,
+    RunPaused,
+    RunResumed,
+    RunStarted,
+    StepClosed,
+    StepOpened,
+)
+from simba_actors.store.records import (
+    AddProgram,
+    AddRollouts,
+    CloseStep,
+    OpenStep,
+    Program,
+    SetStatus,
+    Write,
+)
+from simba_actors.team.messages import (
+    Commit,
+    Ledger,
+    MetricFailed,
+    Pause,
+    Proposed,
+    ReadLedger,
+    ReadPool,
+    Resume,
+    RunProgram,
+    RunSamples,
+    Scored,
+    Unreachable,
+)
+from simba_actors.team.proposer import PoolView
+from simba_actors.team.setup import POOL_KEEPER, SAMPLER, RunSetup
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class CoordinatorState:
+    """Where the run stands; all of it can be read from the store.
+
+    `policy_state` is what the last closed step left. `plan` is the open step's, None between steps; `proposed` what
+    the Proposer told of it, and `evaluated` its candidates whose planned rollouts are all in. `finalists` are programs
+    whose final rollouts are awaited, `sent_ahead` those whose final rollouts are under way early.
+    """
+
+    policy_state: JSON = None
+    steps_closed: int = 0
+    evidence: Evidence = field(default_factory=Evidence)
+    plan: StepPlan | None = None
+    proposed: Proposed | None = None
+    evaluated: set[int] = field(default_factory=set[int])
+    finalists: set[int] = field(default_factory=set[int])
+    sent_ahead: set[int] = field(default_factory=set[int])
+    finished: bool = False
+
+
+class Coordinator(GenServer[CoordinatorState]):
+    """Knows the policy's answers and the order of things; does none of the work itself."""
+
+    def __init__(self, setup: RunSetup) -> None:
+        self._setup = setup
+
+    async def init(self) -> InitReturn:
+        self.state = CoordinatorState()
+        return Continue()
+
+    async def handle_continue(self, token: Any) -> CastReturn:
+        ledger = await self._setup.via(POOL_KEEPER).call(ReadLedger(), timeout=None)
+        self._recall(ledger)
+        if ledger.run.status == "finished":
+            self._end(None)
+            return None
+        if not self._setup.gate.announced:
+            await self._announce(ledger)
+        if self.state.plan is not None:
+            await self._setup.via(SAMPLER).cast(RunSamples(self.state.plan))
+            await self._run_ahead()
+        else:
+            await self._next_step()
+        return None
+
+    async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
+        match message:
+            case Pause(reason=reason):
+                await self._pause(reason)
+                return Reply(None)
+            case Resume():
+                await self._resume()
+                return Reply(None)
+            case _:
+                return await super().handle_call(message, sender)
+
+    async def handle_cast(self, message: Any) -> CastReturn:
+        match message:
+            case Scored():
+                await self._scored(message)
+            case Proposed(plan=plan) if self.state.plan is not None and plan.step == self.state.plan.step:
+                self.state.proposed = message
+                await self._close_step_if_over()
+            case Proposed():
+                pass  # Told again, of a step that is closed.
+            case Unreachable(reason=reason):
+                await self._pause(reason)
+            case MetricFailed(error=error):
+                await self._fail(error)
+            case _:
+                return await super().handle_cast(message)
+        return None
+
+    def format_state(self) -> str:
+        state = self.state
+        return f"{state.steps_closed} steps closed, {len(state.evaluated)} candidates of the open one evaluated"
+
+    def _recall(self, ledger: Ledger) -> None:
+        state = self.state
+        state.evidence = ledger.evidence
+        state.policy_state = self._setup.policy.initial_state()
+        for step in ledger.steps:
+            if step.result is None:
+                state.plan = StepPlan.from_json(step.step, step.plan)
+            else:
+                state.policy_state = StepResult.from_json(step.result).state
+                state.steps_closed += 1
+
+    async def _announce(self, ledger: Ledger) -> None:
+        """Tells, once a process, that the run is up."""
+        writes: list[Write] = [SetStatus("running")]
+        event: Event = RunResumed(by="start")
+        if not ledger.programs:
+            writes.append(AddProgram(self._baseline()))
+            event = RunStarted(policy=type(self._setup.policy).__name__, settings=self._setup.run.settings)
+        await self._commit(writes, [event])
+        self._setup.gate.announced = True
+
+    def _baseline(self) -> Program:
+        configuration = self._setup.baseline
+        return Program(BASELINE, configuration.digest, configuration.to_json(), (), "student", -1)
+
+    async def _next_step(self) -> None:
+        state = self.state
+        plan = self._setup.policy.open_step(state.policy_state, state.steps_closed, state.evidence)
+        if plan is None:
+            await self._finalize()
+            return
+        opened = OpenStep(plan.step, plan.to_json(), plan.rollouts)
+        await self._commit([opened], [StepOpened(step=plan.step, examples=plan.batch)])
+        state.plan, state.proposed, state.evaluated = plan, None, set()
+        await self._setup.via(SAMPLER).cast(RunSamples(plan))
+        await self._run_ahead()
+
+    async def _run_ahead(self) -> None:
+        """Has the Sampler fill idle places with final rollouts that are needed in any case."""
+        state = self.state
+        rollouts = self._setup.policy.rollouts_ahead(state.policy_state, state.steps_closed)
+        programs = {rollout.program for rollout in rollouts} - state.sent_ahead
+        if programs:
+            await self._commit([AddRollouts(rollouts)], [])
+            state.sent_ahead |= programs
+            await self._send(rollouts, ahead=True, only=programs)
+
+    async def _send(self, rollouts: Sequence[Rollout], *, only: set[int], ahead: bool = False) -> None:
+        jobs = [RunProgram(r.key.step, r.key.phase, r.program, ahead) for r in rollouts if r.program in only]
+        for job in dict.fromkeys(jobs):
+            await self._setup.via(SAMPLER).cast(job)
+
+    async def _scored(self, scored: Scored) -> None:
+        state = self.state
+        state.evidence.add(scored.scores)
+        program = scored.program
+        if program is None:
+            return
+        if scored.phase == "final" and program in state.finalists:
+            state.finalists.discard(program)
+            if not state.finalists:
+                await self._finalize()
+        elif scored.phase == "evaluate" and state.plan is not None and scored.step == state.plan.step:
+            state.evaluated.add(program)
+            await self._close_step_if_over()
+
+    async def _close_step_if_over(self) -> None:
+        state, policy = self.state, self._setup.policy
+        plan, proposed = state.plan, state.proposed
+        if plan is None or proposed is None or not state.evaluated.issuperset(proposed.candidates):
+            return
+        more = policy.next_round(plan, proposed.candidates, state.evidence)
+        if more:
+            await self._commit([AddRollouts(more)], [])
+            programs = {rollout.program for rollout in more}
+            state.evaluated -= programs
+            await self._send(more, only=programs)
+            return
+        await self._close_step(plan, proposed)
+        await self._next_step()
+
+    async def _close_step(self, plan: StepPlan, proposed: Proposed) -> None:
+        state = self.state
+        pool = PoolView(await self._setup.via(POOL_KEEPER).call(ReadPool(), timeout=None))
+        result = self._setup.policy.close_step(plan, proposed.proposals, proposed.candidates, state.evidence, pool)
+        await self._commit([CloseStep(plan.step, result.to_json())], self._events_of(plan, proposed, result))
+        state.policy_state = result.state
+        state.steps_closed += 1
+        state.plan = None
+        best = "no candidate" if result.winner is None else f"best candidate {result.scores[result.winner]:.3f}"
+        logger.info("step %d: sampled mean %.3f, %s", plan.step, proposed.baseline_score, best)
+
+    def _events_of(self, plan: StepPlan, proposed: Proposed, result: StepResult) -> list[Event]:
+        events: list[Event] = []
+        for program, score in result.scores.items():
+            rollouts = len(self.state.evidence.of(program, "evaluate"))
+            events.append(CandidateEvaluated(step=plan.step, program=program, score=score, rollouts=rollouts))
+            events.append(ProgramRegistered(step=plan.step, program=program, score=score))
+        score = None if result.winner is None else result.scores[result.winner]
+        events.append(
+            StepClosed(step=plan.step, winner=result.winner, score=score, baseline_score=proposed.baseline_score)
+        )
+        return events
+
+    async def _finalize(self) -> None:
+        """Runs what is missing to choose the winner, and ends the run when nothing is."""
+        state, policy = self.state, self._setup.policy
+        rollouts = policy.final_rollouts(state.policy_state, state.evidence)
+        if rollouts:
+            await self._commit([AddRollouts(rollouts)], [])
+            state.finalists = {rollout.program for rollout in rollouts}
+            await self._send(rollouts, only=state.finalists)
+            return
+        ranking = policy.ranking(state.policy_state, state.evidence)
+        winner, score = ranking[0]
+        result: JSON = {"ranking": [[program, mean] for program, mean in ranking]}
+        await self._commit([SetStatus("finished", result=result)], [RunFinished(program=winner, score=score)])
+        logger.info("finished: program %d with %.3f", winner, score)
+        self._end(None)
+
+    async def _pause(self, reason: str) -> None:
+        gate = self._setup.gate
+        gate.close()
+        if not self.state.finished:
+            await self._commit([SetStatus("paused", reason)], [RunPaused(reason=reason)])
+
+    async def _resume(self) -> None:
+        if not self.state.finished:
+            await self._commit([SetStatus("running")], [RunResumed(by="resume")])
+        self._setup.gate.open()
+
+    async def _fail(self, error: SimbaError) -> None:
+        if self.state.finished:
+            return
+        await self._commit([SetStatus("failed", str(error))], [RunFailed(reason=str(error))])
+        self._end(error)
+
+    def _end(self, error: SimbaError | None) -> None:
+        self.state.finished = True
+        self._setup.finished(error)
+
+    async def _commit(self, writes: Sequence[Write], events: Sequence[Event]) -> None:
+        await self._setup.via(POOL_KEEPER).call(Commit(tuple(writes), tuple(events)), timeout=None)

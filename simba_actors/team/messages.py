@@ -1,0 +1,159 @@
+"""What the actors of a run say to one another. A `Call[R]` expects a reply of type R; the others expect none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from simba_actors.actors import Call
+from simba_actors.algorithm.buckets import BatchStatistics, Bucket, Sample
+from simba_actors.algorithm.evidence import Evidence, Score
+from simba_actors.algorithm.plan import Phase
+from simba_actors.algorithm.policy import Proposal as PlannedProposal
+from simba_actors.algorithm.policy import StepPlan
+from simba_actors.errors import MetricError
+from simba_actors.events import Event
+from simba_actors.programs import Configuration
+from simba_actors.store.records import Proposal, RolloutRecord, Run, Step, Write
+
+# ── to the PoolKeeper ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(Call[None]):
+    """Store `writes` and `events` in one transaction. The reply comes when they are safe."""
+
+    writes: tuple[Write, ...]
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Where a run stands: all that a Coordinator needs to go on with it."""
+
+    run: Run
+    steps: tuple[Step, ...]
+    programs: Mapping[int, Configuration]
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLedger(Call[Ledger]):
+    """Where the run stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadConfiguration(Call[Configuration]):
+    """The configuration of a program of the pool."""
+
+    program: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPool(Call[Mapping[int, Configuration]]):
+    """The configurations of all programs of the pool, by number."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRollouts(Call[tuple[RolloutRecord, ...]]):
+    """Rollouts of one step and phase, of all programs or of one, with what they left, in the order of the plan."""
+
+    step: int
+    phase: Phase
+    program: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadProposals(Call[tuple[Proposal, ...]]):
+    """The step's proposals that have an outcome, in order of their slots."""
+
+    step: int
+
+
+# ── to the Sampler ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class RunSamples:
+    """Run the step's planned rollouts; the Analyzer hears when all are in."""
+
+    plan: StepPlan
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgram:
+    """Run what is planned for one program in one phase; the Coordinator hears when all are in.
+
+    Work that is `ahead` of its time waits until there is nothing else to do.
+    """
+
+    step: int
+    phase: Phase
+    program: int
+    ahead: bool = False
+
+
+# ── to the Analyzer, the Proposer and the Coordinator ────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """All rollouts of the step's plan are in."""
+
+    plan: StepPlan
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Analyzed:
+    """The step's samples, by example."""
+
+    plan: StepPlan
+    buckets: tuple[Bucket, ...]
+    statistics: BatchStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """All proposals of the step have an outcome; `candidates` are the programs that they made."""
+
+    plan: StepPlan
+    proposals: tuple[PlannedProposal, ...]
+    candidates: tuple[int, ...]
+    baseline_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """All rollouts planned so far for a program in one phase are in, or all of a step's samples (`program` is None)."""
+
+    step: int
+    phase: Phase
+    program: int | None
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """An LM can't be reached, and patience with it is over. The rollout that met this stays planned."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricFailed:
+    """The metric raised or gave no number: the user's to mend."""
+
+    error: MetricError
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(Call[None]):
+    """Start no more rollouts. Those in flight end and are stored."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resume(Call[None]):
+    """Go on after a pause."""

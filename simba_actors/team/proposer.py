@@ -1,0 +1,203 @@
+"""Applies strategies to a step's buckets: new configurations, side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from simba_actors.actors import CastReturn, GenServer, InitReturn, spawn_link
+from simba_actors.algorithm.policy import Proposal
+from simba_actors.errors import InfrastructureError
+from simba_actors.events import CandidateProposed, Event, StrategyApplied, StrategyDeclined
+from simba_actors.programs import Configuration
+from simba_actors.store.records import Program, RecordProposal
+from simba_actors.strategies import Declined, StrategyContext
+from simba_actors.team.messages import (
+    Analyzed,
+    Commit,
+    Proposed,
+    ReadPool,
+    ReadProposals,
+    RunProgram,
+    Unreachable,
+)
+from simba_actors.team.setup import COORDINATOR, POOL_KEEPER, SAMPLER, RunSetup
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """What a policy may know of the pool."""
+
+    configurations: Mapping[int, Configuration]
+
+    def demos(self, program: int) -> int:
+        configuration = self.configurations[program]
+        return max(len(configuration.demos(predictor)) for predictor in configuration.predictors)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What applying a proposal's strategies came to: a configuration, a reason why the strategies declined, or both."""
+
+    strategy: str
+    configuration: Configuration | None
+    reason: str | None
+
+
+class Proposer(GenServer[set[int]]):
+    """Its state is the steps that are being worked on, so that none is twice at the same time."""
+
+    def __init__(self, setup: RunSetup) -> None:
+        self._setup = setup
+
+    async def init(self) -> InitReturn:
+        self.state = set()
+        return None
+
+    async def handle_cast(self, message: Any) -> CastReturn:
+        match message:
+            case Analyzed(plan=plan) if plan.step in self.state:
+                return None
+            case Analyzed(plan=plan):
+                self.state.add(plan.step)
+                spawn_link(self._propose, message, name=f"proposals of step {plan.step}")
+                return None
+            case _:
+                return await super().handle_cast(message)
+
+    async def _propose(self, analyzed: Analyzed) -> None:
+        """Applies all proposals of a step at the same time; one that makes no program may make room for another."""
+        policy, plan = self._setup.policy, analyzed.plan
+        pool = PoolView(await self._setup.via(POOL_KEEPER).call(ReadPool(), timeout=None))
+        stored = await self._setup.via(POOL_KEEPER).call(ReadProposals(plan.step), timeout=None)
+        known = {proposal.slot: proposal.program for proposal in stored}
+        made: dict[int, int | None] = {}
+        ended: asyncio.Queue[int] = asyncio.Queue()
+
+        async def one(proposal: Proposal) -> None:
+            if proposal.slot in known:
+                made[proposal.slot] = known[proposal.slot]
+            else:
+                made[proposal.slot] = await self._apply(analyzed, proposal, pool)
+            ended.put_nowait(proposal.slot)
+
+        proposals: tuple[Proposal, ...] = ()
+        async with anyio.create_task_group() as tasks:
+            told = failed = 0
+            while True:
+                started = len(proposals)
+                proposals = policy.proposals(plan, analyzed.buckets, failed, pool)
+                for proposal in proposals[started:]:
+                    tasks.start_soon(one, proposal)
+                if told == len(proposals):
+                    break
+                program = made[await ended.get()]
+                told += 1
+                if program is None:
+                    failed += 1
+                else:
+                    await self._setup.via(SAMPLER).cast(RunProgram(plan.step, "evaluate", program))
+        candidates = tuple(program for _, program in sorted(made.items()) if program is not None)
+        baseline_score = analyzed.statistics.baseline_score
+        await self._setup.via(COORDINATOR).cast(Proposed(plan, proposals, candidates, baseline_score))
+        self.state.discard(plan.step)
+
+    async def _apply(self, analyzed: Analyzed, proposal: Proposal, pool: PoolView) -> int | None:
+        """The number of the program that the proposal makes, stored with its evidence; None if it makes none."""
+        policy, plan = self._setup.policy, analyzed.plan
+        source = pool.configurations[proposal.source].without_demos(proposal.drop)
+        prompt_model = self._setup.prompt_model()
+        outcome = await self._try_strategies(analyzed, proposal, source, prompt_model)
+        configuration = outcome.configuration
+        program = None
+        if configuration is not None:
+            program = Program(
+                proposal.program,
+                configuration.digest,
+                configuration.to_json(),
+                (proposal.source,),
+                outcome.strategy,
+                plan.step,
+                _provenance(analyzed, proposal),
+            )
+        rollouts = () if program is None else policy.evaluation(plan, program.number)
+        write = RecordProposal(
+            plan.step, proposal.slot, proposal.to_json(), program, outcome.reason, prompt_model.usage, rollouts
+        )
+        events = _events(plan.step, proposal, outcome, program)
+        await self._setup.via(POOL_KEEPER).call(Commit((write,), events), timeout=None)
+        return None if program is None else program.number
+
+    async def _try_strategies(
+        self, analyzed: Analyzed, proposal: Proposal, source: Configuration, prompt_model: Any
+    ) -> Outcome:
+        buckets = {bucket.example: bucket for bucket in analyzed.buckets}
+        context = StrategyContext(
+            source,
+            self._setup.space.apply(source, self._setup.student),
+            tuple(buckets[example] for example in proposal.examples),
+            tuple(self._setup.trainset[example] for example in proposal.examples),
+            analyzed.statistics,
+            prompt_model,
+        )
+        name, reasons = proposal.strategies[0], list[str]()
+        for name in proposal.strategies:
+            try:
+                result = await self._try(name, context)
+            except Exception as error:  # noqa: BLE001 - as in DSPy, a strategy that fails makes no candidate
+                logger.warning("strategy %s failed: %s: %s", name, type(error).__name__, error)
+                return Outcome(name, None, f"{type(error).__name__}: {error}")
+            if isinstance(result, Configuration):
+                return Outcome(name, result, None)
+            reasons.append(result.reason)
+        copy = source if self._setup.policy.declined_makes_a_copy else None
+        return Outcome(name, copy, "; ".join(reasons))
+
+    async def _try(self, name: str, context: StrategyContext) -> Configuration | Declined:
+        """The strategy's answer, asked again after each pause that an outage brings."""
+        strategy, gate = self._setup.strategies[name], self._setup.gate
+        declined = strategy.applicable(context)
+        if declined is not None:
+            return declined
+        while True:
+            await gate.passed()
+            try:
+                return await strategy.apply(context)
+            except InfrastructureError as error:
+                gate.close()
+                self._setup.via(COORDINATOR).cast_nowait(Unreachable(str(error)))
+
+
+def _provenance(analyzed: Analyzed, proposal: Proposal) -> dict[str, Any]:
+    """The evidence that a program was made from: the rollouts with the best and the worst score of each bucket."""
+    buckets = {bucket.example: bucket for bucket in analyzed.buckets}
+    return {
+        "examples": list(proposal.examples),
+        "dropped_demos": list(proposal.drop),
+        "rollouts": [
+            [buckets[example].best.rollout.key.position, buckets[example].worst.rollout.key.position]
+            for example in proposal.examples
+        ],
+    }
+
+
+def _events(step: int, proposal: Proposal, outcome: Outcome, program: Program | None) -> tuple[Event, ...]:
+    events: list[Event] = []
+    if outcome.reason is None:
+        events.append(
+            StrategyApplied(step=step, slot=proposal.slot, strategy=outcome.strategy, program=proposal.program)
+        )
+    else:
+        events.append(StrategyDeclined(step=step, slot=proposal.slot, strategy=outcome.strategy, reason=outcome.reason))
+    if program is not None:
+        events.append(
+            CandidateProposed(step=step, program=program.number, parents=program.parents, strategy=program.strategy)
+        )
+    return tuple(events)

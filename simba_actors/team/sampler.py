@@ -1,0 +1,201 @@
+"""Runs rollouts, as many at a time as the run allows, and stores what they leave."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from simba_actors.actors import CastReturn, GenServer, InitReturn, spawn_link
+from simba_actors.algorithm.buckets import Sample
+from simba_actors.algorithm.evidence import Score
+from simba_actors.algorithm.plan import Phase, Rollout, RolloutKey
+from simba_actors.algorithm.policy import StepPlan
+from simba_actors.errors import InfrastructureError, MetricError
+from simba_actors.events import TrajectorySampled
+from simba_actors.programs import Configuration
+from simba_actors.rollouts import RolloutTask
+from simba_actors.store.records import RecordRollout
+from simba_actors.team.messages import (
+    Commit,
+    MetricFailed,
+    ReadConfiguration,
+    ReadRollouts,
+    RunProgram,
+    RunSamples,
+    Sampled,
+    Scored,
+    Unreachable,
+)
+from simba_actors.team.setup import ANALYZER, COORDINATOR, POOL_KEEPER, RunSetup
+
+URGENT, AHEAD = 0, 1
+
+Queued: TypeAlias = "tuple[int, int, Rollout]"
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutsEnded:
+    """From the workers: results wait to be stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Rollouts that are told of together: all samples of a step (`program` is None), or a program's of one phase."""
+
+    step: int
+    phase: Phase
+    program: int | None
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a job still waits for, and what is in."""
+
+    plan: StepPlan | None
+    missing: set[RolloutKey] = field(default_factory=set[RolloutKey])
+    samples: dict[RolloutKey, Sample] = field(default_factory=dict[RolloutKey, Sample])
+
+
+@dataclass(slots=True)
+class SamplerState:
+    """`queued` and `running` hold the keys of rollouts that are on their way, `ended` results that are to be stored."""
+
+    queue: asyncio.PriorityQueue[Queued] = field(default_factory=asyncio.PriorityQueue[Queued])
+    queued: set[RolloutKey] = field(default_factory=set[RolloutKey])
+    running: set[RolloutKey] = field(default_factory=set[RolloutKey])
+    ended: list[Sample] = field(default_factory=list[Sample])
+    jobs: dict[Job, Progress] = field(default_factory=dict[Job, Progress])
+    configurations: dict[int, Configuration] = field(default_factory=dict[int, Configuration])
+
+
+class Sampler(GenServer[SamplerState]):
+    """Workers take rollouts from one queue, urgent ones first; the Sampler stores what they bring in batches.
+
+    A job may be asked for many times. Its rollouts are read from the store each time, so what has a result is told of
+    again, and what is on its way is not run twice.
+    """
+
+    def __init__(self, setup: RunSetup) -> None:
+        self._setup = setup
+        self._order = itertools.count()
+
+    async def init(self) -> InitReturn:
+        self.state = SamplerState()
+        for number in range(self._setup.max_concurrency):
+            spawn_link(self._work, name=f"rollout worker {number}")
+        return None
+
+    async def handle_cast(self, message: Any) -> CastReturn:
+        match message:
+            case RunSamples(plan=plan):
+                await self._take_on(Job(plan.step, "sample", None), Progress(plan), URGENT)
+            case RunProgram(step=step, phase=phase, program=program, ahead=ahead):
+                await self._take_on(Job(step, phase, program), Progress(None), AHEAD if ahead else URGENT)
+            case RolloutsEnded():
+                await self._store()
+            case _:
+                return await super().handle_cast(message)
+        return None
+
+    def format_state(self) -> str:
+        state = self.state
+        return f"{len(state.queued)} rollouts queued, {len(state.running)} running, {len(state.jobs)} jobs"
+
+    async def _take_on(self, job: Job, progress: Progress, urgency: int) -> None:
+        records = await self._setup.via(POOL_KEEPER).call(ReadRollouts(job.step, job.phase, job.program), timeout=None)
+        for record in records:
+            rollout = record.rollout
+            if record.trajectory is not None:
+                progress.samples[rollout.key] = Sample(rollout, record.trajectory)
+                continue
+            progress.missing.add(rollout.key)
+            await self._know(rollout.program)
+            if rollout.key not in self.state.running:
+                # One that is queued already may have become more urgent; the worker leaves out the later of the two.
+                self.state.queued.add(rollout.key)
+                self.state.queue.put_nowait((urgency, next(self._order), rollout))
+        self.state.jobs[job] = progress
+        await self._tell_if_complete(job)
+
+    async def _know(self, program: int) -> None:
+        known = self.state.configurations
+        if program not in known:
+            known[program] = await self._setup.via(POOL_KEEPER).call(ReadConfiguration(program), timeout=None)
+
+    async def _work(self) -> None:
+        """One worker: a rollout at a time, for ever."""
+        state, gate = self.state, self._setup.gate
+        while True:
+            _, _, rollout = await state.queue.get()
+            await gate.passed()
+            if rollout.key not in state.queued:
+                continue
+            state.queued.discard(rollout.key)
+            state.running.add(rollout.key)
+            try:
+                await self._run(rollout)
+            except InfrastructureError as error:
+                gate.close()
+                state.running.discard(rollout.key)
+                state.queued.add(rollout.key)
+                state.queue.put_nowait((URGENT, next(self._order), rollout))
+                self._setup.via(COORDINATOR).cast_nowait(Unreachable(str(error)))
+            except MetricError as error:
+                gate.close()
+                self._setup.via(COORDINATOR).cast_nowait(MetricFailed(error))
+
+    async def _run(self, rollout: Rollout) -> None:
+        configuration = self.state.configurations[rollout.program]
+        task = RolloutTask(configuration, rollout.example, rollout.model, rollout.split)
+        trajectory = await self._setup.executor.run(task)
+        self.state.ended.append(Sample(rollout, trajectory))
+        if len(self.state.ended) == 1:
+            self.ref.cast_nowait(RolloutsEnded())
+
+    async def _store(self) -> None:
+        ended, self.state.ended = self.state.ended, []
+        writes = tuple(RecordRollout(sample.rollout.key, sample.trajectory) for sample in ended)
+        events = tuple(_sampled(sample) for sample in ended if sample.rollout.key.phase == "sample")
+        await self._setup.via(POOL_KEEPER).call(Commit(writes, events), timeout=None)
+        jobs: dict[Job, None] = {}
+        for sample in ended:
+            key = sample.rollout.key
+            self.state.running.discard(key)
+            job = Job(key.step, key.phase, None if key.phase == "sample" else sample.rollout.program)
+            progress = self.state.jobs.get(job)
+            if progress is not None:
+                progress.missing.discard(key)
+                progress.samples[key] = sample
+                jobs[job] = None
+        for job in jobs:
+            await self._tell_if_complete(job)
+
+    async def _tell_if_complete(self, job: Job) -> None:
+        progress = self.state.jobs[job]
+        if progress.missing:
+            return
+        del self.state.jobs[job]
+        samples = tuple(progress.samples[key] for key in sorted(progress.samples))
+        scores = tuple(_score(sample) for sample in samples)
+        await self._setup.via(COORDINATOR).cast(Scored(job.step, job.phase, job.program, scores))
+        if progress.plan is not None:
+            await self._setup.via(ANALYZER).cast(Sampled(progress.plan, samples))
+
+
+def _score(sample: Sample) -> Score:
+    rollout = sample.rollout
+    return Score(rollout.key, rollout.program, rollout.example, sample.trajectory.score, rollout.model, rollout.split)
+
+
+def _sampled(sample: Sample) -> TrajectorySampled:
+    rollout, trajectory = sample.rollout, sample.trajectory
+    return TrajectorySampled(
+        step=rollout.key.step,
+        position=rollout.key.position,
+        program=rollout.program,
+        example=rollout.example,
+        outcome=trajectory.outcome,
+        score=float(trajectory.score),
+    )

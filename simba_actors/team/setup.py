@@ -1,0 +1,80 @@
+"""What the actors of one run share: values and resources that no crash of theirs can spoil."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dspy
+
+from simba_actors.actors import Registry, Via
+from simba_actors.algorithm.policy import Policy
+from simba_actors.errors import SimbaError
+from simba_actors.events import Event
+from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.rollouts import Executor, LocalPromptModel
+from simba_actors.store import Owner
+from simba_actors.store.records import NewRun
+from simba_actors.strategies import Strategy
+
+POOL_KEEPER = "pool_keeper"
+SAMPLER = "sampler"
+ANALYZER = "analyzer"
+PROPOSER = "proposer"
+COORDINATOR = "coordinator"
+
+
+class Gate:
+    """Open while the run may start new LM work. `announced` says whether this process has told that the run is up."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+        self._open.set()
+        self.announced = False
+
+    @property
+    def is_open(self) -> bool:
+        return self._open.is_set()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def close(self) -> None:
+        self._open.clear()
+
+    async def passed(self) -> None:
+        """Returns as soon as the gate is open."""
+        await self._open.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class RunSetup:
+    """The fixed parts of a run.
+
+    `prompt_model` gives one for each application of a strategy, so that its usage can be told apart. `finished` is
+    called once, with None when the run has its result or with the error that ended it. `heard` is called with events
+    that are stored.
+    """
+
+    run: NewRun
+    owner: Owner
+    store: Path
+    policy: Policy
+    executor: Executor
+    space: ConfigurationSpace
+    student: dspy.Module
+    baseline: Configuration
+    trainset: Sequence[dspy.Example]
+    strategies: Mapping[str, Strategy]
+    prompt_model: Callable[[], LocalPromptModel]
+    max_concurrency: int
+    registry: Registry
+    gate: Gate
+    finished: Callable[[SimbaError | None], None]
+    heard: Callable[[Sequence[Event]], None]
+
+    def via(self, name: str) -> Via:
+        """The actor of that name, whichever of its lives it is in."""
+        return self.registry.via(name)
