@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import anyio
 import dspy
 
 from simba_actors.actors import Registry
@@ -18,8 +17,7 @@ from simba_actors.errors import NoLMError, SimbaError
 from simba_actors.events import Event
 from simba_actors.fingerprint import SEARCH_SETTINGS, default_run_id, fingerprint
 from simba_actors.programs import ConfigurationSpace
-from simba_actors.rollouts import Governor, LocalExecutor, LocalPromptModel
-from simba_actors.rollouts.governed_lm import governed
+from simba_actors.rollouts import LocalExecutor, LocalPromptModel, governed, shared_governor
 from simba_actors.store import Owner
 from simba_actors.store.records import NewRun
 from simba_actors.team.setup import Gate, RunSetup
@@ -39,10 +37,9 @@ def assemble(
     baseline = space.extract(config.student)
     lms = _model_pool(config)
     parts = fingerprint(config, baseline, lms)
-    governor = Governor()
-    limiter = anyio.CapacityLimiter(config.max_concurrency)
+    governor = shared_governor()
     settings: Any = dspy.settings
-    prompt_lm = governed(config.prompt_model or settings.lm or lms["student"], governor, limiter)
+    prompt_lm = governed(config.prompt_model or settings.lm or lms["student"], governor)
     strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
     return RunSetup(
         run=NewRun(config.run_id or default_run_id(config, parts), parts, _shown_settings(config)),
@@ -69,7 +66,6 @@ def assemble(
             lms=lms,
             governor=governor,
             rollout_timeout=config.rollout_timeout,
-            max_concurrency=config.max_concurrency,
         ),
         space=space,
         student=config.student,

@@ -23,6 +23,9 @@ SimbaError
 │   └── RunningLoopError           compile() was called inside a running event loop
 ├── MetricError                    the metric raised, or returned what is no score
 └── InfrastructureError            an LM could not be reached; never a score
+    ├── LMAccessError              it refused the key, the account or the model's name
+    ├── LMUnavailableError         it did not answer, or only with faults
+    └── RolloutTimeoutError        a rollout took longer than it may
 """
 
 from __future__ import annotations
@@ -127,3 +130,15 @@ class MetricError(SimbaError):
 
 class InfrastructureError(SimbaError):
     """An LM could not be reached, refused the request for now, or did not answer in time. Never counts as a score."""
+
+
+class LMAccessError(InfrastructureError):
+    """An LM refused the key, the account or the model's name: waiting does not mend that."""
+
+
+class LMUnavailableError(InfrastructureError):
+    """An LM did not answer, or only with faults, for longer than patience lasts."""
+
+
+class RolloutTimeoutError(InfrastructureError):
+    """A rollout took longer than `rollout_timeout`."""

@@ -1,0 +1,209 @@
+"""The governor: sends LM calls, to each endpoint as many as it bears, and tries again what failed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import anyio
+
+from simba_actors.errors import LMAccessError, LMUnavailableError
+from simba_actors.rollouts.endpoint import Endpoint, Limits, Priority, Slot
+from simba_actors.rollouts.outcomes import Blame, blame
+from simba_actors.rollouts.patience import Breaker, Retry
+from simba_actors.rollouts.watch import RolloutOverError, Watch
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An LM call that met an infrastructure failure and is made again after `delay` seconds."""
+
+    endpoint: str
+    error: BaseException
+    attempt: int
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: how urgent it is, what it allows, and what it wants to know.
+
+    `before_call` is awaited before each attempt is sent; where it raises, nothing is sent and the rollout ends with
+    that error. `on_fault` hears of every call that is tried again.
+    """
+
+    priority: Priority = Priority.OPTIMIZER
+    before_call: Callable[[], Awaitable[None]] | None = None
+    on_fault: Callable[[Fault], None] | None = None
+
+
+class Governor:
+    """Sends LM calls for all who share it. One governor belongs to one event loop.
+
+        governor = Governor(limits={"openai/gpt-5-mini": Limits(requests_per_minute=500)})
+        lm = governed(lm, governor)
+
+    Args:
+        retry: How failed calls are tried again, and when an endpoint is given up.
+        limits: Of endpoints by name (see `endpoint_name`); the others have none but what they turn out to bear.
+        draws: For jitter; no result of a run depends on it.
+        sleep: Waits for so many seconds.
+        clock: Seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        *,
+        retry: Retry | None = None,
+        limits: Mapping[str, Limits] | None = None,
+        draws: random.Random | None = None,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._retry = retry or Retry()
+        self._limits = dict(limits or {})
+        self._draws = draws or random.Random()  # noqa: S311 - jitter, no secret
+        self._sleep = sleep
+        self._clock = clock
+        self._endpoints: dict[str, Endpoint] = {}
+
+    def endpoint(self, name: str) -> Endpoint:
+        if name not in self._endpoints:
+            breaker = Breaker(self._retry.patience, self._clock)
+            self._endpoints[name] = Endpoint(name, self._limits.get(name, Limits()), breaker, self._clock)
+        return self._endpoints[name]
+
+    async def call(self, endpoint: Endpoint, caller: Caller, watch: Watch, send: Callable[[], Awaitable[R]]) -> R:
+        """What `send()` gives, tried again while the infrastructure fails.
+
+        Raises:
+            LMAccessError: The failure is one that waiting does not mend.
+            LMUnavailableError: Patience is over.
+            Exception: Anything else that `send()` or `before_call()` raised.
+        """
+        for attempt in itertools.count(1):
+            slot = await self._enter(endpoint, caller, watch)
+            try:
+                answer = await send()
+            except Exception as error:  # noqa: BLE001 - raised again if it is not to be tried again
+                await self._wait_after(slot, endpoint, caller, watch, error, attempt)
+            except BaseException:
+                slot.leave()
+                raise
+            else:
+                slot.answered()
+                watch.meter.answered()
+                return answer
+        raise AssertionError("itertools.count ended")
+
+    def call_in_thread(
+        self,
+        endpoint: Endpoint,
+        caller: Caller,
+        watch: Watch,
+        send: Callable[[], R],
+        loop: asyncio.AbstractEventLoop,
+    ) -> R:
+        """As `call`, from another thread than that of the governor's `loop`, with a `send` that blocks."""
+        for attempt in itertools.count(1):
+            slot = _on(loop, self._enter(endpoint, caller, watch))
+            watch.hold(slot)
+            try:
+                answer = send()
+            except Exception as error:  # noqa: BLE001 - raised again if it is not to be tried again
+                _on(loop, self._wait_after(slot, endpoint, caller, watch, error, attempt))
+            except BaseException:
+                loop.call_soon_threadsafe(slot.leave)
+                raise
+            else:
+                loop.call_soon_threadsafe(slot.answered)
+                watch.meter.answered()
+                return answer
+            finally:
+                watch.let_go(slot)
+        raise AssertionError("itertools.count ended")
+
+    async def back_off(self, attempt: int) -> None:
+        """Waits as before another attempt of something that failed `attempt` times."""
+        await self._sleep(self._retry.delay(attempt, None, self._draws))
+
+    async def _enter(self, endpoint: Endpoint, caller: Caller, watch: Watch) -> Slot:
+        with watch.waiting():
+            slot = await endpoint.enter(caller.priority, self._sleep)
+            try:
+                watch.check()
+                if caller.before_call is not None:
+                    await caller.before_call()
+            except BaseException as error:
+                slot.leave()
+                if isinstance(error, Exception):
+                    watch.stop(error)
+                raise
+        watch.meter.sent()
+        return slot
+
+    async def _wait_after(
+        self, slot: Slot, endpoint: Endpoint, caller: Caller, watch: Watch, error: Exception, attempt: int
+    ) -> None:
+        """Leaves the slot of a failed attempt and waits until the next one. Raises if there is to be none."""
+        delay = self._retry.delay(attempt, getattr(error, "retry_after", None), self._draws)
+        verdict = blame(error)
+        match verdict:
+            case None:
+                slot.leave()
+                raise error
+            case Blame.PROGRAM:
+                slot.answered()
+                raise error
+            case Blame.CROWDED:
+                slot.refused(delay)
+            case Blame.TRANSIENT | Blame.PERSISTENT:
+                slot.failed()
+        ending = self._ending(endpoint, verdict, error, attempt)
+        if ending is not None:
+            watch.stop(ending)
+            raise ending from error
+        if caller.on_fault is not None:
+            caller.on_fault(Fault(endpoint.name, error, attempt, delay))
+        with watch.waiting():
+            await self._sleep(delay)
+
+    def _ending(
+        self, endpoint: Endpoint, verdict: Blame, error: Exception, attempt: int
+    ) -> LMAccessError | LMUnavailableError | None:
+        """Why the call is not made again, if it is not."""
+        told = f"{type(error).__name__}: {error}"
+        if verdict is Blame.PERSISTENT:
+            return LMAccessError(
+                f"{endpoint.name} refuses to serve: {told}. Waiting does not mend that: put the key, the account or "
+                "the model's name right, then resume"
+            )
+        if endpoint.breaker.is_open or attempt >= self._retry.attempts:
+            return LMUnavailableError(
+                f"{endpoint.name} can't be reached ({attempt} attempts): {told}. Resume when it answers again"
+            )
+        return None
+
+
+_governors: WeakKeyDictionary[asyncio.AbstractEventLoop, Governor] = WeakKeyDictionary()
+
+
+def shared_governor() -> Governor:
+    """The governor of the running event loop, shared by all optimizers that bring none of their own."""
+    return _governors.setdefault(asyncio.get_running_loop(), Governor())
+
+
+def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, R]) -> R:
+    """What `work` gives, run on `loop` while this thread waits."""
+    if loop.is_closed():
+        work.close()
+        raise RolloutOverError("the event loop that this LM call belongs to has ended; the call was not sent")
+    return asyncio.run_coroutine_threadsafe(work, loop).result()

@@ -1,0 +1,131 @@
+"""Asking the metric, and taking nothing for a score that is none."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import dspy
+import numpy as np
+
+from simba_actors.algorithm.trajectory import JSON
+from simba_actors.errors import InfrastructureError, LMUnavailableError, MetricError
+from simba_actors.programs import to_json_value
+from simba_actors.rollouts.outcomes import infrastructure_cause
+from simba_actors.rollouts.threads import Threads
+
+SURELY_WRONG = (NameError, ImportError, NotImplementedError)
+"""Raised by a metric, these say that it is broken whatever it was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The metric's number, in its own type as far as JSON has it, and what else it said."""
+
+    score: float
+    feedback: dict[str, JSON]
+
+
+class Scorer:
+    """Calls a metric of any shape that DSPy takes.
+
+    Sync metrics run in a thread, so that a slow one holds up nobody. The context is carried over.
+    """
+
+    def __init__(self, metric: Callable[..., Any], threads: Threads) -> None:
+        self._metric = partial(metric, **_demanded_names(metric))
+        self._extra: tuple[None, ...] = (None,) * _arguments_beyond_two(metric)
+        call = getattr(metric, "__call__", None)  # noqa: B004 - an async __call__ is what is asked for
+        self._asynchronous = inspect.iscoroutinefunction(metric) or inspect.iscoroutinefunction(call)
+        self._threads = threads
+
+    async def score(self, row: str, example: dspy.Example, prediction: Any) -> Verdict:
+        """The metric's verdict; `row` says which example it is about.
+
+        Raises:
+            MetricError: The metric raised, which is then the cause, or gave something that is no finite number.
+            InfrastructureError: The metric calls an LM, which could not be reached.
+        """
+        try:
+            output = await self._ask(example, prediction)
+        except Exception as error:
+            cause = infrastructure_cause(error)
+            if isinstance(cause, InfrastructureError):
+                raise cause from error
+            if cause is not None:
+                raise LMUnavailableError(f"the metric's LM failed: {type(cause).__name__}: {cause}") from error
+            raise _raised(row, error) from error
+        return verdict(row, output)
+
+    async def try_on(self, row: str, example: dspy.Example) -> None:
+        """Asks about an example with its own labels for a prediction; raises MetricError if that shows a defect."""
+        labels = dspy.Prediction(**dict(cast("Any", example.labels())))
+        try:
+            output = await self._ask(example, labels)
+        except SURELY_WRONG as error:
+            raise _raised(row, error) from error
+        except Exception:  # noqa: BLE001 - labels are no real prediction; the first rollout tells more
+            return
+        verdict(row, output)
+
+    async def _ask(self, example: dspy.Example, prediction: Any) -> Any:
+        call = partial(self._metric, example, prediction, *self._extra)
+        if self._asynchronous:
+            return await call()
+        output = await self._threads.run(call)
+        return await output if inspect.isawaitable(output) else output
+
+
+def verdict(row: str, output: Any) -> Verdict:
+    """What the metric's `output` says. Raises MetricError where it is no score.
+
+    Infinities are none either: they would make every mean and every gap that they enter infinite or NaN.
+    """
+    feedback: dict[str, JSON] = {}
+    score = output
+    if isinstance(output, dspy.Prediction):
+        fields = dict(cast("list[tuple[str, Any]]", output.items()))
+        if "score" not in fields:
+            raise MetricError(f"the metric gave a dspy.Prediction without a score on {row}: it has {sorted(fields)}")
+        score = fields.pop("score")
+        feedback = {name: to_json_value(value) for name, value in fields.items()}
+    if isinstance(score, np.generic | np.ndarray) and np.ndim(cast("Any", score)) == 0:
+        score = cast("Any", score).item()
+    if not isinstance(score, bool | int | float):
+        kind = type(cast("Any", score)).__name__
+        raise MetricError(
+            f"the metric gave {score!r:.80} ({kind}) on {row}: it must give a number, a bool, or a dspy.Prediction "
+            "with such a score"
+        )
+    if not math.isfinite(score):
+        raise MetricError(f"the metric gave {score} on {row}: a score must be finite")
+    return Verdict(score, feedback)
+
+
+def _raised(row: str, error: Exception) -> MetricError:
+    return MetricError(f"the metric raised on {row}: {type(error).__name__}: {error}")
+
+
+def _arguments_beyond_two(metric: Callable[..., Any]) -> int:
+    """How many more arguments the metric insists on: its `trace`, or `trace, pred_name, pred_trace`."""
+    parameters = _parameters(metric)
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    demanded = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
+    return max(0, len(demanded) - 2)
+
+
+def _demanded_names(metric: Callable[..., Any]) -> dict[str, None]:
+    """Keyword-only arguments that the metric insists on."""
+    demanded = [p for p in _parameters(metric) if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    return {p.name: None for p in demanded if p.default is inspect.Parameter.empty}
+
+
+def _parameters(metric: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(metric).parameters.values())
+    except (TypeError, ValueError):
+        return []  # Some builtins have no signature to look at.

@@ -1,0 +1,116 @@
+"""What the LM calls of one rollout report to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import anyio
+import dspy
+
+from simba_actors.rollouts.endpoint import Slot
+from simba_actors.rollouts.usage import Meter
+
+SETTING = "simba_actors_watch"
+"""The name of a rollout's watch in `dspy.settings`, which DSPy carries into every thread that it starts."""
+
+
+class RolloutOverError(Exception):
+    """A call of a rollout that has ended: nobody waits for it, so it is not sent."""
+
+
+class Deadline:
+    """A limit of seconds for the block under it, that stands still while the block waits for its turn.
+
+        with Deadline(300.0) as deadline:
+            await student.acall(question="…")
+            done = True
+
+    If it passes, the block is cancelled and left without an error.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        self._waits = 0
+        self._scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
+
+    def __enter__(self) -> Deadline:
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        return bool(self._scope.__exit__(kind, error, traceback))
+
+    def stop(self) -> None:
+        self._waits += 1
+        if self._waits == 1:
+            self._left = self._scope.deadline - anyio.current_time()
+            self._scope.deadline = math.inf
+
+    def go_on(self) -> None:
+        self._waits -= 1
+        if self._waits == 0:
+            self._scope.deadline = anyio.current_time() + self._left
+
+
+class Watch:
+    """Keeps what a rollout's LM calls used, and the first error that ends it whatever the student makes of it.
+
+    `keeps_history` is whether DSPy's histories are to hear of the calls as well.
+    """
+
+    def __init__(self, meter: Meter, deadline: Deadline | None = None, *, keeps_history: bool = True) -> None:
+        self.meter = meter
+        self.keeps_history = keeps_history
+        self.stopped_by: Exception | None = None
+        self._deadline = deadline
+        self._slots: set[Slot] = set()
+        self._over = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Watch:
+        return self
+
+    @contextmanager
+    def waiting(self) -> Generator[None]:
+        """For while a call waits for its turn, which is not the rollout's time."""
+        if self._deadline is None:
+            yield
+            return
+        self._deadline.stop()
+        try:
+            yield
+        finally:
+            self._deadline.go_on()
+
+    def stop(self, error: Exception) -> None:
+        self.stopped_by = self.stopped_by or error
+
+    def check(self) -> None:
+        """Raises RolloutOverError if the rollout has ended."""
+        if self._over:
+            raise RolloutOverError("the rollout of this LM call has ended; the call was not sent")
+
+    def hold(self, slot: Slot) -> None:
+        """The slot of a call in a thread, which no cancellation can end."""
+        self._slots.add(slot)
+
+    def let_go(self, slot: Slot) -> None:
+        self._slots.discard(slot)
+
+    def end(self) -> None:
+        """The rollout has ended. Slots of threads that still hang are given up."""
+        self._over = True
+        for slot in list(self._slots):
+            slot.leave()
+        self._slots.clear()
+
+
+def current_watch() -> Watch | None:
+    """The watch of the rollout that this code runs in, if any."""
+    settings: Any = dspy.settings
+    return settings.get(SETTING)
