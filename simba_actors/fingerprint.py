@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import dspy
 import orjson
@@ -47,7 +47,7 @@ def default_run_id(config: OptimizerConfig, parts: dict[str, str]) -> str:
 
 
 def _rows(examples: Sequence[dspy.Example]) -> JSON:
-    rows: list[Any] = [[dict(example), sorted(str(key) for key in example.inputs())] for example in examples]
+    rows: list[Any] = [[dict(example), sorted(cast("list[str]", example.inputs().keys()))] for example in examples]
     return to_json_value(rows)
 
 

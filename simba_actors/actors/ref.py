@@ -197,6 +197,11 @@ class Ref(Address):
         return process
 
     @property
+    def target(self) -> Process:
+        """The process, alive or dead."""
+        return self._process
+
+    @property
     def name(self) -> str:
         return self._process.name
 

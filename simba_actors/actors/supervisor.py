@@ -350,7 +350,7 @@ class Supervisor(GenServer[list[Child]]):
         child.restarting = False
         if ref is None:
             return
-        process = ref.process()
+        process = ref.target  # It may have started well and crashed since; its exit signal then tells.
         process.parent = self._process
         process.restarts = child.restarts
         self._process.link(process)

@@ -66,6 +66,7 @@ class Store:
     _clock: Callable[[], float]
     _lease_seconds: float
     _last_seq: dict[str, int] = field(default_factory=dict[str, int])
+    _closed: bool = False
 
     @classmethod
     async def open(
@@ -86,7 +87,14 @@ class Store:
         return cls(path, Reader(path, db), db, clock, lease_seconds)
 
     async def close(self) -> None:
+        self._closed = True
         await self._db.close()
+
+    def abandon(self) -> None:
+        """Closes the file without waiting for that; a transaction that is open is undone. After `close`, nothing."""
+        if not self._closed:
+            self._closed = True
+            self._db.stop()
 
     async def claim(self, new: NewRun, owner: Owner) -> Run:
         """Makes the run, or takes it over where its last owner is gone. A finished run is given as it is.

@@ -66,6 +66,7 @@ class PoolKeeper(GenServer[PoolState]):
 
     async def init(self) -> InitReturn:
         store = await Store.open(self._setup.store)
+        self.ref.target.on_exit.append(store.abandon)  # Killed, it gets no chance to close it.
         try:
             await store.claim(self._setup.run, self._setup.owner)
         except BaseException:

@@ -1,0 +1,51 @@
+"""Crashing an actor at a chosen message, once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+
+from simba_actors.actors import GenServer
+
+When = Literal["before", "after"]
+
+CALLBACKS = ("handle_call", "handle_cast", "handle_info", "handle_continue")
+
+
+class InjectedCrashError(Exception):
+    """What a crashing actor raises."""
+
+
+@dataclass
+class Injector:
+    """Counts the messages that an actor handles, and raises at the `at`th, before or after it is handled.
+
+    `at` 0 only counts.
+    """
+
+    at: int = 0
+    when: When = "before"
+    handled: int = 0
+
+    def wrap(self, callback: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def wrapped(server: GenServer[Any], *args: Any) -> Any:
+            self.handled += 1
+            here = self.handled == self.at
+            if here and self.when == "before":
+                raise InjectedCrashError(f"before message {self.at}")
+            answer = await callback(server, *args)
+            if here:
+                raise InjectedCrashError(f"after message {self.at}")
+            return answer
+
+        return wrapped
+
+
+def inject(monkeypatch: pytest.MonkeyPatch, actor: type[GenServer[Any]], injector: Injector) -> Injector:
+    """Has `injector` watch every message that servers of the class `actor` handle."""
+    for name in CALLBACKS:
+        monkeypatch.setattr(actor, name, injector.wrap(getattr(actor, name)))
+    return injector

@@ -1,0 +1,49 @@
+"""A run that was stopped goes on as if it had not been."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from simba_actors import Optimizer
+from simba_actors.errors import RunStoppedError
+from simba_actors.events import StepClosed, TrajectorySampled
+from tests.support.runs import findings, finish, small_config
+
+
+@pytest.mark.parametrize("kind", [TrajectorySampled, StepClosed])
+async def test_a_run_stopped_within_or_between_steps_ends_as_if_it_had_not_been(kind: type, tmp_path: Path) -> None:
+    whole = small_config(tmp_path / "whole.db")
+    expected = await findings(whole, (await finish(whole)).run_id)
+    config = small_config(tmp_path / "stopped.db")
+    async with await Optimizer.start(config) as optimizer:
+        async for event in optimizer.events():
+            if isinstance(event, kind):
+                break
+    result = await finish(config)
+    assert await findings(config, result.run_id) == expected
+
+
+async def test_the_result_of_a_stopped_run_is_an_error_that_says_how_to_go_on(tmp_path: Path) -> None:
+    optimizer = await Optimizer.start(small_config(tmp_path / "simba.db"))
+    await optimizer.stop()
+    with pytest.raises(RunStoppedError, match="started again, it goes on"):
+        await optimizer.result()
+
+
+async def test_a_finished_run_gives_its_result_at_once(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db")
+    first = await finish(config)
+    asks = len(config.lm.asks)
+    second = await finish(config)
+    assert (second.score, len(config.lm.asks)) == (first.score, asks)
+
+
+async def test_nothing_of_a_run_is_left_after_stop(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    optimizer = await Optimizer.start(small_config(tmp_path / "simba.db"))
+    await optimizer.result()
+    await optimizer.stop()
+    assert asyncio.all_tasks() == before
