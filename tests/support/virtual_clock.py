@@ -1,0 +1,105 @@
+"""An event loop whose clock skips every wait: hours of timers pass in milliseconds, in their order, the same each time.
+
+    def pytest_asyncio_loop_factories() -> dict[str, Callable[[], VirtualClockLoop]]:  # in a folder's conftest.py
+        return {"virtual_clock": VirtualClockLoop}
+
+Time stands still while there is something to run. When there is not, it jumps to the next timer. Where a test waits for
+something outside the loop, it does not: while a call in `run_in_executor`, within `loop.waiting_outside()` or in what
+`count_outside_work` wraps is under way, the loop waits for it as any loop would, and no timer goes off before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+
+class DeadlockError(Exception):
+    """Nothing is left that could ever wake the loop."""
+
+
+class VirtualClockLoop(asyncio.SelectorEventLoop):
+    """Starts at 0 seconds. A loop that could only wait for ever raises DeadlockError, instead of hanging."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._outside = 0
+        super().__init__(_JumpingSelector(self))
+
+    def time(self) -> float:
+        return self._now
+
+    def jump(self, seconds: float | None) -> None:
+        if seconds is None:
+            raise DeadlockError("every task waits, and there is no timer that could go off")
+        self._now += seconds
+
+    @property
+    def waits_outside(self) -> bool:
+        """Whether something is under way whose end the loop hears of from another thread."""
+        return self._outside > 0
+
+    @contextmanager
+    def waiting_outside(self) -> Generator[None]:
+        """Time stands still within: for work whose end comes from another thread, process or machine."""
+        self._outside += 1
+        try:
+            yield
+        finally:
+            self._outside -= 1
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        self._outside += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._executor_answered)
+        return future
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        with self.waiting_outside():
+            await super().shutdown_default_executor()
+
+    def _executor_answered(self, _: asyncio.Future[Any]) -> None:
+        self._outside -= 1
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Tells of what is there to read, and jumps instead of waiting."""
+
+    def __init__(self, loop: VirtualClockLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None and timeout <= 0:
+            return super().select(timeout)
+        if self._loop.waits_outside:
+            return super().select(None)
+        ready = super().select(0)
+        if not ready:
+            self._loop.jump(timeout)
+        return ready
+
+
+def count_outside_work(monkeypatch: pytest.MonkeyPatch, owner: type, *methods: str) -> None:
+    """Has time stand still while one of these async methods of `owner` runs, as those that wait for threads must.
+
+    count_outside_work(monkeypatch, aiosqlite.Connection, "_execute", "_connect", "close")
+    """
+    for name in methods:
+        monkeypatch.setattr(owner, name, _counted(getattr(owner, name)))
+
+
+def _counted(method: Callable[..., Any]) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, VirtualClockLoop):
+            return await method(*args, **kwargs)
+        with loop.waiting_outside():
+            return await method(*args, **kwargs)
+
+    return call
