@@ -74,7 +74,8 @@ class OptimizerConfig:
         max_concurrency: Rollouts in flight at most.
         rollout_timeout: Seconds that one rollout may take before it counts as an infrastructure failure.
         budget: Caps on calls, cost, tokens and time.
-        progress: Show a progress bar in the terminal.
+        progress: Show step, best score, rollouts, cost and time left on stderr: a bar with the extra `progress`, and a
+            line for each step where there is no terminal.
 
     Raises:
         ConfigError: A value is missing, out of range or does not fit the others; the message says which and why.

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from simba_actors.actors import ActorError, ExitReason, Ref, SupervisorEvent
+from simba_actors.actors import ActorError, ExitReason, Ref, SupervisorEvent, spawn
 from simba_actors.assembly import assemble
 from simba_actors.config import OptimizerConfig
 from simba_actors.errors import RunError, RunStoppedError, SimbaError
 from simba_actors.events import Event
 from simba_actors.observe.feed import EventFeed
+from simba_actors.observe.progress import follow_progress
 from simba_actors.result import OptimizerResult, read_result
 from simba_actors.store import Reader
 from simba_actors.store.records import RunStatus
@@ -62,6 +64,7 @@ class Optimizer:
         self._restarts: dict[str, int] = {}
         self._setup: RunSetup = assemble(config, self._finished, self._feed.heard)
         self._supervisor: Ref | None = None
+        self._progress: Ref | None = None
 
     @classmethod
     async def start(cls, config: OptimizerConfig) -> Optimizer:
@@ -80,12 +83,19 @@ class Optimizer:
             raise _root_cause(error) from error
         optimizer._supervisor = supervisor
         supervisor.process().on_exit.append(optimizer._tree_ended)
+        if config.progress:
+            optimizer._progress = spawn(follow_progress, optimizer, name="progress")
         return optimizer
 
     @property
     def run_id(self) -> str:
         """The run's name in the store."""
         return self._setup.run.run_id
+
+    @property
+    def store(self) -> Path:
+        """The file that keeps the run."""
+        return self._setup.store
 
     async def result(self) -> OptimizerResult:
         """What the run found, once it is finished. Cancelling this call does not cancel the run.
@@ -133,6 +143,8 @@ class Optimizer:
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None and supervisor.alive:
             await supervisor.stop()
+        if self._progress is not None:
+            await self._progress.wait()
 
     async def __aenter__(self) -> Optimizer:
         return self

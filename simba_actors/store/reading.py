@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiosqlite
 
@@ -34,14 +34,14 @@ class Reader:
         self._db = db
 
     @classmethod
-    async def open(cls, path: str | Path) -> Reader:
+    async def open(cls, path: str | Path) -> Self:
         """A reader of the store at `path`, beside whoever writes it. Raises StoreError where it can't be read."""
         return cls(Path(path), await open_for_reading(Path(path)))
 
     async def close(self) -> None:
         await self._db.close()
 
-    async def __aenter__(self) -> Reader:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

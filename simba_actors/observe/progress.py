@@ -1,0 +1,118 @@
+"""Progress in the terminal: a bar that is redrawn, or a line for each step where there is no terminal.
+
+    async with await Optimizer.start(config) as optimizer, show_progress(optimizer):
+        result = await optimizer.result()
+
+`OptimizerConfig(progress=True)` does the same.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import Protocol, TextIO
+
+import anyio
+
+from simba_actors.events import Event, RunFailed, RunFinished, RunPaused, RunResumed, StepClosed
+from simba_actors.observe.wording import progress_line
+from simba_actors.store.queries import Queries, RunSummary
+
+REDRAW_SECONDS = 0.5
+
+
+class Watched(Protocol):
+    """What progress can be shown of: an Optimizer."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def store(self) -> Path: ...
+    def events(self, after: int = 0) -> AsyncIterator[Event]: ...
+
+
+class Display(Protocol):
+    def news(self, event: Event, summary: RunSummary, rate: float) -> None:
+        """Shows what `event` changed. `rate` is in rollouts a second."""
+        ...
+
+    def redraw(self, summary: RunSummary, rate: float) -> None: ...
+
+
+@asynccontextmanager
+async def show_progress(optimizer: Watched, stream: TextIO | None = None) -> AsyncGenerator[None]:
+    """Shows the run's step, best score, rollouts and their rate, cost and time left while the block is under way.
+
+    Written to `stream`, by default stderr. The bar needs the extra `progress`; without it there are lines.
+    """
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(follow_progress, optimizer, stream)
+        try:
+            yield
+        finally:
+            tasks.cancel_scope.cancel()
+
+
+async def follow_progress(optimizer: Watched, stream: TextIO | None = None) -> None:
+    """Shows the run's progress until the run is over."""
+    async with await Queries.open(optimizer.store) as store:
+        first = await store.summary(optimizer.run_id)
+        rate = _rate_since(first.rollouts_done, time.monotonic)
+        with _display(stream or sys.stderr) as display:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_redraw, store, optimizer.run_id, display, rate)
+                async for event in optimizer.events(await store.last_event(optimizer.run_id)):
+                    if isinstance(event, StepClosed | RunPaused | RunResumed | RunFinished | RunFailed):
+                        summary = await store.summary(optimizer.run_id)
+                        display.news(event, summary, rate(summary))
+                tasks.cancel_scope.cancel()
+            summary = await store.summary(optimizer.run_id)
+            display.redraw(summary, rate(summary))
+
+
+async def _redraw(store: Queries, run_id: str, display: Display, rate: Callable[[RunSummary], float]) -> None:
+    while True:
+        summary = await store.summary(run_id)
+        display.redraw(summary, rate(summary))
+        await anyio.sleep(REDRAW_SECONDS)
+
+
+def _rate_since(done: int, clock: Callable[[], float]) -> Callable[[RunSummary], float]:
+    """Rollouts a second from now on, `done` of them being past."""
+    started = clock()
+    return lambda summary: (summary.rollouts_done - done) / max(clock() - started, 1e-3)
+
+
+def _display(stream: TextIO) -> AbstractContextManager[Display]:
+    if stream.isatty() and importlib.util.find_spec("rich") is not None:
+        from simba_actors.observe.progress_bar import ProgressBar
+
+        return ProgressBar(stream)
+    return nullcontext(Lines(stream))
+
+
+class Lines:
+    """A line for each step, pause and end."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def news(self, event: Event, summary: RunSummary, rate: float) -> None:
+        match event:
+            case StepClosed(step=step):
+                print(progress_line(summary, rate, step=step + 1), file=self._stream, flush=True)
+            case RunPaused(reason=reason):
+                print(f"paused: {reason}", file=self._stream, flush=True)
+            case RunFailed(reason=reason):
+                print(f"failed: {reason}", file=self._stream, flush=True)
+            case RunFinished(program=program, score=score):
+                print(f"finished: program {program} with {score:.3f}", file=self._stream, flush=True)
+            case _:
+                pass
+
+    def redraw(self, summary: RunSummary, rate: float) -> None:
+        """Lines stay as they are."""

@@ -1,0 +1,49 @@
+"""A bar in the terminal, drawn by rich (extra `progress`)."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from simba_actors.events import Event, RunPaused
+from simba_actors.observe.wording import progress_line
+from simba_actors.store.queries import RunSummary
+
+
+class ProgressBar:
+    """Rollouts done of those expected, with what else there is to say beside it. What is printed goes above it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.description}", markup=False),
+            console=Console(file=stream),
+            auto_refresh=False,
+        )
+        self._task = self._progress.add_task("starting", total=None)
+
+    def __enter__(self) -> ProgressBar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def news(self, event: Event, summary: RunSummary, rate: float) -> None:
+        if isinstance(event, RunPaused):
+            self._progress.console.print(f"paused: {event.reason}", markup=False, highlight=False)
+        self.redraw(summary, rate)
+
+    def redraw(self, summary: RunSummary, rate: float) -> None:
+        self._progress.update(
+            self._task,
+            description=progress_line(summary, rate),
+            completed=summary.rollouts_done,
+            total=summary.rollouts_expected(),
+            refresh=True,
+        )

@@ -1,0 +1,58 @@
+"""Numbers in words, the same in the progress bar, the command line and the dashboard."""
+
+from __future__ import annotations
+
+from simba_actors.algorithm.trajectory import Usage
+from simba_actors.store.queries import RunSummary
+
+
+def progress_line(summary: RunSummary, rate: float, step: int | None = None) -> str:
+    """How far a run is, in one line. `rate` is in rollouts a second; `step` counts from 1, by default the open one."""
+    parts = [f"step {step or step_shown(summary)}/{summary.max_steps}", *_scores(summary)]
+    parts.append(f"{summary.rollouts_done:,} rollouts at {rate:.1f}/s")
+    parts.append(spending(summary.usage))
+    if summary.run.status != "running":
+        parts.append(summary.run.status)
+    elif (left := seconds_left(summary, rate)) is not None:
+        parts.append(f"about {duration(left)} left")
+    return ", ".join(parts)
+
+
+def step_shown(summary: RunSummary) -> int:
+    """The open step counted from 1, or the last one when none is open."""
+    return min(max(summary.steps_opened, 1), max(summary.max_steps, 1))
+
+
+def _scores(summary: RunSummary) -> list[str]:
+    parts: list[str] = []
+    if summary.best is not None:
+        parts.append(f"best {summary.best[1]:.3f}")
+    if summary.baseline is not None:
+        parts.append(f"student {summary.baseline.mean:.3f}")
+    return parts
+
+
+def spending(usage: Usage) -> str:
+    """Cost in dollars where it is known, otherwise tokens, otherwise calls."""
+    if usage.cost:
+        return f"${usage.cost:.2f}" if usage.cost >= 1 else f"${usage.cost:.4f}"
+    if usage.prompt_tokens is not None and usage.completion_tokens is not None:
+        return f"{usage.prompt_tokens + usage.completion_tokens:,} tokens"
+    return f"{usage.calls:,} calls"
+
+
+def seconds_left(summary: RunSummary, rate: float) -> float | None:
+    """Until the run ends, if it goes on as before; None while that can't be told."""
+    expected = summary.rollouts_expected()
+    if expected is None or rate <= 0:
+        return None
+    return (expected - summary.rollouts_done) / rate
+
+
+def duration(seconds: float) -> str:
+    """`4.2 s`, `3:07` or `2:03:07`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

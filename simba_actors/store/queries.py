@@ -1,0 +1,159 @@
+"""What people ask of a store: how far a run is, what its programs are worth, what it used."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+from simba_actors.algorithm.trajectory import Usage
+from simba_actors.store.reading import Reader
+from simba_actors.store.records import Run
+
+NORMAL_QUANTILE = 1.96
+"""Of the standard normal distribution, for two-sided intervals of 95 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean of `count` scores, and the half width of its 95 % interval (normal approximation); None below two."""
+
+    mean: float
+    count: int
+    margin: float | None
+
+    @classmethod
+    def of_sums(cls, count: int, scores: float, squares: float) -> Estimate | None:
+        """From the number of scores, their sum and the sum of their squares; None where there are none."""
+        if count == 0:
+            return None
+        mean = scores / count
+        if count == 1:
+            return cls(mean, count, None)
+        variance = max(0.0, (squares - count * mean * mean) / (count - 1))
+        return cls(mean, count, NORMAL_QUANTILE * math.sqrt(variance / count))
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """How far a run is.
+
+    `best` is the number and score of the program that won, or of the best candidate so far by its own batch;
+    `baseline` is the student's score: on the final rows if they are in, otherwise where it was sampled.
+    `rollouts_planned` counts what has been planned up to now, done or not.
+    """
+
+    run: Run
+    max_steps: int
+    steps_opened: int
+    steps_closed: int
+    programs: int
+    best: tuple[int, float] | None
+    baseline: Estimate | None
+    rollouts_done: int
+    rollouts_planned: int
+    rollouts_failed: int
+    usage: Usage
+
+    @property
+    def over(self) -> bool:
+        return self.run.status in ("finished", "failed")
+
+    def rollouts_expected(self) -> int | None:
+        """Rollouts of the whole run, if further steps plan as many as those so far; None while no step is closed."""
+        if self.over or self.steps_opened >= self.max_steps:
+            return self.rollouts_planned
+        if self.steps_closed == 0:
+            return None
+        return max(self.rollouts_planned, self.rollouts_planned * self.max_steps // self.steps_opened)
+
+
+class Queries(Reader):
+    """A Reader that sums up.
+
+    async with await Queries.open("simba.db") as store:
+        for summary in await store.summaries():
+            print(summary.run.run_id, summary.best)
+    """
+
+    async def summaries(self) -> list[RunSummary]:
+        """Of all runs, the newest first."""
+        return [await self._summary(run) for run in reversed(await self.runs())]
+
+    async def summary(self, run_id: str) -> RunSummary:
+        """Raises UnknownRunError if there is no such run."""
+        return await self._summary(await self.run(run_id))
+
+    async def _summary(self, run: Run) -> RunSummary:
+        opened, closed = (await self._rows("SELECT COUNT(*), COUNT(result) FROM steps WHERE run_id = ?", [run.run_id]))[
+            0
+        ]
+        programs = (await self._rows("SELECT COUNT(*) FROM programs WHERE run_id = ?", [run.run_id]))[0][0]
+        done, planned, failures, calls, prompt, completion, cost, tokens_unknown, cost_unknown = (
+            await self._rows(
+                "SELECT TOTAL(done), TOTAL(planned), TOTAL(failures), TOTAL(calls), TOTAL(prompt_tokens), "
+                "TOTAL(completion_tokens), TOTAL(cost), TOTAL(tokens_unknown), TOTAL(cost_unknown) "
+                "FROM tallies WHERE run_id = ?",
+                [run.run_id],
+            )
+        )[0]
+        rules = await self._strategy_usage(run.run_id)
+        rollouts = Usage(
+            int(calls),
+            None if tokens_unknown else int(prompt),
+            None if tokens_unknown else int(completion),
+            None if cost_unknown else cost,
+        )
+        return RunSummary(
+            run,
+            cast("int", run.settings.get("max_steps", opened)),
+            opened,
+            closed,
+            programs,
+            await self._best(run),
+            await self._baseline(run.run_id),
+            int(done),
+            int(planned),
+            int(failures),
+            rollouts + rules,
+        )
+
+    async def _strategy_usage(self, run_id: str) -> Usage:
+        calls, prompt, completion, cost, tokens_unknown, cost_unknown = (
+            await self._rows(
+                "SELECT TOTAL(calls), TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(cost), "
+                "TOTAL(prompt_tokens IS NULL OR completion_tokens IS NULL), TOTAL(cost IS NULL) "
+                "FROM proposals WHERE run_id = ?",
+                [run_id],
+            )
+        )[0]
+        return Usage(
+            int(calls),
+            None if tokens_unknown else int(prompt),
+            None if tokens_unknown else int(completion),
+            None if cost_unknown else cost,
+        )
+
+    async def _best(self, run: Run) -> tuple[int, float] | None:
+        if run.result is not None:
+            number, score = cast("dict[str, Any]", run.result)["ranking"][0]
+            return number, score
+        rows = await self._rows(
+            "SELECT program, TOTAL(scores) / SUM(done) AS mean FROM tallies WHERE run_id = ? AND phase = 'evaluate' "
+            "GROUP BY program HAVING SUM(done) = SUM(planned) ORDER BY mean DESC, program LIMIT 1",
+            [run.run_id],
+        )
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    async def _baseline(self, run_id: str) -> Estimate | None:
+        rows = await self._rows(
+            "SELECT phase, SUM(done), SUM(scores), SUM(squares), SUM(planned) FROM tallies "
+            "WHERE run_id = ? AND program = 0 AND phase IN ('sample', 'final') GROUP BY phase",
+            [run_id],
+        )
+        sums = {phase: (done, scores, squares, planned) for phase, done, scores, squares, planned in rows}
+        for phase in ("final", "sample"):
+            done, scores, squares, planned = sums.get(phase, (0, 0.0, 0.0, 1))
+            if done and (done == planned or phase == "sample"):
+                return Estimate.of_sums(done, scores, squares)
+        return None

@@ -1,0 +1,74 @@
+"""Progress in the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from pathlib import Path
+
+import pytest
+
+from simba_actors import Optimizer
+from simba_actors.observe import show_progress
+from simba_actors.observe.wording import duration
+from tests.support.runs import PATIENCE, finish, small_config
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+async def shown(store: Path, stream: io.StringIO) -> str:
+    async with await Optimizer.start(small_config(store)) as optimizer, show_progress(optimizer, stream):
+        await asyncio.wait_for(optimizer.result(), PATIENCE)
+    return stream.getvalue()
+
+
+async def test_without_a_terminal_each_step_has_a_line_and_the_end_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await finish(small_config(tmp_path / "simba.db", progress=True))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "WARNING" not in line]
+    assert [line.partition(",")[0] for line in lines if line.startswith("step")] == ["step 1/2", "step 2/2"]
+    assert lines[-1].startswith("finished: program")
+
+
+async def test_a_line_tells_best_score_rollouts_rate_and_spending(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await finish(small_config(tmp_path / "simba.db", progress=True))
+    line = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("step 1/2"))
+    assert all(word in line for word in ("best 0.", "student 0.", "rollouts at", "tokens", "left"))
+
+
+async def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
+    assert "━" in await shown(tmp_path / "simba.db", Terminal())
+
+
+async def test_nothing_is_printed_unless_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    await finish(small_config(tmp_path / "simba.db"))
+    captured = capsys.readouterr()
+    assert (captured.out, "step" in captured.err) == ("", False)
+
+
+async def test_progress_ends_when_the_run_is_stopped(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    optimizer = await Optimizer.start(small_config(tmp_path / "simba.db", progress=True))
+    await optimizer.stop()
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_broken_stream_does_not_harm_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed)
+    result = await finish(small_config(tmp_path / "simba.db", progress=True))
+    assert result.score > 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.23, "4.2 s"), (59.7, "1:00"), (187, "3:07"), (7387, "2:03:07"), (0, "0.0 s")]
+)
+def test_durations_are_in_clock_form(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,54 @@
+"""Summaries of a run, kept up to date as it goes."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from simba_actors.store import Reader
+from simba_actors.store.queries import Estimate, Queries
+from simba_actors.store.schema import MIGRATIONS
+from tests.support.runs import finish, small_config
+
+TALLIES = "SELECT * FROM tallies ORDER BY step, phase, program"
+
+
+async def test_a_summary_agrees_with_the_rollouts(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db")
+    result = await finish(config)
+    async with await Queries.open(config.store) as store:
+        summary = await store.summary(result.run_id)
+        scores = await store.scores(result.run_id)
+        usage = await Reader.usage(store, result.run_id)
+    assert (summary.rollouts_done, summary.usage) == (len(scores), usage)
+    assert summary.best is not None
+    assert summary.best[1] == result.score
+    assert summary.baseline is not None
+    assert summary.baseline.mean == pytest.approx(
+        sum(s.score for s in scores if s.program == 0 and s.key.phase == "final") / 8
+    )
+
+
+async def test_a_store_without_tallies_gets_them_when_it_is_migrated(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db")
+    await finish(config)
+    with sqlite3.connect(tmp_path / "simba.db") as db:
+        kept = db.execute(TALLIES).fetchall()
+        db.executescript("DROP TRIGGER rollout_planned; DROP TRIGGER rollout_done; DROP TABLE tallies;")
+        db.executescript(next(script for script in MIGRATIONS if "CREATE TABLE tallies" in script))
+        assert db.execute(TALLIES).fetchall() == kept
+
+
+@pytest.mark.parametrize(
+    ("scores", "margin"), [([1.0], None), ([0.0, 1.0], 1.96 * 0.5), ([1.0, 1.0, 1.0], 0.0)], ids=str
+)
+def test_an_estimate_has_the_margin_of_a_normal_interval(scores: list[float], margin: float | None) -> None:
+    estimate = Estimate.of_sums(len(scores), sum(scores), sum(score * score for score in scores))
+    assert estimate is not None
+    assert estimate.margin == (None if margin is None else pytest.approx(margin))
+
+
+def test_no_scores_have_no_estimate() -> None:
+    assert Estimate.of_sums(0, 0.0, 0.0) is None
