@@ -14,6 +14,7 @@ import orjson
 
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import NotJSONError
+from simba_actors.programs.values import json_problem
 
 Demo: TypeAlias = Mapping[str, JSON]
 """The fields of one worked example, as JSON."""
@@ -21,14 +22,14 @@ Demo: TypeAlias = Mapping[str, JSON]
 
 @dataclass(frozen=True)
 class Configuration:
-    """Instructions and demos of each predictor.
+    """Instructions and demos of each predictor, and settings of its LM where the space names any.
 
         configuration = space.extract(student)
         shorter = configuration.with_instructions("answer", "Answer in one word.")
         print(shorter.diff(configuration))
 
-    `values` maps "<predictor>.instructions" to text and "<predictor>.demos" to a list of demos, in the order of the
-    student's `named_predictors()`.
+    `values` maps "<predictor>.instructions" to text, "<predictor>.demos" to a list of demos, and
+    "<predictor>.<setting>" to a setting's value, in the order of the student's `named_predictors()`.
     """
 
     values: Mapping[str, JSON]
@@ -57,10 +58,15 @@ class Configuration:
 
     @cached_property
     def _canonical(self) -> bytes:
-        try:
-            return orjson.dumps(dict(self.values), option=orjson.OPT_SORT_KEYS)
-        except TypeError as error:
-            raise NotJSONError(f"a configuration holds plain JSON only: {error}") from error
+        self.check_json()
+        return orjson.dumps(dict(self.values), option=orjson.OPT_SORT_KEYS)
+
+    def check_json(self) -> None:
+        """Raises NotJSONError, which names the value, if one is no plain JSON."""
+        for name, value in self.values.items():
+            problem = json_problem(value)
+            if problem is not None:
+                raise NotJSONError(f"a configuration holds plain JSON only: {name}{problem}")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Configuration) and other.digest == self.digest
@@ -76,6 +82,10 @@ class Configuration:
 
     def with_instructions(self, predictor: str, instructions: str) -> Configuration:
         return Configuration({**self.values, f"{predictor}.instructions": instructions})
+
+    def with_setting(self, name: str, value: JSON) -> Configuration:
+        """With the LM setting `name`, "<predictor>.<setting>", at `value`."""
+        return Configuration({**self.values, name: value})
 
     def with_demos(self, predictor: str, demos: Iterable[Demo]) -> Configuration:
         return Configuration({**self.values, f"{predictor}.demos": [dict(demo) for demo in demos]})

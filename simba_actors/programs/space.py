@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import dspy
 
 from simba_actors.algorithm.trajectory import JSON
-from simba_actors.errors import MisfitError, NoPredictorsError
+from simba_actors.errors import ConfigError, MisfitError, NoPredictorsError
 from simba_actors.programs.configuration import Configuration, Demo
+from simba_actors.programs.copying import copied
 from simba_actors.programs.values import revive, to_json_value
-
-
-@dataclass(frozen=True, slots=True)
-class Variable:
-    """One optimizable value: the instructions (text) or the demos (a list of examples) of one predictor."""
-
-    predictor: str
-    kind: Literal["instructions", "demos"]
-
-    @property
-    def name(self) -> str:
-        return f"{self.predictor}.{self.kind}"
+from simba_actors.programs.variables import DEMOS, INSTRUCTIONS, LM, Choice, Demos, Setting, Text, Variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +24,39 @@ class ConfigurationSpace:
         configuration = space.extract(student)
         better = space.apply(configuration.with_instructions("answer", "Be brief."), student)
 
-    `fields` maps each predictor's name, as in `named_predictors()`, to its fields and their types.
+    `fields` maps each predictor's name, as in `named_predictors()`, to its fields and their types. `settings` maps
+    "<predictor>.<LM setting>" to what it can be; `lms` are those that a "<predictor>.lm" names.
     """
 
     fields: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
+    lms: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @classmethod
-    def from_module(cls, student: dspy.Module) -> ConfigurationSpace:
-        """The space of `student`.
+    def from_module(
+        cls,
+        student: dspy.Module,
+        settings: Mapping[str, Setting] | None = None,
+        lms: Mapping[str, Any] | None = None,
+    ) -> ConfigurationSpace:
+        """The space of `student`: the instructions and demos of each predictor, and LM settings if any are named.
+
+            ConfigurationSpace.from_module(
+                student,
+                settings={"answer.temperature": Float(0.0, 1.5), "answer.lm": Choice(("small", "large"))},
+                lms={"small": dspy.LM(…), "large": dspy.LM(…)},
+            )
 
         Raises:
             NoPredictorsError: There is nothing to optimize.
+            ConfigError: A setting is of no predictor, or names an LM that `lms` does not have.
         """
         fields = {name: _annotations(predictor) for name, predictor in _predictors(student).items()}
         if not fields:
             raise NoPredictorsError(f"{type(student).__name__} has no predictors, so there is nothing to optimize")
-        return cls(fields)
+        for name, setting in (settings or {}).items():
+            _check_setting(name, setting, fields, lms or {})
+        return cls(fields, dict(settings or {}), dict(lms or {}))
 
     @property
     def predictors(self) -> tuple[str, ...]:
@@ -57,55 +64,81 @@ class ConfigurationSpace:
 
     @property
     def variables(self) -> tuple[Variable, ...]:
-        kinds: tuple[Literal["instructions", "demos"], ...] = ("instructions", "demos")
-        return tuple(Variable(predictor, kind) for predictor in self.fields for kind in kinds)
+        found: list[Variable] = []
+        for predictor, fields in self.fields.items():
+            found.append(Variable(predictor, INSTRUCTIONS, Text()))
+            found.append(Variable(predictor, DEMOS, Demos(tuple(fields))))
+        for name, setting in self.settings.items():
+            found.append(Variable(*_split(name), setting))
+        return tuple(found)
 
     def extract(self, student: dspy.Module) -> Configuration:
         """The student's own configuration."""
-        return Configuration.of(
-            {
-                name: (_instructions(p), [_demo_to_json(demo) for demo in p.demos])
-                for name, p in _predictors(student).items()
-            }
-        )
+        predictors = _predictors(student)
+        return Configuration({v.name: self._extract(v, predictors[v.predictor]) for v in self.variables})
 
     def validate(self, configuration: Configuration) -> None:
         """Checks that `configuration` is one of this space.
 
         Raises:
-            MisfitError: It is for another student; the message names the predictor or variable that does not fit.
+            MisfitError: It is for another student; the message names the predictor, variable or field that does not
+                fit.
+            NotJSONError: A value is no plain JSON.
         """
-        for name in self.predictors:
-            for kind, type_ in (("instructions", str), ("demos", list)):
-                if f"{name}.{kind}" not in configuration.values:
-                    raise MisfitError(f"the configuration has no {kind} for predictor {name!r}")
-                if not isinstance(configuration.values[f"{name}.{kind}"], type_):
-                    raise MisfitError(f"{kind} of predictor {name!r} must be {type_.__name__}")
-            for place, demo in enumerate(cast("list[object]", configuration.values[f"{name}.demos"])):
-                if not isinstance(demo, dict):
-                    raise MisfitError(
-                        f"demo {place} of predictor {name!r} must be an object of fields, not {demo!r:.80}"
-                    )
-        known = {variable.name for variable in self.variables}
+        known = {variable.name: variable for variable in self.variables}
         for name in configuration.values:
             if name not in known:
                 raise MisfitError(f"the student has no variable {name!r}; it has {sorted(known)}")
+        for name, variable in known.items():
+            if name not in configuration.values:
+                raise MisfitError(
+                    f"the configuration has no {variable.attribute} for predictor {variable.predictor!r}; it has "
+                    f"{sorted(configuration.values)}"
+                )
+            problem = variable.domain.problem(configuration.values[name])
+            if problem is not None:
+                raise MisfitError(f"{variable.attribute} of predictor {variable.predictor!r}: {problem}")
+        configuration.check_json()
 
     def apply(self, configuration: Configuration, student: dspy.Module) -> dspy.Module:
-        """A copy of `student` with `configuration`. The student is not touched, nor is the LM of any predictor.
+        """A copy of `student` with `configuration`. The student is not touched, and its LMs are shared.
 
-        Demos become `dspy.Example`s as `dspy.SIMBA` makes them, with values of the types that the signature has.
+        Demos become `dspy.Example`s as `dspy.SIMBA` makes them, with values of the types that the signature has. LM
+        settings go into a predictor's `config`, which counts before what its LM was made with.
 
         Raises:
-            MisfitError: See `validate`.
+            MisfitError, NotJSONError: See `validate`.
         """
         self.validate(configuration)
-        program = student.deepcopy()
-        for name, predictor in _predictors(program).items():
-            if _instructions(predictor) != configuration.instructions(name):
-                predictor.signature = predictor.signature.with_instructions(configuration.instructions(name))
-            predictor.demos = [self._example(name, demo) for demo in configuration.demos(name)]
+        program = copied(student)
+        predictors = _predictors(program)
+        for variable in self.variables:
+            self._apply(variable, configuration.values[variable.name], predictors[variable.predictor])
         return program
+
+    def _extract(self, variable: Variable, predictor: Any) -> JSON:
+        match variable.attribute:
+            case "instructions":
+                return cast("str", predictor.signature.instructions)
+            case "demos":
+                return [_demo_to_json(demo) for demo in predictor.demos]
+            case "lm":
+                return next((name for name, lm in self.lms.items() if lm is predictor.lm), None)
+            case setting:
+                return cast("JSON", predictor.config.get(setting))
+
+    def _apply(self, variable: Variable, value: Any, predictor: Any) -> None:
+        match variable.attribute:
+            case "instructions":
+                if predictor.signature.instructions != value:
+                    predictor.signature = predictor.signature.with_instructions(value)
+            case "demos":
+                predictor.demos = [self._example(variable.predictor, demo) for demo in value]
+            case "lm":
+                predictor.lm = predictor.lm if value is None else self.lms[value]
+            case setting:
+                others = {name: kept for name, kept in predictor.config.items() if name != setting}
+                predictor.config = others if value is None else {**others, setting: value}
 
     def _example(self, predictor: str, demo: Demo) -> dspy.Example:
         types = self.fields[predictor]
@@ -116,13 +149,24 @@ def _predictors(module: dspy.Module) -> dict[str, Any]:
     return dict(cast("list[tuple[str, Any]]", module.named_predictors()))
 
 
-def _instructions(predictor: Any) -> str:
-    return cast("str", predictor.signature.instructions)
-
-
 def _annotations(predictor: Any) -> dict[str, Any]:
     return {name: field.annotation for name, field in predictor.signature.fields.items()}
 
 
 def _demo_to_json(demo: Any) -> dict[str, JSON]:
     return {str(name): to_json_value(value) for name, value in dict(demo).items()}
+
+
+def _split(name: str) -> tuple[str, str]:
+    predictor, _, attribute = name.rpartition(".")
+    return predictor, attribute
+
+
+def _check_setting(name: str, setting: Setting, predictors: Mapping[str, Any], lms: Mapping[str, Any]) -> None:
+    predictor, attribute = _split(name)
+    if predictor not in predictors:
+        raise ConfigError(f"setting {name!r} is of no predictor; the student has {sorted(predictors)}")
+    if attribute in (INSTRUCTIONS, DEMOS):
+        raise ConfigError(f"setting {name!r}: {attribute} are a variable already")
+    if attribute == LM and not (isinstance(setting, Choice) and all(option in list(lms) for option in setting.options)):
+        raise ConfigError(f"setting {name!r} must be a Choice of the names in lms, {sorted(lms)}, not {setting!r}")

@@ -89,6 +89,35 @@ def _text(value: str) -> str:
     return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def json_problem(value: object) -> str | None:
+    """Where in `value` something is no plain JSON, and what: "[0].question is a set"; None where all is."""
+    match value:
+        case None | bool():
+            return None
+        case str():
+            return None if _text(value) == value else " is text with half of a surrogate pair"
+        case int():
+            return None if abs(value) <= LARGEST_INTEGER else f" is {value}, more than 64 bits hold"
+        case float():
+            return None if math.isfinite(value) else f" is {value}"
+        case list():
+            items = cast("list[object]", value)
+            return next((f"[{n}]{p}" for n, item in enumerate(items) if (p := json_problem(item))), None)
+        case dict():
+            return _problem_of_object(cast("dict[object, object]", value))
+        case _:
+            return f" is a {type(value).__name__}"
+
+
+def _problem_of_object(value: dict[object, object]) -> str | None:
+    for key, item in value.items():
+        if not isinstance(key, str):
+            return f" has the key {key!r}, which is no text"
+        if problem := json_problem(item):
+            return f".{key}{problem}"
+    return None
+
+
 def revive(value: JSON, annotation: Any) -> Any:
     """`value` as an object of the annotated type; as it is where it is none of that type."""
     if annotation is str or annotation is Any:

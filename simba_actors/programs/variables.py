@@ -1,0 +1,129 @@
+"""Variables: what can be optimized in a student, each with the values that it can take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from simba_actors.algorithm.trajectory import JSON
+from simba_actors.errors import ConfigError
+
+INSTRUCTIONS = "instructions"
+DEMOS = "demos"
+LM = "lm"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Any text."""
+
+    def problem(self, value: JSON) -> str | None:
+        """What keeps `value` from being one of these, or None."""
+        return None if isinstance(value, str) else f"must be text, not {value!r:.80}"
+
+
+@dataclass(frozen=True, slots=True)
+class Demos:
+    """A list of demos for a predictor with these `fields`. A demo has at least one of them."""
+
+    fields: tuple[str, ...]
+
+    def problem(self, value: JSON) -> str | None:
+        if not isinstance(value, list):
+            return f"must be a list of demos, not {value!r:.80}"
+        for place, demo in enumerate(value):
+            if not isinstance(demo, dict):
+                return f"demo {place} must be an object of fields, not {demo!r:.80}"
+            if demo and not set(demo) & set(self.fields):
+                return f"demo {place} has the fields {sorted(demo)}, the predictor {sorted(self.fields)}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Float:
+    """A number from `low` to `high`, both included, such as an LM's temperature; None leaves it to the LM.
+
+    Raises:
+        ConfigError: `low` is above `high`, or one of them is not finite.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, self.low, self.high)
+
+    def problem(self, value: JSON) -> str | None:
+        if value is None or (_is_number(value) and self.low <= cast("float", value) <= self.high):
+            return None
+        return f"must be a number from {self.low:g} to {self.high:g}, not {value!r:.80}"
+
+
+@dataclass(frozen=True, slots=True)
+class Integer:
+    """A whole number from `low` to `high`, both included, such as `max_tokens`; None leaves it to the LM.
+
+    Raises:
+        ConfigError: `low` is above `high`.
+    """
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        _check_bounds(self, self.low, self.high)
+
+    def problem(self, value: JSON) -> str | None:
+        if value is None or (_is_number(value) and isinstance(value, int) and self.low <= value <= self.high):
+            return None
+        return f"must be a whole number from {self.low} to {self.high}, not {value!r:.80}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of `options`, such as the name of an LM; None leaves it to the student.
+
+    Raises:
+        ConfigError: There are no options.
+    """
+
+    options: tuple[JSON, ...]
+
+    def __post_init__(self) -> None:
+        if not self.options:
+            raise ConfigError("Choice(options=()): there must be at least one option")
+
+    def problem(self, value: JSON) -> str | None:
+        # A bool equals a number in Python, but is none in JSON.
+        if value is None or any(value == option and type(value) is type(option) for option in self.options):
+            return None
+        return f"must be one of {list(self.options)}, not {value!r:.80}"
+
+
+Setting: TypeAlias = Float | Integer | Choice
+"""What an LM setting of a predictor can be."""
+
+Domain: TypeAlias = Text | Demos | Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One optimizable value of one predictor: its "instructions", its "demos", or a setting of its LM."""
+
+    predictor: str
+    attribute: str
+    domain: Domain
+
+    @property
+    def name(self) -> str:
+        return f"{self.predictor}.{self.attribute}"
+
+
+def _is_number(value: JSON) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_bounds(setting: Float | Integer, low: float, high: float) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ConfigError(f"{setting!r}: low must be at most high, and both finite")

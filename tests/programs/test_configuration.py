@@ -1,0 +1,41 @@
+"""Configurations as values."""
+
+from __future__ import annotations
+
+import pytest
+
+from simba_actors.programs import Configuration
+
+CONFIGURATION = Configuration.of({"answer": ("Answer.\nBe brief.", [{"question": "1+1?", "answer": "2"}])})
+
+
+def test_equal_configurations_have_one_digest_in_whatever_order_they_were_made() -> None:
+    turned = Configuration(dict(reversed(list(CONFIGURATION.values.items()))))
+    assert (turned, hash(turned), turned.digest) == (CONFIGURATION, hash(CONFIGURATION), CONFIGURATION.digest)
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(TypeError):
+        CONFIGURATION.values["answer.instructions"] = "?"  # pyright: ignore[reportIndexIssue]
+
+
+def test_a_diff_shows_lines_of_instructions_and_whole_demos() -> None:
+    changed = CONFIGURATION.with_instructions("answer", "Answer.\nBe exact.").with_demos("answer", [])
+    assert changed.diff(CONFIGURATION) == "\n".join(
+        [
+            "--- answer.instructions",
+            "+++ answer.instructions",
+            "@@ -1,2 +1,2 @@",
+            " Answer.",
+            "-Be brief.",
+            "+Be exact.",
+            "--- answer.demos",
+            "+++ answer.demos",
+            "@@ -1 +0,0 @@",
+            '-{"question":"1+1?","answer":"2"}',
+        ]
+    )
+
+
+def test_equal_configurations_have_no_diff() -> None:
+    assert not CONFIGURATION.diff(Configuration.from_json(CONFIGURATION.to_json()))

@@ -1,0 +1,183 @@
+"""Configurations out of a student and into a copy of it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import dspy
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from simba_actors.errors import ConfigError, MisfitError, NoPredictorsError, NotJSONError
+from simba_actors.programs import Choice, Configuration, ConfigurationSpace, Float, Integer
+from tests.programs.students import Node, Recipe, recipes, state
+from tests.support.quiz import quiz_script
+from tests.support.scripted_lm import ScriptedLM
+
+
+def two_steps() -> Any:
+    return Node([dspy.Predict("question -> hint"), dspy.Predict("question, hint -> answer")])
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(recipes)
+def test_what_is_extracted_and_applied_is_extracted_again(recipe: Recipe) -> None:
+    student = recipe()
+    space, before = ConfigurationSpace.from_module(student), state(student)
+    configuration = space.extract(student)
+    program = space.apply(configuration, student)
+    assert space.extract(program) == configuration
+    assert ConfigurationSpace.from_module(program) == space
+    assert [entry[2:] for entry in state(program)] == [entry[2:] for entry in before]
+    assert state(student) == before
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(recipes)
+def test_a_program_keeps_what_it_is_given_and_the_student_does_not_notice(recipe: Recipe) -> None:
+    student = recipe()
+    space, before = ConfigurationSpace.from_module(student), state(student)
+    configuration = space.extract(student)
+    for name in space.predictors:
+        configuration = configuration.with_instructions(name, f"Instructions of {name}.").with_demos(name, [])
+    assert space.extract(space.apply(configuration, student)) == configuration
+    assert state(student) == before
+
+
+def test_a_predictor_that_is_held_twice_is_held_twice_by_the_copy_also_beside_what_cannot_be_copied() -> None:
+    shared = dspy.Predict("question -> answer")
+    student: Any = Node([Node([shared]), Node([shared])])
+    vars(student)["lock"] = threading.Lock()
+    space = ConfigurationSpace.from_module(student)
+    program: Any = space.apply(space.extract(student), student)
+    assert program.part_0.part_0 is program.part_1.part_0
+    assert program.part_0.part_0 is not shared
+    assert program.lock is student.lock
+
+
+def test_a_copy_uses_the_lms_of_the_student() -> None:
+    student = dspy.Predict("question -> answer")
+    student.lm = ScriptedLM(quiz_script)
+    space = ConfigurationSpace.from_module(student)
+    program: Any = space.apply(space.extract(student), student)
+    assert program.lm is student.lm
+
+
+def test_a_student_without_predictors_has_no_space() -> None:
+    with pytest.raises(NoPredictorsError, match="Node has no predictors"):
+        ConfigurationSpace.from_module(Node([]))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"part_9.instructions": "?"}, r"no variable 'part_9.instructions'; it has \['part_0.demos'"),
+        ({"part_0.instructions": 3}, "instructions of predictor 'part_0': must be text, not 3"),
+        ({"part_1.demos": "none"}, "demos of predictor 'part_1': must be a list of demos, not 'none'"),
+        ({"part_1.demos": ["none"]}, "demos of predictor 'part_1': demo 0 must be an object of fields, not 'none'"),
+        (
+            {"part_1.demos": [{"city": "Oslo"}]},
+            r"predictor 'part_1': demo 0 has the fields \['city'\], the predictor \['answer', 'hint', 'question'\]",
+        ),
+    ],
+)
+def test_a_misfit_names_what_does_not_fit(change: dict[str, Any], told: str) -> None:
+    student = two_steps()
+    space = ConfigurationSpace.from_module(student)
+    with pytest.raises(MisfitError, match=told):
+        space.apply(Configuration({**space.extract(student).values, **change}), student)
+
+
+def test_a_configuration_of_another_student_names_the_predictor_that_it_lacks() -> None:
+    other = Node([dspy.Predict("question -> hint")])
+    with pytest.raises(MisfitError, match="no instructions for predictor 'part_1'"):
+        ConfigurationSpace.from_module(two_steps()).validate(ConfigurationSpace.from_module(other).extract(other))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"red"}, r"part_0.demos\[0\].question is a set"),
+        (float("nan"), r"part_0.demos\[0\].question is nan"),
+        ("\ud800", r"part_0.demos\[0\].question is text with half of a surrogate pair"),
+        ({"deep": [2**70]}, r"part_0.demos\[0\].question.deep\[0\] is 1180591620717411303424"),
+        ({1: 2}, r"part_0.demos\[0\].question has the key 1, which is no text"),
+    ],
+)
+def test_a_value_that_is_no_json_is_named(value: Any, told: str) -> None:
+    student = two_steps()
+    space = ConfigurationSpace.from_module(student)
+    configuration = space.extract(student).with_demos("part_0", [{"question": value}])
+    with pytest.raises(NotJSONError, match=told):
+        space.apply(configuration, student)
+    with pytest.raises(NotJSONError, match=told):
+        _ = configuration.digest
+
+
+def test_lm_settings_are_variables_where_they_are_named() -> None:
+    small, large = ScriptedLM(quiz_script), ScriptedLM(quiz_script)
+    student = two_steps()
+    student.part_0.lm = small
+    space = ConfigurationSpace.from_module(
+        student,
+        settings={
+            "part_0.temperature": Float(0.0, 1.5),
+            "part_0.max_tokens": Integer(1, 500),
+            "part_0.lm": Choice(("small", "large")),
+        },
+        lms={"small": small, "large": large},
+    )
+    configuration = space.extract(student)
+    assert (configuration.values["part_0.temperature"], configuration.values["part_0.lm"]) == (None, "small")
+    changed = configuration.with_setting("part_0.temperature", 0.5).with_setting("part_0.lm", "large")
+    program: Any = space.apply(changed, student)
+    assert (program.part_0.config, program.part_0.lm is large) == ({"temperature": 0.5}, True)
+    assert (student.part_0.config, student.part_0.lm is small) == ({}, True)
+    assert space.extract(program) == changed
+
+
+def test_an_lm_is_called_with_the_setting() -> None:
+    student = dspy.Predict("question -> answer")
+    space = ConfigurationSpace.from_module(student, settings={"self.temperature": Float(0.0, 1.0)})
+    program: Any = space.apply(space.extract(student).with_setting("self.temperature", 0.25), student)
+    lm = ScriptedLM(quiz_script)
+    with dspy.context(lm=lm):
+        program(question="What is the colour of ball 1?")
+    assert lm.asks[0].temperature == 0.25
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "told"),
+    [
+        (Float(0.0, 1.0), 1.5, "temperature of predictor 'self': must be a number from 0 to 1, not 1.5"),
+        (Float(0.0, 1.0), True, "must be a number from 0 to 1, not True"),
+        (Float(0.0, 1.0), "hot", "must be a number from 0 to 1, not 'hot'"),
+        (Integer(0, 3), 1.5, "must be a whole number from 0 to 3, not 1.5"),
+        (Choice((0, 1)), True, r"must be one of \[0, 1\], not True"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_named(setting: Any, value: Any, told: str) -> None:
+    student = dspy.Predict("question -> answer")
+    space = ConfigurationSpace.from_module(student, settings={"self.temperature": setting})
+    with pytest.raises(MisfitError, match=told):
+        space.validate(space.extract(student).with_setting("self.temperature", value))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"other.temperature": Float(0, 1)}, r"'other.temperature' is of no predictor; the student has \['self'\]"),
+        ({"self.demos": Choice((1,))}, "'self.demos': demos are a variable already"),
+        ({"self.lm": Choice(("small",))}, r"'self.lm' must be a Choice of the names in lms, \[\]"),
+    ],
+)
+def test_a_setting_of_nothing_is_refused(settings: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        ConfigurationSpace.from_module(dspy.Predict("question -> answer"), settings=settings)
+
+
+@pytest.mark.parametrize("make", [lambda: Float(1, 0), lambda: Integer(2, 1), lambda: Choice(())])
+def test_a_range_without_values_is_refused(make: Any) -> None:
+    with pytest.raises(ConfigError):
+        make()
