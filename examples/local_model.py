@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # Before DSPy: it would look for prices on the network.
-
 import dspy
+import xllamacpp
 
 SLOTS = 4
 TOKENS_A_SLOT = 2048
@@ -26,18 +25,18 @@ THREADS = 2
 
 
 @contextmanager
-def serve() -> Iterator[str]:
+def serve() -> Generator[str]:
     """The server's address, for as long as the block runs."""
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # DSPy would look for prices on the network.
+    llama: Any = xllamacpp  # An extension module without stubs.
+    params = llama.CommonParams()
     params.model.path = str(_weights())
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * TOKENS_A_SLOT
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = THREADS
     params.port = 0
     params.verbosity = -1
-    server = xllamacpp.Server(params)
+    server = llama.Server(params)
     try:
         yield server.listening_address
     finally:

@@ -1,0 +1,56 @@
+"""Kill it, run it again: nothing that was paid for is asked twice.
+
+python examples/resume.py        # press Ctrl-C, or kill -9 it
+python examples/resume.py        # goes on
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from pathlib import Path
+
+import dspy
+from local_model import LineAdapter, local_lm, serve
+from topics import messages, router, same_topic
+
+from simba_actors import Optimizer, OptimizerConfig
+from simba_actors.events import StepClosed
+from simba_actors.strategies import AppendADemo
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A run that can be killed and goes on.")
+    parser.add_argument("--store", type=Path, default=Path("resume.db"))
+    store: Path = parser.parse_args().store
+    with serve() as address, dspy.context(lm=local_lm(address), adapter=LineAdapter()):
+        asyncio.run(run(store))
+
+
+async def run(store: Path) -> None:
+    train, _ = messages()
+    config = OptimizerConfig(
+        student=router(),
+        metric=same_topic,
+        trainset=train[:16],
+        store=store,
+        bsize=8,
+        num_candidates=2,
+        max_steps=3,
+        strategies=[AppendADemo()],
+        max_concurrency=8,
+    )
+    async with await Optimizer.start(config) as optimizer:
+        status = await optimizer.status()
+        print(
+            f"{status.run_id}: {status.rollouts} rollouts and {status.steps_closed} steps are in the store", flush=True
+        )
+        async for event in optimizer.events():
+            if isinstance(event, StepClosed):
+                print(f"step {event.step} is over", flush=True)
+        result = await optimizer.result()
+        print(f"finished with {result.score:.3f} after {result.usage.calls} LM calls")
+
+
+if __name__ == "__main__":
+    main()
