@@ -1,0 +1,39 @@
+"""The examples, run as a reader would, on the model of this machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+
+def start(name: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_drop_in_prints_its_candidates_best_first() -> None:
+    with start("drop_in.py") as process:
+        output, _ = process.communicate()
+    scores = [float(score) for score in re.findall(r"^([\d.]+) with \d+ demos$", output, re.MULTILINE)]
+    assert process.returncode == 0
+    assert scores
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_resume_goes_on_after_a_kill(tmp_path: Path) -> None:
+    store = tmp_path / "resume.db"
+    with start("resume.py", "--store", store) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == "step 0 is over\n":
+                process.kill()
+                break
+    with start("resume.py", "--store", store) as process:
+        output, _ = process.communicate()
+    assert process.returncode == 0
+    assert re.search(r"[1-9]\d* rollouts and [1-9] steps are in the store", output)
+    assert "finished with" in output

@@ -1,0 +1,160 @@
+"""What a config says of input that can't work, before any money is spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors import SIMBA, Budget, Optimizer, OptimizerConfig
+from simba_actors.errors import (
+    ConfigError,
+    FingerprintMismatchError,
+    MetricError,
+    NoLMError,
+    NotAStoreError,
+    RunningLoopError,
+    RunOwnedError,
+    StoreError,
+)
+from tests.support.quiz import exact, questions
+from tests.support.runs import finish, small_config
+
+
+class NoPredictors(dspy.Module):
+    def forward(self, question: str) -> dspy.Prediction:
+        return dspy.Prediction(answer=question)
+
+
+class TakesText(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+
+    def forward(self, text: str) -> dspy.Prediction:
+        return self.predict(question=text)
+
+
+def only_one_argument(example: Any) -> float:
+    return 1.0
+
+
+UNMARKED = [dspy.Example(question="?", answer="!")] * 8
+
+BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
+    ("a_student_without_predictors", {"student": NoPredictors()}, "NoPredictors has no predictors"),
+    ("a_student_that_is_no_module", {"student": exact}, "student must be a dspy.Module, not function"),
+    ("an_empty_trainset", {"trainset": []}, "trainset is empty"),
+    ("too_few_examples", {"bsize": 9}, "trainset has 8 examples, fewer than bsize=9"),
+    ("examples_without_inputs", {"trainset": UNMARKED}, r"trainset\[0\] does not say .*with_inputs"),
+    ("rows_that_are_no_examples", {"trainset": [{}] * 8}, r"trainset\[0\] must be a dspy.Example, not dict"),
+    ("inputs_that_do_not_fit", {"student": TakesText()}, r"trainset\[0\] does not fit TakesText"),
+    ("inputs_that_do_not_fit_a_predict", {"student": dspy.Predict("text -> answer")}, r"its inputs are \['text'\]"),
+    ("a_metric_that_is_not_callable", {"metric": "exact"}, "metric must be callable"),
+    ("a_metric_of_one_argument", {"metric": only_one_argument}, "takes the wrong arguments"),
+    ("no_rows_a_step", {"bsize": 0}, "bsize=0: must be a whole number of at least 1"),
+    ("a_negative_size", {"num_candidates": -1}, "num_candidates=-1"),
+    ("a_size_that_is_not_whole", {"max_steps": 1.5}, "max_steps=1.5"),
+    ("a_size_that_is_a_bool", {"bsize": True}, "bsize=True"),
+    ("negative_demos", {"max_demos": -1}, "max_demos=-1"),
+    ("no_concurrency", {"max_concurrency": 0}, "max_concurrency=0"),
+    ("a_negative_temperature", {"temperature_for_sampling": -0.1}, "temperature_for_sampling=-0.1"),
+    ("a_temperature_that_is_no_number", {"temperature_for_candidates": float("nan")}, "temperature_for_candidates=nan"),
+    ("no_time_for_a_rollout", {"rollout_timeout": 0}, "rollout_timeout=0"),
+    ("an_unknown_policy", {"policy": "magic"}, "policy='magic'"),
+    ("no_strategies", {"strategies": []}, "at least one strategy"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), [case[1:] for case in BAD_VALUES], ids=[case[0] for case in BAD_VALUES])
+def test_a_config_refuses(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        small_config(tmp_path / "simba.db", **change)
+
+
+@pytest.mark.parametrize("cap", [0, -1, True])
+def test_a_budget_refuses_a_cap_that_is_not_above_zero(cap: Any) -> None:
+    with pytest.raises(ConfigError, match="max_calls"):
+        Budget(max_calls=cap)
+
+
+async def test_a_run_without_any_lm_says_how_to_give_one(tmp_path: Path) -> None:
+    with dspy.context(lm=None), pytest.raises(NoLMError, match=r"pass lm=dspy\.LM"):
+        await Optimizer.start(small_config(tmp_path / "simba.db", lm=None))
+
+
+async def test_a_store_in_a_missing_directory_says_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no directory"):
+        await Optimizer.start(small_config(tmp_path / "missing" / "simba.db"))
+
+
+async def test_a_store_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("These are notes, and no database at all. " * 100)
+    with pytest.raises(NotAStoreError):
+        await Optimizer.start(small_config(path))
+    assert path.read_text().startswith("These are notes")
+
+
+async def test_two_optimizers_can_not_have_one_run_open(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id="mine")
+    async with await Optimizer.start(config):
+        with pytest.raises(RunOwnedError, match="'mine' is open in process"):
+            await Optimizer.start(config)
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "student": {"student": dspy.Predict(dspy.ensure_signature("question -> answer", "Guess."))},
+    "trainset": {"trainset": questions(8, start=100)},
+    "bsize": {"bsize": 4},
+    "seed": {"seed": 4},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_resuming_with_another_setting_says_which(name: str, tmp_path: Path) -> None:
+    await finish(small_config(tmp_path / "simba.db", run_id="mine", max_steps=1))
+    with pytest.raises(FingerprintMismatchError, match=name):
+        await Optimizer.start(small_config(tmp_path / "simba.db", run_id="mine", max_steps=1, **CHANGES[name]))
+
+
+def raises(example: Any, prediction: Any) -> float:
+    raise KeyError("a bug of the metric's")
+
+
+WRONG_SCORES: dict[str, Any] = {"none": None, "nan": float("nan"), "text": "good"}
+
+
+@pytest.mark.parametrize("name", WRONG_SCORES)
+async def test_a_metric_that_gives_no_number_ends_the_run_with_the_cause(name: str, tmp_path: Path) -> None:
+    def metric(example: Any, prediction: Any) -> Any:
+        return WRONG_SCORES[name]
+
+    with pytest.raises(MetricError, match="the metric gave"):
+        await finish(small_config(tmp_path / "simba.db", metric=metric))
+
+
+async def test_a_run_whose_metric_raised_goes_on_with_a_mended_one(tmp_path: Path) -> None:
+    with pytest.raises(MetricError, match="a bug of the metric's"):
+        await finish(small_config(tmp_path / "simba.db", run_id="mine", metric=raises))
+
+    def mended(example: dspy.Example, prediction: dspy.Prediction) -> bool:
+        return exact(example, prediction)
+
+    mended.__qualname__ = raises.__qualname__
+    result = await finish(small_config(tmp_path / "simba.db", run_id="mine", metric=mended))
+    assert result.run_id == "mine"
+
+
+async def test_compile_in_a_running_loop_points_to_acompile() -> None:
+    with pytest.raises(RunningLoopError, match="acompile"):
+        SIMBA(metric=exact, bsize=3).compile(dspy.Predict("question -> answer"), trainset=questions(3))
+
+
+def test_a_config_is_checked_without_an_lm(tmp_path: Path) -> None:
+    config = OptimizerConfig(
+        student=dspy.Predict("question -> answer"), metric=exact, trainset=questions(32), store=tmp_path / "simba.db"
+    )
+    assert config.lm is None
