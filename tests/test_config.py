@@ -105,8 +105,15 @@ async def test_two_optimizers_can_not_have_one_run_open(tmp_path: Path) -> None:
             await Optimizer.start(config)
 
 
+class Guess(dspy.Signature):
+    """Guess."""
+
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
 CHANGES: dict[str, dict[str, Any]] = {
-    "student": {"student": dspy.Predict(dspy.ensure_signature("question -> answer", "Guess."))},
+    "student": {"student": dspy.Predict(Guess)},
     "trainset": {"trainset": questions(8, start=100)},
     "bsize": {"bsize": 4},
     "seed": {"seed": 4},

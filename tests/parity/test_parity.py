@@ -46,7 +46,7 @@ def compiled_by_us(scenario: Scenario, seed: int, store: Path) -> tuple[Any, lis
     return result, asks
 
 
-def state(program: dspy.Module) -> dict[str, Any]:
+def state(program: Any) -> dict[str, Any]:
     return {
         name: (predictor.signature.instructions, [demo.toDict() for demo in predictor.demos])
         for name, predictor in program.named_predictors()
