@@ -86,8 +86,7 @@ class _Engine:
             rollout_id=self.lm.kwargs.get("rollout_id"),
         )
         self.lm.asks.append(ask)
-        reply = self.lm.script(ask)
-        text = reply if isinstance(reply, str) else _formatted(ask, reply)
+        text = reply_text(ask, self.lm.script(ask))
         words = len(ask.prompt.split()), len(text.split())
         usage = Usage(input_tokens=words[0], output_tokens=words[1], total_tokens=sum(words))
         message = Message.assistant([TextPart(text)])
@@ -108,6 +107,11 @@ def _text(system: Any) -> str:
     if system is None:
         return ""
     return system if isinstance(system, str) else "".join(part.text for part in system)
+
+
+def reply_text(ask: Ask, reply: dict[str, Any] | str) -> str:
+    """What an LM says that replies `reply`: as it is, or in the format that was asked for."""
+    return reply if isinstance(reply, str) else _formatted(ask, reply)
 
 
 def _formatted(ask: Ask, values: dict[str, Any]) -> str:

@@ -1,0 +1,23 @@
+"""Runs in processes of their own, that can be killed as a machine's owner kills them."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from collections.abc import Callable, Coroutine
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(["tests.support.runs", "tests.support.openai_server"])
+
+
+def start_child(work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> BaseProcess:
+    """A new process that runs `work(*args)`; what it needs to import is imported before it is made."""
+    child = _forks.Process(target=_run, args=[work, *args])
+    child.start()
+    return child
+
+
+def _run(work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+    asyncio.run(work(*args))
