@@ -21,6 +21,13 @@ SimbaError
 │   ├── NoLMError                  there is no LM to run the student with
 │   ├── RunStoppedError            it was stopped before it had a result
 │   └── RunningLoopError           compile() was called inside a running event loop
+├── PublicationError               a version cannot be published, brought back or reported on as asked
+│   ├── VersionConflictError       another publisher was first
+│   ├── UnknownChannelError        nothing was ever published to it
+│   ├── UnknownVersionError        the channel has no version of that number
+│   ├── PrunedVersionError         the version's configuration was let go
+│   ├── UnknownProgramError        the run has no program of that number
+│   └── UnknownCallError           no live program gave out a call id like that
 ├── MetricError                    the metric raised, or returned what is no score
 └── InfrastructureError            an LM could not be reached; never a score
     ├── LMAccessError              it refused the key, the account or the model's name
@@ -122,6 +129,38 @@ class RunStoppedError(RunError):
 
 class RunningLoopError(RunError, RuntimeError):
     """A call that runs an event loop of its own was made inside a running one."""
+
+
+class PublicationError(SimbaError):
+    """A version cannot be published, brought back or reported on as asked. What is served goes on being served."""
+
+
+class VersionConflictError(PublicationError):
+    """The channel is at another version, `current`, than the publisher expected: look at that one first."""
+
+    def __init__(self, message: str, current: int) -> None:
+        super().__init__(message)
+        self.current = current
+
+
+class UnknownChannelError(PublicationError):
+    """Nothing was ever published to the channel."""
+
+
+class UnknownVersionError(PublicationError):
+    """The channel has no version of that number."""
+
+
+class PrunedVersionError(PublicationError):
+    """The configuration of the version was let go by `prune`."""
+
+
+class UnknownProgramError(PublicationError):
+    """The run has no program of that number."""
+
+
+class UnknownCallError(PublicationError, ValueError):
+    """No live program gave out a call id like that."""
 
 
 class MetricError(SimbaError):

@@ -133,6 +133,41 @@ MIGRATIONS: tuple[str, ...] = (
             WHERE run_id = NEW.run_id AND step = NEW.step AND phase = NEW.phase AND program = NEW.program;
     END;
     """,
+    """
+    CREATE TABLE publications (
+        channel TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        origin INTEGER,
+        share REAL,
+        run_id TEXT,
+        program INTEGER,
+        publisher TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        time REAL NOT NULL,
+        pruned INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (channel, version)
+    ) WITHOUT ROWID;
+    CREATE TABLE reports (
+        channel TEXT NOT NULL,
+        canary INTEGER NOT NULL,
+        call_id TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        score REAL NOT NULL,
+        time REAL NOT NULL,
+        PRIMARY KEY (channel, canary, call_id)
+    ) WITHOUT ROWID;
+    CREATE TABLE online_examples (
+        channel TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        score REAL NOT NULL,
+        time REAL NOT NULL,
+        example TEXT NOT NULL,
+        PRIMARY KEY (channel, digest)
+    ) WITHOUT ROWID;
+    """,
 )
 """`MIGRATIONS[n]` takes a file from version n to version n + 1. What has been released here is never changed."""
 

@@ -1,0 +1,78 @@
+"""Appending versions to a channel, and letting go of old ones, each in one transaction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import aiosqlite
+
+from simba_actors.algorithm.trajectory import JSON
+from simba_actors.errors import VersionConflictError
+from simba_actors.store.encoding import dumps
+from simba_actors.store.failures import told_of
+from simba_actors.store.publications import ADD_CONFIGURATION, APPEND, OF_CHANNEL, Publication, Served
+
+_PRUNE = (
+    "UPDATE publications SET pruned = 1 WHERE channel = :channel AND pruned = 0 AND version <= :until "
+    "AND digest NOT IN (SELECT digest FROM publications WHERE channel = :channel AND version > :until)"
+)
+_DROP_CONFIGURATIONS = (
+    "DELETE FROM configurations WHERE digest NOT IN (SELECT digest FROM programs) "
+    "AND digest NOT IN (SELECT digest FROM publications WHERE pruned = 0)"
+)
+
+
+async def append(db: aiosqlite.Connection, path: Path, publication: Publication, configuration: JSON) -> None:
+    """Makes `publication`, whose configuration is given, the newest version of its channel.
+
+    Raises:
+        VersionConflictError: The channel's newest version is not the one before it. Nothing was stored.
+        StoreError: The file could not be written. Nothing was stored.
+    """
+    with told_of(path):
+        await db.execute("BEGIN IMMEDIATE")
+        try:
+            await db.execute(ADD_CONFIGURATION, [publication.digest, dumps(configuration)])
+            appended = await db.execute(APPEND, publication.appending())
+            if appended.rowcount != 1:
+                await _raise_conflict(db, publication)
+            await db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                await db.execute("ROLLBACK")
+            raise
+
+
+async def prune(db: aiosqlite.Connection, path: Path, channel: str, served: Served, keep: int) -> int:
+    """Lets go of the configurations of versions older than the newest `keep` and than what is served.
+
+    Returns how many versions that were.
+    """
+    oldest_served = min((p.version for p in (served.current, served.canary) if p is not None), default=1)
+    until = min(served.version - keep, oldest_served - 1)
+    with told_of(path):
+        await db.execute("BEGIN IMMEDIATE")
+        try:
+            pruned = await db.execute(_PRUNE, {"channel": channel, "until": until})
+            await db.execute(_DROP_CONFIGURATIONS)
+            await db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                await db.execute("ROLLBACK")
+            raise
+    return pruned.rowcount
+
+
+async def _raise_conflict(db: aiosqlite.Connection, wanted: Publication) -> None:
+    rows = list(await db.execute_fetchall(OF_CHANNEL, [wanted.channel]))
+    expected = wanted.version - 1
+    if not rows:
+        raise VersionConflictError(
+            f"channel {wanted.channel!r} has no versions yet, so not {expected}: publish with expected=0", 0
+        )
+    newest = Publication.of_row(list(rows[-1]))
+    raise VersionConflictError(
+        f"channel {wanted.channel!r} is at version {newest.version}, not {expected}: {newest.publisher} was first "
+        f"({newest.kind}: {newest.reason}). Look at it, then publish with expected={newest.version}",
+        newest.version,
+    )
