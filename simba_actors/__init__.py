@@ -17,16 +17,30 @@ if TYPE_CHECKING:
     from simba_actors.config import Budget, OptimizerConfig
     from simba_actors.optimizer import Optimizer, Status
     from simba_actors.result import OptimizerResult
+    from simba_actors.rollouts import Governor, Limits, Retry
     from simba_actors.teleprompter import SIMBA
 
-__all__ = ["SIMBA", "Budget", "Optimizer", "OptimizerConfig", "OptimizerResult", "Status"]
+__all__ = [
+    "SIMBA",
+    "Budget",
+    "Governor",
+    "Limits",
+    "Optimizer",
+    "OptimizerConfig",
+    "OptimizerResult",
+    "Retry",
+    "Status",
+]
 
 _HOMES = {
     "SIMBA": "simba_actors.teleprompter",
     "Budget": "simba_actors.config",
+    "Governor": "simba_actors.rollouts",
+    "Limits": "simba_actors.rollouts",
     "Optimizer": "simba_actors.optimizer",
     "OptimizerConfig": "simba_actors.config",
     "OptimizerResult": "simba_actors.result",
+    "Retry": "simba_actors.rollouts",
     "Status": "simba_actors.optimizer",
 }
 

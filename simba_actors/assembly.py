@@ -14,13 +14,14 @@ from simba_actors.algorithm.dspy_policy import DspyPolicy
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.config import OptimizerConfig
 from simba_actors.errors import NoLMError, SimbaError
-from simba_actors.events import Event
+from simba_actors.events import CallRetried, Event
 from simba_actors.fingerprint import SEARCH_SETTINGS, default_run_id, fingerprint
 from simba_actors.programs import ConfigurationSpace
-from simba_actors.rollouts import LocalExecutor, LocalPromptModel, governed, shared_governor
+from simba_actors.rollouts import Caller, Fault, LocalExecutor, LocalPromptModel, governed, shared_governor
 from simba_actors.store import Owner
 from simba_actors.store.records import NewRun
-from simba_actors.team.setup import Gate, RunSetup
+from simba_actors.team.messages import Tell
+from simba_actors.team.setup import POOL_KEEPER, Gate, RunSetup
 
 
 def assemble(
@@ -37,9 +38,16 @@ def assemble(
     baseline = space.extract(config.student)
     lms = _model_pool(config)
     parts = fingerprint(config, baseline, lms)
-    governor = shared_governor()
+    governor = config.governor or shared_governor()
+    registry, gate = Registry(), Gate()
+
+    def on_fault(fault: Fault) -> None:
+        event = CallRetried(endpoint=fault.endpoint, error=fault.error, attempt=fault.attempt, delay=fault.delay)
+        registry.via(POOL_KEEPER).cast_nowait(Tell((event,)))
+
+    caller = Caller(gate=gate, on_fault=on_fault)
     settings: Any = dspy.settings
-    prompt_lm = governed(config.prompt_model or settings.lm or lms["student"], governor)
+    prompt_lm = governed(config.prompt_model or settings.lm or lms["student"], governor, caller=caller)
     strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
     return RunSetup(
         run=NewRun(config.run_id or default_run_id(config, parts), parts, _shown_settings(config)),
@@ -65,6 +73,7 @@ def assemble(
             metric=config.metric,
             lms=lms,
             governor=governor,
+            caller=caller,
             rollout_timeout=config.rollout_timeout,
         ),
         space=space,
@@ -72,10 +81,10 @@ def assemble(
         baseline=baseline,
         trainset=config.trainset,
         strategies=strategies,
-        prompt_model=lambda: LocalPromptModel(prompt_lm),
+        prompt_model=lambda: LocalPromptModel(prompt_lm, config.rollout_timeout),
         max_concurrency=config.max_concurrency,
-        registry=Registry(),
-        gate=Gate(),
+        registry=registry,
+        gate=gate,
         finished=finished,
         heard=heard,
     )

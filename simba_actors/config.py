@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias, cast
 import dspy
 
 from simba_actors.errors import ConfigError
+from simba_actors.rollouts import Governor
 from simba_actors.strategies import AppendADemo, AppendARule, Strategy
 
 Metric: TypeAlias = Callable[..., Any]
@@ -74,6 +75,8 @@ class OptimizerConfig:
         max_concurrency: Rollouts in flight at most.
         rollout_timeout: Seconds that one rollout may take before it counts as an infrastructure failure.
         budget: Caps on calls, cost, tokens and time.
+        governor: What LM calls go through, with limits for endpoints and the patience for their faults; by default one
+            that all optimizers of the event loop share.
         progress: Show step, best score, rollouts, cost and time left on stderr: a bar with the extra `progress`, and a
             line for each step where there is no terminal.
 
@@ -102,6 +105,7 @@ class OptimizerConfig:
     max_concurrency: int = 32
     rollout_timeout: float = 300.0
     budget: Budget = Budget()
+    governor: Governor | None = None
     progress: bool = False
 
     def __post_init__(self) -> None:

@@ -20,9 +20,12 @@ def test_the_exported_names() -> None:
     assert set(simba_actors.__all__) == {
         "SIMBA",
         "Budget",
+        "Governor",
+        "Limits",
         "Optimizer",
         "OptimizerConfig",
         "OptimizerResult",
+        "Retry",
         "Status",
     }
 

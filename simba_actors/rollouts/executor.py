@@ -175,7 +175,8 @@ class LocalExecutor:
             prediction = await self._call(program.module, dict(cast("Any", example.inputs())))
         except Exception as error:  # noqa: BLE001 - what is not the infrastructure's is the program's, and scores 0
             raise_if_infrastructure(error)
-            return _Ended(_steps(trace, program.names), None, None, f"{type(error).__name__}: {error}")
+            told = self._governor.secrets.hide(f"{type(error).__name__}: {error}")
+            return _Ended(_steps(trace, program.names), None, None, told)
         # Before the metric runs, which may call predictors too, or change what it is given.
         steps, fields = _steps(trace, program.names), _fields(prediction)
         verdict = await self._scorer.score(row, example, prediction)

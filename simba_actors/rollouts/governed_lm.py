@@ -82,6 +82,7 @@ def governed(
     governor's event loop.
     """
     copied: Any = lm.copy(**changes)
+    governor.secrets.learn(lm)
     copied.num_retries = 0
     copied._ties = _Ties(
         governor,

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -17,6 +17,7 @@ from simba_actors.errors import LMAccessError, LMUnavailableError
 from simba_actors.rollouts.endpoint import Endpoint, Limits, Priority, Slot
 from simba_actors.rollouts.outcomes import Blame, blame
 from simba_actors.rollouts.patience import Breaker, Retry
+from simba_actors.rollouts.secrets import Secrets
 from simba_actors.rollouts.watch import RolloutOverError, Watch
 
 R = TypeVar("R")
@@ -27,20 +28,33 @@ class Fault:
     """An LM call that met an infrastructure failure and is made again after `delay` seconds."""
 
     endpoint: str
-    error: BaseException
+    error: str
     attempt: int
     delay: float
+
+
+class Turnstile(Protocol):
+    """Open while calls may be sent."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+    async def passed(self) -> None:
+        """Returns as soon as it is open."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who calls: how urgent it is, what it allows, and what it wants to know.
 
-    `before_call` is awaited before each attempt is sent; where it raises, nothing is sent and the rollout ends with
-    that error. `on_fault` hears of every call that is tried again.
+    Calls wait for the `gate` to be open, also those that are tried again. `before_call` is awaited before each attempt
+    is sent; where it raises, nothing is sent and the rollout ends with that error. `on_fault` hears of every call that
+    is tried again.
     """
 
     priority: Priority = Priority.OPTIMIZER
+    gate: Turnstile | None = None
     before_call: Callable[[], Awaitable[None]] | None = None
     on_fault: Callable[[Fault], None] | None = None
 
@@ -74,6 +88,7 @@ class Governor:
         self._sleep = sleep
         self._clock = clock
         self._endpoints: dict[str, Endpoint] = {}
+        self.secrets = Secrets()
 
     def endpoint(self, name: str) -> Endpoint:
         if name not in self._endpoints:
@@ -137,7 +152,7 @@ class Governor:
 
     async def _enter(self, endpoint: Endpoint, caller: Caller, watch: Watch) -> Slot:
         with watch.waiting():
-            slot = await endpoint.enter(caller.priority, self._sleep)
+            slot = await self._turn(endpoint, caller)
             try:
                 watch.check()
                 if caller.before_call is not None:
@@ -149,6 +164,16 @@ class Governor:
                 raise
         watch.meter.sent()
         return slot
+
+    async def _turn(self, endpoint: Endpoint, caller: Caller) -> Slot:
+        gate = caller.gate
+        while gate is not None:
+            await gate.passed()
+            slot = await endpoint.enter(caller.priority, self._sleep)
+            if gate.is_open:
+                return slot
+            slot.leave()
+        return await endpoint.enter(caller.priority, self._sleep)
 
     async def _wait_after(
         self, slot: Slot, endpoint: Endpoint, caller: Caller, watch: Watch, error: Exception, attempt: int
@@ -167,20 +192,20 @@ class Governor:
                 slot.refused(delay)
             case Blame.TRANSIENT | Blame.PERSISTENT:
                 slot.failed()
-        ending = self._ending(endpoint, verdict, error, attempt)
+        told = self.secrets.hide(f"{type(error).__name__}: {error}")
+        ending = self._ending(endpoint, verdict, told, attempt)
         if ending is not None:
             watch.stop(ending)
             raise ending from error
         if caller.on_fault is not None:
-            caller.on_fault(Fault(endpoint.name, error, attempt, delay))
+            caller.on_fault(Fault(endpoint.name, told, attempt, delay))
         with watch.waiting():
             await self._sleep(delay)
 
     def _ending(
-        self, endpoint: Endpoint, verdict: Blame, error: Exception, attempt: int
+        self, endpoint: Endpoint, verdict: Blame, told: str, attempt: int
     ) -> LMAccessError | LMUnavailableError | None:
         """Why the call is not made again, if it is not."""
-        told = f"{type(error).__name__}: {error}"
         if verdict is Blame.PERSISTENT:
             return LMAccessError(
                 f"{endpoint.name} refuses to serve: {told}. Waiting does not mend that: put the key, the account or "

@@ -7,17 +7,24 @@ from typing import Any
 import dspy
 
 from simba_actors.algorithm.trajectory import Usage
-from simba_actors.errors import InfrastructureError, LMUnavailableError
+from simba_actors.errors import InfrastructureError, LMUnavailableError, RolloutTimeoutError
 from simba_actors.rollouts.outcomes import infrastructure_cause
 from simba_actors.rollouts.usage import Meter
-from simba_actors.rollouts.watch import SETTING, Watch
+from simba_actors.rollouts.watch import SETTING, Deadline, Watch
+
+ATTEMPTS = 3
+"""How often a question is asked that is not answered in time."""
 
 
 class LocalPromptModel:
-    """Asks a governed LM in this process's event loop, and counts what that used."""
+    """Asks a governed LM in this process's event loop, and counts what that used.
 
-    def __init__(self, lm: Any) -> None:
+    `timeout` is in seconds, for one answer, waiting for its turn at the endpoint not counted.
+    """
+
+    def __init__(self, lm: Any, timeout: float = 300.0) -> None:
         self._lm = lm
+        self._timeout = timeout
         self._meter = Meter()
 
     @property
@@ -29,18 +36,32 @@ class LocalPromptModel:
         """The LM's answer to `signature`.
 
         Raises:
-            InfrastructureError: The LM could not be reached.
+            InfrastructureError: The LM could not be reached, or did not answer in time.
             Exception: What `dspy.Predict` raises when the reply can't be parsed.
         """
+        for _ in range(ATTEMPTS):
+            answer = await self._ask_once(signature, inputs)
+            if answer is not None:
+                return answer
+        raise RolloutTimeoutError(f"the prompt model took longer than {self._timeout:g} s, {ATTEMPTS} times in a row")
+
+    async def _ask_once(self, signature: type[dspy.Signature], inputs: dict[str, Any]) -> dspy.Prediction | None:
+        """The answer, or None if it took too long."""
         settings: Any = dspy.settings
-        watch = Watch(self._meter, keeps_history=not settings.disable_history)
+        deadline = Deadline(self._timeout)
+        watch = Watch(self._meter, deadline, keeps_history=not settings.disable_history)
         try:
-            with dspy.context(**{"trace": [], "lm": self._lm, "disable_history": False, SETTING: watch}):
+            with dspy.context(**{"trace": [], "lm": self._lm, "disable_history": False, SETTING: watch}), deadline:
                 return await dspy.Predict(signature).acall(**inputs)
         except Exception as error:
+            if watch.stopped_by is not None:
+                raise watch.stopped_by from error
             cause = infrastructure_cause(error)
             if cause is None:
                 raise
             if isinstance(cause, InfrastructureError):
                 raise cause from error
             raise LMUnavailableError(f"the prompt model failed: {type(cause).__name__}: {cause}") from error
+        finally:
+            watch.end()
+        return None

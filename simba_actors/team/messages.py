@@ -28,6 +28,13 @@ class Commit(Call[None]):
 
 
 @dataclass(frozen=True, slots=True)
+class Tell:
+    """Store `events` with the next transaction; nobody waits for it."""
+
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """Where a run stands: all that a Coordinator needs to go on with it."""
 

@@ -21,6 +21,7 @@ from simba_actors.actors import (
 )
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.errors import StoreError
+from simba_actors.events import Event
 from simba_actors.programs import Configuration
 from simba_actors.store import Store
 from simba_actors.team.messages import (
@@ -31,6 +32,7 @@ from simba_actors.team.messages import (
     ReadPool,
     ReadProposals,
     ReadRollouts,
+    Tell,
 )
 from simba_actors.team.setup import RunSetup
 
@@ -45,11 +47,12 @@ HEARTBEAT_SECONDS = 10.0
 
 @dataclass(slots=True)
 class PoolState:
-    """The open store, a cache of its configurations, and the commits that wait for the next transaction."""
+    """The open store, a cache of its configurations, and what waits for the next transaction: commits and events."""
 
     store: Store
     configurations: dict[int, Configuration] = field(default_factory=dict[int, Configuration])
     waiting: list[tuple[Commit, From[None]]] = field(default_factory=list[tuple[Commit, From[None]]])
+    told: list[Event] = field(default_factory=list[Event])
 
 
 class PoolKeeper(GenServer[PoolState]):
@@ -106,29 +109,36 @@ class PoolKeeper(GenServer[PoolState]):
             case _:
                 return await super().handle_call(message, sender)
 
+    async def handle_cast(self, message: Any) -> CastReturn:
+        match message:
+            case Tell(events=events):
+                self.state.told.extend(events)
+                return Idle(0)
+            case _:
+                return await super().handle_cast(message)
+
     async def handle_info(self, message: Any) -> CastReturn:
         if message is not IDLE:
             return await super().handle_info(message)
-        if not self.state.waiting:
-            await self.state.store.commit(self._setup.run.run_id, self._setup.owner)  # Renews the lease.
-        await self._commit_waiting()
+        await self._commit_waiting(renew=True)
         return Idle(RETRY_SECONDS if self.state.waiting else HEARTBEAT_SECONDS)
 
     def _then(self, answer: Reply[Any]) -> Reply[Any]:
         return Reply(answer.value, Idle(RETRY_SECONDS if self.state.waiting else HEARTBEAT_SECONDS))
 
-    async def _commit_waiting(self) -> None:
-        waiting = self.state.waiting
-        if not waiting:
+    async def _commit_waiting(self, *, renew: bool = False) -> None:
+        """One transaction for all that waits; with nothing waiting, one only to `renew` the lease."""
+        waiting, told = self.state.waiting, self.state.told
+        if not (waiting or told or renew):
             return
         writes = [write for commit, _ in waiting for write in commit.writes]
-        events = [event for commit, _ in waiting for event in commit.events]
+        events = [*told, *(event for commit, _ in waiting for event in commit.events)]
         try:
             stamped = await self.state.store.commit(self._setup.run.run_id, self._setup.owner, writes, events)
         except StoreError as error:
             logger.warning("%s: %d commits wait, and are tried again in %g s", error, len(waiting), RETRY_SECONDS)
             return
-        self.state.waiting = []
+        self.state.waiting, self.state.told = [], []
         for _, sender in waiting:
             reply(sender, None)
         self._setup.heard(stamped)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
 
 from simba_actors import Optimizer, OptimizerConfig, OptimizerResult
+from simba_actors.events import Event
 from simba_actors.store import Reader
 from tests.support.quiz import exact, questions, quiz_script
 from tests.support.scripted_lm import ScriptedLM
+
+E = TypeVar("E", bound=Event)
 
 PATIENCE = 60.0
 """Seconds after which a run that does not end has failed."""
@@ -40,6 +43,18 @@ async def finish(config: OptimizerConfig) -> OptimizerResult:
     """Runs until there is a result."""
     async with await Optimizer.start(config) as optimizer:
         return await asyncio.wait_for(optimizer.result(), PATIENCE)
+
+
+async def reach(optimizer: Optimizer, kind: type[E]) -> E:
+    """The first event of that kind, as soon as there is one."""
+
+    async def follow() -> E:
+        async for event in optimizer.events():
+            if isinstance(event, kind):
+                return event
+        raise AssertionError(f"the run ended without {kind.__name__}")
+
+    return await asyncio.wait_for(follow(), PATIENCE)
 
 
 async def findings(config: OptimizerConfig, run_id: str) -> dict[str, Any]:

@@ -1,0 +1,50 @@
+"""Keeping keys out of what is stored, logged and told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+HIDDEN = "[hidden]"
+
+LEAST_LENGTH = 6
+"""Shorter values ("none", "x") are placeholders that local servers are given; to hide them would garble texts."""
+
+LOOKS_SECRET = re.compile(
+    r"(?<=://)[^/@\s]+(?=@)"  # Credentials in an address.
+    r"|(?<=Bearer )[\w.~+/=-]{6,}"
+    r"|\b(?:sk|pk|rk|key|ghp|hf|xai|gsk)[-_][\w-]{8,}"  # The prefixes that providers give to their keys.
+)
+
+SECRET_SETTINGS = re.compile(r"key|token|secret|password|authorization", re.IGNORECASE)
+
+
+class Secrets:
+    """Knows the keys of LMs that it was shown, and what keys look like."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def learn(self, lm: Any) -> None:
+        """Takes note of what an LM's settings hold."""
+        self._known.update(value for value in _secrets_of(lm.kwargs) if len(value) >= LEAST_LENGTH)
+
+    def hide(self, text: str) -> str:
+        """`text` without keys."""
+        for secret in self._known:
+            text = text.replace(secret, HIDDEN)
+        return LOOKS_SECRET.sub(HIDDEN, text)
+
+
+def _secrets_of(settings: dict[str, Any]) -> Iterator[str]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _secrets_of(value)  # pyright: ignore[reportUnknownArgumentType] - headers and the like
+        elif isinstance(value, str):
+            if SECRET_SETTINGS.search(name) and not name.startswith("max_"):
+                yield value.removeprefix("Bearer ")
+            address = urlsplit(value) if "@" in value and "://" in value else None
+            if address is not None and address.password:
+                yield address.password

@@ -1,0 +1,84 @@
+"""A provider's faults cost time, never a score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simba_actors import Governor, Optimizer, OptimizerConfig, Retry
+from simba_actors.events import CallRetried, RunPaused, TrajectorySampled
+from tests.support.openai_server import Faults, OpenAIServer
+from tests.support.quiz import quiz_script
+from tests.support.runs import findings, finish, reach, small_config
+
+MIX = Faults(rate_limited=0.3, server_error=0.1, resets=0.05, cut=0.05, hangs=0.02)
+HASTY = Retry(base=0.01, longest=0.1, patience=0.3)
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with OpenAIServer(quiz_script) as server:
+        yield server
+
+
+def config_for(server: OpenAIServer, store: Path, retry: Retry = HASTY, **changes: Any) -> OptimizerConfig:
+    lms = {"lm": server.lm(), "prompt_model": server.lm(), "teacher_lm": server.lm(temperature=0.4)}
+    return small_config(store, run_id="run", policy="dspy", governor=Governor(retry=retry), **lms, **changes)
+
+
+async def faultless(server: OpenAIServer, tmp_path: Path) -> dict[str, Any]:
+    config = config_for(server, tmp_path / "faultless.db")
+    await finish(config)
+    return await findings(config, "run")
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+async def test_a_mix_of_faults_changes_no_score(seed: int, server: OpenAIServer, tmp_path: Path) -> None:
+    expected = await faultless(server, tmp_path)
+    with OpenAIServer(quiz_script, faults=MIX, seed=seed) as faulty:
+        patient = Retry(base=0.01, longest=0.1)
+        config = config_for(faulty, tmp_path / "faulty.db", patient, rollout_timeout=1.5)
+        async with await Optimizer.start(config) as optimizer:
+            await optimizer.result()
+            await reach(optimizer, CallRetried)
+    print(f"{faulty.fates.total()} calls: {dict(faulty.fates)}")
+    assert await findings(config, "run") == expected
+
+
+async def test_an_outage_pauses_the_run_which_then_goes_on_to_the_same_result(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    expected = await faultless(server, tmp_path)
+    config = config_for(server, tmp_path / "outage.db")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        server.faults = Faults(down=True)
+        paused = await reach(optimizer, RunPaused)
+        status = await optimizer.status()
+        assert (status.status, status.reason) == ("paused", paused.reason)
+        assert "openai/quiz at 127.0.0.1" in paused.reason
+        assert "Resume when it answers again" in paused.reason
+        server.faults = Faults()
+        await optimizer.resume()
+        await optimizer.result()
+    assert await findings(config, "run") == expected
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, "LMAuthError"), (402, "LMBillingError")])
+async def test_a_refused_key_or_account_pauses_the_run_at_once(
+    status: int, error: str, server: OpenAIServer, tmp_path: Path
+) -> None:
+    expected = await faultless(server, tmp_path)
+    config = config_for(server, tmp_path / "refused.db")
+    calls, server.faults = server.calls, Faults(status=status)
+    async with await Optimizer.start(config) as optimizer:
+        paused = await reach(optimizer, RunPaused)
+        assert error in paused.reason
+        assert server.calls - calls <= config.max_concurrency
+        server.faults = Faults()
+        await optimizer.resume()
+        await optimizer.result()
+    assert await findings(config, "run") == expected
