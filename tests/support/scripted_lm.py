@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -55,10 +56,14 @@ Script = Callable[[Ask], "dict[str, Any] | str"]
 """Gives the output fields' values, or a whole reply as text."""
 
 
-class ScriptedLM(dspy.LM):
-    """`ScriptedLM(script)` replies what `script(ask)` says, after `latency` seconds, and remembers every `Ask`."""
+Latency = float | Callable[[Ask], float]
+"""Seconds that a reply takes, the same for all or by what is asked."""
 
-    def __init__(self, script: Script, *, latency: float = 0.0, asks: list[Ask] | None = None, **kwargs: Any) -> None:
+
+class ScriptedLM(dspy.LM):
+    """`ScriptedLM(script)` replies what `script(ask)` says, after `latency`, and remembers every `Ask`."""
+
+    def __init__(self, script: Script, *, latency: Latency = 0.0, asks: list[Ask] | None = None, **kwargs: Any) -> None:
         engine = _Engine(self)
         super().__init__("scripted/lm", engine=engine, async_engine=_AsyncEngine(engine), cache=False, **kwargs)
         self.script = script
@@ -79,12 +84,23 @@ class _Engine:
         self.lm = lm
 
     def complete(self, request: Request) -> Response:
-        ask = Ask(
+        ask = self.ask(request)
+        time.sleep(self.seconds(ask))
+        return self.answer(ask)
+
+    def ask(self, request: Request) -> Ask:
+        return Ask(
             system=_text(request.system),
             messages=tuple((message.role, message.text or "") for message in request.messages),
             temperature=request.config.temperature,
             rollout_id=self.lm.kwargs.get("rollout_id"),
         )
+
+    def seconds(self, ask: Ask) -> float:
+        latency = self.lm.latency
+        return latency(ask) if callable(latency) else latency
+
+    def answer(self, ask: Ask) -> Response:
         self.lm.asks.append(ask)
         text = reply_text(ask, self.lm.script(ask))
         words = len(ask.prompt.split()), len(text.split())
@@ -98,9 +114,9 @@ class _AsyncEngine:
         self.engine = engine
 
     async def complete(self, request: Request) -> Response:
-        if self.engine.lm.latency:
-            await asyncio.sleep(self.engine.lm.latency)
-        return self.engine.complete(request)
+        ask = self.engine.ask(request)
+        await asyncio.sleep(self.engine.seconds(ask))
+        return self.engine.answer(ask)
 
 
 def _text(system: Any) -> str:
