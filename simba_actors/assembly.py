@@ -17,7 +17,15 @@ from simba_actors.errors import NoLMError, SimbaError
 from simba_actors.events import CallRetried, Event
 from simba_actors.fingerprint import SEARCH_SETTINGS, default_run_id, fingerprint
 from simba_actors.programs import ConfigurationSpace
-from simba_actors.rollouts import Caller, Fault, LocalExecutor, LocalPromptModel, governed, shared_governor
+from simba_actors.rollouts import (
+    Caller,
+    Fault,
+    LocalExecutor,
+    LocalPromptModel,
+    endpoint_name,
+    governed,
+    shared_governor,
+)
 from simba_actors.store import Owner
 from simba_actors.store.records import NewRun
 from simba_actors.team.messages import Tell
@@ -39,6 +47,8 @@ def assemble(
     lms = _model_pool(config)
     parts = fingerprint(config, baseline, lms)
     governor = config.governor or shared_governor()
+    for lm in lms.values():
+        governor.endpoint(endpoint_name(lm)).window.expect(config.max_concurrency)
     registry, gate = Registry(), Gate()
 
     def on_fault(fault: Fault) -> None:

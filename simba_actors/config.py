@@ -72,7 +72,7 @@ class OptimizerConfig:
         policy: "dspy" is `dspy.SIMBA`, draw for draw.
         strategies: What makes candidates, in the order they are drawn from; by default `AppendADemo` (unless
             `max_demos` is 0) and `AppendARule`.
-        max_concurrency: Rollouts in flight at most.
+        max_concurrency: Rollouts in flight at most. Endpoints are taken to bear as many calls until they refuse one.
         rollout_timeout: Seconds that one rollout may take before it counts as an infrastructure failure.
         budget: Caps on calls, cost, tokens and time.
         governor: What LM calls go through, with limits for endpoints and the patience for their faults; by default one

@@ -2,7 +2,7 @@
 
 from simba_actors.rollouts.endpoint import Limits, Priority
 from simba_actors.rollouts.executor import Executor, LocalExecutor, RolloutTask
-from simba_actors.rollouts.governed_lm import governed
+from simba_actors.rollouts.governed_lm import endpoint_name, governed
 from simba_actors.rollouts.governor import Caller, Fault, Governor, shared_governor
 from simba_actors.rollouts.patience import Retry
 from simba_actors.rollouts.prompt_model import LocalPromptModel
@@ -18,6 +18,7 @@ __all__ = [
     "Priority",
     "Retry",
     "RolloutTask",
+    "endpoint_name",
     "governed",
     "shared_governor",
 ]

@@ -16,6 +16,7 @@ from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import InfrastructureError, LMUnavailableError, MetricError
 from simba_actors.programs import to_json_value
 from simba_actors.rollouts.outcomes import infrastructure_cause
+from simba_actors.rollouts.quick_calls import QuickCalls
 from simba_actors.rollouts.threads import Threads
 
 SURELY_WRONG = (NameError, ImportError, NotImplementedError)
@@ -41,7 +42,7 @@ class Scorer:
         self._extra: tuple[None, ...] = (None,) * _arguments_beyond_two(metric)
         call = getattr(metric, "__call__", None)  # noqa: B004 - an async __call__ is what is asked for
         self._asynchronous = inspect.iscoroutinefunction(metric) or inspect.iscoroutinefunction(call)
-        self._threads = threads
+        self._calls = QuickCalls(threads)
 
     async def score(self, row: str, example: dspy.Example, prediction: Any) -> Verdict:
         """The metric's verdict; `row` says which example it is about.
@@ -76,7 +77,7 @@ class Scorer:
         call = partial(self._metric, example, prediction, *self._extra)
         if self._asynchronous:
             return await call()
-        output = await self._threads.run(call)
+        output = await self._calls.run(call)
         return await output if inspect.isawaitable(output) else output
 
 

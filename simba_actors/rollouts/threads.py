@@ -32,13 +32,17 @@ class Threads:
         """What `call()` gives or raises."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
+        context = copy_context()
+        self.start(lambda: context.run(_run, call, loop, answer))
+        return await answer
+
+    def start(self, job: Callable[[], None]) -> None:
+        """Runs `job()`, which must not raise, in a thread of its own."""
         with self._lock:
             worker = self._idle.pop() if self._idle else None
         if worker is None:
             worker = _Worker(self._idle_seconds, self._rest, self._retire)
-        context = copy_context()
-        worker.jobs.put(lambda: context.run(_run, call, loop, answer))
-        return await answer
+        worker.jobs.put(job)
 
     def _rest(self, worker: _Worker) -> None:
         with self._lock:

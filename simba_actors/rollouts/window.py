@@ -26,6 +26,12 @@ class Window:
         self._most = most
         self._answers = 0
         self._needed = 1
+        self._was_refused = False
+
+    def expect(self, calls: int) -> None:
+        """Somebody who should know expects that so many are borne: until one is refused, the limit is no lower."""
+        if not self._was_refused:
+            self.limit = max(self.limit, min(calls, self._most))
 
     def answered(self, *, full: bool) -> None:
         """A call was answered; `full` if the limit held others back: only then does an answer say anything about it."""
@@ -39,6 +45,7 @@ class Window:
 
     def refused(self, in_flight: int) -> None:
         """One of `in_flight` calls was refused for being one too many."""
+        self._was_refused = True
         self.limit = max(1, min(self.limit, in_flight) - 1)
         self._answers = 0
         # Small limits are probed sooner: one refusal more costs little there, and a limit of 1 costs much.

@@ -1,4 +1,4 @@
-"""Wall time, rollouts a second and memory of a run, beside `dspy.SIMBA` and a bare `asyncio.gather` of the same rollouts.
+"""Wall time, rollouts a second and memory of a run, beside `dspy.SIMBA` and a bare `asyncio.gather` of its rollouts.
 
     python -m tests.benchmarks.speed           # all, about 3 minutes
     python -m tests.benchmarks.speed --short   # one repetition of the small ones
