@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_publications: dict[Path, int] = {}
+_publications: dict[str, int] = {}
 """How many this process has made, by file. Each is changed by one step, so threads need no lock."""
+
+
+def name_of(store: Path) -> str:
+    """The store's file, by whatever path it is reached."""
+    return str(store.resolve())
 
 
 def tell_followers(store: Path) -> None:
     """Something was published to the store."""
-    path = store.resolve()
-    _publications[path] = _publications.get(path, 0) + 1
+    name = name_of(store)
+    _publications[name] = _publications.get(name, 0) + 1
 
 
-def publications_in(store: Path) -> int:
-    """How many publications this process has made to the store at that resolved path."""
+def publications_in(store: str) -> int:
+    """How many publications this process has made to the store of that `name_of`."""
     return _publications.get(store, 0)

@@ -1,0 +1,40 @@
+"""What live programs choose from at one moment: the current version and, if there is one, a canary."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import dspy
+
+STUDENT = 0
+"""The version number of the student itself, which runs until something is published."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundVersion:
+    """A program that is ready to run, and the version that it is."""
+
+    version: int
+    program: dspy.Module
+
+
+@dataclass(frozen=True, slots=True)
+class Lineup:
+    """The `current` version, and a `canary` with its `share` of calls."""
+
+    current: BoundVersion
+    canary: BoundVersion | None = None
+    share: float = 0.0
+
+    def pick(self, key: str) -> BoundVersion:
+        """The version for `key`: the same one as long as the canary is the same."""
+        if self.canary is None or _place(self.canary.version, key) >= self.share:
+            return self.current
+        return self.canary
+
+
+def _place(canary: int, key: str) -> float:
+    """A number in [0, 1), evenly spread over keys, and drawn anew for each canary."""
+    drawn = hashlib.blake2b(f"{canary}/{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(drawn) / 2**64

@@ -1,0 +1,170 @@
+"""From what is published to programs that are ready to run, whatever state the store is in."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from simba_actors.errors import SimbaError
+from simba_actors.live.calls import choose
+from simba_actors.live.channel import check_channel
+from simba_actors.live.follower import Follower
+from simba_actors.live.lineup import STUDENT, BoundVersion, Lineup
+from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.rollouts.threads import Threads
+from simba_actors.store.publications import Publication, Served
+
+logger = logging.getLogger(__name__)
+
+
+def _as_it_is(program: dspy.Module) -> dspy.Module:
+    return program
+
+
+class Serving:
+    """Keeps the lineup of a student's versions up to date.
+
+    A lineup is replaced as a whole and its programs are never changed, so a run keeps the version that it began with.
+    Whatever is wrong with the store or what was published there is logged, once, and the last good lineup stays.
+
+    Args:
+        student: Runs as it is until something is published. Never changed.
+        store: The store's file, which need not exist.
+        channel: The channel to follow, which need not exist.
+        prepare: What is done to each copy of the student before it runs.
+        clock: Seconds, for how often to look.
+    """
+
+    def __init__(
+        self,
+        student: dspy.Module,
+        store: str | Path,
+        channel: str,
+        prepare: Callable[[dspy.Module], dspy.Module] = _as_it_is,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        check_channel(channel)
+        self.channel = channel
+        self.store = Path(store)
+        self._student = student
+        self._space = ConfigurationSpace.from_module(student)
+        self._prepare = prepare
+        self._follower = Follower(Path(store), channel, clock)
+        self._threads = Threads()
+        self._lock = threading.Lock()
+        self._served = Served()
+        self._bound: dict[str, dspy.Module] = {}
+        self._trouble: str | None = None
+        self.lineup = Lineup(BoundVersion(STUDENT, student))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Serving:
+        """The same: a copy of a live program follows the same channel."""
+        return self
+
+    def sync(self) -> None:
+        """Takes up what was published since the last time. Blocks while it reads and binds."""
+        if self._follower.is_due():
+            with self._lock:
+                if self._follower.is_stale():
+                    self._take_up()
+
+    async def sync_on_loop(self) -> None:
+        """As `sync`, without blocking the event loop.
+
+        What was published in this process is waited for; other calls go on while one of them reads the file.
+        """
+        if not self._follower.is_due():
+            return
+        if self._follower.published_here():
+            await self._threads.run(self.sync)
+        elif self._lock.acquire(blocking=False):
+            try:
+                stale = self._follower.is_stale()
+            finally:
+                self._lock.release()
+            if stale:
+                await self._threads.run(self._locked_take_up)
+
+    def choose(self) -> BoundVersion:
+        """The version for a run that begins now."""
+        return choose(self, self.lineup)
+
+    def run(self, chosen: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the chosen version gives. Blocks."""
+        program: Any = chosen.program
+        return program(*args, **kwargs)
+
+    async def run_on_loop(self, chosen: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the chosen version gives: by its async side, or in a thread where it has none."""
+        program: Any = chosen.program
+        if hasattr(program, "aforward"):
+            return await program.acall(*args, **kwargs)
+        return await self._threads.run(lambda: program(*args, **kwargs))
+
+    def close(self) -> None:
+        """Lets go of the store's file. The next `sync` opens it again."""
+        with self._lock:
+            self._follower.close()
+
+    def _locked_take_up(self) -> None:
+        with self._lock:
+            self._take_up()
+
+    def _take_up(self) -> None:
+        try:
+            offer = self._follower.read()
+        except SimbaError as error:
+            self._say(f"{error}; channel {self.channel!r} goes on with {self._current()}")
+            return
+        if offer.served.current is None:
+            self._say(f"{self.store} has no channel {self.channel!r} yet: {self._current()} runs until there is one")
+            return
+        self._trouble = None
+        if offer.served != self._served:
+            self._served = offer.served
+            self._line_up(offer.served, offer.configurations)
+
+    def _line_up(self, served: Served, configurations: dict[int, Configuration]) -> None:
+        current = self._bind(served.current, configurations) or self.lineup.current
+        canary = self._bind(served.canary, configurations)
+        share = served.canary.share if canary is not None and served.canary is not None else None
+        before, self.lineup = self.lineup, Lineup(current, canary, share or 0.0)
+        self._bound = {
+            digest: program
+            for digest, program in self._bound.items()
+            if any(version is not None and program is version.program for version in (current, canary))
+        }
+        if self.lineup.current.version != before.current.version:
+            logger.info("channel %r runs version %d", self.channel, current.version)
+
+    def _bind(self, publication: Publication | None, configurations: dict[int, Configuration]) -> BoundVersion | None:
+        """The version, ready to run; None if there is none, or none that fits."""
+        if publication is None:
+            return None
+        digest = publication.digest
+        if digest not in self._bound:
+            try:
+                program = self._space.apply(configurations[publication.version], self._student)
+                self._bound[digest] = self._prepare(program)
+            except SimbaError as error:
+                self._say(
+                    f"version {publication.version} of channel {self.channel!r} does not fit the student: {error}; "
+                    f"{self._current()} goes on"
+                )
+                return None
+        return BoundVersion(publication.version, self._bound[digest])
+
+    def _current(self) -> str:
+        version = self.lineup.current.version
+        return "the student as it is" if version == STUDENT else f"version {version}"
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            logger.warning("%s", trouble)

@@ -1,0 +1,287 @@
+"""Live programs run what was published last, whatever befalls the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors.errors import ConfigError, NoPredictorsError
+from simba_actors.live import Channel, LiveProgram, VariableAware
+from simba_actors.live.serving import Serving
+from simba_actors.programs import Configuration
+from simba_actors.store.schema import MIGRATIONS
+from tests.support.live import answer, publish, said, sayer
+from tests.support.scripted_lm import Ask, ScriptedLM
+
+
+class Bot(VariableAware):
+    """A user's own module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer: Any = sayer()
+
+    async def aforward(self, question: str) -> Any:
+        return await self.answer.acall(question=question)
+
+    def forward(self, question: str) -> Any:
+        return self.answer(question=question)
+
+
+class Ticking:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "simba.db"
+
+
+async def test_a_publication_of_this_process_is_seen_by_the_next_call(store: Path) -> None:
+    live = LiveProgram(sayer(), store=store)
+    answers = [await answer(live)]
+    for word in ("one", "two"):
+        await publish(store, word)
+        answers.append(await answer(live))
+    assert (answers, live.version) == (["nothing", "one", "two"], 2)
+
+
+async def test_a_sync_call_sees_it_too(store: Path) -> None:
+    await publish(store, "one")
+    assert LiveProgram(sayer(), store=store)(question="?").answer == "one"
+
+
+def test_a_publication_of_another_process_is_seen_at_the_next_look(store: Path) -> None:
+    clock = Ticking()
+    serving = Serving(sayer(), store, "default", clock=clock)
+    script = "import asyncio, sys, pathlib; from tests.support.live import publish; "
+    script += "asyncio.run(publish(pathlib.Path(sys.argv[1]), sys.argv[2]))"
+    for version, word in enumerate(["one", "two"], start=1):
+        subprocess.run([sys.executable, "-c", script, str(store), word], check=True, env=os.environ)
+        serving.sync()
+        seen_at_once = serving.lineup.current.version
+        clock.now += 1.0
+        serving.sync()
+        assert (seen_at_once == version, serving.lineup.current.version) == (word == "one", version)
+
+
+async def test_a_module_of_the_users_own_follows_too(store: Path) -> None:
+    bot = Bot()
+    before = await answer(bot)
+    bot.follow(store)
+    await publish_to_bot(store, "one")
+    assert (before, await answer(bot), bot(question="?").answer) == ("nothing", "one", "one")
+    assert said_by(bot.answer) == "nothing"
+
+
+async def publish_to_bot(store: Path, word: str) -> None:
+    async with await Channel.open(store, "default") as channel:
+        configuration = Configuration.of({"answer": (f"Say {word}.", [])})
+        await channel.publish(configuration, expected=0, reason="?")
+
+
+def said_by(predictor: Any) -> str:
+    return said(Ask(predictor.signature.instructions, (), None, None))["answer"]
+
+
+async def test_the_student_itself_is_never_changed(store: Path) -> None:
+    student = sayer()
+    live = LiveProgram(student, store=store)
+    await publish(store, "one")
+    await answer(live)
+    assert (said_by(student), live.student is student) == ("nothing", True)
+
+
+async def test_a_run_keeps_the_version_that_it_began_with(store: Path) -> None:
+    class TwoQuestions(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ask: Any = sayer()
+
+        async def aforward(self, between: Any) -> list[str]:
+            first = await answer(self.ask)
+            await between()
+            return [first, await answer(self.ask)]
+
+    async def publish_next() -> None:
+        async with await Channel.open(store, "default") as channel:
+            configuration = Configuration.of({"ask": ("Say next.", [])})
+            await channel.publish(configuration, expected=0, reason="?")
+        live.sync_variables()
+        assert live.version == 1
+
+    async def nothing() -> None: ...
+
+    live = LiveProgram(TwoQuestions(), store=store)
+    assert await live.acall(publish_next) == ["nothing", "nothing"]
+    assert await live.acall(nothing) == ["next", "next"]
+
+
+async def test_the_runs_of_a_call_block_share_a_version(store: Path) -> None:
+    await publish(store, "one")
+    live = LiveProgram(sayer(), store=store)
+    with live.call() as call:
+        first = await answer(live)
+        await publish(store, "two")
+        second = await answer(live)
+    assert ([first, second], call.version, await answer(live)) == (["one", "one"], 1, "two")
+
+
+async def test_a_rollback_is_seen_by_the_next_call(store: Path) -> None:
+    await publish(store, "one", "two")
+    live = LiveProgram(sayer(), store=store)
+    assert await answer(live) == "two"
+    async with await Channel.open(store, "default") as channel:
+        await channel.rollback(reason="worse")
+    assert (await answer(live), live.version) == ("one", 3)
+
+
+async def test_a_student_without_an_async_side_does_not_stop_the_loop(store: Path) -> None:
+    loop_went_on = threading.Event()
+
+    class Blocking(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ask: Any = sayer()
+
+        def forward(self) -> bool:
+            return loop_went_on.wait(10)
+
+    live = LiveProgram(Blocking(), store=store)
+    running = asyncio.ensure_future(live.acall())
+    await asyncio.sleep(0)
+    loop_went_on.set()
+    assert await running
+
+
+def garbage(store: Path) -> None:
+    store.write_bytes(b"no database at all " * 500)
+
+
+def empty(store: Path) -> None:
+    store.touch()
+
+
+def missing(store: Path) -> None:
+    store.unlink(missing_ok=True)
+
+
+def clear(store: Path) -> None:
+    for file in store.parent.glob("simba.db*"):
+        file.unlink()
+
+
+@pytest.mark.parametrize("damage", [missing, empty, garbage])
+async def test_without_a_store_the_student_runs_as_it_is_and_that_is_said_once(
+    damage: Any, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damage(store)
+    clock = Ticking()
+    live = LiveProgram(sayer(), store=store)
+    live._serving = Serving(live.student, store, "default", clock=clock)
+    for _ in range(3):
+        assert await answer(live) == "nothing"
+        clock.now += 1.0
+    (warning,) = caplog.records
+    assert "goes on with the student as it is" in warning.message
+
+
+@pytest.mark.parametrize("damage", [missing, empty, garbage])
+async def test_the_last_good_version_goes_on_whatever_happens_to_the_store(
+    damage: Any, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Ticking()
+    live = LiveProgram(sayer(), store=store)
+    live._serving = Serving(live.student, store, "default", clock=clock)
+    await publish(store, "one")
+    assert await answer(live) == "one"
+    clear(store)
+    damage(store)
+    clock.now += 1.0
+    with caplog.at_level(logging.WARNING):
+        assert [await answer(live), live.version] == ["one", 1]
+    assert "goes on with version 1" in caplog.text
+    clear(store)
+    await publish(store, "new")
+    assert await answer(live) == "new"
+
+
+async def test_a_store_of_an_older_version_of_the_package_has_no_channels_yet(store: Path) -> None:
+    with sqlite3.connect(store) as db:
+        db.executescript(f"{MIGRATIONS[0]}; PRAGMA user_version = 1; PRAGMA application_id = {0x53494D42};")
+    db.close()
+    assert await answer(LiveProgram(sayer(), store=store)) == "nothing"
+
+
+async def test_a_version_for_another_student_is_named_and_the_last_good_one_goes_on(
+    store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await publish(store, "one")
+    live = LiveProgram(sayer(), store=store)
+    async with await Channel.open(store, "default") as channel:
+        await channel.publish(Configuration.of({"other": ("Say two.", [])}), expected=1, reason="a mistake")
+    assert [await answer(live), await answer(live)] == ["nothing", "nothing"]
+    await publish(store, "three")
+    assert await answer(live) == "three"
+    (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
+    assert "version 2 of channel 'default' does not fit the student: the student has no variable 'other" in (
+        warning.message
+    )
+
+
+async def test_a_channel_that_does_not_exist_is_said_once(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    await publish(store, "one", channel="other")
+    live = LiveProgram(sayer(), store=store, channel="bot")
+    assert [await answer(live), await answer(live)] == ["nothing", "nothing"]
+    (warning,) = caplog.records
+    assert "has no channel 'bot' yet: the student as it is runs until there is one" in warning.message
+
+
+async def test_many_calls_at_a_time_see_one_version_or_the_next(store: Path) -> None:
+    live = LiveProgram(sayer(latency=0.001), store=store)
+    await publish(store, "one")
+    calls = [asyncio.ensure_future(answer(live)) for _ in range(50)]
+    await publish(store, "two")
+    calls += [asyncio.ensure_future(answer(live)) for _ in range(50)]
+    answers = await asyncio.gather(*calls)
+    assert (set(answers[:50]) <= {"one", "two"}, set(answers[50:])) == (True, {"two"})
+
+
+async def test_a_live_program_is_a_module_with_the_students_predictors(store: Path) -> None:
+    live = LiveProgram(sayer(), store=store)
+    assert isinstance(live, dspy.Module)
+    assert [name for name, _ in live.named_predictors()] == ["student"]
+    copied: Any = live.deepcopy()
+    await publish(store, "one")
+    assert await answer(copied) == "one"
+
+
+def test_a_student_without_predictors_and_a_channel_without_a_name_are_refused(store: Path) -> None:
+    with pytest.raises(NoPredictorsError):
+        LiveProgram(dspy.Module(), store=store)
+    with pytest.raises(ConfigError, match="a channel's name"):
+        LiveProgram(sayer(), store=store, channel="")
+
+
+async def test_lms_of_the_student_are_those_of_its_versions(store: Path) -> None:
+    lm = ScriptedLM(said)
+    with dspy.context(lm=lm):
+        live = LiveProgram(dspy.Predict("question -> answer"), store=store)
+        await publish(store, "one")
+        assert (await answer(live), len(lm.asks)) == ("one", 1)

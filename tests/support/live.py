@@ -1,0 +1,46 @@
+"""Live programs to look at: an LM that answers with its instructions, and publications of such instructions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from simba_actors.live import Channel
+from simba_actors.programs import Configuration
+from tests.support.scripted_lm import Ask, ScriptedLM
+
+
+def said(ask: Ask) -> dict[str, Any]:
+    """The word after "Say" in the instructions; "nothing" where there is none."""
+    return {"answer": ask.system.partition("Say ")[2].split(".")[0] or "nothing"}
+
+
+def sayer(**settings: Any) -> Any:
+    """A student whose answer is what its instructions say."""
+    student = dspy.Predict("question -> answer")
+    student.lm = ScriptedLM(said, **settings)
+    return student
+
+
+def saying(word: str) -> Configuration:
+    return Configuration.of({"self": (f"Say {word}.", [])})
+
+
+async def publish(store: Path, *words: str, channel: str = "default") -> None:
+    """Publishes each word in turn."""
+    async with await Channel.open(store, channel) as publisher:
+        for word in words:
+            version = (await publisher.served()).version
+            await publisher.publish(saying(word), expected=version, reason=f"say {word}")
+
+
+async def start_canary(store: Path, word: str, share: float, *, channel: str = "default") -> None:
+    async with await Channel.open(store, channel) as publisher:
+        version = (await publisher.served()).version
+        await publisher.start_canary(saying(word), share=share, expected=version, reason=f"try {word}")
+
+
+async def answer(program: Any) -> str:
+    return (await program.acall(question="?")).answer
