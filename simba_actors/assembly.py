@@ -26,6 +26,7 @@ from simba_actors.rollouts import (
     governed,
     shared_governor,
 )
+from simba_actors.rollouts.threads import Threads
 from simba_actors.store import Owner
 from simba_actors.store.records import NewRun
 from simba_actors.team.messages import Tell
@@ -49,7 +50,7 @@ def assemble(
     governor = config.governor or shared_governor()
     for lm in lms.values():
         governor.endpoint(endpoint_name(lm)).window.expect(config.max_concurrency)
-    registry, gate = Registry(), Gate()
+    registry, gate, threads = Registry(), Gate(), Threads()
 
     def on_fault(fault: Fault) -> None:
         event = CallRetried(endpoint=fault.endpoint, error=fault.error, attempt=fault.attempt, delay=fault.delay)
@@ -57,7 +58,7 @@ def assemble(
 
     caller = Caller(gate=gate, on_fault=on_fault)
     settings: Any = dspy.settings
-    prompt_lm = governed(config.prompt_model or settings.lm or lms["student"], governor, caller=caller)
+    prompt_lm = governed(config.prompt_model or settings.lm or lms["student"], governor, caller=caller, threads=threads)
     strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
     return RunSetup(
         run=NewRun(config.run_id or default_run_id(config, parts), parts, _shown_settings(config)),
@@ -84,6 +85,7 @@ def assemble(
             lms=lms,
             governor=governor,
             caller=caller,
+            threads=threads,
             rollout_timeout=config.rollout_timeout,
         ),
         space=space,
@@ -95,6 +97,7 @@ def assemble(
         max_concurrency=config.max_concurrency,
         registry=registry,
         gate=gate,
+        threads=threads,
         finished=finished,
         heard=heard,
     )

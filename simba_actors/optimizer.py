@@ -143,6 +143,7 @@ class Optimizer:
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None and supervisor.alive:
             await supervisor.stop()
+        await self._setup.threads.close()
         if self._progress is not None:
             await self._progress.wait()
 

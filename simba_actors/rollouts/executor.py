@@ -70,6 +70,7 @@ class LocalExecutor:
         lms: The run's model pool; "student" is what predictors without an LM of their own use.
         governor: What LM calls go through.
         caller: What the governor is told of these rollouts' calls.
+        threads: Where what blocks runs.
         rollout_timeout: Seconds that a rollout may take, waiting for its turn at an endpoint not counted.
         clock: Seconds, for how long rollouts take.
     """
@@ -84,10 +85,11 @@ class LocalExecutor:
         lms: Mapping[str, Any],
         governor: Governor,
         caller: Caller | None = None,
+        threads: Threads | None = None,
         rollout_timeout: float = 300.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        threads = Threads()
+        threads = threads or Threads()
         self._rows = rows
         self._governor = governor
         self._rollout_timeout = rollout_timeout

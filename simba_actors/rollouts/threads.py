@@ -27,6 +27,7 @@ class Threads:
         self._idle_seconds = idle
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
+        self._closed = False
 
     async def run(self, call: Callable[[], R]) -> R:
         """What `call()` gives or raises."""
@@ -44,9 +45,21 @@ class Threads:
             worker = _Worker(self._idle_seconds, self._rest, self._retire)
         worker.jobs.put(job)
 
-    def _rest(self, worker: _Worker) -> None:
+    async def close(self) -> None:
+        """Returns when the idle threads have ended. Busy ones end as soon as their call does."""
         with self._lock:
-            self._idle.append(worker)
+            self._closed = True
+            ending, self._idle = self._idle, []
+        for worker in ending:
+            worker.jobs.put(None)
+        await asyncio.to_thread(lambda: [worker.thread.join() for worker in ending])
+
+    def _rest(self, worker: _Worker) -> bool:
+        """Whether the worker is to wait for another job."""
+        with self._lock:
+            if not self._closed:
+                self._idle.append(worker)
+            return not self._closed
 
     def _retire(self, worker: _Worker) -> bool:
         """Whether the worker may end: not if a job is on its way to it."""
@@ -58,10 +71,13 @@ class Threads:
 
 
 class _Worker:
-    def __init__(self, idle: float, rest: Callable[[_Worker], None], retire: Callable[[_Worker], bool]) -> None:
-        self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+    """A thread that runs the jobs of its queue; None ends it."""
+
+    def __init__(self, idle: float, rest: Callable[[_Worker], bool], retire: Callable[[_Worker], bool]) -> None:
+        self.jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._idle, self._rest, self._retire = idle, rest, retire
-        threading.Thread(target=self._work, name="simba_actors", daemon=True).start()
+        self.thread = threading.Thread(target=self._work, name="simba_actors", daemon=True)
+        self.thread.start()
 
     def _work(self) -> None:
         while True:
@@ -71,9 +87,12 @@ class _Worker:
                 if self._retire(self):
                     return
                 continue
+            if job is None:
+                return
             job()
             del job
-            self._rest(self)
+            if not self._rest(self):
+                return
 
 
 def _run(call: Callable[[], Any], loop: asyncio.AbstractEventLoop, answer: asyncio.Future[Any]) -> None:

@@ -15,6 +15,7 @@ from simba_actors.errors import SimbaError
 from simba_actors.events import Event
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.rollouts import Executor, LocalPromptModel
+from simba_actors.rollouts.threads import Threads
 from simba_actors.store import Owner
 from simba_actors.store.records import NewRun
 from simba_actors.strategies import Strategy
@@ -72,6 +73,7 @@ class RunSetup:
     max_concurrency: int
     registry: Registry
     gate: Gate
+    threads: Threads
     finished: Callable[[SimbaError | None], None]
     heard: Callable[[Sequence[Event]], None]
 

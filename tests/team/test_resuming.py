@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -39,11 +38,3 @@ async def test_a_finished_run_gives_its_result_at_once(tmp_path: Path) -> None:
     asks = len(config.lm.asks)
     second = await finish(config)
     assert (second.score, len(config.lm.asks)) == (first.score, asks)
-
-
-async def test_nothing_of_a_run_is_left_after_stop(tmp_path: Path) -> None:
-    before = asyncio.all_tasks()
-    optimizer = await Optimizer.start(small_config(tmp_path / "simba.db"))
-    await optimizer.result()
-    await optimizer.stop()
-    assert asyncio.all_tasks() == before

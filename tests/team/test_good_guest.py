@@ -1,0 +1,110 @@
+"""The host's event loop is a guest room: a run neither holds it up nor leaves anything in it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors import Optimizer
+from simba_actors.errors import FingerprintMismatchError
+from tests.support.quiz import exact
+from tests.support.runs import finish, small_config
+
+TICKS = 3
+"""How often the loop must have turned while something blocks."""
+
+PATIENCE = 20.0
+
+
+class Ticker:
+    """Counts the turns of the event loop, and lets threads wait for more of them."""
+
+    def __init__(self) -> None:
+        self._ticks = 0
+        self._ticked = threading.Condition()
+        self.was_held_up = False
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(0.001)
+            with self._ticked:
+                self._ticks += 1
+                self._ticked.notify_all()
+
+    def blocks_until_the_loop_has_ticked(self) -> None:
+        with self._ticked:
+            goal = self._ticks + TICKS
+            if not self._ticked.wait_for(lambda: self._ticks >= goal, PATIENCE):
+                self.was_held_up = True
+
+
+class BlockingStudent(dspy.Module):
+    def __init__(self, ticker: Ticker) -> None:
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+        self._ticker = ticker
+
+    def forward(self, question: str) -> dspy.Prediction:
+        self._ticker.blocks_until_the_loop_has_ticked()
+        return self.predict(question=question)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BlockingStudent:
+        copied = BlockingStudent(self._ticker)
+        copied.predict = self.predict.deepcopy()
+        return copied
+
+
+async def test_the_loop_ticks_while_a_sync_student_and_a_sync_metric_block(tmp_path: Path) -> None:
+    ticker = Ticker()
+
+    def blocking_metric(example: dspy.Example, prediction: dspy.Prediction) -> bool:
+        ticker.blocks_until_the_loop_has_ticked()
+        return exact(example, prediction)
+
+    ticking = asyncio.create_task(ticker.run())
+    await finish(small_config(tmp_path / "simba.db", student=BlockingStudent(ticker), metric=blocking_metric))
+    ticking.cancel()
+    assert not ticker.was_held_up
+
+
+async def test_no_task_is_left_after_stop(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    await finish(small_config(tmp_path / "simba.db"))
+    assert asyncio.all_tasks() == before
+
+
+async def test_no_thread_of_ours_is_left_after_stop(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    await finish(small_config(tmp_path / "simba.db"))
+    left = set(threading.enumerate()) - before
+    # The event loop's own executor, which DSPy uses, lasts as long as the loop.
+    assert [thread for thread in left if not thread.name.startswith("asyncio_")] == []
+
+
+async def test_no_file_is_left_open_after_stop(tmp_path: Path) -> None:
+    store = tmp_path / "simba.db"
+    await finish(small_config(store))
+    gc.collect()
+    assert [path for path in opened_files() if path.startswith(str(store))] == []
+
+
+async def test_no_file_is_left_open_when_the_run_could_not_start(tmp_path: Path) -> None:
+    store = tmp_path / "simba.db"
+    config = small_config(store, run_id="mine")
+    async with await Optimizer.start(config):
+        pass
+    before = opened_files()
+    with pytest.raises(FingerprintMismatchError):
+        await Optimizer.start(small_config(store, run_id="mine", seed=9))
+    assert opened_files() == before
+
+
+def opened_files() -> list[str]:
+    files = Path("/proc/self/fd")
+    return sorted(str(fd.readlink()) for fd in files.iterdir() if fd.is_symlink())
