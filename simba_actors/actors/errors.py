@@ -5,22 +5,31 @@ ActorError
 ├── CallTimeoutError          no reply in time; the server may still be at work
 ├── CallExitError             the server exited before it replied
 ├── CallingSelfError          a server called or stopped itself
+├── NotInAProcessError        only a process has links and monitors
+├── NotAServerError           only a GenServer can be looked into
 ├── MailboxFullError          a bounded mailbox had no room
-├── AlreadyStartedError       the name belongs to a living server
+├── AlreadyStartedError       the child's id belongs to a living process
+│   └── AlreadyRegisteredError    the name belongs to a living process
 ├── AlreadyPresentError       the supervisor has a stopped child of that id
-├── NotAChildError            the supervisor has no child of that id
+├── NotAChildError            the supervisor has no such child
 ├── ChildRunningError         the child has to be terminated first
 ├── ChildRestartingError      the child is between two lives
 ├── MaxChildrenError          a dynamic supervisor is full
 ├── StartTimeoutError         init took too long
 ├── StartStoppedError         init stopped with a named reason
+├── StartIgnoredError         init said that there is nothing to run
 ├── StartFailedError          a child of a supervisor did not start
+├── TooManyRestartsError      why a supervisor gave up
+├── UnhandledMessageError     a server has no handler for a call, cast or continuation
 ├── BadReturnError            a callback returned what it must not
-└── BadSpecError              a flag or child specification makes no sense
+├── StrayCancellationError    a callback awaited something that was cancelled
+├── BadSpecError              a flag or child specification makes no sense
+└── BadTimeoutError           a timeout is no number of seconds
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 
@@ -37,15 +46,25 @@ class CallTimeoutError(ActorError, TimeoutError):
 
 
 class CallExitError(ActorError):
-    """The server exited while the call waited. `reason` is its exit reason."""
+    """The server exited while the call waited. `reason` is its exit reason, chained where it is an exception."""
 
     def __init__(self, message: str, reason: Any) -> None:
         super().__init__(message)
         self.reason = reason
+        if isinstance(reason, BaseException):
+            self.__cause__ = reason
 
 
 class CallingSelfError(ActorError):
     """A server called or stopped itself, which could never be answered."""
+
+
+class NotInAProcessError(ActorError):
+    """Links and monitors were asked for by code that no process runs."""
+
+
+class NotAServerError(ActorError):
+    """The process is a plain function, which has no state to look into."""
 
 
 class MailboxFullError(ActorError):
@@ -53,11 +72,15 @@ class MailboxFullError(ActorError):
 
 
 class AlreadyStartedError(ActorError):
-    """The name or child id belongs to the living server `ref`."""
+    """The name or child id belongs to the living process `ref`."""
 
     def __init__(self, message: str, ref: Any) -> None:
         super().__init__(message)
         self.ref = ref
+
+
+class AlreadyRegisteredError(AlreadyStartedError):
+    """The name belongs to the living process `ref`."""
 
 
 class AlreadyPresentError(ActorError):
@@ -65,7 +88,7 @@ class AlreadyPresentError(ActorError):
 
 
 class NotAChildError(ActorError):
-    """The supervisor has no child of that id."""
+    """The supervisor has no child of that id or ref."""
 
 
 class ChildRunningError(ActorError):
@@ -92,6 +115,10 @@ class StartStoppedError(ActorError):
         self.reason = reason
 
 
+class StartIgnoredError(ActorError):
+    """`init` said `Ignore`: there is nothing to run."""
+
+
 class StartFailedError(ActorError):
     """A child did not start; those before it were stopped in reverse order. `reason` is why."""
 
@@ -100,9 +127,33 @@ class StartFailedError(ActorError):
         self.reason = reason
 
 
+class TooManyRestartsError(ActorError):
+    """Why a supervisor gave up: `child` failed more often than its restart intensity allows, last for `reason`."""
+
+    def __init__(self, message: str, child: Hashable, reason: Any) -> None:
+        super().__init__(message)
+        self.child = child
+        self.reason = reason
+
+
+class UnhandledMessageError(ActorError):
+    """A server got a call, a cast or a continuation that it has no handler for."""
+
+
 class BadReturnError(ActorError):
-    """A callback returned something that is none of its return values."""
+    """A callback, or a child's start function, returned something that is none of its return values."""
+
+
+class StrayCancellationError(ActorError):
+    """A callback awaited a task or future that was cancelled, without its own process being so.
+
+    It is an exit reason as any other error; a bare `CancelledError` would look like a request to end.
+    """
 
 
 class BadSpecError(ActorError, ValueError):
     """A supervisor's flag or a child specification makes no sense. Nothing was started."""
+
+
+class BadTimeoutError(ActorError, ValueError):
+    """A timeout is neither None nor a number of seconds of at least 0. Nothing was sent."""

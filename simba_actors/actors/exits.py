@@ -29,8 +29,11 @@ ExitReason: TypeAlias = "Exit | BaseException"
 
 
 def is_abnormal(reason: ExitReason) -> bool:
-    """Whether a transient child is restarted after it, and whether it is reported as a crash."""
-    return not (isinstance(reason, Exit) and reason.name in (NORMAL.name, SHUTDOWN.name))
+    """Whether a transient child is restarted after it, and whether it is reported as a crash.
+
+    `NORMAL` is not, nor is `SHUTDOWN` with or without a detail; every other reason is.
+    """
+    return not (reason == NORMAL or (isinstance(reason, Exit) and reason.name == SHUTDOWN.name))
 
 
 def describe(reason: ExitReason) -> str:

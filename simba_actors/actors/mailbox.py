@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class SystemMessage:
-    """Base of what travels in the fast lane: exit signals, `sys` requests, timers."""
+    """Base of what travels in the fast lane: exit signals, requests to stop, `sys` requests."""
 
 
 class Mailbox(asyncio.Queue[Any]):
@@ -18,11 +18,13 @@ class Mailbox(asyncio.Queue[Any]):
 
     `maxsize` bounds the ordinary messages, 0 being no bound: `put` waits for room and `put_nowait` raises
     `asyncio.QueueFull`, but no message is ever dropped. System messages always find room, so that a full mailbox can
-    still be shut down. A suspended mailbox hands out system messages only.
+    still be shut down. A suspended mailbox hands out system messages only. Once closed it takes everything and keeps
+    nothing.
     """
 
     suspended = False
-    _unbounded = False
+    _maxsize: int
+    _getters: deque[asyncio.Future[None]]
     _putters: deque[asyncio.Future[None]]
 
     def _init(self, maxsize: int) -> None:
@@ -32,9 +34,6 @@ class Mailbox(asyncio.Queue[Any]):
     def _get(self) -> Any:
         return self._system.popleft() if self._system else self._ordinary.popleft()
 
-    def _put(self, item: Any) -> None:
-        (self._system if isinstance(item, SystemMessage) else self._ordinary).append(item)
-
     def qsize(self) -> int:
         return len(self._system) + len(self._ordinary)
 
@@ -42,21 +41,30 @@ class Mailbox(asyncio.Queue[Any]):
         return not self._system and (self.suspended or not self._ordinary)
 
     def full(self) -> bool:
-        return not self._unbounded and 0 < self.maxsize <= len(self._ordinary)
+        return 0 < self._maxsize <= len(self._ordinary)
+
+    def put_nowait(self, item: Any) -> None:
+        if self.full():
+            raise asyncio.QueueFull
+        self._ordinary.append(item)
+        self._wake(self._getters)
 
     def put_system(self, message: SystemMessage) -> None:
         """Puts `message` in the fast lane, whatever the bound."""
-        self._unbounded = True
-        try:
-            self.put_nowait(message)
-        finally:
-            self._unbounded = False
+        self._system.append(message)
+        self._wake(self._getters)
 
     def close(self) -> None:
         """Lets go of everything waiting in the mailbox, and of everyone waiting to put something in."""
-        self._unbounded = True
-        self._ordinary.clear()
-        self._system.clear()
-        for putter in self._putters:
-            if not putter.done():
-                putter.set_result(None)
+        self._ordinary = deque(maxlen=0)
+        self._system = deque(maxlen=0)
+        while self._putters:
+            self._wake(self._putters)
+
+    @staticmethod
+    def _wake(waiters: deque[asyncio.Future[None]]) -> None:
+        while waiters:
+            waiter = waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                break

@@ -7,15 +7,19 @@ import itertools
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
 
-from simba_actors.actors.errors import CallExitError
+from simba_actors.actors.callers import Callers
+from simba_actors.actors.errors import CallExitError, StrayCancellationError
 from simba_actors.actors.exits import KILLED, NORMAL, SHUTDOWN, ExitReason, describe, is_abnormal
 from simba_actors.actors.mailbox import Mailbox, SystemMessage
 
 logger = logging.getLogger("simba_actors.actors")
+
+REAP_SECONDS = 0.1
+"""How long a killed process's task is waited for, so that one that obeys is gone when its killer goes on."""
 
 _serial = itertools.count(1)
 _current: ContextVar[Process | None] = ContextVar("simba_actors_current_process", default=None)
@@ -40,7 +44,7 @@ class Down(SystemMessage):
 
 
 def current_process() -> Process | None:
-    """The process whose own task runs this code, or None."""
+    """The process whose own task runs this code, or None. It may be dead: killed, and still at it."""
     process = _current.get()
     return process if process is not None and process.task is asyncio.current_task() else None
 
@@ -59,15 +63,17 @@ class Process(ABC):
         self.mailbox = Mailbox(mailbox_size)
         self.loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[ExitReason] = self.loop.create_future()
-        self.callers: set[asyncio.Future[Any]] = set()
-        self.links: set[Process] = set()
-        self.monitors: list[Process] = []
+        self.callers = Callers(self.loop, name)
+        self.links: dict[Process, None] = {}  # Dictionaries, so that signals go out in the same order each time.
+        self.monitors: dict[Process, None] = {}
+        self.monitored_by: dict[Process, None] = {}
         self.on_exit: list[Callable[[], None]] = []
         self.parent: Process | None = None
         self.restarts = 0
-        self._asked_to_exit: ExitReason | None = None
-        self._ending = False
         self.task: asyncio.Task[None] | None = None
+        self.asked_to_exit: ExitReason | None = None
+        self._ending = False
+        self._cancellations = 0
 
     @abstractmethod
     async def body(self) -> ExitReason:
@@ -89,114 +95,168 @@ class Process(ABC):
         return self.exited.result() if self.exited.done() else None
 
     def spawn(self) -> None:
-        self.task = asyncio.create_task(self._main(), name=self.name)
-        _tasks.add(self.task)
-        self.task.add_done_callback(_tasks.discard)
+        """Starts the task, unless the process was killed first."""
+        if self.alive:
+            self.task = asyncio.create_task(self._main(), name=self.name)
+            _tasks.add(self.task)
+            self.task.add_done_callback(self._task_done)
 
     def link(self, other: Process) -> None:
-        """Ties two processes: when one ends abnormally so does the other, or gets an `ExitSignal` if it traps exits."""
+        """Ties two processes: when one ends abnormally so does the other, or gets an `ExitSignal` if it traps exits.
+
+        Where one is dead, the other gets its exit signal at once.
+        """
         if not other.alive:
             self.receive_exit(other, other.exited.result())
-            return
-        self.links.add(other)
-        other.links.add(self)
+        elif not self.alive:
+            other.receive_exit(self, self.exited.result())
+        else:
+            self.links[other] = None
+            other.links[self] = None
 
     def unlink(self, other: Process) -> None:
-        self.links.discard(other)
-        other.links.discard(self)
+        self.links.pop(other, None)
+        other.links.pop(self, None)
 
     def monitor(self, other: Process) -> None:
         """Has this process get a `Down` when `other` ends, at once if it has."""
         if other.alive:
-            other.monitors.append(self)
+            self.monitors[other] = None
+            other.monitored_by[self] = None
         else:
             self.mailbox.put_system(Down(other, other.exited.result()))
 
+    def demonitor(self, other: Process) -> None:
+        self.monitors.pop(other, None)
+        other.monitored_by.pop(self, None)
+
     def exit(self, reason: ExitReason) -> None:
         """Makes the process end for `reason`: at its next await, or at once and without cleanup if that is `KILLED`."""
-        if not self.alive:
-            return
         if reason == KILLED:
-            self._die(KILLED)
+            self.abandon(KILLED)
+        elif self.alive and self.asked_to_exit is None and not self._ending:
+            self.asked_to_exit = reason
+            if self.task is None:
+                self.die(reason)
             self._cancel()
-        elif self._asked_to_exit is None and not self._ending:
-            self._asked_to_exit = reason
+
+    def abandon(self, reason: ExitReason) -> None:
+        """Declares the process dead at once, without cleanup, and cancels its task."""
+        if self.alive:
+            self.die(reason)
             self._cancel()
+
+    async def reap(self) -> None:
+        """Waits until the task of a dead process is gone, for 0.1 s at most: it may hold on to its cancellation."""
+        if self.task is not None and not self.task.done():
+            await asyncio.wait([self.task], timeout=REAP_SECONDS)
 
     def request_stop(self, reason: ExitReason) -> None:
         """Has the process end for `reason` when that suits it best."""
         self.exit(reason)
 
     def receive_exit(self, sender: Process, reason: ExitReason) -> None:
-        """An exit signal from a linked process."""
+        """An exit signal from a linked process, or from the parent."""
         if not self.alive:
             return
         if self.trap_exit:
             self.mailbox.put_system(ExitSignal(sender, reason))
-        elif is_abnormal(reason) or (reason == SHUTDOWN and sender is self.parent):
+        elif reason != NORMAL:
             self.exit(reason)
+
+    def die(self, reason: ExitReason) -> None:
+        """Makes `reason` the exit reason, and tells everyone who has to hear of it. The process is dead then."""
+        self.exited.set_result(reason)
+        for forget in self.on_exit:
+            forget()
+        self.callers.fail(lambda: CallExitError(f"{self.name} exited ({describe(reason)})", reason))
+        self.mailbox.close()
+        for other in list(self.links):
+            self.unlink(other)
+            other.receive_exit(self, reason)
+        for watcher in list(self.monitored_by):
+            watcher.mailbox.put_system(Down(self, reason))
+            watcher.demonitor(self)
+        for watched in list(self.monitors):
+            self.demonitor(watched)
 
     def _cancel(self) -> None:
         if self.task is not None:
+            self._cancellations += 1
             self.task.cancel()
 
     async def _main(self) -> None:
+        task = self.task = _current_task()
         _current.set(self)
-        reason: ExitReason = NORMAL
-        cancelled_by_host: asyncio.CancelledError | None = None
         try:
-            reason = await self.body()
-        except asyncio.CancelledError as cancellation:
-            if self._asked_to_exit is None and self.alive:
-                reason, cancelled_by_host = SHUTDOWN, cancellation
-            else:
-                self._forget_cancellation()
-                reason = self._asked_to_exit or KILLED
+            await self._end(await self._run())
         except (KeyboardInterrupt, SystemExit) as interruption:
-            self._die(interruption)
+            if self.alive:
+                self.die(interruption)
+            raise
+        if self._cancelled_by_host(task):
+            raise asyncio.CancelledError
+
+    async def _run(self) -> ExitReason:
+        try:
+            return self.asked_to_exit or await self.body()
+        except asyncio.CancelledError as cancellation:
+            return self._meaning_of(cancellation)
+        except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - any error is an exit reason; the supervisor hears of it
-            reason = error
-        await self._end(reason)
-        if cancelled_by_host is not None:
-            raise cancelled_by_host
+            return error
 
     async def _end(self, reason: ExitReason) -> None:
-        if not self.alive:
-            return
         self._ending = True
+        await self._take_back_cancellations()
         try:
-            await self.cleanup(reason)
-        except asyncio.CancelledError:
-            self._forget_cancellation()
+            if self.alive:
+                await self.cleanup(reason)
+        except asyncio.CancelledError as cancellation:
+            if not self._cancelled_by_host(_current_task()):
+                reason = self._stray(cancellation)
         except Exception as error:  # noqa: BLE001 - an error in cleanup is the exit reason, and reported
             reason = error
         if self.alive:
             if is_abnormal(reason):
                 self.report(reason)
-            self._die(reason)
+            self.die(reason)
 
-    def _forget_cancellation(self) -> None:
-        if self.task is not None:
-            self.task.uncancel()
+    def _meaning_of(self, cancellation: asyncio.CancelledError) -> ExitReason:
+        if self.asked_to_exit is not None:
+            return self.asked_to_exit
+        return SHUTDOWN if self._cancelled_by_host(_current_task()) else self._stray(cancellation)
 
-    def _die(self, reason: ExitReason) -> None:
-        self.exited.set_result(reason)
-        for forget in self.on_exit:
-            forget()
-        self.fail_callers(reason)
-        self.mailbox.close()
-        for other in list(self.links):
-            self.unlink(other)
-            other.receive_exit(self, reason)
-        for watcher in self.monitors:
-            if watcher.alive:
-                watcher.mailbox.put_system(Down(self, reason))
-        self.monitors.clear()
+    def _stray(self, cancellation: asyncio.CancelledError) -> ExitReason:
+        error = StrayCancellationError(f"{self.name} awaited something that was cancelled, without being so itself")
+        error.__cause__ = cancellation
+        return error
 
-    def fail_callers(self, reason: ExitReason) -> None:
-        """Tells everyone who waits for a reply that none will come."""
-        for caller in list(self.callers):
-            if not caller.done():
-                caller.set_exception(CallExitError(f"{self.name} exited ({describe(reason)})", reason))
-        self.callers.clear()
+    def _cancelled_by_host(self, task: asyncio.Task[None]) -> bool:
+        return task.cancelling() > self._cancellations
+
+    async def _take_back_cancellations(self) -> None:
+        """Has `exit`'s own cancellations be over, whether or not they were delivered, so that cleanup can await."""
+        if not self._cancellations:
+            return
+        with suppress(asyncio.CancelledError):  # One of the host's stays counted in the task.
+            await asyncio.sleep(0)
+        task = _current_task()
+        for _ in range(self._cancellations):
+            task.uncancel()
+        self._cancellations = 0
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        _tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
+        if self.alive:  # It was cancelled before its first step.
+            self.die(self.asked_to_exit or SHUTDOWN)
+
+
+def _current_task() -> asyncio.Task[None]:
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a process runs in a task")
+    return task

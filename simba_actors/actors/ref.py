@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import reprlib
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from simba_actors.actors.callers import From
+from simba_actors.actors.durations import check_timeout
 from simba_actors.actors.errors import CallingSelfError, CallTimeoutError, MailboxFullError, NoProcessError
 from simba_actors.actors.exits import KILLED, NORMAL, ExitReason, describe
 from simba_actors.actors.process import Process, current_process
@@ -31,29 +35,10 @@ class Call(Generic[R]):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class From(Generic[R]):
-    """Who waits for a reply: what `handle_call` gets as `sender`."""
-
-    future: asyncio.Future[R]
-
-
-def reply(sender: From[R], value: R) -> None:
-    """Answers a call that `handle_call` left open with `NoReply`. An answer nobody waits for any more is dropped."""
-    if not sender.future.done():
-        sender.future.set_result(value)
-
-
-@dataclass(frozen=True, slots=True)
-class CallEnvelope:
-    """A call on its way: the message and who waits."""
-
-    message: Any
-    sender: From[Any]
-
-
 @dataclass(frozen=True, slots=True)
 class CastEnvelope:
+    """A cast on its way. A call on its way is the `From` of its caller."""
+
     message: Any
 
 
@@ -74,37 +59,39 @@ class Address(ABC):
             CallTimeoutError: No reply in time; a late one is dropped.
             CallExitError: The server exited first; its `reason` is the exit reason.
             CallingSelfError: The server is calling itself.
+            BadTimeoutError: `timeout` is no duration.
         """
         process = self.process()
-        if process.task is asyncio.current_task():
-            raise CallingSelfError(f"{process.name} called itself with {message!r}, and could never answer")
-        future: asyncio.Future[R] = process.loop.create_future()
-        process.callers.add(future)
-        timer = None
-        if timeout is not None:
-            timer = process.loop.call_later(timeout, _expire, future, process, message, timeout)
+        caller = current_process()
+        if caller is not None:
+            _check_caller(caller, process, message)
+        sender = process.callers.add(message, timeout)
         try:
-            mailbox = process.mailbox
-            if mailbox.full():
-                await mailbox.put(CallEnvelope(message, From(future)))
+            if process.mailbox.full():
+                await _put_in_time(process, sender)
             else:
-                mailbox.put_nowait(CallEnvelope(message, From(future)))
-            return await future
+                process.mailbox.put_nowait(sender)
+            return await sender.future
+        except asyncio.CancelledError:
+            sender.forget()
+            raise
         finally:
-            process.callers.discard(future)
-            if timer is not None:
-                timer.cancel()
+            process.callers.remove(sender)
 
     async def cast(self, message: Any) -> None:
         """Sends `message` and does not wait for it to be handled; waits for room where the mailbox is bounded and full.
 
         To a dead or unknown process it does nothing.
+
+        Raises:
+            MailboxFullError: A server casts to itself, and only it could make room.
         """
-        try:
-            mailbox = self.process().mailbox
-        except NoProcessError:
+        process = self._receiver()
+        if process is None:
             return
-        await mailbox.put(CastEnvelope(message))
+        if process.mailbox.full() and process is current_process():
+            raise MailboxFullError(f"{process.name} can't wait for room in its own mailbox")
+        await process.mailbox.put(CastEnvelope(message))
 
     def cast_nowait(self, message: Any) -> None:
         """Sends `message` at once. To a dead or unknown process it does nothing.
@@ -112,11 +99,9 @@ class Address(ABC):
         Raises:
             MailboxFullError: The mailbox is bounded and full; nothing was sent.
         """
-        try:
-            process = self.process()
-        except NoProcessError:
-            return
-        _put(process, CastEnvelope(message))
+        process = self._receiver()
+        if process is not None:
+            _put(process, CastEnvelope(message))
 
     def send(self, message: Any) -> None:
         """Sends `message` to `handle_info`. To a dead or unknown process it does nothing.
@@ -124,14 +109,15 @@ class Address(ABC):
         Raises:
             MailboxFullError: The mailbox is bounded and full; nothing was sent.
         """
-        try:
-            process = self.process()
-        except NoProcessError:
-            return
-        _put(process, message)
+        process = self._receiver()
+        if process is not None:
+            _put(process, message)
 
-    async def stop(self, reason: ExitReason = NORMAL, timeout: float | None = None) -> None:
+    async def stop(self, reason: ExitReason = NORMAL, timeout: float | None = None) -> ExitReason:
         """Has the server run `terminate` and exit for `reason`, and waits until it has.
+
+        Gives the exit reason, which is another one if it was exiting already, or if `terminate` raised. The request
+        passes the messages that wait: they are not handled any more, and callers among them get a CallExitError.
 
         Raises:
             NoProcessError: It is dead already.
@@ -141,8 +127,9 @@ class Address(ABC):
         process = self.process()
         if process is current_process():
             raise CallingSelfError(f"{process.name} stopped itself: a callback returns Stop(reason) for that")
+        check_timeout(timeout)
         process.request_stop(reason)
-        await _wait(process, timeout)
+        return await _wait(process, timeout)
 
     async def wait(self, timeout: float | None = None) -> ExitReason:
         """The exit reason, once there is one.
@@ -154,25 +141,52 @@ class Address(ABC):
         return await _wait(self.process(), timeout)
 
     def exit(self, reason: ExitReason) -> None:
-        """Makes the process exit for `reason` at its next await. Returns at once."""
-        self.process().exit(reason)
+        """Makes the process exit for `reason` at its next await. Returns at once. Does nothing to a dead one."""
+        process = self._receiver()
+        if process is not None:
+            process.exit(reason)
 
     def kill(self) -> None:
         """Ends the process at once, without `terminate`. Its task is cancelled, and void where it does not obey."""
-        self.process().exit(KILLED)
+        self.exit(KILLED)
+
+    def _receiver(self) -> Process | None:
+        """Who gets what is sent now. None where nobody is there, or where the sender was killed and is still at it."""
+        sender = current_process()
+        if sender is not None and not sender.alive:
+            return None
+        try:
+            return self.process()
+        except NoProcessError:
+            return None
+
+
+def _check_caller(caller: Process, callee: Process, message: Any) -> None:
+    if caller is callee:
+        text = reprlib.repr(message)
+        raise CallingSelfError(f"{callee.name} called itself with {text}, and could never answer")
+    if not caller.alive:
+        raise NoProcessError(f"{caller.name} was killed, and has no say any more")
+
+
+async def _put_in_time(process: Process, sender: From[Any]) -> None:
+    deadline = None if math.isinf(sender.deadline) else sender.deadline
+    try:
+        async with asyncio.timeout_at(deadline):
+            await process.mailbox.put(sender)
+    except TimeoutError:
+        process.callers.expire(sender)
 
 
 async def _wait(process: Process, timeout: float | None) -> ExitReason:
+    check_timeout(timeout)
+    if process is current_process():
+        raise CallingSelfError(f"{process.name} waits for its own end")
     try:
         async with asyncio.timeout(timeout):
             return await asyncio.shield(process.exited)
     except TimeoutError as error:
         raise CallTimeoutError(f"{process.name} did not exit within {timeout} s") from error
-
-
-def _expire(future: asyncio.Future[Any], process: Process, message: Any, timeout: float) -> None:
-    if not future.done():
-        future.set_exception(CallTimeoutError(f"no reply from {process.name} to {message!r} within {timeout} s"))
 
 
 def _put(process: Process, item: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from simba_actors.actors.errors import AlreadyStartedError, NoProcessError
+from simba_actors.actors.errors import AlreadyRegisteredError, NoProcessError
 from simba_actors.actors.process import Process
 from simba_actors.actors.ref import Address, Ref
 
@@ -23,21 +23,23 @@ class Registry:
     def __init__(self) -> None:
         self._owners: dict[Hashable, Process] = {}
 
-    def register(self, key: Hashable, process: Process) -> None:
-        """Gives `key` to `process`.
+    def register(self, key: Hashable, ref: Ref) -> None:
+        """Gives `key` to the process behind `ref`.
 
         Raises:
-            AlreadyStartedError: It belongs to a living process, whose ref the error carries.
+            AlreadyRegisteredError: It belongs to a living process, whose ref the error carries.
+            NoProcessError: The process is dead.
         """
         owner = self._owners.get(key)
         if owner is not None:
-            raise AlreadyStartedError(f"{key!r} is registered by {owner.name}", Ref(owner))
+            raise AlreadyRegisteredError(f"{key!r} is registered by {owner.name}", Ref(owner))
+        process = ref.process()
         self._owners[key] = process
-        process.on_exit.append(lambda: self.unregister(key, process))
+        process.on_exit.append(lambda: self.unregister(key, ref))
 
-    def unregister(self, key: Hashable, process: Process) -> None:
-        """Frees `key` if it belongs to `process`."""
-        if self._owners.get(key) is process:
+    def unregister(self, key: Hashable, ref: Ref) -> None:
+        """Frees `key` if it belongs to the process behind `ref`."""
+        if self._owners.get(key) is ref.target:
             del self._owners[key]
 
     def whereis(self, key: Hashable) -> Ref | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from simba_actors.actors.durations import is_duration
+from simba_actors.actors.errors import BadReturnError
 from simba_actors.actors.exits import NORMAL, ExitReason
 
 R = TypeVar("R")
@@ -23,6 +25,10 @@ class Idle:
 
     seconds: float
 
+    def __post_init__(self) -> None:
+        if not is_duration(self.seconds):
+            raise BadReturnError(f"Idle({self.seconds!r}) is no number of seconds of at least 0")
+
 
 IDLE = object()
 """What `handle_info` gets when an `Idle` time is over."""
@@ -32,7 +38,7 @@ Then: TypeAlias = "Continue | Idle | None"
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
-    """From `init`: there is nothing to run. Start returns None, and a supervisor goes on without this child."""
+    """From `init`: nothing to run. Start raises StartIgnoredError, and a supervisor goes on without this child."""
 
 
 @dataclass(frozen=True, slots=True)

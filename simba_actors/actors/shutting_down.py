@@ -6,7 +6,7 @@ import asyncio
 import math
 
 from simba_actors.actors.exits import KILLED, SHUTDOWN, ExitReason
-from simba_actors.actors.process import Process
+from simba_actors.actors.process import Process, logger
 
 
 async def shut_down(process: Process, parent: Process, patience: float) -> ExitReason:
@@ -15,9 +15,9 @@ async def shut_down(process: Process, parent: Process, patience: float) -> ExitR
         process.receive_exit(parent, SHUTDOWN)
         try:
             async with asyncio.timeout(None if math.isinf(patience) else patience):
-                await asyncio.shield(process.exited)
+                return await asyncio.shield(process.exited)
         except TimeoutError:
-            process.exit(KILLED)
-    else:
-        process.exit(KILLED)
-    return await asyncio.shield(process.exited)
+            logger.warning("%s did not shut down within %g s, and is killed", process.name, patience)
+    process.exit(KILLED)
+    await process.reap()
+    return process.exited.result()

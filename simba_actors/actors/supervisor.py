@@ -3,55 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from simba_actors.actors.callers import From
 from simba_actors.actors.child_spec import ChildSpec
+from simba_actors.actors.children import (
+    Child,
+    ChildInfo,
+    DeleteChild,
+    RestartChild,
+    StartChild,
+    TerminateChild,
+    WhichChildren,
+)
 from simba_actors.actors.errors import (
     ActorError,
     AlreadyPresentError,
     AlreadyStartedError,
+    BadReturnError,
     BadSpecError,
     ChildRestartingError,
     ChildRunningError,
     NotAChildError,
     StartFailedError,
+    StartIgnoredError,
+    TooManyRestartsError,
 )
 from simba_actors.actors.exits import Exit, ExitReason, describe, is_abnormal
 from simba_actors.actors.gen_server import GenServer
-from simba_actors.actors.process import ExitSignal, Process
-from simba_actors.actors.ref import Address, Call, From, Ref
+from simba_actors.actors.process import ExitSignal, logger
+from simba_actors.actors.ref import Ref
 from simba_actors.actors.restarts import RestartIntensity
 from simba_actors.actors.returns import CallReturn, CastReturn, InitReturn, Reply, Stop
 from simba_actors.actors.shutting_down import shut_down
 
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
 AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
-
-
-@dataclass(slots=True)
-class Child:
-    """A child's place: its spec, its process while it has one, and whether it is to have one again."""
-
-    spec: ChildSpec
-    process: Process | None = None
-    restarting: bool = False
-    restarts: int = 0
-
-    @property
-    def running(self) -> bool:
-        return self.process is not None
-
-
-@dataclass(frozen=True, slots=True)
-class ChildInfo:
-    """What `which_children` tells of one child."""
-
-    id: Hashable
-    ref: Ref | None
-    restarting: bool
-    restarts: int
-    type: Literal["worker", "supervisor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,84 +54,19 @@ class SupervisorEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class StartChild(Call["Ref | ActorError | None"]):
-    spec: ChildSpec
+class RestartFailed:
+    """To the supervisor itself, so that it hears others between two tries."""
+
+    child: Child
+    reason: ExitReason
 
 
 @dataclass(frozen=True, slots=True)
-class TerminateChild(Call["ActorError | None"]):
-    id: Hashable
+class BackoffOver:
+    """To the supervisor itself: a restart that was put off is due."""
 
-
-@dataclass(frozen=True, slots=True)
-class RestartChild(Call["Ref | ActorError | None"]):
-    id: Hashable
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteChild(Call["ActorError | None"]):
-    id: Hashable
-
-
-@dataclass(frozen=True, slots=True)
-class WhichChildren(Call[list[ChildInfo]]):
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class TryAgain:
-    """To the supervisor itself: a restart failed or was put off."""
-
-    child: Child = field(compare=False)
-
-
-async def start_child(supervisor: Address, spec: ChildSpec) -> Ref | None:
-    """Adds a child and starts it; None if its `init` said Ignore.
-
-    Raises:
-        AlreadyStartedError, AlreadyPresentError: There is a child of that id, running or not.
-        StartFailedError: It did not start, and was not added.
-    """
-    return _or_raise(await supervisor.call(StartChild(spec), timeout=None))
-
-
-async def terminate_child(supervisor: Address, child_id: Hashable) -> None:
-    """Shuts a child down and keeps its spec (a temporary child's is dropped). Fine if it is not running.
-
-    Raises:
-        NotAChildError: There is no child of that id.
-    """
-    _or_raise(await supervisor.call(TerminateChild(child_id), timeout=None))
-
-
-async def restart_child(supervisor: Address, child_id: Hashable) -> Ref | None:
-    """Starts a child that is not running.
-
-    Raises:
-        NotAChildError, ChildRunningError, ChildRestartingError: It can't be restarted now.
-        StartFailedError: It did not start.
-    """
-    return _or_raise(await supervisor.call(RestartChild(child_id), timeout=None))
-
-
-async def delete_child(supervisor: Address, child_id: Hashable) -> None:
-    """Forgets a child that is not running.
-
-    Raises:
-        NotAChildError, ChildRunningError, ChildRestartingError: It can't be deleted now.
-    """
-    _or_raise(await supervisor.call(DeleteChild(child_id), timeout=None))
-
-
-async def which_children(supervisor: Address) -> list[ChildInfo]:
-    """The children, in order of their start."""
-    return await supervisor.call(WhichChildren(), timeout=None)
-
-
-def _or_raise(answer: Any) -> Any:
-    if isinstance(answer, ActorError):
-        raise answer
-    return answer
+    child: Child
+    reason: ExitReason
 
 
 class Supervisor(GenServer[list[Child]]):
@@ -154,8 +78,8 @@ class Supervisor(GenServer[list[Child]]):
         children: The specs, in order of start.
         strategy: When a child fails, restart that one ("one_for_one"), all ("one_for_all"), or it and those started
             after it ("rest_for_one").
-        max_restarts, max_seconds: More restarts than that within that time, and the supervisor stops its children and
-            exits with `Exit("shutdown", …)`, whose detail names the child and why it failed.
+        max_restarts, max_seconds: More restarts than that (3) within that time (5 s), and the supervisor stops its
+            children and exits with `Exit("shutdown", …)`, whose detail names the child and why it failed.
         auto_shutdown: Whether to shut down by itself when "any_significant" or "all_significant" children have ended.
         on_event: Called with a `SupervisorEvent` when a child exits by itself and when it is back.
 
@@ -180,101 +104,113 @@ class Supervisor(GenServer[list[Child]]):
             raise BadSpecError(f"strategy={strategy!r} is none of one_for_one, one_for_all, rest_for_one")
         if auto_shutdown not in ("never", "any_significant", "all_significant"):
             raise BadSpecError(f"auto_shutdown={auto_shutdown!r} is none of never, any_significant, all_significant")
-        check_intensity(max_restarts, max_seconds)
-        ids = [check_spec(spec).id for spec in children]
-        for duplicate in (child_id for child_id in ids if ids.count(child_id) > 1):
-            raise BadSpecError(f"two children have the id {duplicate!r}")
-        self._specs = list(children)
-        self._strategy = strategy
+        self._intensity = RestartIntensity(max_restarts, max_seconds)
+        self._strategy: Strategy = strategy
         self._auto_shutdown: AutoShutdown = auto_shutdown
         self._on_event = on_event
-        self._intensity = RestartIntensity(max_restarts, max_seconds)
-        for spec in children:
-            self._check_significance(spec)
+        self._specs = [self._checked(spec) for spec in children]
+        ids = [spec.id for spec in self._specs]
+        for duplicate in (child_id for child_id in ids if ids.count(child_id) > 1):
+            raise BadSpecError(f"two children have the id {duplicate!r}")
 
     async def init(self) -> InitReturn:
         self.state = []
-        for spec in self._specs:
-            child = Child(spec)
-            try:
-                await self._start(child)
-            except Exception as error:
-                await self._stop_all(self.state)
-                raise StartFailedError(f"child {spec.id!r} did not start: {describe(error)}", error) from error
-            if child.running or spec.restart != "temporary":
-                self.state.append(child)
+        try:
+            for spec in self._specs:
+                with suppress(StartIgnoredError):
+                    await self._start_new(spec)
+        except BaseException:
+            await self._stop_all(self.state)
+            raise
         return None
 
     async def terminate(self, reason: ExitReason) -> None:
+        for child in self.state:
+            child.stop_restarting()
         await self._stop_all(self.state)
 
     async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
-        try:
-            match message:
-                case StartChild(spec=spec):
-                    return Reply(await self._add(spec))
-                case TerminateChild(id=child_id):
-                    return Reply(await self._terminate(self._find(child_id)))
-                case RestartChild(id=child_id):
-                    return Reply(await self._start_again(self._stopped(child_id)))
-                case DeleteChild(id=child_id):
-                    return Reply(self.state.remove(self._stopped(child_id)))
-                case WhichChildren():
-                    return Reply([_info(child) for child in self.state])
-                case _:
-                    return await super().handle_call(message, sender)
-        except ActorError as error:
-            return Reply(error)
+        match message:
+            case StartChild() | TerminateChild() | RestartChild() | DeleteChild():
+                try:
+                    return Reply(await self._managed(message))
+                except ActorError as error:
+                    return Reply(error)
+            case WhichChildren():
+                return Reply([_info(child) for child in self.state])
+            case _:
+                return await super().handle_call(message, sender)
 
     async def handle_info(self, message: Any) -> CastReturn:
         match message:
             case ExitSignal(process=process, reason=reason):
                 child = next((child for child in self.state if child.process is process), None)
                 return None if child is None else await self._exited(child, reason)
-            case TryAgain(child=child) if child.restarting:
-                return await self._restart(child, Exit("restart failed"))
-            case TryAgain():
-                return None
+            case RestartFailed(child=child, reason=reason):
+                return await self._restart(child, reason) if child.restarting else None
+            case BackoffOver(child=child, reason=reason):
+                return await self._restart_group(child, reason) if child.restarting else None
             case _:
                 return await super().handle_info(message)
 
     def format_state(self) -> str:
-        return ", ".join(f"{child.spec.id!r}: {_info(child).ref}" for child in self.state)
+        return ", ".join(f"{child.spec.id!r}: {child.ref}" for child in self.state)
 
-    async def _add(self, spec: ChildSpec) -> Ref | None:
-        check_spec(spec)
-        self._check_significance(spec)
+    async def _managed(self, message: StartChild | TerminateChild | RestartChild | DeleteChild) -> Ref | None:
+        match message:
+            case StartChild(spec=spec):
+                return await self._add(spec)
+            case TerminateChild(id=child_id):
+                return await self._terminate(self._find(child_id))
+            case RestartChild(id=child_id):
+                return await self._start_again(self._stopped(child_id))
+            case DeleteChild(id=child_id):
+                return self.state.remove(self._stopped(child_id))
+
+    async def _add(self, spec: ChildSpec) -> Ref:
+        self._checked(spec)
         for other in self.state:
             if other.spec.id == spec.id and other.process is not None:
                 raise AlreadyStartedError(f"child {spec.id!r} is running", Ref(other.process))
             if other.spec.id == spec.id:
                 raise AlreadyPresentError(f"child {spec.id!r} is there, but not running: restart or delete it")
+        return await self._start_new(spec)
+
+    async def _start_new(self, spec: ChildSpec) -> Ref:
         child = Child(spec)
-        ref = await self._start_again(child)
-        if child.running or spec.restart != "temporary":
-            self.state.append(child)
+        try:
+            ref = await self._start_again(child)
+        except StartIgnoredError:
+            if spec.restart != "temporary":
+                self.state.append(child)
+            raise
+        self.state.append(child)
         return ref
 
-    def _check_significance(self, spec: ChildSpec) -> None:
-        if spec.significant and self._auto_shutdown == "never":
-            raise BadSpecError(f"child {spec.id!r} is significant, but the supervisor has auto_shutdown='never'")
-
     async def _terminate(self, child: Child) -> None:
-        child.restarting = False
+        child.stop_restarting()
         await self._stop(child)
         if child.spec.restart == "temporary":
             self.state.remove(child)
 
-    async def _start_again(self, child: Child) -> Ref | None:
+    async def _start_again(self, child: Child) -> Ref:
         try:
-            await self._start(child)
+            return await self._start(child)
+        except StartIgnoredError:
+            raise
         except Exception as error:
             raise StartFailedError(f"child {child.spec.id!r} did not start: {describe(error)}", error) from error
-        return None if child.process is None else Ref(child.process)
+
+    def _checked(self, spec: object) -> ChildSpec:
+        if not isinstance(spec, ChildSpec):
+            raise BadSpecError(f"a child is given by a ChildSpec, not by {spec!r}")
+        if spec.significant and self._auto_shutdown == "never":
+            raise BadSpecError(f"child {spec.id!r} is significant, but the supervisor has auto_shutdown='never'")
+        return spec
 
     def _find(self, child_id: Hashable) -> Child:
         for child in self.state:
-            if child.spec.id == child_id:
+            if child_id == child.spec.id or (isinstance(child_id, Ref) and child_id == child.ref):
                 return child
         raise NotAChildError(f"there is no child {child_id!r}")
 
@@ -299,72 +235,82 @@ class Supervisor(GenServer[list[Child]]):
     def _after_the_end_of(self, child: Child) -> CastReturn:
         if not child.spec.significant:
             return None
-        others_left = any(other.spec.significant and other.running for other in self.state)
+        others_left = any(other.spec.significant and (other.running or other.restarting) for other in self.state)
         if self._auto_shutdown == "any_significant" or not others_left:
             return Stop(Exit("shutdown", f"significant child {child.spec.id!r} ended"))
         return None
 
     async def _restart(self, child: Child, reason: ExitReason) -> CastReturn:
-        loop = self._process.loop
-        if not self._intensity.allows(loop.time()):
+        now = self._process.loop.time()
+        if not self._intensity.allows(now):
             detail = f"child {child.spec.id!r} failed too often: {describe(reason)}"
+            logger.error("%s gives up: %s", self._process.name, detail)
             return Stop(Exit("shutdown", TooManyRestartsError(detail, child.spec.id, reason)))
+        lasted = now - child.started > self._intensity.max_seconds
+        child.row = 1 if lasted and not child.restarting else child.row + 1
         child.restarts += 1
-        if child.spec.backoff is not None and not child.restarting:
-            child.restarting = True
-            loop.call_later(child.spec.backoff(child.restarts), self._try_again, child)
-            return None
-        await self._restart_group(child, reason)
+        if child.spec.backoff is None:
+            return await self._restart_group(child, reason)
+        child.restarting = True
+        due = BackoffOver(child, reason)
+        child.timer = self._process.loop.call_later(child.spec.backoff(child.row), self.ref.send, due)
         return None
 
-    def _try_again(self, child: Child) -> None:
-        self.ref.send(TryAgain(child))
-
     async def _restart_group(self, child: Child, reason: ExitReason) -> None:
+        """Starts `child` again, with all whom the strategy ties to it. Temporary ones among those are gone."""
         group = self._group(child)
         others = [other for other in group if other is not child]
         await self._stop_all(others)
-        self.state = [c for c in self.state if c not in others or c.spec.restart != "temporary"]
-        to_start = [c for c in group if c in self.state and (c is child or c.restarting)]
-        for place, member in enumerate(to_start):
+        dropped = [other for other in others if other.spec.restart == "temporary"]
+        self.state = [other for other in self.state if other not in dropped]
+        members = [member for member in group if member not in dropped]
+        for place, member in enumerate(members):
             try:
                 await self._start(member)
-            except Exception:  # noqa: BLE001 - a restart that fails counts as a restart, and is tried again
+            except StartIgnoredError:
+                continue
+            except Exception as error:  # noqa: BLE001 - a restart that fails counts as a restart, and is tried again
+                logger.error("%s could not restart child %r: %s", self._process.name, member.spec.id, describe(error))
                 if self._strategy == "one_for_all":
-                    await self._stop_all(to_start[:place])
+                    await self._stop_all(members[:place])
                 member.restarting = True
-                self._try_again(member)
+                self.ref.send(RestartFailed(member, error))
                 return
             self._tell("restarted", member, reason)
 
     def _group(self, child: Child) -> list[Child]:
         """Who is restarted with `child`, itself included, in order of start."""
-        if self._strategy == "one_for_one":
-            return [child]
-        if self._strategy == "one_for_all":
-            return list(self.state)
-        return self.state[self.state.index(child) :]
+        match self._strategy:
+            case "one_for_one":
+                return [child]
+            case "one_for_all":
+                return list(self.state)
+            case "rest_for_one":
+                return self.state[self.state.index(child) :]
 
-    async def _start(self, child: Child) -> None:
-        ref = await child.spec.start()
-        child.restarting = False
-        if ref is None:
-            return
+    async def _start(self, child: Child) -> Ref:
+        try:
+            ref = await child.spec.start()
+        finally:
+            child.stop_restarting()
+        if not isinstance(ref, Ref):  # pyright: ignore[reportUnnecessaryIsInstance] - it is the caller's function
+            raise BadReturnError(f"the start function of child {child.spec.id!r} gave {ref!r}, which is no Ref")
         process = ref.target  # It may have started well and crashed since; its exit signal then tells.
         process.parent = self._process
         process.restarts = child.restarts
         self._process.link(process)
         child.process = process
+        child.started = self._process.loop.time()
+        return ref
 
     async def _stop(self, child: Child) -> None:
-        process, child.process = child.process, None
-        if process is not None:
-            await shut_down(process, self._process, child.spec.patience)
+        if child.process is not None:
+            await shut_down(child.process, self._process, child.spec.patience)
+            child.process = None
 
     async def _stop_all(self, children: Sequence[Child]) -> None:
-        """In reverse order. Those that ran are marked to be started again with their group."""
+        """In reverse order."""
         for child in reversed(children):
-            child.restarting = child.restarting or child.running
             await self._stop(child)
 
     def _tell(self, kind: Literal["exited", "restarted"], child: Child, reason: ExitReason) -> None:
@@ -372,28 +318,5 @@ class Supervisor(GenServer[list[Child]]):
             self._on_event(SupervisorEvent(kind, child.spec.id, reason, child.restarts))
 
 
-class TooManyRestartsError(ActorError):
-    """Why a supervisor gave up: `child` failed more often than its restart intensity allows, last for `reason`."""
-
-    def __init__(self, message: str, child: Hashable, reason: ExitReason) -> None:
-        super().__init__(message)
-        self.child = child
-        self.reason = reason
-
-
-def check_spec(spec: object) -> ChildSpec:
-    if not isinstance(spec, ChildSpec):
-        raise BadSpecError(f"a child is given by a ChildSpec, not by {spec!r}")
-    return spec
-
-
-def check_intensity(max_restarts: object, max_seconds: object) -> None:
-    if not isinstance(max_restarts, int) or isinstance(max_restarts, bool) or max_restarts < 0:
-        raise BadSpecError(f"max_restarts={max_restarts!r} is no whole number of at least 0")
-    if not isinstance(max_seconds, int | float) or isinstance(max_seconds, bool) or max_seconds <= 0:
-        raise BadSpecError(f"max_seconds={max_seconds!r} is no number above 0")
-
-
 def _info(child: Child) -> ChildInfo:
-    ref = None if child.process is None else Ref(child.process)
-    return ChildInfo(child.spec.id, ref, child.restarting, child.restarts, child.spec.type)
+    return ChildInfo(child.spec.id, child.ref, child.restarting, child.restarts, child.spec.type)

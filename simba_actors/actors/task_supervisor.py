@@ -8,16 +8,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from simba_actors.actors.exits import KILLED, Exit, ExitReason
+from simba_actors.actors.callers import From
+from simba_actors.actors.durations import check_timeout
+from simba_actors.actors.errors import BadSpecError
+from simba_actors.actors.exits import NORMAL, Exit, ExitReason
 from simba_actors.actors.gen_server import GenServer
 from simba_actors.actors.process import ExitSignal, Process
-from simba_actors.actors.ref import Address, Call, From
+from simba_actors.actors.ref import Address, Call
 from simba_actors.actors.returns import CallReturn, CastReturn, InitReturn, Reply
 from simba_actors.actors.shutting_down import shut_down
 from simba_actors.actors.spawn import FunctionProcess
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+TASK_SHUTDOWN = 5.0
+"""Seconds that a task has to end when it is shut down, as in OTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +41,13 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class StartTask(Call[FunctionProcess]):
-    function: Callable[..., Awaitable[Any]]
-    args: tuple[Any, ...]
+class StartTask(Call[None]):
+    """Adopts a process that was not started yet, and starts it."""
+
+    process: FunctionProcess
 
 
-class TaskSupervisor(GenServer[set[Process]]):
+class TaskSupervisor(GenServer[dict[Process, None]]):
     """Keeps tasks until they end, and shuts down those that are left when it stops.
 
     tasks = await TaskSupervisor.start()
@@ -53,29 +60,31 @@ class TaskSupervisor(GenServer[set[Process]]):
     trap_exit = True
 
     async def init(self) -> InitReturn:
-        self.state = set()
+        self.state = {}
         return None
 
     async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
         match message:
-            case StartTask(function=function, args=args):
-                process = FunctionProcess(function, args)
+            case StartTask(process=process):
                 process.parent = self._process
                 process.link(self._process)
                 process.spawn()
-                self.state.add(process)
-                return Reply(process)
+                self.state[process] = None
+                return Reply(None)
             case _:
                 return await super().handle_call(message, sender)
 
     async def handle_info(self, message: Any) -> CastReturn:
         if isinstance(message, ExitSignal):
-            self.state.discard(message.process)
+            self.state.pop(message.process, None)
             return None
         return await super().handle_info(message)
 
     async def terminate(self, reason: ExitReason) -> None:
-        await asyncio.gather(*(shut_down(process, self._process, 5.0) for process in self.state))
+        await _shut_down_all(self.state, self._process)
+
+    def format_state(self) -> str:
+        return f"{len(self.state)} tasks"
 
 
 async def async_stream(
@@ -90,30 +99,43 @@ async def async_stream(
 
     A crash is a `Failed` with its reason and a run of more than `timeout` seconds a `Failed` with `Exit("timeout")`,
     not an exception. When the consumer stops early (use `contextlib.aclosing`), the rest is shut down.
+
+    Raises:
+        BadSpecError: `max_concurrency` is less than 1.
+        BadTimeoutError: `timeout` is no duration.
+        NoProcessError, CallExitError: The supervisor is gone.
     """
+    if max_concurrency < 1:
+        raise BadSpecError(f"max_concurrency={max_concurrency!r} must be at least 1")
+    check_timeout(timeout)
     remaining = iter(inputs)
-    running: deque[tuple[FunctionProcess, asyncio.TimerHandle | None]] = deque()
+    running: deque[FunctionProcess] = deque()
+    parent = supervisor.process()
     try:
         while True:
             for value in remaining:
-                process = await supervisor.call(StartTask(function, (value,)), timeout=None)
-                running.append((process, _time_limit(process, timeout)))
+                process = FunctionProcess(function, (value,))
+                running.append(process)
+                await supervisor.call(StartTask(process), timeout=None)
+                _limit(process, timeout)
                 if len(running) >= max_concurrency:
                     break
             if not running:
                 return
-            process, timer = running[0]
+            process = running[0]
             reason = await asyncio.shield(process.exited)
             running.popleft()
-            if timer is not None:
-                timer.cancel()
-            yield Ok(process.value) if reason == Exit("normal") else Failed(reason)
+            yield Ok(process.value) if reason == NORMAL else Failed(reason)
     finally:
-        for process, timer in running:
-            if timer is not None:
-                timer.cancel()
-            process.exit(KILLED)
+        await _shut_down_all(running, parent)
 
 
-def _time_limit(process: FunctionProcess, timeout: float | None) -> asyncio.TimerHandle | None:
-    return None if timeout is None else process.loop.call_later(timeout, process.exit, Exit("timeout"))
+async def _shut_down_all(processes: Iterable[Process], parent: Process) -> None:
+    await asyncio.gather(*(shut_down(process, parent, TASK_SHUTDOWN) for process in processes))
+
+
+def _limit(process: FunctionProcess, seconds: float | None) -> None:
+    """Declares the process dead after `seconds`, whether or not its task obeys."""
+    if seconds is not None:
+        timer = process.loop.call_later(seconds, process.abandon, Exit("timeout"))
+        process.on_exit.append(timer.cancel)
