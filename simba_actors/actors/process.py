@@ -143,6 +143,7 @@ class Process(ABC):
     def abandon(self, reason: ExitReason) -> None:
         """Declares the process dead at once, without cleanup, and cancels its task."""
         if self.alive:
+            self.asked_to_exit = reason
             self.die(reason)
             self._cancel()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -94,7 +94,7 @@ async def async_stream(
     *,
     max_concurrency: int = 8,
     timeout: float | None = None,
-) -> AsyncIterator[Ok[B] | Failed]:
+) -> AsyncGenerator[Ok[B] | Failed, None]:
     """`function` of each input, at most `max_concurrency` at a time, in the order of the inputs.
 
     A crash is a `Failed` with its reason and a run of more than `timeout` seconds a `Failed` with `Exit("timeout")`,
