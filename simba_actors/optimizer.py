@@ -72,11 +72,13 @@ class Optimizer:
 
         Raises:
             NoLMError: There is no LM to run the student with.
+            MetricError: The metric, tried on one example and its labels, is broken.
             StoreError: The store's file can't be used.
             RunOwnedError: Another process has the run open.
             FingerprintMismatchError: The stored run has another student, trainset, metric or settings.
         """
         optimizer = cls(config)
+        await optimizer._setup.executor.try_metric()
         try:
             supervisor = await start_team(optimizer._setup, optimizer._on_supervisor_event)
         except ActorError as error:

@@ -52,6 +52,14 @@ class Executor(Protocol):
         """
         ...
 
+    async def try_metric(self) -> None:
+        """Tries the metric before any money is spent.
+
+        Raises:
+            MetricError: It would not give a number, whatever the prediction.
+        """
+        ...
+
 
 class LocalExecutor:
     """Runs rollouts in this process's event loop.

@@ -1,0 +1,47 @@
+"""A metric's defect stops the run and costs as little as can be."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simba_actors import Optimizer
+from simba_actors.errors import MetricError
+from tests.support.quiz import exact
+from tests.support.runs import findings, finish, small_config
+
+
+@functools.wraps(exact)
+def fails_on_blue(example: Any, prediction: Any, trace: Any = None) -> bool:
+    wrong = prediction.answer == "blue" != example.answer
+    return bool(1 / (not wrong)) and exact(example, prediction)
+
+
+async def test_a_broken_metric_is_found_before_any_call_is_made(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", metric=lambda example, prediction: None)
+    with pytest.raises(MetricError, match="None"):
+        await Optimizer.start(config)
+    assert not config.lm.asks
+
+
+async def test_a_metric_that_fails_later_stops_the_run_with_its_own_error(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", metric=fails_on_blue)
+    async with await Optimizer.start(config) as optimizer:
+        with pytest.raises(MetricError, match="ZeroDivisionError") as raised:
+            await optimizer.result()
+        assert isinstance(raised.value.__cause__, ZeroDivisionError)
+        status = await optimizer.status()
+    assert (status.status, status.reason) == ("failed", str(raised.value))
+
+
+async def test_a_run_goes_on_when_its_metric_is_mended(tmp_path: Path) -> None:
+    whole = small_config(tmp_path / "whole.db", run_id="run")
+    await finish(whole)
+    config = small_config(tmp_path / "simba.db", run_id="run", metric=fails_on_blue)
+    with pytest.raises(MetricError):
+        await finish(config)
+    await finish(small_config(tmp_path / "simba.db", run_id="run", metric=exact))
+    assert await findings(config, "run") == await findings(whole, "run")
