@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Generator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-import anyio
 import dspy
 
 from simba_actors.rollouts.endpoint import Slot
@@ -29,33 +29,61 @@ class Deadline:
             await student.acall(question="…")
             done = True
 
-    If it passes, the block is cancelled and left without an error.
+    If it passes, the block is cancelled and left without an error. Cancelled as in `asyncio.timeout`, which costs a
+    timer for each of a rollout's waits; here one timer looks, when its time has come, whether the time has moved.
     """
 
     def __init__(self, seconds: float) -> None:
         self._left = seconds
         self._waits = 0
-        self._scope = anyio.CancelScope(deadline=anyio.current_time() + seconds)
+        self._passed = False
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._when = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._cancelling = 0
 
     def __enter__(self) -> Deadline:
-        self._scope.__enter__()
+        if self._task is None:
+            raise RuntimeError("a Deadline is for code that runs in a task")
+        self._cancelling = self._task.cancelling()
+        self._run_on()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        return bool(self._scope.__exit__(kind, error, traceback))
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._passed or self._task is None:
+            return False
+        return self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
 
     def stop(self) -> None:
         self._waits += 1
         if self._waits == 1:
-            self._left = self._scope.deadline - anyio.current_time()
-            self._scope.deadline = math.inf
+            self._left = self._when - self._loop.time()
+            self._when = math.inf
 
     def go_on(self) -> None:
         self._waits -= 1
         if self._waits == 0:
-            self._scope.deadline = anyio.current_time() + self._left
+            self._run_on()
+
+    def _run_on(self) -> None:
+        self._when = self._loop.time() + self._left
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._when, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._when == math.inf:
+            return
+        if self._when > self._loop.time():
+            self._timer = self._loop.call_at(self._when, self._look)
+        elif self._task is not None:
+            self._passed = True
+            self._task.cancel()
 
 
 class Watch:

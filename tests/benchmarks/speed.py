@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import io
 import json
 import resource
@@ -92,6 +93,8 @@ def figures(who: str, case: int, repetitions: int) -> dict[str, float]:
 
 def measured(run: Callable[[Case, Any], float], case: Case) -> dict[str, float]:
     """Seconds, LM calls, and the process's peak of resident memory."""
+    for module in ("numpy", "simba_actors.optimizer"):
+        importlib.import_module(module)  # So that no run is charged for what loads once a process.
     lm = make_lm(case)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         seconds = run(case, lm)
