@@ -29,7 +29,7 @@ from simba_actors.rollouts import (
 from simba_actors.rollouts.threads import Threads
 from simba_actors.store import Owner
 from simba_actors.store.records import NewRun
-from simba_actors.team.messages import Tell
+from simba_actors.team.reports import Reports
 from simba_actors.team.setup import POOL_KEEPER, Gate, RunSetup
 
 
@@ -51,10 +51,11 @@ def assemble(
     for lm in lms.values():
         governor.endpoint(endpoint_name(lm)).window.expect(config.max_concurrency)
     registry, gate, threads = Registry(), Gate(), Threads()
+    reports = Reports(registry.via(POOL_KEEPER))
 
     def on_fault(fault: Fault) -> None:
         event = CallRetried(endpoint=fault.endpoint, error=fault.error, attempt=fault.attempt, delay=fault.delay)
-        registry.via(POOL_KEEPER).cast_nowait(Tell((event,)))
+        reports.report(event)
 
     caller = Caller(gate=gate, on_fault=on_fault)
     settings: Any = dspy.settings
@@ -98,6 +99,7 @@ def assemble(
         registry=registry,
         gate=gate,
         threads=threads,
+        reports=reports,
         finished=finished,
         heard=heard,
     )

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias, cast
 import dspy
 
 from simba_actors.errors import ConfigError
+from simba_actors.events import EventCallback
 from simba_actors.rollouts import Governor
 from simba_actors.strategies import AppendADemo, AppendARule, Strategy
 
@@ -79,6 +80,8 @@ class OptimizerConfig:
             that all optimizers of the event loop share.
         progress: Show step, best score, rollouts, cost and time left on stderr: a bar with the extra `progress`, and a
             line for each step where there is no terminal.
+        callbacks: Called with each event once it is stored, sync or async, beside the run: a slow one does not slow it
+            down, and one that raises is logged and not called again.
 
     Raises:
         ConfigError: A value is missing, out of range or does not fit the others; the message says which and why.
@@ -107,6 +110,7 @@ class OptimizerConfig:
     budget: Budget = Budget()
     governor: Governor | None = None
     progress: bool = False
+    callbacks: Sequence[EventCallback] = ()
 
     def __post_init__(self) -> None:
         _check_student(self.student)
@@ -123,6 +127,9 @@ class OptimizerConfig:
             raise ConfigError(f"policy={self.policy!r}: the policies are 'dspy'")
         _check_trainset(self.trainset, self.bsize)
         _check_inputs_fit(self.student, self.trainset)
+        for callback in self.callbacks:
+            if not callable(callback):
+                raise ConfigError(f"callbacks: {callback!r} is not callable; it is called as callback(event)")
         if self.strategies is not None and not self.strategies:
             raise ConfigError("strategies=[]: at least one strategy is needed; leave it out for SIMBA's own")
 

@@ -12,9 +12,9 @@ An event is stored in the transaction that it reports, so the log never tells of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from simba_actors.algorithm.trajectory import JSON, Outcome
 
@@ -32,6 +32,10 @@ class Event:
 
     def stamped(self, run_id: str, seq: int, time: float) -> Event:
         return replace(self, run_id=run_id, seq=seq, time=time)
+
+
+EventCallback: TypeAlias = Callable[[Event], Awaitable[None] | None]
+"""Called with each event, in order, once it is stored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from simba_actors.actors import ActorError, ExitReason, Ref, SupervisorEvent, spawn
+from simba_actors.actors import ActorError, ExitReason, Ref, SupervisorEvent
+from simba_actors.actors.exits import describe, is_abnormal
 from simba_actors.assembly import assemble
 from simba_actors.config import OptimizerConfig
 from simba_actors.errors import RunError, RunStoppedError, SimbaError
-from simba_actors.events import Event
+from simba_actors.events import ActorCrashed, ActorRestarted, Event
 from simba_actors.observe.feed import EventFeed
+from simba_actors.observe.listeners import Listeners, call_back
 from simba_actors.observe.progress import follow_progress
 from simba_actors.result import OptimizerResult, read_result
 from simba_actors.store import Reader
@@ -64,7 +66,7 @@ class Optimizer:
         self._restarts: dict[str, int] = {}
         self._setup: RunSetup = assemble(config, self._finished, self._feed.heard)
         self._supervisor: Ref | None = None
-        self._progress: Ref | None = None
+        self._listeners = Listeners()
 
     @classmethod
     async def start(cls, config: OptimizerConfig) -> Optimizer:
@@ -85,8 +87,7 @@ class Optimizer:
             raise _root_cause(error) from error
         optimizer._supervisor = supervisor
         supervisor.process().on_exit.append(optimizer._tree_ended)
-        if config.progress:
-            optimizer._progress = spawn(follow_progress, optimizer, name="progress")
+        optimizer._start_listeners()
         return optimizer
 
     @property
@@ -146,8 +147,14 @@ class Optimizer:
         if supervisor is not None and supervisor.alive:
             await supervisor.stop()
         await self._setup.threads.close()
-        if self._progress is not None:
-            await self._progress.wait()
+        await self._listeners.stop()
+
+    def _start_listeners(self) -> None:
+        if self._config.progress:
+            self._listeners.add(follow_progress, self, name="progress")
+        for callback in self._config.callbacks:
+            events = self._feed.follow_new(self.store, self.run_id)
+            self._listeners.add(call_back, callback, events, name="callback")
 
     async def __aenter__(self) -> Optimizer:
         return self
@@ -180,8 +187,12 @@ class Optimizer:
             self._finished(error)
 
     def _on_supervisor_event(self, event: SupervisorEvent) -> None:
+        actor = str(event.child)
         if event.kind == "restarted":
-            self._restarts[str(event.child)] = self._restarts.get(str(event.child), 0) + 1
+            self._restarts[actor] = self._restarts.get(actor, 0) + 1
+            self._setup.reports.report(ActorRestarted(actor=actor, restarts=self._restarts[actor]))
+        elif is_abnormal(event.reason):
+            self._setup.reports.report(ActorCrashed(actor=actor, reason=describe(event.reason)))
 
 
 def _scores(result: Any) -> list[tuple[int, float]]:

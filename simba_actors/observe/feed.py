@@ -6,20 +6,56 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import anyio
+
 from simba_actors.events import Event
 from simba_actors.store import Reader
+from simba_actors.store.queries import Queries
+
+LOOK_SECONDS = 0.2
+"""How often a follower in another process asks the file whether there is anything new."""
+
+
+async def follow_events(store: str | Path, run_id: str, after: int = 0) -> AsyncIterator[Event]:
+    """A run's events with a seq above `after`, from its store alone: for another process than the run's.
+
+        async for event in follow_events("simba.db", "my-run"):
+            print(event)
+
+    Ends with the run. Raises UnknownRunError if the store has no such run.
+    """
+    async with await Queries.open(store) as reader:
+        seen = -1
+        while True:
+            version = await reader.data_version()
+            if version == seen:
+                await anyio.sleep(LOOK_SECONDS)
+                continue
+            seen = version
+            over = (await reader.run(run_id)).status in ("finished", "failed")
+            while events := await reader.events(run_id, after):
+                for event in events:
+                    yield event
+                    after = event.seq
+            if over:
+                return
 
 
 class EventFeed:
-    """Wakes followers when events are stored. They read at their own pace, so a slow one holds up nobody."""
+    """Wakes followers in the run's own process when events are stored.
+
+    They read at their own pace, so a slow one holds up nobody.
+    """
 
     def __init__(self) -> None:
         self._news = asyncio.Event()
         self._over = False
+        self._first_seq: int | None = None
 
     def heard(self, events: Sequence[Event]) -> None:
         """There are new events in the store."""
         if events:
+            self._first_seq = self._first_seq or events[0].seq
             self._wake()
 
     def close(self) -> None:
@@ -31,17 +67,23 @@ class EventFeed:
         self._news.set()
         self._news = asyncio.Event()
 
+    async def follow_new(self, store: Path, run_id: str) -> AsyncIterator[Event]:
+        """The run's events since it was started in this process."""
+        while self._first_seq is None and not self._over:
+            await self._news.wait()
+        if self._first_seq is not None:
+            async for event in self.follow(store, run_id, self._first_seq - 1):
+                yield event
+
     async def follow(self, store: Path, run_id: str, after: int = 0) -> AsyncIterator[Event]:
         """The run's events with a seq above `after`, until the feed is closed and all have been given."""
         async with await Reader.open(store) as reader:
             while True:
                 news, over = self._news, self._over
-                events = await reader.events(run_id, after)
-                for event in events:
-                    yield event
-                    after = event.seq
-                if events:
-                    continue
+                while events := await reader.events(run_id, after):
+                    for event in events:
+                        yield event
+                        after = event.seq
                 if over:
                     return
                 await news.wait()

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from simba_actors.algorithm.trajectory import Usage
 from simba_actors.store.reading import Reader
-from simba_actors.store.records import Run
+from simba_actors.store.records import ActorGauge, Run
 
 NORMAL_QUANTILE = 1.96
 """Of the standard normal distribution, for two-sided intervals of 95 %."""
@@ -75,6 +75,15 @@ class Queries(Reader):
         for summary in await store.summaries():
             print(summary.run.run_id, summary.best)
     """
+
+    async def data_version(self) -> int:
+        """A number that changes when another connection has changed the store."""
+        return int((await self._rows("PRAGMA data_version"))[0][0])
+
+    async def gauges(self, run_id: str) -> list[ActorGauge]:
+        """How busy the run's actors were when it last stored something."""
+        rows = await self._rows("SELECT actor, mailbox, handled, state FROM gauges WHERE run_id = ?", [run_id])
+        return [ActorGauge(*row) for row in rows]
 
     async def summaries(self) -> list[RunSummary]:
         """Of all runs, the newest first."""

@@ -125,8 +125,33 @@ class ReserveCalls:
     calls: int
 
 
+@dataclass(frozen=True, slots=True)
+class ActorGauge:
+    """How busy an actor is: messages in its mailbox, messages handled in this life, and its state in words."""
+
+    actor: str
+    mailbox: int
+    handled: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordGauges:
+    """How busy the actors are now. Earlier gauges are overwritten."""
+
+    gauges: tuple[ActorGauge, ...]
+
+
 Write: TypeAlias = (
-    OpenStep | AddRollouts | RecordRollout | RecordProposal | AddProgram | CloseStep | SetStatus | ReserveCalls
+    OpenStep
+    | AddRollouts
+    | RecordRollout
+    | RecordProposal
+    | AddProgram
+    | CloseStep
+    | SetStatus
+    | ReserveCalls
+    | RecordGauges
 )
 
 

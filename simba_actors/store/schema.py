@@ -111,6 +111,14 @@ MIGRATIONS: tuple[str, ...] = (
         cost_unknown INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (run_id, step, phase, program)
     ) WITHOUT ROWID;
+    CREATE TABLE gauges (
+        run_id TEXT NOT NULL REFERENCES runs,
+        actor TEXT NOT NULL,
+        mailbox INTEGER NOT NULL,
+        handled INTEGER NOT NULL,
+        state TEXT NOT NULL,
+        PRIMARY KEY (run_id, actor)
+    ) WITHOUT ROWID;
     INSERT INTO tallies SELECT run_id, step, phase, program, COUNT(*), {_SUMS}
         FROM rollouts GROUP BY run_id, step, phase, program;
     CREATE TRIGGER rollout_planned AFTER INSERT ON rollouts BEGIN

@@ -25,6 +25,7 @@ from simba_actors.store.records import (
     NewRun,
     OpenStep,
     Program,
+    RecordGauges,
     RecordProposal,
     RecordRollout,
     ReserveCalls,
@@ -46,6 +47,7 @@ _CLOSE_STEP = "UPDATE steps SET result = ? WHERE run_id = ? AND step = ? AND res
 _SET_STATUS = "UPDATE runs SET status = ?, reason = ?, result = ? WHERE run_id = ?"
 _RESERVE_CALLS = "UPDATE runs SET calls_reserved = calls_reserved + ? WHERE run_id = ?"
 _INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?)"
+_RECORD_GAUGE = "INSERT OR REPLACE INTO gauges VALUES (?, ?, ?, ?, ?)"
 _RENEW_LEASE = "UPDATE runs SET updated = ?, lease_until = ? WHERE run_id = ? AND owner_token = ?"
 
 
@@ -231,6 +233,8 @@ def _rows_of(run_id: str, write: Write) -> list[tuple[str, tuple[Any, ...]]]:
             return [(_SET_STATUS, (status, reason, None if result is None else dumps(result), run_id))]
         case ReserveCalls(calls=calls):
             return [(_RESERVE_CALLS, (calls, run_id))]
+        case RecordGauges(gauges=gauges):
+            return [(_RECORD_GAUGE, (run_id, g.actor, g.mailbox, g.handled, g.state)) for g in gauges]
 
 
 def _intents(run_id: str, rollouts: Sequence[Any]) -> list[tuple[str, tuple[Any, ...]]]:

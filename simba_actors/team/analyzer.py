@@ -35,6 +35,9 @@ class Analyzer(GenServer[set[int]]):
             case _:
                 return await super().handle_cast(message)
 
+    def format_state(self) -> str:
+        return f"{len(self.state)} steps analyzed"
+
 
 def _event(analyzed: Analyzed) -> BucketsAnalyzed:
     statistics = analyzed.statistics

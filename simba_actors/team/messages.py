@@ -28,10 +28,8 @@ class Commit(Call[None]):
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
-    """Store `events` with the next transaction; nobody waits for it."""
-
-    events: tuple[Event, ...]
+class StoreReports:
+    """There are events that no commit brings."""
 
 
 @dataclass(frozen=True, slots=True)

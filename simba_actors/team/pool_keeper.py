@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,9 +22,10 @@ from simba_actors.actors import (
 )
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.errors import StoreError
-from simba_actors.events import Event
 from simba_actors.programs import Configuration
 from simba_actors.store import Store
+from simba_actors.store.records import RecordGauges
+from simba_actors.team.gauges import read_gauges
 from simba_actors.team.messages import (
     Commit,
     Ledger,
@@ -32,7 +34,7 @@ from simba_actors.team.messages import (
     ReadPool,
     ReadProposals,
     ReadRollouts,
-    Tell,
+    StoreReports,
 )
 from simba_actors.team.setup import RunSetup
 
@@ -41,18 +43,24 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 """How soon a commit that the file refused (locked, full) is tried again."""
 
+GAUGE_SECONDS = 1.0
+"""How often, at most, a commit brings the actors' gauges along."""
+
 HEARTBEAT_SECONDS = 10.0
 """How often an idle PoolKeeper renews its lease: a third of the lease."""
 
 
 @dataclass(slots=True)
 class PoolState:
-    """The open store, a cache of its configurations, and what waits for the next transaction: commits and events."""
+    """The open store, a cache of its configurations, and the commits that wait for the next transaction.
+
+    `gauges_due` is the loop time from which on a commit brings the actors' gauges.
+    """
 
     store: Store
+    gauges_due: float = 0.0
     configurations: dict[int, Configuration] = field(default_factory=dict[int, Configuration])
     waiting: list[tuple[Commit, From[None]]] = field(default_factory=list[tuple[Commit, From[None]]])
-    told: list[Event] = field(default_factory=list[Event])
 
 
 class PoolKeeper(GenServer[PoolState]):
@@ -111,8 +119,7 @@ class PoolKeeper(GenServer[PoolState]):
 
     async def handle_cast(self, message: Any) -> CastReturn:
         match message:
-            case Tell(events=events):
-                self.state.told.extend(events)
+            case StoreReports():
                 return Idle(0)
             case _:
                 return await super().handle_cast(message)
@@ -123,25 +130,36 @@ class PoolKeeper(GenServer[PoolState]):
         await self._commit_waiting(renew=True)
         return Idle(RETRY_SECONDS if self.state.waiting else HEARTBEAT_SECONDS)
 
+    def format_state(self) -> str:
+        return f"{len(self.state.waiting)} commits waiting"
+
     def _then(self, answer: Reply[Any]) -> Reply[Any]:
         return Reply(answer.value, Idle(RETRY_SECONDS if self.state.waiting else HEARTBEAT_SECONDS))
 
     async def _commit_waiting(self, *, renew: bool = False) -> None:
         """One transaction for all that waits; with nothing waiting, one only to `renew` the lease."""
-        waiting, told = self.state.waiting, self.state.told
-        if not (waiting or told or renew):
+        waiting, reports = self.state.waiting, self._setup.reports.waiting
+        if not (waiting or reports or renew):
             return
-        writes = [write for commit, _ in waiting for write in commit.writes]
-        events = [*told, *(event for commit, _ in waiting for event in commit.events)]
+        writes = [*self._gauges(), *(write for commit, _ in waiting for write in commit.writes)]
+        events = [*reports, *(event for commit, _ in waiting for event in commit.events)]
         try:
             stamped = await self.state.store.commit(self._setup.run.run_id, self._setup.owner, writes, events)
         except StoreError as error:
             logger.warning("%s: %d commits wait, and are tried again in %g s", error, len(waiting), RETRY_SECONDS)
             return
-        self.state.waiting, self.state.told = [], []
+        self.state.waiting = []
+        self._setup.reports.stored(len(reports))
         for _, sender in waiting:
             reply(sender, None)
         self._setup.heard(stamped)
+
+    def _gauges(self) -> list[RecordGauges]:
+        now = asyncio.get_running_loop().time()
+        if now < self.state.gauges_due:
+            return []
+        self.state.gauges_due = now + GAUGE_SECONDS
+        return [RecordGauges(read_gauges(self._setup.registry))]
 
     async def _configuration(self, program: int) -> Configuration:
         if program not in self.state.configurations:

@@ -72,6 +72,9 @@ class Proposer(GenServer[set[int]]):
             case _:
                 return await super().handle_cast(message)
 
+    def format_state(self) -> str:
+        return f"working on steps {sorted(self.state)}" if self.state else "no step to work on"
+
     async def _propose(self, analyzed: Analyzed) -> None:
         """Applies all proposals of a step at the same time; one that makes no program may make room for another."""
         policy, plan = self._setup.policy, analyzed.plan

@@ -19,6 +19,7 @@ from simba_actors.rollouts.threads import Threads
 from simba_actors.store import Owner
 from simba_actors.store.records import NewRun
 from simba_actors.strategies import Strategy
+from simba_actors.team.reports import Reports
 
 POOL_KEEPER = "pool_keeper"
 SAMPLER = "sampler"
@@ -74,6 +75,7 @@ class RunSetup:
     registry: Registry
     gate: Gate
     threads: Threads
+    reports: Reports
     finished: Callable[[SimbaError | None], None]
     heard: Callable[[Sequence[Event]], None]
 

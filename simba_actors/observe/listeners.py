@@ -1,0 +1,52 @@
+"""Listeners of a run: processes of their own, which can neither slow the run down nor harm it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import anyio
+
+from simba_actors.actors import KILLED, Ref, spawn
+from simba_actors.events import Event, EventCallback
+
+logger = logging.getLogger(__name__)
+
+FAREWELL_SECONDS = 0.5
+"""How long listeners have to take in the last events when a run is stopped."""
+
+
+class Listeners:
+    """Those of one run. They end by themselves when there are no more events."""
+
+    def __init__(self) -> None:
+        self._refs: list[Ref] = []
+
+    def add(self, listen: Callable[..., Awaitable[None]], *args: Any, name: str) -> None:
+        """Runs `listen(*args)` beside the run. What it raises is logged, and is its own end only."""
+        self._refs.append(spawn(listen, *args, name=name))
+
+    async def stop(self) -> None:
+        """Lets them hear the end, and ends those that take too long over it."""
+        with anyio.move_on_after(FAREWELL_SECONDS):
+            for ref in self._refs:
+                await ref.wait()
+        for ref in self._refs:
+            if ref.alive:
+                ref.exit(KILLED)
+        self._refs.clear()
+
+
+async def call_back(callback: EventCallback, events: AsyncIterator[Event]) -> None:
+    """Calls `callback` with each of `events`, one at a time. One that raises is logged, and not called again."""
+    async for event in events:
+        try:
+            answer = callback(event)
+            if inspect.isawaitable(answer):
+                await answer
+        except Exception:
+            name = getattr(callback, "__qualname__", repr(callback))
+            logger.exception("%s raised when it heard of %r, and is not called any more", name, event)
+            return

@@ -1,0 +1,169 @@
+"""Events of a run: stored, replayed and followed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from simba_actors import Optimizer
+from simba_actors.errors import ConfigError, UnknownRunError
+from simba_actors.events import EVENT_TYPES, ActorCrashed, ActorRestarted, Event, RunFinished, RunResumed, StepClosed
+from simba_actors.events import RunStarted as Started
+from simba_actors.observe import follow_events
+from simba_actors.store import Reader
+from simba_actors.store.queries import Queries
+from tests.support.crashing import Injector, inject
+from tests.support.runs import PATIENCE, finish, small_config
+
+FOLLOW = """
+import asyncio, json, sys
+from simba_actors.observe import follow_events
+
+async def main():
+    async for event in follow_events(sys.argv[1], sys.argv[2]):
+        print(json.dumps([event.seq, type(event).__name__]), flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def stored(store: str | Path, run_id: str) -> list[Event]:
+    async with await Reader.open(store) as reader:
+        return await reader.events(run_id)
+
+
+async def test_events_are_replayed_then_followed_without_a_gap(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db")
+    async with await Optimizer.start(config) as optimizer:
+        early = [event.seq async for event in optimizer.events()]
+        late = [event.seq async for event in optimizer.events(after=5)]
+    assert early == list(range(1, len(early) + 1))
+    assert late == early[5:]
+
+
+async def test_another_process_follows_a_run_to_its_end(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db")
+    async with await Optimizer.start(config) as optimizer:
+        follower = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", FOLLOW, config.store, optimizer.run_id, stdout=subprocess.PIPE
+        )
+        output, _ = await asyncio.wait_for(follower.communicate(), PATIENCE)
+        told = [json.loads(line) for line in output.splitlines()]
+        await optimizer.result()
+        assert told == [[event.seq, type(event).__name__] for event in await stored(config.store, optimizer.run_id)]
+        assert told[-1][1] == "RunFinished"
+
+
+async def test_following_an_unknown_run_is_an_error(tmp_path: Path) -> None:
+    await finish(small_config(tmp_path / "simba.db"))
+    with pytest.raises(UnknownRunError):
+        await anext(follow_events(tmp_path / "simba.db", "another"))
+
+
+async def test_a_slow_reader_does_not_slow_the_run(tmp_path: Path) -> None:
+    async with await Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
+        seen: list[Event] = []
+        async for event in optimizer.events():
+            await asyncio.wait_for(optimizer.result(), PATIENCE)  # The run ends, this reader is at its first event.
+            seen.append(event)
+    assert isinstance(seen[-1], RunFinished)
+
+
+async def test_callbacks_hear_every_event_in_order(tmp_path: Path) -> None:
+    heard: list[Event] = []
+
+    async def listen(event: Event) -> None:
+        heard.append(event)
+
+    also: list[Event] = []
+    config = small_config(tmp_path / "simba.db", callbacks=[listen, also.append])
+    run_id = (await finish(config)).run_id
+    assert heard == also == await stored(config.store, run_id)
+
+
+async def test_a_callback_that_raises_is_logged_and_not_called_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = 0
+
+    def fail(event: Event) -> None:
+        nonlocal calls
+        calls += 1
+        raise ValueError("no event pleases me")
+
+    await finish(small_config(tmp_path / "simba.db", callbacks=[fail]))
+    messages = [record.getMessage() for record in caplog.records if record.name == "simba_actors.observe.listeners"]
+    assert calls == 1
+    assert len(messages) == 1
+    assert "fail raised" in messages[0]
+
+
+async def test_a_callback_that_hangs_does_not_keep_a_run_from_stopping(tmp_path: Path) -> None:
+    async def hang(event: Event) -> None:
+        await asyncio.Event().wait()
+
+    await finish(small_config(tmp_path / "simba.db", callbacks=[hang]))
+
+
+async def test_callbacks_hear_of_a_resumed_run_only_what_is_new(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db")
+    async with await Optimizer.start(config) as optimizer:
+        async for event in optimizer.events():
+            if isinstance(event, StepClosed):
+                break
+    heard: list[Event] = []
+    await finish(replace(config, callbacks=[heard.append]))
+    assert isinstance(heard[0], RunResumed)
+
+
+def test_a_callback_must_be_callable(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'nothing' is not callable"):
+        small_config(tmp_path / "simba.db", callbacks=["nothing"])
+
+
+@pytest.mark.parametrize("actor", ["pool_keeper", "sampler", "coordinator"])
+async def test_a_crash_and_the_restarts_after_it_are_events(
+    actor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from simba_actors.team.tree import TEAM
+
+    inject(monkeypatch, TEAM[actor], Injector(at=4))
+    config = small_config(tmp_path / "simba.db")
+    result = await finish(config)
+    events = await stored(config.store, result.run_id)
+    crashes = [event for event in events if isinstance(event, ActorCrashed)]
+    restarted = [event.actor for event in events if isinstance(event, ActorRestarted)]
+    assert [(crash.actor, crash.reason) for crash in crashes] == [(actor, "InjectedCrashError: before message 4")]
+    assert restarted == list(TEAM)[list(TEAM).index(actor) :]
+
+
+async def test_gauges_of_the_actors_are_stored(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db")
+    result = await finish(config)
+    async with await Queries.open(config.store) as store:
+        gauges = {gauge.actor: gauge for gauge in await store.gauges(result.run_id)}
+    assert gauges["pool_keeper"].handled > 0
+    assert "queued" in gauges["sampler"].state
+
+
+async def test_each_step_is_logged_in_one_line_at_info(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="simba_actors"):
+        await finish(small_config(tmp_path / "simba.db"))
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("simba_actors")]
+    assert [line.partition(":")[0] for line in lines] == ["step 0", "step 1", "finished"]
+
+
+async def test_every_stored_event_is_read_as_it_was_committed(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db")
+    async with await Optimizer.start(config) as optimizer:
+        events = [event async for event in optimizer.events()]
+    assert isinstance(events[0], Started)
+    assert all(event.run_id == optimizer.run_id and event.time > 0 for event in events)
+    assert {type(event).__name__ for event in events} <= set(EVENT_TYPES)
