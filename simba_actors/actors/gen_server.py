@@ -151,7 +151,11 @@ class GenServer(Generic[S]):
         timeout: float | None = None,
         **kwargs: Any,
     ) -> Ref:
-        """As `start`, linked to the process that calls it: neither outlives an abnormal end of the other."""
+        """As `start`, linked to the process that calls it, its parent.
+
+        An abnormal end of the child ends the parent too, unless that traps exits. The child ends with its parent,
+        whatever the reason.
+        """
         process = ServerProcess(cls(*args, **kwargs), name)
         process.parent = current_process()
         await process.start(name, registry, timeout)

@@ -104,7 +104,7 @@ class Process(ABC):
     def link(self, other: Process) -> None:
         """Ties two processes: when one ends abnormally so does the other, or gets an `ExitSignal` if it traps exits.
 
-        Where one is dead, the other gets its exit signal at once.
+        A child ends with its parent whatever the reason. Where one is dead, the other gets its exit signal at once.
         """
         if not other.alive:
             self.receive_exit(other, other.exited.result())
@@ -174,7 +174,8 @@ class Process(ABC):
         self.mailbox.close()
         for other in list(self.links):
             self.unlink(other)
-            other.receive_exit(self, reason)
+            # A child has no owner left, even where its parent's end was a normal one.
+            other.receive_exit(self, SHUTDOWN if reason == NORMAL and other.parent is self else reason)
         for watcher in list(self.monitored_by):
             watcher.mailbox.put_system(Down(self, reason))
             watcher.demonitor(self)

@@ -36,8 +36,8 @@ def spawn(function: Callable[..., Awaitable[Any]], *args: Any, name: str | None 
 
 
 def spawn_link(function: Callable[..., Awaitable[Any]], *args: Any, name: str | None = None) -> Ref:
-    """As `spawn`, linked to the process that calls it: neither outlives an abnormal end of the other, and the function
-    is cancelled when its parent is shut down."""
+    """As `spawn`, linked to the process that calls it: an abnormal end of the function ends that one too, and the
+    function is cancelled when that one ends, for whatever reason."""
     process = FunctionProcess(function, args, name)
     parent = current_process()
     if parent is not None:

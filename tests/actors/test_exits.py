@@ -268,7 +268,8 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_crash(reports: Reports)
     assert "Worker awaited something that was cancelled" in reports()[0]
 
 
-async def test_a_spawned_function_is_linked_to_who_spawned_it() -> None:
+@pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN], ids=str)
+async def test_a_spawned_function_ends_with_who_spawned_it(reason: Exit) -> None:
     spawned: list[Ref] = []
 
     async def run(_: Worker) -> None:
@@ -276,7 +277,7 @@ async def test_a_spawned_function_is_linked_to_who_spawned_it() -> None:
 
     server = await Worker.start()
     await server.call(Run(run))
-    server.exit(SHUTDOWN)
+    await server.stop(reason)
     assert await spawned[0].wait() == SHUTDOWN
 
 
