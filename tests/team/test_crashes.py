@@ -2,50 +2,76 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from simba_actors import Optimizer
+from simba_actors import Optimizer, OptimizerConfig
 from simba_actors.actors import GenServer
+from simba_actors.events import (
+    BucketsAnalyzed,
+    CandidateProposed,
+    Event,
+    StepClosed,
+    StepOpened,
+    TrajectorySampled,
+)
 from simba_actors.team.tree import TEAM
 from tests.support.crashing import Injector, inject
 from tests.support.runs import findings, finish, small_config
 
+PHASES = (StepOpened, TrajectorySampled, BucketsAnalyzed, CandidateProposed, StepClosed)
+"""The event that each phase of a step begins or ends with."""
 
-async def undisturbed(tmp_path: Path) -> dict[str, Any]:
-    config = small_config(tmp_path / "undisturbed.db")
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The findings of a run that nothing befell."""
+    config = small_config(tmp_path_factory.mktemp("undisturbed") / "simba.db")
+    return asyncio.run(findings_of(config))
+
+
+async def findings_of(config: OptimizerConfig) -> dict[str, Any]:
     return await findings(config, (await finish(config)).run_id)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("actor", TEAM.values(), ids=TEAM)
 async def test_a_crash_at_any_message_changes_nothing(
-    actor: type[GenServer[Any]], when: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    actor: type[GenServer[Any]],
+    when: Any,
+    expected: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    expected = await undisturbed(tmp_path)
     place = 0
     while True:
         place += 1
         with monkeypatch.context() as patch:
             injector = inject(patch, actor, Injector(at=place, when=when))
-            config = small_config(tmp_path / f"{place}.db")
-            result = await finish(config)
-        assert await findings(config, result.run_id) == expected, f"crashed {when} message {place}"
+            found = await findings_of(small_config(tmp_path / f"{place}.db"))
+        assert found == expected, f"crashed {when} message {place}"
         if injector.handled < place:
             break
     print(f"{actor.__name__}: {place - 1} places {when} a message")
     assert place > 1
 
 
+@pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("name", TEAM)
-async def test_a_killed_actor_is_restarted(name: str, tmp_path: Path) -> None:
-    async with await Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
-        async for _ in optimizer.events():
-            ref = optimizer._setup.registry.whereis(name)
-            assert ref is not None
-            ref.kill()
-            break
+async def test_an_actor_that_is_killed_in_any_phase_is_restarted_and_the_run_ends_the_same(
+    name: str, phase: type[Event], expected: dict[str, Any], tmp_path: Path
+) -> None:
+    config = small_config(tmp_path / "simba.db")
+    async with await Optimizer.start(config) as optimizer:
+        async for event in optimizer.events():
+            if isinstance(event, phase):
+                break
+        ref = optimizer._setup.registry.whereis(name)
+        assert ref is not None
+        ref.kill()
         await optimizer.result()
         assert (await optimizer.status()).restarts[name] == 1
+    assert await findings(config, optimizer.run_id) == expected
