@@ -1,0 +1,83 @@
+"""The simulated LM of a world: it answers as the hidden rule has it, and writes advice when shown how runs went."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from tests.benchmarks.worlds.tasks import GOOD_LEAD, LEAD_GAIN, POOR_LEAD, led, right_parts, shown
+from tests.benchmarks.worlds.world import HABITS, TOPIC_OF_QUESTION, Shown, World
+from tests.support.scripted_lm import Ask, ScriptedLM
+
+QUESTION = re.compile(r"This is question \d+ on \w+\.")
+TOPICS_AT_ONCE = 2
+"""Topics that one reply advises on at most, however many runs it was shown."""
+
+INSIGHT = 0.3
+"""How often the writer picks a habit that helps where blind choice would not."""
+
+
+def world_lm(world: World, **kwargs: Any) -> ScriptedLM:
+    return ScriptedLM(lambda ask: reply(world, ask), **kwargs)
+
+
+def reply(world: World, ask: Ask) -> dict[str, Any] | str:
+    if "module_advice" in ask.fields:
+        return {"discussion": "It went wrong.", "module_advice": _advice_for_modules(world, ask)}
+    if "new_instruction" in ask.fields:
+        return {"new_instruction": _new_instruction(world, ask)}
+    asked = QUESTION.findall(ask.last)
+    if not asked or not set(ask.fields) & {"answer", "hint"}:
+        return {field: _advice(world, ask, 0, "", field) for field in ask.fields} or "Nothing to say."
+    return _attempt(world, ask, asked[-1])
+
+
+def _attempt(world: World, ask: Ask, asked: str) -> dict[str, Any]:
+    hints = world.stages == 2 and "hint" in ask.fields
+    stage = 0 if hints or world.stages == 1 else 1
+    chance = world.quality(stage, ask.system, _demos(world, ask, stage), asked)
+    if hints:
+        return {"hint": GOOD_LEAD if ask.chance("hint") < chance else POOR_LEAD}
+    if stage == 1:
+        chance = led(chance, LEAD_GAIN if GOOD_LEAD in ask.last else -LEAD_GAIN)
+    parts = [part if ask.chance(n) < chance else "000" for n, part in enumerate(right_parts(world, asked))]
+    values = {"answer": " ".join(parts)}
+    return {field: values.get(field, "Let me see.") for field in ask.fields}
+
+
+def _demos(world: World, ask: Ask, stage: int) -> list[Shown]:
+    demos: list[Shown] = []
+    for (role, text), (_, answered) in zip(ask.messages, ask.messages[1:], strict=False):
+        asked = QUESTION.findall(text)
+        if role == "user" and asked:
+            demos.append(shown(world, asked[-1], stage, answered.partition("[[ ## completed")[0]))
+    return demos
+
+
+def _advice_for_modules(world: World, ask: Ask) -> dict[str, str]:
+    topics = list(dict.fromkeys(TOPIC_OF_QUESTION.findall(ask.input("program_inputs"))))[:TOPICS_AT_ONCE]
+    modules: list[str] = json.loads(ask.input("module_names"))
+    return {
+        module: "\n".join(_advice(world, ask, stage, topic, module) for topic in topics or ["everything"])
+        for stage, module in enumerate(modules)
+    }
+
+
+def _new_instruction(world: World, ask: Ask) -> str:
+    """A reflection as `dspy.GEPA` asks for it: the instruction as it is, with advice on what went wrong."""
+    runs = ask.input("examples_with_feedback")
+    topics = list(dict.fromkeys(TOPIC_OF_QUESTION.findall(runs)))
+    topics.sort(key=lambda topic: ask.chance("attention", topic))
+    stage = int(world.stages == 2 and "hint" in runs.partition("Generated Outputs")[0])
+    advice = [_advice(world, ask, stage, topic, "reflection") for topic in topics[:TOPICS_AT_ONCE]]
+    return "\n\n".join([ask.input("current_instruction").strip(), *advice])
+
+
+def _advice(world: World, ask: Ask, stage: int, topic: str, salt: str) -> str:
+    """A habit for a topic; sometimes one for everything. Insight makes a helpful one likelier."""
+    about = topic if topic and ask.chance("about", salt, topic) > 0.12 else "everything"
+    habits = sorted(HABITS, key=lambda habit: ask.chance("habit", salt, topic, habit))
+    if ask.chance("insight", salt, topic) < INSIGHT:
+        habits.sort(key=lambda habit: world.worth(stage, about, habit) <= 0)
+    return f"About {about}: {habits[0]}."
