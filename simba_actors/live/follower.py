@@ -50,7 +50,7 @@ class Follower:
         self._db: sqlite3.Connection | None = None
         self._identity: tuple[int, int, int] | None = None
         self._read_at = -1
-        self._publications_seen = -1
+        self._publications_seen = self._publications_read = -1
         self._next_look = 0.0
         self._offer = Offer()
 
@@ -59,7 +59,7 @@ class Follower:
         return self._clock() >= self._next_look or self.published_here()
 
     def published_here(self) -> bool:
-        """Whether this process has published since the last `read`."""
+        """Whether this process has published something that was not `taken_up`."""
         return self._publications_seen != publications_in(self._name)
 
     def is_stale(self) -> bool:
@@ -78,7 +78,7 @@ class Follower:
         Raises:
             StoreError: The file can't be read; what was read before still counts.
         """
-        self._publications_seen = publications_in(self._name)
+        self._publications_read = publications_in(self._name)
         try:
             self._connect()
             self._read_at = self._one("PRAGMA data_version")
@@ -90,6 +90,10 @@ class Follower:
             self.close()
             raise
         return self._offer
+
+    def taken_up(self) -> None:
+        """What was last `read` is in force: from now on nobody needs to wait for it."""
+        self._publications_seen = self._publications_read
 
     def close(self) -> None:
         """Lets go of the file. The next `read` opens it again."""

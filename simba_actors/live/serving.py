@@ -118,6 +118,12 @@ class Serving:
 
     def _take_up(self) -> None:
         try:
+            self._read_and_line_up()
+        finally:
+            self._follower.taken_up()
+
+    def _read_and_line_up(self) -> None:
+        try:
             offer = self._follower.read()
         except SimbaError as error:
             self._say(f"{error}; channel {self.channel!r} goes on with {self._current()}")
