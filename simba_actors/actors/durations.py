@@ -7,7 +7,7 @@ from simba_actors.actors.errors import BadTimeoutError
 
 def is_duration(value: object) -> bool:
     """Whether `value` is a number of at least 0, `math.inf` included."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, (float, int)) and value >= 0 and not isinstance(value, bool)
 
 
 def check_timeout(timeout: object) -> None:

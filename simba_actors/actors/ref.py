@@ -67,10 +67,10 @@ class Address(ABC):
             _check_caller(caller, process, message)
         sender = process.callers.add(message, timeout)
         try:
-            if process.mailbox.full():
-                await _put_in_time(process, sender)
-            else:
+            try:
                 process.mailbox.put_nowait(sender)
+            except asyncio.QueueFull:
+                await _put_in_time(process, sender)
             return await sender.future
         except asyncio.CancelledError:
             sender.forget()

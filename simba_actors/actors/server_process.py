@@ -196,7 +196,7 @@ class ServerProcess(Process):
             if self._burst >= BURST:
                 self._burst = 0
                 await asyncio.sleep(0)
-            return await mailbox.get()
+            return mailbox.get_nowait()
         self._burst = 0
         if then is None or mailbox.suspended:
             return await mailbox.get()

@@ -109,9 +109,11 @@ class Supervisor(GenServer[list[Child]]):
         self._auto_shutdown: AutoShutdown = auto_shutdown
         self._on_event = on_event
         self._specs = [self._checked(spec) for spec in children]
-        ids = [spec.id for spec in self._specs]
-        for duplicate in (child_id for child_id in ids if ids.count(child_id) > 1):
-            raise BadSpecError(f"two children have the id {duplicate!r}")
+        ids: set[Hashable] = set()
+        for spec in self._specs:
+            if spec.id in ids:
+                raise BadSpecError(f"two children have the id {spec.id!r}")
+            ids.add(spec.id)
 
     async def init(self) -> InitReturn:
         self.state = []
