@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simba_actors.config import Budget, OptimizerConfig
+    from simba_actors.live import Channel, LiveProgram, VariableAware
     from simba_actors.optimizer import Optimizer, Status
     from simba_actors.result import OptimizerResult
     from simba_actors.rollouts import Governor, Limits, Retry
@@ -23,18 +24,24 @@ if TYPE_CHECKING:
 __all__ = [
     "SIMBA",
     "Budget",
+    "Channel",
     "Governor",
     "Limits",
+    "LiveProgram",
     "Optimizer",
     "OptimizerConfig",
     "OptimizerResult",
     "Retry",
     "Status",
+    "VariableAware",
 ]
 
 _HOMES = {
     "SIMBA": "simba_actors.teleprompter",
     "Budget": "simba_actors.config",
+    "Channel": "simba_actors.live",
+    "LiveProgram": "simba_actors.live",
+    "VariableAware": "simba_actors.live",
     "Governor": "simba_actors.rollouts",
     "Limits": "simba_actors.rollouts",
     "Optimizer": "simba_actors.optimizer",

@@ -96,6 +96,7 @@ def assemble(
         strategies=strategies,
         prompt_model=lambda: LocalPromptModel(prompt_lm, config.rollout_timeout),
         max_concurrency=config.max_concurrency,
+        publishes_to=config.channel if config.publish == "best" else None,
         registry=registry,
         gate=gate,
         threads=threads,

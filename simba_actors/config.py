@@ -17,11 +17,14 @@ import dspy
 from simba_actors.errors import ConfigError
 from simba_actors.events import EventCallback
 from simba_actors.rollouts import Governor
+from simba_actors.store.channel import check_channel
 from simba_actors.strategies import AppendADemo, AppendARule, Strategy
 
 Metric: TypeAlias = Callable[..., Any]
 """`metric(example, prediction)` or `metric(example, prediction, trace)`, sync or async, giving a number, a bool, or a
 `dspy.Prediction` with a `score` and, if it likes, more fields, which rule writers are shown."""
+
+PublishMode: TypeAlias = Literal["manual", "best"]
 
 PolicyName: TypeAlias = Literal["dspy"]
 
@@ -78,6 +81,9 @@ class OptimizerConfig:
         budget: Caps on calls, cost, tokens and time.
         governor: What LM calls go through, with limits for endpoints and the patience for their faults; by default one
             that all optimizers of the event loop share.
+        publish: "best" publishes a program to `channel` on its own as soon as it is better beyond doubt than what is
+            served there; "manual" leaves that to `Optimizer.publish`.
+        channel: What live programs follow, by name.
         progress: Show step, best score, rollouts, cost and time left on stderr: a bar with the extra `progress`, and a
             line for each step where there is no terminal.
         callbacks: Called with each event once it is stored, sync or async, beside the run: a slow one does not slow it
@@ -109,6 +115,8 @@ class OptimizerConfig:
     rollout_timeout: float = 300.0
     budget: Budget = Budget()
     governor: Governor | None = None
+    publish: PublishMode = "manual"
+    channel: str = "default"
     progress: bool = False
     callbacks: Sequence[EventCallback] = ()
 
@@ -125,6 +133,9 @@ class OptimizerConfig:
         _check_number("rollout_timeout", self.rollout_timeout, above=0.0)
         if self.policy != "dspy":
             raise ConfigError(f"policy={self.policy!r}: the policies are 'dspy'")
+        if self.publish not in ("manual", "best"):
+            raise ConfigError(f"publish={self.publish!r}: must be 'manual' or 'best'")
+        check_channel(self.channel)
         _check_trainset(self.trainset, self.bsize)
         _check_inputs_fit(self.student, self.trainset)
         for callback in self.callbacks:

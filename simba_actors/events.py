@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from simba_actors.algorithm.trajectory import JSON, Outcome
 
@@ -158,10 +158,13 @@ class ProgramRegistered(Event):
 
 @dataclass(frozen=True, slots=True)
 class ProgramPublished(Event):
+    """The channel has a new version: published, tried as a canary, promoted from that, or rolled back to."""
+
     program: int
     channel: str
     version: int
     reason: str
+    kind: Literal["publish", "canary", "promote", "rollback"] = "publish"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import dspy
+
 from simba_actors.actors import ActorError, ExitReason, Ref, SupervisorEvent
 from simba_actors.actors.exits import describe, is_abnormal
 from simba_actors.assembly import assemble
 from simba_actors.config import OptimizerConfig
 from simba_actors.errors import RunError, RunStoppedError, SimbaError
 from simba_actors.events import ActorCrashed, ActorRestarted, Event
+from simba_actors.live.run_publisher import RunPublisher
 from simba_actors.observe.feed import EventFeed
 from simba_actors.observe.listeners import Listeners, call_back
 from simba_actors.observe.progress import follow_progress
 from simba_actors.result import OptimizerResult, read_result
 from simba_actors.store import Reader
+from simba_actors.store.publications import Publication
 from simba_actors.store.records import RunStatus
 from simba_actors.team.messages import Pause, Resume
 from simba_actors.team.setup import COORDINATOR, RunSetup
@@ -65,6 +69,7 @@ class Optimizer:
         self._feed = EventFeed()
         self._restarts: dict[str, int] = {}
         self._setup: RunSetup = assemble(config, self._finished, self._feed.heard)
+        self._publisher = RunPublisher(self._setup.store, config.channel, self._setup.run.run_id, config.student)
         self._supervisor: Ref | None = None
         self._listeners = Listeners()
 
@@ -87,6 +92,7 @@ class Optimizer:
             raise _root_cause(error) from error
         optimizer._supervisor = supervisor
         supervisor.process().on_exit.append(optimizer._tree_ended)
+        await optimizer._look_at_channel()
         optimizer._start_listeners()
         return optimizer
 
@@ -141,6 +147,50 @@ class Optimizer:
         """Goes on after a pause."""
         await self._setup.via(COORDINATOR).call(Resume(), timeout=None)
 
+    async def publish(
+        self,
+        program: int | dspy.Module | None = None,
+        *,
+        share: float | None = None,
+        expected: int | None = None,
+        reason: str = "published by hand",
+        by: str | None = None,
+    ) -> Publication:
+        """Makes a program what live programs of the config's `channel` run, from their next call on.
+
+            await optimizer.publish()                  # the winner, once the run has its result
+            await optimizer.publish(7, share=0.1)      # program 7, as a canary for a tenth of all calls
+
+        Args:
+            program: Its number in the pool, or a copy of the student; the winner by default.
+            share: The part of calls that it gets, above 0 and below 1; by default all.
+            expected: The channel's newest version that the publisher knows of; by default the one that this optimizer
+                saw when it started or last published.
+            reason: For the channel's history.
+            by: Whoever publishes; by default the user at this machine.
+
+        Raises:
+            VersionConflictError: Somebody else has published since; nothing was.
+            RunError: There is no winner yet.
+            UnknownProgramError: The run has no program of that number.
+        """
+        published = await self._publisher.publish(program, share=share, expected=expected, reason=reason, by=by)
+        self._feed.wake()
+        return published
+
+    async def rollback(
+        self, to: int | None = None, *, reason: str = "rolled back by hand", by: str | None = None
+    ) -> Publication:
+        """Brings back version `to` of the config's `channel`; by default what was served before.
+
+        Raises:
+            UnknownChannelError, UnknownVersionError: There is no such version.
+            PrunedVersionError: Its configuration is gone.
+        """
+        published = await self._publisher.rollback(to, reason=reason, by=by)
+        self._feed.wake()
+        return published
+
     async def stop(self) -> None:
         """Ends the team and closes the store. An unfinished run goes on when it is started again."""
         supervisor, self._supervisor = self._supervisor, None
@@ -163,6 +213,13 @@ class Optimizer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+    async def _look_at_channel(self) -> None:
+        try:
+            await self._publisher.look()
+        except BaseException:
+            await self.stop()
+            raise
 
     def _finished(self, error: SimbaError | None) -> None:
         if self._outcome.done():

@@ -11,6 +11,7 @@ from simba_actors.algorithm.trajectory import Usage
 from simba_actors.errors import RunError
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.store import Reader
+from simba_actors.store.records import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +30,20 @@ class OptimizerResult:
     usage: Usage
 
 
+def ranking_of(run: Run) -> list[tuple[int, float]]:
+    """The finalists of a run and their scores, the winner first. Raises RunError if it has no result yet."""
+    if run.result is None:
+        raise RunError(f"run {run.run_id!r} is {run.status}, and has no result yet: start it again to go on")
+    return cast("list[tuple[int, float]]", cast("dict[str, Any]", run.result)["ranking"])
+
+
 async def read_result(reader: Reader, run_id: str, student: dspy.Module) -> OptimizerResult:
     """The result of a finished run, from the store.
 
     Raises:
         RunError: It has none yet.
     """
-    run = await reader.run(run_id)
-    if run.result is None:
-        raise RunError(f"run {run_id!r} is {run.status}, and has no result yet: start it again to go on")
-    ranking = cast("list[tuple[int, float]]", cast("dict[str, Any]", run.result)["ranking"])
+    ranking = ranking_of(await reader.run(run_id))
     configurations = {p.number: Configuration.from_json(p.configuration) for p in await reader.programs(run_id)}
     space = ConfigurationSpace.from_module(student)
 

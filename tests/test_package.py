@@ -20,13 +20,16 @@ def test_the_exported_names() -> None:
     assert set(simba_actors.__all__) == {
         "SIMBA",
         "Budget",
+        "Channel",
         "Governor",
         "Limits",
+        "LiveProgram",
         "Optimizer",
         "OptimizerConfig",
         "OptimizerResult",
         "Retry",
         "Status",
+        "VariableAware",
     }
 
 

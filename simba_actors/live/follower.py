@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from simba_actors.errors import NotAStoreError, StoreError, StoreVersionError
-from simba_actors.live.news import name_of, publications_in
 from simba_actors.programs import Configuration
 from simba_actors.store.encoding import loads
 from simba_actors.store.failures import translated
+from simba_actors.store.news import name_of, publications_in
 from simba_actors.store.publications import CONFIGURATION, SERVED, Publication, Served
 from simba_actors.store.schema import APPLICATION_ID, VERSION
 

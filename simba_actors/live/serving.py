@@ -13,11 +13,11 @@ import dspy
 
 from simba_actors.errors import SimbaError
 from simba_actors.live.calls import choose
-from simba_actors.live.channel import check_channel
 from simba_actors.live.follower import Follower
 from simba_actors.live.lineup import STUDENT, BoundVersion, Lineup
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.rollouts.threads import Threads
+from simba_actors.store.channel import check_channel
 from simba_actors.store.publications import Publication, Served
 
 logger = logging.getLogger(__name__)

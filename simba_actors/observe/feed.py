@@ -56,14 +56,15 @@ class EventFeed:
         """There are new events in the store."""
         if events:
             self._first_seq = self._first_seq or events[0].seq
-            self._wake()
+            self.wake()
 
     def close(self) -> None:
         """There will be no more."""
         self._over = True
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """There may be new events in the store."""
         self._news.set()
         self._news = asyncio.Event()
 

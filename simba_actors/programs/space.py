@@ -73,8 +73,15 @@ class ConfigurationSpace:
         return tuple(found)
 
     def extract(self, student: dspy.Module) -> Configuration:
-        """The student's own configuration."""
+        """The student's own configuration, or that of a copy of it.
+
+        Raises:
+            MisfitError: It lacks a predictor of this space; the message names it.
+        """
         predictors = _predictors(student)
+        for name in self.predictors:
+            if name not in predictors:
+                raise MisfitError(f"{type(student).__name__} has no predictor {name!r}; it has {sorted(predictors)}")
         return Configuration({v.name: self._extract(v, predictors[v.predictor]) for v in self.variables})
 
     def validate(self, configuration: Configuration) -> None:

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from simba_actors.events import ProgramPublished, to_json
+from simba_actors.store.encoding import dumps
+
 PublicationKind: TypeAlias = Literal["publish", "canary", "promote", "rollback"]
 
 COLUMNS = "channel, version, kind, digest, origin, share, run_id, program, publisher, reason, time, pruned"
@@ -30,6 +33,11 @@ SERVED = (
 """The one or two rows that say what a channel serves."""
 
 CONFIGURATION = "SELECT value FROM configurations WHERE digest = ?"
+
+ADD_EVENT = (
+    "INSERT INTO events (run_id, seq, time, kind, data) "
+    "SELECT ?, COALESCE(MAX(seq), 0) + 1, ?, ?, ? FROM events WHERE run_id = ?"
+)
 
 ADD_CONFIGURATION = "INSERT OR IGNORE INTO configurations VALUES (?, ?)"
 
@@ -81,6 +89,13 @@ class Publication:
             self.version - 1,
             self.channel,
         )
+
+    def adding_event(self) -> tuple[Any, ...] | None:
+        """The parameters of `ADD_EVENT`, for the log of the run that the program is from; None if it is from none."""
+        if self.run_id is None or self.program is None:
+            return None
+        event = ProgramPublished(self.program, self.channel, self.version, self.reason, self.kind)
+        return self.run_id, self.time, type(event).__name__, dumps(to_json(event)), self.run_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import VersionConflictError
 from simba_actors.store.encoding import dumps
 from simba_actors.store.failures import told_of
-from simba_actors.store.publications import ADD_CONFIGURATION, APPEND, OF_CHANNEL, Publication, Served
+from simba_actors.store.publications import ADD_CONFIGURATION, ADD_EVENT, APPEND, OF_CHANNEL, Publication, Served
 
 _PRUNE = (
     "UPDATE publications SET pruned = 1 WHERE channel = :channel AND pruned = 0 AND version <= :until "
@@ -36,6 +36,9 @@ async def append(db: aiosqlite.Connection, path: Path, publication: Publication,
             appended = await db.execute(APPEND, publication.appending())
             if appended.rowcount != 1:
                 await _raise_conflict(db, publication)
+            event = publication.adding_event()
+            if event is not None:
+                await db.execute(ADD_EVENT, event)
             await db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:

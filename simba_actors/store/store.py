@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,6 @@ class Store:
     _db: aiosqlite.Connection
     _clock: Callable[[], float]
     _lease_seconds: float
-    _last_seq: dict[str, int] = field(default_factory=dict[str, int])
     _closed: bool = False
 
     @classmethod
@@ -114,7 +113,6 @@ class Store:
             except BaseException:
                 await self._db.execute("ROLLBACK")
                 raise
-        self._last_seq[new.run_id] = await self.read.last_event(new.run_id)
         return await self.read.run(new.run_id)
 
     async def _take(self, new: NewRun, owner: Owner, now: float) -> None:
@@ -158,13 +156,12 @@ class Store:
             StoreError: The file could not be written. Nothing was stored, and the same commit can be tried again.
         """
         now = self._clock()
-        seq = self._last_seq.get(run_id, 0)
-        stamped = [event.stamped(run_id, seq + place, now) for place, event in enumerate(events, start=1)]
-        statements = _statements(run_id, writes, stamped)
         with told_of(self.path):
             await self._db.execute("BEGIN IMMEDIATE")
             try:
                 await self._renew_lease(run_id, owner, now)
+                stamped = await self._stamped(run_id, events, now)
+                statements = _statements(run_id, writes, stamped)
                 for sql, rows in statements.items():
                     await self._db.executemany(sql, rows)
                 await self._db.execute("COMMIT")
@@ -172,8 +169,12 @@ class Store:
                 if self._db.in_transaction:
                     await self._db.execute("ROLLBACK")
                 raise
-        self._last_seq[run_id] = seq + len(stamped)
         return stamped
+
+    async def _stamped(self, run_id: str, events: Sequence[Event], now: float) -> list[Event]:
+        """Within the transaction, since publications add events to a run that other processes may have open."""
+        seq = await self.read.last_event(run_id) if events else 0
+        return [event.stamped(run_id, seq + place, now) for place, event in enumerate(events, start=1)]
 
     async def _renew_lease(self, run_id: str, owner: Owner, now: float) -> None:
         cursor = await self._db.execute(_RENEW_LEASE, [now, now + self._lease_seconds, run_id, owner.token])

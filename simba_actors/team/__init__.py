@@ -5,6 +5,7 @@
      ├─ Sampler        runs rollouts
      ├─ Analyzer       turns a step's samples into buckets
      ├─ Proposer       applies strategies to buckets
+     ├─ Publisher      publishes what is better beyond doubt
      └─ Coordinator    opens and closes steps
 
 A step flows one way::

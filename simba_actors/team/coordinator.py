@@ -48,6 +48,7 @@ from simba_actors.team.messages import (
     MetricFailed,
     Pause,
     Proposed,
+    PublishBest,
     ReadLedger,
     ReadPool,
     Resume,
@@ -57,7 +58,7 @@ from simba_actors.team.messages import (
     Unreachable,
 )
 from simba_actors.team.proposer import PoolView
-from simba_actors.team.setup import POOL_KEEPER, SAMPLER, RunSetup
+from simba_actors.team.setup import POOL_KEEPER, PUBLISHER, SAMPLER, RunSetup
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ class Coordinator(GenServer[CoordinatorState]):
         ledger = await self._setup.via(POOL_KEEPER).call(ReadLedger(), timeout=None)
         self._recall(ledger)
         if ledger.run.status == "finished":
-            self._end(None)
+            await self._end_well()
             return None
         if not self._setup.gate.announced:
             await self._announce(ledger)
@@ -228,6 +229,7 @@ class Coordinator(GenServer[CoordinatorState]):
         state.policy_state = result.state
         state.steps_closed += 1
         state.plan = None
+        await self._setup.via(PUBLISHER).cast(PublishBest())
         best = "no candidate" if result.winner is None else f"best candidate {result.scores[result.winner]:.3f}"
         logger.info("step %d: sampled mean %.3f, %s", plan.step, proposed.baseline_score, best)
 
@@ -257,7 +259,7 @@ class Coordinator(GenServer[CoordinatorState]):
         result: JSON = {"ranking": [[program, mean] for program, mean in ranking]}
         await self._commit([SetStatus("finished", result=result)], [RunFinished(program=winner, score=score)])
         logger.info("finished: program %d with %.3f", winner, score)
-        self._end(None)
+        await self._end_well()
 
     async def _pause(self, reason: str) -> None:
         gate = self._setup.gate
@@ -275,6 +277,11 @@ class Coordinator(GenServer[CoordinatorState]):
             return
         await self._commit([SetStatus("failed", str(error))], [RunFailed(reason=str(error))])
         self._end(error)
+
+    async def _end_well(self) -> None:
+        """The run has its result; who waits for it finds it published, if it is to be."""
+        await self._setup.via(PUBLISHER).call(PublishBest(), timeout=None)
+        self._end(None)
 
     def _end(self, error: SimbaError | None) -> None:
         self.state.finished = True

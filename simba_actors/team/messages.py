@@ -98,6 +98,14 @@ class RunProgram:
     ahead: bool = False
 
 
+# ── to the Publisher ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class PublishBest(Call[None]):
+    """Publish the program that is better than the published one beyond doubt, if there is one."""
+
+
 # ── to the Analyzer, the Proposer and the Coordinator ────────────────────────────────────────────────────────────────
 
 

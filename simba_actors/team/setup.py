@@ -25,6 +25,7 @@ POOL_KEEPER = "pool_keeper"
 SAMPLER = "sampler"
 ANALYZER = "analyzer"
 PROPOSER = "proposer"
+PUBLISHER = "publisher"
 COORDINATOR = "coordinator"
 
 
@@ -57,7 +58,7 @@ class RunSetup:
 
     `prompt_model` gives one for each application of a strategy, so that its usage can be told apart. `finished` is
     called once, with None when the run has its result or with the error that ended it. `heard` is called with events
-    that are stored.
+    that are stored. `publishes_to` is the channel to which the best program is published, None if none is.
     """
 
     run: NewRun
@@ -72,6 +73,7 @@ class RunSetup:
     strategies: Mapping[str, Strategy]
     prompt_model: Callable[[], LocalPromptModel]
     max_concurrency: int
+    publishes_to: str | None
     registry: Registry
     gate: Gate
     threads: Threads

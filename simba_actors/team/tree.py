@@ -10,14 +10,16 @@ from simba_actors.team.analyzer import Analyzer
 from simba_actors.team.coordinator import Coordinator
 from simba_actors.team.pool_keeper import PoolKeeper
 from simba_actors.team.proposer import Proposer
+from simba_actors.team.publisher import Publisher
 from simba_actors.team.sampler import Sampler
-from simba_actors.team.setup import ANALYZER, COORDINATOR, POOL_KEEPER, PROPOSER, SAMPLER, RunSetup
+from simba_actors.team.setup import ANALYZER, COORDINATOR, POOL_KEEPER, PROPOSER, PUBLISHER, SAMPLER, RunSetup
 
 TEAM = {
     POOL_KEEPER: PoolKeeper,
     SAMPLER: Sampler,
     ANALYZER: Analyzer,
     PROPOSER: Proposer,
+    PUBLISHER: Publisher,
     COORDINATOR: Coordinator,
 }
 """The actors in order of start: each needs only those before it to be up."""

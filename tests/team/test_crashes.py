@@ -51,7 +51,7 @@ async def test_a_crash_at_any_message_changes_nothing(
         place += 1
         with monkeypatch.context() as patch:
             injector = inject(patch, actor, Injector(at=place, when=when))
-            found = await findings_of(small_config(tmp_path / f"{place}.db"))
+            found = await findings_of(small_config(tmp_path / f"{place}.db", publish="best"))
         assert found == expected, f"crashed {when} message {place}"
         if injector.handled < place:
             break

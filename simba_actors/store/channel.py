@@ -12,9 +12,9 @@ from pathlib import Path
 import aiosqlite
 
 from simba_actors.errors import ConfigError, PublicationError, UnknownProgramError, UnknownVersionError
-from simba_actors.live.news import tell_followers
 from simba_actors.programs import Configuration
 from simba_actors.store.channels import Channels
+from simba_actors.store.news import tell_followers
 from simba_actors.store.opening import open_for_writing
 from simba_actors.store.publications import Publication, PublicationKind, Served
 from simba_actors.store.publishing import append, prune

@@ -1,0 +1,83 @@
+"""Publishing the programs of a run by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dspy
+
+from simba_actors.algorithm.policy import BASELINE
+from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.result import ranking_of
+from simba_actors.store.channel import Channel, Source
+from simba_actors.store.channels import Channels
+from simba_actors.store.publications import Publication, Served
+
+
+class RunPublisher:
+    """Publishes what a run found to one channel.
+
+    It never overwrites what others published unseen: versions of this run and those that there were at `look` are
+    seen, any other is a conflict, which names it.
+    """
+
+    def __init__(self, store: Path, channel: str, run_id: str, student: dspy.Module) -> None:
+        self._store = store
+        self._channel = channel
+        self._run_id = run_id
+        self._student = student
+        self._seen = 0
+
+    async def look(self) -> Served:
+        """What the channel serves now, which then counts as seen."""
+        async with await Channels.open(self._store) as store:
+            served = await store.served(self._channel)
+        self._seen = served.version
+        return served
+
+    async def publish(
+        self,
+        program: int | dspy.Module | None,
+        *,
+        share: float | None,
+        expected: int | None,
+        reason: str,
+        by: str | None,
+    ) -> Publication:
+        """See `Optimizer.publish`."""
+        async with await Channel.open(self._store, self._channel) as channel:
+            new = await self._new(program)
+            expected = await self._expected(channel) if expected is None else expected
+            if share is None:
+                published = await channel.publish(new, expected=expected, reason=reason, by=by)
+            else:
+                if expected == 0:
+                    student = Source(self._run_id, BASELINE)
+                    first = await channel.publish(student, expected=0, reason="the student itself", by=by)
+                    expected = first.version
+                published = await channel.start_canary(new, share=share, expected=expected, reason=reason, by=by)
+        self._seen = published.version
+        return published
+
+    async def rollback(self, to: int | None, *, reason: str, by: str | None) -> Publication:
+        """See `Optimizer.rollback`."""
+        async with await Channel.open(self._store, self._channel) as channel:
+            published = await channel.rollback(to, reason=reason, by=by)
+        self._seen = published.version
+        return published
+
+    async def _expected(self, channel: Channel) -> int:
+        served = await channel.served()
+        newest = served.canary or served.current
+        return newest.version if newest is not None and newest.run_id == self._run_id else self._seen
+
+    async def _new(self, program: int | dspy.Module | None) -> Configuration | Source:
+        if isinstance(program, int):
+            return Source(self._run_id, program)
+        async with await Channels.open(self._store) as store:
+            if program is None:
+                return Source(self._run_id, ranking_of(await store.run(self._run_id))[0][0])
+            configuration = ConfigurationSpace.from_module(self._student).extract(program)
+            known = await store.programs(self._run_id)
+        same = (Source(self._run_id, entry.number) for entry in known if entry.digest == configuration.digest)
+        return next(same, configuration)
