@@ -45,6 +45,14 @@ class RunStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RunForked(Event):
+    """The run was made from the first `steps` steps of the run `source`."""
+
+    source: str
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunResumed(Event):
     """The run goes on: after a pause, or in a new process after the last one ended (`by` says which)."""
 
@@ -216,6 +224,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
     cls.__name__: cls
     for cls in (
         RunStarted,
+        RunForked,
         RunResumed,
         RunPaused,
         RunFinished,

@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
 
 import anyio
 
 from simba_actors.events import Event, RunFailed, RunFinished, RunPaused, RunResumed, StepClosed
+from simba_actors.observe.feed import follow_events
 from simba_actors.observe.wording import progress_line
 from simba_actors.store.queries import Queries, RunSummary
 
@@ -55,6 +57,17 @@ async def show_progress(optimizer: Watched, stream: TextIO | None = None) -> Asy
             yield
         finally:
             tasks.cancel_scope.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A run that another process may be at work on, for `follow_progress`."""
+
+    store: Path
+    run_id: str
+
+    def events(self, after: int = 0) -> AsyncIterator[Event]:
+        return follow_events(self.store, self.run_id, after)
 
 
 async def follow_progress(optimizer: Watched, stream: TextIO | None = None) -> None:

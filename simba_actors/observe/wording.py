@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from simba_actors.algorithm.trajectory import Usage
 from simba_actors.store.queries import RunSummary
 
@@ -47,6 +49,25 @@ def seconds_left(summary: RunSummary, rate: float) -> float | None:
     if expected is None or rate <= 0:
         return None
     return (expected - summary.rollouts_done) / rate
+
+
+def visible(text: str, *, keep: str = "\n\t") -> str:
+    """`text` with control, bidirectional and other invisible characters written out, as in `\\u202e`.
+
+    What an LM wrote can then neither steer a terminal nor change how a reader sees it. `keep` is left as it is.
+    """
+    return "".join(
+        char if char in keep or unicodedata.category(char) not in _HIDDEN else _written_out(char) for char in text
+    )
+
+
+def _written_out(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+_HIDDEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
+"""Unicode categories of characters that show nothing themselves: controls, formats, private, surrogates, separators."""
 
 
 def duration(seconds: float) -> str:

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, cast
 
 from simba_actors.algorithm.trajectory import Usage
-from simba_actors.store.reading import Reader
+from simba_actors.store.pool_queries import Estimate, PoolQueries
 from simba_actors.store.records import ActorGauge, Run
-
-NORMAL_QUANTILE = 1.96
-"""Of the standard normal distribution, for two-sided intervals of 95 %."""
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean of `count` scores, and the half width of its 95 % interval (normal approximation); None below two."""
+class StepScores:
+    """Scores of one step: of all its sampled rollouts, and of its best candidate on the same rows."""
 
-    mean: float
-    count: int
-    margin: float | None
-
-    @classmethod
-    def of_sums(cls, count: int, scores: float, squares: float) -> Estimate | None:
-        """From the number of scores, their sum and the sum of their squares; None where there are none."""
-        if count == 0:
-            return None
-        mean = scores / count
-        if count == 1:
-            return cls(mean, count, None)
-        variance = max(0.0, (squares - count * mean * mean) / (count - 1))
-        return cls(mean, count, NORMAL_QUANTILE * math.sqrt(variance / count))
+    step: int
+    sampled: Estimate | None
+    best: int | None
+    best_score: Estimate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +54,7 @@ class RunSummary:
         return max(self.rollouts_planned, self.rollouts_planned * self.max_steps // self.steps_opened)
 
 
-class Queries(Reader):
+class Queries(PoolQueries):
     """A Reader that sums up.
 
     async with await Queries.open("simba.db") as store:
@@ -79,6 +65,24 @@ class Queries(Reader):
     async def data_version(self) -> int:
         """A number that changes when another connection has changed the store."""
         return int((await self._rows("PRAGMA data_version"))[0][0])
+
+    async def step_scores(self, run_id: str) -> list[StepScores]:
+        """Of every step that has scores, in order."""
+        rows = await self._rows(
+            "SELECT step, phase, program, SUM(done), SUM(scores), SUM(squares) FROM tallies "
+            "WHERE run_id = ? AND phase IN ('sample', 'evaluate') AND done > 0 "
+            "GROUP BY step, phase, CASE phase WHEN 'evaluate' THEN program END ORDER BY step",
+            [run_id],
+        )
+        sampled: dict[int, Estimate | None] = {}
+        best: dict[int, tuple[int, Estimate]] = {}
+        for step, phase, program, done, scores, squares in rows:
+            estimate = Estimate.of_sums(done, scores, squares)
+            if phase == "sample":
+                sampled[step] = estimate
+            elif estimate is not None and (step not in best or estimate.mean > best[step][1].mean):
+                best[step] = (program, estimate)
+        return [StepScores(step, sampled.get(step), *best.get(step, (None, None))) for step in sampled | best]
 
     async def gauges(self, run_id: str) -> list[ActorGauge]:
         """How busy the run's actors were when it last stored something."""

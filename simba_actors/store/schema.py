@@ -5,7 +5,7 @@ from __future__ import annotations
 APPLICATION_ID = 0x53494D42
 """Marks the file as a store of this package ("SIMB"): https://sqlite.org/pragma.html#pragma_application_id."""
 
-_SUMS = (
+ROLLOUT_SUMS = (
     "COUNT(outcome), TOTAL(outcome <> 'scored'), TOTAL(score), TOTAL(score * score), TOTAL(calls), "
     "TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(cost), "
     "TOTAL(outcome IS NOT NULL AND (prompt_tokens IS NULL OR completion_tokens IS NULL)), "
@@ -119,7 +119,7 @@ MIGRATIONS: tuple[str, ...] = (
         state TEXT NOT NULL,
         PRIMARY KEY (run_id, actor)
     ) WITHOUT ROWID;
-    INSERT INTO tallies SELECT run_id, step, phase, program, COUNT(*), {_SUMS}
+    INSERT INTO tallies SELECT run_id, step, phase, program, COUNT(*), {ROLLOUT_SUMS}
         FROM rollouts GROUP BY run_id, step, phase, program;
     CREATE TRIGGER rollout_planned AFTER INSERT ON rollouts BEGIN
         INSERT INTO tallies (run_id, step, phase, program, planned)

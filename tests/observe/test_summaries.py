@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from simba_actors.store import Reader
-from simba_actors.store.queries import Estimate, Queries
+from simba_actors.store.pool_queries import Estimate
+from simba_actors.store.queries import Queries
 from simba_actors.store.schema import MIGRATIONS
 from tests.support.runs import finish, small_config
 

@@ -1,0 +1,35 @@
+"""The JSON that `dspy.Module.load` reads, made from a configuration alone, where the student's code is not at hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dspy.utils.saving import get_dependency_versions
+
+from simba_actors.algorithm.trajectory import JSON
+from simba_actors.programs.configuration import Configuration
+
+ONLY_PREDICTOR = "self"
+"""DSPy's name for a student that is a predictor itself, whose file has no names in it."""
+
+
+def module_state(configuration: Configuration) -> dict[str, JSON]:
+    """What `student.load(path)` reads from a JSON file to get `configuration`.
+
+    Fields keep the student's own descriptions, and predictors run with DSPy's default LM.
+    """
+    states: dict[str, JSON] = {name: _predictor_state(configuration, name) for name in configuration.predictors}
+    if configuration.predictors == (ONLY_PREDICTOR,):
+        states = _predictor_state(configuration, ONLY_PREDICTOR)
+    versions: Any = get_dependency_versions()
+    return {**states, "metadata": {"dependency_versions": versions}}
+
+
+def _predictor_state(configuration: Configuration, name: str) -> dict[str, JSON]:
+    return {
+        "traces": [],
+        "train": [],
+        "demos": [dict(demo) for demo in configuration.demos(name)],
+        "signature": {"instructions": configuration.instructions(name), "fields": []},
+        "lm": None,
+    }

@@ -1,0 +1,165 @@
+"""What people ask of a pool: what its programs are worth, where they come from, how they did example by example."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, cast
+
+from simba_actors.algorithm.plan import Phase, Split
+from simba_actors.errors import UnknownProgramError
+from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, loads, rollout_record
+from simba_actors.store.reading import Reader
+from simba_actors.store.records import Program, RolloutRecord
+
+NORMAL_QUANTILE = 1.96
+"""Of the standard normal distribution, for two-sided intervals of 95 %."""
+
+EXAMPLES_SHOWN = 200
+"""Rollouts of one program that are listed at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean of `count` scores, and the half width of its 95 % interval (normal approximation); None below two."""
+
+    mean: float
+    count: int
+    margin: float | None
+
+    @classmethod
+    def of_sums(cls, count: int, scores: float, squares: float) -> Estimate | None:
+        """From the number of scores, their sum and the sum of their squares; None where there are none."""
+        if count == 0:
+            return None
+        mean = scores / count
+        if count == 1:
+            return cls(mean, count, None)
+        variance = max(0.0, (squares - count * mean * mean) / (count - 1))
+        return cls(mean, count, NORMAL_QUANTILE * math.sqrt(variance / count))
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEntry:
+    """A program without its configuration. `batch` is its score on its own step's rows, `final` on the final ones."""
+
+    number: int
+    digest: str
+    parents: tuple[int, ...]
+    strategy: str
+    step: int
+    batch: Estimate | None
+    final: Estimate | None
+
+    @property
+    def score(self) -> float | None:
+        """The final score if there is one, otherwise that of its batch."""
+        estimate = self.final or self.batch
+        return None if estimate is None else estimate.mean
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleScore:
+    """One rollout of a program, without its trajectory. `outcome` and `score` are None while it has no result."""
+
+    step: int
+    phase: Phase
+    split: Split
+    example: int
+    outcome: str | None
+    score: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a program was made from: of one bucket, the rollout that did better and the one that did worse."""
+
+    step: int
+    example: int
+    better: RolloutRecord
+    worse: RolloutRecord
+
+
+class PoolQueries(Reader):
+    """A Reader of one run's programs."""
+
+    async def pool(self, run_id: str) -> list[PoolEntry]:
+        """All programs of the run with their scores, by number."""
+        scores = await self._scores_by_program(run_id)
+        rows = await self._rows(
+            "SELECT number, digest, parents, strategy, step FROM programs WHERE run_id = ? ORDER BY number", [run_id]
+        )
+        return [
+            PoolEntry(
+                number,
+                digest,
+                tuple(loads(parents)),
+                strategy,
+                step,
+                scores.get((number, "evaluate")),
+                scores.get((number, "final")),
+            )
+            for number, digest, parents, strategy, step in rows
+        ]
+
+    async def _scores_by_program(self, run_id: str) -> dict[tuple[int, Phase], Estimate | None]:
+        rows = await self._rows(
+            "SELECT program, phase, SUM(done), SUM(scores), SUM(squares) FROM tallies "
+            "WHERE run_id = ? AND phase IN ('evaluate', 'final') AND done > 0 GROUP BY program, phase",
+            [run_id],
+        )
+        return {
+            (program, phase): Estimate.of_sums(done, scores, squares) for program, phase, done, scores, squares in rows
+        }
+
+    async def program(self, run_id: str, number: int) -> Program:
+        """Raises UnknownRunError or UnknownProgramError if there is no such program."""
+        rows = await self._rows(
+            "SELECT number, digest, value, parents, strategy, step, provenance "
+            "FROM programs JOIN configurations USING (digest) WHERE run_id = ? AND number = ?",
+            [run_id, number],
+        )
+        if not rows:
+            await self.run(run_id)
+            newest = await self._rows("SELECT MAX(number) FROM programs WHERE run_id = ?", [run_id])
+            raise UnknownProgramError(f"run {run_id!r} has no program {number}; its newest is {newest[0][0]}")
+        _, digest, value, parents, strategy, step, provenance = rows[0]
+        return Program(number, digest, loads(value), tuple(loads(parents)), strategy, step, loads(provenance))
+
+    async def example_scores(self, run_id: str, program: int) -> list[ExampleScore]:
+        """Rollouts of the program, at most `EXAMPLES_SHOWN`, the final ones first."""
+        rows = await self._rows(
+            "SELECT step, phase, split, example, outcome, score, seconds FROM rollouts "
+            "WHERE run_id = ? AND program = ? LIMIT ?",
+            [run_id, program, EXAMPLES_SHOWN],
+        )
+        found = [ExampleScore(*row) for row in rows]
+        return sorted(found, key=lambda row: (row.phase != "final", row.step, row.example))
+
+    async def bucket(self, run_id: str, step: int, example: int) -> list[RolloutRecord]:
+        """The step's sampled rollouts of one example that have a result, best score first."""
+        rows = await self._rows(
+            f"SELECT {INTENT_COLUMNS}, {RESULT_COLUMNS} FROM rollouts WHERE run_id = ? AND step = ? "
+            "AND phase = 'sample' AND example = ? AND outcome IS NOT NULL ORDER BY score DESC, position",
+            [run_id, step, example],
+        )
+        return [rollout_record(row) for row in rows]
+
+    async def lessons(self, run_id: str, program: Program) -> list[Lesson]:
+        """What the program was made from; empty for the student itself."""
+        provenance = cast("dict[str, Any]", program.provenance or {})
+        places = zip(provenance.get("examples", ()), provenance.get("rollouts", ()), strict=True)
+        found: list[Lesson] = []
+        for example, (better, worse) in places:
+            records = {position: await self._sample(run_id, program.step, position) for position in (better, worse)}
+            found.append(Lesson(program.step, example, records[better], records[worse]))
+        return found
+
+    async def _sample(self, run_id: str, step: int, position: int) -> RolloutRecord:
+        rows = await self._rows(
+            f"SELECT {INTENT_COLUMNS}, {RESULT_COLUMNS} FROM rollouts "
+            "WHERE run_id = ? AND step = ? AND phase = 'sample' AND position = ?",
+            [run_id, step, position],
+        )
+        return rollout_record(rows[0])

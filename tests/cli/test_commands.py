@@ -1,0 +1,190 @@
+"""The command line, on a store with one finished run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+from typer.testing import CliRunner, Result
+
+from simba_actors.cli.app import app
+from tests.support.quiz import questions, right_answer
+from tests.support.runs import findings, finish, small_config
+from tests.support.scripted_lm import Ask, ScriptedLM
+
+Invoke = Callable[..., Result]
+RUN = "colours"
+HOSTILE = "Rule: \x1b[31mred\x1b[0m \u202eevil <script>alert(1)</script>"
+
+
+def hostile_script(ask: Ask) -> dict[str, Any]:
+    """Knows the answers now and then, and gives advice that tries to steer whoever reads it."""
+    if "module_advice" in ask.fields:
+        return {"discussion": "", "module_advice": {"self": HOSTILE}}
+    return {"answer": right_answer(ask.input("question")) if ask.chance("knows") < 0.5 else "red"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "simba.db"
+    lm = ScriptedLM(hostile_script)
+    config = small_config(path, run_id=RUN, lm=lm, prompt_model=lm, trainset=questions(6), num_candidates=3)
+    asyncio.run(finish(config))
+    return path
+
+
+@pytest.fixture
+def invoke(store: Path) -> Invoke:
+    return lambda *args: CliRunner().invoke(app, [*map(str, args), "--store", str(store)])
+
+
+def output_json(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def rule_program(invoke: Invoke) -> int:
+    """A program that got a new rule, and not only its parent's."""
+    pool = output_json(invoke("lineage", RUN, "--json"))
+    rules = (entry["number"] for entry in pool if entry["strategy"] == "append_a_rule")
+    return next(n for n in rules if HOSTILE in output_json(invoke("program", RUN, n, "--json"))["diff"])
+
+
+def test_runs_are_listed(invoke: Invoke) -> None:
+    [listed] = output_json(invoke("runs", "--json"))
+    assert (listed["run_id"], listed["status"], listed["steps_closed"]) == (RUN, "finished", 2)
+    assert RUN in invoke("runs").stdout
+
+
+def test_a_run_is_shown_with_its_steps(invoke: Invoke) -> None:
+    shown = output_json(invoke("show", RUN, "--json"))
+    assert [step["step"] for step in shown["steps"]] == [0, 1]
+    assert f"best {shown['best']['score']:.3f}" in invoke("show", RUN).stdout
+
+
+def test_watching_a_finished_run_tells_how_it_ended(invoke: Invoke) -> None:
+    assert invoke("watch", RUN).stdout.startswith("finished: step 2/2")
+
+
+def test_watching_with_json_prints_every_event_to_the_end(invoke: Invoke) -> None:
+    events = [json.loads(line) for line in invoke("watch", RUN, "--json").stdout.splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert (events[0]["kind"], events[-1]["kind"]) == ("RunStarted", "RunFinished")
+
+
+def test_a_program_is_shown_as_a_diff_against_its_parent(invoke: Invoke) -> None:
+    number = rule_program(invoke)
+    shown = output_json(invoke("program", RUN, number, "--json"))
+    assert f"+{HOSTILE}" in shown["diff"]
+    assert "made by append_a_rule" in invoke("program", RUN, number).stdout
+
+
+def test_why_shows_the_two_trajectories_and_the_advice(invoke: Invoke) -> None:
+    number = rule_program(invoke)
+    [lesson] = output_json(invoke("why", RUN, number, "--json"))["lessons"]
+    assert lesson["better"]["trajectory"]["score"] >= lesson["worse"]["trajectory"]["score"]
+    text = invoke("why", RUN, number).stdout
+    assert all(word in text for word in ("Better: score", "Worse: score", "+Rule:"))
+
+
+def test_what_an_lm_wrote_cannot_steer_the_terminal(invoke: Invoke) -> None:
+    text = invoke("program", RUN, rule_program(invoke)).stdout
+    assert "\\x1b[31mred" in text
+    assert not {"\x1b", "\u202e"} & set(text)
+
+
+def test_the_lineage_has_each_program_under_its_parent(invoke: Invoke) -> None:
+    pool = output_json(invoke("lineage", RUN, "--json"))
+    lines = invoke("lineage", RUN).stdout.splitlines()
+    assert lines[0].startswith("0  ")
+    assert len(lines) == len(pool)
+    assert sum(line.startswith("  ") for line in lines) == len(pool) - 1
+
+
+def test_an_exported_program_is_loaded_by_dspy(invoke: Invoke, tmp_path: Path) -> None:
+    number = rule_program(invoke)
+    path = tmp_path / "best.json"
+    assert output_json(invoke("export", RUN, path, "--program", number, "--json"))["program"] == number
+    student: Any = dspy.Predict("question -> answer")
+    student.load(path)
+    assert student.signature.instructions.endswith(HOSTILE)
+    assert list(student.signature.fields) == ["question", "answer"]
+
+
+def test_without_a_number_the_best_program_is_exported(invoke: Invoke, tmp_path: Path) -> None:
+    best = output_json(invoke("show", RUN, "--json"))["best"]["program"]
+    assert output_json(invoke("export", RUN, tmp_path / "best.json", "--json"))["program"] == best
+
+
+def test_versions_are_published_rolled_back_and_pruned(invoke: Invoke) -> None:
+    assert output_json(invoke("publish", RUN, 0, "bot", "--json"))["version"] == 1
+    number = rule_program(invoke)
+    assert output_json(invoke("publish", RUN, number, "bot", "--reason", "better", "--json"))["program"] == number
+    assert output_json(invoke("rollback", "bot", "--json"))["origin"] == 1
+    versions = output_json(invoke("versions", "bot", "--json"))
+    assert [(v["version"], v["serving"]) for v in versions] == [(3, "yes"), (2, ""), (1, "")]
+    assert "program 0 of colours" in invoke("versions", "bot").stdout
+    assert output_json(invoke("prune", "bot", "--keep", "1", "--json"))["pruned"] == 1
+
+
+def test_a_fork_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id=RUN)
+    asyncio.run(finish(config))
+    forked = CliRunner().invoke(app, ["fork", RUN, "--at", "1", "--as", "again", "--store", str(config.store)])
+    assert forked.exit_code == 0, forked.output
+    again = small_config(tmp_path / "simba.db", run_id="again")
+    asyncio.run(finish(again))
+    assert asyncio.run(findings(again, "again")) == asyncio.run(findings(config, RUN))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("show", "nothing"), "has no run 'nothing'; it has colours"),
+        (("program", RUN, 999), "has no program 999"),
+        (("fork", RUN, "--at", 9, "--as", "x"), "has closed 2 steps"),
+        (("versions", "nobody"), "has no channel 'nobody'"),
+        (("rollback", "nobody"), "has no channel 'nobody'"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_exit_code_1(invoke: Invoke, arguments: Any, message: str) -> None:
+    result = invoke(*arguments)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert message in result.stderr
+    assert json.loads(invoke(*arguments, "--json").stdout)["error"] in result.stderr
+
+
+def test_a_sound_store_passes_the_doctor(invoke: Invoke) -> None:
+    assert all(finding["ok"] for finding in output_json(invoke("doctor", "--json")))
+
+
+def test_a_store_with_missing_rows_fails_the_doctor(store: Path, tmp_path: Path) -> None:
+    import sqlite3
+
+    broken = tmp_path / "broken.db"
+    with sqlite3.connect(store) as source, sqlite3.connect(broken) as copy:
+        source.backup(copy)
+        copy.execute("DELETE FROM events WHERE seq = 3")
+    result = CliRunner().invoke(app, ["doctor", "--store", str(broken)])
+    assert result.exit_code == 1
+    assert "BAD  events are numbered without gaps" in result.stdout
+
+
+def test_reading_leaves_the_file_as_it_is(invoke: Invoke, store: Path) -> None:
+    before = store.read_bytes()
+    for arguments in (("runs",), ("show", RUN), ("lineage", RUN), ("program", RUN, 1), ("why", RUN, 1), ("doctor",)):
+        assert invoke(*arguments).exit_code == 0
+    assert store.read_bytes() == before
+
+
+def test_the_package_is_a_command_too(store: Path) -> None:
+    command = [sys.executable, "-m", "simba_actors", "runs", "--json", "--store", str(store)]
+    listed = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    assert listed[0]["run_id"] == RUN
