@@ -19,8 +19,17 @@ from simba_actors.actors.supervisor import Supervisor, SupervisorEvent
 class DynamicSupervisor(Supervisor):
     """Starts children on demand, each restarted on its own, and stops them all at once.
 
-        supervisor = await DynamicSupervisor.start(max_children=100)
-        ref = await start_child(supervisor, ChildSpec("session", start_session, restart="temporary"))
+    >>> import asyncio
+    >>> from simba_actors.actors import ChildSpec, DynamicSupervisor, GenServer, start_child, which_children
+    >>> class Session(GenServer[None]): ...
+    >>> async def main():
+    ...     supervisor = await DynamicSupervisor.start(max_children=100)
+    ...     for _ in range(3):
+    ...         await start_child(supervisor, ChildSpec("session", Session.start_link, restart="temporary"))
+    ...     print(len(await which_children(supervisor)))
+    ...     await supervisor.stop()
+    >>> asyncio.run(main())
+    3
 
     Ids need not differ: a child's place is `(id, n)` with an n of its own, and `terminate_child` takes its ref as well.
     `max_children` counts children that are being restarted too; one more is refused with MaxChildrenError.

@@ -23,6 +23,7 @@ ActorError
 ├── UnhandledMessageError     a server has no handler for a call, cast or continuation
 ├── BadReturnError            a callback returned what it must not
 ├── StrayCancellationError    a callback awaited something that was cancelled
+├── BadReasonError            an exit reason is neither an Exit nor an exception
 ├── BadSpecError              a flag or child specification makes no sense
 └── BadTimeoutError           a timeout is no number of seconds
 """
@@ -149,6 +150,10 @@ class StrayCancellationError(ActorError):
 
     It is an exit reason as any other error; a bare `CancelledError` would look like a request to end.
     """
+
+
+class BadReasonError(ActorError, TypeError):
+    """An exit reason is neither an `Exit` nor an exception. Nobody was asked to exit."""
 
 
 class BadSpecError(ActorError, ValueError):

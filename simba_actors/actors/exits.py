@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from simba_actors.actors.errors import BadReasonError
+
 
 @dataclass(frozen=True, slots=True)
 class Exit:
@@ -26,6 +28,14 @@ KILLED = Exit("killed")
 
 ExitReason: TypeAlias = "Exit | BaseException"
 """A named reason, or the exception that a callback raised."""
+
+
+def check_reason(reason: object) -> None:
+    """Raises BadReasonError unless `reason` is an `Exit` or an exception."""
+    if not isinstance(reason, Exit | BaseException):
+        raise BadReasonError(
+            f"{reason!r} is no exit reason: give an Exit, such as Exit({str(reason)!r}), or an exception"
+        )
 
 
 def is_abnormal(reason: ExitReason) -> bool:

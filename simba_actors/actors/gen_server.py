@@ -21,26 +21,32 @@ S = TypeVar("S")
 class GenServer(Generic[S]):
     """Base of servers with a state of type S.
 
-        class Counter(GenServer[int]):
-            async def init(self) -> InitReturn:
-                self.state = 0
-                return None
-
-            async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
-                match message:
-                    case Increment(by=by):
-                        self.state += by
-                        return Reply(self.state)
-                    case _:
-                        return await super().handle_call(message, sender)
-
-        counter = await Counter.start()
-        await counter.call(Increment(2))
-        await counter.stop()
+    >>> import asyncio
+    >>> from dataclasses import dataclass
+    >>> from simba_actors.actors import Call, GenServer, Reply
+    >>> @dataclass(frozen=True, slots=True)
+    ... class Increment(Call[int]):
+    ...     by: int = 1
+    >>> class Counter(GenServer[int]):
+    ...     async def init(self):
+    ...         self.state = 0
+    ...     async def handle_call(self, message, sender):
+    ...         match message:
+    ...             case Increment(by=by):
+    ...                 self.state += by
+    ...                 return Reply(self.state)
+    ...             case _:
+    ...                 return await super().handle_call(message, sender)
+    >>> async def main():
+    ...     counter = await Counter.start()
+    ...     print(await counter.call(Increment(2)))
+    ...     await counter.stop()
+    >>> asyncio.run(main())
+    2
 
     Arguments of `start` that it does not name itself go to the class's `__init__`, which only keeps them; work is done
-    in `init`, inside the new process. Callbacks run one at a time. One that raises ends the server with that error as
-    the exit reason; every waiting caller gets it at once.
+    in `init`, inside the new process. Callbacks run one at a time, so the state needs no lock. One that raises ends the
+    server with that error as the exit reason; every waiting caller gets it at once.
     """
 
     state: S
@@ -58,9 +64,10 @@ class GenServer(Generic[S]):
         Returns:
             None: The server is up.
             Continue(token): Up; `handle_continue(token)` runs before any message.
-            Idle(seconds): Up; `handle_info(IDLE)` runs if no message comes in that time.
+            Idle(seconds): Up; `handle_info(IDLE)` runs if no message comes in that time. Every message ends it.
             Ignore(): Nothing to run: start raises StartIgnoredError, and a supervisor goes on without this child.
-            Stop(reason): Start fails with the reason.
+            Stop(reason): Start fails: with the reason where it is an exception, otherwise with StartStoppedError.
+            Anything else: Start fails with BadReturnError. So it does with what `init` raises.
         """
         return None
 
@@ -68,9 +75,13 @@ class GenServer(Generic[S]):
         """Answers a call.
 
         Returns:
-            Reply(value): `value` goes to the caller. `then=` a Continue or an Idle, as in `init`.
-            NoReply(): The reply comes later, by `reply(sender, value)`.
-            Stop(reason, reply=value): Answer, then `terminate` and exit; without `reply` the caller gets the reason.
+            Reply(value): `value` goes to the caller, and the server lives on.
+            Reply(value, then=Continue(token)): So it does; `handle_continue(token)` runs before any message.
+            Reply(value, then=Idle(seconds)): So it does; `handle_info(IDLE)` runs if no message comes in that time.
+            NoReply(): The server lives on; the reply comes later, by `reply(sender, value)`. `then=` as with Reply.
+            Stop(reason, reply=value): `value` goes to the caller; then `terminate` runs, and the server exits.
+            Stop(reason): The same without an answer: the caller gets a CallExitError with the reason.
+            Anything else: The server exits with BadReturnError. So it does, with UnhandledMessageError, by default.
         """
         raise UnhandledMessageError(f"{type(self).__name__} has no answer to the call {reprlib.repr(message)}")
 
@@ -78,26 +89,46 @@ class GenServer(Generic[S]):
         """Handles a cast.
 
         Returns:
-            None or NoReply(): Live on; `NoReply(then=…)`, a Continue or an Idle as in `init`.
-            Stop(reason): `terminate` and exit.
+            None or NoReply(): The server lives on.
+            Continue(token), or NoReply(Continue(token)): So it does; `handle_continue(token)` runs before any message.
+            Idle(seconds), or NoReply(Idle(seconds)): So it does; `handle_info(IDLE)` runs if no message comes in time.
+            Stop(reason): `terminate` runs, and the server exits with the reason.
+            Anything else: The server exits with BadReturnError. So it does, with UnhandledMessageError, by default.
         """
         raise UnhandledMessageError(f"{type(self).__name__} does not know the cast {reprlib.repr(message)}")
 
     async def handle_info(self, message: Any) -> CastReturn:
-        """Handles everything else: what `ref.send` sent, `IDLE`, `ExitSignal`, `Down`. Returns as `handle_cast` does.
+        """Handles everything else: what `ref.send` sent, `IDLE`, `ExitSignal`, `Down`.
 
-        By default it logs a warning and lives on.
+        Returns:
+            None or NoReply(): The server lives on. By default it does, and logs a warning of all but `IDLE`.
+            Continue(token), or NoReply(Continue(token)): `handle_continue(token)` runs before any message.
+            Idle(seconds), or NoReply(Idle(seconds)): `handle_info(IDLE)` runs if no message comes in that time.
+            Stop(reason): `terminate` runs, and the server exits with the reason.
+            Anything else: The server exits with BadReturnError.
         """
         if message is not IDLE:
             logger.warning("%s got a message it does not know: %s", type(self).__name__, reprlib.repr(message))
         return None
 
     async def handle_continue(self, token: Any) -> CastReturn:
-        """Goes on after a callback that returned `Continue(token)`. Returns as `handle_cast` does."""
+        """Goes on after a callback that returned `Continue(token)`: for work that nobody has to wait for.
+
+        Returns:
+            None or NoReply(): The server turns to its messages.
+            Continue(token), or NoReply(Continue(token)): `handle_continue(token)` runs next.
+            Idle(seconds), or NoReply(Idle(seconds)): `handle_info(IDLE)` runs if no message comes in that time.
+            Stop(reason): `terminate` runs, and the server exits with the reason.
+            Anything else: The server exits with BadReturnError. So it does, with UnhandledMessageError, by default.
+        """
         raise UnhandledMessageError(f"{type(self).__name__} does not know how to continue with {reprlib.repr(token)}")
 
     async def terminate(self, reason: ExitReason) -> None:
-        """Cleans up before the exit, for whatever reason but `KILLED`. What it raises becomes the exit reason."""
+        """Cleans up before the exit, for whatever reason, but not when the server itself is killed.
+
+        Returns:
+            None: The server exits with `reason`. With what is raised here, if anything is.
+        """
 
     def format_state(self) -> str:
         """The state as crash reports show it. Override it to mask secrets."""

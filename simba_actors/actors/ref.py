@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from simba_actors.actors.callers import From
 from simba_actors.actors.durations import check_timeout
 from simba_actors.actors.errors import CallingSelfError, CallTimeoutError, MailboxFullError, NoProcessError
-from simba_actors.actors.exits import KILLED, NORMAL, ExitReason, describe
+from simba_actors.actors.exits import KILLED, NORMAL, ExitReason, check_reason, describe
 from simba_actors.actors.process import Process, current_process
 
 R = TypeVar("R")
@@ -128,6 +128,7 @@ class Address(ABC):
         if process is current_process():
             raise CallingSelfError(f"{process.name} stopped itself: a callback returns Stop(reason) for that")
         check_timeout(timeout)
+        check_reason(reason)
         process.request_stop(reason)
         return await _wait(process, timeout)
 
@@ -142,6 +143,7 @@ class Address(ABC):
 
     def exit(self, reason: ExitReason) -> None:
         """Makes the process exit for `reason` at its next await. Returns at once. Does nothing to a dead one."""
+        check_reason(reason)
         process = self._receiver()
         if process is not None:
             process.exit(reason)

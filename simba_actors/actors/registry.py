@@ -13,9 +13,22 @@ from simba_actors.actors.ref import Address, Ref
 class Registry:
     """Finds a process by a key, across its restarts.
 
-        registry = Registry()
-        await Counter.start(name="counter", registry=registry)
-        await registry.via("counter").call(Increment(2))
+    >>> import asyncio
+    >>> from simba_actors.actors import GenServer, Registry
+    >>> class Printer(GenServer[None]):
+    ...     async def handle_cast(self, message):
+    ...         print(message)
+    >>> async def main():
+    ...     registry = Registry()
+    ...     await Printer.start(name="printer", registry=registry)
+    ...     printer = registry.via("printer")
+    ...     await printer.cast("hello")
+    ...     await asyncio.sleep(0)
+    ...     await printer.stop()
+    ...     print(registry.whereis("printer"))
+    >>> asyncio.run(main())
+    hello
+    None
 
     A key has one owner at a time. When the owner ends, the key is free again before anyone hears of the end.
     """

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from simba_actors.actors.durations import is_duration
 from simba_actors.actors.errors import BadReturnError
-from simba_actors.actors.exits import NORMAL, ExitReason
+from simba_actors.actors.exits import NORMAL, ExitReason, check_reason
 
 R = TypeVar("R")
 
@@ -65,6 +65,9 @@ class Stop:
 
     reason: ExitReason = NORMAL
     reply: Any = _NO_ANSWER
+
+    def __post_init__(self) -> None:
+        check_reason(self.reason)
 
     @property
     def has_reply(self) -> bool:

@@ -178,10 +178,8 @@ class ServerProcess(Process):
                     returned = await self._system(item, then)
                 else:
                     returned = await self._info(item)
-            match returned:
-                case None | Continue() | Idle():
-                    then = returned
-                case NoReply(then=then):
+            match returned.then if isinstance(returned, NoReply) else returned:
+                case None | Continue() | Idle() as then:
                     pass
                 case Stop(reason=reason):
                     return reason

@@ -72,7 +72,32 @@ class BackoffOver:
 class Supervisor(GenServer[list[Child]]):
     """Starts children in order, restarts them as their specs say, and stops them in reverse.
 
-        supervisor = await Supervisor.start([ChildSpec("a", start_a), ChildSpec("b", start_b)], strategy="rest_for_one")
+    >>> import asyncio
+    >>> from simba_actors.actors import ChildSpec, GenServer, Supervisor, which_children
+    >>> class Logger(GenServer[None]):
+    ...     async def init(self):
+    ...         print("logger up")
+    >>> class Worker(GenServer[None]):
+    ...     async def init(self):
+    ...         print("worker up")
+    >>> async def main():
+    ...     children = [ChildSpec("logger", Logger.start_link), ChildSpec("worker", Worker.start_link)]
+    ...     supervisor = await Supervisor.start(children, strategy="rest_for_one")
+    ...     logger, worker = await which_children(supervisor)
+    ...     logger.ref.kill()                   # The worker, which came after it, is restarted too.
+    ...     await which_children(supervisor)
+    ...     await supervisor.stop()
+    >>> asyncio.run(main())
+    logger up
+    worker up
+    logger up
+    worker up
+
+    A restart of a group stops it in reverse and starts all of it in order: those too that had ended or were terminated
+    before, but for temporary ones, which are dropped. A restart that fails counts as one, and is tried again. While
+    the supervisor starts or stops a child it does nothing else; between two tries it listens.
+
+    A supervisor that is not there yet can't help: a child that fails at the first start fails the start of all.
 
     Args of `start`:
         children: The specs, in order of start.

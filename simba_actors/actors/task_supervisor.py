@@ -50,11 +50,22 @@ class StartTask(Call[None]):
 class TaskSupervisor(GenServer[dict[Process, None]]):
     """Keeps tasks until they end, and shuts down those that are left when it stops.
 
-    tasks = await TaskSupervisor.start()
-    async for result in async_stream(tasks, fetch, urls, max_concurrency=8, timeout=30):
-        match result:
-            case Ok(value=page): ...
-            case Failed(reason=reason): ...
+    >>> import asyncio
+    >>> from simba_actors.actors import TaskSupervisor, async_stream
+    >>> async def double(number):
+    ...     await asyncio.sleep(0.01 / number)
+    ...     return 2 * number
+    >>> async def main():
+    ...     tasks = await TaskSupervisor.start()
+    ...     async for result in async_stream(tasks, double, [1, 2, 3], max_concurrency=2, timeout=30):
+    ...         print(result)
+    ...     await tasks.stop()
+    >>> asyncio.run(main())
+    Ok(value=2)
+    Ok(value=4)
+    Ok(value=6)
+
+    What fails is a `Failed(reason)` in its place. Tasks are not restarted; for that, use a DynamicSupervisor.
     """
 
     trap_exit = True

@@ -26,6 +26,7 @@ from simba_actors.actors import (
     reply,
 )
 from simba_actors.actors.errors import (
+    BadReasonError,
     BadReturnError,
     BadTimeoutError,
     CallExitError,
@@ -369,6 +370,21 @@ async def test_a_huge_message_makes_no_huge_error(keep: Keep) -> None:
     with pytest.raises(CallTimeoutError) as error:
         await oracle.call(Huge())
     assert len(str(error.value)) < 200
+
+
+async def test_an_exit_reason_is_an_exit_or_an_exception(keep: Keep) -> None:
+    server = keep(await Worker.start())
+    with pytest.raises(BadReasonError, match=r"give an Exit, such as Exit\('done'\), or an exception"):
+        await server.stop("done")  # pyright: ignore[reportArgumentType] - as untyped code might
+    with pytest.raises(BadReasonError, match="'done' is no exit reason"):
+        server.exit("done")  # pyright: ignore[reportArgumentType] - as untyped code might
+    assert server.alive
+
+
+async def test_a_stop_with_nonsense_for_a_reason_is_a_crash() -> None:
+    server = await Worker.start()
+    await server.cast(Leave("done"))  # pyright: ignore[reportArgumentType] - as untyped code might
+    assert isinstance(await server.wait(), BadReasonError)
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "soon"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -133,7 +134,10 @@ def everything(host: AnyTask, registry: Registry) -> list[AnyTask]:
 
 
 @pytest.mark.parametrize("victims", [the_host, the_root, a_worker, everything])
-def test_a_tree_cancelled_at_any_step_is_up_or_down(victims: Callable[[AnyTask, Registry], list[AnyTask]]) -> None:
+def test_a_tree_cancelled_at_any_step_is_up_or_down(
+    victims: Callable[[AnyTask, Registry], list[AnyTask]], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "simba_actors.actors")  # Its hundreds of crash reports are not what is tested.
     step = 0
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
         while runner.run(cut(step, victims)):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from simba_actors.actors import IDLE, CallReturn, CastReturn, From, GenServer, Idle, InitReturn, NoReply, Reply, sys
+from simba_actors.actors.errors import BadReturnError
 from tests.actors.conftest import Keep
 from tests.actors.servers import Add
 
@@ -67,6 +70,17 @@ async def test_a_suspended_server_is_not_idle(keep: Keep) -> None:
     await sys.resume(idler)
     await asyncio.sleep(10)
     assert await sys.get_state(idler) == [12.0]
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), "soon", True])
+async def test_an_idle_time_that_is_no_duration_is_a_bad_return(seconds: Any) -> None:
+    class Wrong(Idler):
+        async def handle_cast(self, message: Any) -> CastReturn:
+            return Idle(seconds)
+
+    server = await Wrong.start()
+    await server.cast("a message")
+    assert isinstance(await server.wait(), BadReturnError)
 
 
 async def test_an_idle_time_of_zero_is_over_when_no_message_waits(keep: Keep) -> None:

@@ -18,6 +18,7 @@ from simba_actors.actors import (
     SupervisorEvent,
     TooManyRestartsError,
     sys,
+    terminate_child,
     which_children,
 )
 from simba_actors.actors.restarts import RestartIntensity
@@ -104,6 +105,13 @@ async def test_a_group_is_stopped_in_reverse_and_started_in_order(log: Log, keep
     await crash(await ref_of(supervisor, "b"))
     await which_children(supervisor)
     assert log == ["stop b", "stop c", "stop a", "start a", "start b", "start c"]
+
+
+async def test_a_group_restart_starts_the_terminated_too(log: Log, keep: Keep) -> None:
+    supervisor = keep(await Supervisor.start([child(log, "a"), child(log, "b")], strategy="one_for_all"))
+    await terminate_child(supervisor, "b")
+    await crash(await ref_of(supervisor, "a"))
+    assert await ref_of(supervisor, "b")
 
 
 async def test_31_one_crash_too_many_stops_the_children_and_the_supervisor(log: Log, reports: Reports) -> None:
