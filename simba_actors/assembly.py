@@ -29,6 +29,8 @@ from simba_actors.rollouts import (
 from simba_actors.rollouts.threads import Threads
 from simba_actors.store import Owner
 from simba_actors.store.records import NewRun
+from simba_actors.team.messages import Commit
+from simba_actors.team.purse import Purse
 from simba_actors.team.reports import Reports
 from simba_actors.team.setup import POOL_KEEPER, Gate, RunSetup
 
@@ -57,7 +59,14 @@ def assemble(
         event = CallRetried(endpoint=fault.endpoint, error=fault.error, attempt=fault.attempt, delay=fault.delay)
         reports.report(event)
 
-    caller = Caller(gate=gate, on_fault=on_fault)
+    purse = Purse(config.budget)
+
+    async def reserve_call() -> None:
+        purse.take_call()
+        if purse.unreserved:
+            await registry.via(POOL_KEEPER).call(Commit(()), timeout=None)
+
+    caller = Caller(gate=gate, before_call=reserve_call, before_blocking_call=purse.take_call, on_fault=on_fault)
     settings: Any = dspy.settings
     prompt_lm = governed(config.prompt_model or settings.lm or lms["student"], governor, caller=caller, threads=threads)
     strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
@@ -97,6 +106,8 @@ def assemble(
         prompt_model=lambda: LocalPromptModel(prompt_lm, config.rollout_timeout),
         max_concurrency=config.max_concurrency,
         publishes_to=config.channel if config.publish == "best" else None,
+        rollouts_expected=_rollouts_expected(config),
+        purse=purse,
         registry=registry,
         gate=gate,
         threads=threads,
@@ -119,6 +130,13 @@ def _model_pool(config: OptimizerConfig) -> dict[str, Any]:
     if config.teacher_lm is not None:
         lms["teacher"] = config.teacher_lm
     return lms
+
+
+def _rollouts_expected(config: OptimizerConfig) -> int:
+    """Of all steps, with as many candidates as they can make, and of as many finalists."""
+    candidates = config.num_candidates + 1
+    a_step = config.bsize * (config.num_candidates + candidates)
+    return config.max_steps * a_step + candidates * len(config.trainset)
 
 
 def _first_rollout_id(student: dspy.Module, default: Any) -> int:

@@ -19,6 +19,7 @@ SimbaError
 │   ├── LeaseLostError             another process has taken it over
 │   ├── FingerprintMismatchError   it was started with another student, trainset or settings
 │   ├── NoLMError                  there is no LM to run the student with
+│   ├── BudgetReachedError         a cap of its budget keeps a call from being sent
 │   ├── RunStoppedError            it was stopped before it had a result
 │   └── RunningLoopError           compile() was called inside a running event loop
 ├── PublicationError               a version cannot be published, brought back or reported on as asked
@@ -32,6 +33,7 @@ SimbaError
 └── InfrastructureError            an LM could not be reached; never a score
     ├── LMAccessError              it refused the key, the account or the model's name
     ├── LMUnavailableError         it did not answer, or only with faults
+    ├── UnknownUsageError          it does not say what its calls use, so that a cap can't be kept
     └── RolloutTimeoutError        a rollout took longer than it may
 """
 
@@ -123,6 +125,14 @@ class NoLMError(RunError):
     """There is no LM to run the student with."""
 
 
+class BudgetReachedError(RunError):
+    """A cap of the run's budget, named `cap`, keeps an LM call from being sent. Students meet it, not callers."""
+
+    def __init__(self, message: str, cap: str) -> None:
+        super().__init__(message)
+        self.cap = cap
+
+
 class RunStoppedError(RunError):
     """The run was stopped before it had a result. Started again on the same store, it goes on."""
 
@@ -177,6 +187,10 @@ class LMAccessError(InfrastructureError):
 
 class LMUnavailableError(InfrastructureError):
     """An LM did not answer, or only with faults, for longer than patience lasts."""
+
+
+class UnknownUsageError(InfrastructureError):
+    """An LM does not say what its calls cost or use, so that a cap on that can't be kept."""
 
 
 class RolloutTimeoutError(InfrastructureError):

@@ -20,6 +20,8 @@ class OptimizerResult:
 
     `program` is a plain copy of the student with the best configuration, and `score` its mean. `candidate_programs` are
     all finalists as `{"score": …, "program": …}`, best first. `trial_logs` maps each step to its winner and scores.
+    `budget_reached` names the cap of the budget that ended the run early, if one did: the program is then the best that
+    was known by then, and the same run goes on when it is started with a larger budget.
     """
 
     run_id: str
@@ -28,6 +30,7 @@ class OptimizerResult:
     candidate_programs: list[dict[str, Any]]
     trial_logs: dict[int, dict[str, Any]]
     usage: Usage
+    budget_reached: str | None = None
 
 
 def ranking_of(run: Run) -> list[tuple[int, float]]:
@@ -43,7 +46,8 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module) -> Opti
     Raises:
         RunError: It has none yet.
     """
-    ranking = ranking_of(await reader.run(run_id))
+    run = await reader.run(run_id)
+    ranking = ranking_of(run)
     configurations = {p.number: Configuration.from_json(p.configuration) for p in await reader.programs(run_id)}
     space = ConfigurationSpace.from_module(student)
 
@@ -60,6 +64,7 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module) -> Opti
         [{"score": mean, "program": build(number)} for number, mean in ranking],
         await _trial_logs(reader, run_id, dict(ranking)),
         await reader.usage(run_id),
+        cast("dict[str, Any]", run.result).get("cap"),
     )
 
 

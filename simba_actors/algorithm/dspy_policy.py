@@ -15,7 +15,7 @@ from simba_actors.algorithm.batches import BatchOrder
 from simba_actors.algorithm.buckets import Bucket
 from simba_actors.algorithm.demo_dropping import demos_to_drop
 from simba_actors.algorithm.evidence import Evidence
-from simba_actors.algorithm.plan import ModelSpec, Rollout, RolloutKey
+from simba_actors.algorithm.plan import ModelSpec, Phase, Rollout, RolloutKey
 from simba_actors.algorithm.policy import BASELINE, Pool, Proposal, StepPlan, StepResult
 from simba_actors.algorithm.randomness import Draws
 from simba_actors.algorithm.selection import softmax_sample, top_k_plus_baseline
@@ -177,6 +177,8 @@ class DspyPolicy:
         winners = _State.from_json(state).winners
         finalists = [winners[place] for place in self._finalists(len(winners))]
         scored = [(program, evidence.mean(program, "final")) for program in finalists]
+        if self.final_rollouts(state, evidence):  # The run was cut short: all that is known of most is their batch.
+            scored = [(program, _mean_so_far(program, evidence)) for program in dict.fromkeys(winners)]
         return sorted(
             ((program, mean) for program, mean in scored if mean is not None),
             key=lambda entry: entry[1],
@@ -194,3 +196,9 @@ class DspyPolicy:
             for place in places
             for example in range(self.examples)
         )
+
+
+def _mean_so_far(program: int, evidence: Evidence) -> float:
+    """A step winner's mean over its own batch, the baseline's over what it sampled; 0 where it has not run at all."""
+    phases: tuple[Phase, ...] = ("sample", "final") if program == BASELINE else ("evaluate",)
+    return next((mean for phase in phases if (mean := evidence.mean(program, phase)) is not None), 0.0)

@@ -32,6 +32,9 @@ class Evidence:
         for score in scores:
             self._by_program.setdefault(score.program, {}).setdefault(score.key, score)
 
+    def __len__(self) -> int:
+        return sum(len(scores) for scores in self._by_program.values())
+
     def programs(self) -> list[int]:
         return sorted(self._by_program)
 

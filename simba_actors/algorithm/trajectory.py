@@ -45,6 +45,10 @@ class Usage:
     completion_tokens: int | None = 0
     cost: float | None = 0.0
 
+    @property
+    def tokens(self) -> int | None:
+        return _add(self.prompt_tokens, self.completion_tokens)
+
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.calls + other.calls,

@@ -57,7 +57,7 @@ class _Governed:
             return send()
         if _runs_here(ties.loop):
             # A student that blocks the event loop can't wait for a turn that is given on it.
-            return _unasked(_watch().meter, send)
+            return _unasked(ties.caller, _watch(), send)
         return ties.governor.call_in_thread(ties.endpoint, ties.caller, _watch(), send, ties.loop)
 
     def update_history(self, entry: Mapping[str, Any]) -> None:
@@ -109,10 +109,16 @@ def _watch() -> Watch:
     return current_watch() or Watch(Meter())
 
 
-def _unasked(meter: Meter, send: Callable[[], Any]) -> Any:
-    meter.sent()
+def _unasked(caller: Caller, watch: Watch, send: Callable[[], Any]) -> Any:
+    if caller.before_blocking_call is not None:
+        try:
+            caller.before_blocking_call()
+        except Exception as error:
+            watch.stop(error)
+            raise
+    watch.meter.sent()
     answer = send()
-    meter.answered()
+    watch.meter.answered()
     return answer
 
 

@@ -49,13 +49,15 @@ class Caller:
     """Who calls: how urgent it is, what it allows, and what it wants to know.
 
     Calls wait for the `gate` to be open, also those that are tried again. `before_call` is awaited before each attempt
-    is sent; where it raises, nothing is sent and the rollout ends with that error. `on_fault` hears of every call that
-    is tried again.
+    is sent; where it raises, nothing is sent and the rollout ends with that error. `before_blocking_call` takes its
+    place for calls that block the event loop, and so can wait for nothing. `on_fault` hears of every call that is tried
+    again.
     """
 
     priority: Priority = Priority.OPTIMIZER
     gate: Turnstile | None = None
     before_call: Callable[[], Awaitable[None]] | None = None
+    before_blocking_call: Callable[[], None] | None = None
     on_fault: Callable[[Fault], None] | None = None
 
 

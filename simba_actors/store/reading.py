@@ -128,6 +128,15 @@ class Reader:
             None if no_cost else float(cost),
         )
 
+    async def seconds_up(self, run_id: str) -> float:
+        """How long the run was up over all its lives, by its events; the time that it was paused does not count."""
+        rows = await self._rows(
+            "SELECT TOTAL(time - before) FROM (SELECT kind, time, LAG(time) OVER (ORDER BY seq) AS before FROM events "
+            "WHERE run_id = ?) WHERE kind <> 'RunResumed' AND before IS NOT NULL",
+            [run_id],
+        )
+        return float(rows[0][0])
+
     async def rollouts_done(self, run_id: str) -> int:
         rows = await self._rows("SELECT COUNT(outcome) FROM rollouts WHERE run_id = ?", [run_id])
         return int(rows[0][0])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
+
+import anyio
 
 from simba_actors.actors import (
     CallReturn,
@@ -15,6 +17,7 @@ from simba_actors.actors import (
     GenServer,
     InitReturn,
     Reply,
+    spawn_link,
 )
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.plan import Rollout
@@ -22,6 +25,8 @@ from simba_actors.algorithm.policy import BASELINE, StepPlan, StepResult
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import SimbaError
 from simba_actors.events import (
+    BudgetForecast,
+    BudgetReached,
     CandidateEvaluated,
     Event,
     ProgramRegistered,
@@ -39,11 +44,15 @@ from simba_actors.store.records import (
     CloseStep,
     OpenStep,
     Program,
+    Run,
     SetStatus,
     Write,
 )
 from simba_actors.team.messages import (
+    BudgetSpent,
     Commit,
+    Drain,
+    Drained,
     Ledger,
     MetricFailed,
     Pause,
@@ -62,6 +71,9 @@ from simba_actors.team.setup import POOL_KEEPER, PUBLISHER, SAMPLER, RunSetup
 
 logger = logging.getLogger(__name__)
 
+LEAST_WAIT = 0.1
+"""Seconds between looks at the budget's clock, which stands still while the run is paused."""
+
 
 @dataclass(slots=True)
 class CoordinatorState:
@@ -69,7 +81,8 @@ class CoordinatorState:
 
     `policy_state` is what the last closed step left. `plan` is the open step's, None between steps; `proposed` what
     the Proposer told of it, and `evaluated` its candidates whose planned rollouts are all in. `finalists` are programs
-    whose final rollouts are awaited, `sent_ahead` those whose final rollouts are under way early.
+    whose final rollouts are awaited, `sent_ahead` those whose final rollouts are under way early. `spent` is the
+    cap of the budget that is reached, if one is.
     """
 
     policy_state: JSON = None
@@ -80,6 +93,7 @@ class CoordinatorState:
     evaluated: set[int] = field(default_factory=set[int])
     finalists: set[int] = field(default_factory=set[int])
     sent_ahead: set[int] = field(default_factory=set[int])
+    spent: str | None = None
     finished: bool = False
 
 
@@ -96,7 +110,7 @@ class Coordinator(GenServer[CoordinatorState]):
     async def handle_continue(self, token: Any) -> CastReturn:
         ledger = await self._setup.via(POOL_KEEPER).call(ReadLedger(), timeout=None)
         self._recall(ledger)
-        if ledger.run.status == "finished":
+        if ledger.run.status == "finished" and not self._may_go_on(ledger.run):
             await self._end_well()
             return None
         if not self._setup.gate.announced:
@@ -130,6 +144,10 @@ class Coordinator(GenServer[CoordinatorState]):
                 pass  # Told again, of a step that is closed.
             case Unreachable(reason=reason):
                 await self._pause(reason)
+            case BudgetSpent(cap=cap):
+                await self._budget_spent(cap)
+            case Drained():
+                await self._end_early()
             case MetricFailed(error=error):
                 await self._fail(error)
             case _:
@@ -160,6 +178,9 @@ class Coordinator(GenServer[CoordinatorState]):
             event = RunStarted(policy=type(self._setup.policy).__name__, settings=self._setup.run.settings)
         await self._commit(writes, [event])
         self._setup.gate.announced = True
+        self._setup.purse.start_clock()
+        if self._setup.purse.budget.max_seconds is not None:
+            spawn_link(self._watch_clock, name="clock of the budget")
 
     def _baseline(self) -> Program:
         configuration = self._setup.baseline
@@ -225,7 +246,10 @@ class Coordinator(GenServer[CoordinatorState]):
         state = self.state
         pool = PoolView(await self._setup.via(POOL_KEEPER).call(ReadPool(), timeout=None))
         result = self._setup.policy.close_step(plan, proposed.proposals, proposed.candidates, state.evidence, pool)
-        await self._commit([CloseStep(plan.step, result.to_json())], self._events_of(plan, proposed, result))
+        events = self._events_of(plan, proposed, result)
+        if state.steps_closed == 0:
+            events.append(self._forecast())
+        await self._commit([CloseStep(plan.step, result.to_json())], events)
         state.policy_state = result.state
         state.steps_closed += 1
         state.plan = None
@@ -245,6 +269,16 @@ class Coordinator(GenServer[CoordinatorState]):
         )
         return events
 
+    def _forecast(self) -> BudgetForecast:
+        """What the whole run will have used, if its rollouts go on as those that are done."""
+        used = self._setup.purse.used
+        share = self._setup.rollouts_expected / max(1, len(self.state.evidence))
+        return BudgetForecast(
+            calls=round(used.calls * share),
+            tokens=None if used.tokens is None else round(used.tokens * share),
+            cost=None if used.cost is None else used.cost * share,
+        )
+
     async def _finalize(self) -> None:
         """Runs what is missing to choose the winner, and ends the run when nothing is."""
         state, policy = self.state, self._setup.policy
@@ -254,22 +288,53 @@ class Coordinator(GenServer[CoordinatorState]):
             state.finalists = {rollout.program for rollout in rollouts}
             await self._send(rollouts, only=state.finalists)
             return
-        ranking = policy.ranking(state.policy_state, state.evidence)
+        await self._finish(None)
+
+    async def _finish(self, cap: str | None) -> None:
+        """Ends the run with the best program known; `cap` is what of its budget kept it from knowing more."""
+        ranking = self._setup.policy.ranking(self.state.policy_state, self.state.evidence)
         winner, score = ranking[0]
-        result: JSON = {"ranking": [[program, mean] for program, mean in ranking]}
-        await self._commit([SetStatus("finished", result=result)], [RunFinished(program=winner, score=score)])
+        result: JSON = {"ranking": [[program, mean] for program, mean in ranking], "cap": cap}
+        reason = None if cap is None else f"the budget's {cap} is reached; started with a larger one, the run goes on"
+        await self._commit([SetStatus("finished", reason, result)], [RunFinished(program=winner, score=score)])
         logger.info("finished: program %d with %.3f", winner, score)
         await self._end_well()
+
+    def _may_go_on(self, run: Run) -> bool:
+        """Whether the run ended for want of a budget that it has by now."""
+        return cast("dict[str, JSON]", run.result).get("cap") is not None and self._setup.purse.reached() is None
+
+    async def _budget_spent(self, cap: str) -> None:
+        state = self.state
+        if state.finished or state.spent is not None:
+            return
+        state.spent = cap
+        limit = float(getattr(self._setup.purse.budget, cap))
+        await self._commit([], [BudgetReached(cap=cap, limit=limit)])
+        await self._setup.via(SAMPLER).cast(Drain())
+
+    async def _watch_clock(self) -> None:
+        """Workers look at the clock when they start a rollout; where all of them hang, nobody does."""
+        purse = self._setup.purse
+        while (cap := purse.reached()) is None:  # noqa: ASYNC110 - a clock that stands still in pauses has no event
+            await anyio.sleep(max(LEAST_WAIT, purse.seconds_left))
+        self.ref.cast_nowait(BudgetSpent(cap))
+
+    async def _end_early(self) -> None:
+        if self.state.spent is not None and not self.state.finished:
+            await self._finish(self.state.spent)
 
     async def _pause(self, reason: str) -> None:
         gate = self._setup.gate
         gate.close()
+        self._setup.purse.stop_clock()
         if not self.state.finished:
             await self._commit([SetStatus("paused", reason)], [RunPaused(reason=reason)])
 
     async def _resume(self) -> None:
         if not self.state.finished:
             await self._commit([SetStatus("running")], [RunResumed(by="resume")])
+        self._setup.purse.start_clock()
         self._setup.gate.open()
 
     async def _fail(self, error: SimbaError) -> None:

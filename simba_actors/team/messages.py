@@ -21,7 +21,10 @@ from simba_actors.store.records import Proposal, RolloutRecord, Run, Step, Write
 
 @dataclass(frozen=True, slots=True)
 class Commit(Call[None]):
-    """Store `writes` and `events` in one transaction. The reply comes when they are safe."""
+    """Store `writes` and `events` in one transaction, with the calls counted so far under a cap on calls.
+
+    The reply comes when they are safe.
+    """
 
     writes: tuple[Write, ...]
     events: tuple[Event, ...] = ()
@@ -151,6 +154,23 @@ class Unreachable:
     """An LM can't be reached, and patience with it is over. The rollout that met this stays planned."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSpent:
+    """A cap of the budget, named `cap`, kept a call from being sent. The work that met this stays planned."""
+
+    cap: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Tell the Coordinator, by `Drained`, as soon as no rollout is in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """No rollout is in flight."""
 
 
 @dataclass(frozen=True, slots=True)

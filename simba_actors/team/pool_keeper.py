@@ -24,7 +24,7 @@ from simba_actors.algorithm.evidence import Evidence
 from simba_actors.errors import StoreError
 from simba_actors.programs import Configuration
 from simba_actors.store import Store
-from simba_actors.store.records import RecordGauges
+from simba_actors.store.records import RecordGauges, ReserveCalls
 from simba_actors.team.gauges import read_gauges
 from simba_actors.team.messages import (
     Commit,
@@ -80,11 +80,19 @@ class PoolKeeper(GenServer[PoolState]):
         self.ref.target.on_exit.append(store.abandon)  # Killed, it gets no chance to close it.
         try:
             await store.claim(self._setup.run, self._setup.owner)
+            await self._fill_purse(store)
         except BaseException:
             await store.close()
             raise
         self.state = PoolState(store)
         return Idle(HEARTBEAT_SECONDS)
+
+    async def _fill_purse(self, store: Store) -> None:
+        """Tells the purse what earlier lives used."""
+        run_id, read = self._setup.run.run_id, store.read
+        self._setup.purse.fill(
+            await read.calls_reserved(run_id), await read.usage(run_id), await read.seconds_up(run_id)
+        )
 
     async def terminate(self, reason: ExitReason) -> None:
         try:
@@ -141,7 +149,7 @@ class PoolKeeper(GenServer[PoolState]):
         waiting, reports = self.state.waiting, self._setup.reports.waiting
         if not (waiting or reports or renew):
             return
-        writes = [*self._gauges(), *(write for commit, _ in waiting for write in commit.writes)]
+        writes = [*self._reservation(), *self._gauges(), *(write for commit, _ in waiting for write in commit.writes)]
         events = [*reports, *(event for commit, _ in waiting for event in commit.events)]
         try:
             stamped = await self.state.store.commit(self._setup.run.run_id, self._setup.owner, writes, events)
@@ -150,9 +158,14 @@ class PoolKeeper(GenServer[PoolState]):
             return
         self.state.waiting = []
         self._setup.reports.stored(len(reports))
+        self._setup.purse.count(writes)
         for _, sender in waiting:
             reply(sender, None)
         self._setup.heard(stamped)
+
+    def _reservation(self) -> list[ReserveCalls]:
+        calls = self._setup.purse.unreserved
+        return [ReserveCalls(calls)] if calls else []
 
     def _gauges(self) -> list[RecordGauges]:
         now = asyncio.get_running_loop().time()

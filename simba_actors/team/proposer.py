@@ -12,13 +12,14 @@ import anyio
 
 from simba_actors.actors import CastReturn, GenServer, InitReturn, spawn_link
 from simba_actors.algorithm.policy import Proposal
-from simba_actors.errors import InfrastructureError
+from simba_actors.errors import BudgetReachedError, InfrastructureError
 from simba_actors.events import CandidateProposed, Event, StrategyApplied, StrategyDeclined
 from simba_actors.programs import Configuration
 from simba_actors.store.records import Program, RecordProposal
 from simba_actors.strategies import Declined, StrategyContext
 from simba_actors.team.messages import (
     Analyzed,
+    BudgetSpent,
     Commit,
     Proposed,
     ReadPool,
@@ -172,7 +173,11 @@ class Proposer(GenServer[set[int]]):
         while True:
             await gate.passed()
             try:
+                self._setup.purse.check()
                 return await strategy.apply(context)
+            except BudgetReachedError as error:
+                self._setup.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
+                await asyncio.Event().wait()  # It stays planned, for a life with a larger budget.
             except InfrastructureError as error:
                 gate.close()
                 self._setup.via(COORDINATOR).cast_nowait(Unreachable(str(error)))

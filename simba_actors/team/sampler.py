@@ -12,13 +12,16 @@ from simba_actors.algorithm.buckets import Sample
 from simba_actors.algorithm.evidence import Score
 from simba_actors.algorithm.plan import Phase, Rollout, RolloutKey
 from simba_actors.algorithm.policy import StepPlan
-from simba_actors.errors import InfrastructureError, MetricError
+from simba_actors.errors import BudgetReachedError, InfrastructureError, MetricError
 from simba_actors.events import TrajectorySampled
 from simba_actors.programs import Configuration
 from simba_actors.rollouts import RolloutTask
 from simba_actors.store.records import RecordRollout
 from simba_actors.team.messages import (
+    BudgetSpent,
     Commit,
+    Drain,
+    Drained,
     MetricFailed,
     ReadConfiguration,
     ReadRollouts,
@@ -60,7 +63,10 @@ class Progress:
 
 @dataclass(slots=True)
 class SamplerState:
-    """`queued` and `running` hold the keys of rollouts that are on their way, `ended` results that are to be stored."""
+    """`queued` and `running` hold the keys of rollouts that are on their way, `ended` results that are to be stored.
+
+    `draining` is whether the Coordinator waits for `running` to be empty.
+    """
 
     queue: asyncio.PriorityQueue[Queued] = field(default_factory=asyncio.PriorityQueue[Queued])
     queued: set[RolloutKey] = field(default_factory=set[RolloutKey])
@@ -68,6 +74,7 @@ class SamplerState:
     ended: list[Sample] = field(default_factory=list[Sample])
     jobs: dict[Job, Progress] = field(default_factory=dict[Job, Progress])
     configurations: dict[int, Configuration] = field(default_factory=dict[int, Configuration])
+    draining: bool = False
 
 
 class Sampler(GenServer[SamplerState]):
@@ -95,6 +102,10 @@ class Sampler(GenServer[SamplerState]):
                 await self._take_on(Job(step, phase, program), Progress(None), AHEAD if ahead else URGENT)
             case RolloutsEnded():
                 await self._store()
+                await self._tell_if_drained()
+            case Drain():
+                self.state.draining = True
+                await self._tell_if_drained()
             case _:
                 return await super().handle_cast(message)
         return None
@@ -135,7 +146,13 @@ class Sampler(GenServer[SamplerState]):
             state.queued.discard(rollout.key)
             state.running.add(rollout.key)
             try:
+                self._setup.purse.check()
                 await self._run(rollout)
+            except BudgetReachedError as error:
+                # It stays planned, for a life with a larger budget.
+                state.running.discard(rollout.key)
+                self._setup.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
+                self.ref.cast_nowait(RolloutsEnded())
             except InfrastructureError as error:
                 gate.close()
                 state.running.discard(rollout.key)
@@ -154,8 +171,15 @@ class Sampler(GenServer[SamplerState]):
         if len(self.state.ended) == 1:
             self.ref.cast_nowait(RolloutsEnded())
 
+    async def _tell_if_drained(self) -> None:
+        if self.state.draining and not self.state.running:
+            self.state.draining = False
+            await self._setup.via(COORDINATOR).cast(Drained())
+
     async def _store(self) -> None:
         ended, self.state.ended = self.state.ended, []
+        if not ended:
+            return
         writes = tuple(RecordRollout(sample.rollout.key, sample.trajectory) for sample in ended)
         events = tuple(_sampled(sample) for sample in ended if sample.rollout.key.phase == "sample")
         await self._setup.via(POOL_KEEPER).call(Commit(writes, events), timeout=None)

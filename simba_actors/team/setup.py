@@ -19,6 +19,7 @@ from simba_actors.rollouts.threads import Threads
 from simba_actors.store import Owner
 from simba_actors.store.records import NewRun
 from simba_actors.strategies import Strategy
+from simba_actors.team.purse import Purse
 from simba_actors.team.reports import Reports
 
 POOL_KEEPER = "pool_keeper"
@@ -59,6 +60,7 @@ class RunSetup:
     `prompt_model` gives one for each application of a strategy, so that its usage can be told apart. `finished` is
     called once, with None when the run has its result or with the error that ended it. `heard` is called with events
     that are stored. `publishes_to` is the channel to which the best program is published, None if none is.
+    `rollouts_expected` is how many the whole run takes, as far as that is known beforehand.
     """
 
     run: NewRun
@@ -74,6 +76,8 @@ class RunSetup:
     prompt_model: Callable[[], LocalPromptModel]
     max_concurrency: int
     publishes_to: str | None
+    rollouts_expected: int
+    purse: Purse
     registry: Registry
     gate: Gate
     threads: Threads

@@ -206,10 +206,10 @@ class OpenAIServer:
         return True
 
 
-def lm_at(address: str, **kwargs: Any) -> dspy.LM:
+def lm_at(address: str, model: str = "openai/quiz", **kwargs: Any) -> dspy.LM:
     """An LM that calls the server at `address`, in whichever process that is."""
     settings: dict[str, Any] = {"api_base": address, "api_key": "none", "cache": False, **kwargs}
-    return dspy.LM("openai/quiz", **settings)
+    return dspy.LM(model, **settings)
 
 
 def _ask(body: dict[str, Any]) -> Ask:

@@ -1,0 +1,145 @@
+"""A cap is kept, and ends a run in order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simba_actors import Budget, Governor, Optimizer, OptimizerConfig, Retry
+from simba_actors.events import BudgetForecast, BudgetReached, RunPaused
+from tests.support.children import start_child
+from tests.support.openai_server import Faults, OpenAIServer, lm_at
+from tests.support.quiz import quiz_script
+from tests.support.runs import findings, finish, reach, small_config
+
+PRICED = "openai/gpt-4o-mini"
+"""A model whose price DSPy knows."""
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with OpenAIServer(quiz_script, latency=0.01) as server:
+        yield server
+
+
+def config_for(address: str, store: Path, budget: Budget, **changes: Any) -> OptimizerConfig:
+    lm, teacher = lm_at(address, model=PRICED), lm_at(address, model=PRICED, temperature=0.4)
+    lms = {"lm": lm, "prompt_model": lm, "teacher_lm": teacher}
+    retry = Governor(retry=Retry(base=0.01, longest=0.1))
+    return small_config(store, run_id="run", policy="dspy", budget=budget, governor=retry, **lms, **changes)
+
+
+async def live(address: str, store: Path, max_calls: int) -> None:
+    await finish(config_for(address, store, Budget(max_calls=max_calls)))
+
+
+@pytest.mark.parametrize("faults", [Faults(), Faults(rate_limited=0.2, server_error=0.1)], ids=["sound", "faulty"])
+async def test_max_calls_is_never_passed(faults: Faults, tmp_path: Path) -> None:
+    with OpenAIServer(quiz_script, faults=faults) as server:
+        result = await finish(config_for(server.address, tmp_path / "simba.db", Budget(max_calls=20)))
+    assert (server.calls, result.budget_reached) == (20, "max_calls")
+
+
+async def test_max_calls_is_never_passed_over_kills(server: OpenAIServer, tmp_path: Path) -> None:
+    draws = random.Random(5)
+    for _ in range(8):
+        child = start_child(live, server.address, tmp_path / "simba.db", 40)
+        calls = server.calls + draws.randrange(8)
+        while server.calls < calls and child.exitcode is None:
+            child.join(0.002)
+        child.kill()
+        child.join()
+    result = await finish(config_for(server.address, tmp_path / "simba.db", Budget(max_calls=40)))
+    print(f"{server.calls} calls of 40 sent over 9 lives")
+    assert result.budget_reached == "max_calls"
+    assert server.calls <= 40
+
+
+async def test_a_run_cut_short_goes_on_with_a_larger_budget(server: OpenAIServer, tmp_path: Path) -> None:
+    whole = config_for(server.address, tmp_path / "whole.db", Budget())
+    assert (await finish(whole)).budget_reached is None
+    for max_calls in (10, 30, 45):
+        result = await finish(config_for(server.address, tmp_path / "cut.db", Budget(max_calls=max_calls)))
+        assert result.budget_reached == "max_calls"
+    await finish(config_for(server.address, tmp_path / "cut.db", Budget()))
+    cut = await findings(config_for(server.address, tmp_path / "cut.db", Budget()), "run")
+    assert cut == await findings(whole, "run")
+
+
+async def test_a_run_cut_short_gives_its_result_at_once_with_the_same_budget(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    config = config_for(server.address, tmp_path / "simba.db", Budget(max_calls=30))
+    first, calls = await finish(config), server.calls
+    assert (await finish(config)).score == first.score
+    assert server.calls == calls
+
+
+async def test_reaching_a_cap_is_an_event_and_the_status_says_how_to_go_on(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    async with await Optimizer.start(config_for(server.address, tmp_path / "simba.db", Budget(max_calls=12))) as run:
+        reached = await reach(run, BudgetReached)
+        await run.result()
+        status = await run.status()
+    assert (reached.cap, reached.limit) == ("max_calls", 12)
+    assert (status.status, status.reason) == (
+        "finished",
+        "the budget's max_calls is reached; started with a larger one, the run goes on",
+    )
+
+
+@pytest.mark.parametrize(
+    ("cap", "budget"), [("max_tokens", Budget(max_tokens=4000)), ("max_cost", Budget(max_cost=0.001))]
+)
+async def test_tokens_and_cost_stop_within_a_rollout_of_each_worker(
+    cap: str, budget: Budget, server: OpenAIServer, tmp_path: Path
+) -> None:
+    config = config_for(server.address, tmp_path / "simba.db", budget)
+    result = await finish(config)
+    used, limit = {
+        "max_tokens": (result.usage.tokens, budget.max_tokens),
+        "max_cost": (result.usage.cost, budget.max_cost),
+    }[cap]
+    assert result.budget_reached == cap
+    assert used is not None
+    assert limit is not None
+    longest_rollout = 3 * max(used / result.usage.calls, limit / 20)
+    assert limit <= used <= limit + longest_rollout * config.max_concurrency
+
+
+async def test_a_cost_that_nobody_tells_pauses_a_run_that_is_to_keep_to_one(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    lm = server.lm()
+    config = small_config(tmp_path / "simba.db", lm=lm, prompt_model=lm, budget=Budget(max_cost=1.0))
+    async with await Optimizer.start(config) as optimizer:
+        paused = await reach(optimizer, RunPaused)
+    assert "does not say what its calls cost" in paused.reason
+    assert server.calls <= 2 * config.max_concurrency
+
+
+async def test_max_seconds_ends_a_run_whose_calls_take_long(tmp_path: Path) -> None:
+    with OpenAIServer(quiz_script, latency=0.3) as slow:
+        result = await finish(config_for(slow.address, tmp_path / "simba.db", Budget(max_seconds=0.5)))
+    assert result.budget_reached == "max_seconds"
+
+
+async def test_the_first_step_gives_a_forecast_of_the_whole_run(server: OpenAIServer, tmp_path: Path) -> None:
+    async with await Optimizer.start(config_for(server.address, tmp_path / "simba.db", Budget())) as optimizer:
+        forecast = await reach(optimizer, BudgetForecast)
+        usage = (await optimizer.result()).usage
+    assert forecast.tokens is not None
+    assert forecast.cost is not None
+    assert usage.cost is not None
+    assert 0.5 * usage.calls <= forecast.calls <= 2 * usage.calls
+    assert 0.5 * usage.cost <= forecast.cost <= 2 * usage.cost
+
+
+async def test_a_forecast_does_not_take_an_unknown_cost_for_none(tmp_path: Path) -> None:
+    async with await Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
+        assert (await reach(optimizer, BudgetForecast)).cost is None
