@@ -45,26 +45,27 @@ class LiveCall:
         self.owner = owner
         self.key = key or secrets.token_hex(8)
         self._chosen: BoundVersion | None = None
-        self._canary = 0
         self._token = secrets.token_hex(8)
 
     @property
     def id(self) -> str:
         """What `report` takes, also in another process and after a restart."""
-        return str(CallId(self._canary, self.version, self._token))
+        return str(CallId(self._known().canary, self.version, self._token))
 
     @property
     def version(self) -> int:
         """The version that runs; 0 is the student itself."""
-        if self._chosen is None:
-            raise PublicationError("a call has no version and no id before its first run: run the live program in it")
-        return self._chosen.version
+        return self._known().version
 
     def choose(self, lineup: Lineup) -> BoundVersion:
         """What the runs of this call run."""
         if self._chosen is None:
-            self._canary = lineup.canary.version if lineup.canary is not None else 0
             self._chosen = lineup.pick(self.key)
+        return self._chosen
+
+    def _known(self) -> BoundVersion:
+        if self._chosen is None:
+            raise PublicationError("a call has no version and no id before its first run: run the live program in it")
         return self._chosen
 
 
@@ -80,6 +81,14 @@ def call_block(owner: object, key: str | None) -> Generator[LiveCall]:
         yield call
     finally:
         _calls.reset(token)
+
+
+def id_of(owner: object, chosen: BoundVersion) -> CallId:
+    """The id of a run of `owner`: that of the block that it is in, or one of its own."""
+    for call in reversed(_calls.get()):
+        if call.owner is owner:
+            return CallId.parse(call.id)
+    return CallId(chosen.canary, chosen.version, secrets.token_hex(8))
 
 
 def choose(owner: object, lineup: Lineup) -> BoundVersion:

@@ -13,10 +13,11 @@ STUDENT = 0
 
 @dataclass(frozen=True, slots=True)
 class BoundVersion:
-    """A program that is ready to run, and the version that it is."""
+    """A program that is ready to run, the version that it is, and the canary at that time; 0 is none."""
 
     version: int
     program: dspy.Module
+    canary: int = 0
 
 
 @dataclass(frozen=True, slots=True)

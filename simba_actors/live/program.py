@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dspy
 
-from simba_actors.live.calls import LiveCall, call_block
+from simba_actors.live.module import LiveModule
+from simba_actors.live.observer import Observation
 from simba_actors.live.serving import Serving
 
 
-class LiveProgram(dspy.Module):
+class LiveProgram(LiveModule):
     """Runs `student` with the newest configuration that was published to a channel.
 
         live = LiveProgram(student, store="simba.db", channel="support-bot")
@@ -26,43 +27,36 @@ class LiveProgram(dspy.Module):
         student: Never changed. Where it has no async side, `acall` runs it in a thread.
         store: The store's file, which need not exist yet.
         channel: The channel to follow, which need not exist yet.
+        metric: `metric(example, prediction)`, a plain function: scores each call, in a thread, as `report` would.
+            `example` has the call's inputs, and no labels.
+        keep_examples: Scored calls that the store keeps, with what users asked, as examples for later trainsets: a
+            sample of the distinct ones, read by `Channel.examples`. 0, the default, keeps none. Calls with positional
+            arguments are not kept.
 
     Raises:
         NoPredictorsError: The student has nothing to configure.
-        ConfigError: `channel` is no name for a channel.
+        ConfigError: A value is out of range; the message names it.
     """
 
-    def __init__(self, student: dspy.Module, *, store: str | Path, channel: str = "default") -> None:
+    def __init__(
+        self,
+        student: dspy.Module,
+        *,
+        store: str | Path,
+        channel: str = "default",
+        metric: Callable[..., Any] | None = None,
+        keep_examples: int = 0,
+    ) -> None:
         super().__init__()
         self.student = student
-        self._serving = Serving(student, store, channel)
-
-    @property
-    def version(self) -> int:
-        """The current version of the channel as far as it is known; 0 is the student itself."""
-        return self._serving.lineup.current.version
-
-    def sync_variables(self) -> None:
-        """Takes up what was published. Every call does that first; a run that has begun is not changed by it."""
-        self._serving.sync()
-
-    def call(self, key: str | None = None) -> AbstractContextManager[LiveCall]:
-        """A block whose runs share a version, and tell which.
-
-            with live.call(key=user_id) as call:
-                prediction = await live.acall(question="…")
-            print(call.version, call.id)
-
-        While there is a canary, calls with the same `key` get the same version; without a key it is drawn by lot.
-        """
-        return call_block(self._serving, key)
+        self._serving = Serving(student, store, channel, Observation(metric, keep_examples))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.sync_variables()
-        serving = self._serving
+        serving = self._followed()
+        serving.sync()
         return serving.run(serving.choose(), args, kwargs)
 
     async def acall(self, *args: Any, **kwargs: Any) -> Any:
-        serving = self._serving
+        serving = self._followed()
         await serving.sync_on_loop()
         return await serving.run_on_loop(serving.choose(), args, kwargs)

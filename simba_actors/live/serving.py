@@ -6,15 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dspy
 
 from simba_actors.errors import SimbaError
-from simba_actors.live.calls import choose
+from simba_actors.live.calls import choose, id_of
 from simba_actors.live.follower import Follower
 from simba_actors.live.lineup import STUDENT, BoundVersion, Lineup
+from simba_actors.live.observer import LiveRun, Observation, Observer
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.rollouts.threads import Threads
 from simba_actors.store.channel import check_channel
@@ -37,6 +39,7 @@ class Serving:
         student: Runs as it is until something is published. Never changed.
         store: The store's file, which need not exist.
         channel: The channel to follow, which need not exist.
+        wanted: What to note of the calls.
         prepare: What is done to each copy of the student before it runs.
         clock: Seconds, for how often to look.
     """
@@ -46,6 +49,8 @@ class Serving:
         student: dspy.Module,
         store: str | Path,
         channel: str,
+        wanted: Observation | None = None,
+        *,
         prepare: Callable[[dspy.Module], dspy.Module] = _as_it_is,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -53,6 +58,7 @@ class Serving:
         self.channel = channel
         self.store = Path(store)
         self._student = student
+        self.observer = Observer(Path(store), channel, wanted or Observation(), time.time)
         self._space = ConfigurationSpace.from_module(student)
         self._prepare = prepare
         self._follower = Follower(Path(store), channel, clock)
@@ -98,17 +104,36 @@ class Serving:
     def run(self, chosen: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the chosen version gives. Blocks."""
         program: Any = chosen.program
-        return program(*args, **kwargs)
+        if not self.observer.wants_runs:
+            return program(*args, **kwargs)
+        trace: list[Any] = []
+        with dspy.context(trace=trace):
+            prediction = program(*args, **kwargs)
+        self._ran(chosen, args, kwargs, prediction, trace)
+        return prediction
 
     async def run_on_loop(self, chosen: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the chosen version gives: by its async side, or in a thread where it has none."""
         program: Any = chosen.program
-        if hasattr(program, "aforward"):
+        if not hasattr(program, "aforward"):
+            return await self._threads.run(lambda: self.run(chosen, args, kwargs))
+        if not self.observer.wants_runs:
             return await program.acall(*args, **kwargs)
-        return await self._threads.run(lambda: program(*args, **kwargs))
+        trace: list[Any] = []
+        with dspy.context(trace=trace):
+            prediction = await program.acall(*args, **kwargs)
+        self._ran(chosen, args, kwargs, prediction, trace)
+        return prediction
+
+    def _ran(
+        self, chosen: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any], prediction: Any, trace: list[Any]
+    ) -> None:
+        if not args:
+            self.observer.ran(LiveRun(id_of(self, chosen), chosen, kwargs, prediction, trace))
 
     def close(self) -> None:
-        """Lets go of the store's file. The next `sync` opens it again."""
+        """Waits until what was noted is stored, and lets go of the file. The next `sync` opens it again."""
+        self.observer.close()
         with self._lock:
             self._follower.close()
 
@@ -139,6 +164,8 @@ class Serving:
     def _line_up(self, served: Served, configurations: dict[int, Configuration]) -> None:
         current = self._bind(served.current, configurations) or self.lineup.current
         canary = self._bind(served.canary, configurations)
+        number = canary.version if canary is not None else 0
+        current, canary = replace(current, canary=number), canary and replace(canary, canary=number)
         share = served.canary.share if canary is not None and served.canary is not None else None
         before, self.lineup = self.lineup, Lineup(current, canary, share or 0.0)
         self._bound = {

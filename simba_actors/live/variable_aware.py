@@ -7,10 +7,11 @@ from typing import Any
 
 import dspy
 
+from simba_actors.live.module import LiveModule
 from simba_actors.live.serving import Serving
 
 
-class VariableAware(dspy.Module):
+class VariableAware(LiveModule):
     """A module, or a mixin for one, whose runs have the newest configuration that was published to a channel.
 
         class Bot(VariableAware):
@@ -28,8 +29,6 @@ class VariableAware(dspy.Module):
     changed. The module itself is what runs until something is published, and while it does not follow a channel.
     """
 
-    _serving: Serving | None = None
-
     def follow(self, store: str | Path, channel: str = "default") -> None:
         """Follows `channel` of `store` from the next run on; neither need exist yet.
 
@@ -38,11 +37,6 @@ class VariableAware(dspy.Module):
             ConfigError: `channel` is no name for a channel.
         """
         self._serving = Serving(self, store, channel, prepare=_following_no_channel)
-
-    def sync_variables(self) -> None:
-        """Takes up what was published. Every run does that first; one that has begun is not changed by it."""
-        if self._serving is not None:
-            self._serving.sync()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._serving is None:

@@ -15,6 +15,7 @@ from simba_actors.errors import ConfigError, PublicationError, UnknownProgramErr
 from simba_actors.programs import Configuration
 from simba_actors.store.channels import Channels
 from simba_actors.store.news import tell_followers
+from simba_actors.store.online_examples import OnlineExample
 from simba_actors.store.opening import open_for_writing
 from simba_actors.store.publications import Publication, PublicationKind, Served
 from simba_actors.store.publishing import append, prune
@@ -96,6 +97,10 @@ class Channel:
                 f"run {source.run_id!r} has no program {source.program}; its newest is {max(programs, default=0)}"
             )
         return Configuration.from_json(programs[source.program].configuration)
+
+    async def examples(self) -> list[OnlineExample]:
+        """What live programs kept of their calls, in no particular order; see `LiveProgram(keep_examples=…)`."""
+        return await self._read.examples(self.name)
 
     async def diff(self, before: int, after: int) -> str:
         """What `after` changed in `before`, as `Configuration.diff` prints it. Raises as `configuration` does."""

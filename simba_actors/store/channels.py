@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from simba_actors.algorithm.sequential_test import Sums
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import PrunedVersionError, UnknownChannelError, UnknownVersionError
 from simba_actors.store.encoding import loads
+from simba_actors.store.online_examples import OF_CHANNEL as EXAMPLES
+from simba_actors.store.online_examples import OnlineExample
 from simba_actors.store.publications import CONFIGURATION, OF_CHANNEL, SERVED, Publication, Served
 from simba_actors.store.reading import Reader
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Online scores of one version: how many, their sum, and the sum of their squares."""
-
-    count: int = 0
-    total: float = 0.0
-    squares: float = 0.0
-
 
 CANARY_SCORES = (
     "SELECT version, COUNT(*), TOTAL(score), TOTAL(score * score) FROM reports "
@@ -80,10 +72,16 @@ class Channels(Reader):
             )
         return loads(rows[0][0])
 
-    async def canary_scores(self, channel: str, canary: int) -> dict[int, Scores]:
+    async def canary_scores(self, channel: str, canary: int) -> dict[int, Sums]:
         """The online scores of a canary and of what was served beside it, by version; 0 is the student itself."""
         rows = await self._rows(CANARY_SCORES, [channel, canary])
-        return {version: Scores(count, total, squares) for version, count, total, squares in rows}
+        return {version: Sums(count, total, squares) for version, count, total, squares in rows}
+
+    async def examples(self, channel: str) -> list[OnlineExample]:
+        """What live programs of the channel kept of their calls."""
+        if not await self._has_channels():
+            return []
+        return [OnlineExample.of_row(row) for row in await self._rows(EXAMPLES, [channel])]
 
     async def _has_channels(self) -> bool:
         """Files of older versions of the package have none, and a reader does not migrate them."""

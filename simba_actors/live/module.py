@@ -1,0 +1,60 @@
+"""What all live modules can be asked."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import dspy
+
+from simba_actors.errors import PublicationError
+from simba_actors.live.calls import LiveCall, call_block
+from simba_actors.live.lineup import STUDENT
+from simba_actors.live.serving import Serving
+
+
+class LiveModule(dspy.Module):
+    """Base of modules that run what was published last to a channel."""
+
+    _serving: Serving | None = None
+
+    @property
+    def version(self) -> int:
+        """The current version of the channel as far as it is known; 0 is the student itself."""
+        return STUDENT if self._serving is None else self._serving.lineup.current.version
+
+    def sync_variables(self) -> None:
+        """Takes up what was published. Every run does that first; one that has begun is not changed by it."""
+        if self._serving is not None:
+            self._serving.sync()
+
+    def call(self, key: str | None = None) -> AbstractContextManager[LiveCall]:
+        """A block whose runs share a version, and tell which.
+
+            with live.call(key=user_id) as call:
+                prediction = await live.acall(question="…")
+            live.report(1.0, call.id)
+
+        While there is a canary, calls with the same `key` get the same version; without a key it is drawn by lot.
+        """
+        return call_block(self._followed(), key)
+
+    def report(self, score: float, call_id: str) -> None:
+        """The score of a call, higher is better, from this process or another, also after a restart.
+
+        Scores of calls beside a canary decide about it. A second score of the same call does not count. Never waits.
+
+        Raises:
+            UnknownCallError: That is no call's id.
+            ConfigError: The score is no finite number.
+        """
+        self._followed().observer.report(score, call_id)
+
+    def close(self) -> None:
+        """Waits until all scores are stored, and lets go of the store. The next run opens it again."""
+        if self._serving is not None:
+            self._serving.close()
+
+    def _followed(self) -> Serving:
+        if self._serving is None:
+            raise PublicationError(f"{type(self).__name__} follows no channel: call follow(store, channel) first")
+        return self._serving
