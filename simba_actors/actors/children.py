@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from simba_actors.actors.child_spec import ChildSpec
-from simba_actors.actors.errors import ActorError
+from simba_actors.actors.errors import ActorError, BadReturnError
 from simba_actors.actors.process import Process
 from simba_actors.actors.ref import Address, Call, Ref
+from simba_actors.actors.shutting_down import shut_down
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +37,28 @@ class Child:
     @property
     def ref(self) -> Ref | None:
         return None if self.process is None else Ref(self.process)
+
+    async def start(self, supervisor: Process) -> Ref:
+        """Starts the process and ties it to `supervisor`. Raises what the start raises."""
+        try:
+            ref = await self.spec.start()
+        finally:
+            self.stop_restarting()
+        if not isinstance(ref, Ref):  # pyright: ignore[reportUnnecessaryIsInstance] - it is the caller's function
+            raise BadReturnError(f"the start function of child {self.spec.id!r} gave {ref!r}, which is no Ref")
+        process = ref.target  # It may have started well and crashed since; its exit signal then tells.
+        process.parent = supervisor
+        process.restarts = self.restarts
+        supervisor.link(process)
+        self.process = process
+        self.started = supervisor.loop.time()
+        return ref
+
+    async def stop(self, supervisor: Process) -> None:
+        """Shuts the process down, if there is one, with the patience of the spec."""
+        if self.process is not None:
+            await shut_down(self.process, supervisor, self.spec.patience)
+            self.process = None
 
     def stop_restarting(self) -> None:
         self.restarting = False

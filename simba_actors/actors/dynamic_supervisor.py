@@ -56,4 +56,4 @@ class DynamicSupervisor(Supervisor):
         return await super()._add(replace(spec, id=(spec.id, next(self._places))))
 
     async def _stop_all(self, children: Sequence[Child]) -> None:
-        await asyncio.gather(*(self._stop(child) for child in children))
+        await asyncio.gather(*(child.stop(self._process) for child in children))

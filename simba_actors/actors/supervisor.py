@@ -22,7 +22,6 @@ from simba_actors.actors.errors import (
     ActorError,
     AlreadyPresentError,
     AlreadyStartedError,
-    BadReturnError,
     BadSpecError,
     ChildRestartingError,
     ChildRunningError,
@@ -37,7 +36,6 @@ from simba_actors.actors.process import ExitSignal, logger
 from simba_actors.actors.ref import Ref
 from simba_actors.actors.restarts import RestartIntensity
 from simba_actors.actors.returns import CallReturn, CastReturn, InitReturn, Reply, Stop
-from simba_actors.actors.shutting_down import shut_down
 
 Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
 AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
@@ -97,7 +95,8 @@ class Supervisor(GenServer[list[Child]]):
     before, but for temporary ones, which are dropped. A restart that fails counts as one, and is tried again. While
     the supervisor starts or stops a child it does nothing else; between two tries it listens.
 
-    A supervisor that is not there yet can't help: a child that fails at the first start fails the start of all.
+    A child that fails at the first start fails the start of all: nobody is up yet who could deal with it. A supervisor
+    is a child as well: `ChildSpec("sub", partial(Supervisor.start_link, children), type="supervisor")`.
 
     Args of `start`:
         children: The specs, in order of start.
@@ -216,13 +215,13 @@ class Supervisor(GenServer[list[Child]]):
 
     async def _terminate(self, child: Child) -> None:
         child.stop_restarting()
-        await self._stop(child)
+        await child.stop(self._process)
         if child.spec.restart == "temporary":
             self.state.remove(child)
 
     async def _start_again(self, child: Child) -> Ref:
         try:
-            return await self._start(child)
+            return await child.start(self._process)
         except StartIgnoredError:
             raise
         except Exception as error:
@@ -293,7 +292,7 @@ class Supervisor(GenServer[list[Child]]):
         members = [member for member in group if member not in dropped]
         for place, member in enumerate(members):
             try:
-                await self._start(member)
+                await member.start(self._process)
             except StartIgnoredError:
                 continue
             except Exception as error:  # noqa: BLE001 - a restart that fails counts as a restart, and is tried again
@@ -315,34 +314,19 @@ class Supervisor(GenServer[list[Child]]):
             case "rest_for_one":
                 return self.state[self.state.index(child) :]
 
-    async def _start(self, child: Child) -> Ref:
-        try:
-            ref = await child.spec.start()
-        finally:
-            child.stop_restarting()
-        if not isinstance(ref, Ref):  # pyright: ignore[reportUnnecessaryIsInstance] - it is the caller's function
-            raise BadReturnError(f"the start function of child {child.spec.id!r} gave {ref!r}, which is no Ref")
-        process = ref.target  # It may have started well and crashed since; its exit signal then tells.
-        process.parent = self._process
-        process.restarts = child.restarts
-        self._process.link(process)
-        child.process = process
-        child.started = self._process.loop.time()
-        return ref
-
-    async def _stop(self, child: Child) -> None:
-        if child.process is not None:
-            await shut_down(child.process, self._process, child.spec.patience)
-            child.process = None
-
     async def _stop_all(self, children: Sequence[Child]) -> None:
         """In reverse order."""
         for child in reversed(children):
-            await self._stop(child)
+            await child.stop(self._process)
 
     def _tell(self, kind: Literal["exited", "restarted"], child: Child, reason: ExitReason) -> None:
-        if self._on_event is not None:
-            self._on_event(SupervisorEvent(kind, child.spec.id, reason, child.restarts))
+        if self._on_event is None:
+            return
+        event = SupervisorEvent(kind, child.spec.id, reason, child.restarts)
+        try:
+            self._on_event(event)
+        except Exception:  # noqa: BLE001 - a listener's error is no reason to end the children
+            logger.exception("%s: on_event raised at %r", self._process.name, event)
 
 
 def _info(child: Child) -> ChildInfo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
@@ -106,6 +106,11 @@ async def test_05_a_call_without_a_reply_is_answered_later(keep: Keep) -> None:
     assert not asked.done()
     await oracle.cast(Answer("42"))
     assert await asked == "42"
+
+
+async def test_a_call_has_the_type_of_its_messages_reply(keep: Keep) -> None:
+    assert_type(await keep(await Worker.start()).call(Add()), int)
+    assert_type(await keep(await Worker.start()).call(Leave(NORMAL)), str)
 
 
 async def test_06_a_call_that_times_out_names_server_and_message_and_its_late_reply_is_dropped(keep: Keep) -> None:

@@ -1,15 +1,17 @@
-"""A host that cancels finds a tree up or down, wherever it cancels: a life of a tree is cut at each of its steps."""
+"""Wherever a tree is struck, it is up or down afterwards: its life is cut at each of its steps."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import pytest
 
 from simba_actors.actors import (
+    KILLED,
     ChildSpec,
     ExitReason,
     InitReturn,
@@ -23,6 +25,7 @@ from simba_actors.actors import (
     terminate_child,
     which_children,
 )
+from simba_actors.actors.process import Process
 from tests.actors.servers import Add, Worker, child, crash, ref_of
 from tests.support.virtual_clock import VirtualClockLoop
 
@@ -56,7 +59,7 @@ async def double(number: int) -> int:
     return 2 * number
 
 
-async def life(registry: Registry) -> None:
+async def live(registry: Registry) -> None:
     """All that happens to a tree: start, work, a crash, a child stopped and started, a stream, the stop."""
     sub = ChildSpec(
         "sub", lambda: Supervisor.start_link([child([], "leaf", Deliberate)]), type="supervisor", restart="transient"
@@ -100,46 +103,76 @@ async def check_up_or_down(registry: Registry) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def cut(step: int, victims: Callable[[AnyTask, Registry], list[AnyTask]]) -> bool:
-    """Lives a life and cancels the victims at a step. Whether there was such a step."""
+@dataclass
+class Life:
+    """A life under way: who hosts it, and every process that it has started."""
+
+    host: AnyTask
+    processes: list[Process]
+
+    def named(self, name: str) -> list[Process]:
+        return [process for process in self.processes if process.name == name]
+
+    def cancel(self, name: str) -> None:
+        for process in self.named(name):
+            if process.task is not None:
+                process.task.cancel()
+
+    def kill(self, name: str) -> None:
+        for process in self.named(name):
+            process.exit(KILLED)
+
+
+Strike: TypeAlias = Callable[[Life], object]
+
+
+def cancel_everything(life: Life) -> None:
+    """As the end of `asyncio.run` does."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+
+
+STRIKES: dict[str, Strike] = {
+    "cancel the host": lambda life: life.host.cancel(),
+    "cancel the root": lambda life: life.cancel("Supervisor 'root'"),
+    "cancel a worker": lambda life: life.cancel("Deliberate 'a'"),
+    "cancel everything": cancel_everything,
+    "kill the root": lambda life: life.kill("Supervisor 'root'"),
+    "kill a supervisor": lambda life: life.kill("Supervisor"),
+}
+
+
+async def cut(step: int, strike: Strike, started: list[Process]) -> bool:
+    """Lives a life and strikes at a step. Whether there was such a step."""
     registry = Registry()
-    host = asyncio.create_task(life(registry))
+    host = asyncio.create_task(live(registry))
     await turns(step)
     if host.done():
         await host
         return False
-    for victim in victims(host, registry):
-        victim.cancel()
+    strike(Life(host, started))
     await asyncio.wait([host], timeout=60)
-    assert host.cancelled() or victims is not the_host
+    assert host.done()
+    assert host.cancelled() or host.cancelling() == 0
     await check_up_or_down(registry)
     return True
 
 
-def the_host(host: AnyTask, registry: Registry) -> list[AnyTask]:
-    return [host]
-
-
-def the_root(host: AnyTask, registry: Registry) -> list[AnyTask]:
-    return [task for task in asyncio.all_tasks() if task.get_name() == "Supervisor 'root'"]
-
-
-def a_worker(host: AnyTask, registry: Registry) -> list[AnyTask]:
-    return [task for task in asyncio.all_tasks() if task.get_name() == "Deliberate 'a'"]
-
-
-def everything(host: AnyTask, registry: Registry) -> list[AnyTask]:
-    """As the end of `asyncio.run` does."""
-    return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-
-
-@pytest.mark.parametrize("victims", [the_host, the_root, a_worker, everything])
-def test_a_tree_cancelled_at_any_step_is_up_or_down(
-    victims: Callable[[AnyTask, Registry], list[AnyTask]], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("strike", STRIKES.values(), ids=STRIKES)
+def test_a_tree_struck_at_any_step_is_up_or_down(
+    strike: Strike, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "simba_actors.actors")  # Its hundreds of crash reports are not what is tested.
+    started: list[Process] = []
+
+    def spawn(process: Process, spawn: Callable[[Process], None] = Process.spawn) -> None:
+        started.append(process)
+        spawn(process)
+
+    monkeypatch.setattr(Process, "spawn", spawn)
     step = 0
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
-        while runner.run(cut(step, victims)):
+        while runner.run(cut(step, strike, started)):
+            started.clear()
             step += 1
     assert step > 50

@@ -169,6 +169,16 @@ async def test_events_tell_of_exits_and_restarts(log: Log, keep: Keep) -> None:
     assert events == [SupervisorEvent("exited", "a", error, 0), SupervisorEvent("restarted", "a", error, 1)]
 
 
+async def test_a_listener_that_raises_ends_nobody(log: Log, keep: Keep, reports: Reports) -> None:
+    def listen(event: SupervisorEvent) -> None:
+        raise ValueError("deaf")
+
+    supervisor = keep(await Supervisor.start([child(log, "a")], on_event=listen))
+    await crash(await ref_of(supervisor, "a"))
+    assert await ref_of(supervisor, "a")
+    assert [report.split(" at ")[0] for report in reports()[1:]] == ["Supervisor: on_event raised"] * 2
+
+
 async def test_crash_reports_count_restarts(log: Log, keep: Keep, reports: Reports) -> None:
     supervisor = keep(await Supervisor.start([child(log, "a")]))
     for _ in range(2):
