@@ -125,13 +125,13 @@ class Optimizer:
     async def status(self) -> Status:
         """Where the run stands, read from the store."""
         async with await Reader.open(self._setup.store) as reader:
-            run = await reader.run(self.run_id)
+            run, trouble = await reader.run(self.run_id), self._setup.gate.trouble
             steps = [step.result for step in await reader.steps(self.run_id) if step.result is not None]
             means = [(number, mean) for step in steps for number, mean in _scores(step)]
             return Status(
                 self.run_id,
-                run.status,
-                run.reason,
+                run.status if trouble is None else "paused",
+                run.reason if trouble is None else trouble,
                 len(steps),
                 len(await reader.programs(self.run_id)),
                 max(means, key=lambda entry: entry[1], default=None),

@@ -67,7 +67,7 @@ class PoolKeeper(GenServer[PoolState]):
     """Owns the store's connection. Commits that arrive together share one transaction.
 
     A commit is answered when it is safe. Where the file can't be written for now, it waits and is tried again, and so
-    does whoever asked for it: nothing goes on that is not stored.
+    does whoever asked for it; no LM is called meanwhile: nothing goes on that is not stored.
     """
 
     trap_exit = True
@@ -136,13 +136,16 @@ class PoolKeeper(GenServer[PoolState]):
         if message is not IDLE:
             return await super().handle_info(message)
         await self._commit_waiting(renew=True)
-        return Idle(RETRY_SECONDS if self.state.waiting else HEARTBEAT_SECONDS)
+        return self._idle()
 
     def format_state(self) -> str:
         return f"{len(self.state.waiting)} commits waiting"
 
     def _then(self, answer: Reply[Any]) -> Reply[Any]:
-        return Reply(answer.value, Idle(RETRY_SECONDS if self.state.waiting else HEARTBEAT_SECONDS))
+        return Reply(answer.value, self._idle())
+
+    def _idle(self) -> Idle:
+        return Idle(HEARTBEAT_SECONDS if self._setup.gate.trouble is None else RETRY_SECONDS)
 
     async def _commit_waiting(self, *, renew: bool = False) -> None:
         """One transaction for all that waits; with nothing waiting, one only to `renew` the lease."""
@@ -155,7 +158,9 @@ class PoolKeeper(GenServer[PoolState]):
             stamped = await self.state.store.commit(self._setup.run.run_id, self._setup.owner, writes, events)
         except StoreError as error:
             logger.warning("%s: %d commits wait, and are tried again in %g s", error, len(waiting), RETRY_SECONDS)
+            self._setup.gate.has_trouble(str(error))
             return
+        self._setup.gate.has_trouble(None)
         self.state.waiting = []
         self._setup.reports.stored(len(reports))
         self._setup.purse.count(writes)

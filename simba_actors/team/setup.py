@@ -31,22 +31,40 @@ COORDINATOR = "coordinator"
 
 
 class Gate:
-    """Open while the run may start new LM work. `announced` says whether this process has told that the run is up."""
+    """Open while the run may start new LM work: while it is not paused, and its results can be stored.
+
+    `announced` says whether this process has told that the run is up, `trouble` why nothing can be stored for now.
+    """
 
     def __init__(self) -> None:
         self._open = asyncio.Event()
         self._open.set()
+        self._paused = False
         self.announced = False
+        self.trouble: str | None = None
 
     @property
     def is_open(self) -> bool:
         return self._open.is_set()
 
     def open(self) -> None:
-        self._open.set()
+        self._paused = False
+        self._turn()
 
     def close(self) -> None:
-        self._open.clear()
+        self._paused = True
+        self._turn()
+
+    def has_trouble(self, trouble: str | None) -> None:
+        """Keeps the gate closed while there is some."""
+        self.trouble = trouble
+        self._turn()
+
+    def _turn(self) -> None:
+        if self._paused or self.trouble is not None:
+            self._open.clear()
+        else:
+            self._open.set()
 
     async def passed(self) -> None:
         """Returns as soon as the gate is open."""

@@ -161,7 +161,8 @@ class OpenAIServer:
                 writer.write(_response(429, _error(429), told))
             case "server_error":
                 status = faults.status or 500
-                writer.write(_response(status, _error(status)))
+                key = self.headers[-1].get("authorization", "") if status == 401 else ""
+                writer.write(_response(status, _error(status, key)))
             case "reset":
                 raise ConnectionResetError
             case "cut":
@@ -236,9 +237,9 @@ def _completion(body: dict[str, Any], ask: Ask, script: Script) -> dict[str, Any
     }
 
 
-def _error(status: int) -> dict[str, Any]:
+def _error(status: int, key: str = "") -> dict[str, Any]:
     kind = ERROR_TYPES.get(status, "api_error")
-    return {"error": {"message": f"told to answer {status}", "type": kind, "param": None, "code": kind}}
+    return {"error": {"message": f"told to answer {status} {key}".strip(), "type": kind, "param": None, "code": kind}}
 
 
 def _response(status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> bytes:

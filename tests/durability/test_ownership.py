@@ -1,0 +1,76 @@
+"""One living process has a run; a run that goes on is the same run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors import Optimizer
+from simba_actors.errors import FingerprintMismatchError, RunOwnedError
+from tests.support.children import start_child
+from tests.support.openai_server import OpenAIServer, lm_at
+from tests.support.quiz import questions, quiz_script
+from tests.support.runs import finish, small_config
+
+
+async def hold(address: str, store: Path) -> None:
+    lm = lm_at(address)
+    await finish(small_config(store, run_id="run", lm=lm, prompt_model=lm))
+
+
+async def test_a_living_owners_run_is_refused_and_a_dead_owners_taken_over(tmp_path: Path) -> None:
+    with OpenAIServer(quiz_script, latency=0.05) as server:
+        config = small_config(tmp_path / "simba.db", run_id="run", lm=server.lm(), prompt_model=server.lm())
+        child = start_child(hold, server.address, config.store)
+        while not server.calls:
+            child.join(0.005)
+        with pytest.raises(RunOwnedError, match=f"open in process {child.pid} on {os.uname().nodename}") as refused:
+            await Optimizer.start(config)
+        assert (refused.value.pid, refused.value.host) == (child.pid, os.uname().nodename)
+        child.kill()
+        child.join()
+        await finish(config)
+
+
+async def test_a_run_is_refused_to_a_second_optimizer_of_the_same_process(tmp_path: Path) -> None:
+    async with await Optimizer.start(small_config(tmp_path / "simba.db")):
+        with pytest.raises(RunOwnedError, match="end that process, or give this run another run_id"):
+            await Optimizer.start(small_config(tmp_path / "simba.db"))
+
+
+def brief() -> dspy.Module:
+    signature: Any = dspy.Signature
+    return dspy.Predict(signature("question -> answer", "Be brief."))
+
+
+def other_metric(example: Any, prediction: Any) -> float:
+    return 0.5
+
+
+@pytest.mark.parametrize(
+    ("changed", "differing"),
+    [
+        ({"trainset": questions(8, start=1)}, "trainset"),
+        ({"student": dspy.ChainOfThought("question -> answer")}, "student"),
+        ({"student": brief()}, "student"),
+        ({"metric": other_metric}, "metric"),
+        ({"seed": 4}, "seed"),
+        ({"bsize": 4}, "bsize"),
+        ({"num_candidates": 3}, "num_candidates"),
+        ({"max_steps": 3}, "max_steps"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_going_on_with_something_else_says_what_differs(
+    changed: dict[str, Any], differing: str, tmp_path: Path
+) -> None:
+    async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="run")):
+        pass
+    with pytest.raises(FingerprintMismatchError, match="Give the same ones to go on with it, or an") as refused:
+        await Optimizer.start(small_config(tmp_path / "simba.db", run_id="run", **changed))
+    assert refused.value.differing == (differing,)
+    assert f"other values of {differing} (" in str(refused.value)

@@ -1,0 +1,69 @@
+"""A store that can't be written for a while pauses a run, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from simba_actors import Optimizer, Status
+from simba_actors.events import TrajectorySampled
+from simba_actors.store import Store
+from simba_actors.team import pool_keeper
+from simba_actors.team.setup import POOL_KEEPER
+from tests.support.runs import PATIENCE, findings, finish, reach, small_config
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keeper tries again soon."""
+    monkeypatch.setattr(pool_keeper, "RETRY_SECONDS", 0.05)
+
+
+def store_of(optimizer: Optimizer) -> Store:
+    ref = optimizer._setup.registry.whereis(POOL_KEEPER)
+    assert ref is not None
+    return ref.target.server.state.store  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def paused(optimizer: Optimizer) -> Status:
+    async with asyncio.timeout(PATIENCE):
+        while (status := await optimizer.status()).status != "paused":  # noqa: ASYNC110 - no event can be stored
+            await asyncio.sleep(0)
+    return status
+
+
+async def test_a_full_disk_pauses_the_run_until_there_is_room(tmp_path: Path) -> None:
+    whole = small_config(tmp_path / "whole.db", run_id="run")
+    await finish(whole)
+    config = small_config(tmp_path / "full.db", run_id="run")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        db = store_of(optimizer)._db
+        await db.execute("PRAGMA max_page_count = 1")  # SQLite takes it for what the file has by now.
+        status = await paused(optimizer)
+        assert "make room, then resume the run" in (status.reason or "")
+        await db.execute("PRAGMA max_page_count = 1000000")
+        await optimizer.result()
+        assert (await optimizer.status()).restarts == {}
+    assert await findings(config, "run") == await findings(whole, "run")
+
+
+async def test_another_writer_pauses_the_run_until_it_is_done(tmp_path: Path) -> None:
+    whole = small_config(tmp_path / "whole.db", run_id="run")
+    await finish(whole)
+    config = small_config(tmp_path / "locked.db", run_id="run")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        await store_of(optimizer)._db.execute("PRAGMA busy_timeout = 10")
+        with closing(sqlite3.connect(config.store, isolation_level=None, check_same_thread=False)) as other:
+            await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+            status = await paused(optimizer)
+            assert "locked by another writer" in (status.reason or "")
+            other.execute("ROLLBACK")
+        await optimizer.result()
+        assert (await optimizer.status()).restarts == {}
+    assert await findings(config, "run") == await findings(whole, "run")

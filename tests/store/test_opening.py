@@ -1,0 +1,172 @@
+"""A file that can't be used is refused by name, and left as it was."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from simba_actors.errors import (
+    NotAStoreError,
+    StoreDamagedError,
+    StoreError,
+    StoreFullError,
+    StoreLockedError,
+    StoreReadOnlyError,
+    StoreVersionError,
+)
+from simba_actors.store import Owner, Reader, Store
+from simba_actors.store.records import NewRun
+from simba_actors.store.schema import APPLICATION_ID, VERSION
+from tests.store.ledgers import RUN, claimed, results, step
+
+OWNER = Owner.this_process()
+NOBODY = 65534
+DATA = Path(__file__).parent.parent / "data"
+
+
+@contextmanager
+def without_privileges() -> Generator[None]:
+    """For tests that run as root, whom no permission holds up."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"there is no directory .*/missing; make it first"):
+        await Store.open(tmp_path / "missing" / "simba.db")
+
+
+async def test_a_directory_is_no_store(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is a directory: give the path of a file in it"):
+        await Store.open(tmp_path)
+
+
+async def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, but notes that somebody needs" * 100)
+    before = path.read_bytes()
+    with pytest.raises(NotAStoreError, match=r"notes\.txt is no SQLite database"):
+        await Store.open(path)
+    assert path.read_bytes() == before
+
+
+async def test_another_programs_database_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE things (name TEXT)")
+    before = path.read_bytes()
+    for opening in (Store.open, Reader.open):
+        with pytest.raises(NotAStoreError, match=r"other\.db is another program's database"):
+            await opening(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_newer_schema_asks_for_an_upgrade(tmp_path: Path) -> None:
+    path = tmp_path / "newer.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
+    for opening in (Store.open, Reader.open):
+        with pytest.raises(StoreVersionError, match=rf"schema {VERSION + 1}, this one knows {VERSION}\): upgrade"):
+            await opening(path)
+
+
+async def test_a_truncated_file_is_told_to_be_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "simba.db"
+    store = await claimed(path, OWNER)
+    await store.commit("run", OWNER, [step(0, 200), *results(step(0, 200).rollouts)])
+    await store.close()
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(StoreDamagedError, match="restore it from a copy"):
+        await _read_rollouts(path)
+
+
+async def _read_rollouts(path: Path) -> None:
+    async with await Reader.open(path) as reader:
+        await reader.rollouts("run", 0, "sample")
+
+
+async def test_a_read_only_file_is_told_to_be(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    path = shared / "simba.db"
+    shared.mkdir()
+    await (await claimed(path, OWNER)).close()
+    path.chmod(0o444)
+    shared.chmod(0o555)
+    for parent in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        parent.chmod(0o755)
+    with without_privileges(), pytest.raises(StoreReadOnlyError, match="check its permissions"):
+        await claimed(path, OWNER)
+    shared.chmod(0o755)
+
+
+async def test_a_file_without_room_takes_the_same_commit_when_there_is_room(tmp_path: Path) -> None:
+    store = await claimed(tmp_path / "simba.db", OWNER)
+    await store._db.execute("PRAGMA max_page_count = 40")
+    with pytest.raises(StoreFullError, match="make room, then resume the run"):
+        await store.commit("run", OWNER, [step(0, 2000)])
+    assert await store.read.steps("run") == []
+    await store._db.execute("PRAGMA max_page_count = 100000")
+    await store.commit("run", OWNER, [step(0, 2000)])
+    assert len(await store.read.rollouts("run", 0, "sample")) == 2000
+    await store.close()
+
+
+async def test_a_locked_file_takes_the_same_commit_when_it_is_free(tmp_path: Path) -> None:
+    path = tmp_path / "simba.db"
+    store = await claimed(path, OWNER)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreLockedError, match="locked by another writer"):
+            await store.commit("run", OWNER, [step(0)])
+        other.execute("ROLLBACK")
+    await store.commit("run", OWNER, [step(0)])
+    assert len(await store.read.steps("run")) == 1
+    await store.close()
+
+
+async def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
+    store = await claimed(tmp_path / "simba.db", OWNER)
+    await store.commit("run", OWNER, [step(0)])
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in _files(tmp_path)}
+    await store.close()
+    assert modes == {"simba.db": 0o600, "simba.db-wal": 0o600, "simba.db-shm": 0o600}
+
+
+def _files(directory: Path) -> list[Path]:
+    return list(directory.iterdir())
+
+
+@pytest.mark.parametrize("file", sorted(DATA.glob("schema_v*.db")), ids=lambda file: file.stem)
+async def test_a_file_of_an_older_version_goes_on(file: Path, tmp_path: Path) -> None:
+    path = tmp_path / file.name
+    shutil.copyfile(file, path)
+    store = await Store.open(path)
+    (run,) = await store.read.runs()
+    await store.claim(NewRun(run.run_id, run.fingerprint, run.settings), OWNER)
+    (last,) = (step for step in await store.read.steps(run.run_id) if step.result is None)
+    open_rollouts = [
+        record.rollout
+        for record in await store.read.rollouts(run.run_id, last.step, "sample")
+        if record.trajectory is None
+    ]
+    calls = (await store.read.usage(run.run_id)).calls
+    await store.commit(run.run_id, OWNER, results(open_rollouts))
+    usage = await store.read.usage(run.run_id)
+    await store.close()
+    assert open_rollouts
+    assert usage.calls == calls + len(open_rollouts)
+    assert RUN.run_id == run.run_id
