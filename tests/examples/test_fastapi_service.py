@@ -1,0 +1,116 @@
+"""The service example, under uvicorn in a process of its own, killed and started again."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.openai_server import OpenAIServer
+from tests.support.scripted_lm import Ask
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+
+def topics() -> dict[str, str]:
+    """The topic of each of the example's messages."""
+    spec = importlib.util.spec_from_file_location("topics", EXAMPLES / "topics.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {row.message: row.topic for half in module.messages() for row in half}
+
+
+TOPICS = topics()
+
+
+def knows_with_demos(ask: Ask) -> dict[str, Any]:
+    """Right where the prompt has demos, and seldom without them."""
+    helped = any(role == "assistant" for role, _ in ask.messages)
+    lucky = ask.temperature == 1.0 and ask.chance("luck") < 0.3
+    message = ask.input("message")
+    return {"topic": TOPICS.get(message, "trivia") if helped or lucky else "smalltalk"}
+
+
+@contextmanager
+def service(store: Path, provider: OpenAIServer) -> Generator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """The running service, and a client of it."""
+    command = [sys.executable, str(EXAMPLES / "fastapi_service.py"), "--store", str(store), "--port", "0"]
+    command += ["--model", "openai/scripted", "--api-base", provider.address]
+    environment = {**os.environ, "DSPY_CACHEDIR": str(store.parent / "cache")}
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+    ) as process:
+        assert process.stderr is not None
+        try:
+            address = first_address(process.stderr)
+            threading.Thread(target=process.stderr.read, daemon=True).start()  # Or its pipe would fill up.
+            with httpx.Client(base_url=address, timeout=30.0) as client:
+                yield process, client
+        finally:
+            process.kill()
+
+
+def first_address(lines: Iterator[str]) -> str:
+    read: list[str] = []
+    for line in lines:
+        read.append(line)
+        if found := re.search(r"running on (http://\S+)", line):
+            return found[1]
+    raise AssertionError("the service did not start: " + "".join(read))
+
+
+@pytest.fixture
+def provider() -> Generator[OpenAIServer]:
+    with OpenAIServer(knows_with_demos, latency=0.01) as server:
+        yield server
+
+
+def route(client: httpx.Client) -> dict[str, Any]:
+    answer = client.post("/route", json={"message": next(iter(TOPICS))}, headers={"user": "ann"})
+    return answer.raise_for_status().json()
+
+
+def status(client: httpx.Client) -> dict[str, Any]:
+    return client.get("/status").raise_for_status().json()
+
+
+def test_the_service_gets_better_while_it_answers_and_goes_on_after_a_kill(
+    tmp_path: Path, provider: OpenAIServer
+) -> None:
+    store = tmp_path / "service.db"
+    with service(store, provider) as (process, client):
+        first = route(client)
+        answer = first
+        while answer["version"] == 0:
+            answer = route(client)
+        client.post("/feedback", json={"call": answer["call"], "score": 1.0}).raise_for_status()
+        before = status(client)
+        process.send_signal(signal.SIGKILL)
+    assert (first["version"], first["topic"]) == (0, "smalltalk")
+    assert answer["topic"] == next(iter(TOPICS.values()))
+    assert before["versions"][0]["reason"].startswith("better than the student itself on ")
+
+    with service(store, provider) as (process, client):
+        assert route(client)["version"] >= answer["version"]
+        after = status(client)
+        while after["status"] != "finished" and after["steps"] <= before["steps"]:
+            route(client)
+            after = status(client)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() in (0, -signal.SIGTERM)
+    assert after["run"] == before["run"]
+    assert after["rollouts"] >= before["rollouts"]
+    assert after["versions"][: len(before["versions"])] == before["versions"]
