@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,12 +33,18 @@ def hostile_script(ask: Ask) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cli") / "simba.db"
     lm = ScriptedLM(hostile_script)
     config = small_config(path, run_id=RUN, lm=lm, prompt_model=lm, trainset=questions(6), num_candidates=3)
     asyncio.run(finish(config))
     return path
+
+
+@pytest.fixture
+def store(finished: Path, tmp_path: Path) -> Path:
+    """A copy for each test, since some of them change it."""
+    return Path(shutil.copytree(finished.parent, tmp_path / "cli")) / finished.name
 
 
 @pytest.fixture
