@@ -4,6 +4,7 @@ simba-actors runs
 simba-actors watch RUN
 simba-actors program RUN 7
 simba-actors export RUN best.json
+simba-actors serve
 """
 
 from __future__ import annotations

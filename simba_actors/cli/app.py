@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from simba_actors.cli import channels, doctoring, programs, runs
+from simba_actors.cli import channels, doctoring, programs, runs, serving
 
 app = typer.Typer(
     name="simba-actors",
@@ -26,3 +26,4 @@ app.command("publish")(channels.publish)
 app.command("rollback")(channels.rollback)
 app.command("prune")(channels.prune)
 app.command("doctor")(doctoring.doctor)
+app.command("serve")(serving.serve)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import unicodedata
 
 from simba_actors.algorithm.trajectory import Usage
+from simba_actors.events import Event, to_json
 from simba_actors.store.queries import RunSummary
+
+LONGEST_VALUE = 300
+"""Characters of one value of an event that a line shows."""
 
 
 def progress_line(summary: RunSummary, rate: float, step: int | None = None) -> str:
@@ -49,6 +53,17 @@ def seconds_left(summary: RunSummary, rate: float) -> float | None:
     if expected is None or rate <= 0:
         return None
     return (expected - summary.rollouts_done) / rate
+
+
+def described(event: Event) -> str:
+    """An event in one line: its kind and what it tells."""
+    values = ((name, value) for name, value in to_json(event).items() if value is not None)
+    return " ".join([type(event).__name__, *(f"{name}={_short(value)}" for name, value in values)])
+
+
+def _short(value: object) -> str:
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
 
 
 def visible(text: str, *, keep: str = "\n\t") -> str:

@@ -146,6 +146,34 @@ class PoolQueries(Reader):
         )
         return [rollout_record(row) for row in rows]
 
+    async def children(self, run_id: str, program: int) -> list[int]:
+        """Numbers of the programs that were made from this one."""
+        rows = await self._rows(
+            "SELECT number FROM programs WHERE run_id = ? AND number > ? "
+            "AND EXISTS (SELECT 1 FROM json_each(parents) WHERE value = ?) ORDER BY number",
+            [run_id, program, program],
+        )
+        return [number for (number,) in rows]
+
+    async def proposals_from(self, run_id: str, step: int, example: int) -> list[tuple[int | None, str | None]]:
+        """Of the step's proposals that learned from this example: the program, or the reason why there is none."""
+        rows = await self._rows(
+            "SELECT program, reason FROM proposals WHERE run_id = ? AND step = ? "
+            "AND EXISTS (SELECT 1 FROM json_each(intent, '$.examples') WHERE value = ?) ORDER BY slot",
+            [run_id, step, example],
+        )
+        return [(program, reason) for program, reason in rows]
+
+    async def examples_of_step(self, run_id: str, step: int) -> list[tuple[int, int, float, float]]:
+        """For each example that the step sampled: its number, how many trajectories, their least and best score."""
+        rows = await self._rows(
+            "SELECT example, COUNT(*), MIN(score), MAX(score) FROM rollouts "
+            "WHERE run_id = ? AND step = ? AND phase = 'sample' AND outcome IS NOT NULL "
+            "GROUP BY example ORDER BY MAX(score) - MIN(score) DESC, example",
+            [run_id, step],
+        )
+        return [tuple(row) for row in rows]
+
     async def lessons(self, run_id: str, program: Program) -> list[Lesson]:
         """What the program was made from; empty for the student itself."""
         provenance = cast("dict[str, Any]", program.provenance or {})

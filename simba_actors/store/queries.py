@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, cast
 
 from simba_actors.algorithm.trajectory import Usage
+from simba_actors.store.encoding import loads
 from simba_actors.store.pool_queries import Estimate, PoolQueries
 from simba_actors.store.records import ActorGauge, Run
 
@@ -18,6 +20,15 @@ class StepScores:
     sampled: Estimate | None
     best: int | None
     best_score: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActorStatus:
+    """An actor's gauge, how often it was restarted, and why it crashed last."""
+
+    gauge: ActorGauge
+    restarts: int
+    last_crash: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +94,25 @@ class Queries(PoolQueries):
             elif estimate is not None and (step not in best or estimate.mean > best[step][1].mean):
                 best[step] = (program, estimate)
         return [StepScores(step, sampled.get(step), *best.get(step, (None, None))) for step in sampled | best]
+
+    async def actors(self, run_id: str) -> list[ActorStatus]:
+        """The run's actors, with what befell them in all its lives."""
+        rows = await self._rows(
+            "SELECT kind, data FROM events WHERE run_id = ? AND kind IN ('ActorCrashed', 'ActorRestarted') "
+            "ORDER BY seq",
+            [run_id],
+        )
+        restarts: Counter[str] = Counter()
+        crashes: dict[str, str] = {}
+        for kind, data in rows:
+            event = loads(data)
+            if kind == "ActorRestarted":
+                restarts[event["actor"]] += 1
+            else:
+                crashes[event["actor"]] = event["reason"]
+        return [
+            ActorStatus(gauge, restarts[gauge.actor], crashes.get(gauge.actor)) for gauge in await self.gauges(run_id)
+        ]
 
     async def gauges(self, run_id: str) -> list[ActorGauge]:
         """How busy the run's actors were when it last stored something."""

@@ -119,6 +119,7 @@ MIGRATIONS: tuple[str, ...] = (
         state TEXT NOT NULL,
         PRIMARY KEY (run_id, actor)
     ) WITHOUT ROWID;
+    CREATE INDEX events_of_actors ON events (run_id, seq) WHERE kind IN ('ActorCrashed', 'ActorRestarted');
     INSERT INTO tallies SELECT run_id, step, phase, program, COUNT(*), {ROLLOUT_SUMS}
         FROM rollouts GROUP BY run_id, step, phase, program;
     CREATE TRIGGER rollout_planned AFTER INSERT ON rollouts BEGIN

@@ -38,7 +38,7 @@ async def test_a_store_without_tallies_gets_them_when_it_is_migrated(tmp_path: P
     with sqlite3.connect(tmp_path / "simba.db") as db:
         kept = db.execute(TALLIES).fetchall()
         db.executescript("DROP TRIGGER rollout_planned; DROP TRIGGER rollout_done;")
-        db.executescript("DROP TABLE tallies; DROP TABLE gauges;")
+        db.executescript("DROP TABLE tallies; DROP TABLE gauges; DROP INDEX events_of_actors;")
         db.executescript(next(script for script in MIGRATIONS if "CREATE TABLE tallies" in script))
         assert db.execute(TALLIES).fetchall() == kept
 

@@ -1,0 +1,10 @@
+"""The dashboard: a store's runs in a browser, live or afterwards. It needs the extra `web`.
+
+from simba_actors.web import dashboard
+
+app.mount("/simba", dashboard("simba.db"))
+"""
+
+from simba_actors.web.app import dashboard
+
+__all__ = ["dashboard"]

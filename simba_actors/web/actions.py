@@ -1,0 +1,48 @@
+"""What pages may change, where actions are enabled: what live programs run."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from simba_actors.errors import ConfigError
+from simba_actors.store.channel import Channel, Source
+from simba_actors.web.rendering import name_in, site, slug
+
+BY = "dashboard"
+
+
+async def publish(request: Request) -> Response:
+    """Makes a program what a channel serves, if the channel is still as the page showed it."""
+    form = await _form(request)
+    name, reason = form.get("channel", ""), form.get("reason") or "published from the dashboard"
+    source = Source(form.get("run", ""), _whole(form.get("program"), "program"))
+    async with await Channel.open(site(request).store, name) as channel:
+        newest = (await channel.served()).version
+        await channel.publish(source, expected=newest, reason=reason, by=BY)
+    return _back_to(request, name)
+
+
+async def rollback(request: Request) -> Response:
+    """Brings back a version."""
+    form = await _form(request)
+    name, reason = name_in(request, "channel"), form.get("reason") or "rolled back from the dashboard"
+    async with await Channel.open(site(request).store, name) as channel:
+        await channel.rollback(_whole(form.get("to"), "to"), reason=reason, by=BY)
+    return _back_to(request, name)
+
+
+async def _form(request: Request) -> dict[str, str]:
+    return dict(parse_qsl((await request.body()).decode()))
+
+
+def _back_to(request: Request, channel: str) -> Response:
+    return RedirectResponse(request.url_for("channel", channel=slug(channel)).path, 303)
+
+
+def _whole(value: str | None, name: str) -> int:
+    if value is None or not value.isdecimal():
+        raise ConfigError(f"{name}={value!r:.80}: must be a whole number")
+    return int(value)

@@ -1,0 +1,54 @@
+"""The ASGI application."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from simba_actors.errors import SimbaError
+from simba_actors.web import actions as act
+from simba_actors.web import channel_pages, program_pages, run_pages
+from simba_actors.web.errors import not_found, told
+from simba_actors.web.guard import AccessGuard, SafeHeaders
+from simba_actors.web.rendering import HERE, Site
+from simba_actors.web.stream import stream_events
+
+
+def dashboard(store: str | Path, *, token: str | None = None, actions: bool = False) -> Starlette:
+    """The dashboard of a store, to mount in an application or to serve on its own.
+
+        app.mount("/simba", dashboard("simba.db", token=os.environ["DASHBOARD_TOKEN"]))
+
+    Args:
+        store: Path of the SQLite file. It is only read, but for actions.
+        token: What a browser must show, once, as `?token=…`, or a program as `Authorization: Bearer …`. Without one
+            only this machine is answered.
+        actions: Whether versions can be published and rolled back.
+    """
+    routes = [
+        Route("/", run_pages.runs, name="runs"),
+        Route("/runs/{run}", run_pages.run, name="run"),
+        Route("/runs/{run}/live", run_pages.live, name="live"),
+        Route("/runs/{run}/events", stream_events, name="events"),
+        Route("/runs/{run}/programs", program_pages.pool, name="pool"),
+        Route("/runs/{run}/programs/{number:int}", program_pages.program, name="program"),
+        Route("/runs/{run}/steps/{step:int}/examples/{example:int}", program_pages.bucket, name="bucket"),
+        Route("/channels/{channel}", channel_pages.channel, name="channel"),
+        Mount("/static", StaticFiles(directory=HERE / "static"), name="static"),
+    ]
+    if actions:
+        routes += [
+            Route("/publish", act.publish, methods=["POST"], name="publish"),
+            Route("/channels/{channel}/rollback", act.rollback, methods=["POST"], name="rollback"),
+        ]
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(SafeHeaders), Middleware(AccessGuard, token=token)],
+        exception_handlers={SimbaError: told, 404: not_found},
+    )
+    app.state.site = Site(Path(store), actions)
+    return app

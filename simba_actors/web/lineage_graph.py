@@ -1,0 +1,99 @@
+"""The pool as a graph: a column for each step, a line from each program to what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from markupsafe import Markup
+
+from simba_actors.store.pool_queries import PoolEntry
+
+COLUMN, ROW, MARGIN, RADIUS = 84, 26, 26, 8
+
+MOST_SHOWN = 250
+"""Programs that one graph shows: of a larger pool, the best ones and their ancestors."""
+
+WORST, BEST = (68, 1, 84), (253, 190, 37)
+"""The ends of the colour scale, dark violet and amber, which stay apart for colour-blind eyes."""
+
+
+def shown_in_graph(pool: Sequence[PoolEntry]) -> list[PoolEntry]:
+    """All programs, or of a larger pool the best ones with their ancestors, by number."""
+    if len(pool) <= MOST_SHOWN:
+        return list(pool)
+    known = {entry.number: entry for entry in pool}
+    chosen: dict[int, PoolEntry] = {}
+    for entry in sorted(pool, key=lambda entry: entry.score if entry.score is not None else -1.0, reverse=True):
+        waiting = [entry.number]
+        while waiting:
+            number = waiting.pop()
+            if number in known and number not in chosen:
+                chosen[number] = known[number]
+                waiting.extend(known[number].parents)
+        if len(chosen) >= MOST_SHOWN:
+            break
+    return [chosen[number] for number in sorted(chosen)]
+
+
+def lineage_graph(entries: Sequence[PoolEntry], link: Callable[[int], str]) -> Markup:
+    """Coloured by score, shaped by strategy. `link` gives the address of a program's page."""
+    places = _places(entries)
+    scores = [entry.score for entry in entries if entry.score is not None]
+    low, high = min(scores, default=0.0), max(scores, default=1.0)
+    edges = (
+        _edge(places[parent], places[entry.number]) for entry in entries for parent in entry.parents if parent in places
+    )
+    nodes = (_node(entry, places[entry.number], _colour(entry.score, low, high), link) for entry in entries)
+    width = max((x for x, _ in places.values()), default=0) + MARGIN
+    height = max((y for _, y in places.values()), default=0) + MARGIN
+    return Markup(  # noqa: S704 - made of numbers, our own addresses and names of strategies, which are escaped
+        f'<svg class="lineage" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="Lineage of {len(entries)} programs">{"".join(edges)}{"".join(nodes)}</svg>'
+    )
+
+
+def _places(entries: Sequence[PoolEntry]) -> dict[int, tuple[int, int]]:
+    columns = {step: place for place, step in enumerate(sorted({entry.step for entry in entries}))}
+    filled: dict[int, int] = {}
+    places: dict[int, tuple[int, int]] = {}
+    for entry in entries:
+        row = filled[entry.step] = filled.get(entry.step, -1) + 1
+        places[entry.number] = (MARGIN + columns[entry.step] * COLUMN, MARGIN + row * ROW)
+    return places
+
+
+def _edge(parent: tuple[int, int], child: tuple[int, int]) -> str:
+    (x1, y1), (x2, y2) = parent, child
+    middle = (x1 + x2) // 2
+    return f'<path class="edge" d="M{x1} {y1}C{middle} {y1} {middle} {y2} {x2} {y2}"/>'
+
+
+def _node(entry: PoolEntry, place: tuple[int, int], colour: str, link: Callable[[int], str]) -> str:
+    x, y = place
+    score = "not scored" if entry.score is None else f"{entry.score:.3f}"
+    title = Markup("program {}: {}, {}").format(entry.number, score, entry.strategy)
+    return (
+        f'<a href="{link(entry.number)}"><title>{title}</title>{_shape(entry.strategy, x, y, colour)}'
+        f'<text x="{x + RADIUS + 4}" y="{y + 4}">{entry.number}</text></a>'
+    )
+
+
+def _shape(strategy: str, x: int, y: int, colour: str) -> str:
+    r = RADIUS
+    match strategy:
+        case "student":
+            return f'<circle class="node student" cx="{x}" cy="{y}" r="{r + 2}" fill="{colour}"/>'
+        case "append_a_rule":
+            return f'<circle class="node" cx="{x}" cy="{y}" r="{r}" fill="{colour}"/>'
+        case "append_a_demo":
+            return f'<rect class="node" x="{x - r}" y="{y - r}" width="{2 * r}" height="{2 * r}" fill="{colour}"/>'
+        case _:
+            corners = f"{x},{y - r - 2} {x + r + 2},{y} {x},{y + r + 2} {x - r - 2},{y}"
+            return f'<polygon class="node" points="{corners}" fill="{colour}"/>'
+
+
+def _colour(score: float | None, low: float, high: float) -> str:
+    if score is None:
+        return "#888888"
+    share = 1.0 if high <= low else (score - low) / (high - low)
+    return "#" + "".join(f"{round(a + share * (b - a)):02x}" for a, b in zip(WORST, BEST, strict=True))

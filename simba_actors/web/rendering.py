@@ -1,0 +1,100 @@
+"""From values to pages: templates, links, and text that is shown as it is and does nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote, unquote
+
+import orjson
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from simba_actors.observe.wording import duration, spending, step_shown, visible
+from simba_actors.store.queries import Queries
+
+HERE = Path(__file__).parent
+
+LONGEST_TEXT = 20_000
+"""Characters of one value that a page shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What all pages need to know: the store, and whether there are actions."""
+
+    store: Path
+    actions: bool
+
+
+def site(request: Request) -> Site:
+    return cast("Site", request.app.state.site)
+
+
+async def open_store(request: Request) -> Queries:
+    """A reader of the dashboard's store, for `async with`."""
+    return await Queries.open(site(request).store)
+
+
+def slug(name: str) -> str:
+    """Any name as one part of a path; `name_in` reads it back."""
+    return quote(name, safe="").replace("~", "%7E").replace("%", "~")
+
+
+def name_in(request: Request, parameter: str) -> str:
+    return unquote(str(request.path_params[parameter]).replace("~", "%"))
+
+
+def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    def url(name: str, **parameters: Any) -> str:
+        parts = {key: slug(part) if isinstance(part, str) else part for key, part in parameters.items()}
+        return request.url_for(name, **parts).path
+
+    def static(path: str) -> str:
+        return request.url_for("static", path=path).path
+
+    html = _environment.get_template(template).render(
+        **values, url=url, static=static, actions=site(request).actions, store=str(site(request).store)
+    )
+    return HTMLResponse(html, status)
+
+
+def shown(value: Any) -> str:
+    """A value of the student's or an LM's as text: long ones cut, invisible characters written out."""
+    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    rest = len(text) - LONGEST_TEXT
+    return visible(text[:LONGEST_TEXT]) + (f"\n… and {rest:,} characters more" if rest > 0 else "")
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{float(value):.3f}"
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _environment_of_pages() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: dict[str, Any] = {
+        "shown": shown,
+        "score": _score,
+        "when": _when,
+        "duration": duration,
+        "spending": spending,
+        "step_shown": step_shown,
+    }
+    environment.filters.update(filters)
+    return environment
+
+
+_environment = _environment_of_pages()

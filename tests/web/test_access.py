@@ -1,0 +1,60 @@
+"""Who is let in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from simba_actors.web import dashboard
+
+TOKEN = "shown-once"  # noqa: S105 - of this test alone
+
+
+@asynccontextmanager
+async def client_of(
+    store: Path, address: str = "127.0.0.1", host: str = "127.0.0.1", **options: Any
+) -> AsyncGenerator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(dashboard(store, **options), client=(address, 4321))
+    async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "status"),
+    [
+        ("127.0.0.1", "localhost", 200),
+        ("::1", "[::1]:8642", 200),
+        ("10.0.0.7", "localhost", 403),
+        ("127.0.0.1", "evil.example", 403),
+    ],
+)
+async def test_without_a_token_only_this_machine_is_answered(store: Path, address: str, host: str, status: int) -> None:
+    async with client_of(store, address, host) as client:
+        assert (await client.get("/")).status_code == status
+
+
+async def test_a_token_opens_it_to_others_and_leaves_the_address_bar(store: Path) -> None:
+    async with client_of(store, "10.0.0.7", "dashboard.example", token=TOKEN) as client:
+        assert (await client.get("/")).status_code == 401
+        assert (await client.get("/?token=wrong")).status_code == 401
+        answer = await client.get(f"/?token={TOKEN}")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+        assert "HttpOnly" in answer.headers["set-cookie"]
+        assert (await client.get("/")).status_code == 200
+
+
+async def test_a_program_shows_the_token_in_a_header(store: Path) -> None:
+    async with client_of(store, "10.0.0.7", "dashboard.example", token=TOKEN) as client:
+        assert (await client.get("/", headers={"authorization": f"Bearer {TOKEN}"})).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}])
+async def test_another_sites_page_cannot_act(store: Path, headers: dict[str, str]) -> None:
+    async with client_of(store, actions=True) as client:
+        answer = await client.post("/publish", data={"channel": "bot"}, headers=headers)
+    assert answer.status_code == 403

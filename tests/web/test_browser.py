@@ -1,0 +1,113 @@
+"""The dashboard in a real browser, served over real HTTP. Skipped where there is no Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from simba_actors import Optimizer
+from simba_actors.web import dashboard
+from tests.support.quiz import quiz_script
+from tests.support.runs import PATIENCE, small_config
+from tests.support.scripted_lm import ScriptedLM
+
+playwright_api = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+
+
+@asynccontextmanager
+async def served(store: Path) -> AsyncGenerator[str]:
+    """The address of the store's dashboard, with actions."""
+    config = uvicorn.Config(dashboard(store, actions=True), port=0, log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not server.started:  # noqa: ASYNC110 - the server has no event to wait for
+                await asyncio.sleep(0.02)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@pytest.fixture
+async def browser_page() -> AsyncIterator[Any]:
+    async with playwright_api.async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = await browser.new_page()
+        page.complaints = []
+        page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        yield page
+        await browser.close()
+
+
+async def test_a_run_is_watched_to_its_end_and_its_lineage_opened(tmp_path: Path, browser_page: Any) -> None:
+    expect = playwright_api.expect
+    config = small_config(tmp_path / "simba.db", run_id="live", lm=ScriptedLM(quiz_script, latency=0.02))
+    async with await Optimizer.start(config) as optimizer, served(tmp_path / "simba.db") as address:
+        await optimizer.pause()
+        await browser_page.goto(f"{address}/")
+        await browser_page.get_by_role("link", name="live").click()
+        await expect(browser_page.locator(".badge").first).to_have_text("paused")
+        await optimizer.resume()
+        await asyncio.wait_for(optimizer.result(), PATIENCE)
+        await expect(browser_page.locator(".badge").first).to_have_text("finished")
+        await expect(browser_page.locator("#connection")).to_have_text("The run is over.")
+        await expect(browser_page.locator(".events li").first).to_contain_text("RunFinished")
+        await expect(browser_page.locator("svg.chart circle.best")).to_have_count(2)
+        await browser_page.goto(f"{address}/runs/live/programs")
+        await browser_page.locator("svg.lineage a").nth(1).click()
+        await expect(browser_page.locator("h1")).to_have_text("Program 1")
+        await browser_page.go_back()
+        await expect(browser_page.locator("h1")).to_have_text("Programs")
+        assert browser_page.complaints == []
+
+
+async def test_a_version_is_published_and_rolled_back(store: Path, tmp_path: Path, browser_page: Any) -> None:
+    expect = playwright_api.expect
+    copy = tmp_path / "simba.db"
+    shutil.copy(store, copy)
+    async with served(copy) as address:
+        for number in (0, 1):
+            await browser_page.goto(f"{address}/")
+            await browser_page.locator("tbody tr td:nth-child(4) a").click()
+            await browser_page.locator("svg.lineage a").nth(number).click()
+            await browser_page.get_by_label("Channel").fill("bot")
+            await browser_page.get_by_role("button", name=f"Publish program {number}").click()
+            await expect(browser_page.locator("h1")).to_have_text("bot")
+        await browser_page.get_by_role("button", name="Bring back 1").click()
+        await expect(browser_page.locator("tr.current td").first).to_have_text("3")
+        await expect(browser_page.locator("tr.current td").nth(1)).to_have_text("rollback of version 1")
+        assert browser_page.complaints == []
+
+
+async def test_hostile_words_run_no_script(store: Path, browser_page: Any) -> None:
+    alerts: list[str] = []
+    browser_page.on("dialog", lambda dialog: alerts.append(dialog.message))
+    async with served(store) as address:
+        for path in ("", "/programs", "/programs/1", "/programs/3", "/programs/5"):
+            await browser_page.goto(f"{address}/runs/colours~2Fof~20balls{path}", wait_until="load")
+    assert (alerts, browser_page.complaints) == ([], [])
+
+
+@pytest.mark.parametrize("width", [380, 1200])
+async def test_no_page_is_wider_than_its_window(store: Path, browser_page: Any, width: int) -> None:
+    await browser_page.set_viewport_size({"width": width, "height": 800})
+    async with served(store) as address:
+        for path in ("/", "/runs/colours~2Fof~20balls", "/runs/colours~2Fof~20balls/programs/1"):
+            await browser_page.goto(f"{address}{path}")
+            wide = await browser_page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, path

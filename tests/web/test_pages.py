@@ -1,0 +1,118 @@
+"""The dashboard's pages, as an HTTP client gets them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from simba_actors.store import Store
+from simba_actors.store.pool_queries import PoolQueries
+from simba_actors.web import dashboard
+from tests.support.hostile import SCRIPT, STEERING
+from tests.web.conftest import RUN
+
+RUN_PATH = "/runs/colours~2Fof~20balls"
+
+
+def digest(store: Path) -> str:
+    return hashlib.sha256(store.read_bytes()).hexdigest()
+
+
+def links(page: httpx.Response) -> set[str]:
+    return set(re.findall(r'(?:href|src)="([^"#?]+)', page.text))
+
+
+async def test_every_page_that_is_linked_to_is_there(client: httpx.AsyncClient) -> None:
+    waiting, seen = {"/"}, set[str]()
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        page = await client.get(path)
+        assert page.status_code == 200, path
+        if page.headers["content-type"].startswith("text/html"):
+            waiting |= links(page) - seen
+    assert any("/examples/" in path for path in seen)
+    assert f"{RUN_PATH}/programs/0" in seen
+
+
+async def test_hostile_words_are_shown_as_text(client: httpx.AsyncClient, store: Path) -> None:
+    async with await PoolQueries.open(store) as queries:
+        programs = [entry.number for entry in await queries.pool(RUN)]
+    pages = [await client.get(f"{RUN_PATH}/programs/{number}") for number in programs]
+    pages += [await client.get(path) for path in links(await client.get(RUN_PATH)) if "/examples/" in path]
+    text = "".join(page.text for page in pages)
+    assert SCRIPT not in text
+    assert "<img" not in text
+    assert not set(STEERING) & {"\x1b", "\u202e"} & set(text)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "\\u202e" in text
+
+
+async def test_a_megabyte_of_words_is_cut(client: httpx.AsyncClient) -> None:
+    buckets = [path for path in links(await client.get(f"{RUN_PATH}?step=0")) if "/examples/" in path]
+    pages = [await client.get(path) for path in buckets]
+    assert any("980,000 characters more" in page.text for page in pages)
+    assert max(len(page.content) for page in pages) < 500_000
+
+
+async def test_pages_may_load_and_run_our_own_files_only(client: httpx.AsyncClient) -> None:
+    page = await client.get("/")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"<script(?! src)|style=|\son\w+=", (await client.get(RUN_PATH)).text)
+
+
+async def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
+    await (await Store.open(tmp_path / "empty.db")).close()
+    transport = httpx.ASGITransport(dashboard(tmp_path / "empty.db"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert "There is no run in" in (await client.get("/")).text
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("/runs/nothing", 404, "has no run &#39;nothing&#39;"),
+        (f"{RUN_PATH}/programs/999", 404, "has no program 999"),
+        (f"{RUN_PATH}/steps/0/examples/99", 404, "no trajectories of example 99"),
+        ("/channels/nobody", 404, "has no channel"),
+        ("/nowhere", 404, "There is no such page"),
+    ],
+)
+async def test_what_is_not_there_says_so(client: httpx.AsyncClient, path: str, status: int, words: str) -> None:
+    page = await client.get(path)
+    assert (page.status_code, words in page.text) == (status, True)
+
+
+async def test_a_store_that_is_gone_is_named_with_the_remedy(tmp_path: Path) -> None:
+    transport = httpx.ASGITransport(dashboard(tmp_path / "gone.db"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        page = await client.get("/")
+    assert (page.status_code, "does not exist: check the path" in page.text) == (503, True)
+
+
+async def test_mounted_in_another_application_its_links_stay_within(store: Path) -> None:
+    host = Starlette(routes=[Mount("/simba", dashboard(store))])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(host), base_url="http://127.0.0.1") as client:
+        page = await client.get("/simba/")
+        assert all(path.startswith("/simba/") for path in links(page))
+        assert (await client.get(f"/simba{RUN_PATH}/programs/1")).status_code == 200
+
+
+async def test_without_actions_nothing_can_be_changed(client: httpx.AsyncClient) -> None:
+    assert "<form" not in (await client.get(f"{RUN_PATH}/programs/1")).text
+    assert (await client.post("/publish", data={"channel": "x"})).status_code == 404
+
+
+async def test_looking_leaves_the_store_as_it_is(client: httpx.AsyncClient, store: Path) -> None:
+    before = digest(store)
+    for path in ("/", RUN_PATH, f"{RUN_PATH}/programs", f"{RUN_PATH}/programs/1"):
+        await client.get(path)
+    assert digest(store) == before
