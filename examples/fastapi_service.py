@@ -42,8 +42,7 @@ class Feedback(BaseModel):
 
 def main() -> None:
     options = parse_options()
-    with model(options) as (lm, adapter):
-        dspy.configure(lm=lm, adapter=adapter)
+    with model(options) as (lm, adapter), dspy.context(lm=lm, adapter=adapter):
         uvicorn.run(create_app(options.store), port=options.port)
 
 
