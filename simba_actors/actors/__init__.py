@@ -89,7 +89,7 @@ Where asyncio is not the BEAM:
 - A process without `trap_exit` that is told to exit does so at its next await, and `terminate` runs; on the BEAM it
   would not. When the host cancels a process's task it shuts down the same way, and the cancellation goes on.
 - Messages are passed as they are, not copied: do not change what you have sent.
-- All processes of a tree live in one event loop. From another thread, use `loop.call_soon_threadsafe`.
+- All processes of a tree live in one event loop. From another thread or loop, `loop.call_soon_threadsafe` it.
 
 When not to use it: a process is for something that runs at the same time as others and keeps a state of its own, or
 that may fail on its own. Code that is only to be kept together is a module or a class; a few concurrent calls are an

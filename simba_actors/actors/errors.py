@@ -7,6 +7,7 @@ ActorError
 ├── CallingSelfError          a server called or stopped itself
 ├── NotInAProcessError        only a process has links and monitors
 ├── NotAServerError           only a GenServer can be looked into
+├── WrongLoopError            the process lives in another event loop
 ├── MailboxFullError          a bounded mailbox had no room
 ├── AlreadyStartedError       the child's id belongs to a living process
 │   └── AlreadyRegisteredError    the name belongs to a living process
@@ -66,6 +67,10 @@ class NotInAProcessError(ActorError):
 
 class NotAServerError(ActorError):
     """The process is a plain function, which has no state to look into."""
+
+
+class WrongLoopError(ActorError):
+    """The process lives in another event loop than the one that runs here, if one does. Nothing was sent."""
 
 
 class MailboxFullError(ActorError):

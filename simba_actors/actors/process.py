@@ -162,14 +162,19 @@ class Process(ABC):
             return
         if self.trap_exit:
             self.mailbox.put_system(ExitSignal(sender, reason))
+        elif reason == KILLED:
+            self.loop.call_soon(self.exit, KILLED)  # Not at once: a long chain of links would be as deep a recursion.
         elif reason != NORMAL:
             self.exit(reason)
 
     def die(self, reason: ExitReason) -> None:
         """Makes `reason` the exit reason, and tells everyone who has to hear of it. The process is dead then."""
         self.exited.set_result(reason)
-        for forget in self.on_exit:
-            forget()
+        for hear in self.on_exit:
+            try:
+                hear()
+            except Exception:
+                logger.exception("%s ended, and what was to hear of it raised", self.name)
         self.callers.fail(lambda: CallExitError(f"{self.name} exited ({describe(reason)})", reason))
         self.mailbox.close()
         for other in list(self.links):
@@ -201,7 +206,7 @@ class Process(ABC):
 
     async def _run(self) -> ExitReason:
         try:
-            return self.asked_to_exit or await self.body()
+            return await self.body() if self.asked_to_exit is None else self.asked_to_exit
         except asyncio.CancelledError as cancellation:
             return self._meaning_of(cancellation)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -251,10 +256,9 @@ class Process(ABC):
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         _tasks.discard(task)
-        if not task.cancelled():
-            task.exception()
+        error = None if task.cancelled() else task.exception()
         if self.alive:  # It was cancelled before its first step.
-            self.die(self.asked_to_exit or SHUTDOWN)
+            self.die(self.asked_to_exit or error or SHUTDOWN)
 
 
 def _current_task() -> asyncio.Task[None]:

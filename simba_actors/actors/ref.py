@@ -12,7 +12,13 @@ from typing import Any, Generic, TypeVar
 
 from simba_actors.actors.callers import From
 from simba_actors.actors.durations import check_timeout
-from simba_actors.actors.errors import CallingSelfError, CallTimeoutError, MailboxFullError, NoProcessError
+from simba_actors.actors.errors import (
+    CallingSelfError,
+    CallTimeoutError,
+    MailboxFullError,
+    NoProcessError,
+    WrongLoopError,
+)
 from simba_actors.actors.exits import KILLED, NORMAL, ExitReason, check_reason, describe
 from simba_actors.actors.process import Process, current_process
 
@@ -59,9 +65,11 @@ class Address(ABC):
             CallTimeoutError: No reply in time; a late one is dropped.
             CallExitError: The server exited first; its `reason` is the exit reason.
             CallingSelfError: The server is calling itself.
+            WrongLoopError: The process lives in another event loop. So do the others here.
             BadTimeoutError: `timeout` is no duration.
         """
         process = self.process()
+        _check_loop(process)
         caller = current_process()
         if caller is not None:
             _check_caller(caller, process, message)
@@ -125,6 +133,7 @@ class Address(ABC):
             CallingSelfError: A server is stopping itself; it returns `Stop` instead.
         """
         process = self.process()
+        _check_loop(process)
         if process is current_process():
             raise CallingSelfError(f"{process.name} stopped itself: a callback returns Stop(reason) for that")
         check_timeout(timeout)
@@ -158,9 +167,20 @@ class Address(ABC):
         if sender is not None and not sender.alive:
             return None
         try:
-            return self.process()
+            process = self.process()
         except NoProcessError:
             return None
+        _check_loop(process)
+        return process
+
+
+def _check_loop(process: Process) -> None:
+    try:
+        here = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    if here is not process.loop:
+        raise WrongLoopError(f"{process.name} lives in another event loop: use its loop's call_soon_threadsafe")
 
 
 def _check_caller(caller: Process, callee: Process, message: Any) -> None:
@@ -182,6 +202,7 @@ async def _put_in_time(process: Process, sender: From[Any]) -> None:
 
 async def _wait(process: Process, timeout: float | None) -> ExitReason:
     check_timeout(timeout)
+    _check_loop(process)
     if process is current_process():
         raise CallingSelfError(f"{process.name} waits for its own end")
     try:

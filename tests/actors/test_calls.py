@@ -35,6 +35,7 @@ from simba_actors.actors.errors import (
     MailboxFullError,
     NoProcessError,
     UnhandledMessageError,
+    WrongLoopError,
 )
 from tests.actors.conftest import Keep, Reports
 from tests.actors.servers import Add, Crash, Leave, Run, Worker
@@ -399,6 +400,18 @@ async def test_a_timeout_that_is_no_duration_is_refused(timeout: Any, keep: Keep
         with pytest.raises(BadTimeoutError, match="timeout="):
             await attempt
     assert server.alive
+
+
+async def test_a_process_of_another_loop_is_an_error(keep: Keep) -> None:
+    server = keep(await Worker.start(name="here"))
+
+    def elsewhere() -> None:
+        for attempt in (lambda: asyncio.run(server.call(Add())), lambda: server.cast_nowait(Add()), server.kill):
+            with pytest.raises(WrongLoopError, match="Worker 'here' lives in another event loop"):
+                attempt()
+
+    await asyncio.to_thread(elsewhere)
+    assert await server.call(Add()) == 1
 
 
 async def test_a_busy_server_leaves_turns_to_others(keep: Keep) -> None:

@@ -161,6 +161,14 @@ async def test_23_the_reason_goes_on_from_link_to_link() -> None:
     assert await chain[0].wait() is error
 
 
+async def test_23_a_kill_goes_on_through_any_number_of_links() -> None:
+    chain = [await Worker.start() for _ in range(1000)]
+    for server, other in itertools.pairwise(chain):
+        await tie(server, other)
+    chain[-1].kill()
+    assert await chain[0].wait() == KILLED
+
+
 async def test_23_a_process_that_traps_exits_gets_a_message_instead(keep: Keep, log: Log) -> None:
     server, other = keep(await TrappingWorker.start(log)), await Worker.start(name="other")
     await tie(server, other)
@@ -218,6 +226,17 @@ async def test_links_and_monitors_are_for_processes(keep: Keep) -> None:
     for tied in (link, unlink, monitor, demonitor):
         with pytest.raises(NotInAProcessError, match=tied.__name__):
             tied(server)
+
+
+async def test_a_listener_of_the_end_that_raises_keeps_it_from_nobody(reports: Reports) -> None:
+    def listen() -> None:
+        raise ValueError("deaf")
+
+    server = await Worker.start()
+    server.target.on_exit.append(listen)
+    with pytest.raises(CallExitError):
+        await server.call(Crash(RuntimeError("crash")))
+    assert reports()[1] == "Worker ended, and what was to hear of it raised"
 
 
 async def test_a_process_asked_to_exit_cleans_up_first(log: Log) -> None:
