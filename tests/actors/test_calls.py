@@ -265,19 +265,23 @@ async def test_20_a_call_is_as_quick_whatever_waits_in_the_callers_own_mailbox(k
     callee = keep(await Worker.start(name="callee"))
     empty, full = keep(await Worker.start(name="empty")), keep(await Worker.start(name="full"))
 
-    async def seconds(_worker: Worker) -> float:
-        start = time.perf_counter()
-        for _ in range(200):
-            await callee.call(Add())
-        return time.perf_counter() - start
+    async def cpu_seconds(_worker: Worker) -> float:
+        """Of 100 calls, the best of five times: the CPU's, as others may use it too."""
+        times: list[float] = []
+        for _ in range(5):
+            start = time.thread_time()
+            for _ in range(100):
+                await callee.call(Add())
+            times.append(time.thread_time() - start)
+        return min(times)
 
-    async def seconds_behind_100_000_messages(worker: Worker) -> float:
+    async def cpu_seconds_behind_100_000_messages(worker: Worker) -> float:
         for _ in range(100_000):
             worker.ref.cast_nowait(Add())
-        return await seconds(worker)
+        return await cpu_seconds(worker)
 
-    with_none = min([await empty.call(Run(seconds)) for _ in range(3)])
-    assert await full.call(Run(seconds_behind_100_000_messages), timeout=None) < 10 * with_none
+    with_none = await empty.call(Run(cpu_seconds))
+    assert await full.call(Run(cpu_seconds_behind_100_000_messages), timeout=None) < 10 * with_none
 
 
 async def test_a_full_mailbox_has_casts_wait_and_drops_none(keep: Keep) -> None:
