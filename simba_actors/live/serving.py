@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from simba_actors.live.calls import choose, id_of
 from simba_actors.live.follower import Follower
 from simba_actors.live.lineup import STUDENT, BoundVersion, Lineup
 from simba_actors.live.observer import LiveRun, Observation, Observer
+from simba_actors.live.precedence import going_first, put_first
 from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.rollouts.endpoints_in_use import any_in_use
 from simba_actors.rollouts.threads import Threads
 from simba_actors.store.channel import check_channel
 from simba_actors.store.publications import Publication, Served
@@ -104,10 +107,9 @@ class Serving:
     def run(self, chosen: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the chosen version gives. Blocks."""
         program: Any = chosen.program
-        if not self.observer.wants_runs:
+        if not (self.observer.wants_runs or any_in_use()):
             return program(*args, **kwargs)
-        trace: list[Any] = []
-        with dspy.context(trace=trace):
+        with going_first(), self._traced() as trace:
             prediction = program(*args, **kwargs)
         self._ran(chosen, args, kwargs, prediction, trace)
         return prediction
@@ -117,18 +119,27 @@ class Serving:
         program: Any = chosen.program
         if not hasattr(program, "aforward"):
             return await self._threads.run(lambda: self.run(chosen, args, kwargs))
-        if not self.observer.wants_runs:
+        if not (self.observer.wants_runs or any_in_use()):
             return await program.acall(*args, **kwargs)
-        trace: list[Any] = []
-        with dspy.context(trace=trace):
+        with going_first(), self._traced() as trace:
             prediction = await program.acall(*args, **kwargs)
         self._ran(chosen, args, kwargs, prediction, trace)
         return prediction
 
+    @contextmanager
+    def _traced(self) -> Generator[list[Any]]:
+        """The trace of what runs within, if somebody wants it."""
+        trace: list[Any] = []
+        if not self.observer.wants_runs:
+            yield trace
+            return
+        with dspy.context(trace=trace):
+            yield trace
+
     def _ran(
         self, chosen: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any], prediction: Any, trace: list[Any]
     ) -> None:
-        if not args:
+        if self.observer.wants_runs and not args:
             self.observer.ran(LiveRun(id_of(self, chosen), chosen, kwargs, prediction, trace))
 
     def close(self) -> None:
@@ -184,7 +195,7 @@ class Serving:
         if digest not in self._bound:
             try:
                 program = self._space.apply(configurations[publication.version], self._student)
-                self._bound[digest] = self._prepare(program)
+                self._bound[digest] = put_first(self._prepare(program))
             except SimbaError as error:
                 self._say(
                     f"version {publication.version} of channel {self.channel!r} does not fit the student: {error}; "

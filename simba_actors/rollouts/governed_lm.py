@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from simba_actors.rollouts.cached_replies import has_cached_reply
 from simba_actors.rollouts.endpoint import Endpoint
+from simba_actors.rollouts.endpoints_in_use import put_in_use
 from simba_actors.rollouts.governor import Caller, Governor
 from simba_actors.rollouts.threads import Threads
 from simba_actors.rollouts.usage import Meter
@@ -84,9 +85,11 @@ def governed(
     copied: Any = lm.copy(**changes)
     governor.secrets.learn(lm)
     copied.num_retries = 0
+    endpoint = governor.endpoint(endpoint_name(lm))
+    put_in_use(endpoint)
     copied._ties = _Ties(
         governor,
-        governor.endpoint(endpoint_name(lm)),
+        endpoint,
         caller or Caller(),
         threads or Threads(),
         asyncio.get_running_loop(),
@@ -95,6 +98,11 @@ def governed(
     kind: type[Any] = copied.__class__
     copied.__class__ = _governed_class(kind)
     return copied
+
+
+def is_governed(lm: Any) -> bool:
+    """Whether `lm` came from `governed`."""
+    return isinstance(lm, _Governed)
 
 
 @cache

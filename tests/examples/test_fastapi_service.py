@@ -106,7 +106,7 @@ def test_the_service_gets_better_while_it_answers_and_goes_on_after_a_kill(
     with service(store, provider) as (process, client):
         assert route(client)["version"] >= answer["version"]
         after = status(client)
-        while after["status"] != "finished" and after["steps"] <= before["steps"]:
+        while after["status"] != "finished" and after["rollouts"] <= before["rollouts"]:
             route(client)
             after = status(client)
         process.send_signal(signal.SIGTERM)

@@ -1,0 +1,116 @@
+"""Live requests go before an optimization's where they share an endpoint: people do not wait for an optimizer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, cast
+
+import anyio
+import dspy
+
+from simba_actors.rollouts.endpoint import Priority, Slot
+from simba_actors.rollouts.endpoints_in_use import any_in_use, in_use_elsewhere, in_use_here
+from simba_actors.rollouts.governed_lm import endpoint_name, is_governed
+from simba_actors.rollouts.outcomes import Blame, blame
+
+REFUSED_SECONDS = 1.0
+"""How long a refusal counts that does not say so itself."""
+
+
+class _Preceding:
+    """Mixed into an LM's class: its calls take a place at the endpoint first, before all that an optimization has
+    waiting there. Where no optimization calls the endpoint, they are the LM's own calls and nothing else."""
+
+    async def acall(self, prompt: Any = None, **kwargs: Any) -> Any:
+        lm = cast("Any", super())
+        endpoint = in_use_here(endpoint_name(self))
+        if endpoint is None:
+            return await lm.acall(prompt, **kwargs)
+        slot = await endpoint.enter(Priority.LIVE, anyio.sleep)
+        with _told(slot):
+            return await lm.acall(prompt, **kwargs)
+
+    def __call__(self, prompt: Any = None, **kwargs: Any) -> Any:
+        lm = cast("Any", super())
+        found = None if _on_a_loop() else in_use_elsewhere(endpoint_name(self))
+        if found is None:
+            return lm.__call__(prompt, **kwargs)
+        loop, endpoint = found
+        slot = asyncio.run_coroutine_threadsafe(endpoint.enter(Priority.LIVE, anyio.sleep), loop).result()
+        with _told(slot, loop):
+            return lm.__call__(prompt, **kwargs)
+
+
+def preceding(lm: Any) -> Any:
+    """`lm` with its own class, state and history, whose calls go before an optimization's."""
+    if lm is None or is_governed(lm) or isinstance(lm, _Preceding):
+        return lm
+    twin = object.__new__(_preceding_class(cast("type[Any]", type(lm))))
+    twin.__dict__ = lm.__dict__
+    return twin
+
+
+def put_first(program: dspy.Module) -> dspy.Module:
+    """Has the predictors' own LMs of a copy go first."""
+    predictors: Any = program.named_sub_modules(dspy.Predict)
+    for _, predictor in predictors:
+        predictor.lm = preceding(predictor.lm)
+    return program
+
+
+@contextmanager
+def going_first() -> Generator[None]:
+    """Within it, calls of the LM in `dspy.settings` go first."""
+    settings: Any = dspy.settings
+    if settings.lm is None or not any_in_use():
+        yield
+        return
+    with dspy.context(lm=preceding(settings.lm)):
+        yield
+
+
+@cache
+def _preceding_class(cls: type[Any]) -> type[Any]:
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    return type(cls.__name__, (_Preceding, cls), names)
+
+
+@contextmanager
+def _told(slot: Slot, loop: asyncio.AbstractEventLoop | None = None) -> Generator[None]:
+    """Gives up the slot with what became of the call; on `loop` where that is another thread's."""
+    give_up: Any = slot.leave
+    try:
+        yield
+        give_up = slot.answered
+    except Exception as error:
+        give_up = _consequence(slot, error)
+        raise
+    finally:
+        if loop is None:
+            give_up()
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(give_up)
+
+
+def _consequence(slot: Slot, error: Exception) -> Any:
+    match blame(error):
+        case None:
+            return slot.leave
+        case Blame.PROGRAM:
+            return slot.answered
+        case Blame.CROWDED:
+            delay = getattr(error, "retry_after", None) or REFUSED_SECONDS
+            return lambda: slot.refused(delay)
+        case Blame.TRANSIENT | Blame.PERSISTENT:
+            return slot.failed
+
+
+def _on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
