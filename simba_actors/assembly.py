@@ -16,6 +16,7 @@ from simba_actors.config import OptimizerConfig
 from simba_actors.errors import NoLMError, SimbaError
 from simba_actors.events import CallRetried, Event
 from simba_actors.fingerprint import SEARCH_SETTINGS, default_run_id, fingerprint
+from simba_actors.observe.telemetry import telemetry_of
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.rollouts import (
     Caller,
@@ -69,9 +70,28 @@ def assemble(
     caller = Caller(gate=gate, before_call=reserve_call, before_blocking_call=purse.take_call, on_fault=on_fault)
     settings: Any = dspy.settings
     prompt_lm = governed(config.prompt_model or settings.lm or lms["student"], governor, caller=caller, threads=threads)
+    run_id = config.run_id or default_run_id(config, parts)
+    telemetry = telemetry_of(run_id)
+
+    def tell(events: Sequence[Event]) -> None:
+        telemetry.heard(events)
+        heard(events)
+
     strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
+    with telemetry.lm_calls():
+        executor = LocalExecutor(
+            student=config.student,
+            space=space,
+            rows={"train": config.trainset},
+            metric=config.metric,
+            lms=lms,
+            governor=governor,
+            caller=caller,
+            threads=threads,
+            rollout_timeout=config.rollout_timeout,
+        )
     return RunSetup(
-        run=NewRun(config.run_id or default_run_id(config, parts), parts, _shown_settings(config)),
+        run=NewRun(run_id, parts, _shown_settings(config)),
         owner=Owner.this_process(),
         store=Path(config.store),
         policy=DspyPolicy(
@@ -87,17 +107,7 @@ def assemble(
             teacher="teacher" in lms,
             first_rollout_id=_first_rollout_id(config.student, lms["student"]),
         ),
-        executor=LocalExecutor(
-            student=config.student,
-            space=space,
-            rows={"train": config.trainset},
-            metric=config.metric,
-            lms=lms,
-            governor=governor,
-            caller=caller,
-            threads=threads,
-            rollout_timeout=config.rollout_timeout,
-        ),
+        executor=executor,
         space=space,
         student=config.student,
         baseline=baseline,
@@ -112,8 +122,9 @@ def assemble(
         gate=gate,
         threads=threads,
         reports=reports,
+        telemetry=telemetry,
         finished=finished,
-        heard=heard,
+        heard=tell,
     )
 
 

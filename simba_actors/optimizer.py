@@ -85,16 +85,24 @@ class Optimizer:
             FingerprintMismatchError: The stored run has another student, trainset, metric or settings.
         """
         optimizer = cls(config)
-        await optimizer._setup.executor.try_metric()
         try:
-            supervisor = await start_team(optimizer._setup, optimizer._on_supervisor_event)
-        except ActorError as error:
-            raise _root_cause(error) from error
-        optimizer._supervisor = supervisor
-        supervisor.process().on_exit.append(optimizer._tree_ended)
+            await optimizer._start_team()
+        except BaseException as error:
+            optimizer._setup.telemetry.end(error)
+            raise
         await optimizer._look_at_channel()
         optimizer._start_listeners()
         return optimizer
+
+    async def _start_team(self) -> None:
+        await self._setup.executor.try_metric()
+        try:
+            with self._setup.telemetry.lm_calls():
+                supervisor = await start_team(self._setup, self._on_supervisor_event)
+        except ActorError as error:
+            raise _root_cause(error) from error
+        self._supervisor = supervisor
+        supervisor.process().on_exit.append(self._tree_ended)
 
     @property
     def run_id(self) -> str:
@@ -224,6 +232,7 @@ class Optimizer:
     def _finished(self, error: SimbaError | None) -> None:
         if self._outcome.done():
             return
+        self._setup.telemetry.end(error)
         if error is None:
             self._outcome.set_result(None)
         else:

@@ -177,7 +177,9 @@ class PoolKeeper(GenServer[PoolState]):
         if now < self.state.gauges_due:
             return []
         self.state.gauges_due = now + GAUGE_SECONDS
-        return [RecordGauges(read_gauges(self._setup.registry))]
+        gauges = read_gauges(self._setup.registry)
+        self._setup.telemetry.gauges(gauges)
+        return [RecordGauges(gauges)]
 
     async def _configuration(self, program: int) -> Configuration:
         if program not in self.state.configurations:

@@ -154,7 +154,8 @@ class Proposer(GenServer[set[int]]):
         name, reasons = proposal.strategies[0], list[str]()
         for name in proposal.strategies:
             try:
-                result = await self._try(name, context)
+                with self._setup.telemetry.strategy(name, analyzed.plan.step, proposal.program, context.buckets):
+                    result = await self._try(name, context)
             except Exception as error:  # noqa: BLE001 - as in DSPy, a strategy that fails makes no candidate
                 logger.warning("strategy %s failed: %s: %s", name, type(error).__name__, error)
                 return Outcome(name, None, f"{type(error).__name__}: {error}")

@@ -166,7 +166,9 @@ class Sampler(GenServer[SamplerState]):
     async def _run(self, rollout: Rollout) -> None:
         configuration = self.state.configurations[rollout.program]
         task = RolloutTask(configuration, rollout.example, rollout.model, rollout.split)
-        trajectory = await self._setup.executor.run(task)
+        with self._setup.telemetry.rollout(rollout) as ended:
+            trajectory = await self._setup.executor.run(task)
+            ended(trajectory)
         self.state.ended.append(Sample(rollout, trajectory))
         if len(self.state.ended) == 1:
             self.ref.cast_nowait(RolloutsEnded())

@@ -13,6 +13,7 @@ from simba_actors.actors import Registry, Via
 from simba_actors.algorithm.policy import Policy
 from simba_actors.errors import SimbaError
 from simba_actors.events import Event
+from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.rollouts import Executor, LocalPromptModel
 from simba_actors.rollouts.threads import Threads
@@ -100,6 +101,7 @@ class RunSetup:
     gate: Gate
     threads: Threads
     reports: Reports
+    telemetry: Telemetry
     finished: Callable[[SimbaError | None], None]
     heard: Callable[[Sequence[Event]], None]
 

@@ -1,0 +1,55 @@
+"""Telemetry: spans and metrics of a run, for whoever has set OpenTelemetry up."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeAlias
+
+from simba_actors.algorithm.buckets import Bucket
+from simba_actors.algorithm.plan import Rollout
+from simba_actors.algorithm.trajectory import Trajectory
+from simba_actors.events import Event
+from simba_actors.store.records import ActorGauge
+
+Ended: TypeAlias = Callable[[Trajectory], None]
+"""Tells a rollout's span what it left."""
+
+
+class Telemetry:
+    """What a run tells of itself while it works. This one keeps it to itself."""
+
+    def heard(self, events: Sequence[Event]) -> None:
+        """Events that were just stored."""
+
+    def rollout(self, rollout: Rollout) -> AbstractContextManager[Ended]:
+        """Around a rollout."""
+        return nullcontext(_forget)
+
+    def strategy(self, name: str, step: int, program: int, buckets: Iterable[Bucket]) -> AbstractContextManager[None]:
+        """Around the application of a strategy to `buckets`, which may make `program`."""
+        return nullcontext()
+
+    def lm_calls(self) -> AbstractContextManager[None]:
+        """Around the start of a run: LM calls of tasks that are started within it are told of."""
+        return nullcontext()
+
+    def gauges(self, gauges: Iterable[ActorGauge]) -> None:
+        """How busy the actors are."""
+
+    def end(self, error: BaseException | None) -> None:
+        """The run ended in this process."""
+
+
+def _forget(trajectory: Trajectory) -> None:
+    """Nobody listens."""
+
+
+def telemetry_of(run_id: str) -> Telemetry:
+    """OpenTelemetry's where the application has set a provider for it, otherwise none, at no cost."""
+    if importlib.util.find_spec("opentelemetry") is None:
+        return Telemetry()
+    from simba_actors.observe.open_telemetry import OpenTelemetry, is_set_up
+
+    return OpenTelemetry(run_id) if is_set_up() else Telemetry()
