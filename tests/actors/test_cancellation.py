@@ -39,14 +39,14 @@ async def turns(number: int) -> None:
 
 
 class Deliberate(Worker):
-    """Takes a few turns of the loop to start and to stop."""
+    """Takes a turn of the loop to start and one to stop."""
 
     async def init(self) -> InitReturn:
-        await turns(3)
+        await turns(1)
         return await super().init()
 
     async def terminate(self, reason: ExitReason) -> None:
-        await turns(3)
+        await turns(1)
         await super().terminate(reason)
 
 
