@@ -1,7 +1,30 @@
 """Looking into a running server: its state, its pauses, its statistics. As Erlang's module of that name.
 
-They travel in the fast lane and are answered between callbacks, by a suspended server too. All raise NoProcessError,
-CallTimeoutError and CallExitError as a call does, and NotAServerError where the process is no GenServer.
+>>> import asyncio
+>>> from simba_actors.actors import GenServer, sys
+>>> class Counter(GenServer[int]):
+...     async def init(self):
+...         self.state = 0
+...     async def handle_cast(self, message):
+...         self.state += message
+>>> async def main():
+...     counter = await Counter.start()
+...     await sys.suspend(counter)
+...     await counter.cast(2)
+...     print(await sys.get_state(counter))  # The cast waits.
+...     print(await sys.replace_state(counter, lambda count: count + 40))
+...     await sys.resume(counter)
+...     await asyncio.sleep(0)
+...     print(await sys.get_state(counter))
+...     await counter.stop()
+>>> asyncio.run(main())
+0
+40
+42
+
+These requests travel in the fast lane and are answered between callbacks, by a suspended server too. All raise
+NoProcessError, CallTimeoutError and CallExitError as a call does, NotAServerError where the process is no GenServer,
+and CallingSelfError in the server itself, where `self.state` is at hand.
 """
 
 from __future__ import annotations
