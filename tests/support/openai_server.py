@@ -61,7 +61,7 @@ class OpenAIServer:
     """Answers `/v1/chat/completions` as a function of the request alone, after `latency` seconds.
 
     `asks` are the requests that were answered, `fates` counts what became of all calls, and `most_at_a_time` is the
-    greatest number of calls that were being served together.
+    greatest number of calls that were being served together. `called` is set when the first call is there.
     """
 
     def __init__(self, script: Script, *, latency: float = 0.0, faults: Faults | None = None, seed: int = 0) -> None:
@@ -76,6 +76,7 @@ class OpenAIServer:
         self._draws = random.Random(seed)
         self._served: deque[float] = deque()
         self._loop = asyncio.new_event_loop()
+        self.called = threading.Event()
         self._up = threading.Event()
         self._over = asyncio.Event()
         self._port = 0
@@ -139,6 +140,7 @@ class OpenAIServer:
             headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head)}
             body = json.loads(await reader.readexactly(int(headers["content-length"])))
             self.headers.append(headers)
+            self.called.set()
             self.in_flight += 1
             self.most_at_a_time = max(self.most_at_a_time, self.in_flight)
             try:

@@ -1,0 +1,144 @@
+"""However slow the LM is, a run can be paused and ended, and goes on later as if it had not been."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simba_actors import Optimizer, OptimizerConfig
+from simba_actors.errors import RunStoppedError
+from simba_actors.events import RunPaused, TrajectorySampled
+from tests.support.children import start_child
+from tests.support.openai_server import OpenAIServer, lm_at
+from tests.support.quiz import quiz_script
+from tests.support.runs import findings, finish, reach, small_config
+
+FOR_EVER = 3600.0
+SOON = 20.0
+"""Seconds: many times what is needed, and nothing beside the LM's latency."""
+
+
+@pytest.fixture
+def hanging() -> Iterator[OpenAIServer]:
+    with OpenAIServer(quiz_script, latency=FOR_EVER) as server:
+        yield server
+
+
+def config_for(address: str, store: Path) -> OptimizerConfig:
+    return small_config(store, run_id="run", lm=lm_at(address), prompt_model=lm_at(address))
+
+
+async def assert_goes_on(server: OpenAIServer, config: OptimizerConfig, tmp_path: Path) -> None:
+    """The run ends as one does that was never stopped."""
+    server.latency = 0.0
+    await finish(config)
+    whole = small_config(tmp_path / "whole.db", run_id="run", lm=config.lm, prompt_model=config.prompt_model)
+    await finish(whole)
+    assert await findings(config, "run") == await findings(whole, "run")
+
+
+async def calls_are_in_flight(server: OpenAIServer) -> None:
+    await asyncio.to_thread(_wait_for_a_call, server)
+
+
+def _wait_for_a_call(server: OpenAIServer) -> None:
+    assert server.called.wait(SOON)
+
+
+async def live(address: str, store: Path) -> None:
+    await finish(config_for(address, store))
+
+
+async def test_a_pause_takes_effect_while_calls_hang(hanging: OpenAIServer, tmp_path: Path) -> None:
+    config = config_for(hanging.address, tmp_path / "simba.db")
+    async with await Optimizer.start(config) as optimizer:
+        await calls_are_in_flight(hanging)
+        async with asyncio.timeout(SOON):
+            await optimizer.pause("for the night")
+            assert (await optimizer.status()).status == "paused"
+    await assert_goes_on(hanging, config, tmp_path)
+
+
+async def test_a_paused_run_sends_no_more_calls_and_goes_on_when_resumed(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id="run")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        await optimizer.pause()
+        await statuses(optimizer)  # Those in flight end meanwhile.
+        asks = len(config.lm.asks)
+        await statuses(optimizer)
+        assert (await reach(optimizer, RunPaused)).reason == "paused by the user"
+        assert len(config.lm.asks) == asks
+        await optimizer.resume()
+        await optimizer.result()
+    whole = small_config(tmp_path / "whole.db", run_id="run")
+    await finish(whole)
+    assert await findings(config, "run") == await findings(whole, "run")
+
+
+async def statuses(optimizer: Optimizer) -> None:
+    """Lets the run do in the meantime whatever it would."""
+    for _ in range(20):
+        await optimizer.status()
+
+
+async def test_stop_does_not_wait_for_calls_that_hang(hanging: OpenAIServer, tmp_path: Path) -> None:
+    config = config_for(hanging.address, tmp_path / "simba.db")
+    optimizer = await Optimizer.start(config)
+    await calls_are_in_flight(hanging)
+    async with asyncio.timeout(SOON):
+        await optimizer.stop()
+    with pytest.raises(RunStoppedError):
+        await optimizer.result()
+    await assert_goes_on(hanging, config, tmp_path)
+
+
+async def test_stop_does_not_wait_for_threads_that_hang(tmp_path: Path) -> None:
+    release, hangs = threading.Event(), threading.Event()
+
+    def metric(example: Any, prediction: Any) -> bool:
+        if prediction.get("answer") != example.answer:
+            hangs.set()
+            release.wait(FOR_EVER)
+        return True
+
+    optimizer = await Optimizer.start(small_config(tmp_path / "simba.db", metric=metric))
+    await asyncio.to_thread(hangs.wait)
+    try:
+        async with asyncio.timeout(SOON):
+            await optimizer.stop()
+    finally:
+        release.set()
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 1), (signal.SIGTERM, -signal.SIGTERM)])
+async def test_a_signal_ends_a_process_whose_calls_hang(
+    number: signal.Signals, exit_code: int, hanging: OpenAIServer, tmp_path: Path
+) -> None:
+    config = config_for(hanging.address, tmp_path / "simba.db")
+    child = start_child(live, hanging.address, config.store)
+    await calls_are_in_flight(hanging)
+    assert child.pid is not None
+    os.kill(child.pid, number)
+    await asyncio.to_thread(child.join, SOON)
+    assert child.exitcode == exit_code
+    await assert_goes_on(hanging, config, tmp_path)
+
+
+def test_the_end_of_the_loop_ends_a_run_that_nobody_stopped(hanging: OpenAIServer, tmp_path: Path) -> None:
+    config = config_for(hanging.address, tmp_path / "simba.db")
+    kept: list[Optimizer] = []
+
+    async def host() -> None:
+        kept.append(await Optimizer.start(config))
+        await calls_are_in_flight(hanging)
+
+    asyncio.run(asyncio.wait_for(host(), SOON))
+    asyncio.run(assert_goes_on(hanging, config, tmp_path))
