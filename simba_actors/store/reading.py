@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -104,28 +105,25 @@ class Reader:
             "WHERE run_id = ? AND outcome IS NOT NULL ORDER BY step, phase, position",
             [run_id],
         )
-        models: dict[str, ModelSpec] = {}
-        return [
-            Score(RolloutKey(step, phase, position), program, example, score, _model(model, models), split)
-            for step, phase, position, program, example, score, model, split in rows
-        ]
+        return await asyncio.to_thread(_scores, rows)  # Of a long run there are enough to hold up the event loop.
 
     async def usage(self, run_id: str) -> Usage:
         """What all rollouts and strategies of the run have used; unknown where it is unknown for any of them."""
         rows = await self._rows(
             "SELECT TOTAL(calls), TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(cost), "
-            "SUM(prompt_tokens IS NULL), SUM(completion_tokens IS NULL), SUM(cost IS NULL) FROM ("
-            "SELECT calls, prompt_tokens, completion_tokens, cost FROM rollouts "
-            "WHERE run_id = ? AND outcome IS NOT NULL "
-            "UNION ALL SELECT calls, prompt_tokens, completion_tokens, cost FROM proposals WHERE run_id = ?)",
+            "TOTAL(tokens_unknown), TOTAL(cost_unknown) FROM ("
+            "SELECT calls, prompt_tokens, completion_tokens, cost, tokens_unknown, cost_unknown FROM tallies "
+            "WHERE run_id = ? UNION ALL "
+            "SELECT calls, prompt_tokens, completion_tokens, cost, "
+            "prompt_tokens IS NULL OR completion_tokens IS NULL, cost IS NULL FROM proposals WHERE run_id = ?)",
             [run_id, run_id],
         )
-        calls, prompt, completion, cost, no_prompt, no_completion, no_cost = rows[0]
+        calls, prompt, completion, cost, tokens_unknown, cost_unknown = rows[0]
         return Usage(
             int(calls),
-            None if no_prompt else int(prompt),
-            None if no_completion else int(completion),
-            None if no_cost else float(cost),
+            None if tokens_unknown else int(prompt),
+            None if tokens_unknown else int(completion),
+            None if cost_unknown else float(cost),
         )
 
     async def seconds_up(self, run_id: str) -> float:
@@ -138,7 +136,7 @@ class Reader:
         return float(rows[0][0])
 
     async def rollouts_done(self, run_id: str) -> int:
-        rows = await self._rows("SELECT COUNT(outcome) FROM rollouts WHERE run_id = ?", [run_id])
+        rows = await self._rows("SELECT TOTAL(done) FROM tallies WHERE run_id = ?", [run_id])
         return int(rows[0][0])
 
     async def calls_reserved(self, run_id: str) -> int:
@@ -169,6 +167,14 @@ _RUN_COLUMNS = "run_id, status, reason, fingerprint, settings, result, created, 
 def _run(row: Any) -> Run:
     run_id, status, reason, fingerprint, settings, result, created, updated = row
     return Run(run_id, status, reason, loads(fingerprint), loads(settings), loads(result), created, updated)
+
+
+def _scores(rows: list[Any]) -> list[Score]:
+    models: dict[str, ModelSpec] = {}
+    return [
+        Score(RolloutKey(step, phase, position), program, example, score, _model(model, models), split)
+        for step, phase, position, program, example, score, model, split in rows
+    ]
 
 
 def _model(text: str, known: dict[str, ModelSpec]) -> ModelSpec:

@@ -1,0 +1,165 @@
+"""What it costs to lose nothing.
+
+    python -m tests.benchmarks.durability
+
+An LM without latency: rollouts a second of a run with its ledger, as a share of those that the same executor reaches
+on the same rollouts without one (bar: at least 0.9). Then the seconds until a run with 100,000 stored rollouts starts
+work (bar: 2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from simba_actors import Optimizer, OptimizerConfig
+from simba_actors.algorithm.evidence import Evidence
+from simba_actors.algorithm.policy import BASELINE
+from simba_actors.algorithm.trajectory import Outcome, Trajectory, Usage
+from simba_actors.assembly import assemble
+from simba_actors.programs import Configuration
+from simba_actors.rollouts import RolloutTask
+from simba_actors.store import Owner, Reader, Store
+from simba_actors.store.records import AddProgram, CloseStep, OpenStep, Program, RecordRollout
+from simba_actors.strategies import AppendADemo
+from simba_actors.team.proposer import PoolView
+from tests.support.quiz import exact, questions, quiz_script
+from tests.support.runs import small_config
+from tests.support.scripted_lm import ScriptedLM
+
+ROUNDS = 3
+CONCURRENCY = 32
+STEPS = 50
+ROLLOUTS_A_STEP = 2_000
+
+LEAST_SHARE = 0.9
+MOST_SECONDS = 2.0
+
+
+def config_for(store: Path, **changes: Any) -> OptimizerConfig:
+    settings: dict[str, Any] = {
+        "trainset": questions(64),
+        "bsize": 32,
+        "num_candidates": 6,
+        "max_steps": 2,
+        "strategies": [AppendADemo()],
+        "max_concurrency": CONCURRENCY,
+        "policy": "dspy",
+        "run_id": "run",
+    }
+    return small_config(store, **{**settings, **changes})
+
+
+async def with_the_ledger(store: Path) -> float:
+    """Seconds that a run takes."""
+    started = time.perf_counter()
+    async with await Optimizer.start(config_for(store)) as optimizer:
+        await optimizer.result()
+        return time.perf_counter() - started
+
+
+async def without(store: Path) -> tuple[float, int]:
+    """Seconds that the executor takes for the rollouts of the run in `store`, and how many they are."""
+    tasks = iter(planned := await tasks_of(store))
+    executor = assemble(config_for(store), lambda error: None, lambda events: None).executor
+
+    async def work() -> None:
+        for task in tasks:
+            await executor.run(task)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
+    return time.perf_counter() - started, len(planned)
+
+
+async def tasks_of(store: Path) -> Sequence[RolloutTask]:
+    async with await Reader.open(store) as reader:
+        programs = {p.number: Configuration.from_json(p.configuration) for p in await reader.programs("run")}
+        scores = await reader.scores("run")
+    return [RolloutTask(programs[score.program], score.example, score.model, score.split) for score in scores]
+
+
+async def overhead(directory: Path) -> float:
+    pairs: list[tuple[float, float]] = []
+    count = 0
+    for number in range(ROUNDS):
+        store = directory / f"{number}.db"
+        ours = await with_the_ledger(store)
+        bare, count = await without(store)
+        pairs.append((ours, bare))
+    ours, bare = (min(seconds) for seconds in zip(*pairs, strict=True))
+    print(f"{count / ours:.0f} rollouts/s with the ledger, {count / bare:.0f} without: {bare / ours:.2f}")
+    return bare / ours
+
+
+async def fill(config: OptimizerConfig) -> None:
+    """A run with `STEPS` steps, the last one open with a few rollouts to go."""
+    setup = assemble(config, lambda error: None, lambda events: None)
+    policy, owner, evidence = setup.policy, Owner.this_process(), Evidence()
+    left = Trajectory(Outcome.SCORED, 1.0, {"answer": "red"}, (), usage=Usage(1, 100, 10, 0.0001))
+    store = await Store.open(config.store)
+    await store.claim(setup.run, owner)
+    baseline = Program(BASELINE, setup.baseline.digest, setup.baseline.to_json(), (), "student", -1)
+    await store.commit("run", owner, [AddProgram(baseline)])
+    state = policy.initial_state()
+    pool = PoolView({BASELINE: setup.baseline})
+    for number in range(STEPS):
+        plan = policy.open_step(state, number, evidence)
+        assert plan is not None
+        last = number == STEPS - 1
+        done = plan.rollouts[: -CONCURRENCY if last else None]
+        results = [RecordRollout(rollout.key, left) for rollout in done]
+        await store.commit("run", owner, [OpenStep(number, plan.to_json(), plan.rollouts), *results])
+        if not last:
+            closed = policy.close_step(plan, (), (), evidence, pool)
+            state = closed.state
+            await store.commit("run", owner, [CloseStep(number, closed.to_json())])
+    await store.release("run", owner)
+    await store.close()
+
+
+async def resume(directory: Path) -> float:
+    """Seconds from the start of a large run to its first call."""
+    called = asyncio.Event()
+
+    def script(ask: Any) -> Any:
+        called.set()
+        return quiz_script(ask)
+
+    config = config_for(
+        directory / "large.db",
+        trainset=questions(200),
+        bsize=200,
+        num_candidates=ROLLOUTS_A_STEP // 200,
+        max_steps=STEPS + 1,
+        metric=exact,
+    )
+    await fill(config)
+    lm = ScriptedLM(script)
+    started, busy = time.perf_counter(), time.process_time()
+    async with await Optimizer.start(replace(config, lm=lm, prompt_model=lm)):
+        await called.wait()
+        seconds, busy = time.perf_counter() - started, time.process_time() - busy
+    stored = STEPS * ROLLOUTS_A_STEP
+    print(
+        f"a run with {stored:,} stored rollouts starts work after {seconds:.2f} s ({busy:.2f} s of them on a processor)"
+    )
+    return seconds
+
+
+async def main() -> None:
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory() as directory:
+        share, seconds = await overhead(Path(directory)), await resume(Path(directory))
+    good = share >= LEAST_SHARE and seconds <= MOST_SECONDS
+    print("both bars are met" if good else f"missed: share >= {LEAST_SHARE}, seconds <= {MOST_SECONDS:g}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
