@@ -86,20 +86,24 @@ class Queries(PoolQueries):
             [run_id],
         )
         sampled: dict[int, Estimate | None] = {}
-        best: dict[int, tuple[int, Estimate]] = {}
+        best: dict[int, tuple[int, int, float, float]] = {}
         for step, phase, program, done, scores, squares in rows:
-            estimate = Estimate.of_sums(done, scores, squares)
             if phase == "sample":
-                sampled[step] = estimate
-            elif estimate is not None and (step not in best or estimate.mean > best[step][1].mean):
-                best[step] = (program, estimate)
-        return [StepScores(step, sampled.get(step), *best.get(step, (None, None))) for step in sampled | best]
+                sampled[step] = Estimate.of_sums(done, scores, squares)
+            elif step not in best or scores / done > best[step][2] / best[step][1]:
+                best[step] = (program, done, scores, squares)
+        return [
+            StepScores(step, sampled.get(step), best[step][0], Estimate.of_sums(*best[step][1:]))
+            if step in best
+            else StepScores(step, sampled[step], None, None)
+            for step in sorted(sampled | best)
+        ]
 
     async def actors(self, run_id: str) -> list[ActorStatus]:
         """The run's actors, with what befell them in all its lives."""
         rows = await self._rows(
-            "SELECT kind, data FROM events WHERE run_id = ? AND kind IN ('ActorCrashed', 'ActorRestarted') "
-            "ORDER BY seq",
+            "SELECT kind, data FROM events INDEXED BY events_of_actors "
+            "WHERE run_id = ? AND kind IN ('ActorCrashed', 'ActorRestarted') ORDER BY seq",
             [run_id],
         )
         restarts: Counter[str] = Counter()

@@ -11,9 +11,10 @@ from simba_actors.observe.wording import described
 from simba_actors.store.channels import Channels
 from simba_actors.store.queries import Queries
 from simba_actors.web.rendering import name_in, open_store, page, site
-from simba_actors.web.score_chart import score_chart
+from simba_actors.web.score_chart import score_chart, thinned
 
 EVENTS_SHOWN = 40
+STEPS_LISTED = 50
 
 
 async def runs(request: Request) -> Response:
@@ -45,8 +46,9 @@ async def _facts(request: Request, store: Queries) -> dict[str, Any]:
     return {
         "summary": summary,
         "run_id": run_id,
-        "steps": steps,
-        "chart": score_chart(steps, summary.baseline),
+        "steps": steps[-STEPS_LISTED:],
+        "earlier_steps": len(steps[:-STEPS_LISTED]),
+        "chart": score_chart(thinned(steps), summary.baseline),
         "actors": await store.actors(run_id),
         "events": [(event, described(event)) for event in reversed(events)],
         "last": last,

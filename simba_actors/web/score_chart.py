@@ -12,6 +12,16 @@ from simba_actors.store.queries import StepScores
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 240, 44, 28, 12
 
 
+MOST_POINTS = 120
+"""Steps that one chart shows."""
+
+
+def thinned(steps: Sequence[StepScores]) -> list[StepScores]:
+    """All steps, or of very many every so manieth one and the last."""
+    stride = -(-len(steps) // MOST_POINTS) or 1
+    return [step for place, step in enumerate(steps) if place % stride == 0 or place == len(steps) - 1]
+
+
 def score_chart(steps: Sequence[StepScores], baseline: Estimate | None) -> Markup:
     """Each step's sampled mean and its best candidate with 95 % intervals, over the student's own score."""
     if not steps:
