@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dspy
 
 from simba_actors.actors import Registry
+from simba_actors.algorithm.adaptive_policy import AdaptivePolicy
 from simba_actors.algorithm.dspy_policy import DspyPolicy
+from simba_actors.algorithm.policy import Policy
 from simba_actors.algorithm.trajectory import JSON
-from simba_actors.config import OptimizerConfig
+from simba_actors.config import STEPS, OptimizerConfig
 from simba_actors.errors import NoLMError, SimbaError
 from simba_actors.events import CallRetried, Event
 from simba_actors.fingerprint import SEARCH_SETTINGS, default_run_id, fingerprint
 from simba_actors.observe.telemetry import telemetry_of
-from simba_actors.programs import ConfigurationSpace
+from simba_actors.programs import ConfigurationSpace, to_json_value
 from simba_actors.rollouts import (
     Caller,
     Fault,
@@ -94,19 +96,7 @@ def assemble(
         run=NewRun(run_id, parts, _shown_settings(config)),
         owner=Owner.this_process(),
         store=Path(config.store),
-        policy=DspyPolicy(
-            examples=len(config.trainset),
-            bsize=config.bsize,
-            num_candidates=config.num_candidates,
-            max_steps=config.max_steps,
-            max_demos=config.max_demos,
-            temperature_for_sampling=config.temperature_for_sampling,
-            temperature_for_candidates=config.temperature_for_candidates,
-            seed=config.seed,
-            strategies=tuple(strategies),
-            teacher="teacher" in lms,
-            first_rollout_id=_first_rollout_id(config.student, lms["student"]),
-        ),
+        policy=_policy(config, lms, tuple(strategies)),
         executor=executor,
         space=space,
         student=config.student,
@@ -128,6 +118,40 @@ def assemble(
     )
 
 
+def _policy(config: OptimizerConfig, lms: dict[str, Any], strategies: tuple[str, ...]) -> Policy:
+    if config.policy == "dspy":
+        return DspyPolicy(
+            examples=len(config.trainset),
+            bsize=config.bsize,
+            num_candidates=config.num_candidates,
+            max_steps=config.steps,
+            max_demos=config.max_demos,
+            temperature_for_sampling=config.temperature_for_sampling,
+            temperature_for_candidates=config.temperature_for_candidates,
+            seed=config.seed,
+            strategies=strategies,
+            teacher="teacher" in lms,
+            first_rollout_id=_first_rollout_id(config.student, lms["student"]),
+        )
+    return AdaptivePolicy(
+        train_rows=tuple(_text(example) for example in config.trainset),
+        rollouts=_rollouts_expected(config),
+        bsize=config.bsize,
+        max_steps=config.steps,
+        max_demos=config.max_demos,
+        seed=config.seed,
+        strategies=strategies,
+        predictors=len(config.student.predictors()),
+        teacher="teacher" in lms,
+    )
+
+
+def _text(example: dspy.Example) -> str:
+    """An example as one text, by which parts are told to be about it."""
+    values = cast("dict[str, object]", example.toDict()).values()
+    return " ".join(str(to_json_value(value)) for value in values)
+
+
 def _model_pool(config: OptimizerConfig) -> dict[str, Any]:
     settings: Any = dspy.settings
     own = [predictor.lm for predictor in config.student.predictors()]
@@ -144,10 +168,16 @@ def _model_pool(config: OptimizerConfig) -> dict[str, Any]:
 
 
 def _rollouts_expected(config: OptimizerConfig) -> int:
-    """Of all steps, with as many candidates as they can make, and of as many finalists."""
+    """What `dspy.SIMBA` would make: all steps, with as many candidates as they can have, and as many finalists.
+
+    The adaptive policy takes no more than that unless the budget's cap on calls says otherwise.
+    """
+    calls = config.budget.max_calls
+    if config.policy == "adaptive" and calls is not None:
+        return max(1, calls // len(config.student.predictors()))
     candidates = config.num_candidates + 1
     a_step = config.bsize * (config.num_candidates + candidates)
-    return config.max_steps * a_step + candidates * len(config.trainset)
+    return (config.max_steps or STEPS["dspy"]) * a_step + candidates * len(config.trainset)
 
 
 def _first_rollout_id(student: dspy.Module, default: Any) -> int:
@@ -160,6 +190,7 @@ def _first_rollout_id(student: dspy.Module, default: Any) -> int:
 def _shown_settings(config: OptimizerConfig) -> dict[str, JSON]:
     return {
         **{name: getattr(config, name) for name in SEARCH_SETTINGS},
+        "max_steps": config.steps,
         "max_concurrency": config.max_concurrency,
         "rollout_timeout": config.rollout_timeout,
         "budget": asdict(config.budget),

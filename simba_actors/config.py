@@ -18,7 +18,7 @@ from simba_actors.errors import ConfigError
 from simba_actors.events import EventCallback
 from simba_actors.rollouts import Governor
 from simba_actors.store.channel import check_channel
-from simba_actors.strategies import AppendADemo, AppendARule, Strategy
+from simba_actors.strategies import AppendADemo, AppendARule, LearnFromFailures, Recombine, Strategy
 
 Metric: TypeAlias = Callable[..., Any]
 """`metric(example, prediction)` or `metric(example, prediction, trace)`, sync or async, giving a number, a bool, or a
@@ -26,7 +26,10 @@ Metric: TypeAlias = Callable[..., Any]
 
 PublishMode: TypeAlias = Literal["manual", "best"]
 
-PolicyName: TypeAlias = Literal["dspy"]
+PolicyName: TypeAlias = Literal["adaptive", "dspy"]
+
+STEPS = {"adaptive": 24, "dspy": 8}
+"""How many steps each policy takes by default; adaptive ones are a third of the size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +70,17 @@ class OptimizerConfig:
         teacher_lm: If given, samples one trajectory in `num_candidates` in place of the student's LM.
         bsize: Train rows a step.
         num_candidates: Trajectories sampled for each row of a step; a step makes one more candidates than that.
-        max_steps: Steps at most.
+        max_steps: Steps at most; 24 by default, and 8 with `policy="dspy"`.
         max_demos: Demos a predictor can hold before it forgets some; 0 means that none are added.
         demo_input_field_maxlen: Characters of an input that a demo keeps; 0 means all.
         temperature_for_sampling: Softmax temperature for picking the programs that sample trajectories; 0 is greedy.
         temperature_for_candidates: The same for picking the programs that candidates are made from.
         seed: Of all random draws.
-        policy: "dspy" is `dspy.SIMBA`, draw for draw.
-        strategies: What makes candidates, in the order they are drawn from; by default `AppendADemo` (unless
-            `max_demos` is 0) and `AppendARule`.
+        policy: "adaptive" learns what each rule and demo is worth and puts the best together: see
+            `simba_actors.algorithm.adaptive_policy`. Without a cap on calls in `budget`, it makes as many rollouts as
+            `dspy.SIMBA` would with the same settings. "dspy" is `dspy.SIMBA`, draw for draw.
+        strategies: What makes candidates; by default `AppendADemo` (unless `max_demos` is 0), `LearnFromFailures` and
+            `Recombine`, and with `policy="dspy"` the first and `AppendARule`, in the order they are drawn from.
         max_concurrency: Rollouts in flight at most. Endpoints are taken to bear as many calls until they refuse one.
         rollout_timeout: Seconds that one rollout may take before it counts as an infrastructure failure.
         budget: Caps on calls, cost, tokens and time.
@@ -103,13 +108,13 @@ class OptimizerConfig:
     teacher_lm: Any = None
     bsize: int = 32
     num_candidates: int = 6
-    max_steps: int = 8
+    max_steps: int | None = None
     max_demos: int = 4
     demo_input_field_maxlen: int = 100_000
     temperature_for_sampling: float = 0.2
     temperature_for_candidates: float = 0.2
     seed: int = 0
-    policy: PolicyName = "dspy"
+    policy: PolicyName = "adaptive"
     strategies: Sequence[Strategy] | None = None
     max_concurrency: int = 32
     rollout_timeout: float = 300.0
@@ -123,16 +128,18 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _check_student(self.student)
         _check_metric(self.metric)
-        for name in ("bsize", "num_candidates", "max_steps", "max_concurrency"):
+        for name in ("bsize", "num_candidates", "max_concurrency"):
             _check_whole(name, getattr(self, name), least=1)
+        if self.max_steps is not None:
+            _check_whole("max_steps", self.max_steps, least=1)
         for name in ("max_demos", "demo_input_field_maxlen"):
             _check_whole(name, getattr(self, name), least=0)
         _check_whole("seed", self.seed, least=0)
         for name in ("temperature_for_sampling", "temperature_for_candidates"):
             _check_number(name, getattr(self, name), least=0.0)
         _check_number("rollout_timeout", self.rollout_timeout, above=0.0)
-        if self.policy != "dspy":
-            raise ConfigError(f"policy={self.policy!r}: the policies are 'dspy'")
+        if self.policy not in STEPS:
+            raise ConfigError(f"policy={self.policy!r}: the policies are 'adaptive' and 'dspy'")
         if self.publish not in ("manual", "best"):
             raise ConfigError(f"publish={self.publish!r}: must be 'manual' or 'best'")
         check_channel(self.channel)
@@ -144,12 +151,17 @@ class OptimizerConfig:
         if self.strategies is not None and not self.strategies:
             raise ConfigError("strategies=[]: at least one strategy is needed; leave it out for SIMBA's own")
 
+    @property
+    def steps(self) -> int:
+        """`max_steps`, or the policy's own number."""
+        return STEPS[self.policy] if self.max_steps is None else self.max_steps
+
     def chosen_strategies(self) -> Sequence[Strategy]:
-        """`strategies`, or SIMBA's own."""
+        """`strategies`, or the policy's own."""
         if self.strategies is not None:
             return self.strategies
-        rule = AppendARule()
-        return (AppendADemo(self.demo_input_field_maxlen), rule) if self.max_demos > 0 else (rule,)
+        rules = (AppendARule(),) if self.policy == "dspy" else (LearnFromFailures(), Recombine())
+        return (AppendADemo(self.demo_input_field_maxlen), *rules) if self.max_demos > 0 else rules
 
 
 def _check_student(student: object) -> None:

@@ -18,7 +18,6 @@ SEARCH_SETTINGS = (
     "seed",
     "bsize",
     "num_candidates",
-    "max_steps",
     "max_demos",
     "demo_input_field_maxlen",
     "temperature_for_sampling",
@@ -37,6 +36,7 @@ def fingerprint(config: OptimizerConfig, baseline: Configuration, lms: dict[str,
         "strategies": " ".join(strategy.name for strategy in config.chosen_strategies()),
     }
     parts.update({name: str(getattr(config, name)) for name in SEARCH_SETTINGS})
+    parts["max_steps"] = str(config.steps)
     parts.update({f"{name} lm": str(lm.model) for name, lm in lms.items()})
     return parts
 

@@ -29,6 +29,7 @@ class SIMBA(Teleprompter):
 
     Args:
         teacher_settings: `{"lm": …}` names the LM that samples in place of the first copy of the student's.
+        max_steps: Steps at most; by default `dspy.SIMBA`'s 8, or what another `policy` takes.
         num_threads: Rollouts in flight at most; by default `dspy.settings.num_threads`.
         store: Where the run is kept, so that it goes on after a crash. By default a file that is gone afterwards.
         policy, budget, progress: As in `OptimizerConfig`; the other arguments too, and `dspy.SIMBA` has them as well.
@@ -40,7 +41,7 @@ class SIMBA(Teleprompter):
         metric: Metric,
         bsize: int = 32,
         num_candidates: int = 6,
-        max_steps: int = 8,
+        max_steps: int | None = None,
         max_demos: int = 4,
         prompt_model: Any = None,
         teacher_settings: dict[str, Any] | None = None,

@@ -16,16 +16,13 @@ from simba_actors.algorithm.buckets import Bucket
 from simba_actors.algorithm.demo_dropping import demos_to_drop
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.plan import ModelSpec, Phase, Rollout, RolloutKey
-from simba_actors.algorithm.policy import BASELINE, Pool, Proposal, StepPlan, StepResult
+from simba_actors.algorithm.policy import BASELINE, FINAL_STEP, Pool, Proposal, StepPlan, StepResult
 from simba_actors.algorithm.randomness import Draws
 from simba_actors.algorithm.selection import softmax_sample, top_k_plus_baseline
 from simba_actors.algorithm.trajectory import JSON
 
 SAMPLING_TEMPERATURE = 1.0
 """The LM temperature of `dspy.SIMBA`'s resampled models."""
-
-FINAL_STEP = -1
-"""The final phase belongs to no step."""
 
 
 @dataclass(slots=True)
@@ -86,7 +83,7 @@ class DspyPolicy:
         batches = BatchOrder.shuffled(self.examples, draws.python)
         return _State(draws, batches, means=[(BASELINE, 0.0)], winners=[BASELINE]).to_json()
 
-    def open_step(self, state: JSON, step: int, evidence: Evidence) -> StepPlan | None:
+    def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
         if step >= self.max_steps:
             return None
         now = _State.from_json(state)
@@ -132,14 +129,21 @@ class DspyPolicy:
             proposals.append(Proposal(slot, plan.first_program + slot, source, (example,), (strategy,), drop))
         return tuple(proposals), now
 
-    def evaluation(self, plan: StepPlan, program: int) -> tuple[Rollout, ...]:
-        first = (program - plan.first_program) * len(plan.batch)
+    def evaluation(self, plan: StepPlan, proposal: Proposal, pool: Pool) -> tuple[Rollout, ...]:
+        first = proposal.slot * len(plan.batch)
         return tuple(
-            Rollout(RolloutKey(plan.step, "evaluate", first + offset), program, example)
+            Rollout(RolloutKey(plan.step, "evaluate", first + offset), proposal.program, example)
             for offset, example in enumerate(plan.batch)
         )
 
-    def next_round(self, plan: StepPlan, candidates: Sequence[int], evidence: Evidence) -> tuple[Rollout, ...]:
+    def next_round(
+        self,
+        plan: StepPlan,
+        proposals: Sequence[Proposal],
+        candidates: Sequence[int],
+        evidence: Evidence,
+        pool: Pool,
+    ) -> tuple[Rollout, ...]:
         return ()
 
     def close_step(
@@ -168,16 +172,18 @@ class DspyPolicy:
         certain = set[int].intersection(*(set(self._finalists(length)) for length in lengths))
         return self._on_whole_trainset(winners, sorted(place for place in certain if place < len(winners)))
 
-    def final_rollouts(self, state: JSON, evidence: Evidence) -> tuple[Rollout, ...]:
+    def final_rollouts(self, state: JSON, evidence: Evidence, pool: Pool) -> tuple[Rollout, ...]:
         winners = _State.from_json(state).winners
         rollouts = self._on_whole_trainset(winners, self._finalists(len(winners)))
         return tuple(rollout for rollout in rollouts if not evidence.has(rollout.program, rollout.key))
 
-    def ranking(self, state: JSON, evidence: Evidence) -> list[tuple[int, float]]:
+    def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
         winners = _State.from_json(state).winners
         finalists = [winners[place] for place in self._finalists(len(winners))]
         scored = [(program, evidence.mean(program, "final")) for program in finalists]
-        if self.final_rollouts(state, evidence):  # The run was cut short: all that is known of most is their batch.
+        if self.final_rollouts(
+            state, evidence, pool
+        ):  # The run was cut short: all that is known of most is their batch.
             scored = [(program, _mean_so_far(program, evidence)) for program in dict.fromkeys(winners)]
         return sorted(
             ((program, mean) for program, mean in scored if mean is not None),

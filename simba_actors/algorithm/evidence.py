@@ -25,12 +25,15 @@ class Evidence:
 
     def __init__(self, scores: Iterable[Score] = ()) -> None:
         self._by_program: dict[int, dict[RolloutKey, Score]] = {}
+        self._tried: set[tuple[int, int, Split]] = set()
         self.add(scores)
 
     def add(self, scores: Iterable[Score]) -> None:
         """Adds `scores`; one that is known already changes nothing."""
         for score in scores:
             self._by_program.setdefault(score.program, {}).setdefault(score.key, score)
+            if score.model == ModelSpec():
+                self._tried.add((score.program, score.example, score.split))
 
     def __len__(self) -> int:
         return sum(len(scores) for scores in self._by_program.values())
@@ -47,6 +50,10 @@ class Evidence:
         """The program's mean score in `phase`, or None where it has none. Sums in plan order, as `dspy.SIMBA` does."""
         scores = [score.score for score in self.of(program, phase)]
         return sum(scores) / len(scores) if scores else None
+
+    def has_example(self, program: int, example: int, split: Split = "train") -> bool:
+        """Whether the program has run on that row as it runs in use: with the student's own LM, untouched."""
+        return (program, example, split) in self._tried
 
     def has(self, program: int, key: RolloutKey) -> bool:
         return key in self._by_program.get(program, {})

@@ -7,11 +7,11 @@ all the work they depend on is in, so they never depend on the order in which re
 
 A step runs like this::
 
-    plan = policy.open_step(state, step, evidence)          # sample phase: plan.rollouts
+    plan = policy.open_step(state, step, evidence, pool)    # sample phase: plan.rollouts
     buckets = make_buckets(plan.batch, samples)
     proposals = policy.proposals(plan, buckets, failed, pool)   # again with more failed ones, until none is new
-    rollouts = policy.evaluation(plan, proposal.program)    # for each candidate, as soon as it is there
-    rollouts = policy.next_round(plan, candidates, evidence)    # when all those are in; until it is empty
+    rollouts = policy.evaluation(plan, proposal, pool)      # for each candidate, as soon as it is there
+    rollouts = policy.next_round(plan, proposals, candidates, evidence, pool)  # when those are in; until it is empty
     result = policy.close_step(plan, proposals, candidates, evidence, pool)
 
 and after the last one `final_rollouts` until they are empty, then `ranking`.
@@ -25,11 +25,15 @@ from typing import Any, Protocol, cast
 
 from simba_actors.algorithm.buckets import Bucket
 from simba_actors.algorithm.evidence import Evidence
+from simba_actors.algorithm.parts import Part
 from simba_actors.algorithm.plan import Rollout
 from simba_actors.algorithm.trajectory import JSON
 
 BASELINE = 0
 """The number of the student itself in every pool."""
+
+FINAL_STEP = -1
+"""The step of final rollouts, which belong to none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ class Proposal:
     """A planned application of a strategy: which source program, what to learn from, which strategies in which order.
 
     `examples` are the train rows of the buckets to learn from; `drop` the indices of demos that the source forgets
-    first; `strategies` are tried in order until one does not decline. `details` is for strategies that need more.
+    first; `strategies` are tried in order until one does not decline. `parts`, where given, are what to start from in
+    place of the source as it is. `details` is for strategies that need more.
     """
 
     slot: int
@@ -69,6 +74,7 @@ class Proposal:
     examples: tuple[int, ...]
     strategies: tuple[str, ...]
     drop: tuple[int, ...] = ()
+    parts: tuple[str, ...] | None = None
     details: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
 
     def to_json(self) -> JSON:
@@ -77,6 +83,7 @@ class Proposal:
             "examples": list(self.examples),
             "strategies": list(self.strategies),
             "drop": list(self.drop),
+            "parts": None if self.parts is None else list(self.parts),
             "details": dict(self.details),
         }
 
@@ -105,6 +112,14 @@ class StepResult:
 class Pool(Protocol):
     """What a policy may know of the programs themselves."""
 
+    def programs(self) -> Sequence[int]:
+        """The numbers of all programs, ascending."""
+        ...
+
+    def parts(self, program: int) -> tuple[Part, ...]:
+        """What the program has beyond the student's own instructions."""
+        ...
+
     def demos(self, program: int) -> int:
         """How many demos the program's predictor with the most of them has."""
         ...
@@ -120,7 +135,7 @@ class Policy(Protocol):
 
     def initial_state(self) -> JSON: ...
 
-    def open_step(self, state: JSON, step: int, evidence: Evidence) -> StepPlan | None:
+    def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
         """The next step, or None when the search is over."""
         ...
 
@@ -129,11 +144,18 @@ class Policy(Protocol):
         the head of a shorter one."""
         ...
 
-    def evaluation(self, plan: StepPlan, program: int) -> tuple[Rollout, ...]:
-        """The first rollouts to score a new candidate by."""
+    def evaluation(self, plan: StepPlan, proposal: Proposal, pool: Pool) -> tuple[Rollout, ...]:
+        """The first rollouts to score the candidate by that the proposal made; it is not in `pool` yet."""
         ...
 
-    def next_round(self, plan: StepPlan, candidates: Sequence[int], evidence: Evidence) -> tuple[Rollout, ...]:
+    def next_round(
+        self,
+        plan: StepPlan,
+        proposals: Sequence[Proposal],
+        candidates: Sequence[int],
+        evidence: Evidence,
+        pool: Pool,
+    ) -> tuple[Rollout, ...]:
         """More rollouts for candidates that deserve them, once all earlier ones are in; empty when the step is over."""
         ...
 
@@ -152,10 +174,10 @@ class Policy(Protocol):
         """Final rollouts that are needed however the run goes on, done when there is nothing else to do."""
         ...
 
-    def final_rollouts(self, state: JSON, evidence: Evidence) -> tuple[Rollout, ...]:
+    def final_rollouts(self, state: JSON, evidence: Evidence, pool: Pool) -> tuple[Rollout, ...]:
         """Rollouts to choose the winner by; asked again when they are in, until it answers with none."""
         ...
 
-    def ranking(self, state: JSON, evidence: Evidence) -> list[tuple[int, float]]:
+    def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
         """(program, score), the winner first, by the evidence that there is."""
         ...

@@ -3,5 +3,16 @@
 from simba_actors.strategies.append_a_demo import AppendADemo
 from simba_actors.strategies.append_a_rule import AppendARule
 from simba_actors.strategies.contract import Declined, PromptModel, Strategy, StrategyContext
+from simba_actors.strategies.learn_from_failures import LearnFromFailures
+from simba_actors.strategies.recombine import Recombine
 
-__all__ = ["AppendADemo", "AppendARule", "Declined", "PromptModel", "Strategy", "StrategyContext"]
+__all__ = [
+    "AppendADemo",
+    "AppendARule",
+    "Declined",
+    "LearnFromFailures",
+    "PromptModel",
+    "Recombine",
+    "Strategy",
+    "StrategyContext",
+]

@@ -49,14 +49,14 @@ class AppendARule:
 
     def _inputs(self, context: StrategyContext) -> dict[str, str]:
         bucket, example = context.buckets[0], context.examples[0]
-        worse = _told(bucket.worst.trajectory)
-        better = _told(bucket.best.trajectory)
+        worse = told(bucket.worst.trajectory)
+        better = told(bucket.best.trajectory)
         if bucket.best.trajectory.score <= bucket.worst.trajectory.score:
             # DSPy withholds the better one of a tie, and with a bucket of one that is the worse one too.
-            better = _withheld(better)
+            better = withheld(better)
             if bucket.best is bucket.worst:
                 worse = better
-        told: dict[str, Any] = {
+        described: dict[str, Any] = {
             "program_code": program_code(context.program),
             "modules_defn": modules_definition(context.program),
             "program_inputs": to_json_value(dict(example.inputs())),
@@ -65,7 +65,7 @@ class AppendARule:
             **{f"worse_{name}": value for name, value in worse.items()},
             "module_names": list(context.source.predictors),
         }
-        return {name: value if isinstance(value, str) else _pretty(value) for name, value in told.items()}
+        return {name: value if isinstance(value, str) else pretty(value) for name, value in described.items()}
 
 
 def program_code(program: dspy.Module) -> str:
@@ -82,7 +82,8 @@ def modules_definition(program: dspy.Module) -> str:
     return utilities.inspect_modules(program)
 
 
-def _told(trajectory: Trajectory) -> dict[str, JSON]:
+def told(trajectory: Trajectory) -> dict[str, JSON]:
+    """A run as the rule writer is told of it, by the endings of the field names in DSPy's signature."""
     return {
         "program_trajectory": [
             {"module_name": step.predictor, "inputs": dict(step.inputs), "outputs": dict(step.outputs)}
@@ -94,14 +95,15 @@ def _told(trajectory: Trajectory) -> dict[str, JSON]:
     }
 
 
-def _withheld(told: dict[str, JSON]) -> dict[str, JSON]:
+def withheld(run: dict[str, JSON]) -> dict[str, JSON]:
+    """In place of a better run, where there is none."""
     return {
-        **told,
+        **run,
         "program_trajectory": [],
         "program_outputs": {NOT_AVAILABLE: "Prediction not available"},
         "reward_value": NOT_AVAILABLE,
     }
 
 
-def _pretty(value: JSON) -> str:
+def pretty(value: JSON) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()

@@ -45,7 +45,8 @@ class StrategyContext:
 
     `source` is the configuration to start from, with demos already dropped, and `program` the student with `source`
     applied. `buckets` are those to learn from, most instructive first, and `examples` their rows of the trainset.
-    `statistics` describe all samples of the step.
+    `statistics` describe all samples of the step. `combined` says that the policy put `source` together from parts of
+    several programs.
     """
 
     source: Configuration
@@ -54,6 +55,7 @@ class StrategyContext:
     examples: tuple[dspy.Example, ...]
     statistics: BatchStatistics
     prompt_model: PromptModel
+    combined: bool = False
 
 
 class Strategy(Protocol):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 
@@ -21,7 +21,7 @@ from simba_actors.actors import (
 )
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.plan import Rollout
-from simba_actors.algorithm.policy import BASELINE, StepPlan, StepResult
+from simba_actors.algorithm.policy import BASELINE, FINAL_STEP, StepPlan, StepResult
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import SimbaError
 from simba_actors.events import (
@@ -60,19 +60,22 @@ from simba_actors.team.messages import (
     PublishBest,
     ReadLedger,
     ReadPool,
+    ReadRollouts,
     Resume,
     RunProgram,
     RunSamples,
     Scored,
     Unreachable,
 )
-from simba_actors.team.proposer import PoolView
+from simba_actors.team.pool_view import PoolView
 from simba_actors.team.setup import POOL_KEEPER, PUBLISHER, SAMPLER, RunSetup
 
 logger = logging.getLogger(__name__)
 
 LEAST_WAIT = 0.1
 """Seconds between looks at the budget's clock, which stands still while the run is paused."""
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True)
@@ -82,7 +85,8 @@ class CoordinatorState:
     `policy_state` is what the last closed step left. `plan` is the open step's, None between steps; `proposed` what
     the Proposer told of it, and `evaluated` its candidates whose planned rollouts are all in. `finalists` are programs
     whose final rollouts are awaited, `sent_ahead` those whose final rollouts are under way early. `spent` is the
-    cap of the budget that is reached, if one is.
+    cap of the budget that is reached, if one is. `recalled` says that some final rollouts may be under way since an
+    earlier life.
     """
 
     policy_state: JSON = None
@@ -94,6 +98,7 @@ class CoordinatorState:
     finalists: set[int] = field(default_factory=set[int])
     sent_ahead: set[int] = field(default_factory=set[int])
     spent: str | None = None
+    recalled: bool = False
     finished: bool = False
 
 
@@ -160,7 +165,7 @@ class Coordinator(GenServer[CoordinatorState]):
 
     def _recall(self, ledger: Ledger) -> None:
         state = self.state
-        state.evidence = ledger.evidence
+        state.evidence, state.recalled = ledger.evidence, True
         state.policy_state = self._setup.policy.initial_state()
         for step in ledger.steps:
             if step.result is None:
@@ -188,7 +193,10 @@ class Coordinator(GenServer[CoordinatorState]):
 
     async def _next_step(self) -> None:
         state = self.state
-        plan = self._setup.policy.open_step(state.policy_state, state.steps_closed, state.evidence)
+        policy, pool = self._setup.policy, await self._pool()
+        plan = await self._decide(
+            lambda: policy.open_step(state.policy_state, state.steps_closed, state.evidence, pool)
+        )
         if plan is None:
             await self._finalize()
             return
@@ -232,7 +240,10 @@ class Coordinator(GenServer[CoordinatorState]):
         plan, proposed = state.plan, state.proposed
         if plan is None or proposed is None or not state.evaluated.issuperset(proposed.candidates):
             return
-        more = policy.next_round(plan, proposed.candidates, state.evidence)
+        pool = await self._pool()
+        more = await self._decide(
+            lambda: policy.next_round(plan, proposed.proposals, proposed.candidates, state.evidence, pool)
+        )
         if more:
             await self._commit([AddRollouts(more)], [])
             programs = {rollout.program for rollout in more}
@@ -243,9 +254,10 @@ class Coordinator(GenServer[CoordinatorState]):
         await self._next_step()
 
     async def _close_step(self, plan: StepPlan, proposed: Proposed) -> None:
-        state = self.state
-        pool = PoolView(await self._setup.via(POOL_KEEPER).call(ReadPool(), timeout=None))
-        result = self._setup.policy.close_step(plan, proposed.proposals, proposed.candidates, state.evidence, pool)
+        state, policy, pool = self.state, self._setup.policy, await self._pool()
+        result = await self._decide(
+            lambda: policy.close_step(plan, proposed.proposals, proposed.candidates, state.evidence, pool)
+        )
         events = self._events_of(plan, proposed, result)
         if state.steps_closed == 0:
             events.append(self._forecast())
@@ -281,8 +293,10 @@ class Coordinator(GenServer[CoordinatorState]):
 
     async def _finalize(self) -> None:
         """Runs what is missing to choose the winner, and ends the run when nothing is."""
-        state, policy = self.state, self._setup.policy
-        rollouts = policy.final_rollouts(state.policy_state, state.evidence)
+        state, policy, pool = self.state, self._setup.policy, await self._pool()
+        rollouts = await self._final_rollouts_left()
+        if not rollouts:
+            rollouts = await self._decide(lambda: policy.final_rollouts(state.policy_state, state.evidence, pool))
         if rollouts:
             await self._commit([AddRollouts(rollouts)], [])
             state.finalists = {rollout.program for rollout in rollouts}
@@ -292,7 +306,8 @@ class Coordinator(GenServer[CoordinatorState]):
 
     async def _finish(self, cap: str | None) -> None:
         """Ends the run with the best program known; `cap` is what of its budget kept it from knowing more."""
-        ranking = self._setup.policy.ranking(self.state.policy_state, self.state.evidence)
+        state, policy, pool = self.state, self._setup.policy, await self._pool()
+        ranking = await self._decide(lambda: policy.ranking(state.policy_state, state.evidence, pool))
         winner, score = ranking[0]
         result: JSON = {"ranking": [[program, mean] for program, mean in ranking], "cap": cap}
         reason = None if cap is None else f"the budget's {cap} is reached; started with a larger one, the run goes on"
@@ -323,6 +338,21 @@ class Coordinator(GenServer[CoordinatorState]):
     async def _end_early(self) -> None:
         if self.state.spent is not None and not self.state.finished:
             await self._finish(self.state.spent)
+
+    async def _final_rollouts_left(self) -> tuple[Rollout, ...]:
+        """Those that an earlier life planned and did not bring to an end: the policy has decided nothing since."""
+        if not self.state.recalled:
+            return ()
+        self.state.recalled = False
+        records = await self._setup.via(POOL_KEEPER).call(ReadRollouts(FINAL_STEP, "final"), timeout=None)
+        return tuple(record.rollout for record in records if record.trajectory is None)
+
+    async def _pool(self) -> PoolView:
+        return PoolView(await self._setup.via(POOL_KEEPER).call(ReadPool(), timeout=None), self._setup.baseline)
+
+    async def _decide(self, question: Callable[[], Answer]) -> Answer:
+        """The policy's answer, which may take some arithmetic: off the event loop, which is the host's."""
+        return await self._setup.threads.run(question)
 
     async def _pause(self, reason: str) -> None:
         gate = self._setup.gate

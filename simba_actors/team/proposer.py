@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,20 +26,10 @@ from simba_actors.team.messages import (
     RunProgram,
     Unreachable,
 )
+from simba_actors.team.pool_view import PoolView
 from simba_actors.team.setup import COORDINATOR, POOL_KEEPER, SAMPLER, RunSetup
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolView:
-    """What a policy may know of the pool."""
-
-    configurations: Mapping[int, Configuration]
-
-    def demos(self, program: int) -> int:
-        configuration = self.configurations[program]
-        return max(len(configuration.demos(predictor)) for predictor in configuration.predictors)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +68,8 @@ class Proposer(GenServer[set[int]]):
     async def _propose(self, analyzed: Analyzed) -> None:
         """Applies all proposals of a step at the same time; one that makes no program may make room for another."""
         policy, plan = self._setup.policy, analyzed.plan
-        pool = PoolView(await self._setup.via(POOL_KEEPER).call(ReadPool(), timeout=None))
+        configurations = await self._setup.via(POOL_KEEPER).call(ReadPool(), timeout=None)
+        pool = PoolView(configurations, self._setup.baseline)
         stored = await self._setup.via(POOL_KEEPER).call(ReadProposals(plan.step), timeout=None)
         known = {proposal.slot: proposal.program for proposal in stored}
         made: dict[int, int | None] = {}
@@ -116,9 +106,8 @@ class Proposer(GenServer[set[int]]):
     async def _apply(self, analyzed: Analyzed, proposal: Proposal, pool: PoolView) -> int | None:
         """The number of the program that the proposal makes, stored with its evidence; None if it makes none."""
         policy, plan = self._setup.policy, analyzed.plan
-        source = pool.configurations[proposal.source].without_demos(proposal.drop)
         prompt_model = self._setup.prompt_model()
-        outcome = await self._try_strategies(analyzed, proposal, source, prompt_model)
+        outcome = await self._try_strategies(analyzed, proposal, pool, prompt_model)
         configuration = outcome.configuration
         program = None
         if configuration is not None:
@@ -126,12 +115,12 @@ class Proposer(GenServer[set[int]]):
                 proposal.program,
                 configuration.digest,
                 configuration.to_json(),
-                (proposal.source,),
+                (pool.donors(proposal.parts) if proposal.parts else ()) or (proposal.source,),
                 outcome.strategy,
                 plan.step,
                 _provenance(analyzed, proposal),
             )
-        rollouts = () if program is None else policy.evaluation(plan, program.number)
+        rollouts = () if program is None else policy.evaluation(plan, proposal, pool)
         write = RecordProposal(
             plan.step, proposal.slot, proposal.to_json(), program, outcome.reason, prompt_model.usage, rollouts
         )
@@ -140,8 +129,11 @@ class Proposer(GenServer[set[int]]):
         return None if program is None else program.number
 
     async def _try_strategies(
-        self, analyzed: Analyzed, proposal: Proposal, source: Configuration, prompt_model: Any
+        self, analyzed: Analyzed, proposal: Proposal, pool: PoolView, prompt_model: Any
     ) -> Outcome:
+        copies = self._setup.policy.declined_makes_a_copy
+        source = pool.configurations[proposal.source] if proposal.parts is None else pool.combine(proposal.parts)
+        source = source.without_demos(proposal.drop)
         buckets = {bucket.example: bucket for bucket in analyzed.buckets}
         context = StrategyContext(
             source,
@@ -150,6 +142,7 @@ class Proposer(GenServer[set[int]]):
             tuple(self._setup.trainset[example] for example in proposal.examples),
             analyzed.statistics,
             prompt_model,
+            combined=proposal.parts is not None,
         )
         name, reasons = proposal.strategies[0], list[str]()
         for name in proposal.strategies:
@@ -159,11 +152,13 @@ class Proposer(GenServer[set[int]]):
             except Exception as error:  # noqa: BLE001 - as in DSPy, a strategy that fails makes no candidate
                 logger.warning("strategy %s failed: %s: %s", name, type(error).__name__, error)
                 return Outcome(name, None, f"{type(error).__name__}: {error}")
-            if isinstance(result, Configuration):
+            if isinstance(result, Declined):
+                reasons.append(result.reason)
+            elif not copies and pool.has(result):
+                reasons.append("the pool has the same program already")
+            else:
                 return Outcome(name, result, None)
-            reasons.append(result.reason)
-        copy = source if self._setup.policy.declined_makes_a_copy else None
-        return Outcome(name, copy, "; ".join(reasons))
+        return Outcome(name, source if copies else None, "; ".join(reasons))
 
     async def _try(self, name: str, context: StrategyContext) -> Configuration | Declined:
         """The strategy's answer, asked again after each pause that an outage brings."""
@@ -190,6 +185,7 @@ def _provenance(analyzed: Analyzed, proposal: Proposal) -> dict[str, Any]:
     return {
         "examples": list(proposal.examples),
         "dropped_demos": list(proposal.drop),
+        "combined_parts": None if proposal.parts is None else list(proposal.parts),
         "rollouts": [
             [buckets[example].best.rollout.key.position, buckets[example].worst.rollout.key.position]
             for example in proposal.examples

@@ -33,6 +33,7 @@ def small_config(store: Path, **changes: Any) -> OptimizerConfig:
         "num_candidates": 2,
         "max_steps": 2,
         "max_demos": 2,
+        "policy": "dspy",
         "seed": 3,
         "max_concurrency": 4,
     }

@@ -1,0 +1,335 @@
+"""The adaptive policy: every rollout tells of the parts of its program, and programs are put together from good parts.
+
+A step samples trajectories with programs that seem good, writes rules from several failures at a time (as GEPA does:
+Agrawal et al., "GEPA: reflective prompt evolution can outperform reinforcement learning", 2025) and demos from
+successes, and puts together combinations of all parts known so far. What parts are worth is estimated from all scores
+of the run (see `part_model`), and combinations are the best ones under draws from that estimate's uncertainty: Thompson
+sampling (Thompson, 1933; for linear bandits Agrawal and Goyal, 2013), which tries what may yet be good and leaves alone
+what is known to be bad. Candidates race: after a first round on few examples, only the better half is evaluated further
+(sequential halving: Karnin, Koren and Somekh, "Almost optimal exploration in multi-armed bandits", 2013), and so do the
+best programs of the whole run in the end.
+
+No candidate is judged on an example that one of its demos was made from, and no rollout is made twice that would have
+to end the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from simba_actors.algorithm.adaptive_state import AdaptiveState, Agenda
+from simba_actors.algorithm.batches import BatchOrder
+from simba_actors.algorithm.buckets import Bucket
+from simba_actors.algorithm.combination import Caps, best_combination
+from simba_actors.algorithm.evidence import Evidence
+from simba_actors.algorithm.finals import Finals
+from simba_actors.algorithm.part_model import Effects, PartModel
+from simba_actors.algorithm.plan import ModelSpec, Rollout, RolloutKey
+from simba_actors.algorithm.policy import Pool, Proposal, StepPlan, StepResult
+from simba_actors.algorithm.randomness import Draws
+from simba_actors.algorithm.similarity import Similarity
+from simba_actors.algorithm.trajectory import JSON
+
+RECOMBINE = "recombine"
+LEARNS_FROM_SUCCESS = "append_a_demo"
+"""The strategy that is shown successes; all others are shown failures."""
+
+FINAL_SHARE = 0.18
+"""Of all rollouts, for choosing the winner."""
+
+LAST_NEW_PARTS = 0.7
+"""Share of the search after which no new parts are made: there would be no time left to learn what they are worth."""
+
+SAMPLED_SHARE = 0.2
+"""Of a step's rollouts, for finding trajectories to learn from."""
+
+SAMPLERS = 3
+"""Programs that a step samples with."""
+
+ROLLOUTS_A_LESSON = 55
+"""Rollouts of a step for each application of a strategy to one predictor: what it takes to learn what came of it."""
+
+ROLLOUTS_A_COMBINATION = 16
+FAILURES_A_RULE = 2
+BOLDNESS = 0.6
+"""Scale of the draws for combinations: below 1, since the best of many parts under a draw tends to be a lucky one."""
+
+CAUTIOUS_BOLDNESS = 0.5
+"""The same for the programs that trajectories are sampled with."""
+
+ACTIVE_PARTS, PROMISE_DRAWS = 60, 12
+"""Parts that combinations are made from: those that may be worth the most, by as many draws."""
+
+MOST_RULES = 12
+"""Rules that a predictor's instructions hold."""
+
+FIRST_ROUND = 0.6
+"""Of a step's evaluation, for all candidates; the rest is for the better half."""
+
+POSITIONS = 10_000
+"""Room for rollouts of one candidate in a step."""
+
+
+@dataclass(frozen=True)
+class AdaptivePolicy:
+    """The search of `policy="adaptive"`.
+
+    `train_rows` and `val_rows` are the examples as text, by which it is told what parts are about. `rollouts` caps the
+    whole run, `max_steps` its steps; a step is `bsize` rollouts at the least. `strategies` are the names of those to
+    use, `predictors` how many the student has. `temperature` is that of trajectories sampled afresh.
+    """
+
+    train_rows: tuple[str, ...]
+    rollouts: int
+    bsize: int
+    max_steps: int
+    max_demos: int
+    seed: int
+    strategies: tuple[str, ...]
+    predictors: int
+    teacher: bool = False
+    val_rows: tuple[str, ...] = ()
+    temperature: float = 1.0
+    declined_makes_a_copy: bool = field(default=False, init=False)
+
+    @cached_property
+    def _similarity(self) -> Similarity:
+        return Similarity((*self.train_rows, *self.val_rows))
+
+    @cached_property
+    def _finals(self) -> Finals:
+        return Finals(len(self.val_rows), int(self.rollouts * FINAL_SHARE))
+
+    @property
+    def _search(self) -> int:
+        return self.rollouts - int(self.rollouts * FINAL_SHARE)
+
+    def initial_state(self) -> JSON:
+        draws = Draws(self.seed)
+        return AdaptiveState(draws, BatchOrder.shuffled(len(self.train_rows), draws.python)).to_json()
+
+    def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
+        now = AdaptiveState.from_json(state)
+        spent = len(evidence) + now.questions
+        usual = max(self._search // self.max_steps, self.bsize)
+        if step >= self.max_steps or spent + usual // 2 > self._search:
+            return None
+        effort = min(usual, self._search - spent)
+        model = self._model(pool, evidence)
+        rows = max(4, int(effort * SAMPLED_SHARE) // 2)
+        batch, now.batches = now.batches.next_batch(min(rows, len(self.train_rows)), now.draws.python)
+        samplers = self._samplers(model, now.draws)
+        rollouts = self._samples(step, batch, samplers, evidence)
+        lessons = self._lessons_of(effort) if spent < self._search * LAST_NEW_PARTS else {}
+        combinations = effort // ROLLOUTS_A_COMBINATION if RECOMBINE in self.strategies else 0
+        now.agenda = self._agenda(model, now, samplers[0], effort - len(rollouts), lessons, combinations)
+        return StepPlan(step, batch, rollouts, now.next_program, now.to_json())
+
+    def _model(self, pool: Pool, evidence: Evidence) -> PartModel:
+        parts = {program: pool.parts(program) for program in pool.programs()}
+        return PartModel(parts, evidence, self._similarity, len(self.train_rows))
+
+    def _samplers(self, model: PartModel, draws: Draws) -> list[int]:
+        """The best programs under as many draws of what parts are worth."""
+        samplers: list[int] = []
+        for _ in range(SAMPLERS):
+            effects = model.draw(draws.numpy, CAUTIOUS_BOLDNESS)
+            samplers.append(max(model.programs, key=lambda program: model.quality(program, effects)))
+        return samplers
+
+    def _samples(
+        self, step: int, batch: Sequence[int], samplers: Sequence[int], evidence: Evidence
+    ) -> tuple[Rollout, ...]:
+        """Two for each row: one as the program runs in use, where that is not known yet, and one sampled afresh."""
+        rollouts: list[Rollout] = []
+        for place, example in enumerate(batch):
+            program = samplers[place % len(samplers)]
+            fresh = self._afresh(step, len(rollouts))
+            model = fresh if evidence.has_example(program, example) else ModelSpec()
+            rollouts.append(Rollout(RolloutKey(step, "sample", len(rollouts)), program, example, model))
+            fresh = self._afresh(step, len(rollouts))
+            if self.teacher and place % 2:
+                fresh = ModelSpec("teacher", rollout_id=fresh.rollout_id)
+            rollouts.append(Rollout(RolloutKey(step, "sample", len(rollouts)), program, example, fresh))
+        return tuple(rollouts)
+
+    def _afresh(self, step: int, position: int) -> ModelSpec:
+        return ModelSpec("student", rollout_id=1 + step * POSITIONS + position, temperature=self.temperature)
+
+    def _agenda(
+        self,
+        model: PartModel,
+        now: AdaptiveState,
+        source: int,
+        rollouts: int,
+        lessons: dict[str, int],
+        attempts: int,
+    ) -> Agenda:
+        draws = now.draws.numpy
+        ranked = np.argsort(-model.promise(draws, PROMISE_DRAWS), kind="stable")
+        promising = [int(place) for place in ranked[:ACTIVE_PARTS]]
+
+        def best(effects: Effects) -> tuple[str, ...]:
+            caps = Caps(self.max_demos, MOST_RULES)
+            places = best_combination(model, effects, promising, caps, len(self.train_rows))
+            return tuple(model.parts[place].part_id for place in places)
+
+        bases = tuple(best(model.draw(draws, BOLDNESS)) for _ in range(sum(lessons.values())))
+        known = {frozenset(model.parts[place].part_id for place in places) for places in model.programs.values()}
+        combinations: list[tuple[str, ...]] = []
+        for attempt in range(attempts):
+            combination = best(model.likely if attempt == 0 else model.draw(draws, BOLDNESS))
+            if frozenset(combination) not in known:
+                known.add(frozenset(combination))
+                combinations.append(combination)
+        order = list(range(len(self.train_rows)))
+        now.draws.python.shuffle(order)
+        return Agenda(source, lessons, bases, tuple(combinations), tuple(order), rollouts, model.range.high)
+
+    def _lessons_of(self, effort: int) -> dict[str, int]:
+        """How often a step of `effort` rollouts applies each strategy that makes new parts."""
+        makers = [name for name in self.strategies if name != RECOMBINE]
+        writers = [name for name in makers if name != LEARNS_FROM_SUCCESS]
+        lessons = effort / (ROLLOUTS_A_LESSON * self.predictors)
+        times = {name: max(1, round(lessons / len(writers))) for name in writers}
+        if LEARNS_FROM_SUCCESS in makers:
+            times[LEARNS_FROM_SUCCESS] = max(1, round(lessons))
+        return times
+
+    def proposals(self, plan: StepPlan, buckets: Sequence[Bucket], failed: int, pool: Pool) -> tuple[Proposal, ...]:
+        agenda = _agenda_of(plan)
+        proposals: list[Proposal] = []
+
+        def propose(strategies: Iterable[str], examples: Iterable[int], parts: tuple[str, ...]) -> None:
+            slot = len(proposals)
+            program = plan.first_program + slot
+            proposals.append(Proposal(slot, program, agenda.source, tuple(examples), tuple(strategies), parts=parts))
+
+        bases = list(agenda.bases)
+        for strategies, examples in _lessons(buckets, agenda):
+            propose(strategies, examples, bases[len(proposals)])
+        for combination in agenda.combinations:
+            propose([RECOMBINE], [], combination)
+        return tuple(proposals)
+
+    def evaluation(self, plan: StepPlan, proposal: Proposal, pool: Pool) -> tuple[Rollout, ...]:
+        agenda = _agenda_of(plan)
+        candidates = len(agenda.bases) + len(agenda.combinations)
+        share = 1.0 if candidates < 2 else FIRST_ROUND
+        count = max(2, int(agenda.rollouts * share / max(candidates, 1)))
+        now = AdaptiveState.from_json(plan.state)
+        seen = set(proposal.examples).union(*(now.shown.get(part_id, ()) for part_id in proposal.parts or ()))
+        slot = proposal.slot
+        turned = agenda.order[slot * count % len(agenda.order) :] + agenda.order[: slot * count % len(agenda.order)]
+        rows = [row for row in turned if row not in seen][:count]
+        first = slot * POSITIONS
+        return tuple(
+            Rollout(RolloutKey(plan.step, "evaluate", first + n), proposal.program, row) for n, row in enumerate(rows)
+        )
+
+    def next_round(
+        self,
+        plan: StepPlan,
+        proposals: Sequence[Proposal],
+        candidates: Sequence[int],
+        evidence: Evidence,
+        pool: Pool,
+    ) -> tuple[Rollout, ...]:
+        agenda, now = _agenda_of(plan), self._after(plan, proposals, candidates, pool)
+        tried = {program: list(evidence.of(program, "evaluate")) for program in candidates}
+        left = agenda.rollouts - sum(len(scores) for scores in tried.values())
+        counts = sorted({len(scores) for scores in tried.values()})
+        if len(candidates) < 2 or left < len(candidates) or (counts and counts[-1] > 1.5 * counts[0]):
+            return ()
+        model = self._model(pool, evidence)
+        better = sorted(candidates, key=lambda program: -model.quality(program, model.likely))[: len(candidates) // 2]
+        rollouts: list[Rollout] = []
+        for program in sorted(better):
+            rows = self._unseen_rows(program, agenda.order, now, evidence, pool)[: left // len(better)]
+            first = (program - plan.first_program) * POSITIONS + len(tried[program])
+            rollouts += [
+                Rollout(RolloutKey(plan.step, "evaluate", first + n), program, row) for n, row in enumerate(rows)
+            ]
+        return tuple(rollouts)
+
+    def _unseen_rows(
+        self, program: int, order: Sequence[int], now: AdaptiveState, evidence: Evidence, pool: Pool
+    ) -> list[int]:
+        """Rows that the program has neither run on nor among its demos."""
+        seen = {row for part in pool.parts(program) for row in now.shown.get(part.part_id, ())}
+        return [row for row in order if row not in seen and not evidence.has_example(program, row)]
+
+    def close_step(
+        self,
+        plan: StepPlan,
+        proposals: Sequence[Proposal],
+        candidates: Sequence[int],
+        evidence: Evidence,
+        pool: Pool,
+    ) -> StepResult:
+        now = self._after(plan, proposals, candidates, pool)
+        now.questions += sum(proposal.strategies != (RECOMBINE,) for proposal in proposals)
+        now.next_program = plan.first_program + len(proposals)
+        now.agenda = None
+        model = self._model(pool, evidence)
+        scores = {p: model.range.from_unit(model.quality(p, model.likely)) for p in sorted(candidates)}
+        winner = max(scores, key=scores.__getitem__) if scores else None
+        return StepResult(now.to_json(), scores, winner)
+
+    def _after(
+        self, plan: StepPlan, proposals: Sequence[Proposal], candidates: Sequence[int], pool: Pool
+    ) -> AdaptiveState:
+        """The state of the plan, with what the candidates' new demos were made from."""
+        now = AdaptiveState.from_json(plan.state)
+        for proposal in proposals:
+            for part in pool.parts(proposal.program) if proposal.program in candidates else ():
+                if part.kind == "demo" and proposal.examples and part.part_id not in (proposal.parts or ()):
+                    now.shown.setdefault(part.part_id, list(proposal.examples))
+        return now
+
+    def rollouts_ahead(self, state: JSON, steps_closed: int) -> tuple[Rollout, ...]:
+        return ()
+
+    def final_rollouts(self, state: JSON, evidence: Evidence, pool: Pool) -> tuple[Rollout, ...]:
+        now = AdaptiveState.from_json(state)
+        order = list(range(len(self.val_rows) or len(self.train_rows)))
+        now.draws.python.shuffle(order)
+
+        def rows(program: int) -> list[int]:
+            if self.val_rows:
+                return [row for row in order if not evidence.has_example(program, row, "val")]
+            return self._unseen_rows(program, order, now, evidence, pool)
+
+        return self._finals.next_round(self._model(pool, evidence), evidence, rows)
+
+    def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
+        return self._finals.ranking(self._model(pool, evidence), evidence)
+
+
+def _agenda_of(plan: StepPlan) -> Agenda:
+    agenda = AdaptiveState.from_json(plan.state).agenda
+    if agenda is None:
+        raise AssertionError("an open step has an agenda")
+    return agenda
+
+
+def _lessons(buckets: Sequence[Bucket], agenda: Agenda) -> list[tuple[list[str], list[int]]]:
+    """What to learn from which examples: strategies in the order to try them, and the rows of their buckets."""
+    best_score = max([agenda.best_score, *(bucket.max_score for bucket in buckets)])
+    failures = [bucket for bucket in buckets if bucket.worst.trajectory.score < best_score]
+    successes = sorted(buckets, key=lambda bucket: (-bucket.max_score, bucket.worst.trajectory.score))
+    lessons: list[tuple[list[str], list[int]]] = []
+    for name, times in agenda.lessons.items():
+        others = [other for other in agenda.lessons if other != name]
+        for _ in range(times):
+            if name == LEARNS_FROM_SUCCESS:
+                shown, successes = successes[:1], successes[1:]
+            else:
+                shown, failures = failures[:FAILURES_A_RULE], failures[FAILURES_A_RULE:]
+            if shown:
+                lessons.append(([name, *others], [bucket.example for bucket in shown]))
+    return lessons

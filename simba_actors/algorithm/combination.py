@@ -1,0 +1,65 @@
+"""The best prompt that can be put together from known parts, if their effects are what they are taken to be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simba_actors.algorithm.estimation import sigmoid
+from simba_actors.algorithm.part_model import Effects, PartModel
+from simba_actors.algorithm.parts import Part
+
+LEAST_GAIN = 1e-4
+"""Expected score that a part must add to be taken, out of 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How many demos and rules a predictor may have."""
+
+    demos: int
+    rules: int
+
+
+def best_combination(
+    model: PartModel, effects: Effects, candidates: Sequence[int], caps: Caps, trainset: int
+) -> tuple[int, ...]:
+    """Places of parts, taken one by one from `candidates`, each the one that adds most on the trainset.
+
+    Parts that help on the same examples bring less and less together, so complementary ones are found. Greedy choice is
+    within 1 - 1/e of the best for gains that only diminish (Nemhauser, Wolsey and Fisher, 1978).
+    """
+    log_odds, of_parts = effects.bare[:trainset], effects.of_parts[:, :trainset]
+    held: Counter[tuple[str, str]] = Counter()
+    chosen: list[int] = []
+    quality = float(sigmoid(log_odds).mean())
+    left = list(candidates)
+    while left := [place for place in left if _fits(model.parts[place], held, caps)]:
+        length = np.array([_added_length(effects, model.parts[place], held) for place in left])
+        options = log_odds + of_parts[left] + length[:, None]
+        qualities = sigmoid(options).mean(axis=1)
+        best = int(qualities.argmax())
+        if qualities[best] < quality + LEAST_GAIN:
+            break
+        quality, log_odds = float(qualities[best]), options[best]
+        place = left.pop(best)
+        chosen.append(place)
+        held[model.parts[place].predictor, model.parts[place].kind] += 1
+    return tuple(sorted(chosen))
+
+
+def _fits(part: Part, held: Counter[tuple[str, str]], caps: Caps) -> bool:
+    cap = {"demo": caps.demos, "rule": caps.rules, "instructions": 1}[part.kind]
+    return held[part.predictor, part.kind] < cap
+
+
+def _added_length(effects: Effects, part: Part, held: Counter[tuple[str, str]]) -> float:
+    demos = held[part.predictor, "demo"]
+    rules = held[part.predictor, "rule"] + held[part.predictor, "instructions"]
+    before = effects.of_length(rules, demos)
+    if part.kind == "demo":
+        return effects.of_length(rules, demos + 1) - before
+    return effects.of_length(rules + 1, demos) - before

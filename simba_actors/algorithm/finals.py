@@ -1,0 +1,65 @@
+"""Choosing the winner among all programs of a run, on examples that are fresh to them.
+
+Successive halving (Karnin, Koren and Somekh, "Almost optimal exploration in multi-armed bandits", 2013): in each round
+the programs that look best by all that is known get the same number of rollouts, and each round has fewer programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from simba_actors.algorithm.evidence import Evidence
+from simba_actors.algorithm.part_model import PartModel
+from simba_actors.algorithm.plan import Rollout, RolloutKey, Split
+from simba_actors.algorithm.policy import FINAL_STEP
+
+FINALISTS = (6, 3, 2)
+"""How many programs each round has."""
+
+POSITIONS = 100_000
+"""Room for the rollouts of one round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finals:
+    """`rollouts` in all; on the valset where it has rows, otherwise on the trainset."""
+
+    valset: int
+    rollouts: int
+
+    @property
+    def split(self) -> Split:
+        return "val" if self.valset else "train"
+
+    def next_round(
+        self, model: PartModel, evidence: Evidence, rows: Callable[[int], Sequence[int]]
+    ) -> tuple[Rollout, ...]:
+        """The rollouts of the next round, none when the winner can be named. `rows` are those left for a program."""
+        known = [score.key.position for program in model.programs for score in evidence.of(program, "final")]
+        number = max(known) // POSITIONS + 1 if known else 0
+        if number >= len(FINALISTS):
+            return ()
+        finalists = [program for program, _ in self.ranking(model, evidence)[: FINALISTS[number]]]
+        each = self.rollouts // len(FINALISTS) // len(finalists)
+        planned = [(program, row) for program in finalists for row in rows(program)[:each]]
+        first = number * POSITIONS
+        return tuple(
+            Rollout(RolloutKey(FINAL_STEP, "final", first + n), program, row, split=self.split)
+            for n, (program, row) in enumerate(planned)
+        )
+
+    def ranking(self, model: PartModel, evidence: Evidence) -> list[tuple[int, float]]:
+        """The best programs with their estimates, in the metric's units.
+
+        By the mean on the valset, those first that were tried on more of it; without one, by what the model makes of
+        all rollouts.
+        """
+        validated = {program: len(evidence.of(program, "final")) for program in model.programs} if self.valset else {}
+        if any(validated.values()):
+            means = {program: evidence.mean(program, "final") or 0.0 for program, count in validated.items() if count}
+            ranked = sorted(means, key=lambda program: (-validated[program], -means[program], program))
+            return [(program, means[program]) for program in ranked]
+        qualities = {program: model.quality(program, model.likely) for program in model.programs}
+        ranked = sorted(qualities, key=lambda program: (-qualities[program], program))[: FINALISTS[0]]
+        return [(program, model.range.from_unit(qualities[program])) for program in ranked]

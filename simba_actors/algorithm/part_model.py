@@ -1,0 +1,170 @@
+"""What each part of a prompt is worth, from every rollout of every program that had it.
+
+The log-odds of a score are taken to be a sum: a level, the example's ease, what each part adds everywhere, what it adds
+on examples that it is about, and what the length of the prompt costs. A rollout so tells of all parts of its program at
+once, as a trial does of all factors in a factorial experiment (Fisher, "The design of experiments", 1935), and what
+parts are worth together is known before they were ever together. What a program is worth beyond the sum of its parts
+is estimated from its own rollouts, and shrunk towards nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simba_actors.algorithm.estimation import Matrix, Observations, Vector, fit, sigmoid
+from simba_actors.algorithm.evidence import Evidence, Score
+from simba_actors.algorithm.parts import Part
+from simba_actors.algorithm.similarity import Similarity
+
+LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, PARTS = range(6)
+"""Columns of the design: what all programs have, whether the LM was set to sample, and what the length costs. From
+`PARTS` on each part has two: its effect everywhere, and its effect on examples that it is about."""
+
+PRIOR = (2.0, 0.3, 0.1, 0.1, 0.1)
+"""Standard deviations of the columns before `PARTS`, in log-odds. For scale: from 50 to 60 % is 0.4."""
+
+GENERAL, SPECIFIC, NEARBY = 0.3, 0.12, 0.8
+"""The same for a part that is about no example in particular, for one that is, and for the latter on its examples."""
+
+EASE, BEYOND_PARTS = 1.0, 0.2
+"""The same for the ease of examples, and for what a program is worth beyond its parts."""
+
+CROWD = 10.0
+"""Divides the square of a prompt's number of parts, so that its column is of the size of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRange:
+    """The metric's range: 0 to 1, or what was seen where scores were seen outside of that."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    @classmethod
+    def of(cls, scores: Sequence[float]) -> ScoreRange:
+        low, high = min(scores, default=0.0), max(scores, default=1.0)
+        return cls() if low >= 0 and high <= 1 else cls(low, max(high, low + 1e-9))
+
+    def to_unit(self, score: float) -> float:
+        return (float(score) - self.low) / (self.high - self.low)
+
+    def from_unit(self, share: float) -> float:
+        return self.low + share * (self.high - self.low)
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """One state of affairs that the evidence allows, in log-odds; examples are columns.
+
+    `bare` is the student on each example, `of_parts` what each part adds there. `length` is what a rule, a demo, and
+    the crowd that they make add.
+    """
+
+    bare: Vector
+    of_parts: Matrix
+    length: tuple[float, float, float]
+
+    def of_length(self, rules: int, demos: int) -> float:
+        """What one predictor's prompt gains or loses by the number of its rules and demos alone."""
+        rule, demo, crowding = self.length
+        return rule * rules + demo * demos + crowding * (rules + demos) ** 2 / CROWD
+
+
+class PartModel:
+    """The posterior of all effects given the evidence, and what it says of programs."""
+
+    def __init__(
+        self, programs: Mapping[int, Sequence[Part]], evidence: Evidence, similarity: Similarity, trainset: int
+    ) -> None:
+        """`programs` are the pool's, as parts. In `similarity`, rows of a valset follow those of the trainset."""
+        known = {part.part_id: part for parts in programs.values() for part in parts}
+        self.parts = tuple(known.values())
+        place = {part_id: n for n, part_id in enumerate(known)}
+        self.programs = {number: tuple(place[part.part_id] for part in parts) for number, parts in programs.items()}
+        near = [similarity.to_rows(part.text) for part in self.parts]
+        self._near: Matrix = np.array(near).reshape(len(near), similarity.rows)
+        self._trainset = trainset
+        scores = [score for number in evidence.programs() for score in evidence.of(number) if _of_student(score)]
+        self.range = ScoreRange.of([float(score.score) for score in scores])
+        self._tried = {score.program for score in scores}
+        self._program = np.array([score.program for score in scores], dtype=np.int64)
+        self._observed = self._observations(scores)
+        self._posterior = fit(self._observed, self._prior(), similarity.rows, EASE)
+        self.likely = self._effects(self._posterior.effects)
+
+    def draw(self, draws: np.random.Generator, scale: float) -> Effects:
+        """Effects as they may be, their distance from the most likely ones times `scale`."""
+        return self._effects(self._posterior.draw(draws, scale))
+
+    def chances(self, places: Sequence[int], effects: Effects) -> Vector:
+        """The expected score of a combination of parts on each example of the trainset, from 0 to 1."""
+        log_odds = effects.bare + effects.of_parts[list(places)].sum(axis=0) + self._length_effect(places, effects)
+        return sigmoid(log_odds)[: self._trainset]
+
+    def quality(self, program: int, effects: Effects) -> float:
+        """The expected score of a program of the pool on the trainset, its own rollouts counted, from 0 to 1."""
+        places = self.programs[program]
+        log_odds = effects.bare + effects.of_parts[list(places)].sum(axis=0) + self._length_effect(places, effects)
+        return float(sigmoid(log_odds + self._beyond_parts(program, log_odds))[: self._trainset].mean())
+
+    def promise(self, draws: np.random.Generator, samples: int) -> Vector:
+        """For each part, what it adds to the log-odds of a middling example, were it a standard deviation better."""
+        mean = self.likely.of_parts[:, : self._trainset].mean(axis=1)
+        drawn = [self.draw(draws, 1.0).of_parts[:, : self._trainset].mean(axis=1) for _ in range(samples)]
+        return mean + np.std(drawn, axis=0)
+
+    def _beyond_parts(self, program: int, log_odds: Vector) -> float:
+        """The mode of one Newton step for the program's own effect, under its prior."""
+        own = self._program == program
+        if program not in self._tried:
+            return 0.0
+        expected = sigmoid(log_odds[self._observed.example[own]])
+        surprise = float((self._observed.score[own] - expected).sum())
+        return surprise / (float((expected * (1 - expected)).sum()) + BEYOND_PARTS**-2)
+
+    def _observations(self, scores: Sequence[Score]) -> Observations:
+        example = [score.example + (self._trainset if score.split == "val" else 0) for score in scores]
+        rows = np.array(example, dtype=np.int64)
+        design = np.zeros((len(scores), PARTS + 2 * len(self.parts)))
+        lengths = {program: self._lengths(places) for program, places in self.programs.items()}
+        for n, score in enumerate(scores):
+            places = np.array(self.programs[score.program], dtype=np.int64)
+            design[n, LEVEL] = 1.0
+            design[n, RESAMPLED] = score.model.temperature is not None
+            design[n, RULES : CROWDING + 1] = lengths[score.program]
+            design[n, PARTS + 2 * places] = 1.0
+            design[n, PARTS + 2 * places + 1] = self._near[places, rows[n]]
+        unit = [self.range.to_unit(score.score) for score in scores]
+        return Observations(design, rows, np.array(unit, dtype=np.float64))
+
+    def _prior(self) -> Vector:
+        specific = self._near.max(axis=1, initial=0.0) > 0
+        of_parts = np.column_stack([np.where(specific, SPECIFIC, GENERAL), np.full(len(specific), NEARBY)])
+        return np.concatenate([np.array(PRIOR), of_parts.ravel()])
+
+    def _effects(self, values: Vector) -> Effects:
+        everywhere, nearby = values[PARTS::2], values[PARTS + 1 :: 2]
+        length = (float(values[RULES]), float(values[DEMOS]), float(values[CROWDING]))
+        bare = values[LEVEL] + self._posterior.ease
+        return Effects(bare, everywhere[:, None] + nearby[:, None] * self._near, length)
+
+    def _length_effect(self, places: Sequence[int], effects: Effects) -> float:
+        rules, demos, crowd = self._lengths(places)
+        return effects.length[0] * rules + effects.length[1] * demos + effects.length[2] * crowd
+
+    def _lengths(self, places: Sequence[int]) -> tuple[float, float, float]:
+        """Rules, demos, and the crowd that they make, summed over predictors."""
+        counts: dict[str, list[int]] = {}
+        for place in places:
+            part = self.parts[place]
+            counts.setdefault(part.predictor, [0, 0])[part.kind == "demo"] += 1
+        crowd = sum((rules + demos) ** 2 for rules, demos in counts.values()) / CROWD
+        return sum(rules for rules, _ in counts.values()), sum(demos for _, demos in counts.values()), crowd
+
+
+def _of_student(score: Score) -> bool:
+    """Whether a score says what the student's LM makes of the program; a teacher's does not."""
+    return score.model.lm == "student"

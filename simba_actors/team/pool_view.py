@@ -1,0 +1,58 @@
+"""The pool as policies see it: programs by number, and what they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+
+from simba_actors.algorithm.parts import Part
+from simba_actors.programs import Configuration
+from simba_actors.programs.parts import PartWithValue, assemble, parts_of
+
+
+class PoolView:
+    """The programs that the pool had when this was made. See `simba_actors.algorithm.policy.Pool`."""
+
+    def __init__(self, configurations: Mapping[int, Configuration], student: Configuration) -> None:
+        self.configurations = configurations
+        self._student = student
+
+    def programs(self) -> Sequence[int]:
+        return sorted(self.configurations)
+
+    def demos(self, program: int) -> int:
+        configuration = self.configurations[program]
+        return max(len(configuration.demos(predictor)) for predictor in configuration.predictors)
+
+    def parts(self, program: int) -> tuple[Part, ...]:
+        return tuple(entry.part for entry in self._parts[program])
+
+    def has(self, configuration: Configuration) -> bool:
+        """Whether a program of the pool has that configuration."""
+        return configuration.digest in self._digests
+
+    def combine(self, part_ids: Iterable[str]) -> Configuration:
+        """The student with these parts of the pool's programs, older ones first."""
+        wanted = set(part_ids)
+        return assemble([entry for part_id, (_, entry) in self._known.items() if part_id in wanted], self._student)
+
+    def donors(self, part_ids: Iterable[str]) -> tuple[int, ...]:
+        """The programs that had these parts first."""
+        return tuple(sorted({self._known[part_id][0] for part_id in part_ids}))
+
+    @cached_property
+    def _known(self) -> Mapping[str, tuple[int, PartWithValue]]:
+        """Each part with the first program that had it, in order of those programs."""
+        known: dict[str, tuple[int, PartWithValue]] = {}
+        for program in self.programs():
+            for entry in self._parts[program]:
+                known.setdefault(entry.part.part_id, (program, entry))
+        return known
+
+    @cached_property
+    def _parts(self) -> Mapping[int, tuple[PartWithValue, ...]]:
+        return {number: parts_of(configuration, self._student) for number, configuration in self.configurations.items()}
+
+    @cached_property
+    def _digests(self) -> frozenset[str]:
+        return frozenset(configuration.digest for configuration in self.configurations.values())

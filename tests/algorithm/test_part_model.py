@@ -1,0 +1,77 @@
+"""What the evidence says of parts and of programs made of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from simba_actors.algorithm.combination import Caps, best_combination
+from simba_actors.algorithm.evidence import Evidence, Score
+from simba_actors.algorithm.part_model import PartModel, ScoreRange
+from simba_actors.algorithm.parts import Part
+from simba_actors.algorithm.plan import ModelSpec, RolloutKey
+from simba_actors.algorithm.similarity import Similarity
+
+ROWS = tuple(f"row {n} about {'rivers' if n % 2 else 'violins'}" for n in range(40))
+GOOD = Part("good", "self", "rule", "be careful")
+BAD = Part("bad", "self", "rule", "be hasty")
+RIVERS = Part("rivers", "self", "rule", "for rivers, look at the map")
+PROGRAMS = {0: (), 1: (GOOD,), 2: (BAD,), 3: (RIVERS,), 4: (GOOD, BAD), 5: (GOOD, RIVERS)}
+
+
+def chance(parts: tuple[Part, ...], row: int) -> float:
+    log_odds = 1.5 * (GOOD in parts) - 1.5 * (BAD in parts) + 3.0 * (RIVERS in parts and row % 2 == 1)
+    return 1 / (1 + np.exp(0.5 - log_odds))
+
+
+def evidence(low: float = 0.0, high: float = 1.0) -> Evidence:
+    draws = np.random.default_rng(0)
+    scores: list[Score] = []
+    for program, parts in PROGRAMS.items():
+        for n in range(160):
+            key = RolloutKey(0, "evaluate", program * 1_000 + n)
+            score = high if draws.random() < chance(parts, n % 40) else low
+            scores.append(Score(key, program, n % 40, score))
+    return Evidence(scores)
+
+
+def model_of(known: Evidence) -> PartModel:
+    return PartModel(PROGRAMS, known, Similarity(ROWS), len(ROWS))
+
+
+def test_programs_are_ranked_by_what_their_parts_are_worth() -> None:
+    model = model_of(evidence())
+    ranked = sorted(PROGRAMS, key=lambda program: model.quality(program, model.likely))
+    assert (ranked[0], ranked[-1]) == (2, 5)
+
+
+def test_a_part_that_is_about_some_examples_is_credited_there() -> None:
+    model = model_of(evidence())
+    on_rows = model.likely.of_parts[model.parts.index(RIVERS)]
+    assert on_rows[1::2].mean() > 1.0 > abs(on_rows[0::2].mean())
+
+
+def test_the_best_combination_has_the_parts_that_help_and_no_other() -> None:
+    model = model_of(evidence())
+    places = best_combination(model, model.likely, range(3), Caps(demos=4, rules=12), len(ROWS))
+    assert {model.parts[place] for place in places} == {GOOD, RIVERS}
+
+
+def test_a_combination_keeps_to_the_caps() -> None:
+    model = model_of(evidence())
+    assert len(best_combination(model, model.likely, range(3), Caps(demos=4, rules=1), len(ROWS))) == 1
+
+
+@pytest.mark.parametrize(("low", "high"), [(-50.0, 250.0), (0.0, 1.0)])
+def test_scores_of_any_range_give_the_same_ranking(low: float, high: float) -> None:
+    model = model_of(evidence(low, high))
+    assert model.range == ScoreRange(low, high)
+    assert max(PROGRAMS, key=lambda program: model.quality(program, model.likely)) == 5
+
+
+def test_a_teachers_scores_are_no_evidence_of_the_student() -> None:
+    known = evidence()
+    before = model_of(known).quality(0, model_of(known).likely)
+    teacher = ModelSpec("teacher", rollout_id=1)
+    known.add(Score(RolloutKey(1, "sample", n), 0, n % 40, 1.0, teacher) for n in range(200))
+    assert model_of(known).quality(0, model_of(known).likely) == before

@@ -1,0 +1,84 @@
+"""Runs with `policy="adaptive"`: what they end with, and what must not matter for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors import Budget, Optimizer, OptimizerConfig
+from simba_actors.events import StepClosed, TrajectorySampled
+from simba_actors.store import Reader
+from tests.parity.scenarios import HintThenAnswer
+from tests.support.quiz import questions
+from tests.support.runs import findings, finish, small_config
+
+
+def adaptive_config(store: Path, **changes: Any) -> OptimizerConfig:
+    settings: dict[str, Any] = {"policy": "adaptive", "trainset": questions(16), "max_steps": 4, "bsize": 16}
+    return small_config(store, **{**settings, **changes})
+
+
+async def test_the_winner_is_the_best_of_the_ranking(tmp_path: Path) -> None:
+    result = await finish(adaptive_config(tmp_path / "simba.db"))
+    scores = [entry["score"] for entry in result.candidate_programs]
+    assert result.score == scores[0] == max(scores)
+
+
+async def test_the_result_does_not_depend_on_how_many_rollouts_run_at_a_time(tmp_path: Path) -> None:
+    found: list[Any] = []
+    for concurrency in (1, 7):
+        config = adaptive_config(tmp_path / f"{concurrency}.db", max_concurrency=concurrency, run_id="run")
+        found.append(await findings(config, (await finish(config)).run_id))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("kind", [TrajectorySampled, StepClosed])
+async def test_a_stopped_run_ends_as_if_it_had_not_been(kind: type, tmp_path: Path) -> None:
+    whole = adaptive_config(tmp_path / "whole.db")
+    expected = await findings(whole, (await finish(whole)).run_id)
+    config = adaptive_config(tmp_path / "stopped.db")
+    async with await Optimizer.start(config) as optimizer:
+        async for event in optimizer.events():
+            if isinstance(event, kind):
+                break
+    assert await findings(config, (await finish(config)).run_id) == expected
+
+
+async def test_no_two_programs_of_the_pool_are_the_same(tmp_path: Path) -> None:
+    config = adaptive_config(tmp_path / "simba.db")
+    result = await finish(config)
+    async with await Reader.open(config.store) as reader:
+        digests = [program.digest for program in await reader.programs(result.run_id)]
+    assert len(digests) > 5
+    assert len(digests) - len(set(digests)) <= 1
+
+
+async def test_no_candidate_is_scored_on_an_example_that_it_has_as_a_demo(tmp_path: Path) -> None:
+    config = adaptive_config(tmp_path / "simba.db")
+    result = await finish(config)
+    async with await Reader.open(config.store) as reader:
+        programs = {program.number: str(program.configuration) for program in await reader.programs(result.run_id)}
+        scores = await reader.scores(result.run_id)
+    judged = [score for score in scores if score.key.phase != "sample"]
+    asked = [config.trainset[score.example].question for score in judged]
+    assert judged
+    assert not [score for score, question in zip(judged, asked, strict=True) if question in programs[score.program]]
+
+
+async def test_a_cap_on_calls_is_what_the_search_is_planned_by(tmp_path: Path) -> None:
+    config = adaptive_config(tmp_path / "simba.db", budget=Budget(max_calls=150))
+    await finish(config)
+    assert 100 < len(config.lm.asks) + len(config.prompt_model.asks) <= 150
+
+
+async def test_every_predictor_of_a_program_is_improved(tmp_path: Path) -> None:
+    config = adaptive_config(tmp_path / "simba.db", student=HintThenAnswer())
+    result = await finish(config)
+    async with await Reader.open(config.store) as reader:
+        programs = await reader.programs(result.run_id)
+    text = str([program.configuration for program in programs])
+    assert "hinter.demos': [{" in text.replace('"', "'")
+    assert isinstance(result.program, dspy.Module)
