@@ -150,6 +150,7 @@ class LocalExecutor:
             await self._scorer.try_on("trainset[0]", self._rows["train"][0])
 
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:
+        await self._governor.loop_share.turn()
         example = self._rows[task.split][task.example]
         program = self._programs.bound(task.configuration, task.model)
         started = self._clock()

@@ -15,6 +15,7 @@ import anyio
 
 from simba_actors.errors import LMAccessError, LMUnavailableError
 from simba_actors.rollouts.endpoint import Endpoint, Limits, Priority, Slot
+from simba_actors.rollouts.loop_share import LoopShare
 from simba_actors.rollouts.outcomes import Blame, blame
 from simba_actors.rollouts.patience import Breaker, Retry
 from simba_actors.rollouts.secrets import Secrets
@@ -89,6 +90,7 @@ class Governor:
         self._draws = draws or random.Random()  # noqa: S311 - jitter, no secret
         self._sleep = sleep
         self._clock = clock
+        self.loop_share = LoopShare()
         self._endpoints: dict[str, Endpoint] = {}
         self.secrets = Secrets()
 
@@ -118,6 +120,7 @@ class Governor:
             else:
                 slot.answered()
                 watch.meter.answered()
+                await self.loop_share.turn()
                 return answer
         raise AssertionError("itertools.count ended")
 

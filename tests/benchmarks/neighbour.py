@@ -1,0 +1,186 @@
+"""What a host's event loop notices of LM calls beside it: an optimization's, and a bare `asyncio.gather` of as many.
+
+    python -m tests.benchmarks.neighbour
+
+512 calls in flight, each taking 0.3 s. Bars: the loop's delay stays under 10 ms at the 99th percentile and under 50 ms
+at most. Other programs on the machine delay every loop, so beside the delay by the clock stands the CPU time of the
+loop's turns, which the bars are held against. Measure on a quiet machine all the same: replies that come in while the
+process does not run are all there at once when it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import selectors
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import dspy
+
+from simba_actors import Optimizer, OptimizerConfig
+from simba_actors.strategies import AppendADemo
+from tests.support.quiz import exact, questions, quiz_script
+from tests.support.scripted_lm import ScriptedLM
+
+IN_FLIGHT = 512
+LATENCY = 0.3
+SECONDS = 8.0
+WARM_UP = 2.0
+PROBE_EVERY = 0.005
+REQUEST_EVERY = 0.01
+P99_BAR, MOST_BAR = 0.010, 0.050
+
+
+class WatchedSelector(selectors.DefaultSelector):  # pyright: ignore[reportGeneralTypeIssues, reportUntypedBaseClass]
+    """Notes the CPU time that the loop spends between two looks for events: its turns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns: list[float] = []
+        self._began = time.thread_time()
+
+    def select(self, timeout: float | None = None) -> Any:
+        self.turns.append(time.thread_time() - self._began)
+        events = super().select(timeout)
+        self._began = time.thread_time()
+        return events
+
+
+@dataclass
+class Findings:
+    """Seconds: of the loop's delay, of its turns' CPU time, and of requests from their arrival to their answer."""
+
+    delays: list[float] = field(default_factory=list[float])
+    turns: list[float] = field(default_factory=list[float])
+    requests: list[float] = field(default_factory=list[float])
+    calls: float = 0.0
+
+
+async def probe(findings: Findings) -> None:
+    while True:
+        due = time.perf_counter() + PROBE_EVERY
+        await asyncio.sleep(PROBE_EVERY)
+        findings.delays.append(time.perf_counter() - due)
+
+
+async def arrivals(findings: Findings) -> None:
+    """Requests that come in whatever the loop is at, each with three steps on it."""
+
+    async def request(arrived: float) -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        findings.requests.append(time.perf_counter() - arrived)
+
+    due = time.perf_counter()
+    async with asyncio.TaskGroup() as requests:
+        while True:
+            due += REQUEST_EVERY
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            requests.create_task(request(due))
+
+
+async def measured(beside: Callable[[Any], Awaitable[None]], selector: WatchedSelector) -> Findings:
+    findings, lm = Findings(), ScriptedLM(quiz_script, latency=LATENCY)
+    work = asyncio.ensure_future(beside(lm))
+    await asyncio.sleep(WARM_UP)
+    calls, selector.turns = len(lm.asks), []
+    watchers = [asyncio.ensure_future(probe(findings)), asyncio.ensure_future(arrivals(findings))]
+    await asyncio.sleep(SECONDS)
+    findings.calls, findings.turns = (len(lm.asks) - calls) / SECONDS, selector.turns
+    for task in (*watchers, work):
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    return findings
+
+
+async def nothing(lm: Any) -> None:
+    await asyncio.Event().wait()
+
+
+async def bare_gather(lm: Any) -> None:
+    student, rows = dspy.Predict("question -> answer"), questions(64)
+
+    async def caller(number: int) -> None:
+        while True:
+            with suppress(Exception):  # Some replies can't be parsed.
+                await student.acall(**rows[number % len(rows)].inputs())
+
+    with dspy.context(lm=lm):
+        await asyncio.gather(*(caller(number) for number in range(IN_FLIGHT)))
+
+
+async def optimization(lm: Any) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        config = OptimizerConfig(
+            student=dspy.Predict("question -> answer"),
+            metric=exact,
+            trainset=questions(256),
+            store=Path(directory) / "simba.db",
+            lm=lm,
+            policy="dspy",
+            strategies=[AppendADemo()],
+            bsize=128,
+            num_candidates=12,
+            max_steps=50,
+            max_concurrency=IN_FLIGHT,
+        )
+        async with await Optimizer.start(config) as optimizer:
+            await optimizer.result()
+
+
+def run_frozen(beside: Callable[[Any], Awaitable[None]]) -> Findings:
+    """As a service does that cares: what was imported is left out of garbage collections, each of 0.1 s otherwise."""
+    with dspy.context(lm=ScriptedLM(lambda _: {"answer": "red"})):
+        # What is only imported when it is needed first, a service has: DSPy's part of a call, anyio's of an event loop.
+        dspy.Predict("question -> answer")(question="?")
+        anyio.run(anyio.sleep, 0)
+    gc.collect()
+    gc.freeze()
+    return run(beside)
+
+
+def run(beside: Callable[[Any], Awaitable[None]]) -> Findings:
+    selector = WatchedSelector()
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        return runner.run(measured(beside, selector))
+
+
+def percentile(values: list[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def shown(values: list[float]) -> str:
+    return f"{percentile(values, 99) * 1e3:>8.1f}{max(values) * 1e3:>8.1f}"
+
+
+def main() -> None:
+    cases = {"nothing": nothing, "a bare gather": bare_gather, "an optimization": optimization}
+    chosen = sys.argv[1:] or list(cases)
+    print(f"{'milliseconds':<18}{'LM calls/s':>11}   {'delay':>14}  {'CPU of turns':>16}  {'requests':>14}")
+    print(f"{'beside the host':<18}{'':>11}   {'p99':>8}{'most':>8}{'p99':>8}{'most':>8}{'p99':>8}{'most':>8}")
+    found: dict[str, Findings] = {}
+    for name in chosen:
+        found[name] = run_frozen(cases[name])
+        of = found[name]
+        # A turn is met in proportion to how long it is, as the probe and requests meet it.
+        met = [turn for turn in of.turns for _ in range(max(1, round(turn * 1e3)))]
+        print(f"{name:<18}{of.calls:>11.0f}   {shown(of.delays)}{shown(met)}{shown(of.requests)}", flush=True)
+    if "an optimization" in found:
+        turns = found["an optimization"].turns
+        met = [turn for turn in turns for _ in range(max(1, round(turn * 1e3)))]
+        if percentile(met, 99) > P99_BAR or max(met) > MOST_BAR:
+            raise SystemExit(f"bars: {P99_BAR * 1e3:.0f} ms at the 99th percentile, {MOST_BAR * 1e3:.0f} ms at most")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Few rollouts go on in one turn of the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from simba_actors.rollouts.loop_share import MOST_A_TURN, LoopShare
+
+
+async def test_the_loop_turns_between_a_few_and_the_next() -> None:
+    share, turn = LoopShare(), 0
+    passed_in: list[int] = []
+
+    async def rollout() -> None:
+        await share.turn()
+        passed_in.append(turn)
+
+    rollouts = [asyncio.ensure_future(rollout()) for _ in range(10 * MOST_A_TURN)]
+    while not all(rollout.done() for rollout in rollouts):
+        await asyncio.sleep(0)
+        turn += 1
+    assert len(passed_in) == 10 * MOST_A_TURN
+    assert max(passed_in.count(number) for number in passed_in) <= MOST_A_TURN
+
+
+async def test_those_who_wait_go_on_in_the_order_in_which_they_came() -> None:
+    share = LoopShare()
+    order: list[int] = []
+
+    async def rollout(number: int) -> None:
+        await share.turn()
+        order.append(number)
+
+    await asyncio.gather(*(rollout(number) for number in range(20)))
+    assert order == list(range(20))
+
+
+async def test_one_who_is_cancelled_holds_up_nobody() -> None:
+    share = LoopShare()
+    rollouts = [asyncio.ensure_future(share.turn()) for _ in range(20)]
+    await asyncio.sleep(0)
+    for rollout in rollouts[10:15]:
+        rollout.cancel()
+    ended = await asyncio.gather(*rollouts, return_exceptions=True)
+    assert [isinstance(end, asyncio.CancelledError) for end in ended].count(True) == 5
+
+
+async def test_one_alone_does_not_wait() -> None:
+    share = LoopShare()
+    turn = share.turn()
+    try:
+        turn.send(None)
+    except StopIteration:
+        return
+    finally:
+        turn.close()
+    raise AssertionError("it waited")
