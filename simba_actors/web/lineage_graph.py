@@ -17,13 +17,11 @@ WORST, BEST = (68, 1, 84), (253, 190, 37)
 """The ends of the colour scale, dark violet and amber, which stay apart for colour-blind eyes."""
 
 
-def shown_in_graph(pool: Sequence[PoolEntry]) -> list[PoolEntry]:
-    """All programs, or of a larger pool the best ones with their ancestors, by number."""
-    if len(pool) <= MOST_SHOWN:
-        return list(pool)
-    known = {entry.number: entry for entry in pool}
+def shown_in_graph(ranked: Sequence[PoolEntry]) -> list[PoolEntry]:
+    """Of programs that come best first, those that a graph shows, by number."""
+    known = {entry.number: entry for entry in ranked}
     chosen: dict[int, PoolEntry] = {}
-    for entry in sorted(pool, key=lambda entry: entry.score if entry.score is not None else -1.0, reverse=True):
+    for entry in ranked:
         waiting = [entry.number]
         while waiting:
             number = waiting.pop()

@@ -29,8 +29,9 @@ async def pool(request: Request) -> Response:
     async with await open_store(request) as store:
         await store.run(run_id)
         entries = await store.pool(run_id)
-    graphed = shown_in_graph(entries)
-    ordered = entries if by_number else sorted(entries, key=_best_first)
+    ranked = sorted(entries, key=_best_first)
+    graphed = shown_in_graph(ranked)
+    ordered = entries if by_number else ranked
     return page(
         request,
         "pool.html",
