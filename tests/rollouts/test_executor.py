@@ -1,0 +1,145 @@
+"""How a rollout ends: with a score, as the program's failure, or with an error that is never a score."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors.algorithm.trajectory import Outcome, Trajectory
+from simba_actors.errors import BudgetReachedError, LMAccessError, LMUnavailableError, RolloutTimeoutError
+from simba_actors.programs import ConfigurationSpace
+from simba_actors.rollouts import Caller, Governor, LocalExecutor, Retry, RolloutTask
+from tests.support.quiz import exact, questions
+from tests.support.scripted_lm import Ask, Script, ScriptedLM
+
+HASTY = Retry(attempts=3, base=0.001, longest=0.002)
+
+
+def right(ask: Ask) -> dict[str, Any]:
+    return {"answer": questions(1)[0].answer}
+
+
+def raising(error: Exception) -> Script:
+    def script(ask: Ask) -> str:
+        raise error
+
+    return script
+
+
+async def rollout(
+    student: dspy.Module, script: Script, *, timeout: float = 30.0, caller: Caller | None = None
+) -> Trajectory:
+    space = ConfigurationSpace.from_module(student)
+    executor = LocalExecutor(
+        student=student,
+        space=space,
+        rows={"train": questions(1)},
+        metric=exact,
+        lms={"student": ScriptedLM(script)},
+        governor=Governor(retry=HASTY),
+        caller=caller,
+        rollout_timeout=timeout,
+    )
+    return await executor.run(RolloutTask(space.extract(student), 0))
+
+
+class Wrapping(dspy.Module):
+    """Runs `before`, then asks; a failure of the LM becomes one of its own, or an answer."""
+
+    def __init__(self, before: Callable[[], None] = lambda: None, *, swallows: bool = False) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+        self.before = before
+        self.swallows = swallows
+
+    def forward(self, question: str) -> dspy.Prediction:
+        self.before()
+        try:
+            return self.ask(question=question)
+        except Exception as error:
+            if self.swallows:
+                return dspy.Prediction(answer="no idea")
+            raise RuntimeError("the student gave up") from error
+
+
+class Blocking(dspy.Module):
+    """Calls its LM in a way that blocks the event loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    async def aforward(self, question: str) -> dspy.Prediction:
+        return self.ask(question=question)
+
+
+async def test_an_answer_is_scored_with_its_trace_and_usage() -> None:
+    trajectory = await rollout(dspy.Predict("question -> answer"), right)
+    assert (trajectory.outcome, trajectory.score) == (Outcome.SCORED, True)
+    assert [step.outputs for step in trajectory.trace] == [{"answer": questions(1)[0].answer}]
+    assert trajectory.usage.calls == 1
+    assert trajectory.usage.cost is None
+
+
+async def test_a_reply_that_can_not_be_parsed_is_the_programs_failure() -> None:
+    trajectory = await rollout(dspy.Predict("question -> answer"), lambda ask: "I would rather not say.")
+    assert (trajectory.outcome, trajectory.score) == (Outcome.PROGRAM_FAILURE, 0.0)
+    assert "AdapterParseError" in (trajectory.error or "")
+
+
+async def test_an_error_of_the_students_own_is_its_failure() -> None:
+    def breaks() -> None:
+        raise KeyError("typo")
+
+    trajectory = await rollout(Wrapping(breaks), right)
+    assert (trajectory.outcome, trajectory.error) == (Outcome.PROGRAM_FAILURE, "KeyError: 'typo'")
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+@pytest.mark.parametrize(
+    ("error", "ends_with"),
+    [(dspy.LMServerError("down"), LMUnavailableError), (dspy.LMAuthError("refused"), LMAccessError)],
+    ids=["down", "refused"],
+)
+async def test_an_lm_that_fails_is_no_score_whatever_the_student_makes_of_it(
+    error: Exception, ends_with: type[Exception], swallows: bool
+) -> None:
+    with pytest.raises(ends_with):
+        await rollout(Wrapping(swallows=swallows), raising(error))
+
+
+async def test_a_thread_that_hangs_costs_no_more_than_the_timeout() -> None:
+    release, runs = threading.Event(), list[int]()
+
+    def hangs_once() -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            release.wait(3600)
+
+    trajectory = await rollout(Wrapping(hangs_once), right, timeout=1.0)
+    release.set()
+    assert trajectory.outcome is Outcome.SCORED
+    assert len(runs) == 2
+
+
+async def test_a_student_that_always_hangs_is_told_of_in_the_end() -> None:
+    release = threading.Event()
+
+    def hangs() -> None:
+        release.wait(3600)
+
+    with pytest.raises(RolloutTimeoutError, match=r"longer than rollout_timeout=0.05 s, 3 times in a row"):
+        await rollout(Wrapping(hangs), right, timeout=0.05)
+    release.set()
+
+
+async def test_a_call_that_blocks_the_loop_counts_against_the_budget() -> None:
+    def none_left() -> None:
+        raise BudgetReachedError("the budget's max_calls=0 is reached", "max_calls")
+
+    with pytest.raises(BudgetReachedError):
+        await rollout(Blocking(), right, caller=Caller(before_blocking_call=none_left))
