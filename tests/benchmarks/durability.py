@@ -28,7 +28,7 @@ from simba_actors.rollouts import RolloutTask
 from simba_actors.store import Owner, Reader, Store
 from simba_actors.store.records import AddProgram, CloseStep, OpenStep, Program, RecordRollout
 from simba_actors.strategies import AppendADemo
-from simba_actors.team.proposer import PoolView
+from simba_actors.team.pool_view import PoolView
 from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import small_config
 from tests.support.scripted_lm import ScriptedLM
@@ -108,9 +108,9 @@ async def fill(config: OptimizerConfig) -> None:
     baseline = Program(BASELINE, setup.baseline.digest, setup.baseline.to_json(), (), "student", -1)
     await store.commit("run", owner, [AddProgram(baseline)])
     state = policy.initial_state()
-    pool = PoolView({BASELINE: setup.baseline})
+    pool = PoolView({BASELINE: setup.baseline}, setup.baseline)
     for number in range(STEPS):
-        plan = policy.open_step(state, number, evidence)
+        plan = policy.open_step(state, number, evidence, pool)
         assert plan is not None
         last = number == STEPS - 1
         done = plan.rollouts[: -CONCURRENCY if last else None]

@@ -1,0 +1,116 @@
+"""The optimizers that are compared, each given the same student, examples, LM and number of LM calls."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dspy
+
+from simba_actors import Budget, Optimizer, OptimizerConfig
+from tests.benchmarks.worlds import World, student_of
+from tests.benchmarks.worlds.tasks import share_right
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a contender gets; `calls` is how many LM calls it may make. LMs are those of the context."""
+
+    world: World
+    trainset: list[dspy.Example]
+    calls: int
+    sizes: dict[str, Any]
+
+    @property
+    def rollouts(self) -> int:
+        return self.calls // self.world.stages
+
+
+def dspy_simba(task: Task) -> dspy.Module:
+    simba = dspy.SIMBA(metric=share_right, num_threads=1, **task.sizes)
+    return simba.compile(student_of(task.world), trainset=task.trainset, seed=task.world.seed)
+
+
+def adaptive(task: Task) -> dspy.Module:
+    return asyncio.run(_optimize(task, policy="adaptive", budget=Budget(max_calls=task.calls)))
+
+
+def dspy_policy(task: Task) -> dspy.Module:
+    return asyncio.run(_optimize(task, policy="dspy"))
+
+
+async def _optimize(task: Task, **settings: Any) -> dspy.Module:
+    with tempfile.TemporaryDirectory() as directory:
+        config = OptimizerConfig(
+            student=student_of(task.world),
+            metric=share_right,
+            trainset=task.trainset,
+            store=Path(directory) / "simba.db",
+            seed=task.world.seed,
+            **{**task.sizes, **settings},
+        )
+        async with await Optimizer.start(config) as optimizer:
+            return (await optimizer.result()).program
+
+
+def gepa(task: Task) -> dspy.Module:
+    def with_feedback(gold: Any, pred: Any, trace: Any = None, name: Any = None, of_name: Any = None) -> Any:
+        score = share_right(gold, pred)
+        return dspy.Prediction(score=score, feedback=f"Score {score:.2f}. The right answer is {gold.answer}.")
+
+    middle = len(task.trainset) // 2
+    optimizer = dspy.GEPA(
+        metric=with_feedback,
+        max_metric_calls=int(task.rollouts * 0.98),
+        reflection_lm=dspy.settings.lm,
+        num_threads=1,
+        seed=task.world.seed,
+    )
+    return optimizer.compile(student_of(task.world), trainset=task.trainset[:middle], valset=task.trainset[middle:])
+
+
+def random_search(task: Task) -> dspy.Module:
+    programs = max(1, task.rollouts // len(task.trainset) - 4)
+    optimizer = dspy.BootstrapFewShotWithRandomSearch(
+        metric=share_right,
+        max_bootstrapped_demos=4,
+        max_labeled_demos=0,
+        num_candidate_programs=programs,
+        num_threads=1,
+    )
+    return optimizer.compile(student_of(task.world), trainset=task.trainset)
+
+
+def mipro(task: Task) -> dspy.Module:
+    minibatch = min(35, len(task.trainset) // 4)
+    trials = max(2, int(task.rollouts * 0.9 / (minibatch + len(task.trainset) / 5)))
+    optimizer = dspy.MIPROv2(
+        metric=share_right,
+        auto=None,
+        num_candidates=6,
+        num_threads=1,
+        seed=task.world.seed,
+        max_labeled_demos=0,
+    )
+    middle = len(task.trainset) // 4
+    return optimizer.compile(
+        student_of(task.world),
+        trainset=task.trainset[:middle],
+        valset=task.trainset[middle:],
+        num_trials=trials,
+        minibatch_size=minibatch,
+    )
+
+
+CONTENDERS: dict[str, Callable[[Task], dspy.Module]] = {
+    "dspy.SIMBA": dspy_simba,
+    "adaptive": adaptive,
+    'policy="dspy"': dspy_policy,
+    "dspy.GEPA": gepa,
+    "RandomSearch": random_search,
+    "dspy.MIPROv2": mipro,
+}

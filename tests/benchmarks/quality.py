@@ -1,0 +1,138 @@
+"""How good the programs are that optimizers find with equal numbers of LM calls, in planted worlds.
+
+    python -m tests.benchmarks.quality            # all contenders, six families of four worlds
+    python -m tests.benchmarks.quality --short    # one small world: checks that the table can be made
+
+Each contender may make as many LM calls as `dspy.SIMBA` makes at its defaults on 200 examples; adaptive is run with a
+share of them too. A gain is the difference in log-odds between the true quality of the program and that of the student,
+since a ceiling hides gains otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import logging
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # Before DSPy: it would look for prices on the network.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # Worlds run side by side; threads within one would only compete.
+
+import dspy
+
+from tests.benchmarks.contenders import CONTENDERS, Task
+from tests.benchmarks.worlds import FAMILIES, student_of, train_examples, true_quality, world_lm, world_of
+from tests.benchmarks.worlds.world import logit
+from tests.support.scripted_lm import Ask
+
+YARDSTICK = "dspy.SIMBA"
+SHARES = (0.15, 0.35)
+"""Shares of the yardstick's calls that adaptive is run with too."""
+
+SHORT_SIZES: dict[str, Any] = {"bsize": 8, "num_candidates": 2, "max_steps": 2}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one contender found in one world."""
+
+    contender: str
+    family: str
+    gain: float
+    calls: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """All contenders in one world, so that they are measured beside one another."""
+
+    family: str
+    seed: int
+    examples: int
+    sizes: dict[str, Any]
+    contenders: tuple[str, ...]
+
+
+def run(job: Job) -> list[Outcome]:
+    logging.disable(logging.WARNING)
+    yardstick = _run(job, YARDSTICK, YARDSTICK, calls=0)
+    others = [_run(job, name, name, yardstick.calls) for name in job.contenders if name != YARDSTICK]
+    parts = [_run(job, f"adaptive, {share:.0%}", "adaptive", int(yardstick.calls * share)) for share in SHARES]
+    return [yardstick, *others, *parts]
+
+
+def _run(job: Job, title: str, contender: str, calls: int) -> Outcome:
+    world = world_of(job.family, job.seed)
+    asks: list[Ask] = []
+    task = Task(world, train_examples(world, job.examples), calls, job.sizes)
+    started = time.perf_counter()
+    quiet = io.StringIO()
+    with (
+        dspy.context(lm=world_lm(world, asks=asks)),
+        contextlib.redirect_stdout(quiet),
+        contextlib.redirect_stderr(quiet),
+    ):
+        program = CONTENDERS[contender](task)
+    seconds = time.perf_counter() - started
+    gain = logit(true_quality(world, program)) - logit(true_quality(world, student_of(world)))
+    return Outcome(title, job.family, gain, len(asks), seconds)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Gains relative to the yardstick's by family, the mean gain with its 95 % interval, and what it took."""
+    families = list(dict.fromkeys(outcome.family for outcome in outcomes))
+    lines = [
+        "".join([f"{'':<16}", *(f"{name:>13}" for name in families), f"{'all':>8}{'gain':>16}{'calls':>8}{'s':>7}"])
+    ]
+    for name in dict.fromkeys(outcome.contender for outcome in outcomes):
+        own = [outcome for outcome in outcomes if outcome.contender == name]
+        cells = [f"{_ratio(outcomes, name, [family]):>13.2f}" for family in families]
+        gains = [outcome.gain for outcome in own]
+        half = 1.96 * statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+        calls, seconds = (statistics.mean(values) for values in ([o.calls for o in own], [o.seconds for o in own]))
+        total = f"{_ratio(outcomes, name, families):>8.2f}{statistics.mean(gains):>9.2f} ± {half:.2f}"
+        lines.append(f"{name:<16}{''.join(cells)}{total}{calls:>8.0f}{seconds:>7.1f}")
+    return "\n".join(lines)
+
+
+def _ratio(outcomes: Iterable[Outcome], contender: str, families: Sequence[str]) -> float:
+    """The contender's mean gain over the yardstick's."""
+    chosen = [outcome for outcome in outcomes if outcome.family in families]
+    own, theirs = (
+        statistics.mean(outcome.gain for outcome in chosen if outcome.contender == name)
+        for name in (contender, YARDSTICK)
+    )
+    return own / theirs if theirs else float("nan")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="one small world")
+    parser.add_argument("--seeds", type=int, default=4, help="worlds of each family")
+    parser.add_argument("--only", nargs="*", default=list(CONTENDERS), help="contenders beside dspy.SIMBA")
+    chosen = parser.parse_args(arguments)
+    contenders = tuple(chosen.only)
+    if chosen.short:
+        jobs = [Job("few_topics", 0, 24, SHORT_SIZES, contenders)]
+    else:
+        jobs = [Job(family, seed, 200, {}, contenders) for seed in range(chosen.seeds) for family in FAMILIES]
+    outcomes: list[Outcome] = []
+    with multiprocessing.get_context("spawn").Pool(min(len(jobs), os.cpu_count() or 1)) as pool:
+        for found in pool.imap(run, jobs):
+            outcomes += found
+            print(f"{len(outcomes)} runs", file=sys.stderr)
+    print("Gain over dspy.SIMBA's by family; mean gain in log-odds of the true quality")
+    print(table(outcomes))
+
+
+if __name__ == "__main__":
+    main()
