@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
 from simba_actors.algorithm.plan import Phase, Split
 from simba_actors.errors import UnknownProgramError
-from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, loads, rollout_record
+from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, dumps, loads, rollout_record
 from simba_actors.store.reading import Reader
 from simba_actors.store.records import Program, RolloutRecord
 
@@ -84,11 +85,14 @@ class Lesson:
 class PoolQueries(Reader):
     """A Reader of one run's programs."""
 
-    async def pool(self, run_id: str) -> list[PoolEntry]:
-        """All programs of the run with their scores, by number."""
-        scores = await self._scores_by_program(run_id)
+    async def pool(self, run_id: str, numbers: Collection[int] | None = None) -> list[PoolEntry]:
+        """Programs of the run with their scores, by number: those of `numbers`, or all."""
+        among = None if numbers is None else dumps(list(numbers))
+        scores = await self._scores_by_program(run_id, among)
         rows = await self._rows(
-            "SELECT number, digest, parents, strategy, step FROM programs WHERE run_id = ? ORDER BY number", [run_id]
+            "SELECT number, digest, parents, strategy, step FROM programs WHERE run_id = ? "
+            "AND (? IS NULL OR number IN (SELECT value FROM json_each(?))) ORDER BY number",
+            [run_id, among, among],
         )
         return [
             PoolEntry(
@@ -103,15 +107,34 @@ class PoolQueries(Reader):
             for number, digest, parents, strategy, step in rows
         ]
 
-    async def _scores_by_program(self, run_id: str) -> dict[tuple[int, Phase], Estimate | None]:
+    async def _scores_by_program(self, run_id: str, among: str | None) -> dict[tuple[int, Phase], Estimate | None]:
         rows = await self._rows(
             "SELECT program, phase, SUM(done), SUM(scores), SUM(squares) FROM tallies "
-            "WHERE run_id = ? AND phase IN ('evaluate', 'final') AND done > 0 GROUP BY program, phase",
-            [run_id],
+            "WHERE run_id = ? AND phase IN ('evaluate', 'final') AND done > 0 "
+            "AND (? IS NULL OR program IN (SELECT value FROM json_each(?))) GROUP BY program, phase",
+            [run_id, among, among],
         )
         return {
             (program, phase): Estimate.of_sums(done, scores, squares) for program, phase, done, scores, squares in rows
         }
+
+    async def ranking(self, run_id: str) -> list[int]:
+        """Numbers of all programs, the best score first and those without one last; see `PoolEntry.score`."""
+        rows = await self._rows(
+            "SELECT number FROM programs LEFT JOIN ("
+            "SELECT program, COALESCE("
+            "SUM(scores) FILTER (WHERE phase = 'final') / SUM(done) FILTER (WHERE phase = 'final'), "
+            "SUM(scores) / SUM(done)) AS score "
+            "FROM tallies WHERE run_id = :run AND phase IN ('evaluate', 'final') AND done > 0 GROUP BY program"
+            ") ON program = number WHERE run_id = :run ORDER BY score IS NULL, score DESC, number",
+            {"run": run_id},
+        )
+        return [number for (number,) in rows]
+
+    async def parents(self, run_id: str) -> dict[int, tuple[int, ...]]:
+        """Of all programs of the run."""
+        rows = await self._rows("SELECT number, parents FROM programs WHERE run_id = ? ORDER BY number", [run_id])
+        return {number: tuple(loads(parents)) for number, parents in rows}
 
     async def program(self, run_id: str, number: int) -> Program:
         """Raises UnknownRunError or UnknownProgramError if there is no such program."""

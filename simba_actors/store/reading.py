@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,7 +48,7 @@ class Reader:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _rows(self, sql: str, parameters: Iterable[Any] = ()) -> list[Any]:
+    async def _rows(self, sql: str, parameters: Iterable[Any] | Mapping[str, Any] = ()) -> list[Any]:
         with told_of(self.path):
             return list(await self._db.execute_fetchall(sql, parameters))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup
 
@@ -17,20 +17,19 @@ WORST, BEST = (68, 1, 84), (253, 190, 37)
 """The ends of the colour scale, dark violet and amber, which stay apart for colour-blind eyes."""
 
 
-def shown_in_graph(ranked: Sequence[PoolEntry]) -> list[PoolEntry]:
-    """Of programs that come best first, those that a graph shows, by number."""
-    known = {entry.number: entry for entry in ranked}
-    chosen: dict[int, PoolEntry] = {}
-    for entry in ranked:
-        waiting = [entry.number]
+def shown_in_graph(ranking: Sequence[int], parents: Mapping[int, Sequence[int]]) -> set[int]:
+    """All programs, or of a larger pool the best of the ranking with their ancestors."""
+    chosen: set[int] = set()
+    for best in ranking:
+        waiting = [best]
         while waiting:
             number = waiting.pop()
-            if number in known and number not in chosen:
-                chosen[number] = known[number]
-                waiting.extend(known[number].parents)
+            if number in parents and number not in chosen:
+                chosen.add(number)
+                waiting.extend(parents[number])
         if len(chosen) >= MOST_SHOWN:
             break
-    return [chosen[number] for number in sorted(chosen)]
+    return chosen
 
 
 def lineage_graph(entries: Sequence[PoolEntry], link: Callable[[int], str]) -> Markup:

@@ -10,7 +10,6 @@ from starlette.responses import Response
 from simba_actors.programs import Configuration
 from simba_actors.programs.configuration import Demo
 from simba_actors.store.channels import Channels
-from simba_actors.store.pool_queries import PoolEntry
 from simba_actors.store.queries import Queries
 from simba_actors.store.records import Program
 from simba_actors.web.lineage_graph import lineage_graph, shown_in_graph
@@ -28,18 +27,23 @@ async def pool(request: Request) -> Response:
     first = _whole(request.query_params.get("first"))
     async with await open_store(request) as store:
         await store.run(run_id)
-        entries = await store.pool(run_id)
-    ranked = sorted(entries, key=_best_first)
-    graphed = shown_in_graph(ranked)
-    ordered = entries if by_number else ranked
+        ranking, parents = await store.ranking(run_id), await store.parents(run_id)
+        graphed = shown_in_graph(ranking, parents)
+        ordered = sorted(ranking) if by_number else ranking
+        listed = ordered[first : first + ROWS_A_PAGE]
+        entries = {entry.number: entry for entry in await store.pool(run_id, graphed | set(listed))}
+
+    def link(number: int) -> str:
+        return request.url_for("program", run=slug(run_id), number=number).path
+
     return page(
         request,
         "pool.html",
         run_id=run_id,
-        count=len(entries),
+        count=len(ranking),
         graphed=len(graphed),
-        graph=lineage_graph(graphed, lambda number: request.url_for("program", run=slug(run_id), number=number).path),
-        rows=ordered[first : first + ROWS_A_PAGE],
+        graph=lineage_graph([entries[number] for number in sorted(graphed)], link),
+        rows=[entries[number] for number in listed],
         first=first,
         rows_a_page=ROWS_A_PAGE,
         by_number=by_number,
@@ -127,10 +131,6 @@ def _differing(records: list[Any]) -> set[tuple[int, str]]:
 
 def _output(trace: Any, place: int, name: str) -> Any:
     return trace[place].outputs.get(name) if place < len(trace) else None
-
-
-def _best_first(entry: PoolEntry) -> tuple[float, int]:
-    return (-entry.score if entry.score is not None else 1.0, entry.number)
 
 
 def _whole(text: str | None) -> int:

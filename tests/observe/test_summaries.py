@@ -54,3 +54,16 @@ def test_an_estimate_has_the_margin_of_a_normal_interval(scores: list[float], ma
 
 def test_no_scores_have_no_estimate() -> None:
     assert Estimate.of_sums(0, 0.0, 0.0) is None
+
+
+async def test_the_ranking_has_the_best_score_first(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db")
+    run_id = (await finish(config)).run_id
+    async with await Queries.open(config.store) as store:
+        entries = {entry.number: entry for entry in await store.pool(run_id)}
+        ranking = await store.ranking(run_id)
+    scores = [entries[number].score for number in ranking]
+    known = [score for score in scores if score is not None]
+    assert sorted(ranking) == list(entries)
+    assert known == sorted(known, reverse=True)
+    assert scores[: len(known)] == known
