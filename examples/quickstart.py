@@ -23,7 +23,7 @@ from topics import messages, router, same_topic
 
 from simba_actors import Optimizer, OptimizerConfig, OptimizerResult
 from simba_actors.programs import ConfigurationSpace
-from simba_actors.strategies import AppendADemo
+from simba_actors.strategies import AppendADemo, Recombine
 
 SIZES: dict[str, Any] = {"bsize": 16, "num_candidates": 4, "max_steps": 4, "max_demos": 8}
 SHORT_SIZES: dict[str, Any] = {"bsize": 4, "num_candidates": 2, "max_steps": 2, "max_demos": 4}
@@ -66,7 +66,7 @@ async def optimize(options: argparse.Namespace) -> None:
         store=options.store,
         seed=options.seed,
         # A model of 135M parameters learns from examples, but can't put into words what they have in common.
-        strategies=[AppendADemo()] if options.model is None else None,
+        strategies=[AppendADemo(), Recombine()] if options.model is None else None,
         max_concurrency=8,
         progress=True,
         **(SHORT_SIZES if options.short else SIZES),

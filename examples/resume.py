@@ -16,7 +16,7 @@ from topics import messages, router, same_topic
 
 from simba_actors import Optimizer, OptimizerConfig
 from simba_actors.events import StepClosed
-from simba_actors.strategies import AppendADemo
+from simba_actors.strategies import AppendADemo, Recombine
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ async def run(store: Path) -> None:
         bsize=8,
         num_candidates=2,
         max_steps=3,
-        strategies=[AppendADemo()],
+        strategies=[AppendADemo(), Recombine()],
         max_concurrency=8,
     )
     async with await Optimizer.start(config) as optimizer:
