@@ -75,6 +75,7 @@ def create_app(store: Path) -> FastAPI:
         metric=same_topic,
         trainset=trainset,
         store=store,
+        policy="dspy",  # It scores programs on the same messages, so that they can be compared before the end.
         strategies=[AppendADemo()],
         bsize=32,
         num_candidates=4,

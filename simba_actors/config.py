@@ -87,7 +87,7 @@ class OptimizerConfig:
         governor: What LM calls go through, with limits for endpoints and the patience for their faults; by default one
             that all optimizers of the event loop share.
         publish: "best" publishes a program to `channel` on its own as soon as it is better beyond doubt than what is
-            served there; "manual" leaves that to `Optimizer.publish`.
+            served there, on examples that both were scored on; "manual" leaves that to `Optimizer.publish`.
         channel: What live programs follow, by name.
         progress: Show step, best score, rollouts, cost and time left on stderr: a bar with the extra `progress`, and a
             line for each step where there is no terminal.

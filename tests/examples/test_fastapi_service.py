@@ -95,6 +95,7 @@ def test_the_service_gets_better_while_it_answers_and_goes_on_after_a_kill(
         first = route(client)
         answer = first
         while answer["version"] == 0:
+            assert status(client)["status"] == "running"
             answer = route(client)
         client.post("/feedback", json={"call": answer["call"], "score": 1.0}).raise_for_status()
         before = status(client)
