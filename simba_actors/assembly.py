@@ -84,7 +84,7 @@ def assemble(
         executor = LocalExecutor(
             student=config.student,
             space=space,
-            rows={"train": config.trainset},
+            rows={"train": config.trainset, "val": config.valset},
             metric=config.metric,
             lms=lms,
             governor=governor,
@@ -135,6 +135,7 @@ def _policy(config: OptimizerConfig, lms: dict[str, Any], strategies: tuple[str,
         )
     return AdaptivePolicy(
         train_rows=tuple(_text(example) for example in config.trainset),
+        val_rows=tuple(_text(example) for example in config.valset),
         rollouts=_rollouts_expected(config),
         bsize=config.bsize,
         max_steps=config.steps,

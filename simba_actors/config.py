@@ -62,6 +62,8 @@ class OptimizerConfig:
             in a thread.
         metric: See `Metric`. Its number is better the higher it is.
         trainset: Examples with their inputs marked by `with_inputs`; at least `bsize` of them.
+        valset: Examples that no rule or demo is made from: where given, the winner is chosen on them. With
+            `policy="dspy"` there is none, as in `dspy.SIMBA`.
         store: Path of the SQLite file that keeps the run. Made if it does not exist; its directory must.
         run_id: Names the run in the store. By default a name made from the student, the trainset and the settings, so
             that the same call goes on with the same run.
@@ -102,6 +104,7 @@ class OptimizerConfig:
     metric: Metric
     trainset: Sequence[dspy.Example]
     store: str | Path
+    valset: Sequence[dspy.Example] = ()
     run_id: str | None = None
     lm: Any = None
     prompt_model: Any = None
@@ -144,7 +147,11 @@ class OptimizerConfig:
             raise ConfigError(f"publish={self.publish!r}: must be 'manual' or 'best'")
         check_channel(self.channel)
         _check_trainset(self.trainset, self.bsize)
-        _check_inputs_fit(self.student, self.trainset)
+        if self.valset and self.policy == "dspy":
+            raise ConfigError("valset: policy='dspy' chooses its winner on the trainset; use policy='adaptive'")
+        for name, examples in (("trainset", self.trainset), ("valset", self.valset)):
+            _check_examples(name, examples)
+            _check_inputs_fit(self.student, name, examples)
         for callback in self.callbacks:
             if not callable(callback):
                 raise ConfigError(f"callbacks: {callback!r} is not callable; it is called as callback(event)")
@@ -210,14 +217,6 @@ def _check_number(name: str, value: object, *, least: float | None = None, above
 def _check_trainset(trainset: Sequence[object], bsize: int) -> None:
     if not trainset:
         raise ConfigError("trainset is empty: SIMBA learns from examples, at least bsize of them")
-    for row, example in enumerate(trainset):
-        if not isinstance(example, dspy.Example):
-            raise ConfigError(f"trainset[{row}] must be a dspy.Example, not {type(example).__name__}")
-        if not _input_keys(example):
-            raise ConfigError(
-                f"trainset[{row}] does not say which of its fields are inputs: "
-                "use dspy.Example(question=…, answer=…).with_inputs('question')"
-            )
     if len(trainset) < bsize:
         raise ConfigError(
             f"trainset has {len(trainset)} examples, fewer than bsize={bsize}: give more examples or a smaller bsize"
@@ -228,16 +227,27 @@ def _input_keys(example: dspy.Example) -> set[str]:
     return cast("set[str] | None", getattr(example, "_input_keys", None)) or set()
 
 
-def _check_inputs_fit(student: dspy.Module, trainset: Sequence[dspy.Example]) -> None:
+def _check_examples(name: str, examples: Sequence[object]) -> None:
+    for row, example in enumerate(examples):
+        if not isinstance(example, dspy.Example):
+            raise ConfigError(f"{name}[{row}] must be a dspy.Example, not {type(example).__name__}")
+        if not _input_keys(example):
+            raise ConfigError(
+                f"{name}[{row}] does not say which of its fields are inputs: "
+                "use dspy.Example(question=…, answer=…).with_inputs('question')"
+            )
+
+
+def _check_inputs_fit(student: dspy.Module, name: str, examples: Sequence[dspy.Example]) -> None:
     expected = _signature_of_call(student)
-    for row, example in enumerate(trainset):
+    for row, example in enumerate(examples):
         inputs = _input_keys(example)
         missing_from_row = inputs - set(cast("list[str]", example.keys()))
         if missing_from_row:
-            raise ConfigError(f"trainset[{row}] names inputs that it does not have: {sorted(missing_from_row)}")
+            raise ConfigError(f"{name}[{row}] names inputs that it does not have: {sorted(missing_from_row)}")
         problem = expected(inputs)
         if problem:
-            raise ConfigError(f"trainset[{row}] does not fit {type(student).__name__}: {problem}")
+            raise ConfigError(f"{name}[{row}] does not fit {type(student).__name__}: {problem}")
 
 
 def _signature_of_call(student: dspy.Module) -> Callable[[set[str]], str | None]:

@@ -37,6 +37,8 @@ def fingerprint(config: OptimizerConfig, baseline: Configuration, lms: dict[str,
     }
     parts.update({name: str(getattr(config, name)) for name in SEARCH_SETTINGS})
     parts["max_steps"] = str(config.steps)
+    if config.valset:
+        parts["valset"] = f"{len(config.valset)} examples {_digest(_rows(config.valset))[:16]}"
     parts.update({f"{name} lm": str(lm.model) for name, lm in lms.items()})
     return parts
 

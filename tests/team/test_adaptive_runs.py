@@ -9,6 +9,7 @@ import dspy
 import pytest
 
 from simba_actors import Budget, Optimizer, OptimizerConfig
+from simba_actors.errors import ConfigError
 from simba_actors.events import StepClosed, TrajectorySampled
 from simba_actors.store import Reader
 from tests.parity.scenarios import HintThenAnswer
@@ -72,6 +73,31 @@ async def test_a_cap_on_calls_is_what_the_search_is_planned_by(tmp_path: Path) -
     config = adaptive_config(tmp_path / "simba.db", budget=Budget(max_calls=150))
     await finish(config)
     assert 100 < len(config.lm.asks) + len(config.prompt_model.asks) <= 150
+
+
+async def test_a_valset_decides_the_winner_and_nothing_is_learned_from_it(tmp_path: Path) -> None:
+    valset = questions(12, start=500)
+    config = adaptive_config(tmp_path / "simba.db", valset=valset)
+    result = await finish(config)
+    async with await Reader.open(config.store) as reader:
+        scores = await reader.scores(result.run_id)
+        programs = str([program.configuration for program in await reader.programs(result.run_id)])
+    final = [score for score in scores if score.key.phase == "final"]
+    assert {score.split for score in final} == {"val"}
+    winner: Any = result.program
+    own = [score.score for score in final if score.program == winner.simba_idx]
+    assert result.score == sum(own) / len(own)
+    assert not [row for row in valset if row.question in programs]
+
+
+def test_a_valset_is_refused_where_the_policy_has_no_use_for_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="policy='dspy' chooses its winner on the trainset"):
+        small_config(tmp_path / "simba.db", valset=questions(4))
+
+
+def test_examples_of_a_valset_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"valset\[0\] does not say which of its fields are inputs"):
+        adaptive_config(tmp_path / "simba.db", valset=[dspy.Example(question="?")])
 
 
 async def test_every_predictor_of_a_program_is_improved(tmp_path: Path) -> None:
