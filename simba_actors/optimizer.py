@@ -127,7 +127,10 @@ class Optimizer:
             return await read_result(reader, self.run_id, self._config.student)
 
     def events(self, after: int = 0) -> AsyncIterator[Event]:
-        """The run's events with a seq above `after`: those stored so far, then new ones, until the run is over."""
+        """The run's events with a seq above `after`: those stored so far, then new ones, until the run is over.
+
+        Another process follows the run with `simba_actors.observe.follow_events`.
+        """
         return self._feed.follow(self._setup.store, self.run_id, after)
 
     async def status(self) -> Status:
