@@ -67,6 +67,7 @@ async def main() -> None:
         live = LiveProgram(student, store=store)
         follower = Follower(store, "default")
         follower.read()
+        follower.taken_up()
         rounds = [
             (
                 await microseconds_a_call(student),
