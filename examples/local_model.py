@@ -33,7 +33,9 @@ def serve() -> Generator[str]:
     params.model.path = str(_weights())
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * TOKENS_A_SLOT
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = THREADS
+    for cpu in (params.cpuparams, params.cpuparams_batch):
+        cpu.n_threads = THREADS
+        cpu.poll = 0  # Threads that wait for one another in a busy loop take the CPU from everything else.
     params.port = 0
     params.verbosity = -1
     server = llama.Server(params)
