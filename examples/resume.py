@@ -14,7 +14,7 @@ import dspy
 from local_model import LineAdapter, local_lm, serve
 from topics import messages, router, same_topic
 
-from simba_actors import Optimizer, OptimizerConfig
+from simba_actors import Budget, Optimizer, OptimizerConfig
 from simba_actors.events import StepClosed
 from simba_actors.strategies import AppendADemo, Recombine
 
@@ -35,8 +35,8 @@ async def run(store: Path) -> None:
         trainset=train[:16],
         store=store,
         bsize=8,
-        num_candidates=2,
         max_steps=3,
+        budget=Budget(max_calls=120),
         strategies=[AppendADemo(), Recombine()],
         max_concurrency=8,
     )

@@ -71,11 +71,13 @@ class OptimizerConfig:
         prompt_model: What writes rules; by default `dspy.settings.lm`, or else the student's.
         teacher_lm: If given, samples one trajectory in `num_candidates` in place of the student's LM.
         bsize: Train rows a step.
-        num_candidates: Trajectories sampled for each row of a step; a step makes one more candidates than that.
+        num_candidates: Trajectories sampled for each row of a step; a step makes one more candidates than that. The
+            adaptive policy makes of each as many as pay, and takes from this only how large the run is.
         max_steps: Steps at most; 24 by default, and 8 with `policy="dspy"`.
         max_demos: Demos a predictor can hold before it forgets some; 0 means that none are added.
         demo_input_field_maxlen: Characters of an input that a demo keeps; 0 means all.
-        temperature_for_sampling: Softmax temperature for picking the programs that sample trajectories; 0 is greedy.
+        temperature_for_sampling: With `policy="dspy"`, softmax temperature for picking the programs that sample
+            trajectories; 0 is greedy. The adaptive policy picks by what it is uncertain of.
         temperature_for_candidates: The same for picking the programs that candidates are made from.
         seed: Of all random draws.
         policy: "adaptive" learns what each rule and demo is worth and puts the best together: see

@@ -12,6 +12,7 @@ import pytest
 
 from simba_actors.actors import (
     KILLED,
+    ActorError,
     ChildSpec,
     ExitReason,
     InitReturn,
@@ -154,6 +155,7 @@ async def cut(step: int, strike: Strike, started: list[Process]) -> bool:
     await asyncio.wait([host], timeout=60)
     assert host.done()
     assert host.cancelled() or host.cancelling() == 0
+    assert host.cancelled() or isinstance(host.exception(), ActorError | None)
     await check_up_or_down(registry)
     return True
 
