@@ -21,12 +21,12 @@ from heldout import Accuracy, accuracy
 from local_model import LineAdapter, local_lm, serve
 from topics import messages, router, same_topic
 
-from simba_actors import Budget, Optimizer, OptimizerConfig, OptimizerResult
+from simba_actors import Optimizer, OptimizerConfig, OptimizerResult
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.strategies import AppendADemo, Recombine
 
-SIZES: dict[str, Any] = {"bsize": 16, "max_steps": 4, "max_demos": 8, "budget": Budget(max_calls=900)}
-SHORT_SIZES: dict[str, Any] = {"bsize": 4, "max_steps": 2, "max_demos": 4, "budget": Budget(max_calls=60)}
+SIZES: dict[str, Any] = {"bsize": 16, "num_candidates": 4, "max_steps": 4, "max_demos": 8}
+SHORT_SIZES: dict[str, Any] = {"bsize": 4, "num_candidates": 2, "max_steps": 2, "max_demos": 4}
 
 
 def main() -> None:
