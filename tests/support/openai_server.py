@@ -111,23 +111,24 @@ class OpenAIServer:
     async def _serve(self) -> None:
         connections: set[asyncio.Task[None]] = set()
 
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            connections.add(task)
+        async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
                 await self._converse(reader, writer)
             except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 writer.transport.abort()
-            finally:
-                connections.discard(task)
-                writer.close()
+
+        def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.create_task(converse(reader, writer))
+            connections.add(task)
+            task.add_done_callback(connections.discard)
+            task.add_done_callback(lambda _: writer.close())  # Also where it is cancelled before it began.
 
         server = await asyncio.start_server(connected, "127.0.0.1", self._port, backlog=1024)
         self._port = server.sockets[0].getsockname()[1]
         self._up.set()
         await self._over.wait()
         server.close()
+        await asyncio.sleep(0)
         while connections:
             for task in connections:
                 task.cancel()
