@@ -25,9 +25,6 @@ from simba_actors import Optimizer, OptimizerConfig, OptimizerResult
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.strategies import AppendADemo, Recombine
 
-SIZES: dict[str, Any] = {"bsize": 16, "num_candidates": 4, "max_steps": 4, "max_demos": 8}
-SHORT_SIZES: dict[str, Any] = {"bsize": 4, "num_candidates": 2, "max_steps": 2, "max_demos": 4}
-
 
 def main() -> None:
     options = parse_options()
@@ -40,7 +37,6 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--model", help="a model as DSPy names it; by default SmolLM2-135M on this machine")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", type=Path, default=Path("quickstart.db"), help="where the run is kept")
-    parser.add_argument("--short", action="store_true", help="a run of seconds, too short to find much")
     return parser.parse_args()
 
 
@@ -57,8 +53,6 @@ def model(name: str | None) -> Generator[tuple[dspy.LM, dspy.Adapter]]:
 async def optimize(options: argparse.Namespace) -> None:
     student = router()
     train, held_out = messages()
-    if options.short:
-        train, held_out = train[:16], held_out[:16]
     config = OptimizerConfig(
         student=student,
         metric=same_topic,
@@ -67,9 +61,12 @@ async def optimize(options: argparse.Namespace) -> None:
         seed=options.seed,
         # A model of 135M parameters learns from examples, but can't put into words what they have in common.
         strategies=[AppendADemo(), Recombine()] if options.model is None else None,
+        bsize=16,
+        num_candidates=4,
+        max_steps=4,
+        max_demos=8,
         max_concurrency=8,
         progress=True,
-        **(SHORT_SIZES if options.short else SIZES),
     )
     started = time.monotonic()
     async with await Optimizer.start(config) as optimizer:

@@ -16,20 +16,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from simba_actors.cli.app import app
-from tests.support.quiz import questions, right_answer
+from tests.support.hostile import ADVICE, hostile_script
+from tests.support.quiz import questions
 from tests.support.runs import findings, finish, small_config
-from tests.support.scripted_lm import Ask, ScriptedLM
+from tests.support.scripted_lm import ScriptedLM
 
 Invoke = Callable[..., Result]
 RUN = "colours"
-HOSTILE = "Rule: \x1b[31mred\x1b[0m \u202eevil <script>alert(1)</script>"
-
-
-def hostile_script(ask: Ask) -> dict[str, Any]:
-    """Knows the answers now and then, and gives advice that tries to steer whoever reads it."""
-    if "module_advice" in ask.fields:
-        return {"discussion": "", "module_advice": {"self": HOSTILE}}
-    return {"answer": right_answer(ask.input("question")) if ask.chance("knows") < 0.5 else "red"}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +54,7 @@ def rule_program(invoke: Invoke) -> int:
     """A program that got a new rule, and not only its parent's."""
     pool = output_json(invoke("lineage", RUN, "--json"))
     rules = (entry["number"] for entry in pool if entry["strategy"] == "append_a_rule")
-    return next(n for n in rules if HOSTILE in output_json(invoke("program", RUN, n, "--json"))["diff"])
+    return next(n for n in rules if ADVICE in output_json(invoke("program", RUN, n, "--json"))["diff"])
 
 
 def test_runs_are_listed(invoke: Invoke) -> None:
@@ -89,7 +82,7 @@ def test_watching_with_json_prints_every_event_to_the_end(invoke: Invoke) -> Non
 def test_a_program_is_shown_as_a_diff_against_its_parent(invoke: Invoke) -> None:
     number = rule_program(invoke)
     shown = output_json(invoke("program", RUN, number, "--json"))
-    assert f"+{HOSTILE}" in shown["diff"]
+    assert f"+{ADVICE}" in shown["diff"]
     assert "made by append_a_rule" in invoke("program", RUN, number).stdout
 
 
@@ -121,7 +114,7 @@ def test_an_exported_program_is_loaded_by_dspy(invoke: Invoke, tmp_path: Path) -
     assert output_json(invoke("export", RUN, path, "--program", number, "--json"))["program"] == number
     student: Any = dspy.Predict("question -> answer")
     student.load(path)
-    assert student.signature.instructions.endswith(HOSTILE)
+    assert student.signature.instructions.endswith(ADVICE)
     assert list(student.signature.fields) == ["question", "answer"]
 
 
