@@ -109,8 +109,7 @@ class StoreMachine(RuleBasedStateMachine):
         copy.mkdir()
         for file in self.directory.glob("simba.db*"):
             shutil.copyfile(file, copy / file.name)
-        self.store.abandon()
-        self.wait(_join(self.store))
+        self.wait(_abandon(self.store))
         for file in self.directory.glob("simba.db*"):
             file.unlink()
         for file in copy.iterdir():
@@ -152,8 +151,9 @@ class StoreMachine(RuleBasedStateMachine):
         shutil.rmtree(self.directory)
 
 
-async def _join(store: Store) -> None:
+async def _abandon(store: Store) -> None:
     """Returns when the connection's thread has ended."""
+    store.abandon()
     await asyncio.to_thread(store._db._thread.join)
 
 
