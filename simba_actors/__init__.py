@@ -14,6 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simba_actors.algorithm.progress import Progress
+    from simba_actors.algorithm.stopping import EveryBucketSolved, NoImprovement, TargetReached, Timeout
     from simba_actors.config import Budget, OptimizerConfig
     from simba_actors.live import Channel, LiveProgram, VariableAware
     from simba_actors.optimizer import Optimizer, Status
@@ -25,14 +27,19 @@ __all__ = [
     "SIMBA",
     "Budget",
     "Channel",
+    "EveryBucketSolved",
     "Governor",
     "Limits",
     "LiveProgram",
+    "NoImprovement",
     "Optimizer",
     "OptimizerConfig",
     "OptimizerResult",
+    "Progress",
     "Retry",
     "Status",
+    "TargetReached",
+    "Timeout",
     "VariableAware",
 ]
 
@@ -40,6 +47,11 @@ _HOMES = {
     "SIMBA": "simba_actors.teleprompter",
     "Budget": "simba_actors.config",
     "Channel": "simba_actors.live",
+    "EveryBucketSolved": "simba_actors.algorithm.stopping",
+    "NoImprovement": "simba_actors.algorithm.stopping",
+    "TargetReached": "simba_actors.algorithm.stopping",
+    "Timeout": "simba_actors.algorithm.stopping",
+    "Progress": "simba_actors.algorithm.progress",
     "LiveProgram": "simba_actors.live",
     "VariableAware": "simba_actors.live",
     "Governor": "simba_actors.rollouts",

@@ -107,6 +107,7 @@ def assemble(
         max_concurrency=config.max_concurrency,
         publishes_to=config.channel if config.publish == "best" else None,
         rollouts_expected=_rollouts_expected(config),
+        stop_when=config.stop_when,
         purse=purse,
         registry=registry,
         gate=gate,

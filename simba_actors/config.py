@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import dspy
 
+from simba_actors.algorithm.stopping import StopWhen, check_stop_when
 from simba_actors.errors import ConfigError
 from simba_actors.events import EventCallback
 from simba_actors.rollouts import Governor
@@ -88,6 +89,9 @@ class OptimizerConfig:
         max_concurrency: Rollouts in flight at most. Endpoints are taken to bear as many calls until they refuse one.
         rollout_timeout: Seconds that one rollout may take before it counts as an infrastructure failure.
         budget: Caps on calls, cost, tokens and time.
+        stop_when: Asked at the end of each step whether the search has found enough, see
+            `simba_actors.algorithm.stopping`; then the winner is chosen as after `max_steps`, which remains the most.
+            By default nothing ends the search early. It may differ from one life of the run to the next.
         governor: What LM calls go through, with limits for endpoints and the patience for their faults; by default one
             that all optimizers of the event loop share.
         publish: "best" publishes a program to `channel` on its own as soon as it is better beyond doubt than what is
@@ -124,6 +128,7 @@ class OptimizerConfig:
     max_concurrency: int = 32
     rollout_timeout: float = 300.0
     budget: Budget = Budget()
+    stop_when: StopWhen | None = None
     governor: Governor | None = None
     publish: PublishMode = "manual"
     channel: str = "default"
@@ -147,6 +152,8 @@ class OptimizerConfig:
             raise ConfigError(f"policy={self.policy!r}: the policies are 'adaptive' and 'dspy'")
         if self.publish not in ("manual", "best"):
             raise ConfigError(f"publish={self.publish!r}: must be 'manual' or 'best'")
+        if self.stop_when is not None:
+            check_stop_when(self.stop_when)
         check_channel(self.channel)
         _check_trainset(self.trainset, self.bsize)
         if self.valset and self.policy == "dspy":

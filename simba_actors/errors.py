@@ -30,6 +30,7 @@ SimbaError
 │   ├── UnknownProgramError        the run has no program of that number
 │   └── UnknownCallError           no live program gave out a call id like that
 ├── MetricError                    the metric raised, or returned what is no score
+├── StopperError                   `stop_when` raised, or returned no verdict
 └── InfrastructureError            an LM could not be reached; never a score
     ├── LMAccessError              it refused the key, the account or the model's name
     ├── LMUnavailableError         it did not answer, or only with faults
@@ -175,6 +176,10 @@ class UnknownCallError(PublicationError, ValueError):
 
 class MetricError(SimbaError):
     """The metric raised, or returned something that is no number. The cause, if any, is chained."""
+
+
+class StopperError(SimbaError):
+    """`stop_when` raised, or returned something that is no verdict. The cause, if any, is chained."""
 
 
 class InfrastructureError(SimbaError):

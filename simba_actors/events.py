@@ -66,8 +66,11 @@ class RunPaused(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunFinished(Event):
+    """`reason` says what ended the search."""
+
     program: int
     score: float
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,20 @@ class StepClosed(Event):
     winner: int | None
     score: float | None
     baseline_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrendEstimated(Event):
+    """How the student's samples went from step to step up to `step`: their mean rose by `slope` a step.
+
+    `low` and `high` are the 95 % interval of that. Told after each step from the fifth on.
+    """
+
+    step: int
+    direction: Literal["improving", "flat", "falling"]
+    slope: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +248,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         RunFailed,
         StepOpened,
         StepClosed,
+        TrendEstimated,
         TrajectorySampled,
         BucketsAnalyzed,
         StrategyApplied,

@@ -13,6 +13,7 @@ import dspy
 
 from simba_actors.actors import ActorError, ExitReason, Ref, SupervisorEvent
 from simba_actors.actors.exits import describe, is_abnormal
+from simba_actors.algorithm.progress import Progress
 from simba_actors.assembly import assemble
 from simba_actors.config import OptimizerConfig
 from simba_actors.errors import RunError, RunStoppedError, SimbaError
@@ -34,8 +35,9 @@ from simba_actors.team.tree import start_team
 class Status:
     """Where a run stands.
 
-    `best` is the number and mean of the best candidate of the closed steps, by its own batch; `restarts` counts how
-    often each actor was restarted in this process.
+    `reason` is why it is paused, has failed or has finished. `best` is the number and mean of the best candidate of the
+    closed steps, by its own batch. `progress` is what the last closed step left, with the best program by all that is
+    known and the run's `trend`; None before that. `restarts` counts how often each actor was restarted in this process.
     """
 
     run_id: str
@@ -46,6 +48,7 @@ class Status:
     best: tuple[int, float] | None
     rollouts: int
     restarts: dict[str, int]
+    progress: Progress | None
 
 
 class Optimizer:
@@ -119,6 +122,7 @@ class Optimizer:
 
         Raises:
             MetricError: The metric raised, or gave no number. The run can go on when that is mended.
+            StopperError: `stop_when` raised, or gave no verdict. The run can go on when that is mended.
             RunStoppedError: The run was stopped first. It can go on.
             RunError: The team failed too often to go on; the cause is chained. The run can go on.
         """
@@ -148,6 +152,7 @@ class Optimizer:
                 max(means, key=lambda entry: entry[1], default=None),
                 await reader.rollouts_done(self.run_id),
                 dict(self._restarts),
+                await reader.progress(self.run_id),
             )
 
     async def pause(self, reason: str = "paused by the user") -> None:

@@ -20,8 +20,9 @@ class OptimizerResult:
 
     `program` is a plain copy of the student with the best configuration, and `score` its mean. `candidate_programs` are
     all finalists as `{"score": …, "program": …}`, best first. `trial_logs` maps each step to its winner and scores.
-    `budget_reached` names the cap of the budget that ended the run early, if one did: the program is then the best that
-    was known by then, and the same run goes on when it is started with a larger budget.
+    `reason` says what ended the search: its last step, a stopper, or the budget. `budget_reached` names the cap of the
+    budget that ended the run early, if one did: the program is then the best that was known by then, and the same run
+    goes on when it is started with a larger budget.
     """
 
     run_id: str
@@ -30,6 +31,7 @@ class OptimizerResult:
     candidate_programs: list[dict[str, Any]]
     trial_logs: dict[int, dict[str, Any]]
     usage: Usage
+    reason: str
     budget_reached: str | None = None
 
 
@@ -64,6 +66,7 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module) -> Opti
         [{"score": mean, "program": build(number)} for number, mean in ranking],
         await _trial_logs(reader, run_id, dict(ranking)),
         await reader.usage(run_id),
+        run.reason or "",
         cast("dict[str, Any]", run.result).get("cap"),
     )
 

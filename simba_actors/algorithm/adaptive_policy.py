@@ -30,6 +30,7 @@ from simba_actors.algorithm.finals import Finals
 from simba_actors.algorithm.part_model import Effects, PartModel
 from simba_actors.algorithm.plan import ModelSpec, Rollout, RolloutKey
 from simba_actors.algorithm.policy import Pool, Proposal, StepPlan, StepResult
+from simba_actors.algorithm.quality import best_by_model
 from simba_actors.algorithm.randomness import Draws
 from simba_actors.algorithm.similarity import Similarity
 from simba_actors.algorithm.trajectory import JSON
@@ -278,7 +279,7 @@ class AdaptivePolicy:
         model = self._model(pool, evidence)
         scores = {p: model.range.from_unit(model.quality(p, model.likely)) for p in sorted(candidates)}
         winner = max(scores, key=scores.__getitem__) if scores else None
-        return StepResult(now.to_json(), scores, winner)
+        return StepResult(now.to_json(), scores, winner, best_by_model(model, evidence))
 
     def _after(
         self, plan: StepPlan, proposals: Sequence[Proposal], candidates: Sequence[int], pool: Pool

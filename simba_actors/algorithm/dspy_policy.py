@@ -17,6 +17,7 @@ from simba_actors.algorithm.demo_dropping import demos_to_drop
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.plan import ModelSpec, Phase, Rollout, RolloutKey
 from simba_actors.algorithm.policy import BASELINE, FINAL_STEP, Pool, Proposal, StepPlan, StepResult
+from simba_actors.algorithm.quality import best_by_batch
 from simba_actors.algorithm.randomness import Draws
 from simba_actors.algorithm.selection import softmax_sample, top_k_plus_baseline
 from simba_actors.algorithm.trajectory import JSON
@@ -163,7 +164,7 @@ class DspyPolicy:
         if winner is not None:
             now.winners.append(winner)
         now.next_program = plan.first_program + len(proposals)
-        return StepResult(now.to_json(), scores, winner)
+        return StepResult(now.to_json(), scores, winner, best_by_batch(evidence))
 
     def rollouts_ahead(self, state: JSON, steps_closed: int) -> tuple[Rollout, ...]:
         winners = _State.from_json(state).winners

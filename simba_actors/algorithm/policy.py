@@ -27,6 +27,7 @@ from simba_actors.algorithm.buckets import Bucket
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.parts import Part
 from simba_actors.algorithm.plan import Rollout
+from simba_actors.algorithm.quality import Quality
 from simba_actors.algorithm.trajectory import JSON
 
 BASELINE = 0
@@ -90,23 +91,28 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a closed step leaves to the next: the policy's state, the scores of its candidates, and the best of them."""
+    """What a closed step leaves to the next: the policy's state, the scores of its candidates, and the best of them.
+
+    `best` is the best program of the whole run so far, None where nothing is known of any.
+    """
 
     state: JSON
     scores: Mapping[int, float]
     winner: int | None
+    best: Quality | None = None
 
     def to_json(self) -> JSON:
         return {
             "state": self.state,
             "scores": [[program, score] for program, score in self.scores.items()],
             "winner": self.winner,
+            "best": None if self.best is None else self.best.to_json(),
         }
 
     @classmethod
     def from_json(cls, stored: JSON) -> StepResult:
         data = cast("dict[str, Any]", stored)
-        return cls(data["state"], dict(data["scores"]), data["winner"])
+        return cls(data["state"], dict(data["scores"]), data["winner"], Quality.from_json(data.get("best")))
 
 
 class Pool(Protocol):

@@ -17,7 +17,7 @@ from simba_actors.store.reading import Reader
 from simba_actors.store.schema import ROLLOUT_SUMS
 
 _PROGRAM_COLUMNS = "number, digest, parents, strategy, step, provenance"
-_STEP_COLUMNS = "step, plan, result"
+_STEP_COLUMNS = "step, plan, result, progress"
 _PROPOSAL_COLUMNS = "step, slot, intent, program, reason, calls, prompt_tokens, completion_tokens, cost"
 _ROLLOUT_COLUMNS = (
     "step, phase, position, program, split, example, model, outcome, score, seconds, calls, prompt_tokens, "

@@ -11,6 +11,7 @@ import aiosqlite
 
 from simba_actors.algorithm.evidence import Score
 from simba_actors.algorithm.plan import ModelSpec, Phase, RolloutKey
+from simba_actors.algorithm.progress import Progress, stored_progress
 from simba_actors.algorithm.trajectory import Usage
 from simba_actors.errors import UnknownRunError
 from simba_actors.events import EVENT_TYPES, Event, from_json
@@ -79,6 +80,13 @@ class Reader:
     async def steps(self, run_id: str) -> list[Step]:
         rows = await self._rows("SELECT step, plan, result FROM steps WHERE run_id = ? ORDER BY step", [run_id])
         return [Step(step, loads(plan), loads(result)) for step, plan, result in rows]
+
+    async def progress(self, run_id: str) -> Progress | None:
+        """How far the run is by its last closed step; None where it has closed none."""
+        rows = await self._rows(
+            "SELECT step, result, progress FROM steps WHERE run_id = ? AND result IS NOT NULL ORDER BY step", [run_id]
+        )
+        return stored_progress((step, loads(result), loads(progress)) for step, result, progress in rows)
 
     async def proposals(self, run_id: str, step: int) -> list[Proposal]:
         """The step's proposals that have an outcome, by slot."""

@@ -105,10 +105,14 @@ class AddProgram:
 
 @dataclass(frozen=True, slots=True)
 class CloseStep:
-    """The end of a step: `result` is the policy's state for the next one, with the step's winner and scores."""
+    """The end of a step: `result` is the policy's state for the next one, with the step's winner and scores.
+
+    `progress` is `Progress.to_json()`: what the run had found and used by then.
+    """
 
     step: int
     result: JSON
+    progress: JSON = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,9 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (channel, digest)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE steps ADD COLUMN progress TEXT;
+    """,
 )
 """`MIGRATIONS[n]` takes a file from version n to version n + 1. What has been released here is never changed."""
 

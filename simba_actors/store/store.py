@@ -43,7 +43,7 @@ _INSERT_CONFIGURATION = "INSERT OR IGNORE INTO configurations VALUES (?, ?)"
 _INSERT_PROGRAM = "INSERT OR IGNORE INTO programs VALUES (?, ?, ?, ?, ?, ?, ?)"
 _INSERT_PROPOSAL = "INSERT OR IGNORE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_STEP = "INSERT OR IGNORE INTO steps (run_id, step, plan) VALUES (?, ?, ?)"
-_CLOSE_STEP = "UPDATE steps SET result = ? WHERE run_id = ? AND step = ? AND result IS NULL"
+_CLOSE_STEP = "UPDATE steps SET result = ?, progress = ? WHERE run_id = ? AND step = ? AND result IS NULL"
 _SET_STATUS = "UPDATE runs SET status = ?, reason = ?, result = ? WHERE run_id = ?"
 _RESERVE_CALLS = "UPDATE runs SET calls_reserved = calls_reserved + ? WHERE run_id = ?"
 _INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?)"
@@ -228,8 +228,8 @@ def _rows_of(run_id: str, write: Write) -> list[tuple[str, tuple[Any, ...]]]:
             return [*added, proposal, *_intents(run_id, write.rollouts)]
         case AddProgram(program=program):
             return _program(run_id, program)
-        case CloseStep(step=step, result=result):
-            return [(_CLOSE_STEP, (dumps(result), run_id, step))]
+        case CloseStep(step=step, result=result, progress=progress):
+            return [(_CLOSE_STEP, (dumps(result), None if progress is None else dumps(progress), run_id, step))]
         case SetStatus(status=status, reason=reason, result=result):
             return [(_SET_STATUS, (status, reason, None if result is None else dumps(result), run_id))]
         case ReserveCalls(calls=calls):

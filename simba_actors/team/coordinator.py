@@ -22,8 +22,11 @@ from simba_actors.actors import (
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.plan import Rollout
 from simba_actors.algorithm.policy import BASELINE, FINAL_STEP, StepPlan, StepResult
+from simba_actors.algorithm.progress import Progress, progress_of
+from simba_actors.algorithm.stopping import reason_to_stop
 from simba_actors.algorithm.trajectory import JSON
-from simba_actors.errors import SimbaError
+from simba_actors.algorithm.trend import Trend
+from simba_actors.errors import SimbaError, StopperError
 from simba_actors.events import (
     BudgetForecast,
     BudgetReached,
@@ -37,6 +40,7 @@ from simba_actors.events import (
     RunStarted,
     StepClosed,
     StepOpened,
+    TrendEstimated,
 )
 from simba_actors.store.records import (
     AddProgram,
@@ -85,7 +89,8 @@ class CoordinatorState:
     `policy_state` is what the last closed step left. `plan` is the open step's, None between steps; `proposed` what
     the Proposer told of it, and `evaluated` its candidates whose planned rollouts are all in. `finalists` are programs
     whose final rollouts are awaited, `sent_ahead` those whose final rollouts are under way early. `spent` is the
-    cap of the budget that is reached, if one is. `recalled` says that some final rollouts may be under way since an
+    cap of the budget that is reached, if one is. `progress` is what the last closed step left, `ended_by` says what
+    ended the search. `recalled` says that some final rollouts may be under way since an
     earlier life.
     """
 
@@ -98,6 +103,8 @@ class CoordinatorState:
     finalists: set[int] = field(default_factory=set[int])
     sent_ahead: set[int] = field(default_factory=set[int])
     spent: str | None = None
+    progress: Progress | None = None
+    ended_by: str = ""
     recalled: bool = False
     finished: bool = False
 
@@ -165,7 +172,7 @@ class Coordinator(GenServer[CoordinatorState]):
 
     def _recall(self, ledger: Ledger) -> None:
         state = self.state
-        state.evidence, state.recalled = ledger.evidence, True
+        state.evidence, state.progress, state.recalled = ledger.evidence, ledger.progress, True
         state.policy_state = self._setup.policy.initial_state()
         for step in ledger.steps:
             if step.result is None:
@@ -193,18 +200,30 @@ class Coordinator(GenServer[CoordinatorState]):
 
     async def _next_step(self) -> None:
         state = self.state
+        try:
+            stopped = await self._decide(self._reason_to_stop)
+        except StopperError as error:
+            await self._fail(error)
+            return
+        if stopped is not None:
+            await self._finalize(stopped)
+            return
         policy, pool = self._setup.policy, await self._pool()
         plan = await self._decide(
             lambda: policy.open_step(state.policy_state, state.steps_closed, state.evidence, pool)
         )
         if plan is None:
-            await self._finalize()
+            await self._finalize(f"all of its {state.steps_closed} steps are done")
             return
         opened = OpenStep(plan.step, plan.to_json(), plan.rollouts)
         await self._commit([opened], [StepOpened(step=plan.step, examples=plan.batch)])
         state.plan, state.proposed, state.evaluated = plan, None, set()
         await self._setup.via(SAMPLER).cast(RunSamples(plan))
         await self._run_ahead()
+
+    def _reason_to_stop(self) -> str | None:
+        stop_when, progress = self._setup.stop_when, self.state.progress
+        return None if stop_when is None or progress is None else reason_to_stop(stop_when, progress)
 
     async def _run_ahead(self) -> None:
         """Has the Sampler fill idle places with final rollouts that are needed in any case."""
@@ -230,7 +249,7 @@ class Coordinator(GenServer[CoordinatorState]):
         if scored.phase == "final" and program in state.finalists:
             state.finalists.discard(program)
             if not state.finalists:
-                await self._finalize()
+                await self._finalize(state.ended_by)
         elif scored.phase == "evaluate" and state.plan is not None and scored.step == state.plan.step:
             state.evaluated.add(program)
             await self._close_step_if_over()
@@ -258,16 +277,23 @@ class Coordinator(GenServer[CoordinatorState]):
         result = await self._decide(
             lambda: policy.close_step(plan, proposed.proposals, proposed.candidates, state.evidence, pool)
         )
+        progress = await self._decide(lambda: self._progress(plan.step, result))
         events = self._events_of(plan, proposed, result)
+        if progress.trend is not None:
+            events.append(_told(plan.step, progress.trend))
         if state.steps_closed == 0:
             events.append(self._forecast())
-        await self._commit([CloseStep(plan.step, result.to_json())], events)
-        state.policy_state = result.state
+        await self._commit([CloseStep(plan.step, result.to_json(), progress.to_json())], events)
+        state.policy_state, state.progress = result.state, progress
         state.steps_closed += 1
         state.plan = None
         await self._setup.via(PUBLISHER).cast(PublishBest())
         best = "no candidate" if result.winner is None else f"best candidate {result.scores[result.winner]:.3f}"
         logger.info("step %d: sampled mean %.3f, %s", plan.step, proposed.baseline_score, best)
+
+    def _progress(self, step: int, result: StepResult) -> Progress:
+        state, purse = self.state, self._setup.purse
+        return progress_of(step, result.best, state.evidence, purse.used, purse.seconds, state.progress)
 
     def _events_of(self, plan: StepPlan, proposed: Proposed, result: StepResult) -> list[Event]:
         events: list[Event] = []
@@ -291,8 +317,9 @@ class Coordinator(GenServer[CoordinatorState]):
             cost=None if used.cost is None else used.cost * share,
         )
 
-    async def _finalize(self) -> None:
+    async def _finalize(self, ended_by: str) -> None:
         """Runs what is missing to choose the winner, and ends the run when nothing is."""
+        self.state.ended_by = ended_by
         state, policy, pool = self.state, self._setup.policy, await self._pool()
         rollouts = await self._final_rollouts_left()
         if not rollouts:
@@ -302,17 +329,17 @@ class Coordinator(GenServer[CoordinatorState]):
             state.finalists = {rollout.program for rollout in rollouts}
             await self._send(rollouts, only=state.finalists)
             return
-        await self._finish(None)
+        await self._finish(ended_by)
 
-    async def _finish(self, cap: str | None) -> None:
+    async def _finish(self, reason: str, cap: str | None = None) -> None:
         """Ends the run with the best program known; `cap` is what of its budget kept it from knowing more."""
         state, policy, pool = self.state, self._setup.policy, await self._pool()
         ranking = await self._decide(lambda: policy.ranking(state.policy_state, state.evidence, pool))
         winner, score = ranking[0]
         result: JSON = {"ranking": [[program, mean] for program, mean in ranking], "cap": cap}
-        reason = None if cap is None else f"the budget's {cap} is reached; started with a larger one, the run goes on"
-        await self._commit([SetStatus("finished", reason, result)], [RunFinished(program=winner, score=score)])
-        logger.info("finished: program %d with %.3f", winner, score)
+        event = RunFinished(program=winner, score=score, reason=reason)
+        await self._commit([SetStatus("finished", reason, result)], [event])
+        logger.info("finished: program %d with %.3f; %s", winner, score, reason)
         await self._end_well()
 
     def _may_go_on(self, run: Run) -> bool:
@@ -336,8 +363,9 @@ class Coordinator(GenServer[CoordinatorState]):
         self.ref.cast_nowait(BudgetSpent(cap))
 
     async def _end_early(self) -> None:
-        if self.state.spent is not None and not self.state.finished:
-            await self._finish(self.state.spent)
+        cap = self.state.spent
+        if cap is not None and not self.state.finished:
+            await self._finish(f"the budget's {cap} is reached; started with a larger one, the run goes on", cap)
 
     async def _final_rollouts_left(self) -> tuple[Rollout, ...]:
         """Those that an earlier life planned and did not bring to an end: the policy has decided nothing since."""
@@ -384,3 +412,7 @@ class Coordinator(GenServer[CoordinatorState]):
 
     async def _commit(self, writes: Sequence[Write], events: Sequence[Event]) -> None:
         await self._setup.via(POOL_KEEPER).call(Commit(tuple(writes), tuple(events)), timeout=None)
+
+
+def _told(step: int, trend: Trend) -> TrendEstimated:
+    return TrendEstimated(step=step, direction=trend.direction, slope=trend.slope, low=trend.low, high=trend.high)

@@ -11,6 +11,7 @@ from simba_actors.algorithm.evidence import Evidence, Score
 from simba_actors.algorithm.plan import Phase
 from simba_actors.algorithm.policy import Proposal as PlannedProposal
 from simba_actors.algorithm.policy import StepPlan
+from simba_actors.algorithm.progress import Progress
 from simba_actors.errors import MetricError
 from simba_actors.events import Event
 from simba_actors.programs import Configuration
@@ -43,6 +44,7 @@ class Ledger:
     steps: tuple[Step, ...]
     programs: Mapping[int, Configuration]
     evidence: Evidence
+    progress: Progress | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,4 +197,5 @@ class PoolKeeper(GenServer[PoolState]):
             tuple(await read.steps(run_id)),
             await self._configurations(),
             Evidence(await read.scores(run_id)),
+            await read.progress(run_id),
         )

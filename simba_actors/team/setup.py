@@ -11,6 +11,7 @@ import dspy
 
 from simba_actors.actors import Registry, Via
 from simba_actors.algorithm.policy import Policy
+from simba_actors.algorithm.stopping import StopWhen
 from simba_actors.errors import SimbaError
 from simba_actors.events import Event
 from simba_actors.observe.telemetry import Telemetry
@@ -79,7 +80,8 @@ class RunSetup:
     `prompt_model` gives one for each application of a strategy, so that its usage can be told apart. `finished` is
     called once, with None when the run has its result or with the error that ended it. `heard` is called with events
     that are stored. `publishes_to` is the channel to which the best program is published, None if none is.
-    `rollouts_expected` is how many the whole run takes, as far as that is known beforehand.
+    `rollouts_expected` is how many the whole run takes, as far as that is known beforehand. `stop_when` is asked
+    after each step whether the search is to end.
     """
 
     run: NewRun
@@ -96,6 +98,7 @@ class RunSetup:
     max_concurrency: int
     publishes_to: str | None
     rollouts_expected: int
+    stop_when: StopWhen | None
     purse: Purse
     registry: Registry
     gate: Gate

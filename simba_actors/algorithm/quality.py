@@ -1,0 +1,88 @@
+"""How good the best program is by what is known, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, cast
+
+import numpy as np
+
+from simba_actors.algorithm.estimation import sigmoid
+from simba_actors.algorithm.evidence import Evidence
+from simba_actors.algorithm.part_model import BEYOND_PARTS, PartModel, ScoreRange
+from simba_actors.algorithm.trajectory import JSON
+
+ERROR = 0.05
+"""The chance that an interval misses the true mean."""
+
+DRAWS = 200
+"""From the posterior, for an interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The mean score that a program is expected to have on the trainset, with its 95 % interval."""
+
+    program: int
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+    def to_json(self) -> JSON:
+        return [self.program, self.mean, self.low, self.high]
+
+    @classmethod
+    def from_json(cls, stored: JSON) -> Quality | None:
+        return None if stored is None else cls(*cast("list[Any]", stored))
+
+
+def best_by_model(model: PartModel, evidence: Evidence) -> Quality:
+    """The best of all programs by a model of their parts, with an interval from draws from its posterior.
+
+    What few rollouts say is shrunk towards what the others say, so that the best of many is no lucky one.
+    """
+    qualities = {program: model.quality(program, model.likely) for program in sorted(model.programs)}
+    best = max(qualities, key=qualities.__getitem__)
+    draws = np.random.default_rng(0)  # Of its own: an interval must not change what the search draws next.
+    drawn = [_log_odds(float(model.chances(model.programs[best], model.draw(draws, 1.0)).mean())) for _ in range(DRAWS)]
+    own = sum(score.model.lm == "student" for score in evidence.of(best))
+    beyond = (own * qualities[best] * (1 - qualities[best]) + BEYOND_PARTS**-2) ** -0.5
+    half = NormalDist().inv_cdf(1 - ERROR / 2) * math.hypot(float(np.std(drawn)), beyond)
+    middle = _log_odds(qualities[best])
+    low, high = (float(sigmoid(log_odds)) for log_odds in (middle - half, middle + half))
+    to_score = model.range.from_unit
+    return Quality(best, to_score(qualities[best]), to_score(low), to_score(high))
+
+
+def _log_odds(share: float) -> float:
+    kept = min(max(share, 1e-9), 1 - 1e-9)
+    return math.log(kept / (1 - kept))
+
+
+def best_by_batch(evidence: Evidence) -> Quality | None:
+    """The candidate with the best mean on its own batch, None where none was evaluated.
+
+    The interval is Wilson's ("Probable inference, the law of succession, and statistical inference", 1927), which is on
+    the safe side for scores between the ends of their range, at an error divided by the number of candidates
+    (Bonferroni): the best mean of many is a lucky one.
+    """
+    scores = {program: [float(s.score) for s in evidence.of(program, "evaluate")] for program in evidence.programs()}
+    means = {program: sum(own) / len(own) for program, own in scores.items() if own}
+    if not means:
+        return None
+    best = max(means, key=means.__getitem__)
+    known = ScoreRange.of([score for own in scores.values() for score in own])
+    z = NormalDist().inv_cdf(1 - ERROR / 2 / len(means))
+    low, high = _wilson(known.to_unit(means[best]), len(scores[best]), z)
+    return Quality(best, means[best], known.from_unit(low), known.from_unit(high))
+
+
+def _wilson(share: float, count: int, z: float) -> tuple[float, float]:
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, centre - half), min(1.0, centre + half)

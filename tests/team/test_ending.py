@@ -1,0 +1,148 @@
+"""A run ends when its stoppers say so, in order, and says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simba_actors import NoImprovement, Optimizer, OptimizerConfig, Progress, TargetReached
+from simba_actors.algorithm.trend import trend_of
+from simba_actors.errors import ConfigError, StopperError
+from simba_actors.events import RunFinished, StepClosed, StepOpened, TrajectorySampled, TrendEstimated
+from simba_actors.store import Reader
+from simba_actors.store.forking import fork
+from tests.support.runs import findings, finish, reach, small_config
+from tests.team.test_adaptive_runs import adaptive_config
+
+CONFIGS = {"dspy": small_config, "adaptive": adaptive_config}
+
+
+def config_for(policy: str, store: Path, **changes: Any) -> OptimizerConfig:
+    return CONFIGS[policy](store, **{"max_steps": 4, "run_id": "run", **changes})
+
+
+def after_two(progress: Progress) -> bool:
+    return progress.step >= 2
+
+
+async def progress_of(store: str | Path) -> Progress:
+    async with await Reader.open(store) as reader:
+        progress = await reader.progress("run")
+    assert progress is not None
+    return progress
+
+
+@pytest.mark.parametrize("policy", CONFIGS)
+async def test_a_stopper_ends_the_search_and_the_winner_is_still_chosen(policy: str, tmp_path: Path) -> None:
+    config = config_for(policy, tmp_path / "simba.db", stop_when=after_two)
+    await finish(config)
+    async with await Reader.open(config.store) as reader:
+        phases = {score.key.phase for score in await reader.scores("run")}
+        steps = await reader.steps("run")
+    assert len(steps) == 2
+    assert "final" in phases
+
+
+async def test_the_reason_is_told_wherever_one_looks(tmp_path: Path) -> None:
+    config = config_for("dspy", tmp_path / "simba.db", stop_when=lambda progress: "enough is enough")
+    async with await Optimizer.start(config) as optimizer:
+        event = await reach(optimizer, RunFinished)
+        result, status = await optimizer.result(), await optimizer.status()
+    assert {event.reason, result.reason, status.reason} == {"enough is enough"}
+
+
+async def test_a_run_that_takes_all_its_steps_says_so(tmp_path: Path) -> None:
+    assert (await finish(config_for("dspy", tmp_path / "simba.db"))).reason == "all of its 4 steps are done"
+
+
+@pytest.mark.parametrize("policy", CONFIGS)
+@pytest.mark.parametrize("kind", [TrajectorySampled, StepClosed])
+async def test_a_run_that_was_cut_off_stops_where_it_would_have(policy: str, kind: type, tmp_path: Path) -> None:
+    stop_when = NoImprovement(patience=1) | after_two
+    whole = config_for(policy, tmp_path / "whole.db", stop_when=stop_when)
+    await finish(whole)
+    config = config_for(policy, tmp_path / "cut.db", stop_when=stop_when)
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, kind)
+    await finish(config)
+    assert await findings(config, "run") == await findings(whole, "run")
+
+
+async def test_what_stoppers_see_is_kept_with_the_steps(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    config = config_for("adaptive", tmp_path / "simba.db", stop_when=seen.append)
+    await finish(config)
+    assert [progress.step for progress in seen] == [1, 2, 3, 4][: len(seen)]
+    assert seen[-1].history == (await progress_of(config.store)).history
+
+
+async def test_progress_tells_what_the_run_used(tmp_path: Path) -> None:
+    config = config_for("dspy", tmp_path / "simba.db")
+    usage = (await finish(config)).usage
+    first, *_, last = (await progress_of(config.store)).history
+    assert 0 < first.usage.calls < last.usage.calls < usage.calls
+    assert 0 < first.seconds < last.seconds
+
+
+async def test_a_teachers_samples_say_nothing_of_the_students_progress(tmp_path: Path) -> None:
+    config = config_for("dspy", tmp_path / "simba.db", num_candidates=1, teacher_lm=small_config(tmp_path / "x").lm)
+    await finish(config)
+    progress = await progress_of(config.store)
+    assert (progress.sampled, progress.bucket_floors) == (None, ())
+
+
+async def test_a_fork_goes_on_from_a_run_that_was_stopped(tmp_path: Path) -> None:
+    config = config_for("dspy", tmp_path / "simba.db", stop_when=after_two)
+    await finish(config)
+    await fork(config.store, "run", at=2, new_run_id="more")
+    result = await finish(config_for("dspy", tmp_path / "simba.db", run_id="more"))
+    assert len(result.trial_logs) == 4
+
+
+async def test_a_stopper_that_fails_ends_the_run_which_goes_on_with_a_mended_one(tmp_path: Path) -> None:
+    def broken(progress: Progress) -> bool:
+        raise ZeroDivisionError("of my own")
+
+    with pytest.raises(StopperError, match="broken raised after step 1: ZeroDivisionError: of my own"):
+        await finish(config_for("dspy", tmp_path / "simba.db", stop_when=broken))
+    result = await finish(config_for("dspy", tmp_path / "simba.db", stop_when=after_two))
+    assert len(result.trial_logs) == 2
+
+
+async def test_a_finished_run_stays_finished_without_its_stopper(tmp_path: Path) -> None:
+    first = await finish(config_for("dspy", tmp_path / "simba.db", stop_when=after_two))
+    again = config_for("dspy", tmp_path / "simba.db")
+    assert (await finish(again)).reason == first.reason
+    assert again.lm.asks == []
+
+
+def test_what_is_no_stopper_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"stop_when: 0\.9 is no stopper"):
+        small_config(tmp_path / "simba.db", stop_when=0.9)
+
+
+async def test_the_trend_is_told_from_the_fifth_step_on(tmp_path: Path) -> None:
+    config = config_for("dspy", tmp_path / "simba.db", max_steps=6)
+    async with await Optimizer.start(config) as optimizer:
+        await optimizer.result()
+        status = await optimizer.status()
+    async with await Reader.open(config.store) as reader:
+        events = await reader.events("run")
+    told = [event for event in events if isinstance(event, TrendEstimated)]
+    assert [event.step for event in told] == [4, 5]
+    assert status.progress is not None
+    trend = trend_of([step.sampled for step in status.progress.history if step.sampled is not None])
+    assert trend is not None
+    assert (told[-1].direction, told[-1].slope) == (trend.direction, trend.slope)
+
+
+async def test_a_target_that_is_out_of_reach_changes_nothing(tmp_path: Path) -> None:
+    plain = config_for("dspy", tmp_path / "plain.db")
+    await finish(plain)
+    aiming = config_for("dspy", tmp_path / "aiming.db", stop_when=TargetReached(1.0))
+    async with await Optimizer.start(aiming) as optimizer:
+        await reach(optimizer, StepOpened)
+        await optimizer.result()
+    assert await findings(aiming, "run") == await findings(plain, "run")
