@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -130,7 +130,7 @@ class Optimizer:
         async with await Reader.open(self._setup.store) as reader:
             return await read_result(reader, self.run_id, self._config.student)
 
-    def events(self, after: int = 0) -> AsyncIterator[Event]:
+    def events(self, after: int = 0) -> AsyncGenerator[Event]:
         """The run's events with a seq above `after`: those stored so far, then new ones, until the run is over.
 
         Another process follows the run with `simba_actors.observe.follow_events`.

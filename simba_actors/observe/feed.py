@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 import anyio
@@ -16,7 +17,7 @@ LOOK_SECONDS = 0.2
 """How often a follower in another process asks the file whether there is anything new."""
 
 
-async def follow_events(store: str | Path, run_id: str, after: int = 0) -> AsyncIterator[Event]:
+async def follow_events(store: str | Path, run_id: str, after: int = 0) -> AsyncGenerator[Event]:
     """A run's events with a seq above `after`, from its store alone: for another process than the run's.
 
         async for event in follow_events("simba.db", "my-run"):
@@ -68,15 +69,16 @@ class EventFeed:
         self._news.set()
         self._news = asyncio.Event()
 
-    async def follow_new(self, store: Path, run_id: str) -> AsyncIterator[Event]:
+    async def follow_new(self, store: Path, run_id: str) -> AsyncGenerator[Event]:
         """The run's events since it was started in this process."""
         while self._first_seq is None and not self._over:
             await self._news.wait()
         if self._first_seq is not None:
-            async for event in self.follow(store, run_id, self._first_seq - 1):
-                yield event
+            async with aclosing(self.follow(store, run_id, self._first_seq - 1)) as events:
+                async for event in events:
+                    yield event
 
-    async def follow(self, store: Path, run_id: str, after: int = 0) -> AsyncIterator[Event]:
+    async def follow(self, store: Path, run_id: str, after: int = 0) -> AsyncGenerator[Event]:
         """The run's events with a seq above `after`, until the feed is closed and all have been given."""
         async with await Reader.open(store) as reader:
             while True:

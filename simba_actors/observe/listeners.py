@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import anyio
 
-from simba_actors.actors import KILLED, Ref, spawn
+from simba_actors.actors import SHUTDOWN, Ref, spawn
 from simba_actors.events import Event, EventCallback
 
 logger = logging.getLogger(__name__)
 
 FAREWELL_SECONDS = 0.5
-"""How long listeners have to take in the last events when a run is stopped."""
+"""How long listeners have to take in the last events when a run is stopped, and then to put away what they hold."""
 
 
 class Listeners:
@@ -30,23 +31,29 @@ class Listeners:
 
     async def stop(self) -> None:
         """Lets them hear the end, and ends those that take too long over it."""
+        await self._ended()
+        for ref in self._refs:
+            ref.exit(SHUTDOWN)
+        await self._ended()
+        for ref in self._refs:
+            ref.kill()
+        self._refs.clear()
+
+    async def _ended(self) -> None:
         with anyio.move_on_after(FAREWELL_SECONDS):
             for ref in self._refs:
                 await ref.wait()
-        for ref in self._refs:
-            if ref.alive:
-                ref.exit(KILLED)
-        self._refs.clear()
 
 
-async def call_back(callback: EventCallback, events: AsyncIterator[Event]) -> None:
+async def call_back(callback: EventCallback, events: AsyncGenerator[Event]) -> None:
     """Calls `callback` with each of `events`, one at a time. One that raises is logged, and not called again."""
-    async for event in events:
-        try:
-            answer = callback(event)
-            if inspect.isawaitable(answer):
-                await answer
-        except Exception:
-            name = getattr(callback, "__qualname__", repr(callback))
-            logger.exception("%s raised when it heard of %r, and is not called any more", name, event)
-            return
+    async with aclosing(events):
+        async for event in events:
+            try:
+                answer = callback(event)
+                if inspect.isawaitable(answer):
+                    await answer
+            except Exception:
+                name = getattr(callback, "__qualname__", repr(callback))
+                logger.exception("%s raised when it heard of %r, and is not called any more", name, event)
+                return

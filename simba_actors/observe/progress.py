@@ -11,8 +11,8 @@ from __future__ import annotations
 import importlib.util
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -34,7 +34,7 @@ class Watched(Protocol):
     def run_id(self) -> str: ...
     @property
     def store(self) -> Path: ...
-    def events(self, after: int = 0) -> AsyncIterator[Event]: ...
+    def events(self, after: int = 0) -> AsyncGenerator[Event]: ...
 
 
 class Display(Protocol):
@@ -66,7 +66,7 @@ class StoredRun:
     store: Path
     run_id: str
 
-    def events(self, after: int = 0) -> AsyncIterator[Event]:
+    def events(self, after: int = 0) -> AsyncGenerator[Event]:
         return follow_events(self.store, self.run_id, after)
 
 
@@ -76,9 +76,10 @@ async def follow_progress(optimizer: Watched, stream: TextIO | None = None) -> N
         first = await store.summary(optimizer.run_id)
         rate = _rate_since(first.rollouts_done, time.monotonic)
         with _display(stream or sys.stderr) as display:
-            async with anyio.create_task_group() as tasks:
+            events = optimizer.events(await store.last_event(optimizer.run_id))
+            async with aclosing(events), anyio.create_task_group() as tasks:
                 tasks.start_soon(_redraw, store, optimizer.run_id, display, rate)
-                async for event in optimizer.events(await store.last_event(optimizer.run_id)):
+                async for event in events:
                     if isinstance(event, StepClosed | RunPaused | RunResumed | RunFinished | RunFailed):
                         summary = await store.summary(optimizer.run_id)
                         display.news(event, summary, rate(summary))

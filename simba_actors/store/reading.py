@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiosqlite
+import anyio
 
 from simba_actors.algorithm.evidence import Score
 from simba_actors.algorithm.plan import ModelSpec, Phase, RolloutKey
@@ -41,7 +42,8 @@ class Reader:
         return cls(Path(path), await open_for_reading(Path(path)))
 
     async def close(self) -> None:
-        await self._db.close()
+        with anyio.CancelScope(shield=True):  # A cancelled reader leaves no connection behind either.
+            await self._db.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import anyio
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
 
 from simba_actors.events import Event
 from simba_actors.observe.feed import LOOK_SECONDS
@@ -26,11 +28,22 @@ async def stream_events(request: Request) -> Response:
     after = int(last) if last.isdecimal() else 0
     async with await open_store(request) as store:
         await store.run(run_id)
-    stream = _messages(request, run_id, after)
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    return EventStream(_messages(request, run_id, after))
 
 
-async def _messages(request: Request, run_id: str, after: int) -> AsyncIterator[str]:
+class EventStream(StreamingResponse):
+    """Messages to one browser, until the run is over or the browser has gone."""
+
+    def __init__(self, messages: AsyncGenerator[str]) -> None:
+        super().__init__(messages, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        self._messages = messages
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(self._messages):
+            await super().stream_response(send)
+
+
+async def _messages(request: Request, run_id: str, after: int) -> AsyncGenerator[str]:
     async with await open_store(request) as store:
         seen, quiet_since = -1, time.monotonic()
         while True:

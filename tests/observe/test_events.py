@@ -19,6 +19,7 @@ from simba_actors.events import RunStarted as Started
 from simba_actors.observe import follow_events
 from simba_actors.store import Reader
 from simba_actors.store.queries import Queries
+from tests.support.connections import left_open, open_connections
 from tests.support.crashing import Injector, inject
 from tests.support.runs import PATIENCE, finish, small_config
 
@@ -110,6 +111,20 @@ async def test_a_callback_that_hangs_does_not_keep_a_run_from_stopping(tmp_path:
         await asyncio.Event().wait()
 
     await finish(small_config(tmp_path / "simba.db", callbacks=[hang]))
+
+
+async def test_a_callback_that_is_ended_leaves_the_store_closed(tmp_path: Path) -> None:
+    called = asyncio.Event()
+
+    async def hang(event: Event) -> None:
+        called.set()
+        await asyncio.Event().wait()
+
+    before = open_connections()
+    optimizer = await Optimizer.start(small_config(tmp_path / "simba.db", callbacks=[hang]))
+    await asyncio.wait_for(called.wait(), PATIENCE)
+    await optimizer.stop()
+    assert left_open(before) == set()
 
 
 async def test_callbacks_hear_of_a_resumed_run_only_what_is_new(tmp_path: Path) -> None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from pathlib import Path
+from typing import Any
 
 import httpx
 
+from simba_actors import Optimizer
+from simba_actors.events import StepOpened
+from simba_actors.web import dashboard
+from tests.support.connections import left_open, open_connections
+from tests.support.runs import PATIENCE, reach, small_config
 from tests.web.test_pages import RUN_PATH
 
 
@@ -30,3 +38,30 @@ async def test_after_a_lost_connection_it_goes_on_without_a_gap(client: httpx.As
 async def test_each_event_is_one_line(client: httpx.AsyncClient) -> None:
     text = (await client.get(f"{RUN_PATH}/events")).text
     assert all(re.fullmatch(r"id: \d+\ndata: .+|event: over\ndata:", part) for part in text.strip().split("\n\n"))
+
+
+async def test_a_browser_that_goes_away_leaves_the_store_closed(tmp_path: Path) -> None:
+    store = tmp_path / "simba.db"
+    async with await Optimizer.start(small_config(store, run_id="live")) as optimizer:
+        await reach(optimizer, StepOpened)
+    before, streaming = open_connections(), asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await streaming.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            streaming.set()
+            await asyncio.Event().wait()  # Its window is full.
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/runs/live/events",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1")],
+        "client": ("127.0.0.1", 1),
+    }
+    await asyncio.wait_for(dashboard(store)(scope, receive, send), PATIENCE)
+    assert left_open(before) == set()
