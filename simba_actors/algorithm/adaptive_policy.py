@@ -21,6 +21,7 @@ from functools import cached_property
 
 import numpy as np
 
+from simba_actors.algorithm.adaptation import HOTTEST, Parameters, adapt
 from simba_actors.algorithm.adaptive_state import AdaptiveState, Agenda
 from simba_actors.algorithm.batches import BatchOrder
 from simba_actors.algorithm.buckets import Bucket
@@ -55,6 +56,11 @@ ROLLOUTS_A_LESSON = 55
 """Rollouts of a step for each application of a strategy to one predictor: what it takes to learn what came of it."""
 
 ROLLOUTS_A_COMBINATION = 16
+"""Of a step, as long as the metric is not seen to be quieter than a binary one: see `adaptation`."""
+
+LEAST_ROWS = 4
+"""That a step samples."""
+
 FAILURES_A_RULE = 2
 BOLDNESS = 0.6
 """Scale of the draws for combinations: below 1, since the best of many parts under a draw tends to be a lucky one."""
@@ -81,7 +87,7 @@ class AdaptivePolicy:
 
     `train_rows` and `val_rows` are the examples as text, by which it is told what parts are about. `rollouts` caps the
     whole run, `max_steps` its steps; a step is `bsize` rollouts at the least. `strategies` are the names of those to
-    use, `predictors` how many the student has. `temperature` is that of trajectories sampled afresh.
+    use, `predictors` how many the student has.
     """
 
     train_rows: tuple[str, ...]
@@ -94,7 +100,6 @@ class AdaptivePolicy:
     predictors: int
     teacher: bool = False
     val_rows: tuple[str, ...] = ()
-    temperature: float = 1.0
     declined_makes_a_copy: bool = field(default=False, init=False)
 
     @cached_property
@@ -109,24 +114,35 @@ class AdaptivePolicy:
     def _search(self) -> int:
         return self.rollouts - int(self.rollouts * FINAL_SHARE)
 
+    @property
+    def _effort(self) -> int:
+        """Rollouts of a usual step."""
+        return max(self._search // self.max_steps, self.bsize)
+
+    @property
+    def _usual_parameters(self) -> Parameters:
+        rows = max(LEAST_ROWS, int(self._effort * SAMPLED_SHARE) // 2)
+        return Parameters(HOTTEST, rows, ROLLOUTS_A_COMBINATION)
+
     def initial_state(self) -> JSON:
         draws = Draws(self.seed)
-        return AdaptiveState(draws, BatchOrder.shuffled(len(self.train_rows), draws.python)).to_json()
+        batches = BatchOrder.shuffled(len(self.train_rows), draws.python)
+        return AdaptiveState(draws, batches, self._usual_parameters).to_json()
 
     def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
         now = AdaptiveState.from_json(state)
         spent = len(evidence) + now.questions
-        usual = max(self._search // self.max_steps, self.bsize)
+        usual = self._effort
         if step >= self.max_steps or spent + usual // 2 > self._search:
             return None
         effort = min(usual, self._search - spent)
         model = self._model(pool, evidence)
-        rows = max(4, int(effort * SAMPLED_SHARE) // 2)
+        rows = max(LEAST_ROWS, now.parameters.batch_size * effort // usual)
         batch, now.batches = now.batches.next_batch(min(rows, len(self.train_rows)), now.draws.python)
         samplers = self._samplers(model, now.draws)
-        rollouts = self._samples(step, batch, samplers, evidence)
+        rollouts = self._samples(step, batch, samplers, evidence, now.parameters.temperature)
         lessons = self._lessons_of(effort) if spent < self._search * LAST_NEW_PARTS else {}
-        combinations = effort // ROLLOUTS_A_COMBINATION if RECOMBINE in self.strategies else 0
+        combinations = effort // now.parameters.rollouts_a_candidate if RECOMBINE in self.strategies else 0
         now.agenda = self._agenda(model, now, samplers[0], effort - len(rollouts), lessons, combinations)
         return StepPlan(step, batch, rollouts, now.next_program, now.to_json())
 
@@ -143,23 +159,20 @@ class AdaptivePolicy:
         return samplers
 
     def _samples(
-        self, step: int, batch: Sequence[int], samplers: Sequence[int], evidence: Evidence
+        self, step: int, batch: Sequence[int], samplers: Sequence[int], evidence: Evidence, temperature: float
     ) -> tuple[Rollout, ...]:
         """Two for each row: one as the program runs in use, where that is not known yet, and one sampled afresh."""
         rollouts: list[Rollout] = []
         for place, example in enumerate(batch):
             program = samplers[place % len(samplers)]
-            fresh = self._afresh(step, len(rollouts))
+            fresh = _afresh(step, len(rollouts), temperature)
             model = fresh if evidence.has_example(program, example) else ModelSpec()
             rollouts.append(Rollout(RolloutKey(step, "sample", len(rollouts)), program, example, model))
-            fresh = self._afresh(step, len(rollouts))
+            fresh = _afresh(step, len(rollouts), temperature)
             if self.teacher and place % 2:
                 fresh = ModelSpec("teacher", rollout_id=fresh.rollout_id)
             rollouts.append(Rollout(RolloutKey(step, "sample", len(rollouts)), program, example, fresh))
         return tuple(rollouts)
-
-    def _afresh(self, step: int, position: int) -> ModelSpec:
-        return ModelSpec("student", rollout_id=1 + step * POSITIONS + position, temperature=self.temperature)
 
     def _agenda(
         self,
@@ -200,6 +213,12 @@ class AdaptivePolicy:
         if LEARNS_FROM_SUCCESS in makers:
             times[LEARNS_FROM_SUCCESS] = max(1, round(lessons))
         return times
+
+    @property
+    def _failures_needed(self) -> int:
+        """Buckets with a failure that a usual step writes rules from."""
+        lessons = self._lessons_of(self._effort)
+        return FAILURES_A_RULE * sum(times for name, times in lessons.items() if name != LEARNS_FROM_SUCCESS)
 
     def proposals(self, plan: StepPlan, buckets: Sequence[Bucket], failed: int, pool: Pool) -> tuple[Proposal, ...]:
         agenda = _agenda_of(plan)
@@ -279,7 +298,10 @@ class AdaptivePolicy:
         model = self._model(pool, evidence)
         scores = {p: model.range.from_unit(model.quality(p, model.likely)) for p in sorted(candidates)}
         winner = max(scores, key=scores.__getitem__) if scores else None
-        return StepResult(now.to_json(), scores, winner, best_by_model(model, evidence))
+        now.parameters, adaptations = adapt(
+            now.parameters, self._usual_parameters, evidence, plan.step, model.range, self._failures_needed
+        )
+        return StepResult(now.to_json(), scores, winner, best_by_model(model, evidence), adaptations)
 
     def _after(
         self, plan: StepPlan, proposals: Sequence[Proposal], candidates: Sequence[int], pool: Pool
@@ -309,6 +331,10 @@ class AdaptivePolicy:
 
     def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
         return self._finals.ranking(self._model(pool, evidence), evidence)
+
+
+def _afresh(step: int, position: int, temperature: float) -> ModelSpec:
+    return ModelSpec("student", rollout_id=1 + step * POSITIONS + position, temperature=temperature)
 
 
 def _agenda_of(plan: StepPlan) -> Agenda:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from simba_actors.algorithm.adaptation import Parameters
 from simba_actors.algorithm.batches import BatchOrder
 from simba_actors.algorithm.randomness import Draws
 from simba_actors.algorithm.trajectory import JSON
@@ -59,6 +60,7 @@ class AdaptiveState:
 
     draws: Draws
     batches: BatchOrder
+    parameters: Parameters
     next_program: int = 1
     questions: int = 0
     shown: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
@@ -69,6 +71,7 @@ class AdaptiveState:
             "draws": self.draws.to_json(),
             "order": list(self.batches.order),
             "used": self.batches.used,
+            "parameters": self.parameters.to_json(),
             "next_program": self.next_program,
             "questions": self.questions,
             "shown": {part_id: list(rows) for part_id, rows in self.shown.items()},
@@ -81,6 +84,7 @@ class AdaptiveState:
         return cls(
             Draws.from_json(data["draws"]),
             BatchOrder(tuple(data["order"]), data["used"]),
+            Parameters.from_json(data["parameters"]),
             data["next_program"],
             data["questions"],
             {part_id: list(rows) for part_id, rows in data["shown"].items()},

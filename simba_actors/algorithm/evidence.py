@@ -10,7 +10,7 @@ from simba_actors.algorithm.plan import ModelSpec, Phase, RolloutKey, Split
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One scored rollout, without its trajectory."""
+    """One scored rollout, without its trajectory. `failed` says that it is the 0 of a program failure."""
 
     key: RolloutKey
     program: int
@@ -18,6 +18,7 @@ class Score:
     score: float
     model: ModelSpec = ModelSpec()
     split: Split = "train"
+    failed: bool = False
 
 
 class Evidence:

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
+from simba_actors.algorithm.adaptation import Adaptation
 from simba_actors.algorithm.buckets import Bucket
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.parts import Part
@@ -93,13 +94,15 @@ class Proposal:
 class StepResult:
     """What a closed step leaves to the next: the policy's state, the scores of its candidates, and the best of them.
 
-    `best` is the best program of the whole run so far, None where nothing is known of any.
+    `best` is the best program of the whole run so far, None where nothing is known of any. `adaptations` are changes of
+    the search's own parameters, for the record: what is in force is part of the state.
     """
 
     state: JSON
     scores: Mapping[int, float]
     winner: int | None
     best: Quality | None = None
+    adaptations: tuple[Adaptation, ...] = ()
 
     def to_json(self) -> JSON:
         return {
@@ -107,12 +110,15 @@ class StepResult:
             "scores": [[program, score] for program, score in self.scores.items()],
             "winner": self.winner,
             "best": None if self.best is None else self.best.to_json(),
+            "adaptations": [adaptation.to_json() for adaptation in self.adaptations],
         }
 
     @classmethod
     def from_json(cls, stored: JSON) -> StepResult:
         data = cast("dict[str, Any]", stored)
-        return cls(data["state"], dict(data["scores"]), data["winner"], Quality.from_json(data.get("best")))
+        best = Quality.from_json(data.get("best"))
+        adaptations = tuple(Adaptation(*stored) for stored in data.get("adaptations", ()))
+        return cls(data["state"], dict(data["scores"]), data["winner"], best, adaptations)
 
 
 class Pool(Protocol):

@@ -11,11 +11,9 @@ import numpy as np
 
 from simba_actors.algorithm.estimation import sigmoid
 from simba_actors.algorithm.evidence import Evidence
+from simba_actors.algorithm.intervals import ERROR, wilson
 from simba_actors.algorithm.part_model import BEYOND_PARTS, PartModel, ScoreRange
 from simba_actors.algorithm.trajectory import JSON
-
-ERROR = 0.05
-"""The chance that an interval misses the true mean."""
 
 DRAWS = 200
 """From the posterior, for an interval."""
@@ -67,9 +65,7 @@ def _log_odds(share: float) -> float:
 def best_by_batch(evidence: Evidence) -> Quality | None:
     """The candidate with the best mean on its own batch, None where none was evaluated.
 
-    The interval is Wilson's ("Probable inference, the law of succession, and statistical inference", 1927), which is on
-    the safe side for scores between the ends of their range, at an error divided by the number of candidates
-    (Bonferroni): the best mean of many is a lucky one.
+    The error of its interval is divided by the number of candidates (Bonferroni): the best mean of many is a lucky one.
     """
     scores = {program: [float(s.score) for s in evidence.of(program, "evaluate")] for program in evidence.programs()}
     means = {program: sum(own) / len(own) for program, own in scores.items() if own}
@@ -77,12 +73,5 @@ def best_by_batch(evidence: Evidence) -> Quality | None:
         return None
     best = max(means, key=means.__getitem__)
     known = ScoreRange.of([score for own in scores.values() for score in own])
-    z = NormalDist().inv_cdf(1 - ERROR / 2 / len(means))
-    low, high = _wilson(known.to_unit(means[best]), len(scores[best]), z)
+    low, high = wilson(known.to_unit(means[best]), len(scores[best]), ERROR / len(means))
     return Quality(best, means[best], known.from_unit(low), known.from_unit(high))
-
-
-def _wilson(share: float, count: int, z: float) -> tuple[float, float]:
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, centre - half), min(1.0, centre + half)

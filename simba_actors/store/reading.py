@@ -13,7 +13,7 @@ import anyio
 from simba_actors.algorithm.evidence import Score
 from simba_actors.algorithm.plan import ModelSpec, Phase, RolloutKey
 from simba_actors.algorithm.progress import Progress, stored_progress
-from simba_actors.algorithm.trajectory import Usage
+from simba_actors.algorithm.trajectory import Outcome, Usage
 from simba_actors.errors import UnknownRunError
 from simba_actors.events import EVENT_TYPES, Event, from_json
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, loads, rollout_record
@@ -111,7 +111,7 @@ class Reader:
     async def scores(self, run_id: str) -> list[Score]:
         """Every scored rollout, without its trajectory, in the order of the plans."""
         rows = await self._rows(
-            "SELECT step, phase, position, program, example, score, model, split FROM rollouts "
+            "SELECT step, phase, position, program, example, score, model, split, outcome FROM rollouts "
             "WHERE run_id = ? AND outcome IS NOT NULL ORDER BY step, phase, position",
             [run_id],
         )
@@ -182,8 +182,16 @@ def _run(row: Any) -> Run:
 def _scores(rows: list[Any]) -> list[Score]:
     models: dict[str, ModelSpec] = {}
     return [
-        Score(RolloutKey(step, phase, position), program, example, score, _model(model, models), split)
-        for step, phase, position, program, example, score, model, split in rows
+        Score(
+            RolloutKey(step, phase, position),
+            program,
+            example,
+            score,
+            _model(model, models),
+            split,
+            failed=outcome == Outcome.PROGRAM_FAILURE,
+        )
+        for step, phase, position, program, example, score, model, split, outcome in rows
     ]
 
 

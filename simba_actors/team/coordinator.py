@@ -32,6 +32,7 @@ from simba_actors.events import (
     BudgetReached,
     CandidateEvaluated,
     Event,
+    ParameterAdapted,
     ProgramRegistered,
     RunFailed,
     RunFinished,
@@ -301,6 +302,10 @@ class Coordinator(GenServer[CoordinatorState]):
             rollouts = len(self.state.evidence.of(program, "evaluate"))
             events.append(CandidateEvaluated(step=plan.step, program=program, score=score, rollouts=rollouts))
             events.append(ProgramRegistered(step=plan.step, program=program, score=score))
+        events += [
+            ParameterAdapted(parameter=change.parameter, before=change.before, after=change.after, reason=change.reason)
+            for change in result.adaptations
+        ]
         score = None if result.winner is None else result.scores[result.winner]
         events.append(
             StepClosed(step=plan.step, winner=result.winner, score=score, baseline_score=proposed.baseline_score)

@@ -12,6 +12,7 @@ from simba_actors.algorithm.buckets import Sample
 from simba_actors.algorithm.evidence import Score
 from simba_actors.algorithm.plan import Phase, Rollout, RolloutKey
 from simba_actors.algorithm.policy import StepPlan
+from simba_actors.algorithm.trajectory import Outcome
 from simba_actors.errors import BudgetReachedError, InfrastructureError, MetricError
 from simba_actors.events import TrajectorySampled
 from simba_actors.programs import Configuration
@@ -217,7 +218,15 @@ class Sampler(GenServer[SamplerState]):
 
 def _score(sample: Sample) -> Score:
     rollout = sample.rollout
-    return Score(rollout.key, rollout.program, rollout.example, sample.trajectory.score, rollout.model, rollout.split)
+    return Score(
+        rollout.key,
+        rollout.program,
+        rollout.example,
+        sample.trajectory.score,
+        rollout.model,
+        rollout.split,
+        failed=sample.trajectory.outcome is Outcome.PROGRAM_FAILURE,
+    )
 
 
 def _sampled(sample: Sample) -> TrajectorySampled:

@@ -1,0 +1,21 @@
+"""Intervals of shares."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+ERROR = 0.05
+"""The chance that an interval misses the true value."""
+
+
+def wilson(share: float, count: int, error: float = ERROR) -> tuple[float, float]:
+    """Where the true share is likely to be, if `share` of `count` were seen.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", 1927. It is on the safe side for the
+    mean of any scores from 0 to 1, whose variance is never above that of a share.
+    """
+    z = NormalDist().inv_cdf(1 - error / 2)
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(0.0, centre - half), min(1.0, centre + half)
