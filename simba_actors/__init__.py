@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simba_actors.algorithm.objectives import Pareto, Weighted
     from simba_actors.algorithm.progress import Progress
     from simba_actors.algorithm.stopping import EveryBucketSolved, NoImprovement, TargetReached, Timeout
     from simba_actors.config import Budget, OptimizerConfig
@@ -35,12 +36,14 @@ __all__ = [
     "Optimizer",
     "OptimizerConfig",
     "OptimizerResult",
+    "Pareto",
     "Progress",
     "Retry",
     "Status",
     "TargetReached",
     "Timeout",
     "VariableAware",
+    "Weighted",
 ]
 
 _HOMES = {
@@ -51,6 +54,8 @@ _HOMES = {
     "NoImprovement": "simba_actors.algorithm.stopping",
     "TargetReached": "simba_actors.algorithm.stopping",
     "Timeout": "simba_actors.algorithm.stopping",
+    "Pareto": "simba_actors.algorithm.objectives",
+    "Weighted": "simba_actors.algorithm.objectives",
     "Progress": "simba_actors.algorithm.progress",
     "LiveProgram": "simba_actors.live",
     "VariableAware": "simba_actors.live",

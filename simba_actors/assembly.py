@@ -90,6 +90,7 @@ def assemble(
             governor=governor,
             caller=caller,
             threads=threads,
+            objectives=config.objectives,
             rollout_timeout=config.rollout_timeout,
         )
     return RunSetup(
@@ -108,6 +109,7 @@ def assemble(
         publishes_to=config.channel if config.publish == "best" else None,
         rollouts_expected=_rollouts_expected(config),
         stop_when=config.stop_when,
+        objectives=config.objectives,
         purse=purse,
         registry=registry,
         gate=gate,

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import dspy
 
+from simba_actors.algorithm.objectives import Objectives
 from simba_actors.algorithm.stopping import StopWhen, check_stop_when
 from simba_actors.errors import ConfigError
 from simba_actors.events import EventCallback
@@ -23,7 +24,8 @@ from simba_actors.strategies import AppendADemo, AppendARule, LearnFromFailures,
 
 Metric: TypeAlias = Callable[..., Any]
 """`metric(example, prediction)` or `metric(example, prediction, trace)`, sync or async, giving a number, a bool, or a
-`dspy.Prediction` with a `score` and, if it likes, more fields, which rule writers are shown."""
+`dspy.Prediction` with a `score` and, if it likes, more fields, which rule writers are shown. With `objectives`, the
+`dspy.Prediction` has a score by the name of each in place of `score`."""
 
 PublishMode: TypeAlias = Literal["manual", "best"]
 
@@ -65,6 +67,8 @@ class OptimizerConfig:
         trainset: Examples with their inputs marked by `with_inputs`; at least `bsize` of them.
         valset: Examples that no rule or demo is made from: where given, the winner is chosen on them. With
             `policy="dspy"` there is none, as in `dspy.SIMBA`.
+        objectives: Where the metric gives several named scores, what they come to: `Weighted({"accuracy": 0.8, …})` or
+            `Pareto(["accuracy", …])`, see `simba_actors.algorithm.objectives`.
         store: Path of the SQLite file that keeps the run. Made if it does not exist; its directory must.
         run_id: Names the run in the store. By default a name made from the student, the trainset and the settings, so
             that the same call goes on with the same run.
@@ -111,6 +115,7 @@ class OptimizerConfig:
     trainset: Sequence[dspy.Example]
     store: str | Path
     valset: Sequence[dspy.Example] = ()
+    objectives: Objectives | None = None
     run_id: str | None = None
     lm: Any = None
     prompt_model: Any = None
@@ -152,6 +157,8 @@ class OptimizerConfig:
             raise ConfigError(f"policy={self.policy!r}: the policies are 'adaptive' and 'dspy'")
         if self.publish not in ("manual", "best"):
             raise ConfigError(f"publish={self.publish!r}: must be 'manual' or 'best'")
+        if self.objectives is not None and not isinstance(cast("Any", self.objectives), Objectives):
+            raise ConfigError(f"objectives={self.objectives!r:.80}: must be Weighted({{…}}) or Pareto([…])")
         if self.stop_when is not None:
             check_stop_when(self.stop_when)
         check_channel(self.channel)

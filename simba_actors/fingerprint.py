@@ -39,6 +39,8 @@ def fingerprint(config: OptimizerConfig, baseline: Configuration, lms: dict[str,
     parts["max_steps"] = str(config.steps)
     if config.valset:
         parts["valset"] = f"{len(config.valset)} examples {_digest(_rows(config.valset))[:16]}"
+    if config.objectives is not None:
+        parts["objectives"] = str(config.objectives)
     parts.update({f"{name} lm": str(lm.model) for name, lm in lms.items()})
     return parts
 

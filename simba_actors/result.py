@@ -19,7 +19,8 @@ class OptimizerResult:
     """The end of a run.
 
     `program` is a plain copy of the student with the best configuration, and `score` its mean. `candidate_programs` are
-    all finalists as `{"score": …, "program": …}`, best first. `trial_logs` maps each step to its winner and scores.
+    all finalists as `{"score": …, "program": …}`, best first; where the run has objectives, with their `scores` by name
+    too, and with `Pareto` those of the front alone. `trial_logs` maps each step to its winner and scores.
     `reason` says what ended the search: its last step, a stopper, or the budget. `budget_reached` names the cap of the
     budget that ended the run early, if one did: the program is then the best that was known by then, and the same run
     goes on when it is started with a larger budget.
@@ -63,12 +64,18 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module) -> Opti
         run_id,
         build(winner),
         score,
-        [{"score": mean, "program": build(number)} for number, mean in ranking],
+        [{"score": mean, "program": build(number), **_scores(run, number)} for number, mean in ranking],
         await _trial_logs(reader, run_id, dict(ranking)),
         await reader.usage(run_id),
         run.reason or "",
         cast("dict[str, Any]", run.result).get("cap"),
     )
+
+
+def _scores(run: Run, number: int) -> dict[str, dict[str, float]]:
+    """The program's scores by objective, where the run has several."""
+    stored = cast("dict[str, Any]", run.result).get("scores")
+    return {} if stored is None else {"scores": dict(stored)[number]}
 
 
 async def _trial_logs(reader: Reader, run_id: str, final: dict[int, float]) -> dict[int, dict[str, Any]]:

@@ -29,12 +29,14 @@ def test_the_exported_names() -> None:
         "Optimizer",
         "OptimizerConfig",
         "OptimizerResult",
+        "Pareto",
         "Progress",
         "Retry",
         "Status",
         "TargetReached",
         "Timeout",
         "VariableAware",
+        "Weighted",
     }
 
 

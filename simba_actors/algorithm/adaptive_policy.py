@@ -332,6 +332,14 @@ class AdaptivePolicy:
     def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
         return self._finals.ranking(self._model(pool, evidence), evidence)
 
+    def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
+        model = self._model(pool, evidence)
+        validated = {program: evidence.mean(program, "final") for program in programs} if self.val_rows else {}
+        qualities = {program: model.range.from_unit(model.quality(program, model.likely)) for program in programs}
+        return {
+            program: qualities[program] if (mean := validated.get(program)) is None else mean for program in programs
+        }
+
 
 def _afresh(step: int, position: int, temperature: float) -> ModelSpec:
     return ModelSpec("student", rollout_id=1 + step * POSITIONS + position, temperature=temperature)

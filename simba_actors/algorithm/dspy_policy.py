@@ -192,6 +192,12 @@ class DspyPolicy:
             reverse=True,
         )
 
+    def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
+        finals = {program: evidence.mean(program, "final") for program in programs}
+        if None in finals.values():
+            return {program: _mean_so_far(program, evidence) for program in programs}
+        return {program: mean for program, mean in finals.items() if mean is not None}
+
     def _finalists(self, winners: int) -> list[int]:
         """Places in a list of `winners` step winners: `num_candidates + 1` of them, evenly spaced, each once."""
         last, intervals = winners - 1, self.num_candidates

@@ -193,3 +193,7 @@ class Policy(Protocol):
     def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
         """(program, score), the winner first, by the evidence that there is."""
         ...
+
+    def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
+        """What each of these finalists is expected to score, by evidence of one of several objectives."""
+        ...

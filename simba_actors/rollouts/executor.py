@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 import dspy
 
+from simba_actors.algorithm.objectives import Objectives
 from simba_actors.algorithm.plan import ModelSpec, Split
 from simba_actors.algorithm.trajectory import JSON, Outcome, TraceStep, Trajectory
 from simba_actors.errors import InfrastructureError, LMUnavailableError, RolloutTimeoutError
@@ -74,7 +75,7 @@ class LocalExecutor:
         student: Run by `acall` where it has `aforward`, otherwise in a thread.
         space: The student's.
         rows: The examples of each split.
-        metric: See `OptimizerConfig`.
+        metric, objectives: See `OptimizerConfig`.
         lms: The run's model pool; "student" is what predictors without an LM of their own use.
         governor: What LM calls go through.
         caller: What the governor is told of these rollouts' calls.
@@ -94,6 +95,7 @@ class LocalExecutor:
         governor: Governor,
         caller: Caller | None = None,
         threads: Threads | None = None,
+        objectives: Objectives | None = None,
         rollout_timeout: float = 300.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -103,7 +105,7 @@ class LocalExecutor:
         self._rollout_timeout = rollout_timeout
         self._clock = clock
         self._threads = threads
-        self._scorer = Scorer(metric, threads)
+        self._scorer = Scorer(metric, threads, objectives)
         self._programs = Programs(student, space, lms, governor, caller or Caller(), threads)
         settings: Any = dspy.settings
         self._settings: dict[str, Any] = dict(settings.copy())

@@ -12,6 +12,7 @@ from typing import Any, cast
 import dspy
 import numpy as np
 
+from simba_actors.algorithm.objectives import Objectives
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import InfrastructureError, LMUnavailableError, MetricError
 from simba_actors.programs import to_json_value
@@ -37,7 +38,8 @@ class Scorer:
     Sync metrics run in a thread, so that a slow one holds up nobody. The context is carried over.
     """
 
-    def __init__(self, metric: Callable[..., Any], threads: Threads) -> None:
+    def __init__(self, metric: Callable[..., Any], threads: Threads, objectives: Objectives | None = None) -> None:
+        self._objectives = objectives
         self._metric = partial(metric, **_demanded_names(metric))
         self._extra: tuple[None, ...] = (None,) * _arguments_beyond_two(metric)
         call = getattr(metric, "__call__", None)  # noqa: B004 - an async __call__ is what is asked for
@@ -60,7 +62,7 @@ class Scorer:
             if cause is not None:
                 raise LMUnavailableError(f"the metric's LM failed: {type(cause).__name__}: {cause}") from error
             raise _raised(row, error) from error
-        return verdict(row, output)
+        return verdict(row, output, self._objectives)
 
     async def try_on(self, row: str, example: dspy.Example) -> None:
         """Asks about an example with its own labels for a prediction; raises MetricError if that shows a defect."""
@@ -71,7 +73,7 @@ class Scorer:
             raise _raised(row, error) from error
         except Exception:  # noqa: BLE001 - labels are no real prediction; the first rollout tells more
             return
-        verdict(row, output)
+        verdict(row, output, self._objectives)
 
     async def _ask(self, example: dspy.Example, prediction: Any) -> Any:
         call = partial(self._metric, example, prediction, *self._extra)
@@ -81,11 +83,10 @@ class Scorer:
         return await output if inspect.isawaitable(output) else output
 
 
-def verdict(row: str, output: Any) -> Verdict:
-    """What the metric's `output` says. Raises MetricError where it is no score.
-
-    Infinities are none either: they would make every mean and every gap that they enter infinite or NaN.
-    """
+def verdict(row: str, output: Any, objectives: Objectives | None = None) -> Verdict:
+    """What the metric's `output` says. Raises MetricError where it is no score, or lacks one of the `objectives`."""
+    if objectives is not None:
+        return _combined(row, output, objectives)
     feedback: dict[str, JSON] = {}
     score = output
     if isinstance(output, dspy.Prediction):
@@ -94,6 +95,33 @@ def verdict(row: str, output: Any) -> Verdict:
             raise MetricError(f"the metric gave a dspy.Prediction without a score on {row}: it has {sorted(fields)}")
         score = fields.pop("score")
         feedback = {name: to_json_value(value) for name, value in fields.items()}
+    return Verdict(_number(row, score), feedback)
+
+
+def _combined(row: str, output: Any, objectives: Objectives) -> Verdict:
+    """The verdict of several metrics; their scores stay among the feedback, by name."""
+    names = ", ".join(objectives.names)
+    if not isinstance(output, dspy.Prediction):
+        raise MetricError(
+            f"the metric gave {output!r:.80} ({type(output).__name__}) on {row}: with these objectives it must give a "
+            f"dspy.Prediction with the scores {names}"
+        )
+    fields = dict(cast("list[tuple[str, Any]]", output.items()))
+    missing = [name for name in objectives.names if name not in fields]
+    if missing:
+        raise MetricError(
+            f"the metric gave no {', '.join(missing)} on {row}: the objectives are {names}, and it has {sorted(fields)}"
+        )
+    scores = {name: _number(f"{row}, as {name}", fields[name]) for name in objectives.names}
+    feedback = {name: to_json_value(value) for name, value in fields.items()}
+    return Verdict(objectives.combine(scores), {**feedback, **scores})
+
+
+def _number(row: str, score: Any) -> float:
+    """A score as a number of Python's. Raises MetricError where it is none.
+
+    Infinities are none either: they would make every mean and every gap that they enter infinite or NaN.
+    """
     if isinstance(score, np.generic | np.ndarray) and np.ndim(cast("Any", score)) == 0:
         score = cast("Any", score).item()
     if not isinstance(score, bool | int | float):
@@ -104,7 +132,7 @@ def verdict(row: str, output: Any) -> Verdict:
         )
     if not math.isfinite(score):
         raise MetricError(f"the metric gave {score} on {row}: a score must be finite")
-    return Verdict(score, feedback)
+    return score
 
 
 def _raised(row: str, error: Exception) -> MetricError:

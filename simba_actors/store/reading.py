@@ -117,6 +117,16 @@ class Reader:
         )
         return await asyncio.to_thread(_scores, rows)  # Of a long run there are enough to hold up the event loop.
 
+    async def objective_scores(self, run_id: str, objective: str) -> list[Score]:
+        """What the metric gave by that name, as in `scores`; the 0 of program failures counts for each objective."""
+        rows = await self._rows(
+            "SELECT step, phase, position, program, example, "
+            "COALESCE(json_extract(trajectory, '$.feedback.' || ?), 0.0), model, split, outcome FROM rollouts "
+            "WHERE run_id = ? AND outcome IS NOT NULL ORDER BY step, phase, position",
+            [objective, run_id],
+        )
+        return await asyncio.to_thread(_scores, rows)
+
     async def usage(self, run_id: str) -> Usage:
         """What all rollouts and strategies of the run have used; unknown where it is unknown for any of them."""
         rows = await self._rows(

@@ -20,6 +20,7 @@ from simba_actors.actors import (
     spawn_link,
 )
 from simba_actors.algorithm.evidence import Evidence
+from simba_actors.algorithm.objectives import Objectives
 from simba_actors.algorithm.plan import Rollout
 from simba_actors.algorithm.policy import BASELINE, FINAL_STEP, StepPlan, StepResult
 from simba_actors.algorithm.progress import Progress, progress_of
@@ -64,6 +65,7 @@ from simba_actors.team.messages import (
     Proposed,
     PublishBest,
     ReadLedger,
+    ReadObjectives,
     ReadPool,
     ReadRollouts,
     Resume,
@@ -340,12 +342,28 @@ class Coordinator(GenServer[CoordinatorState]):
         """Ends the run with the best program known; `cap` is what of its budget kept it from knowing more."""
         state, policy, pool = self.state, self._setup.policy, await self._pool()
         ranking = await self._decide(lambda: policy.ranking(state.policy_state, state.evidence, pool))
+        result: dict[str, JSON] = {"cap": cap}
+        if self._setup.objectives is not None:
+            scores = await self._scores_by_objective(self._setup.objectives, [program for program, _ in ranking], pool)
+            ranking = self._setup.objectives.choose(ranking, scores)
+            result["scores"] = [[program, dict(scores[program])] for program, _ in ranking]
+        result["ranking"] = [[program, mean] for program, mean in ranking]
         winner, score = ranking[0]
-        result: JSON = {"ranking": [[program, mean] for program, mean in ranking], "cap": cap}
         event = RunFinished(program=winner, score=score, reason=reason)
         await self._commit([SetStatus("finished", reason, result)], [event])
         logger.info("finished: program %d with %.3f; %s", winner, score, reason)
         await self._end_well()
+
+    async def _scores_by_objective(
+        self, objectives: Objectives, programs: Sequence[int], pool: PoolView
+    ) -> dict[int, dict[str, float]]:
+        """What the finalists are expected to score by each objective."""
+        policy = self._setup.policy
+        known = await self._setup.via(POOL_KEEPER).call(ReadObjectives(objectives.names), timeout=None)
+        estimates = await self._decide(
+            lambda: {name: policy.estimates(programs, evidence, pool) for name, evidence in known.items()}
+        )
+        return {program: {name: estimates[name][program] for name in objectives.names} for program in programs}
 
     def _may_go_on(self, run: Run) -> bool:
         """Whether the run ended for want of a budget that it has by now."""

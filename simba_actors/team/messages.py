@@ -74,6 +74,13 @@ class ReadRollouts(Call[tuple[RolloutRecord, ...]]):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadObjectives(Call[Mapping[str, Evidence]]):
+    """All scores of the run by each of these names that its metric gives."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadProposals(Call[tuple[Proposal, ...]]):
     """The step's proposals that have an outcome, in order of their slots."""
 

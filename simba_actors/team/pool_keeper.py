@@ -31,6 +31,7 @@ from simba_actors.team.messages import (
     Ledger,
     ReadConfiguration,
     ReadLedger,
+    ReadObjectives,
     ReadPool,
     ReadProposals,
     ReadRollouts,
@@ -116,6 +117,10 @@ class PoolKeeper(GenServer[PoolState]):
             case ReadRollouts(step=step, phase=phase, program=program):
                 await self._commit_waiting()
                 return self._then(Reply(tuple(await read.rollouts(run_id, step, phase, program))))
+            case ReadObjectives(names=names):
+                await self._commit_waiting()
+                scores = {name: Evidence(await read.objective_scores(run_id, name)) for name in names}
+                return self._then(Reply(scores))
             case ReadProposals(step=step):
                 await self._commit_waiting()
                 return self._then(Reply(tuple(await read.proposals(run_id, step))))

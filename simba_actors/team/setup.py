@@ -10,6 +10,7 @@ from pathlib import Path
 import dspy
 
 from simba_actors.actors import Registry, Via
+from simba_actors.algorithm.objectives import Objectives
 from simba_actors.algorithm.policy import Policy
 from simba_actors.algorithm.stopping import StopWhen
 from simba_actors.errors import SimbaError
@@ -81,7 +82,7 @@ class RunSetup:
     called once, with None when the run has its result or with the error that ended it. `heard` is called with events
     that are stored. `publishes_to` is the channel to which the best program is published, None if none is.
     `rollouts_expected` is how many the whole run takes, as far as that is known beforehand. `stop_when` is asked
-    after each step whether the search is to end.
+    after each step whether the search is to end. `objectives` are those of a metric that gives several scores.
     """
 
     run: NewRun
@@ -99,6 +100,7 @@ class RunSetup:
     publishes_to: str | None
     rollouts_expected: int
     stop_when: StopWhen | None
+    objectives: Objectives | None
     purse: Purse
     registry: Registry
     gate: Gate

@@ -1,0 +1,122 @@
+"""Several metrics at once: how the named scores of a rollout become the one that the search goes by.
+
+    def metric(example, prediction):
+        return dspy.Prediction(accuracy=example.answer == prediction.answer, brevity=1 / len(prediction.answer))
+
+    config = OptimizerConfig(…, metric=metric, objectives=Weighted({"accuracy": 0.8, "brevity": 0.2}))
+    config = OptimizerConfig(…, metric=metric, objectives=Pareto(["accuracy", "brevity"]))
+
+All scores are better the higher they are. The store keeps each of them, as the metric gave it.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+from simba_actors.errors import ConfigError
+
+Ranking: TypeAlias = "list[tuple[int, float]]"
+"""Programs with their scores, the best first."""
+
+
+class Objectives(ABC):
+    """What several named scores come to."""
+
+    @property
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """Of the scores that the metric is to give."""
+
+    @abstractmethod
+    def combine(self, scores: Mapping[str, float]) -> float:
+        """The score that the search goes by."""
+
+    @abstractmethod
+    def choose(self, ranking: Ranking, scores: Mapping[int, Mapping[str, float]]) -> Ranking:
+        """The programs to give as the result with their combined scores, the winner first.
+
+        `ranking` are the finalists by their combined score, the best first, and `scores` what they are expected to have
+        of each objective.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted(Objectives):
+    """The mean of the named scores by their weights. The winner is the program with the best mean."""
+
+    weights: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if not isinstance(cast("Any", self.weights), Mapping):
+            raise ConfigError(
+                f"Weighted({self.weights!r:.80}): give the weights as {{'accuracy': 0.8, 'brevity': 0.2}}"
+            )
+        _check_names("Weighted", tuple(self.weights))
+        for name, weight in self.weights.items():
+            if isinstance(weight, bool) or not isinstance(cast("Any", weight), int | float):
+                raise ConfigError(f"Weighted({{{name!r}: {weight!r}}}): a weight must be a number above 0")
+            if not 0 < weight < math.inf:
+                raise ConfigError(
+                    f"Weighted({{{name!r}: {weight!r}}}): a weight must be above 0 and finite; where less is better, "
+                    "have the metric give a score that is better the higher it is, such as 1 / length"
+                )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.weights)
+
+    def combine(self, scores: Mapping[str, float]) -> float:
+        return sum(weight * scores[name] for name, weight in self.weights.items()) / sum(self.weights.values())
+
+    def choose(self, ranking: Ranking, scores: Mapping[int, Mapping[str, float]]) -> Ranking:
+        return ranking
+
+
+@dataclass(frozen=True, slots=True)
+class Pareto(Objectives):
+    """The Pareto front: the finalists that no other one is at least as good as in all scores and better in one.
+
+    The search goes by the plain mean of the scores. The winner is the program of the front with the highest mean; the
+    others are in `result.candidate_programs`, each with its `scores`, for the user to choose from.
+    """
+
+    objectives: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.objectives, str) or len(self.objectives) < 2:
+            raise ConfigError(f"Pareto({self.objectives!r}): give at least two names, as in ['accuracy', 'brevity']")
+        _check_names("Pareto", tuple(self.objectives))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.objectives)
+
+    def combine(self, scores: Mapping[str, float]) -> float:
+        return sum(scores[name] for name in self.objectives) / len(self.objectives)
+
+    def choose(self, ranking: Ranking, scores: Mapping[int, Mapping[str, float]]) -> Ranking:
+        means = [(program, self.combine(scores[program])) for program, _ in ranking]
+        front = [
+            (program, mean)
+            for program, mean in means
+            if not any(_dominates(scores[other], scores[program]) for other, _ in means)
+        ]
+        return sorted(front, key=lambda entry: entry[1], reverse=True)
+
+
+def _dominates(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    return all(one[name] >= other[name] for name in other) and any(one[name] > other[name] for name in other)
+
+
+def _check_names(kind: str, names: Sequence[object]) -> None:
+    if not names:
+        raise ConfigError(f"{kind}: name at least one score that the metric gives")
+    for name in names:
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ConfigError(f"{kind}: {name!r} can't be a field of the dspy.Prediction that the metric gives")
+        if names.count(name) > 1:
+            raise ConfigError(f"{kind}: {name!r} is named twice")
