@@ -146,7 +146,7 @@ def _policy(config: OptimizerConfig, lms: dict[str, Any], strategies: tuple[str,
         seed=config.seed,
         strategies=strategies,
         predictors=len(config.student.predictors()),
-        teacher="teacher" in lms,
+        other_lms=tuple(name for name in lms if name != "student"),
     )
 
 
@@ -168,7 +168,7 @@ def _model_pool(config: OptimizerConfig) -> dict[str, Any]:
     lms = {"student": student_lm}
     if config.teacher_lm is not None:
         lms["teacher"] = config.teacher_lm
-    return lms
+    return {**lms, **config.sampling_lms}
 
 
 def _rollouts_expected(config: OptimizerConfig) -> int:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -20,6 +20,7 @@ from simba_actors.errors import ConfigError
 from simba_actors.events import EventCallback
 from simba_actors.rollouts import Governor
 from simba_actors.store.channel import check_channel
+from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.strategies import AppendADemo, AppendARule, LearnFromFailures, Recombine, Strategy
 
 Metric: TypeAlias = Callable[..., Any]
@@ -33,6 +34,10 @@ PolicyName: TypeAlias = Literal["adaptive", "dspy"]
 
 STEPS = {"adaptive": 24, "dspy": 8}
 """How many steps each policy takes by default; adaptive ones are a third of the size."""
+
+
+RESERVED_LMS = ("student", "teacher", PROMPT_MODEL)
+"""Names of the LMs that have settings of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +55,10 @@ class Budget:
     max_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            limit = getattr(self, field.name)
+        for cap in fields(self):
+            limit = getattr(self, cap.name)
             if limit is not None and (isinstance(limit, bool) or not limit > 0):
-                raise ConfigError(f"Budget({field.name}={limit!r}): a cap must be a number above 0, or None for no cap")
+                raise ConfigError(f"Budget({cap.name}={limit!r}): a cap must be a number above 0, or None for no cap")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +80,10 @@ class OptimizerConfig:
         lm: What the student runs with where it has no LM of its own; `dspy.settings.lm` by default.
         prompt_model: What writes rules; by default `dspy.settings.lm`, or else the student's.
         teacher_lm: If given, samples one trajectory in `num_candidates` in place of the student's LM.
+        sampling_lms: More LMs to sample trajectories with, by names of one's own: other models, or the same one at
+            several temperatures, as in `{"large": dspy.LM(…), "hot": dspy.LM(…, temperature=1.3)}`. They and the
+            teacher take turns at a quarter of a step's trajectories. Good ones become demos; their scores say nothing
+            of the student, and do not count as its own. With `policy="dspy"` there are none, as in `dspy.SIMBA`.
         bsize: Train rows a step.
         num_candidates: Trajectories sampled for each row of a step; a step makes one more candidates than that. The
             adaptive policy makes of each as many as pay, and takes from this only how large the run is.
@@ -120,6 +129,7 @@ class OptimizerConfig:
     lm: Any = None
     prompt_model: Any = None
     teacher_lm: Any = None
+    sampling_lms: Mapping[str, Any] = field(default_factory=dict[str, Any])
     bsize: int = 32
     num_candidates: int = 6
     max_steps: int | None = None
@@ -162,6 +172,11 @@ class OptimizerConfig:
         if self.stop_when is not None:
             check_stop_when(self.stop_when)
         check_channel(self.channel)
+        _check_sampling_lms(self.sampling_lms)
+        if self.sampling_lms and self.policy == "dspy":
+            raise ConfigError(
+                "sampling_lms: policy='dspy' samples with the student's LM and the teacher's; use policy='adaptive'"
+            )
         _check_trainset(self.trainset, self.bsize)
         if self.valset and self.policy == "dspy":
             raise ConfigError("valset: policy='dspy' chooses its winner on the trainset; use policy='adaptive'")
@@ -228,6 +243,18 @@ def _check_number(name: str, value: object, *, least: float | None = None, above
         raise ConfigError(f"{name}={value!r}: must be a number {bound}")
     if (least is not None and value < least) or (above is not None and value <= above):
         raise ConfigError(f"{name}={value!r}: must be {bound}")
+
+
+def _check_sampling_lms(lms: object) -> None:
+    if not isinstance(lms, Mapping):
+        raise ConfigError("sampling_lms must be LMs by name, as in {'large': dspy.LM(…)}")
+    for name, lm in cast("Mapping[object, object]", lms).items():
+        if not isinstance(name, str) or not name or name in RESERVED_LMS:
+            raise ConfigError(
+                f"sampling_lms: {name!r} can't name one; a name is a text other than {', '.join(RESERVED_LMS)}"
+            )
+        if not isinstance(lm, dspy.BaseLM):
+            raise ConfigError(f"sampling_lms[{name!r}] must be a dspy.LM, not {type(lm).__name__}")
 
 
 def _check_trainset(trainset: Sequence[object], bsize: int) -> None:

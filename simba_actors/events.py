@@ -115,12 +115,15 @@ class TrendEstimated(Event):
 
 @dataclass(frozen=True, slots=True)
 class TrajectorySampled(Event):
+    """`lm` is the name of the LM in the run's model pool."""
+
     step: int
     position: int
     program: int
     example: int
     outcome: Outcome
     score: float
+    lm: str = "student"
 
 
 @dataclass(frozen=True, slots=True)

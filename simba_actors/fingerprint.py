@@ -42,6 +42,8 @@ def fingerprint(config: OptimizerConfig, baseline: Configuration, lms: dict[str,
     if config.objectives is not None:
         parts["objectives"] = str(config.objectives)
     parts.update({f"{name} lm": str(lm.model) for name, lm in lms.items()})
+    for name, lm in config.sampling_lms.items():
+        parts[f"{name} lm"] += f" at temperature {lm.kwargs.get('temperature')}"
     return parts
 
 

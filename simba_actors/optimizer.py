@@ -14,6 +14,7 @@ import dspy
 from simba_actors.actors import ActorError, ExitReason, Ref, SupervisorEvent
 from simba_actors.actors.exits import describe, is_abnormal
 from simba_actors.algorithm.progress import Progress
+from simba_actors.algorithm.trajectory import Usage
 from simba_actors.assembly import assemble
 from simba_actors.config import OptimizerConfig
 from simba_actors.errors import RunError, RunStoppedError, SimbaError
@@ -38,6 +39,7 @@ class Status:
     `reason` is why it is paused, has failed or has finished. `best` is the number and mean of the best candidate of the
     closed steps, by its own batch. `progress` is what the last closed step left, with the best program by all that is
     known and the run's `trend`; None before that. `restarts` counts how often each actor was restarted in this process.
+    `usage_by_lm` is what the run has used by "student", "teacher", the names of `sampling_lms`, and "prompt_model".
     """
 
     run_id: str
@@ -49,6 +51,7 @@ class Status:
     rollouts: int
     restarts: dict[str, int]
     progress: Progress | None
+    usage_by_lm: dict[str, Usage]
 
 
 class Optimizer:
@@ -153,6 +156,7 @@ class Optimizer:
                 await reader.rollouts_done(self.run_id),
                 dict(self._restarts),
                 await reader.progress(self.run_id),
+                await reader.usage_by_lm(self.run_id),
             )
 
     async def pause(self, reason: str = "paused by the user") -> None:

@@ -21,6 +21,7 @@ class OptimizerResult:
     `program` is a plain copy of the student with the best configuration, and `score` its mean. `candidate_programs` are
     all finalists as `{"score": …, "program": …}`, best first; where the run has objectives, with their `scores` by name
     too, and with `Pareto` those of the front alone. `trial_logs` maps each step to its winner and scores.
+    `usage_by_lm` is the whole `usage` by "student", "teacher", the names of `sampling_lms`, and "prompt_model".
     `reason` says what ended the search: its last step, a stopper, or the budget. `budget_reached` names the cap of the
     budget that ended the run early, if one did: the program is then the best that was known by then, and the same run
     goes on when it is started with a larger budget.
@@ -32,6 +33,7 @@ class OptimizerResult:
     candidate_programs: list[dict[str, Any]]
     trial_logs: dict[int, dict[str, Any]]
     usage: Usage
+    usage_by_lm: dict[str, Usage]
     reason: str
     budget_reached: str | None = None
 
@@ -67,6 +69,7 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module) -> Opti
         [{"score": mean, "program": build(number), **_scores(run, number)} for number, mean in ranking],
         await _trial_logs(reader, run_id, dict(ranking)),
         await reader.usage(run_id),
+        await reader.usage_by_lm(run_id),
         run.reason or "",
         cast("dict[str, Any]", run.result).get("cap"),
     )

@@ -87,7 +87,7 @@ class AdaptivePolicy:
 
     `train_rows` and `val_rows` are the examples as text, by which it is told what parts are about. `rollouts` caps the
     whole run, `max_steps` its steps; a step is `bsize` rollouts at the least. `strategies` are the names of those to
-    use, `predictors` how many the student has.
+    use, `predictors` how many the student has. `other_lms` of the model pool sample beside the student's.
     """
 
     train_rows: tuple[str, ...]
@@ -98,7 +98,7 @@ class AdaptivePolicy:
     seed: int
     strategies: tuple[str, ...]
     predictors: int
-    teacher: bool = False
+    other_lms: tuple[str, ...] = ()
     val_rows: tuple[str, ...] = ()
     declined_makes_a_copy: bool = field(default=False, init=False)
 
@@ -161,7 +161,10 @@ class AdaptivePolicy:
     def _samples(
         self, step: int, batch: Sequence[int], samplers: Sequence[int], evidence: Evidence, temperature: float
     ) -> tuple[Rollout, ...]:
-        """Two for each row: one as the program runs in use, where that is not known yet, and one sampled afresh."""
+        """Two for each row: one as the program runs in use, where that is not known yet, and one sampled afresh.
+
+        In every other row, the latter is one of the other LMs', which take turns.
+        """
         rollouts: list[Rollout] = []
         for place, example in enumerate(batch):
             program = samplers[place % len(samplers)]
@@ -169,8 +172,9 @@ class AdaptivePolicy:
             model = fresh if evidence.has_example(program, example) else ModelSpec()
             rollouts.append(Rollout(RolloutKey(step, "sample", len(rollouts)), program, example, model))
             fresh = _afresh(step, len(rollouts), temperature)
-            if self.teacher and place % 2:
-                fresh = ModelSpec("teacher", rollout_id=fresh.rollout_id)
+            if self.other_lms and place % 2:
+                lm = self.other_lms[(step + place // 2) % len(self.other_lms)]
+                fresh = ModelSpec(lm, rollout_id=fresh.rollout_id)
             rollouts.append(Rollout(RolloutKey(step, "sample", len(rollouts)), program, example, fresh))
         return tuple(rollouts)
 

@@ -14,7 +14,7 @@ from simba_actors.store.records import ActorGauge, Run
 
 @dataclass(frozen=True, slots=True)
 class StepScores:
-    """Scores of one step: of all its sampled rollouts, and of its best candidate on the same rows."""
+    """Scores of one step: of all that the student's LM sampled in it, and of its best candidate."""
 
     step: int
     sampled: Estimate | None
@@ -79,18 +79,16 @@ class Queries(PoolQueries):
 
     async def step_scores(self, run_id: str) -> list[StepScores]:
         """Of every step that has scores, in order."""
+        sums = await self._sampled(await self.run(run_id))
+        sampled = {step: Estimate.of_sums(*own) for step, own in sums.items()}
         rows = await self._rows(
-            "SELECT step, phase, program, SUM(done), SUM(scores), SUM(squares) FROM tallies "
-            "WHERE run_id = ? AND phase IN ('sample', 'evaluate') AND done > 0 "
-            "GROUP BY step, phase, CASE phase WHEN 'evaluate' THEN program END ORDER BY step",
+            "SELECT step, program, SUM(done), SUM(scores), SUM(squares) FROM tallies "
+            "WHERE run_id = ? AND phase = 'evaluate' AND done > 0 GROUP BY step, program ORDER BY step",
             [run_id],
         )
-        sampled: dict[int, Estimate | None] = {}
         best: dict[int, tuple[int, int, float, float]] = {}
-        for step, phase, program, done, scores, squares in rows:
-            if phase == "sample":
-                sampled[step] = Estimate.of_sums(done, scores, squares)
-            elif step not in best or scores / done > best[step][2] / best[step][1]:
+        for step, program, done, scores, squares in rows:
+            if step not in best or scores / done > best[step][2] / best[step][1]:
                 best[step] = (program, done, scores, squares)
         return [
             StepScores(step, sampled.get(step), best[step][0], Estimate.of_sums(*best[step][1:]))
@@ -158,7 +156,7 @@ class Queries(PoolQueries):
             closed,
             programs,
             await self._best(run),
-            await self._baseline(run.run_id),
+            await self._baseline(run),
             int(done),
             int(planned),
             int(failures),
@@ -192,15 +190,31 @@ class Queries(PoolQueries):
         )
         return (rows[0][0], rows[0][1]) if rows else None
 
-    async def _baseline(self, run_id: str) -> Estimate | None:
-        rows = await self._rows(
-            "SELECT phase, SUM(done), SUM(scores), SUM(squares), SUM(planned) FROM tallies "
-            "WHERE run_id = ? AND program = 0 AND phase IN ('sample', 'final') GROUP BY phase",
-            [run_id],
+    async def _baseline(self, run: Run) -> Estimate | None:
+        done, planned, scores, squares = (
+            await self._rows(
+                "SELECT TOTAL(done), TOTAL(planned), TOTAL(scores), TOTAL(squares) FROM tallies "
+                "WHERE run_id = ? AND program = 0 AND phase = 'final'",
+                [run.run_id],
+            )
+        )[0]
+        if done and done == planned:
+            return Estimate.of_sums(int(done), scores, squares)
+        sampled = (await self._sampled(run, program=0)).values()
+        return Estimate.of_sums(
+            sum(count for count, _, _ in sampled), sum(s for _, s, _ in sampled), sum(s for _, _, s in sampled)
         )
-        sums = {phase: (done, scores, squares, planned) for phase, done, scores, squares, planned in rows}
-        for phase in ("final", "sample"):
-            done, scores, squares, planned = sums.get(phase, (0, 0.0, 0.0, 1))
-            if done and (done == planned or phase == "sample"):
-                return Estimate.of_sums(done, scores, squares)
-        return None
+
+    async def _sampled(self, run: Run, program: int | None = None) -> dict[int, tuple[int, float, float]]:
+        """How much the student's LM sampled in each step, and the sums of the scores and of their squares."""
+        if sum(part.endswith(" lm") for part in run.fingerprint) > 1:  # Tallies don't tell LMs apart.
+            columns, source = "COUNT(*), TOTAL(score), TOTAL(score * score)", "rollouts"
+            done = "outcome IS NOT NULL AND json_extract(model, '$[0]') = 'student'"
+        else:
+            columns, source, done = "SUM(done), SUM(scores), SUM(squares)", "tallies", "done > 0"
+        rows = await self._rows(
+            f"SELECT step, {columns} FROM {source} WHERE run_id = :run AND phase = 'sample' "
+            f"AND (:program IS NULL OR program = :program) AND {done} GROUP BY step",
+            {"run": run.run_id, "program": program},
+        )
+        return {step: (count, scores, squares) for step, count, scores, squares in rows}

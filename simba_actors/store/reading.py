@@ -23,6 +23,9 @@ from simba_actors.store.records import Program, Proposal, RolloutRecord, Run, St
 
 EVENTS_AT_ONCE = 1_000
 
+PROMPT_MODEL = "prompt_model"
+"""Stands beside the names of the model pool for the LM that writes rules."""
+
 
 class Reader:
     """Answers questions about the runs of one file.
@@ -146,6 +149,28 @@ class Reader:
             None if cost_unknown else float(cost),
         )
 
+    async def usage_by_lm(self, run_id: str) -> dict[str, Usage]:
+        """What the run has used by name of the model pool's LMs, and `PROMPT_MODEL` for what wrote rules.
+
+        Of a student whose predictors have LMs of their own, all of that is the "student"'s, and so are LM calls that
+        the metric makes.
+        """
+        rows = await self._rows(
+            f"SELECT json_extract(model, '$[0]') AS lm, {_USAGE_SUMS} FROM rollouts "
+            "WHERE run_id = :run AND outcome IS NOT NULL GROUP BY lm "
+            f"UNION ALL SELECT :prompt_model, {_USAGE_SUMS} FROM proposals WHERE run_id = :run HAVING COUNT(*) > 0",
+            {"run": run_id, "prompt_model": PROMPT_MODEL},
+        )
+        return {
+            lm: Usage(
+                int(calls),
+                None if tokens_unknown else int(prompt),
+                None if tokens_unknown else int(completion),
+                None if cost_unknown else float(cost),
+            )
+            for lm, calls, prompt, completion, cost, tokens_unknown, cost_unknown in rows
+        }
+
     async def seconds_up(self, run_id: str) -> float:
         """How long the run was up over all its lives, by its events; the time that it was paused does not count."""
         rows = await self._rows(
@@ -180,6 +205,11 @@ class Reader:
         rows = await self._rows("SELECT COALESCE(MAX(seq), 0) FROM events WHERE run_id = ?", [run_id])
         return int(rows[0][0])
 
+
+_USAGE_SUMS = (
+    "TOTAL(calls), TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(cost), "
+    "TOTAL(prompt_tokens IS NULL OR completion_tokens IS NULL), TOTAL(cost IS NULL)"
+)
 
 _RUN_COLUMNS = "run_id, status, reason, fingerprint, settings, result, created, updated"
 

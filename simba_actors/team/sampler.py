@@ -238,4 +238,5 @@ def _sampled(sample: Sample) -> TrajectorySampled:
         example=rollout.example,
         outcome=trajectory.outcome,
         score=float(trajectory.score),
+        lm=rollout.model.lm,
     )

@@ -1,0 +1,131 @@
+"""Several LMs sample trajectories: which one made what is known, and none of it counts as the student's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors import Optimizer, OptimizerConfig
+from simba_actors.errors import ConfigError, FingerprintMismatchError
+from simba_actors.events import TrajectorySampled
+from simba_actors.store import Reader
+from simba_actors.store.queries import Queries
+from tests.support.openai_server import OpenAIServer, lm_at
+from tests.support.quiz import quiz_script, right_answer
+from tests.support.runs import findings, finish, reach, small_config
+from tests.support.scripted_lm import Ask, ScriptedLM
+from tests.team.test_adaptive_runs import adaptive_config
+
+
+def all_knowing(ask: Ask) -> dict[str, Any]:
+    return {"answer": right_answer(ask.input("question"))}
+
+
+def pool_config(store: Path, **changes: Any) -> OptimizerConfig:
+    lms = {"wise": ScriptedLM(all_knowing), "hot": ScriptedLM(quiz_script, temperature=1.3)}
+    settings: dict[str, Any] = {"teacher_lm": ScriptedLM(quiz_script, temperature=0.2), "sampling_lms": lms}
+    return adaptive_config(store, **{"run_id": "run", "max_steps": 6, **settings, **changes})
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with OpenAIServer(quiz_script) as server:
+        yield server
+
+
+async def test_every_lm_of_the_pool_samples_and_the_student_most(tmp_path: Path) -> None:
+    config = pool_config(tmp_path / "simba.db")
+    await finish(config)
+    async with await Reader.open(config.store) as reader:
+        sampled = Counter(score.model.lm for score in await reader.scores("run") if score.key.phase == "sample")
+        told = [event for event in await reader.events("run", limit=10_000) if isinstance(event, TrajectorySampled)]
+    assert set(sampled) == {"student", "teacher", "wise", "hot"}
+    assert sampled["student"] >= 0.7 * sampled.total()
+    assert Counter(event.lm for event in told) == sampled
+
+
+async def test_each_lm_is_asked_at_its_own_temperature(tmp_path: Path) -> None:
+    config = pool_config(tmp_path / "simba.db")
+    await finish(config)
+    assert {ask.temperature for ask in config.sampling_lms["hot"].asks} == {1.3}
+
+
+async def test_what_other_lms_scored_changes_nothing_that_is_said_of_the_student(tmp_path: Path) -> None:
+    config = pool_config(tmp_path / "simba.db")
+    await finish(config)
+    async with await Queries.open(config.store) as reader:
+        progress, shown = await reader.progress("run"), await reader.step_scores("run")
+        scores = await reader.scores("run")
+    assert progress is not None
+    assert [step.sampled.mean for step in shown if step.sampled] == pytest.approx([s.sampled for s in progress.history])
+    for step in progress.history:
+        own = [s.score for s in scores if (s.key.step, s.key.phase, s.model.lm) == (step.step - 1, "sample", "student")]
+        assert step.sampled == pytest.approx(sum(own) / len(own))
+    assert {score.model.lm for score in scores if score.key.phase != "sample"} == {"student"}
+
+
+async def test_usage_is_accounted_for_by_lm(server: OpenAIServer, tmp_path: Path) -> None:
+    student, other = lm_at(server.address), lm_at(server.address, temperature=0.9)
+    config = pool_config(
+        tmp_path / "simba.db", lm=student, prompt_model=student, teacher_lm=None, sampling_lms={"other": other}
+    )
+    async with await Optimizer.start(config) as optimizer:
+        result, status = await optimizer.result(), await optimizer.status()
+    assert set(result.usage_by_lm) == {"student", "other", "prompt_model"}
+    assert sum(usage.calls for usage in result.usage_by_lm.values()) == result.usage.calls == server.calls
+    assert sum(usage.tokens or 0 for usage in result.usage_by_lm.values()) == result.usage.tokens
+    assert status.usage_by_lm == result.usage_by_lm
+
+
+async def test_a_run_that_was_cut_off_gives_each_lm_the_same_work(tmp_path: Path) -> None:
+    whole, cut = pool_config(tmp_path / "whole.db"), pool_config(tmp_path / "cut.db")
+    await finish(whole)
+    async with await Optimizer.start(cut) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+    await finish(cut)
+    assert await findings(cut, "run") == await findings(whole, "run")
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "hot lm": {"hot": ScriptedLM(quiz_script, temperature=0.4), "wise": ScriptedLM(all_knowing)},
+    "wise lm": {"hot": ScriptedLM(quiz_script, temperature=1.3)},
+    "new lm": {
+        "hot": ScriptedLM(quiz_script, temperature=1.3),
+        "wise": ScriptedLM(all_knowing),
+        "new": ScriptedLM(quiz_script),
+    },
+}
+
+
+@pytest.mark.parametrize("part", CHANGES)
+async def test_resuming_with_another_pool_says_which_lm_differs(part: str, tmp_path: Path) -> None:
+    async with await Optimizer.start(pool_config(tmp_path / "simba.db")):
+        pass
+    with pytest.raises(FingerprintMismatchError) as raised:
+        await Optimizer.start(pool_config(tmp_path / "simba.db", sampling_lms=CHANGES[part]))
+    assert raised.value.differing == (part,)
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "a_list": ([dspy.LM("openai/x")], "must be LMs by name"),
+    "a_reserved_name": ({"teacher": dspy.LM("openai/x")}, "'teacher' can't name one"),
+    "no_name": ({"": dspy.LM("openai/x")}, "'' can't name one"),
+    "a_models_name": ({"large": "openai/x"}, r"sampling_lms\['large'\] must be a dspy.LM, not str"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_config_refuses(case: str, tmp_path: Path) -> None:
+    pool, message = BAD[case]
+    with pytest.raises(ConfigError, match=message):
+        adaptive_config(tmp_path / "simba.db", sampling_lms=pool)
+
+
+def test_a_pool_is_refused_where_the_policy_has_no_use_for_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="policy='dspy' samples with the student's LM and the teacher's"):
+        small_config(tmp_path / "simba.db", sampling_lms={"large": dspy.LM("openai/x")})
