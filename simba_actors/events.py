@@ -197,6 +197,11 @@ class ProgramPublished(Event):
 
 @dataclass(frozen=True, slots=True)
 class ParameterAdapted(Event):
+    """A parameter of the adaptive search follows the evidence: see `simba_actors.algorithm.adaptation`.
+
+    `parameter` is "temperature", "batch_size" or "rollouts_a_candidate", as in `Parameters` there.
+    """
+
     parameter: str
     before: float
     after: float

@@ -79,7 +79,7 @@ class Queries(PoolQueries):
 
     async def step_scores(self, run_id: str) -> list[StepScores]:
         """Of every step that has scores, in order."""
-        sums = await self._sampled(await self.run(run_id))
+        sums = await self._sampled(run_id)
         sampled = {step: Estimate.of_sums(*own) for step, own in sums.items()}
         rows = await self._rows(
             "SELECT step, program, SUM(done), SUM(scores), SUM(squares) FROM tallies "
@@ -156,7 +156,7 @@ class Queries(PoolQueries):
             closed,
             programs,
             await self._best(run),
-            await self._baseline(run),
+            await self._baseline(run.run_id),
             int(done),
             int(planned),
             int(failures),
@@ -190,24 +190,24 @@ class Queries(PoolQueries):
         )
         return (rows[0][0], rows[0][1]) if rows else None
 
-    async def _baseline(self, run: Run) -> Estimate | None:
+    async def _baseline(self, run_id: str) -> Estimate | None:
         done, planned, scores, squares = (
             await self._rows(
                 "SELECT TOTAL(done), TOTAL(planned), TOTAL(scores), TOTAL(squares) FROM tallies "
                 "WHERE run_id = ? AND program = 0 AND phase = 'final'",
-                [run.run_id],
+                [run_id],
             )
         )[0]
         if done and done == planned:
             return Estimate.of_sums(int(done), scores, squares)
-        sampled = (await self._sampled(run, program=0)).values()
+        sampled = (await self._sampled(run_id, program=0)).values()
         return Estimate.of_sums(
             sum(count for count, _, _ in sampled), sum(s for _, s, _ in sampled), sum(s for _, _, s in sampled)
         )
 
-    async def _sampled(self, run: Run, program: int | None = None) -> dict[int, tuple[int, float, float]]:
+    async def _sampled(self, run_id: str, program: int | None = None) -> dict[int, tuple[int, float, float]]:
         """How much the student's LM sampled in each step, and the sums of the scores and of their squares."""
-        if sum(part.endswith(" lm") for part in run.fingerprint) > 1:  # Tallies don't tell LMs apart.
+        if await self._has_other_lms(run_id):
             columns, source = "COUNT(*), TOTAL(score), TOTAL(score * score)", "rollouts"
             done = "outcome IS NOT NULL AND json_extract(model, '$[0]') = 'student'"
         else:
@@ -215,6 +215,6 @@ class Queries(PoolQueries):
         rows = await self._rows(
             f"SELECT step, {columns} FROM {source} WHERE run_id = :run AND phase = 'sample' "
             f"AND (:program IS NULL OR program = :program) AND {done} GROUP BY step",
-            {"run": run.run_id, "program": program},
+            {"run": run_id, "program": program},
         )
         return {step: (count, scores, squares) for step, count, scores, squares in rows}

@@ -132,33 +132,19 @@ class Reader:
 
     async def usage(self, run_id: str) -> Usage:
         """What all rollouts and strategies of the run have used; unknown where it is unknown for any of them."""
-        rows = await self._rows(
-            "SELECT TOTAL(calls), TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(cost), "
-            "TOTAL(tokens_unknown), TOTAL(cost_unknown) FROM ("
-            "SELECT calls, prompt_tokens, completion_tokens, cost, tokens_unknown, cost_unknown FROM tallies "
-            "WHERE run_id = ? UNION ALL "
-            "SELECT calls, prompt_tokens, completion_tokens, cost, "
-            "prompt_tokens IS NULL OR completion_tokens IS NULL, cost IS NULL FROM proposals WHERE run_id = ?)",
-            [run_id, run_id],
-        )
-        calls, prompt, completion, cost, tokens_unknown, cost_unknown = rows[0]
-        return Usage(
-            int(calls),
-            None if tokens_unknown else int(prompt),
-            None if tokens_unknown else int(completion),
-            None if cost_unknown else float(cost),
-        )
+        return sum((await self.usage_by_lm(run_id)).values(), start=Usage())
 
     async def usage_by_lm(self, run_id: str) -> dict[str, Usage]:
-        """What the run has used by name of the model pool's LMs, and `PROMPT_MODEL` for what wrote rules.
+        """The same by name of the model pool's LMs, and `PROMPT_MODEL` for what wrote rules.
 
         Of a student whose predictors have LMs of their own, all of that is the "student"'s, and so are LM calls that
         the metric makes.
         """
+        of_rollouts = _USED_BY_LMS if await self._has_other_lms(run_id) else _USED_BY_STUDENT
         rows = await self._rows(
-            f"SELECT json_extract(model, '$[0]') AS lm, {_USAGE_SUMS} FROM rollouts "
-            "WHERE run_id = :run AND outcome IS NOT NULL GROUP BY lm "
-            f"UNION ALL SELECT :prompt_model, {_USAGE_SUMS} FROM proposals WHERE run_id = :run HAVING COUNT(*) > 0",
+            "SELECT lm, TOTAL(calls), TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(cost), "
+            "TOTAL(tokens_unknown), TOTAL(cost_unknown) "
+            f"FROM ({of_rollouts} UNION ALL {_USED_BY_STRATEGIES}) GROUP BY lm",
             {"run": run_id, "prompt_model": PROMPT_MODEL},
         )
         return {
@@ -170,6 +156,11 @@ class Reader:
             )
             for lm, calls, prompt, completion, cost, tokens_unknown, cost_unknown in rows
         }
+
+    async def _has_other_lms(self, run_id: str) -> bool:
+        """Whether others than the student's LM sample trajectories, which tallies don't tell apart."""
+        rows = await self._rows("SELECT fingerprint FROM runs WHERE run_id = ?", [run_id])
+        return bool(rows) and sum(part.endswith(" lm") for part in loads(rows[0][0])) > 1
 
     async def seconds_up(self, run_id: str) -> float:
         """How long the run was up over all its lives, by its events; the time that it was paused does not count."""
@@ -206,10 +197,14 @@ class Reader:
         return int(rows[0][0])
 
 
-_USAGE_SUMS = (
-    "TOTAL(calls), TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(cost), "
-    "TOTAL(prompt_tokens IS NULL OR completion_tokens IS NULL), TOTAL(cost IS NULL)"
+_USED = "calls, prompt_tokens, completion_tokens, cost"
+_UNKNOWN = "prompt_tokens IS NULL OR completion_tokens IS NULL AS tokens_unknown, cost IS NULL AS cost_unknown"
+_USED_BY_STUDENT = f"SELECT 'student' AS lm, {_USED}, tokens_unknown, cost_unknown FROM tallies WHERE run_id = :run"
+_USED_BY_LMS = (
+    f"SELECT json_extract(model, '$[0]') AS lm, {_USED}, {_UNKNOWN} FROM rollouts "
+    "WHERE run_id = :run AND outcome IS NOT NULL"
 )
+_USED_BY_STRATEGIES = f"SELECT :prompt_model AS lm, {_USED}, {_UNKNOWN} FROM proposals WHERE run_id = :run"
 
 _RUN_COLUMNS = "run_id, status, reason, fingerprint, settings, result, created, updated"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from simba_actors import NoImprovement, Optimizer, OptimizerConfig, Progress, TargetReached
+from simba_actors import NoImprovement, Optimizer, OptimizerConfig, Progress, TargetReached, Timeout
 from simba_actors.algorithm.trend import trend_of
 from simba_actors.errors import ConfigError, StopperError
 from simba_actors.events import RunFinished, StepClosed, StepOpened, TrajectorySampled, TrendEstimated
@@ -43,6 +43,13 @@ async def test_a_stopper_ends_the_search_and_the_winner_is_still_chosen(policy: 
         steps = await reader.steps("run")
     assert len(steps) == 2
     assert "final" in phases
+
+
+async def test_time_that_is_over_ends_the_search_after_the_step_that_it_ran_out_in(tmp_path: Path) -> None:
+    result = await finish(config_for("dspy", tmp_path / "simba.db", stop_when=Timeout(1e-6)))
+    assert len(result.trial_logs) == 1
+    assert "had 1e-06 s to search" in result.reason
+    assert len(result.candidate_programs) > 1
 
 
 async def test_the_reason_is_told_wherever_one_looks(tmp_path: Path) -> None:
