@@ -10,7 +10,7 @@ from typing import Any, cast
 import dspy
 
 from simba_actors.actors import Registry
-from simba_actors.algorithm.adaptive_policy import AdaptivePolicy
+from simba_actors.algorithm.adaptive_policy import AdaptivePolicy, Row
 from simba_actors.algorithm.dspy_policy import DspyPolicy
 from simba_actors.algorithm.policy import Policy
 from simba_actors.algorithm.trajectory import JSON
@@ -48,10 +48,10 @@ def assemble(
     Raises:
         NoLMError: Some predictor has no LM, and there is no other to use.
     """
-    space = ConfigurationSpace.from_module(config.student)
+    space = config.space or ConfigurationSpace.from_module(config.student)
     baseline = space.extract(config.student)
     lms = _model_pool(config)
-    parts = fingerprint(config, baseline, lms)
+    parts = fingerprint(config, baseline, lms, space)
     governor = config.governor or shared_governor()
     for lm in lms.values():
         governor.endpoint(endpoint_name(lm)).window.expect(config.max_concurrency)
@@ -137,8 +137,8 @@ def _policy(config: OptimizerConfig, lms: dict[str, Any], strategies: tuple[str,
             first_rollout_id=_first_rollout_id(config.student, lms["student"]),
         )
     return AdaptivePolicy(
-        train_rows=tuple(_text(example) for example in config.trainset),
-        val_rows=tuple(_text(example) for example in config.valset),
+        train_rows=tuple(_row(example) for example in config.trainset),
+        val_rows=tuple(_row(example) for example in config.valset),
         rollouts=_rollouts_expected(config),
         bsize=config.bsize,
         max_steps=config.steps,
@@ -150,10 +150,10 @@ def _policy(config: OptimizerConfig, lms: dict[str, Any], strategies: tuple[str,
     )
 
 
-def _text(example: dspy.Example) -> str:
-    """An example as one text, by which parts are told to be about it."""
-    values = cast("dict[str, object]", example.toDict()).values()
-    return " ".join(str(to_json_value(value)) for value in values)
+def _row(example: dspy.Example) -> Row:
+    fields = {name: str(to_json_value(value)) for name, value in cast("dict[str, object]", example.toDict()).items()}
+    labels = {name: fields[name] for name in cast("dict[str, object]", example.labels().toDict())}
+    return Row(" ".join(fields.values()), labels)
 
 
 def _model_pool(config: OptimizerConfig) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from simba_actors.algorithm.objectives import Objectives
 from simba_actors.algorithm.stopping import StopWhen, check_stop_when
 from simba_actors.errors import ConfigError
 from simba_actors.events import EventCallback
+from simba_actors.programs import ConfigurationSpace
 from simba_actors.rollouts import Governor
 from simba_actors.store.channel import check_channel
 from simba_actors.store.reading import PROMPT_MODEL
@@ -75,6 +76,9 @@ class OptimizerConfig:
         objectives: Where the metric gives several named scores, what they come to: `Weighted({"accuracy": 0.8, …})` or
             `Pareto(["accuracy", …])`, see `simba_actors.algorithm.objectives`.
         store: Path of the SQLite file that keeps the run. Made if it does not exist; its directory must.
+        space: What can be optimized; by default the instructions and demos of each predictor.
+            `ConfigurationSpace.from_module(student, settings={"answer.temperature": Float(0.0, 1.5)})` lets the
+            adaptive policy choose LM settings too, and, with `lms`, which LM a predictor has.
         run_id: Names the run in the store. By default a name made from the student, the trainset and the settings, so
             that the same call goes on with the same run.
         lm: What the student runs with where it has no LM of its own; `dspy.settings.lm` by default.
@@ -117,12 +121,14 @@ class OptimizerConfig:
 
     Raises:
         ConfigError: A value is missing, out of range or does not fit the others; the message says which and why.
+        MisfitError: `space` is that of another student.
     """
 
     student: dspy.Module
     metric: Metric
     trainset: Sequence[dspy.Example]
     store: str | Path
+    space: ConfigurationSpace | None = None
     valset: Sequence[dspy.Example] = ()
     objectives: Objectives | None = None
     run_id: str | None = None
@@ -171,6 +177,10 @@ class OptimizerConfig:
             raise ConfigError(f"objectives={self.objectives!r:.80}: must be Weighted({{…}}) or Pareto([…])")
         if self.stop_when is not None:
             check_stop_when(self.stop_when)
+        if self.space is not None:
+            self.space.extract(self.student)
+            if self.space.settings and self.policy == "dspy":
+                raise ConfigError("space: policy='dspy' chooses no LM settings; use policy='adaptive'")
         check_channel(self.channel)
         _check_sampling_lms(self.sampling_lms)
         if self.sampling_lms and self.policy == "dspy":

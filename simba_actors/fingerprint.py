@@ -11,7 +11,7 @@ import orjson
 
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.config import OptimizerConfig
-from simba_actors.programs import Configuration, to_json_value
+from simba_actors.programs import Configuration, ConfigurationSpace, to_json_value
 
 SEARCH_SETTINGS = (
     "policy",
@@ -26,7 +26,9 @@ SEARCH_SETTINGS = (
 """Settings that shape the search. Concurrency, timeouts and budgets do not, and may change."""
 
 
-def fingerprint(config: OptimizerConfig, baseline: Configuration, lms: dict[str, Any]) -> dict[str, str]:
+def fingerprint(
+    config: OptimizerConfig, baseline: Configuration, lms: dict[str, Any], space: ConfigurationSpace
+) -> dict[str, str]:
     """Digests of the student and the trainset, names of the metric and the LMs, and the settings, by name."""
     metric: Any = config.metric
     parts = {
@@ -44,6 +46,8 @@ def fingerprint(config: OptimizerConfig, baseline: Configuration, lms: dict[str,
     parts.update({f"{name} lm": str(lm.model) for name, lm in lms.items()})
     for name, lm in config.sampling_lms.items():
         parts[f"{name} lm"] += f" at temperature {lm.kwargs.get('temperature')}"
+    parts.update({f"setting {name}": str(setting) for name, setting in space.settings.items()})
+    parts.update({f"setting's {name} lm": str(lm.model) for name, lm in space.lms.items()})
     return parts
 
 

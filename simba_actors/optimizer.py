@@ -75,7 +75,7 @@ class Optimizer:
         self._feed = EventFeed()
         self._restarts: dict[str, int] = {}
         self._setup: RunSetup = assemble(config, self._finished, self._feed.heard)
-        self._publisher = RunPublisher(self._setup.store, config.channel, self._setup.run.run_id, config.student)
+        self._publisher = RunPublisher(self._setup.store, config.channel, self._setup.run.run_id, self._setup.space)
         self._supervisor: Ref | None = None
         self._listeners = Listeners()
 
@@ -131,7 +131,7 @@ class Optimizer:
         """
         await asyncio.shield(self._outcome)
         async with await Reader.open(self._setup.store) as reader:
-            return await read_result(reader, self.run_id, self._config.student)
+            return await read_result(reader, self.run_id, self._config.student, self._setup.space)
 
     def events(self, after: int = 0) -> AsyncGenerator[Event]:
         """The run's events with a seq above `after`: those stored so far, then new ones, until the run is over.

@@ -45,7 +45,7 @@ def ranking_of(run: Run) -> list[tuple[int, float]]:
     return cast("list[tuple[int, float]]", cast("dict[str, Any]", run.result)["ranking"])
 
 
-async def read_result(reader: Reader, run_id: str, student: dspy.Module) -> OptimizerResult:
+async def read_result(reader: Reader, run_id: str, student: dspy.Module, space: ConfigurationSpace) -> OptimizerResult:
     """The result of a finished run, from the store.
 
     Raises:
@@ -54,7 +54,6 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module) -> Opti
     run = await reader.run(run_id)
     ranking = ranking_of(run)
     configurations = {p.number: Configuration.from_json(p.configuration) for p in await reader.programs(run_id)}
-    space = ConfigurationSpace.from_module(student)
 
     def build(number: int) -> Any:
         program: Any = space.apply(configurations[number], student)

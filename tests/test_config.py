@@ -13,12 +13,14 @@ from simba_actors.errors import (
     ConfigError,
     FingerprintMismatchError,
     MetricError,
+    MisfitError,
     NoLMError,
     NotAStoreError,
     RunningLoopError,
     RunOwnedError,
     StoreError,
 )
+from simba_actors.programs import ConfigurationSpace, Integer
 from tests.support.quiz import exact, questions
 from tests.support.runs import finish, small_config
 
@@ -46,6 +48,11 @@ UNMARKED = [dspy.Example(question="?", answer="!")] * 8
 BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("a_student_without_predictors", {"student": NoPredictors()}, "NoPredictors has no predictors"),
     ("a_student_that_is_no_module", {"student": exact}, "student must be a dspy.Module, not function"),
+    (
+        "settings_for_a_policy_that_chooses_none",
+        {"space": ConfigurationSpace.from_module(dspy.Predict("question -> answer"), {"self.n": Integer(1, 3)})},
+        "policy='dspy' chooses no LM settings",
+    ),
     ("an_empty_trainset", {"trainset": []}, "trainset is empty"),
     ("too_few_examples", {"bsize": 9}, "trainset has 8 examples, fewer than bsize=9"),
     ("examples_without_inputs", {"trainset": UNMARKED}, r"trainset\[0\] does not say .*with_inputs"),
@@ -165,3 +172,9 @@ def test_a_config_is_checked_without_an_lm(tmp_path: Path) -> None:
         student=dspy.Predict("question -> answer"), metric=exact, trainset=questions(32), store=tmp_path / "simba.db"
     )
     assert config.lm is None
+
+
+def test_a_space_of_another_student_is_refused(tmp_path: Path) -> None:
+    space = ConfigurationSpace.from_module(TakesText())
+    with pytest.raises(MisfitError, match="Predict has no predictor 'predict'"):
+        small_config(tmp_path / "simba.db", space=space)

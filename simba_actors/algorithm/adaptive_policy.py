@@ -15,7 +15,7 @@ to end the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,6 +23,7 @@ import numpy as np
 
 from simba_actors.algorithm.adaptation import HOTTEST, Parameters, adapt
 from simba_actors.algorithm.adaptive_state import AdaptiveState, Agenda
+from simba_actors.algorithm.answers import Answers
 from simba_actors.algorithm.batches import BatchOrder
 from simba_actors.algorithm.buckets import Bucket
 from simba_actors.algorithm.combination import Caps, best_combination
@@ -81,16 +82,24 @@ POSITIONS = 10_000
 """Room for rollouts of one candidate in a step."""
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An example as text: all of its fields one after another, and its labels by name."""
+
+    text: str
+    labels: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class AdaptivePolicy:
     """The search of `policy="adaptive"`.
 
-    `train_rows` and `val_rows` are the examples as text, by which it is told what parts are about. `rollouts` caps the
+    `train_rows` and `val_rows` are the examples, by which it is told what parts are about. `rollouts` caps the
     whole run, `max_steps` its steps; a step is `bsize` rollouts at the least. `strategies` are the names of those to
     use, `predictors` how many the student has. `other_lms` of the model pool sample beside the student's.
     """
 
-    train_rows: tuple[str, ...]
+    train_rows: tuple[Row, ...]
     rollouts: int
     bsize: int
     max_steps: int
@@ -99,12 +108,16 @@ class AdaptivePolicy:
     strategies: tuple[str, ...]
     predictors: int
     other_lms: tuple[str, ...] = ()
-    val_rows: tuple[str, ...] = ()
+    val_rows: tuple[Row, ...] = ()
     declined_makes_a_copy: bool = field(default=False, init=False)
 
     @cached_property
     def _similarity(self) -> Similarity:
-        return Similarity((*self.train_rows, *self.val_rows))
+        return Similarity([row.text for row in (*self.train_rows, *self.val_rows)])
+
+    @cached_property
+    def _answers(self) -> Answers:
+        return Answers([row.labels for row in (*self.train_rows, *self.val_rows)])
 
     @cached_property
     def _finals(self) -> Finals:
@@ -148,7 +161,7 @@ class AdaptivePolicy:
 
     def _model(self, pool: Pool, evidence: Evidence) -> PartModel:
         parts = {program: pool.parts(program) for program in pool.programs()}
-        return PartModel(parts, evidence, self._similarity, len(self.train_rows))
+        return PartModel(parts, evidence, self._similarity, self._answers, len(self.train_rows), pool.settings())
 
     def _samplers(self, model: PartModel, draws: Draws) -> list[int]:
         """The best programs under as many draws of what parts are worth."""

@@ -33,7 +33,7 @@ def best_combination(
     within 1 - 1/e of the best for gains that only diminish (Nemhauser, Wolsey and Fisher, 1978).
     """
     log_odds, of_parts = effects.bare[:trainset], effects.of_parts[:, :trainset]
-    held: Counter[tuple[str, str]] = Counter()
+    held: Counter[tuple[str, str]] = Counter()  # By `Part.place`.
     chosen: list[int] = []
     quality = float(sigmoid(log_odds).mean())
     left = list(candidates)
@@ -47,16 +47,18 @@ def best_combination(
         quality, log_odds = float(qualities[best]), options[best]
         place = left.pop(best)
         chosen.append(place)
-        held[model.parts[place].predictor, model.parts[place].kind] += 1
+        held[model.parts[place].place] += 1
     return tuple(sorted(chosen))
 
 
 def _fits(part: Part, held: Counter[tuple[str, str]], caps: Caps) -> bool:
-    cap = {"demo": caps.demos, "rule": caps.rules, "instructions": 1}[part.kind]
-    return held[part.predictor, part.kind] < cap
+    cap = {"demo": caps.demos, "rule": caps.rules, "instructions": 1, "setting": 1}[part.kind]
+    return held[part.place] < cap
 
 
 def _added_length(effects: Effects, part: Part, held: Counter[tuple[str, str]]) -> float:
+    if part.kind == "setting":
+        return 0.0
     demos = held[part.predictor, "demo"]
     rules = held[part.predictor, "rule"] + held[part.predictor, "instructions"]
     before = effects.of_length(rules, demos)

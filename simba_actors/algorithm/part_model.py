@@ -14,16 +14,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simba_actors.algorithm.answers import Answers
 from simba_actors.algorithm.estimation import Matrix, Observations, Vector, fit, sigmoid
 from simba_actors.algorithm.evidence import Evidence, Score
 from simba_actors.algorithm.parts import Part
 from simba_actors.algorithm.similarity import Similarity
 
-LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, PARTS = range(6)
-"""Columns of the design: what all programs have, whether the LM was set to sample, and what the length costs. From
-`PARTS` on each part has two: its effect everywhere, and its effect on examples that it is about."""
+LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, SAME_ANSWER, PARTS = range(7)
+"""Columns of the design: what all programs have, whether the LM was set to sample, and what the length costs,
+and how many demos show the answer that the example calls for. From `PARTS` on each
+part has two: its effect everywhere, and its effect on examples that it is about."""
 
-PRIOR = (2.0, 0.3, 0.1, 0.1, 0.1)
+PRIOR = (2.0, 0.3, 0.1, 0.1, 0.1, 0.3)
 """Standard deviations of the columns before `PARTS`, in log-odds. For scale: from 50 to 60 % is 0.4."""
 
 GENERAL, SPECIFIC, NEARBY = 0.3, 0.12, 0.8
@@ -77,15 +79,26 @@ class PartModel:
     """The posterior of all effects given the evidence, and what it says of programs."""
 
     def __init__(
-        self, programs: Mapping[int, Sequence[Part]], evidence: Evidence, similarity: Similarity, trainset: int
+        self,
+        programs: Mapping[int, Sequence[Part]],
+        evidence: Evidence,
+        similarity: Similarity,
+        answers: Answers,
+        trainset: int,
+        untried: Sequence[Part] = (),
     ) -> None:
-        """`programs` are the pool's, as parts. In `similarity`, rows of a valset follow those of the trainset."""
-        known = {part.part_id: part for parts in programs.values() for part in parts}
+        """`programs` are the pool's, as parts, and `untried` parts that none of them need have.
+
+        In `similarity` and `answers`, a valset's rows follow the trainset's.
+        """
+        known = {part.part_id: part for parts in (*programs.values(), untried) for part in parts}
         self.parts = tuple(known.values())
         place = {part_id: n for n, part_id in enumerate(known)}
         self.programs = {number: tuple(place[part.part_id] for part in parts) for number, parts in programs.items()}
         near = [similarity.to_rows(part.text) for part in self.parts]
         self._near: Matrix = np.array(near).reshape(len(near), similarity.rows)
+        same = [answers.to_rows(part.fields) for part in self.parts]
+        self._same: Matrix = np.array(same).reshape(len(near), similarity.rows)
         self._trainset = trainset
         scores = [score for number in evidence.programs() for score in evidence.of(number) if _of_student(score)]
         self.range = ScoreRange.of([float(score.score) for score in scores])
@@ -116,6 +129,10 @@ class PartModel:
         drawn = [self.draw(draws, 1.0).of_parts[:, : self._trainset].mean(axis=1) for _ in range(samples)]
         return mean + np.std(drawn, axis=0)
 
+    def own_means(self) -> dict[int, float]:
+        """The mean score of each program that was tried, from 0 to 1."""
+        return {number: float(self._observed.score[self._program == number].mean()) for number in sorted(self._tried)}
+
     def _beyond_parts(self, program: int, log_odds: Vector) -> float:
         """The mode of one Newton step for the program's own effect, under its prior."""
         own = self._program == program
@@ -135,6 +152,7 @@ class PartModel:
             design[n, LEVEL] = 1.0
             design[n, RESAMPLED] = score.model.temperature is not None
             design[n, RULES : CROWDING + 1] = lengths[score.program]
+            design[n, SAME_ANSWER] = self._same[places, rows[n]].sum()
             design[n, PARTS + 2 * places] = 1.0
             design[n, PARTS + 2 * places + 1] = self._near[places, rows[n]]
         unit = [self.range.to_unit(score.score) for score in scores]
@@ -149,7 +167,8 @@ class PartModel:
         everywhere, nearby = values[PARTS::2], values[PARTS + 1 :: 2]
         length = (float(values[RULES]), float(values[DEMOS]), float(values[CROWDING]))
         bare = values[LEVEL] + self._posterior.ease
-        return Effects(bare, everywhere[:, None] + nearby[:, None] * self._near, length)
+        of_parts = everywhere[:, None] + nearby[:, None] * self._near + values[SAME_ANSWER] * self._same
+        return Effects(bare, of_parts, length)
 
     def _length_effect(self, places: Sequence[int], effects: Effects) -> float:
         rules, demos, crowd = self._lengths(places)
@@ -160,7 +179,8 @@ class PartModel:
         counts: dict[str, list[int]] = {}
         for place in places:
             part = self.parts[place]
-            counts.setdefault(part.predictor, [0, 0])[part.kind == "demo"] += 1
+            if part.kind != "setting":
+                counts.setdefault(part.predictor, [0, 0])[part.kind == "demo"] += 1
         crowd = sum((rules + demos) ** 2 for rules, demos in counts.values()) / CROWD
         return sum(rules for rules, _ in counts.values()), sum(demos for _, demos in counts.values()), crowd
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-PartKind: TypeAlias = Literal["instructions", "rule", "demo"]
-"""A text in place of the student's own instructions, a rule appended to the instructions, or a demo."""
+PartKind: TypeAlias = Literal["instructions", "rule", "demo", "setting"]
+"""A text in place of the student's own instructions, a rule appended to them, a demo, or an LM setting's value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One instruction text, rule or demo of one predictor.
+    """One instruction text, rule, demo or LM setting of one predictor.
 
-    `part_id` is a digest of what it puts there, equal in every process; `text` is a demo's fields one after another.
+    `part_id` is a digest of what it puts there, equal in every process. `fields` are a demo's, as text, and `text` all
+    of them one after another; a setting has its name and value as its one field, and no text.
     """
 
     part_id: str
     predictor: str
     kind: PartKind
     text: str
+    fields: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The predictor, and what it can hold few of: demos, rules, or values of one setting."""
+        return self.predictor, next(iter(self.fields)) if self.kind == "setting" else self.kind

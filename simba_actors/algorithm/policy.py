@@ -132,6 +132,10 @@ class Pool(Protocol):
         """What the program has beyond the student's own instructions."""
         ...
 
+    def settings(self) -> tuple[Part, ...]:
+        """Values of LM settings that any program can have."""
+        ...
+
     def demos(self, program: int) -> int:
         """How many demos the program's predictor with the most of them has."""
         ...

@@ -11,6 +11,7 @@ import dspy
 from simba_actors.live.module import LiveModule
 from simba_actors.live.observer import Observation
 from simba_actors.live.serving import Serving
+from simba_actors.programs import ConfigurationSpace
 
 
 class LiveProgram(LiveModule):
@@ -27,6 +28,7 @@ class LiveProgram(LiveModule):
         student: Never changed. Where it has no async side, `acall` runs it in a thread.
         store: The store's file, which need not exist yet.
         channel: The channel to follow, which need not exist yet.
+        space: What published configurations can hold: that of the run, where it chose LM settings too.
         metric: `metric(example, prediction)`, a plain function: scores each call, in a thread, as `report` would.
             `example` has the call's inputs, and no labels.
         keep_examples: Scored calls that the store keeps, with what users asked, as examples for later trainsets: a
@@ -44,12 +46,13 @@ class LiveProgram(LiveModule):
         *,
         store: str | Path,
         channel: str = "default",
+        space: ConfigurationSpace | None = None,
         metric: Callable[..., Any] | None = None,
         keep_examples: int = 0,
     ) -> None:
         super().__init__()
         self.student = student
-        self._serving = Serving(student, store, channel, Observation(metric, keep_examples))
+        self._serving = Serving(student, store, channel, Observation(metric, keep_examples), space=space)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         serving = self._followed()

@@ -21,11 +21,11 @@ class RunPublisher:
     seen, any other is a conflict, which names it.
     """
 
-    def __init__(self, store: Path, channel: str, run_id: str, student: dspy.Module) -> None:
+    def __init__(self, store: Path, channel: str, run_id: str, space: ConfigurationSpace) -> None:
         self._store = store
         self._channel = channel
         self._run_id = run_id
-        self._student = student
+        self._space = space
         self._seen = 0
 
     async def look(self) -> Served:
@@ -77,7 +77,7 @@ class RunPublisher:
         async with await Channels.open(self._store) as store:
             if program is None:
                 return Source(self._run_id, ranking_of(await store.run(self._run_id))[0][0])
-            configuration = ConfigurationSpace.from_module(self._student).extract(program)
+            configuration = self._space.extract(program)
             known = await store.programs(self._run_id)
         same = (Source(self._run_id, entry.number) for entry in known if entry.digest == configuration.digest)
         return next(same, configuration)

@@ -43,6 +43,7 @@ class Serving:
         store: The store's file, which need not exist.
         channel: The channel to follow, which need not exist.
         wanted: What to note of the calls.
+        space: What can be configured; by default the instructions and demos of each predictor.
         prepare: What is done to each copy of the student before it runs.
         clock: Seconds, for how often to look.
     """
@@ -54,6 +55,7 @@ class Serving:
         channel: str,
         wanted: Observation | None = None,
         *,
+        space: ConfigurationSpace | None = None,
         prepare: Callable[[dspy.Module], dspy.Module] = _as_it_is,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -62,7 +64,7 @@ class Serving:
         self.store = Path(store)
         self._student = student
         self.observer = Observer(Path(store), channel, wanted or Observation(), time.time)
-        self._space = ConfigurationSpace.from_module(student)
+        self._space = space or ConfigurationSpace.from_module(student)
         self._prepare = prepare
         self._follower = Follower(Path(store), channel, clock)
         self._threads = Threads()

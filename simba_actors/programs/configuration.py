@@ -80,6 +80,12 @@ class Configuration:
     def demos(self, predictor: str) -> tuple[Demo, ...]:
         return tuple(cast("list[dict[str, JSON]]", self.values[f"{predictor}.demos"]))
 
+    @cached_property
+    def settings(self) -> Mapping[str, JSON]:
+        """LM settings by their full names, "<predictor>.<setting>"."""
+        texts = {f"{predictor}.{attribute}" for predictor in self.predictors for attribute in ("instructions", "demos")}
+        return {name: value for name, value in self.values.items() if name not in texts}
+
     def with_instructions(self, predictor: str, instructions: str) -> Configuration:
         return Configuration({**self.values, f"{predictor}.instructions": instructions})
 

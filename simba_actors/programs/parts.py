@@ -1,4 +1,4 @@
-"""Taking configurations apart into instructions, rules and demos, and putting them together again."""
+"""Taking configurations apart into instructions, rules, demos and LM settings, and putting them together again."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import orjson
 from simba_actors.algorithm.parts import Part, PartKind
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.programs.configuration import Configuration
+from simba_actors.programs.space import ConfigurationSpace
 
 RULE_SEPARATOR = "\n\n"
 """Between the instructions and each rule, as in `dspy.SIMBA`."""
@@ -20,7 +21,7 @@ RULE_SEPARATOR = "\n\n"
 
 @dataclass(frozen=True, slots=True)
 class PartWithValue:
-    """A part with what it puts into a configuration: text, or the fields of a demo."""
+    """A part with what it puts into a configuration: text, the fields of a demo, or a setting's full name and value."""
 
     part: Part
     value: JSON
@@ -30,7 +31,7 @@ def parts_of(configuration: Configuration, student: Configuration) -> tuple[Part
     """What `configuration` has, in its order, each once.
 
     Where a predictor's instructions begin with the student's own, each paragraph after them is a rule; otherwise the
-    first paragraph stands in place of them. Each demo is a part.
+    first paragraph stands in place of them. Each demo is a part, and each LM setting that is not the student's.
     """
     parts: list[PartWithValue] = []
     for predictor in configuration.predictors:
@@ -42,6 +43,9 @@ def parts_of(configuration: Configuration, student: Configuration) -> tuple[Part
             parts.append(_part(predictor, "instructions", instructions))
         parts += [_part(predictor, "rule", rule) for rule in rules if rule.strip()]
         parts += [_part(predictor, "demo", dict(demo)) for demo in configuration.demos(predictor)]
+    parts += [
+        _setting(name, value) for name, value in configuration.settings.items() if value != student.values.get(name)
+    ]
     return tuple({entry.part.part_id: entry for entry in parts}.values())
 
 
@@ -49,6 +53,7 @@ def assemble(parts: Iterable[PartWithValue], student: Configuration) -> Configur
     """The student's configuration with these parts, in their order, in place of its own demos."""
     texts = {name: [student.instructions(name)] for name in student.predictors}
     demos: defaultdict[str, list[dict[str, JSON]]] = defaultdict(list)
+    settings: dict[str, JSON] = {}
     for entry in parts:
         match entry.part.kind:
             case "instructions":
@@ -57,14 +62,38 @@ def assemble(parts: Iterable[PartWithValue], student: Configuration) -> Configur
                 texts[entry.part.predictor].append(cast("str", entry.value))
             case "demo":
                 demos[entry.part.predictor].append(cast("dict[str, JSON]", entry.value))
+            case "setting":
+                settings.update(cast("dict[str, JSON]", entry.value))
     configuration = student
+    for name, value in settings.items():
+        configuration = configuration.with_setting(name, value)
     for name in student.predictors:
         configuration = configuration.with_instructions(name, RULE_SEPARATOR.join(texts[name]))
         configuration = configuration.with_demos(name, demos[name])
     return configuration
 
 
+def setting_parts(space: ConfigurationSpace, student: Configuration) -> tuple[PartWithValue, ...]:
+    """Values of the space's LM settings to try beside the student's own."""
+    return tuple(
+        _setting(name, value)
+        for name, setting in space.settings.items()
+        for value in setting.levels()
+        if value != student.values[name]
+    )
+
+
+def _setting(name: str, value: JSON) -> PartWithValue:
+    predictor, _, attribute = name.rpartition(".")
+    part_id = _digest([name, "setting", value])
+    return PartWithValue(Part(part_id, predictor, "setting", "", {attribute: str(value)}), {name: value})
+
+
 def _part(predictor: str, kind: PartKind, value: str | dict[str, JSON]) -> PartWithValue:
-    content = orjson.dumps([predictor, kind, value], option=orjson.OPT_SORT_KEYS)
-    text = value if isinstance(value, str) else " ".join(str(field) for field in value.values())
-    return PartWithValue(Part(hashlib.sha256(content).hexdigest()[:16], predictor, kind, text), value)
+    fields = {} if isinstance(value, str) else {name: str(field) for name, field in value.items()}
+    text = value if isinstance(value, str) else " ".join(fields.values())
+    return PartWithValue(Part(_digest([predictor, kind, value]), predictor, kind, text, fields), value)
+
+
+def _digest(content: JSON) -> str:
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]

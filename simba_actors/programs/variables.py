@@ -13,6 +13,9 @@ INSTRUCTIONS = "instructions"
 DEMOS = "demos"
 LM = "lm"
 
+LEVELS = 5
+"""Values of a number that a search tries."""
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -59,6 +62,10 @@ class Float:
             return None
         return f"must be a number from {self.low:g} to {self.high:g}, not {value!r:.80}"
 
+    def levels(self) -> tuple[JSON, ...]:
+        """The values that a search tries: `LEVELS` of them, evenly spaced."""
+        return tuple(self.low + (self.high - self.low) * n / (LEVELS - 1) for n in range(LEVELS))
+
 
 @dataclass(frozen=True, slots=True)
 class Integer:
@@ -78,6 +85,11 @@ class Integer:
         if value is None or (_is_number(value) and isinstance(value, int) and self.low <= value <= self.high):
             return None
         return f"must be a whole number from {self.low} to {self.high}, not {value!r:.80}"
+
+    def levels(self) -> tuple[JSON, ...]:
+        """The values that a search tries: `LEVELS` of them at most, evenly spaced."""
+        spaced = (self.low + (self.high - self.low) * n / (LEVELS - 1) for n in range(LEVELS))
+        return tuple(dict.fromkeys(round(value) for value in spaced))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,10 @@ class Choice:
         if value is None or any(value == option and type(value) is type(option) for option in self.options):
             return None
         return f"must be one of {list(self.options)}, not {value!r:.80}"
+
+    def levels(self) -> tuple[JSON, ...]:
+        """The values that a search tries: all options."""
+        return self.options
 
 
 Setting: TypeAlias = Float | Integer | Choice

@@ -399,7 +399,9 @@ class Coordinator(GenServer[CoordinatorState]):
         return tuple(record.rollout for record in records if record.trajectory is None)
 
     async def _pool(self) -> PoolView:
-        return PoolView(await self._setup.via(POOL_KEEPER).call(ReadPool(), timeout=None), self._setup.baseline)
+        return PoolView(
+            await self._setup.via(POOL_KEEPER).call(ReadPool(), timeout=None), self._setup.baseline, self._setup.space
+        )
 
     async def _decide(self, question: Callable[[], Answer]) -> Answer:
         """The policy's answer, which may take some arithmetic: off the event loop, which is the host's."""

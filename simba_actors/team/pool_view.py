@@ -6,16 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 from simba_actors.algorithm.parts import Part
-from simba_actors.programs import Configuration
-from simba_actors.programs.parts import PartWithValue, assemble, parts_of
+from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.programs.parts import PartWithValue, assemble, parts_of, setting_parts
 
 
 class PoolView:
     """The programs that the pool had when this was made. See `simba_actors.algorithm.policy.Pool`."""
 
-    def __init__(self, configurations: Mapping[int, Configuration], student: Configuration) -> None:
+    def __init__(
+        self, configurations: Mapping[int, Configuration], student: Configuration, space: ConfigurationSpace
+    ) -> None:
         self.configurations = configurations
         self._student = student
+        self._settings = setting_parts(space, student)
 
     def programs(self) -> Sequence[int]:
         return sorted(self.configurations)
@@ -27,18 +30,22 @@ class PoolView:
     def parts(self, program: int) -> tuple[Part, ...]:
         return tuple(entry.part for entry in self._parts[program])
 
+    def settings(self) -> tuple[Part, ...]:
+        return tuple(entry.part for entry in self._settings)
+
     def has(self, configuration: Configuration) -> bool:
         """Whether a program of the pool has that configuration."""
         return configuration.digest in self._digests
 
     def combine(self, part_ids: Iterable[str]) -> Configuration:
-        """The student with these parts of the pool's programs, older ones first."""
+        """The student with these parts of the pool's programs, older ones first, and these settings."""
         wanted = set(part_ids)
-        return assemble([entry for part_id, (_, entry) in self._known.items() if part_id in wanted], self._student)
+        known = [*(entry for _, entry in self._known.values()), *self._settings]
+        return assemble([entry for entry in known if entry.part.part_id in wanted], self._student)
 
     def donors(self, part_ids: Iterable[str]) -> tuple[int, ...]:
         """The programs that had these parts first."""
-        return tuple(sorted({self._known[part_id][0] for part_id in part_ids}))
+        return tuple(sorted({self._known[part_id][0] for part_id in part_ids if part_id in self._known}))
 
     @cached_property
     def _known(self) -> Mapping[str, tuple[int, PartWithValue]]:

@@ -69,7 +69,7 @@ class Proposer(GenServer[set[int]]):
         """Applies all proposals of a step at the same time; one that makes no program may make room for another."""
         policy, plan = self._setup.policy, analyzed.plan
         configurations = await self._setup.via(POOL_KEEPER).call(ReadPool(), timeout=None)
-        pool = PoolView(configurations, self._setup.baseline)
+        pool = PoolView(configurations, self._setup.baseline, self._setup.space)
         stored = await self._setup.via(POOL_KEEPER).call(ReadProposals(plan.step), timeout=None)
         known = {proposal.slot: proposal.program for proposal in stored}
         made: dict[int, int | None] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from simba_actors.algorithm.answers import Answers
 from simba_actors.algorithm.combination import Caps, best_combination
 from simba_actors.algorithm.evidence import Evidence, Score
 from simba_actors.algorithm.part_model import PartModel, ScoreRange
@@ -36,7 +37,7 @@ def evidence(low: float = 0.0, high: float = 1.0) -> Evidence:
 
 
 def model_of(known: Evidence) -> PartModel:
-    return PartModel(PROGRAMS, known, Similarity(ROWS), len(ROWS))
+    return PartModel(PROGRAMS, known, Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
 
 
 def test_programs_are_ranked_by_what_their_parts_are_worth() -> None:
@@ -75,3 +76,26 @@ def test_a_teachers_scores_are_no_evidence_of_the_student() -> None:
     teacher = ModelSpec("teacher", rollout_id=1)
     known.add(Score(RolloutKey(1, "sample", n), 0, n % 40, 1.0, teacher) for n in range(200))
     assert model_of(known).quality(0, model_of(known).likely) == before
+
+
+LABELS = ({"topic": "rivers"}, {"topic": "violins"})
+A_RIVER = Part("a river", "self", "demo", "the Nile: rivers", {"text": "the Nile", "topic": "rivers"})
+A_VIOLIN = Part("a violin", "self", "demo", "a fiddle: violins", {"text": "a fiddle", "topic": "violins"})
+ANOTHER_VIOLIN = Part("another violin", "self", "demo", "a viola: violins", {"text": "a viola", "topic": "violins"})
+
+
+def test_what_demos_do_for_examples_of_the_same_answer_is_learned_from_other_demos() -> None:
+    """The second violin was never tried, and shares no word with any row."""
+    rows = [f"row {n}" for n in range(40)]
+    draws = np.random.default_rng(0)
+    scores = [
+        Score(RolloutKey(0, "evaluate", n), program, n % 40, float(draws.random() < right))
+        for program in (1, 2)
+        for n in range(program * 400, program * 400 + 400)
+        for right in [0.8 if n % 2 == program - 1 else 0.2]
+    ]
+    programs = {1: (A_RIVER,), 2: (A_VIOLIN,), 3: (ANOTHER_VIOLIN,)}
+    answers = Answers([LABELS[n % 2] for n in range(40)])
+    model = PartModel(programs, Evidence(scores), Similarity(rows), answers, len(rows))
+    gains = model.likely.of_parts[model.parts.index(ANOTHER_VIOLIN)]
+    assert gains[1::2].mean() > gains[0::2].mean() + 1.0

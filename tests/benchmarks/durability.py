@@ -108,7 +108,7 @@ async def fill(config: OptimizerConfig) -> None:
     baseline = Program(BASELINE, setup.baseline.digest, setup.baseline.to_json(), (), "student", -1)
     await store.commit("run", owner, [AddProgram(baseline)])
     state = policy.initial_state()
-    pool = PoolView({BASELINE: setup.baseline}, setup.baseline)
+    pool = PoolView({BASELINE: setup.baseline}, setup.baseline, setup.space)
     for number in range(STEPS):
         plan = policy.open_step(state, number, evidence, pool)
         assert plan is not None

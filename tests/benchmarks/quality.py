@@ -64,13 +64,14 @@ class Job:
 
 def run(job: Job) -> list[Outcome]:
     logging.disable(logging.WARNING)
-    yardstick = _run(job, YARDSTICK, YARDSTICK, calls=0)
-    others = [_run(job, name, name, yardstick.calls) for name in job.contenders if name != YARDSTICK]
-    parts = [_run(job, f"adaptive, {share:.0%}", "adaptive", int(yardstick.calls * share)) for share in SHARES]
+    yardstick = outcome_of(job, YARDSTICK, YARDSTICK, calls=0)
+    others = [outcome_of(job, name, name, yardstick.calls) for name in job.contenders if name != YARDSTICK]
+    parts = [outcome_of(job, f"adaptive, {share:.0%}", "adaptive", int(yardstick.calls * share)) for share in SHARES]
     return [yardstick, *others, *parts]
 
 
-def _run(job: Job, title: str, contender: str, calls: int) -> Outcome:
+def outcome_of(job: Job, title: str, contender: str, calls: int) -> Outcome:
+    """What `contender` finds with `calls` in the job's world."""
     world = world_of(job.family, job.seed)
     asks: list[Ask] = []
     task = Task(world, train_examples(world, job.examples), calls, job.sizes)

@@ -18,7 +18,7 @@ import pytest
 from simba_actors.errors import ConfigError, NoPredictorsError
 from simba_actors.live import Channel, LiveProgram, VariableAware
 from simba_actors.live.serving import Serving
-from simba_actors.programs import Configuration
+from simba_actors.programs import Configuration, ConfigurationSpace, Float
 from simba_actors.store.schema import MIGRATIONS
 from tests.support.live import answer, publish, said, sayer
 from tests.support.scripted_lm import Ask, ScriptedLM
@@ -51,6 +51,16 @@ class Ticking:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return tmp_path / "simba.db"
+
+
+async def test_an_lm_setting_is_served_where_the_space_has_it(store: Path) -> None:
+    student = dspy.Predict("question -> answer")
+    space = ConfigurationSpace.from_module(student, settings={"self.temperature": Float(0.0, 1.0)})
+    live = LiveProgram(student, store=store, space=space)
+    async with await Channel.open(store, "default") as channel:
+        await channel.publish(space.extract(student).with_setting("self.temperature", 0.7), expected=0, reason="try it")
+    with dspy.context(lm=ScriptedLM(lambda ask: {"answer": str(ask.temperature)})):
+        assert (await live.acall(question="?")).answer == "0.7"
 
 
 async def test_a_publication_of_this_process_is_seen_by_the_next_call(store: Path) -> None:

@@ -11,10 +11,12 @@ import pytest
 from simba_actors import Budget, Optimizer, OptimizerConfig
 from simba_actors.errors import ConfigError
 from simba_actors.events import StepClosed, TrajectorySampled
+from simba_actors.programs import ConfigurationSpace, Float
 from simba_actors.store import Reader
 from tests.parity.scenarios import HintThenAnswer
-from tests.support.quiz import questions
+from tests.support.quiz import questions, right_answer
 from tests.support.runs import findings, finish, small_config
+from tests.support.scripted_lm import Ask, ScriptedLM
 
 
 def adaptive_config(store: Path, **changes: Any) -> OptimizerConfig:
@@ -110,3 +112,18 @@ async def test_every_predictor_of_a_program_is_improved(tmp_path: Path) -> None:
     text = str([program.configuration for program in programs])
     assert "hinter.demos': [{" in text.replace('"', "'")
     assert isinstance(result.program, dspy.Module)
+
+
+def settled_by_temperature(ask: Ask) -> dict[str, Any]:
+    """An LM that is right where it is told to be warm."""
+    asked = ask.input("question") or ask.last
+    return {"answer": right_answer(asked) if (ask.temperature or 0.0) >= 1.0 else "grey"}
+
+
+async def test_an_lm_setting_that_the_user_opened_is_chosen_by_what_it_scores(tmp_path: Path) -> None:
+    student = dspy.Predict("question -> answer")
+    space = ConfigurationSpace.from_module(student, settings={"self.temperature": Float(0.0, 1.0)})
+    lm = ScriptedLM(settled_by_temperature, temperature=0.0)
+    config = adaptive_config(tmp_path / "simba.db", student=student, space=space, lm=lm)
+    winner: Any = (await finish(config)).program
+    assert winner.config == {"temperature": 1.0}

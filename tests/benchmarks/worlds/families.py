@@ -34,6 +34,12 @@ def _crowded(name: str, seed: int, draw: random.Random) -> World:
     return World(name, seed, topics=topics, roomy=4, crowding=0.2, good_advice=0.35, bad_advice=0.4, misleading=0.3)
 
 
+def _labels(name: str, seed: int, draw: random.Random) -> World:
+    labels = draw.randint(3, 5)
+    pull = draw.uniform(0.6, 1.2)
+    return World(name, seed, topics=2 * labels, labels=labels, label_pull=pull, base=-1.0, roomy=12, demo_gain=0.3)
+
+
 FAMILIES: dict[str, Callable[[str, int, random.Random], World]] = {
     "few_topics": _few_topics,
     "many_topics": _many_topics,
@@ -41,6 +47,7 @@ FAMILIES: dict[str, Callable[[str, int, random.Random], World]] = {
     "pipeline": _pipeline,
     "noisy": _noisy,
     "crowded": _crowded,
+    "labels": _labels,
 }
 
 

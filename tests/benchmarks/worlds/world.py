@@ -53,6 +53,8 @@ class World:
         misleading: Share of questions that harm as demos, however well they were answered.
         roomy: Advice and demos that a prompt can hold before it suffers.
         crowding: What each further one costs.
+        labels: Where above 0, answers are so many labels, and a topic has one of them.
+        label_pull: What demos of a label draw the LM towards it by, wrongly or rightly.
     """
 
     name: str
@@ -70,6 +72,8 @@ class World:
     misleading: float = 0.15
     roomy: int = 8
     crowding: float = 0.12
+    labels: int = 0
+    label_pull: float = 0.0
 
     def chance(self, *salt: object) -> float:
         """A number in [0, 1) that this world has for `salt`."""
@@ -83,7 +87,22 @@ class World:
         logit += self._demo_effect(demos, topic)
         surplus = max(0, len(ADVICE.findall(instructions)) + len(demos) - self.roomy)
         logit -= self.crowding * surplus**1.2
+        if self.labels:
+            logit += self._label_effect([self.label_of(demo.question) for demo in demos], self.label_of(question))
         return self.noise / 2 + (1 - self.noise) * sigmoid(logit)
+
+    def label_of(self, question: str) -> int:
+        """The label that is right for a question."""
+        return TOPICS.index(topic_of(question)) % self.labels
+
+    def _label_effect(self, shown: Sequence[int], right: int) -> float:
+        """Log-odds of the right label against the others that follow from the LM's leanings and from the demos'."""
+        leanings = [
+            2.0 * self.chance("leaning", label) + self.label_pull * math.sqrt(shown.count(label))
+            for label in range(self.labels)
+        ]
+        others = [math.exp(leaning) for label, leaning in enumerate(leanings) if label != right]
+        return leanings[right] - math.log(sum(others) / len(others))
 
     def _difficulty(self, question: str) -> float:
         uniform = min(max(self.chance("difficulty", question), 1e-6), 1 - 1e-6)

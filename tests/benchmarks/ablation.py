@@ -1,0 +1,143 @@
+"""What each part of the adaptive policy is worth: the gain in planted worlds with that part switched off.
+
+    python -m tests.benchmarks.ablation                # two worlds of each family, about 1,660 calls each
+    python -m tests.benchmarks.ablation --seeds 1      # one of each
+
+Every variant is run in the same worlds with the same number of calls. The last row has Optuna's TPE sampler choose what
+to recombine in place of the policy's own model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest import mock
+
+import optuna
+
+from simba_actors.algorithm import adaptive_policy, part_model
+from simba_actors.algorithm.combination import Caps
+from simba_actors.algorithm.part_model import Effects, PartModel
+from tests.benchmarks.quality import Job, Outcome, outcome_of
+from tests.benchmarks.worlds import FAMILIES, world_of
+
+CALLS = 1660
+"""About 35 % of what `dspy.SIMBA` takes at its defaults on 200 examples, for each predictor."""
+
+STARTUP_TRIALS = 8
+
+
+def without_crediting() -> AbstractContextManager[Any]:
+    """Programs are judged by their own rollouts alone, as if nothing were known of their parts."""
+    return mock.patch.multiple(part_model, GENERAL=1e-3, SPECIFIC=1e-3, NEARBY=1e-3, BEYOND_PARTS=0.7)
+
+
+def without_same_answer() -> AbstractContextManager[Any]:
+    return mock.patch.multiple(part_model, PRIOR=(*part_model.PRIOR[:-1], 1e-3))
+
+
+def without_racing() -> AbstractContextManager[Any]:
+    return mock.patch.multiple(adaptive_policy, FIRST_ROUND=1.0)
+
+
+def without_finals() -> AbstractContextManager[Any]:
+    return mock.patch.multiple(adaptive_policy, FINAL_SHARE=0.0)
+
+
+def without_draws() -> AbstractContextManager[Any]:
+    """The most likely effects in place of draws."""
+    return mock.patch.multiple(adaptive_policy, BOLDNESS=0.0, CAUTIOUS_BOLDNESS=0.0)
+
+
+def one_failure_a_rule() -> AbstractContextManager[Any]:
+    """One failure for a rule, as in `dspy.SIMBA`."""
+    return mock.patch.multiple(adaptive_policy, FAILURES_A_RULE=1)
+
+
+def with_optuna() -> AbstractContextManager[Any]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return mock.patch.multiple(adaptive_policy, best_combination=tpe_combination)
+
+
+def tpe_combination(
+    model: PartModel, effects: Effects, candidates: Sequence[int], caps: Caps, trainset: int
+) -> tuple[int, ...]:
+    """Which of `candidates` to put together, as Optuna's TPE has it when told the mean score of each program."""
+    seed = int(abs(float(effects.bare.sum())) * 1e6) % 2**31
+    sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP_TRIALS)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    space: dict[str, optuna.distributions.BaseDistribution] = {
+        str(place): optuna.distributions.CategoricalDistribution([False, True]) for place in candidates
+    }
+    for program, score in model.own_means().items():
+        params = {str(place): place in model.programs[program] for place in candidates}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=score))
+    asked = study.ask(space).params
+    chosen: list[int] = []
+    for place in (place for place in candidates if asked[str(place)]):
+        part = model.parts[place]
+        alike = [n for n in chosen if (model.parts[n].predictor, model.parts[n].kind) == (part.predictor, part.kind)]
+        if len(alike) < {"demo": caps.demos, "rule": caps.rules, "instructions": 1}[part.kind]:
+            chosen.append(place)
+    return tuple(sorted(chosen))
+
+
+VARIANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "adaptive": contextlib.nullcontext,
+    "no crediting": without_crediting,
+    "no same answer": without_same_answer,
+    "no racing": without_racing,
+    "no finals": without_finals,
+    "no draws": without_draws,
+    "one failure a rule": one_failure_a_rule,
+    "Optuna's TPE": with_optuna,
+}
+
+
+def run(job: Job) -> list[Outcome]:
+    """All variants in one world."""
+    outcomes: list[Outcome] = []
+    for name in job.contenders:
+        with VARIANTS[name]():
+            outcomes.append(outcome_of(job, name, "adaptive", CALLS * world_of(job.family, job.seed).stages))
+    return outcomes
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Mean gains by family, and the mean difference from the whole policy with its 95 % interval."""
+    families = list(dict.fromkeys(outcome.family for outcome in outcomes))
+    lines = ["".join([f"{'':<20}", *(f"{name:>13}" for name in families), f"{'all':>8}{'difference':>17}"])]
+    whole = [outcome.gain for outcome in outcomes if outcome.contender == "adaptive"]
+    for name in dict.fromkeys(outcome.contender for outcome in outcomes):
+        own = [outcome for outcome in outcomes if outcome.contender == name]
+        cells = [statistics.mean(o.gain for o in own if o.family == family) for family in families]
+        differences = [outcome.gain - gain for outcome, gain in zip(own, whole, strict=True)]
+        half = 1.96 * statistics.stdev(differences) / len(differences) ** 0.5
+        row = "".join(f"{cell:>13.2f}" for cell in cells)
+        mean = statistics.mean(outcome.gain for outcome in own)
+        lines.append(f"{name:<20}{row}{mean:>8.2f}{statistics.mean(differences):>10.2f} ± {half:.2f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=2, help="worlds of each family")
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS), help="variants")
+    chosen = parser.parse_args()
+    jobs = [Job(family, seed, 200, {}, tuple(chosen.only)) for seed in range(chosen.seeds) for family in FAMILIES]
+    outcomes: list[Outcome] = []
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        for found in pool.imap(run, jobs):
+            outcomes += found
+    print("Gain in log-odds of the true quality by family; difference from the whole policy")
+    print(table(outcomes))
+
+
+if __name__ == "__main__":
+    main()
