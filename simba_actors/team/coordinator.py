@@ -26,23 +26,16 @@ from simba_actors.algorithm.policy import BASELINE, FINAL_STEP, StepPlan, StepRe
 from simba_actors.algorithm.progress import Progress, progress_of
 from simba_actors.algorithm.stopping import reason_to_stop
 from simba_actors.algorithm.trajectory import JSON
-from simba_actors.algorithm.trend import Trend
 from simba_actors.errors import SimbaError, StopperError
 from simba_actors.events import (
-    BudgetForecast,
     BudgetReached,
-    CandidateEvaluated,
     Event,
-    ParameterAdapted,
-    ProgramRegistered,
     RunFailed,
     RunFinished,
     RunPaused,
     RunResumed,
     RunStarted,
-    StepClosed,
     StepOpened,
-    TrendEstimated,
 )
 from simba_actors.store.records import (
     AddProgram,
@@ -76,6 +69,7 @@ from simba_actors.team.messages import (
 )
 from simba_actors.team.pool_view import PoolView
 from simba_actors.team.setup import POOL_KEEPER, PUBLISHER, SAMPLER, RunSetup
+from simba_actors.team.step_events import forecast, step_events
 
 logger = logging.getLogger(__name__)
 
@@ -281,11 +275,10 @@ class Coordinator(GenServer[CoordinatorState]):
             lambda: policy.close_step(plan, proposed.proposals, proposed.candidates, state.evidence, pool)
         )
         progress = await self._decide(lambda: self._progress(plan.step, result))
-        events = self._events_of(plan, proposed, result)
-        if progress.trend is not None:
-            events.append(_told(plan.step, progress.trend))
+        events = step_events(plan.step, proposed.baseline_score, result, progress, state.evidence)
         if state.steps_closed == 0:
-            events.append(self._forecast())
+            setup = self._setup
+            events.append(forecast(setup.purse.used, len(state.evidence), setup.rollouts_expected))
         await self._commit([CloseStep(plan.step, result.to_json(), progress.to_json())], events)
         state.policy_state, state.progress = result.state, progress
         state.steps_closed += 1
@@ -297,32 +290,6 @@ class Coordinator(GenServer[CoordinatorState]):
     def _progress(self, step: int, result: StepResult) -> Progress:
         state, purse = self.state, self._setup.purse
         return progress_of(step, result.best, state.evidence, purse.used, purse.seconds, state.progress)
-
-    def _events_of(self, plan: StepPlan, proposed: Proposed, result: StepResult) -> list[Event]:
-        events: list[Event] = []
-        for program, score in result.scores.items():
-            rollouts = len(self.state.evidence.of(program, "evaluate"))
-            events.append(CandidateEvaluated(step=plan.step, program=program, score=score, rollouts=rollouts))
-            events.append(ProgramRegistered(step=plan.step, program=program, score=score))
-        events += [
-            ParameterAdapted(parameter=change.parameter, before=change.before, after=change.after, reason=change.reason)
-            for change in result.adaptations
-        ]
-        score = None if result.winner is None else result.scores[result.winner]
-        events.append(
-            StepClosed(step=plan.step, winner=result.winner, score=score, baseline_score=proposed.baseline_score)
-        )
-        return events
-
-    def _forecast(self) -> BudgetForecast:
-        """What the whole run will have used, if its rollouts go on as those that are done."""
-        used = self._setup.purse.used
-        share = self._setup.rollouts_expected / max(1, len(self.state.evidence))
-        return BudgetForecast(
-            calls=round(used.calls * share),
-            tokens=None if used.tokens is None else round(used.tokens * share),
-            cost=None if used.cost is None else used.cost * share,
-        )
 
     async def _finalize(self, ended_by: str) -> None:
         """Runs what is missing to choose the winner, and ends the run when nothing is."""
@@ -437,7 +404,3 @@ class Coordinator(GenServer[CoordinatorState]):
 
     async def _commit(self, writes: Sequence[Write], events: Sequence[Event]) -> None:
         await self._setup.via(POOL_KEEPER).call(Commit(tuple(writes), tuple(events)), timeout=None)
-
-
-def _told(step: int, trend: Trend) -> TrendEstimated:
-    return TrendEstimated(step=step, direction=trend.direction, slope=trend.slope, low=trend.low, high=trend.high)

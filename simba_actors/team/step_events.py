@@ -1,0 +1,49 @@
+"""What is told of a step when it is closed."""
+
+from __future__ import annotations
+
+from simba_actors.algorithm.evidence import Evidence
+from simba_actors.algorithm.policy import StepResult
+from simba_actors.algorithm.progress import Progress
+from simba_actors.algorithm.trajectory import Usage
+from simba_actors.events import (
+    BudgetForecast,
+    CandidateEvaluated,
+    Event,
+    ParameterAdapted,
+    ProgramRegistered,
+    StepClosed,
+    TrendEstimated,
+)
+
+
+def step_events(
+    step: int, baseline_score: float, result: StepResult, progress: Progress, evidence: Evidence
+) -> list[Event]:
+    """`baseline_score` is the mean of all that the step sampled."""
+    events: list[Event] = []
+    for program, score in result.scores.items():
+        rollouts = len(evidence.of(program, "evaluate"))
+        events.append(CandidateEvaluated(step=step, program=program, score=score, rollouts=rollouts))
+        events.append(ProgramRegistered(step=step, program=program, score=score))
+    events += [
+        ParameterAdapted(parameter=change.parameter, before=change.before, after=change.after, reason=change.reason)
+        for change in result.adaptations
+    ]
+    score = None if result.winner is None else result.scores[result.winner]
+    events.append(StepClosed(step=step, winner=result.winner, score=score, baseline_score=baseline_score))
+    trend = progress.trend
+    if trend is not None:
+        told = TrendEstimated(step=step, direction=trend.direction, slope=trend.slope, low=trend.low, high=trend.high)
+        events.append(told)
+    return events
+
+
+def forecast(used: Usage, done: int, expected: int) -> BudgetForecast:
+    """What the whole run will have used, if its `expected` rollouts go on as those that are `done`."""
+    share = expected / max(1, done)
+    return BudgetForecast(
+        calls=round(used.calls * share),
+        tokens=None if used.tokens is None else round(used.tokens * share),
+        cost=None if used.cost is None else used.cost * share,
+    )
