@@ -69,11 +69,17 @@ def assemble(
         if purse.unreserved:
             await registry.via(POOL_KEEPER).call(Commit(()), timeout=None)
 
-    caller = Caller(gate=gate, before_call=reserve_call, before_blocking_call=purse.take_call, on_fault=on_fault)
-    settings: Any = dspy.settings
-    prompt_lm = governed(config.prompt_model or settings.lm or lms["student"], governor, caller=caller, threads=threads)
     run_id = config.run_id or default_run_id(config, parts)
     telemetry = telemetry_of(run_id)
+    caller = Caller(
+        gate=gate,
+        before_call=reserve_call,
+        before_blocking_call=purse.take_call,
+        on_fault=on_fault,
+        on_answer=telemetry.lm_answered,
+    )
+    settings: Any = dspy.settings
+    prompt_lm = governed(config.prompt_model or settings.lm or lms["student"], governor, caller=caller, threads=threads)
 
     def tell(events: Sequence[Event]) -> None:
         telemetry.heard(events)

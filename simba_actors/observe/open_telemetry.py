@@ -2,29 +2,27 @@
 
 A rollout's span is a child of its step's, an LM call's a child of the rollout's or strategy's. A strategy's span has
 links to the rollouts that it learned from, and the rollouts that evaluate a program one to the strategy that made it.
-LM calls follow https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import dspy
-from dspy.utils.callback import BaseCallback
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, Tracer
+from opentelemetry.trace import Link, Span, SpanContext, StatusCode
 
 from simba_actors.algorithm.buckets import Bucket
 from simba_actors.algorithm.plan import Rollout, RolloutKey
 from simba_actors.algorithm.trajectory import Trajectory
 from simba_actors.events import ActorCrashed, ActorRestarted, Event, StepClosed, StepOpened
+from simba_actors.observe.instruments import SCOPE, Instruments, observe_endpoints
+from simba_actors.observe.lm_call_spans import LMCallSpans
 from simba_actors.observe.telemetry import Ended, Telemetry
 from simba_actors.store.records import ActorGauge
-
-SCOPE = "simba_actors"
 
 
 def is_set_up() -> bool:
@@ -42,6 +40,8 @@ class OpenTelemetry(Telemetry):
     def __init__(self, run_id: str) -> None:
         self._tracer = trace.get_tracer(SCOPE)
         self._instruments = Instruments({"simba_actors.run_id": run_id})
+        observe_endpoints(metrics.get_meter_provider())
+        self._calls = LMCallSpans(self._tracer)
         self._run = self._tracer.start_span("run", attributes={"simba_actors.run_id": run_id})
         self._steps: dict[int, Span] = {}
         self._sampled: dict[RolloutKey, SpanContext] = {}
@@ -104,7 +104,10 @@ class OpenTelemetry(Telemetry):
 
     def lm_calls(self) -> AbstractContextManager[None]:
         settings: Any = dspy.settings
-        return dspy.context(callbacks=[*(settings.callbacks or []), LMCallSpans(self._tracer)])
+        return dspy.context(callbacks=[*(settings.callbacks or []), self._calls])
+
+    def lm_answered(self, entry: Mapping[str, Any]) -> None:
+        self._calls.answered(entry)
 
     def gauges(self, gauges: Iterable[ActorGauge]) -> None:
         for gauge in gauges:
@@ -139,58 +142,3 @@ class OpenTelemetry(Telemetry):
         """Its step, or the run where it belongs to no step."""
         in_step = rollout.key.phase != "final"
         return trace.set_span_in_context(self._step(rollout.key.step) if in_step else self._run)
-
-
-class Instruments:
-    """The metrics of a run."""
-
-    def __init__(self, common: dict[str, str]) -> None:
-        meter = metrics.get_meter(SCOPE)
-        self._common = common
-        self._rollouts = meter.create_counter("simba_actors.rollouts", "{rollout}", "Rollouts that ended")
-        self._scores = meter.create_histogram("simba_actors.score", "1", "Scores of rollouts")
-        self._cost = meter.create_counter("simba_actors.cost", "USD", "What rollouts cost, where it is known")
-        self._restarts = meter.create_counter("simba_actors.restarts", "{restart}", "Restarts of actors")
-        self._mailbox = meter.create_gauge("simba_actors.mailbox", "{message}", "Messages in an actor's mailbox")
-        self._in_flight = meter.create_up_down_counter(
-            "simba_actors.rollouts.in_flight", "{rollout}", "Rollouts under way"
-        )
-
-    def rollout_ended(self, phase: str, trajectory: Trajectory) -> None:
-        attributes = {**self._common, "phase": phase, "outcome": trajectory.outcome.value}
-        self._rollouts.add(1, attributes)
-        self._scores.record(float(trajectory.score), attributes)
-        if trajectory.usage.cost:
-            self._cost.add(trajectory.usage.cost, self._common)
-
-    def in_flight(self, change: int) -> None:
-        self._in_flight.add(change, self._common)
-
-    def restarted(self, actor: str) -> None:
-        self._restarts.add(1, {**self._common, "actor": actor})
-
-    def mailbox(self, gauge: ActorGauge) -> None:
-        self._mailbox.set(gauge.mailbox, {**self._common, "actor": gauge.actor})
-
-
-class LMCallSpans(BaseCallback):
-    """A span for each LM call that is sent, under whatever span is current."""
-
-    def __init__(self, tracer: Tracer) -> None:
-        self._tracer = tracer
-        self._open: dict[str, Span] = {}
-
-    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        model = str(instance.model)
-        attributes: dict[str, Any] = {"gen_ai.operation.name": "chat", "gen_ai.request.model": model}
-        temperature = instance.kwargs.get("temperature")
-        if temperature is not None:
-            attributes["gen_ai.request.temperature"] = float(temperature)
-        self._open[call_id] = self._tracer.start_span(f"chat {model}", kind=SpanKind.CLIENT, attributes=attributes)
-
-    def on_lm_end(self, call_id: str, outputs: dict[str, Any] | None, exception: BaseException | None = None) -> None:
-        span = self._open.pop(call_id)
-        if exception is not None:
-            span.set_attribute("error.type", type(exception).__name__)
-            span.set_status(StatusCode.ERROR)
-        span.end()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from simba_actors.algorithm.buckets import Bucket
 from simba_actors.algorithm.plan import Rollout
@@ -34,6 +34,9 @@ class Telemetry:
     def lm_calls(self) -> AbstractContextManager[None]:
         """Around the start of a run: LM calls of tasks that are started within it are told of."""
         return nullcontext()
+
+    def lm_answered(self, entry: Mapping[str, Any]) -> None:
+        """An LM call was answered. Called in the call's own context, with its entry in the LM's history."""
 
     def gauges(self, gauges: Iterable[ActorGauge]) -> None:
         """How busy the actors are."""

@@ -84,6 +84,11 @@ class Endpoint:
         self._waiting: list[tuple[Priority, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
 
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a slot."""
+        return sum(not turn.done() for _, _, turn in self._waiting)
+
     async def enter(self, priority: Priority, sleep: Callable[[float], Awaitable[None]]) -> Slot:
         """Waits for a slot, those with the lowest priority value first, and then until a call may be sent."""
         if self.in_flight < self.window.limit and not self._waiting:

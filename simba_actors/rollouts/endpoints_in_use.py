@@ -19,6 +19,12 @@ def any_in_use() -> bool:
     return bool(_in_use)
 
 
+def all_in_use() -> list[Endpoint]:
+    """Those of all event loops of the process that are still open. May be asked in any thread."""
+    open_loops = [endpoints for loop, endpoints in list(_in_use.items()) if not loop.is_closed()]
+    return [endpoint for endpoints in open_loops for endpoint in list(endpoints.values())]
+
+
 def in_use_here(name: str) -> Endpoint | None:
     """The endpoint of that name that the running event loop's optimizations call."""
     endpoints = _in_use.get(asyncio.get_running_loop())

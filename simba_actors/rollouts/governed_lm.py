@@ -63,6 +63,8 @@ class _Governed:
 
     def update_history(self, entry: Mapping[str, Any]) -> None:
         """Called by DSPy with what it knows of a call that was answered."""
+        if self._ties.caller.on_answer is not None:
+            self._ties.caller.on_answer(entry)
         watch = current_watch()
         if watch is not None:
             tokens = watch.meter.report(entry)

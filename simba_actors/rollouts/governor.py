@@ -52,7 +52,7 @@ class Caller:
     Calls wait for the `gate` to be open, also those that are tried again. `before_call` is awaited before each attempt
     is sent; where it raises, nothing is sent and the rollout ends with that error. `before_blocking_call` takes its
     place for calls that block the event loop, and so can wait for nothing. `on_fault` hears of every call that is tried
-    again.
+    again, `on_answer` of every answer what DSPy puts into the LM's history.
     """
 
     priority: Priority = Priority.OPTIMIZER
@@ -60,6 +60,7 @@ class Caller:
     before_call: Callable[[], Awaitable[None]] | None = None
     before_blocking_call: Callable[[], None] | None = None
     on_fault: Callable[[Fault], None] | None = None
+    on_answer: Callable[[Mapping[str, Any]], None] | None = None
 
 
 class Governor:

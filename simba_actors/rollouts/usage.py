@@ -27,9 +27,7 @@ class Meter:
 
     def report(self, entry: Mapping[str, Any]) -> int | None:
         """Takes an entry of an LM's history. Returns the tokens that it tells of, if it tells."""
-        usage: Mapping[str, Any] = entry.get("usage") or {}
-        prompt = _first(usage, "prompt_tokens", "input_tokens")
-        completion = _first(usage, "completion_tokens", "output_tokens")
+        prompt, completion = tokens(entry)
         if prompt is None and completion is None:
             return None
         self._reports.append(Usage(0, prompt, completion, entry.get("cost")))
@@ -39,6 +37,12 @@ class Meter:
     def total(self) -> Usage:
         silent = [Usage(0, None, None, None)] if len(self._reports) < self._answered else []
         return sum([*self._reports, *silent], start=Usage(calls=self._sent))
+
+
+def tokens(entry: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Of the prompt and of the completion, as far as an entry of an LM's history tells of them."""
+    usage: Mapping[str, Any] = entry.get("usage") or {}
+    return _first(usage, "prompt_tokens", "input_tokens"), _first(usage, "completion_tokens", "output_tokens")
 
 
 def _first(usage: Mapping[str, Any], *names: str) -> int | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dspy
 import pytest
@@ -16,9 +17,13 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from simba_actors import Governor, Limits
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
 from simba_actors.store.queries import Queries
+from tests.support.openai_server import Faults, OpenAIServer
+from tests.support.quiz import quiz_script
 from tests.support.runs import finish, small_config
+from tests.support.scripted_lm import Ask, ScriptedLM
 
 
 @pytest.fixture
@@ -44,6 +49,10 @@ def by_kind(spans: Any) -> dict[str, list[ReadableSpan]]:
     for span in spans:
         found.setdefault(span.name.partition(" ")[0], []).append(span)
     return found
+
+
+def sum_of(spans: list[ReadableSpan], name: str) -> int:
+    return sum(cast("int", (span.attributes or {})[name]) for span in spans)
 
 
 def parents(spans: list[ReadableSpan]) -> set[int]:
@@ -86,6 +95,44 @@ async def test_lm_calls_are_named_as_the_conventions_have_it(tmp_path: Path, exp
     assert call.attributes is not None
     assert call.attributes["gen_ai.operation.name"] == "chat"
     assert call.attributes["gen_ai.request.model"] == "scripted/lm"
+    assert call.attributes["gen_ai.provider.name"] == "scripted"
+    assert call.attributes["gen_ai.request.temperature"] == 1.0
+
+
+async def test_lm_calls_tell_of_all_tokens_that_the_store_counts(
+    tmp_path: Path, exporter: InMemorySpanExporter
+) -> None:
+    usage = (await finish(small_config(tmp_path / "simba.db"))).usage
+    calls = by_kind(exporter.get_finished_spans())["chat"]
+    assert sum_of(calls, "gen_ai.usage.input_tokens") == usage.prompt_tokens
+    assert sum_of(calls, "gen_ai.usage.output_tokens") == usage.completion_tokens
+
+
+async def test_calls_of_a_provider_tell_which_model_answered(tmp_path: Path, exporter: InMemorySpanExporter) -> None:
+    with OpenAIServer(quiz_script) as server:
+        await finish(small_config(tmp_path / "simba.db", lm=server.lm(), prompt_model=server.lm()))
+    calls = by_kind(exporter.get_finished_spans())["chat"]
+    assert all((call.attributes or {}).get("gen_ai.response.model") == "quiz" for call in calls)
+
+
+async def test_a_call_that_fails_has_its_error(tmp_path: Path, exporter: InMemorySpanExporter) -> None:
+    with OpenAIServer(quiz_script, faults=Faults(server_error=0.1)) as server:
+        await finish(small_config(tmp_path / "simba.db", lm=server.lm()))
+        failed = server.fates["server_error"]
+    calls = by_kind(exporter.get_finished_spans())["chat"]
+    assert sum("error.type" in (call.attributes or {}) for call in calls) == failed > 0
+
+
+def read(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
+    """The data points of each metric."""
+    data = reader.get_metrics_data()
+    assert data is not None
+    metrics: Any = [m for resource in data.resource_metrics for scope in resource.scope_metrics for m in scope.metrics]
+    return {metric.name: list(metric.data.data_points) for metric in metrics}
+
+
+def total(points: list[Any]) -> int:
+    return sum(point.value for point in points)
 
 
 async def test_metrics_count_what_the_store_counts(tmp_path: Path, reader: InMemoryMetricReader) -> None:
@@ -93,17 +140,27 @@ async def test_metrics_count_what_the_store_counts(tmp_path: Path, reader: InMem
     result = await finish(config)
     async with await Queries.open(config.store) as store:
         summary = await store.summary(result.run_id)
-    data = reader.get_metrics_data()
-    assert data is not None
-    found = {m.name: m for m in data.resource_metrics[0].scope_metrics[0].metrics}
-
-    def total(name: str) -> float:
-        points: Any = found[name].data.data_points
-        return sum(point.value for point in points)
-
-    assert total("simba_actors.rollouts") == summary.rollouts_done
-    assert total("simba_actors.rollouts.in_flight") == 0
+    found = read(reader)
+    assert total(found["simba_actors.rollouts"]) == summary.rollouts_done
+    assert total(found["simba_actors.rollouts.in_flight"]) == 0
     assert {"simba_actors.score", "simba_actors.mailbox"} <= set(found)
+
+
+async def test_metrics_tell_how_busy_an_endpoint_is(tmp_path: Path, reader: InMemoryMetricReader) -> None:
+    most: Counter[str] = Counter()
+
+    def look(ask: Ask) -> Any:
+        found = read(reader)
+        for name in ("in_flight", "waiting", "limit"):
+            points = found[f"simba_actors.endpoint.{name}"]
+            value = total([point for point in points if point.attributes == {"endpoint": "scripted/lm"}])
+            most[name] = max(most[name], value)
+        return quiz_script(ask)
+
+    lm = ScriptedLM(look)
+    governor = Governor(limits={"scripted/lm": Limits(most_at_a_time=1)})
+    await finish(small_config(tmp_path / "simba.db", lm=lm, prompt_model=lm, governor=governor, max_concurrency=4))
+    assert most == {"in_flight": 1, "limit": 1, "waiting": 3}
 
 
 async def test_other_callbacks_of_dspy_go_on_working(tmp_path: Path, exporter: InMemorySpanExporter) -> None:
