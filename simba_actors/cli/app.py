@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from simba_actors.cli import channels, doctoring, programs, runs, serving
+from simba_actors.cli import channels, doctoring, programs, runs, serving, watching
 
 app = typer.Typer(
     name="simba-actors",
@@ -15,7 +15,7 @@ app = typer.Typer(
 
 app.command("runs")(runs.runs)
 app.command("show")(runs.show)
-app.command("watch")(runs.watch)
+app.command("watch")(watching.watch)
 app.command("fork")(runs.fork)
 app.command("program")(programs.program)
 app.command("lineage")(programs.lineage)

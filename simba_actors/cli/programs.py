@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from simba_actors.cli.options import DEFAULT_STORE, AsJSON, ProgramNumber, RunId, StorePath
-from simba_actors.cli.output import print_json, print_text, run, score
+from simba_actors.cli.output import print_json, print_text, print_tree, run, score
 from simba_actors.store.pool_queries import Lesson, PoolEntry, PoolQueries
 from simba_actors.store.queries import Queries
 from simba_actors.store.records import Program, RolloutRecord
@@ -33,9 +33,7 @@ def lineage(run_id: RunId, store: StorePath = DEFAULT_STORE, as_json: AsJSON = F
     if as_json:
         print_json([{**asdict(entry), "score": entry.score} for entry in pool])
         return
-    for depth, entry in in_tree_order(pool):
-        others = f", also from {', '.join(map(str, entry.parents[1:]))}" if entry.parents[1:] else ""
-        print_text(f"{'  ' * depth}{entry.number}  {score(entry.score) or 'not scored'}  {entry.strategy}{others}")
+    print_tree({entry.number: (entry.parents[0] if entry.parents else None, _label(entry)) for entry in pool})
 
 
 def why(run_id: RunId, number: ProgramNumber, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
@@ -54,32 +52,26 @@ def why(run_id: RunId, number: ProgramNumber, store: StorePath = DEFAULT_STORE, 
 
 def export(
     run_id: RunId,
+    number: Annotated[
+        list[int],
+        typer.Argument(metavar="N", help="Its number; by default the best.", default_factory=list, show_default=False),
+    ],
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A .json file to write.")],
-    number: Annotated[int | None, typer.Option("--program", "-n", help="Its number; by default the best.")] = None,
     store: StorePath = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:
     """Write a program to a JSON file that `student.load(file)` reads."""
-    found = run(_best_or(number, store, run_id), as_json=as_json)
-    path.write_text(_state_file(found), encoding="utf-8")
+    if len(number) > 1:
+        raise typer.BadParameter("one program goes into one file: RUN [N] FILE", param_hint="N")
+    found = run(_best_or(number[0] if number else None, store, run_id), as_json=as_json)
+    try:
+        path.write_text(_state_file(found), encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{path} can't be written: {error.strerror}", param_hint="FILE") from None
     if as_json:
         print_json({"run_id": run_id, "program": found.number, "path": str(path)})
     else:
         print_text(f"program {found.number} of {run_id} is in {path}")
-
-
-def in_tree_order(pool: list[PoolEntry]) -> list[tuple[int, PoolEntry]]:
-    """Each program right after its first parent and those under it, with its depth."""
-    children: dict[int | None, list[PoolEntry]] = {}
-    for entry in pool:
-        children.setdefault(entry.parents[0] if entry.parents else None, []).append(entry)
-    ordered: list[tuple[int, PoolEntry]] = []
-    waiting = [(0, entry) for entry in reversed(children.get(None, []))]
-    while waiting:
-        depth, entry = waiting.pop()
-        ordered.append((depth, entry))
-        waiting.extend((depth + 1, child) for child in reversed(children.get(entry.number, [])))
-    return ordered
 
 
 async def _pool(store: Path, run_id: str) -> list[PoolEntry]:
@@ -124,6 +116,13 @@ def _state_file(found: Program) -> str:
 
     state = module_state(Configuration.from_json(found.configuration))
     return json.dumps(state, indent=2) + "\n"
+
+
+def _label(entry: PoolEntry) -> str:
+    worth = score(entry.score) or "not scored"
+    finalist = " finalist" if entry.verdict is not None else ""
+    others = f", also from {', '.join(map(str, entry.parents[1:]))}" if entry.parents[1:] else ""
+    return f"{entry.number}  {worth}{finalist}  {entry.strategy}{others}"
 
 
 def _origin(found: Program) -> str:

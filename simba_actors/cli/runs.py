@@ -9,10 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from simba_actors.cli.options import DEFAULT_STORE, AsJSON, RunId, StorePath
-from simba_actors.cli.output import print_json, print_json_line, print_table, print_text, run, score
-from simba_actors.events import Event, to_json
-from simba_actors.observe.feed import follow_events
-from simba_actors.observe.progress import StoredRun, follow_progress
+from simba_actors.cli.output import print_json, print_table, print_text, run, score
 from simba_actors.observe.wording import spending, step_shown
 from simba_actors.store.forking import fork as fork_run
 from simba_actors.store.queries import Queries, RunSummary, StepScores
@@ -66,18 +63,6 @@ def show(run_id: RunId, store: StorePath = DEFAULT_STORE, as_json: AsJSON = Fals
     )
 
 
-def watch(run_id: RunId, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
-    """Follow a run until it ends: its progress, or with --json its events, one a line."""
-    if as_json:
-        run(_print_events(store, run_id), as_json=True)
-        return
-    summary, _ = run(_run_with_steps(store, run_id), as_json=False)
-    if summary.over:
-        print_text(f"{summary.run.status}: {_progress(summary)}")
-    else:
-        run(follow_progress(StoredRun(store, run_id)), as_json=False)
-
-
 def fork(
     run_id: RunId,
     at: Annotated[int, typer.Option("--at", help="How many steps to copy.")],
@@ -101,15 +86,6 @@ async def _summaries(store: Any) -> list[RunSummary]:
 async def _run_with_steps(store: Any, run_id: str) -> tuple[RunSummary, list[StepScores]]:
     async with await Queries.open(store) as queries:
         return await queries.summary(run_id), await queries.step_scores(run_id)
-
-
-async def _print_events(store: Any, run_id: str) -> None:
-    async for event in follow_events(store, run_id):
-        print_json_line(event_json(event))
-
-
-def event_json(event: Event) -> dict[str, Any]:
-    return {"seq": event.seq, "time": event.time, "kind": type(event).__name__, **to_json(event)}
 
 
 def summary_json(summary: RunSummary) -> dict[str, Any]:

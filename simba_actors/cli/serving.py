@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import socket
 from typing import Annotated
 
 import typer
 
-from simba_actors.cli.options import DEFAULT_STORE, StorePath
-from simba_actors.cli.output import print_text
+from simba_actors.cli.options import DEFAULT_STORE, AsJSON, StorePath
+from simba_actors.cli.output import fail, print_json_line, print_text
+from simba_actors.errors import ConfigError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -21,8 +23,9 @@ def serve(
     ] = None,
     actions: Annotated[bool, typer.Option("--actions", help="Allow publishing and rolling back.")] = False,
     store: StorePath = DEFAULT_STORE,
+    as_json: AsJSON = False,
 ) -> None:
-    """Serve the dashboard of a store, until interrupted."""
+    """Serve the dashboard of a store, until interrupted. Its address is printed first."""
     try:
         import uvicorn
 
@@ -32,6 +35,29 @@ def serve(
         raise typer.Exit(1) from None
     if token is None and host not in LOOPBACK:
         token = secrets.token_urlsafe(24)
-    query = f"/?token={token}" if token else "/"
-    print_text(f"http://{host}:{port}{query}")
-    uvicorn.run(dashboard(store, token=token, actions=actions), host=host, port=port, log_level="warning")
+    try:
+        listening = _listen(host, port)
+    except OSError as error:
+        fail(
+            ConfigError(f"can't listen at {host}, port {port}: {error.strerror}; give another --port"), as_json=as_json
+        )
+    address = _address(host, listening.getsockname()[1], token)
+    if as_json:
+        print_json_line({"address": address})
+    else:
+        print_text(address)
+    server = uvicorn.Server(uvicorn.Config(dashboard(store, token=token, actions=actions), log_level="warning"))
+    try:
+        server.run(sockets=[listening])
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
+
+
+def _address(host: str, port: int, token: str | None) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")

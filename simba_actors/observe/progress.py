@@ -38,11 +38,11 @@ class Watched(Protocol):
 
 
 class Display(Protocol):
-    def news(self, event: Event, summary: RunSummary, rate: float) -> None:
-        """Shows what `event` changed. `rate` is in rollouts a second."""
+    def news(self, event: Event, summary: RunSummary, rate: float | None) -> None:
+        """Shows what `event` changed. `rate` is in rollouts a second, None while it is not known."""
         ...
 
-    def redraw(self, summary: RunSummary, rate: float) -> None: ...
+    def redraw(self, summary: RunSummary, rate: float | None) -> None: ...
 
 
 @asynccontextmanager
@@ -74,7 +74,7 @@ async def follow_progress(optimizer: Watched, stream: TextIO | None = None) -> N
     """Shows the run's progress until the run is over."""
     async with await Queries.open(optimizer.store) as store:
         first = await store.summary(optimizer.run_id)
-        rate = _rate_since(first.rollouts_done, time.monotonic)
+        rate = rate_since(first.rollouts_done, time.monotonic)
         with _display(stream or sys.stderr) as display:
             events = optimizer.events(await store.last_event(optimizer.run_id))
             async with aclosing(events), anyio.create_task_group() as tasks:
@@ -88,17 +88,21 @@ async def follow_progress(optimizer: Watched, stream: TextIO | None = None) -> N
             display.redraw(summary, rate(summary))
 
 
-async def _redraw(store: Queries, run_id: str, display: Display, rate: Callable[[RunSummary], float]) -> None:
+async def _redraw(store: Queries, run_id: str, display: Display, rate: Callable[[RunSummary], float | None]) -> None:
     while True:
         summary = await store.summary(run_id)
         display.redraw(summary, rate(summary))
         await anyio.sleep(REDRAW_SECONDS)
 
 
-def _rate_since(done: int, clock: Callable[[], float]) -> Callable[[RunSummary], float]:
-    """Rollouts a second from now on, `done` of them being past."""
+def rate_since(done: int, clock: Callable[[], float]) -> Callable[[RunSummary], float | None]:
+    """Rollouts a second from now on, `done` of them being past; None as long as there are no others."""
     started = clock()
-    return lambda summary: (summary.rollouts_done - done) / max(clock() - started, 1e-3)
+
+    def rate(summary: RunSummary) -> float | None:
+        return (summary.rollouts_done - done) / max(clock() - started, 1e-3) or None
+
+    return rate
 
 
 def _display(stream: TextIO) -> AbstractContextManager[Display]:
@@ -115,7 +119,7 @@ class Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def news(self, event: Event, summary: RunSummary, rate: float) -> None:
+    def news(self, event: Event, summary: RunSummary, rate: float | None) -> None:
         match event:
             case StepClosed(step=step):
                 print(progress_line(summary, rate, step=step + 1), file=self._stream, flush=True)
@@ -128,5 +132,5 @@ class Lines:
             case _:
                 pass
 
-    def redraw(self, summary: RunSummary, rate: float) -> None:
+    def redraw(self, summary: RunSummary, rate: float | None) -> None:
         """Lines stay as they are."""

@@ -7,10 +7,14 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from simba_actors.events import Event, RunPaused
 from simba_actors.observe.wording import progress_line
 from simba_actors.store.queries import RunSummary
+
+BAR_WIDTH = 16
+"""Of the 80 columns that a terminal has at least; the rest is for what matters most of the words."""
 
 
 class ProgressBar:
@@ -18,10 +22,11 @@ class ProgressBar:
 
     def __init__(self, stream: TextIO) -> None:
         self._progress = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=BAR_WIDTH, table_column=Column(min_width=BAR_WIDTH)),
+            TextColumn("{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True)),
             console=Console(file=stream),
             auto_refresh=False,
+            expand=True,
         )
         self._task = self._progress.add_task("starting", total=None)
 
@@ -34,12 +39,12 @@ class ProgressBar:
     ) -> None:
         self._progress.stop()
 
-    def news(self, event: Event, summary: RunSummary, rate: float) -> None:
+    def news(self, event: Event, summary: RunSummary, rate: float | None) -> None:
         if isinstance(event, RunPaused):
             self._progress.console.print(f"paused: {event.reason}", markup=False, highlight=False)
         self.redraw(summary, rate)
 
-    def redraw(self, summary: RunSummary, rate: float) -> None:
+    def redraw(self, summary: RunSummary, rate: float | None) -> None:
         self._progress.update(
             self._task,
             description=progress_line(summary, rate),

@@ -12,30 +12,29 @@ LONGEST_VALUE = 300
 """Characters of one value of an event that a line shows."""
 
 
-def progress_line(summary: RunSummary, rate: float, step: int | None = None) -> str:
-    """How far a run is, in one line. `rate` is in rollouts a second; `step` counts from 1, by default the open one."""
-    parts = [f"step {step or step_shown(summary)}/{summary.max_steps}", *_scores(summary)]
-    parts.append(f"{summary.rollouts_done:,} rollouts at {rate:.1f}/s")
-    parts.append(spending(summary.usage))
+def progress_line(summary: RunSummary, rate: float | None = None, step: int | None = None) -> str:
+    """How far a run is, in one line, what matters most first: narrow terminals cut its end.
+
+    `rate` is in rollouts a second, where it is known; `step` counts from 1, by default the open one.
+    """
+    parts = [f"step {step or step_shown(summary)}/{summary.max_steps}"]
+    if summary.best is not None:
+        parts.append(f"best {summary.best[1]:.3f}")
     if summary.run.status != "running":
         parts.append(summary.run.status)
-    elif (left := seconds_left(summary, rate)) is not None:
-        parts.append(f"about {duration(left)} left")
+    elif rate and (left := seconds_left(summary, rate)) is not None:
+        parts.append(f"{duration(left)} left")
+    parts.append(spending(summary.usage))
+    if summary.baseline is not None:
+        parts.append(f"student {summary.baseline.mean:.3f}")
+    parts.append(f"{summary.programs} programs")
+    parts.append(f"{summary.rollouts_done:,} rollouts" + (f" at {rate:.1f}/s" if rate else ""))
     return ", ".join(parts)
 
 
 def step_shown(summary: RunSummary) -> int:
     """The open step counted from 1, or the last one when none is open."""
     return min(max(summary.steps_opened, 1), max(summary.max_steps, 1))
-
-
-def _scores(summary: RunSummary) -> list[str]:
-    parts: list[str] = []
-    if summary.best is not None:
-        parts.append(f"best {summary.best[1]:.3f}")
-    if summary.baseline is not None:
-        parts.append(f"student {summary.baseline.mean:.3f}")
-    return parts
 
 
 def spending(usage: Usage) -> str:
@@ -50,7 +49,7 @@ def spending(usage: Usage) -> str:
 def seconds_left(summary: RunSummary, rate: float) -> float | None:
     """Until the run ends, if it goes on as before; None while that can't be told."""
     expected = summary.rollouts_expected()
-    if expected is None or rate <= 0:
+    if expected is None:
         return None
     return (expected - summary.rollouts_done) / rate
 

@@ -42,7 +42,11 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class PoolEntry:
-    """A program without its configuration. `batch` is its score on its own step's rows, `final` on the final ones."""
+    """A program without its configuration.
+
+    `batch` is its score on its own step's rows, `final` on the final ones. `verdict` is what the run, once it has its
+    result, makes of a finalist.
+    """
 
     number: int
     digest: str
@@ -51,12 +55,15 @@ class PoolEntry:
     step: int
     batch: Estimate | None
     final: Estimate | None
+    verdict: float | None
 
     @property
     def score(self) -> float | None:
-        """The final score if there is one, otherwise that of its batch."""
-        estimate = self.final or self.batch
-        return None if estimate is None else estimate.mean
+        """The verdict if there is one, otherwise the mean of its batch and the final rows."""
+        known = [estimate for estimate in (self.batch, self.final) if estimate is not None]
+        if self.verdict is not None or not known:
+            return self.verdict
+        return sum(estimate.mean * estimate.count for estimate in known) / sum(estimate.count for estimate in known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ class PoolQueries(Reader):
     async def pool(self, run_id: str, numbers: Collection[int] | None = None) -> list[PoolEntry]:
         """Programs of the run with their scores, by number: those of `numbers`, or all."""
         among = None if numbers is None else dumps(list(numbers))
-        scores = await self._scores_by_program(run_id, among)
+        scores, verdicts = await self._scores_by_program(run_id, among), await self._verdicts(run_id)
         rows = await self._rows(
             "SELECT number, digest, parents, strategy, step FROM programs WHERE run_id = ? "
             "AND (? IS NULL OR number IN (SELECT value FROM json_each(?))) ORDER BY number",
@@ -103,6 +110,7 @@ class PoolQueries(Reader):
                 step,
                 scores.get((number, "evaluate")),
                 scores.get((number, "final")),
+                verdicts.get(number),
             )
             for number, digest, parents, strategy, step in rows
         ]
@@ -118,18 +126,28 @@ class PoolQueries(Reader):
             (program, phase): Estimate.of_sums(done, scores, squares) for program, phase, done, scores, squares in rows
         }
 
+    async def _verdicts(self, run_id: str) -> dict[int, float]:
+        """Of the finalists, the winner first; empty while the run has no result."""
+        rows = await self._rows(
+            "SELECT value ->> 0, value ->> 1 FROM runs, json_each(result, '$.ranking') WHERE run_id = ? ORDER BY key",
+            [run_id],
+        )
+        return dict(rows)
+
     async def ranking(self, run_id: str) -> list[int]:
-        """Numbers of all programs, the best score first and those without one last; see `PoolEntry.score`."""
+        """Numbers of all programs, best first: the finalists as the run ranked them, then the others by score.
+
+        See `PoolEntry.score`; programs without one come last.
+        """
+        finalists = await self._verdicts(run_id)
         rows = await self._rows(
             "SELECT number FROM programs LEFT JOIN ("
-            "SELECT program, COALESCE("
-            "SUM(scores) FILTER (WHERE phase = 'final') / SUM(done) FILTER (WHERE phase = 'final'), "
-            "SUM(scores) / SUM(done)) AS score "
+            "SELECT program, SUM(scores) / SUM(done) AS score "
             "FROM tallies WHERE run_id = :run AND phase IN ('evaluate', 'final') AND done > 0 GROUP BY program"
             ") ON program = number WHERE run_id = :run ORDER BY score IS NULL, score DESC, number",
             {"run": run_id},
         )
-        return [number for (number,) in rows]
+        return [*finalists, *(number for (number,) in rows if number not in finalists)]
 
     async def parents(self, run_id: str) -> dict[int, tuple[int, ...]]:
         """Of all programs of the run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -70,7 +71,9 @@ def test_a_run_is_shown_with_its_steps(invoke: Invoke) -> None:
 
 
 def test_watching_a_finished_run_tells_how_it_ended(invoke: Invoke) -> None:
-    assert invoke("watch", RUN).stdout.startswith("finished: step 2/2")
+    line, reason = invoke("watch", RUN).stdout.splitlines()
+    assert line.startswith("step 2/2, best 0.")
+    assert (", finished, " in line, reason) == (True, "all of its 2 steps are done")
 
 
 def test_watching_with_json_prints_every_event_to_the_end(invoke: Invoke) -> None:
@@ -102,16 +105,19 @@ def test_what_an_lm_wrote_cannot_steer_the_terminal(invoke: Invoke) -> None:
 
 def test_the_lineage_has_each_program_under_its_parent(invoke: Invoke) -> None:
     pool = output_json(invoke("lineage", RUN, "--json"))
-    lines = invoke("lineage", RUN).stdout.splitlines()
-    assert lines[0].startswith("0  ")
-    assert len(lines) == len(pool)
-    assert sum(line.startswith("  ") for line in lines) == len(pool) - 1
+    lines = invoke("lineage", RUN).stdout
+    depths = {
+        int(number): len(guides) // 4 for guides, number in re.findall(r"^([ │├└─]*)(\d+)  ", lines, re.MULTILINE)
+    }
+    assert lines.startswith("0  ")
+    assert sorted(depths) == [entry["number"] for entry in pool]
+    assert all(depths[entry["number"]] == depths[entry["parents"][0]] + 1 for entry in pool if entry["parents"])
 
 
 def test_an_exported_program_is_loaded_by_dspy(invoke: Invoke, tmp_path: Path) -> None:
     number = rule_program(invoke)
     path = tmp_path / "best.json"
-    assert output_json(invoke("export", RUN, path, "--program", number, "--json"))["program"] == number
+    assert output_json(invoke("export", RUN, number, path, "--json"))["program"] == number
     student: Any = dspy.Predict("question -> answer")
     student.load(path)
     assert student.signature.instructions.endswith(ADVICE)
@@ -121,6 +127,19 @@ def test_an_exported_program_is_loaded_by_dspy(invoke: Invoke, tmp_path: Path) -
 def test_without_a_number_the_best_program_is_exported(invoke: Invoke, tmp_path: Path) -> None:
     best = output_json(invoke("show", RUN, "--json"))["best"]["program"]
     assert output_json(invoke("export", RUN, tmp_path / "best.json", "--json"))["program"] == best
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((1, 2, "best.json"), "one program goes into one file"),
+        (("no/such/directory/best.json",), "can't be written"),
+        ((), "Missing argument 'FILE'"),
+    ],
+)
+def test_an_export_that_cannot_be_says_why(invoke: Invoke, arguments: Any, message: str) -> None:
+    result = invoke("export", RUN, *arguments)
+    assert (result.exit_code, message in result.stderr) == (2, True)
 
 
 def test_versions_are_published_rolled_back_and_pruned(invoke: Invoke) -> None:

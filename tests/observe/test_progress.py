@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -42,8 +43,12 @@ async def test_a_line_tells_best_score_rollouts_rate_and_spending(
     assert all(word in line for word in ("best 0.", "student 0.", "rollouts at", "tokens", "left"))
 
 
-async def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
-    assert "━" in await shown(tmp_path / "simba.db", Terminal())
+async def test_a_terminal_of_80_columns_has_room_for_a_bar_the_score_and_the_spending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    last = (await shown(tmp_path / "simba.db", Terminal())).rpartition("\x1b[2K")[2]
+    assert re.search(r"━.* step 2/2, best 0\.\d+, finished, [\d,]+ tokens", last)
 
 
 async def test_nothing_is_printed_unless_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,14 +57,17 @@ def test_no_scores_have_no_estimate() -> None:
     assert Estimate.of_sums(0, 0.0, 0.0) is None
 
 
-async def test_the_ranking_has_the_best_score_first(tmp_path: Path) -> None:
-    config = small_config(tmp_path / "simba.db")
-    run_id = (await finish(config)).run_id
+@pytest.mark.parametrize("policy", ["dspy", "adaptive"])
+async def test_the_ranking_has_the_finalists_first_as_the_run_ranked_them(tmp_path: Path, policy: str) -> None:
+    config = small_config(tmp_path / "simba.db", policy=policy)
+    result = await finish(config)
     async with await Queries.open(config.store) as store:
-        entries = {entry.number: entry for entry in await store.pool(run_id)}
-        ranking = await store.ranking(run_id)
-    scores = [entries[number].score for number in ranking]
-    known = [score for score in scores if score is not None]
-    assert sorted(ranking) == list(entries)
-    assert known == sorted(known, reverse=True)
-    assert scores[: len(known)] == known
+        entries = {entry.number: entry for entry in await store.pool(result.run_id)}
+        ranking = [entries[number] for number in await store.ranking(result.run_id)]
+    winner: Any = result.program
+    finalists = [entry.number for entry in ranking if entry.verdict is not None]
+    others = [entry.score for entry in ranking if entry.verdict is None and entry.score is not None]
+    assert sorted(entry.number for entry in ranking) == list(entries)
+    assert (ranking[0].number, ranking[0].score) == (winner.simba_idx, result.score)
+    assert [entry.number for entry in ranking[: len(finalists)]] == finalists
+    assert others == sorted(others, reverse=True)

@@ -1,0 +1,60 @@
+"""The command that serves the dashboard, as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.support.runs import PATIENCE, finish, small_config
+
+
+@asynccontextmanager
+async def serving(store: Path, *options: str) -> AsyncGenerator[str]:
+    """The address that the command prints. It is interrupted at the end, and has to take that well."""
+    command = [sys.executable, "-m", "simba_actors", "serve", "--port", "0", "--store", str(store), *options]
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    try:
+        yield (await asyncio.wait_for(process.stdout.readline(), PATIENCE)).decode().strip()
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_the_dashboard_is_served_where_the_command_says(tmp_path: Path) -> None:
+    await finish(small_config(tmp_path / "simba.db", run_id="colours"))
+    async with serving(tmp_path / "simba.db") as address, httpx.AsyncClient(base_url=address) as client:
+        assert address.startswith("http://127.0.0.1:")
+        assert "colours" in (await client.get("/")).text
+        assert (await client.get("/runs/colours/events")).text.endswith("event: over\ndata:\n\n")
+
+
+async def test_beyond_loopback_a_token_is_made_up_and_asked_for(tmp_path: Path) -> None:
+    await finish(small_config(tmp_path / "simba.db", run_id="colours"))
+    async with serving(tmp_path / "simba.db", "--host", "0.0.0.0", "--json") as line:  # noqa: S104 - for this test
+        address = httpx.URL(json.loads(line)["address"]).copy_with(host="127.0.0.1")
+        async with httpx.AsyncClient(follow_redirects=True) as client:
+            assert (await client.get(address.copy_with(query=None))).status_code == 401
+            assert "colours" in (await client.get(address)).text
+
+
+def test_a_port_that_is_taken_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "simba_actors", "serve", "--port", port, "--store", str(tmp_path / "simba.db")]
+        ended = subprocess.run(command, capture_output=True, check=False, text=True, timeout=PATIENCE)
+    assert ended.returncode == 1
+    assert f"can't listen at 127.0.0.1, port {port}" in ended.stderr
+    assert "give another --port" in ended.stderr
