@@ -19,27 +19,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
-
 from simba_actors.algorithm.adaptation import HOTTEST, Parameters, adapt
-from simba_actors.algorithm.adaptive_state import AdaptiveState, Agenda
+from simba_actors.algorithm.adaptive_state import AdaptiveState
+from simba_actors.algorithm.agenda import Agenda
 from simba_actors.algorithm.answers import Answers
 from simba_actors.algorithm.batches import BatchOrder
 from simba_actors.algorithm.buckets import Bucket
-from simba_actors.algorithm.combination import Caps, best_combination
+from simba_actors.algorithm.combination import Caps
 from simba_actors.algorithm.evidence import Evidence
+from simba_actors.algorithm.exploration import Exploration
 from simba_actors.algorithm.finals import Finals
-from simba_actors.algorithm.part_model import Effects, PartModel
+from simba_actors.algorithm.lessons import RECOMBINE, assign, failures_needed, lessons_of
+from simba_actors.algorithm.part_model import PartModel
 from simba_actors.algorithm.plan import ModelSpec, Rollout, RolloutKey
 from simba_actors.algorithm.policy import Pool, Proposal, StepPlan, StepResult
 from simba_actors.algorithm.quality import best_by_model
 from simba_actors.algorithm.randomness import Draws
 from simba_actors.algorithm.similarity import Similarity
 from simba_actors.algorithm.trajectory import JSON
-
-RECOMBINE = "recombine"
-LEARNS_FROM_SUCCESS = "append_a_demo"
-"""The strategy that is shown successes; all others are shown failures."""
 
 FINAL_SHARE = 0.18
 """Of all rollouts, for choosing the winner."""
@@ -53,24 +50,14 @@ SAMPLED_SHARE = 0.2
 SAMPLERS = 3
 """Programs that a step samples with."""
 
-ROLLOUTS_A_LESSON = 55
-"""Rollouts of a step for each application of a strategy to one predictor: what it takes to learn what came of it."""
-
 ROLLOUTS_A_COMBINATION = 16
 """Of a step, as long as the metric is not seen to be quieter than a binary one: see `adaptation`."""
 
 LEAST_ROWS = 4
 """That a step samples."""
 
-FAILURES_A_RULE = 2
-BOLDNESS = 0.6
-"""Scale of the draws for combinations: below 1, since the best of many parts under a draw tends to be a lucky one."""
-
 CAUTIOUS_BOLDNESS = 0.5
-"""The same for the programs that trajectories are sampled with."""
-
-ACTIVE_PARTS, PROMISE_DRAWS = 60, 12
-"""Parts that combinations are made from: those that may be worth the most, by as many draws."""
+"""Scale of the draws for the programs that trajectories are sampled with; see `exploration` for combinations."""
 
 MOST_RULES = 12
 """Rules that a predictor's instructions hold."""
@@ -154,9 +141,7 @@ class AdaptivePolicy:
         batch, now.batches = now.batches.next_batch(min(rows, len(self.train_rows)), now.draws.python)
         samplers = self._samplers(model, now.draws)
         rollouts = self._samples(step, batch, samplers, evidence, now.parameters.temperature)
-        lessons = self._lessons_of(effort) if spent < self._search * LAST_NEW_PARTS else {}
-        combinations = effort // now.parameters.rollouts_a_candidate if RECOMBINE in self.strategies else 0
-        now.agenda = self._agenda(model, now, samplers[0], effort - len(rollouts), lessons, combinations)
+        now.agenda = self._agenda(model, now, samplers[0], effort, len(rollouts), spent < self._search * LAST_NEW_PARTS)
         return StepPlan(step, batch, rollouts, now.next_program, now.to_json())
 
     def _model(self, pool: Pool, evidence: Evidence) -> PartModel:
@@ -192,50 +177,18 @@ class AdaptivePolicy:
         return tuple(rollouts)
 
     def _agenda(
-        self,
-        model: PartModel,
-        now: AdaptiveState,
-        source: int,
-        rollouts: int,
-        lessons: dict[str, int],
-        attempts: int,
+        self, model: PartModel, now: AdaptiveState, source: int, effort: int, sampled: int, learns: bool
     ) -> Agenda:
-        draws = now.draws.numpy
-        ranked = np.argsort(-model.promise(draws, PROMISE_DRAWS), kind="stable")
-        promising = [int(place) for place in ranked[:ACTIVE_PARTS]]
-
-        def best(effects: Effects) -> tuple[str, ...]:
-            caps = Caps(self.max_demos, MOST_RULES)
-            places = best_combination(model, effects, promising, caps, len(self.train_rows))
-            return tuple(model.parts[place].part_id for place in places)
-
-        bases = tuple(best(model.draw(draws, BOLDNESS)) for _ in range(sum(lessons.values())))
-        known = {frozenset(model.parts[place].part_id for place in places) for places in model.programs.values()}
-        combinations: list[tuple[str, ...]] = []
-        for attempt in range(attempts):
-            combination = best(model.likely if attempt == 0 else model.draw(draws, BOLDNESS))
-            if frozenset(combination) not in known:
-                known.add(frozenset(combination))
-                combinations.append(combination)
+        """What to do with a step's `effort`, of which `sampled` rollouts go into samples."""
+        lessons = lessons_of(self.strategies, effort, self.predictors) if learns else {}
+        caps = Caps(self.max_demos, MOST_RULES)
+        exploration = Exploration(model, now.draws.numpy, caps, len(self.train_rows))
+        bases = tuple(exploration.drawn() for _ in range(sum(lessons.values())))
+        attempts = effort // now.parameters.rollouts_a_candidate if RECOMBINE in self.strategies else 0
+        combinations = exploration.untried(attempts)
         order = list(range(len(self.train_rows)))
         now.draws.python.shuffle(order)
-        return Agenda(source, lessons, bases, tuple(combinations), tuple(order), rollouts, model.range.high)
-
-    def _lessons_of(self, effort: int) -> dict[str, int]:
-        """How often a step of `effort` rollouts applies each strategy that makes new parts."""
-        makers = [name for name in self.strategies if name != RECOMBINE]
-        writers = [name for name in makers if name != LEARNS_FROM_SUCCESS]
-        lessons = effort / (ROLLOUTS_A_LESSON * self.predictors)
-        times = {name: max(1, round(lessons / len(writers))) for name in writers}
-        if LEARNS_FROM_SUCCESS in makers:
-            times[LEARNS_FROM_SUCCESS] = max(1, round(lessons))
-        return times
-
-    @property
-    def _failures_needed(self) -> int:
-        """Buckets with a failure that a usual step writes rules from."""
-        lessons = self._lessons_of(self._effort)
-        return FAILURES_A_RULE * sum(times for name, times in lessons.items() if name != LEARNS_FROM_SUCCESS)
+        return Agenda(source, lessons, bases, combinations, tuple(order), effort - sampled, model.range.high)
 
     def proposals(self, plan: StepPlan, buckets: Sequence[Bucket], failed: int, pool: Pool) -> tuple[Proposal, ...]:
         agenda = _agenda_of(plan)
@@ -247,7 +200,7 @@ class AdaptivePolicy:
             proposals.append(Proposal(slot, program, agenda.source, tuple(examples), tuple(strategies), parts=parts))
 
         bases = list(agenda.bases)
-        for strategies, examples in _lessons(buckets, agenda):
+        for strategies, examples in assign(agenda.lessons, buckets, agenda.best_score):
             propose(strategies, examples, bases[len(proposals)])
         for combination in agenda.combinations:
             propose([RECOMBINE], [], combination)
@@ -315,8 +268,9 @@ class AdaptivePolicy:
         model = self._model(pool, evidence)
         scores = {p: model.range.from_unit(model.quality(p, model.likely)) for p in sorted(candidates)}
         winner = max(scores, key=scores.__getitem__) if scores else None
+        needed = failures_needed(lessons_of(self.strategies, self._effort, self.predictors))
         now.parameters, adaptations = adapt(
-            now.parameters, self._usual_parameters, evidence, plan.step, model.range, self._failures_needed
+            now.parameters, self._usual_parameters, evidence, plan.step, model.range, needed
         )
         return StepResult(now.to_json(), scores, winner, best_by_model(model, evidence), adaptations)
 
@@ -367,21 +321,3 @@ def _agenda_of(plan: StepPlan) -> Agenda:
     if agenda is None:
         raise AssertionError("an open step has an agenda")
     return agenda
-
-
-def _lessons(buckets: Sequence[Bucket], agenda: Agenda) -> list[tuple[list[str], list[int]]]:
-    """What to learn from which examples: strategies in the order to try them, and the rows of their buckets."""
-    best_score = max([agenda.best_score, *(bucket.max_score for bucket in buckets)])
-    failures = [bucket for bucket in buckets if bucket.worst.trajectory.score < best_score]
-    successes = sorted(buckets, key=lambda bucket: (-bucket.max_score, bucket.worst.trajectory.score))
-    lessons: list[tuple[list[str], list[int]]] = []
-    for name, times in agenda.lessons.items():
-        others = [other for other in agenda.lessons if other != name]
-        for _ in range(times):
-            if name == LEARNS_FROM_SUCCESS:
-                shown, successes = successes[:1], successes[1:]
-            else:
-                shown, failures = failures[:FAILURES_A_RULE], failures[FAILURES_A_RULE:]
-            if shown:
-                lessons.append(([name, *others], [bucket.example for bucket in shown]))
-    return lessons

@@ -14,14 +14,14 @@ import contextlib
 import multiprocessing
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 from unittest import mock
 
 import optuna
 
-from simba_actors.algorithm import adaptive_policy, part_model
+from simba_actors.algorithm import adaptive_policy, exploration, lessons, part_model
 from simba_actors.algorithm.combination import Caps
 from simba_actors.algorithm.part_model import Effects, PartModel
 from tests.benchmarks.quality import Job, Outcome, outcome_of
@@ -50,19 +50,24 @@ def without_finals() -> AbstractContextManager[Any]:
     return mock.patch.multiple(adaptive_policy, FINAL_SHARE=0.0)
 
 
-def without_draws() -> AbstractContextManager[Any]:
+@contextlib.contextmanager
+def without_draws() -> Generator[None]:
     """The most likely effects in place of draws."""
-    return mock.patch.multiple(adaptive_policy, BOLDNESS=0.0, CAUTIOUS_BOLDNESS=0.0)
+    with (
+        mock.patch.multiple(exploration, BOLDNESS=0.0),
+        mock.patch.multiple(adaptive_policy, CAUTIOUS_BOLDNESS=0.0),
+    ):
+        yield
 
 
 def one_failure_a_rule() -> AbstractContextManager[Any]:
     """One failure for a rule, as in `dspy.SIMBA`."""
-    return mock.patch.multiple(adaptive_policy, FAILURES_A_RULE=1)
+    return mock.patch.multiple(lessons, FAILURES_A_RULE=1)
 
 
 def with_optuna() -> AbstractContextManager[Any]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return mock.patch.multiple(adaptive_policy, best_combination=tpe_combination)
+    return mock.patch.multiple(exploration, best_combination=tpe_combination)
 
 
 def tpe_combination(

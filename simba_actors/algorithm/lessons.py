@@ -1,0 +1,57 @@
+"""What a step learns new parts from: which strategy is shown which trajectories, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from simba_actors.algorithm.buckets import Bucket
+
+RECOMBINE = "recombine"
+"""The strategy that makes no new parts."""
+
+LEARNS_FROM_SUCCESS = "append_a_demo"
+"""The strategy that is shown successes; all others are shown failures."""
+
+ROLLOUTS_A_LESSON = 55
+"""Rollouts of a step for each application of a strategy to one predictor: what it takes to learn what came of it."""
+
+FAILURES_A_RULE = 2
+
+
+def lessons_of(strategies: Sequence[str], rollouts: int, predictors: int) -> dict[str, int]:
+    """How often a step of so many rollouts applies each strategy that makes new parts."""
+    makers = [name for name in strategies if name != RECOMBINE]
+    writers = [name for name in makers if name != LEARNS_FROM_SUCCESS]
+    lessons = rollouts / (ROLLOUTS_A_LESSON * predictors)
+    times = {name: max(1, round(lessons / len(writers))) for name in writers}
+    if LEARNS_FROM_SUCCESS in makers:
+        times[LEARNS_FROM_SUCCESS] = max(1, round(lessons))
+    return times
+
+
+def failures_needed(lessons: Mapping[str, int]) -> int:
+    """Buckets with a failure that rules are to be written from."""
+    return FAILURES_A_RULE * sum(times for name, times in lessons.items() if name != LEARNS_FROM_SUCCESS)
+
+
+def assign(
+    lessons: Mapping[str, int], buckets: Sequence[Bucket], best_score: float
+) -> list[tuple[list[str], list[int]]]:
+    """Strategies in the order to try them, and the rows of the buckets to learn from, for each lesson that has any.
+
+    A score below `best_score`, or below the best of these buckets, is a failure.
+    """
+    best_score = max([best_score, *(bucket.max_score for bucket in buckets)])
+    failures = [bucket for bucket in buckets if bucket.worst.trajectory.score < best_score]
+    successes = sorted(buckets, key=lambda bucket: (-bucket.max_score, bucket.worst.trajectory.score))
+    assigned: list[tuple[list[str], list[int]]] = []
+    for name, times in lessons.items():
+        others = [other for other in lessons if other != name]
+        for _ in range(times):
+            if name == LEARNS_FROM_SUCCESS:
+                shown, successes = successes[:1], successes[1:]
+            else:
+                shown, failures = failures[:FAILURES_A_RULE], failures[FAILURES_A_RULE:]
+            if shown:
+                assigned.append(([name, *others], [bucket.example for bucket in shown]))
+    return assigned
