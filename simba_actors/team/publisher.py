@@ -54,6 +54,9 @@ class Publisher(GenServer[int]):
             case _:
                 return await super().handle_cast(message)
 
+    def format_state(self) -> str:
+        return f"{self.state} programs published"
+
     async def _publish_best(self) -> None:
         channel = self._setup.publishes_to
         if channel is None:

@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 from simba_actors.errors import SimbaError
 from simba_actors.web import actions as act
 from simba_actors.web import channel_pages, program_pages, run_pages
-from simba_actors.web.errors import not_found, told
+from simba_actors.web.errors import broken, not_found, told
 from simba_actors.web.guard import AccessGuard, SafeHeaders
 from simba_actors.web.rendering import HERE, Site
 from simba_actors.web.stream import stream_events
@@ -48,7 +48,7 @@ def dashboard(store: str | Path, *, token: str | None = None, actions: bool = Fa
     app = Starlette(
         routes=routes,
         middleware=[Middleware(SafeHeaders), Middleware(AccessGuard, token=token)],
-        exception_handlers={SimbaError: told, 404: not_found},
+        exception_handlers={SimbaError: told, 404: not_found, Exception: broken},
     )
     app.state.site = Site(Path(store), actions)
     return app

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from simba_actors.errors import (
+    ConfigError,
     PublicationError,
     RunError,
     SimbaError,
@@ -21,18 +22,27 @@ from simba_actors.web.rendering import page
 
 async def told(request: Request, error: Any) -> Response:
     """An error of ours, in its own words."""
-    return page(request, "error.html", _status(error), title=type(error).__name__, message=str(error))
+    status, title = _meaning(error)
+    return page(request, "error.html", status, title=title, message=str(error))
 
 
 async def not_found(request: Request, error: Any) -> Response:
     return page(request, "error.html", 404, title="Not found", message="There is no such page.")
 
 
-def _status(error: SimbaError) -> int:
+async def broken(request: Request, error: Any) -> Response:
+    """An error that should not be. Starlette raises it again, for whoever logs errors."""
+    message = "The dashboard could not make this page. The log of its process says why."
+    return page(request, "error.html", 500, title="Something is broken", message=message)
+
+
+def _meaning(error: SimbaError) -> tuple[int, str]:
     match error:
         case UnknownRunError() | UnknownProgramError() | UnknownChannelError() | UnknownVersionError():
-            return 404
+            return 404, "Not found"
         case RunError() | PublicationError():
-            return 409
+            return 409, "That can't be done"
+        case ConfigError():
+            return 400, "That can't be understood"
         case _:
-            return 503
+            return 503, "The store can't be read"

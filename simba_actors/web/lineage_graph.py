@@ -13,6 +13,11 @@ COLUMN, ROW, MARGIN, RADIUS = 84, 26, 26, 8
 MOST_SHOWN = 250
 """Programs that one graph shows: of a larger pool, the best ones and their ancestors."""
 
+KNOWN = ("student", "append_a_rule", "append_a_demo", "learn_from_failures", "recombine")
+"""Strategies whose looks are the same in all runs."""
+
+SHAPES = ("disc", "circle", "square", "triangle", "diamond", "wedge")
+
 WORST, BEST = (68, 1, 84), (253, 190, 37)
 """The ends of the colour scale, dark violet and amber, which stay apart for colour-blind eyes."""
 
@@ -33,20 +38,33 @@ def shown_in_graph(ranking: Sequence[int], parents: Mapping[int, Sequence[int]])
 
 
 def lineage_graph(entries: Sequence[PoolEntry], link: Callable[[int], str]) -> Markup:
-    """Coloured by score, shaped by strategy. `link` gives the address of a program's page."""
-    places = _places(entries)
+    """Filled by score, shaped and outlined by strategy. `link` gives the address of a program's page."""
+    places, looks = _places(entries), _looks(entries)
     scores = [entry.score for entry in entries if entry.score is not None]
     low, high = min(scores, default=0.0), max(scores, default=1.0)
     edges = (
         _edge(places[parent], places[entry.number]) for entry in entries for parent in entry.parents if parent in places
     )
-    nodes = (_node(entry, places[entry.number], _colour(entry.score, low, high), link) for entry in entries)
+    nodes = (
+        _node(entry, places[entry.number], looks[entry.strategy], _colour(entry.score, low, high), link)
+        for entry in entries
+    )
     width = max((x for x, _ in places.values()), default=0) + MARGIN
     height = max((y for _, y in places.values()), default=0) + MARGIN
     return Markup(  # noqa: S704 - made of numbers, our own addresses and names of strategies, which are escaped
         f'<svg class="lineage" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="Lineage of {len(entries)} programs">{"".join(edges)}{"".join(nodes)}</svg>'
     )
+
+
+def legend(entries: Sequence[PoolEntry]) -> Markup:
+    """The shape of each strategy in the graph, with its name."""
+    frame = Markup(
+        '<span class="sign"><svg class="lineage" width="22" height="22" aria-hidden="true">{}</svg> {}</span> '
+    )
+    shapes = {strategy: _shape(look, 11, 11, "none") for strategy, look in _looks(entries).items()}
+    signs = (frame.format(Markup(shape), strategy) for strategy, shape in shapes.items())  # noqa: S704 - numbers
+    return Markup("").join(signs)
 
 
 def _places(entries: Sequence[PoolEntry]) -> dict[int, tuple[int, int]]:
@@ -65,28 +83,40 @@ def _edge(parent: tuple[int, int], child: tuple[int, int]) -> str:
     return f'<path class="edge" d="M{x1} {y1}C{middle} {y1} {middle} {y2} {x2} {y2}"/>'
 
 
-def _node(entry: PoolEntry, place: tuple[int, int], colour: str, link: Callable[[int], str]) -> str:
+def _node(entry: PoolEntry, place: tuple[int, int], look: str, colour: str, link: Callable[[int], str]) -> str:
     x, y = place
     score = "not scored" if entry.score is None else f"{entry.score:.3f}"
     title = Markup("program {}: {}, {}").format(entry.number, score, entry.strategy)
     return (
-        f'<a href="{link(entry.number)}"><title>{title}</title>{_shape(entry.strategy, x, y, colour)}'
+        f'<a href="{link(entry.number)}"><title>{title}</title>{_shape(look, x, y, colour)}'
         f'<text x="{x + RADIUS + 4}" y="{y + 4}">{entry.number}</text></a>'
     )
 
 
-def _shape(strategy: str, x: int, y: int, colour: str) -> str:
-    r = RADIUS
-    match strategy:
-        case "student":
-            return f'<circle class="node student" cx="{x}" cy="{y}" r="{r + 2}" fill="{colour}"/>'
-        case "append_a_rule":
-            return f'<circle class="node" cx="{x}" cy="{y}" r="{r}" fill="{colour}"/>'
-        case "append_a_demo":
-            return f'<rect class="node" x="{x - r}" y="{y - r}" width="{2 * r}" height="{2 * r}" fill="{colour}"/>'
+def _looks(entries: Sequence[PoolEntry]) -> dict[str, str]:
+    """A shape for each strategy, whose outline has a colour of its own. Where there are more strategies they recur."""
+    found = {entry.strategy for entry in entries}
+    known = [name for name in KNOWN if name in found]
+    return {name: SHAPES[place % len(SHAPES)] for place, name in enumerate([*known, *sorted(found - set(KNOWN))])}
+
+
+def _shape(look: str, x: int, y: int, colour: str) -> str:
+    r, much = RADIUS, RADIUS + 2
+    match look:
+        case "disc":
+            return f'<circle class="node disc" cx="{x}" cy="{y}" r="{much}" fill="{colour}"/>'
+        case "circle":
+            return f'<circle class="node circle" cx="{x}" cy="{y}" r="{r}" fill="{colour}"/>'
+        case "square":
+            corners = ((-r, -r), (r, -r), (r, r), (-r, r))
+        case "diamond":
+            corners = ((0, -much), (much, 0), (0, much), (-much, 0))
+        case "triangle":
+            corners = ((0, -much), (much, r), (-much, r))
         case _:
-            corners = f"{x},{y - r - 2} {x + r + 2},{y} {x},{y + r + 2} {x - r - 2},{y}"
-            return f'<polygon class="node" points="{corners}" fill="{colour}"/>'
+            corners = ((0, much), (much, -r), (-much, -r))
+    points = " ".join(f"{x + dx},{y + dy}" for dx, dy in corners)
+    return f'<polygon class="node {look}" points="{points}" fill="{colour}"/>'
 
 
 def _colour(score: float | None, low: float, high: float) -> str:

@@ -12,7 +12,7 @@ from simba_actors.programs.configuration import Demo
 from simba_actors.store.channels import Channels
 from simba_actors.store.queries import Queries
 from simba_actors.store.records import Program
-from simba_actors.web.lineage_graph import lineage_graph, shown_in_graph
+from simba_actors.web.lineage_graph import legend, lineage_graph, shown_in_graph
 from simba_actors.web.rendering import name_in, open_store, page, site, slug
 
 ROWS_A_PAGE = 100
@@ -36,13 +36,15 @@ async def pool(request: Request) -> Response:
     def link(number: int) -> str:
         return request.url_for("program", run=slug(run_id), number=number).path
 
+    nodes = [entries[number] for number in sorted(graphed)]
     return page(
         request,
         "pool.html",
         run_id=run_id,
         count=len(ranking),
         graphed=len(graphed),
-        graph=lineage_graph([entries[number] for number in sorted(graphed)], link),
+        graph=lineage_graph(nodes, link),
+        legend=legend(nodes),
         rows=[entries[number] for number in listed],
         first=first,
         rows_a_page=ROWS_A_PAGE,
@@ -61,7 +63,9 @@ async def program(request: Request) -> Response:
             "program.html",
             run_id=run_id,
             program=found,
+            entry=(await store.pool(run_id, [number]))[0],
             predictors=_prompts(configuration),
+            settings=configuration.settings,
             diff_to_parent=await _diff(store, run_id, configuration, found.parents[0]) if found.parents else [],
             diff_to_student=await _diff(store, run_id, configuration, STUDENT) if found.parents else [],
             lessons=await store.lessons(run_id, found),

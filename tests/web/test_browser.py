@@ -26,9 +26,10 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get i
 
 
 @asynccontextmanager
-async def served(store: Path) -> AsyncGenerator[str]:
+async def served(store: Path, port: int = 0) -> AsyncGenerator[str]:
     """The address of the store's dashboard, with actions."""
-    config = uvicorn.Config(dashboard(store, actions=True), port=0, log_level="warning", timeout_graceful_shutdown=1)
+    app = dashboard(store, actions=True)
+    config = uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=0)
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     try:
@@ -76,6 +77,48 @@ async def test_a_run_is_watched_to_its_end_and_its_lineage_opened(tmp_path: Path
         assert browser_page.complaints == []
 
 
+async def test_a_run_is_followed_on_after_the_connection_was_lost(tmp_path: Path, browser_page: Any) -> None:
+    expect = playwright_api.expect
+    store = tmp_path / "simba.db"
+    async with await Optimizer.start(small_config(store, run_id="live")) as optimizer:
+        await optimizer.pause()
+        async with served(store) as address:
+            await browser_page.goto(f"{address}/runs/live")
+            await expect(browser_page.locator("#connection")).to_have_text("Live.")
+        await expect(browser_page.locator("#connection")).to_contain_text("The connection was lost")
+        await optimizer.resume()
+        await asyncio.wait_for(optimizer.result(), PATIENCE)
+        async with served(store, int(address.rpartition(":")[2])):
+            await expect(browser_page.locator("#connection")).to_have_text("The run is over.", timeout=1000 * PATIENCE)
+            await expect(browser_page.locator(".badge").first).to_have_text("finished")
+            await expect(browser_page.locator(".events li").first).to_contain_text("RunFinished")
+
+
+async def tab_to(page: Any, condition: str) -> None:
+    """Presses Tab until the condition on the focused element holds."""
+    for _ in range(100):
+        await page.keyboard.press("Tab")
+        if await page.evaluate(condition):
+            return
+    raise AssertionError(f"Tab never led to where {condition}")
+
+
+async def test_everything_is_reached_with_the_keyboard(store: Path, browser_page: Any) -> None:
+    expect = playwright_api.expect
+    async with served(store) as address:
+        await browser_page.goto(f"{address}/")
+        await browser_page.keyboard.press("Tab")
+        await expect(browser_page.get_by_text("Skip to content")).to_be_focused()
+        await browser_page.keyboard.press("Enter")
+        await tab_to(browser_page, "document.activeElement.textContent === 'colours/of balls'")
+        await browser_page.keyboard.press("Enter")
+        await expect(browser_page.locator(".badge").first).to_have_text("finished")
+        await browser_page.goto(f"{address}/runs/colours~2Fof~20balls/programs")
+        await tab_to(browser_page, "document.activeElement.closest('svg.lineage a') !== null")
+        await browser_page.keyboard.press("Enter")
+        await expect(browser_page.locator("h1")).to_have_text("Program 0")
+
+
 async def test_a_version_is_published_and_rolled_back(store: Path, tmp_path: Path, browser_page: Any) -> None:
     expect = playwright_api.expect
     copy = tmp_path / "simba.db"
@@ -107,7 +150,8 @@ async def test_hostile_words_run_no_script(store: Path, browser_page: Any) -> No
 async def test_no_page_is_wider_than_its_window(store: Path, browser_page: Any, width: int) -> None:
     await browser_page.set_viewport_size({"width": width, "height": 800})
     async with served(store) as address:
-        for path in ("/", "/runs/colours~2Fof~20balls", "/runs/colours~2Fof~20balls/programs/1"):
+        run = "/runs/colours~2Fof~20balls"
+        for path in ("/", run, f"{run}/programs", f"{run}/programs/1", f"{run}/steps/0/examples/0", "/nowhere"):
             await browser_page.goto(f"{address}{path}")
             wide = await browser_page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, path

@@ -91,6 +91,47 @@ async def test_what_is_not_there_says_so(client: httpx.AsyncClient, path: str, s
     assert (page.status_code, words in page.text) == (status, True)
 
 
+async def test_the_lineage_has_a_shape_for_each_strategy_and_a_colour_for_each_score(
+    client: httpx.AsyncClient, store: Path
+) -> None:
+    async with await PoolQueries.open(store) as queries:
+        pool = await queries.pool(RUN)
+    graph = re.search(r"<svg.*?aria-label.*?</svg>", (await client.get(f"{RUN_PATH}/programs")).text, re.DOTALL)
+    assert graph is not None
+    nodes = re.findall(r'<title>program \d+: (\S+), (\w+)</title><\w+ class="node (\w+)".*?fill="(#\w+)"', graph[0])
+    assert len(nodes) == len(pool)
+    assert len({(strategy, shape) for _, strategy, shape, _ in nodes}) == len({entry.strategy for entry in pool})
+    assert len({(score, colour) for score, _, _, colour in nodes}) == len({entry.score for entry in pool})
+
+
+async def test_the_pool_has_the_winner_first(client: httpx.AsyncClient, store: Path) -> None:
+    async with await PoolQueries.open(store) as queries:
+        [winner, *_] = await queries.ranking(RUN)
+    page = await client.get(f"{RUN_PATH}/programs")
+    first = re.search(r"<tbody>\s*<tr><td><a [^>]*>(\d+)</a></td><td><b>", page.text)
+    assert first is not None
+    assert int(first[1]) == winner
+
+
+async def test_a_page_that_breaks_says_where_to_look(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(self: PoolQueries, run_id: str) -> list[int]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(PoolQueries, "ranking", fail)
+    transport = httpx.ASGITransport(dashboard(store), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        page = await client.get(f"{RUN_PATH}/programs")
+    assert (page.status_code, "The log of its process says why" in page.text) == (500, True)
+    assert "ZeroDivisionError" not in page.text
+
+
+async def test_a_form_that_makes_no_sense_is_refused_with_its_reason(store: Path) -> None:
+    transport = httpx.ASGITransport(dashboard(store, actions=True))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        page = await client.post("/publish", data={"channel": "bot", "run": RUN, "program": "best"})
+    assert (page.status_code, "must be a whole number" in page.text) == (400, True)
+
+
 async def test_a_store_that_is_gone_is_named_with_the_remedy(tmp_path: Path) -> None:
     transport = httpx.ASGITransport(dashboard(tmp_path / "gone.db"))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
