@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import signal
 from collections.abc import Callable, Coroutine
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -20,4 +21,6 @@ def start_child(work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> B
 
 
 def _run(work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+    # A shell has its background jobs ignore Ctrl-C, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     asyncio.run(work(*args))
