@@ -69,7 +69,7 @@ from simba_actors.team.messages import (
 )
 from simba_actors.team.pool_view import PoolView
 from simba_actors.team.setup import POOL_KEEPER, PUBLISHER, SAMPLER, RunSetup
-from simba_actors.team.step_events import forecast, step_events
+from simba_actors.team.step_events import dropped, forecast, step_events
 
 logger = logging.getLogger(__name__)
 
@@ -261,8 +261,9 @@ class Coordinator(GenServer[CoordinatorState]):
             lambda: policy.next_round(plan, proposed.proposals, proposed.candidates, state.evidence, pool)
         )
         if more:
-            await self._commit([AddRollouts(more)], [])
             programs = {rollout.program for rollout in more}
+            left_out = [program for program in proposed.candidates if program not in programs]
+            await self._commit([AddRollouts(more)], dropped(plan.step, left_out, state.evidence))
             state.evaluated -= programs
             await self._send(more, only=programs)
             return

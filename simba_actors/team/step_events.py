@@ -1,6 +1,8 @@
-"""What is told of a step when it is closed."""
+"""What is told of a step when candidates leave it, and when it is closed."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.policy import StepResult
@@ -8,6 +10,7 @@ from simba_actors.algorithm.progress import Progress
 from simba_actors.algorithm.trajectory import Usage
 from simba_actors.events import (
     BudgetForecast,
+    CandidateDropped,
     CandidateEvaluated,
     Event,
     ParameterAdapted,
@@ -37,6 +40,15 @@ def step_events(
         told = TrendEstimated(step=step, direction=trend.direction, slope=trend.slope, low=trend.low, high=trend.high)
         events.append(told)
     return events
+
+
+def dropped(step: int, programs: Iterable[int], evidence: Evidence) -> list[Event]:
+    """Candidates of which no more is asked, while others of their step go on."""
+    counts = {program: len(evidence.of(program, "evaluate")) for program in programs}
+    return [
+        CandidateDropped(step=step, program=program, reason=f"after {count} rollouts, others of its step promise more")
+        for program, count in counts.items()
+    ]
 
 
 def forecast(used: Usage, done: int, expected: int) -> BudgetForecast:

@@ -156,11 +156,15 @@ def test_versions_are_published_rolled_back_and_pruned(invoke: Invoke) -> None:
 def test_a_fork_goes_on_to_the_same_end(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", run_id=RUN)
     asyncio.run(finish(config))
-    forked = CliRunner().invoke(app, ["fork", RUN, "--at", "1", "--as", "again", "--store", str(config.store)])
-    assert forked.exit_code == 0, forked.output
+    forked = CliRunner().invoke(
+        app, ["fork", RUN, "--at", "1", "--as", "again", "--json", "--store", str(config.store)]
+    )
+    assert output_json(forked) == {"run_id": "again", "forked_from": RUN, "steps": 1}
     again = small_config(tmp_path / "simba.db", run_id="again")
     asyncio.run(finish(again))
     assert asyncio.run(findings(again, "again")) == asyncio.run(findings(config, RUN))
+    told = CliRunner().invoke(app, ["watch", "again", "--json", "--store", str(config.store)]).stdout.splitlines()
+    assert {"kind": "RunForked", "source": RUN, "steps": 1}.items() <= json.loads(told[0]).items()
 
 
 @pytest.mark.parametrize(

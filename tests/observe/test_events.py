@@ -9,18 +9,31 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from simba_actors import Optimizer
-from simba_actors.errors import ConfigError, UnknownRunError
-from simba_actors.events import EVENT_TYPES, ActorCrashed, ActorRestarted, Event, RunFinished, RunResumed, StepClosed
+from simba_actors.errors import ConfigError, MetricError, UnknownRunError
+from simba_actors.events import (
+    EVENT_TYPES,
+    ActorCrashed,
+    ActorRestarted,
+    CandidateDropped,
+    CandidateEvaluated,
+    Event,
+    RunFailed,
+    RunFinished,
+    RunResumed,
+    StepClosed,
+)
 from simba_actors.events import RunStarted as Started
 from simba_actors.observe import follow_events
 from simba_actors.store import Reader
 from simba_actors.store.queries import Queries
 from tests.support.connections import left_open, open_connections
 from tests.support.crashing import Injector, inject
+from tests.support.quiz import questions
 from tests.support.runs import PATIENCE, finish, small_config
 
 FOLLOW = """
@@ -157,6 +170,37 @@ async def test_a_crash_and_the_restarts_after_it_are_events(
     restarted = [event.actor for event in events if isinstance(event, ActorRestarted)]
     assert [(crash.actor, crash.reason) for crash in crashes] == [(actor, "InjectedCrashError: before message 4")]
     assert restarted == list(TEAM)[list(TEAM).index(actor) :]
+
+
+async def test_a_run_that_fails_tells_why(tmp_path: Path) -> None:
+    def fails_later(example: Any, prediction: Any, trace: Any = None) -> float:
+        if example.question in {row.question for row in questions(8)[4:]}:
+            raise KeyError("no such label")
+        return 1.0
+
+    config = small_config(tmp_path / "simba.db", metric=fails_later)
+    async with await Optimizer.start(config) as optimizer:
+        with pytest.raises(MetricError):
+            await asyncio.wait_for(optimizer.result(), PATIENCE)
+        events = [event async for event in optimizer.events()]
+    [failed] = [event for event in events if isinstance(event, RunFailed)]
+    assert "no such label" in failed.reason
+
+
+async def test_candidates_that_leave_the_race_of_their_step_are_told_of(tmp_path: Path) -> None:
+    config = small_config(
+        tmp_path / "simba.db", policy="adaptive", trainset=questions(24), bsize=8, num_candidates=4, max_steps=4
+    )
+    result = await finish(config)
+    events = await stored(config.store, result.run_id)
+    dropped = {event.program: event.step for event in events if isinstance(event, CandidateDropped)}
+    rollouts = {event.program: event.rollouts for event in events if isinstance(event, CandidateEvaluated)}
+    steps = {event.program: event.step for event in events if isinstance(event, CandidateEvaluated)}
+    assert dropped
+    for program, step in dropped.items():
+        others = [other for other in rollouts if steps[other] == step and other not in dropped]
+        assert others
+        assert all(rollouts[program] < rollouts[other] for other in others)
 
 
 async def test_gauges_of_the_actors_are_stored(tmp_path: Path) -> None:

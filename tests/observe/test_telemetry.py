@@ -20,6 +20,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from simba_actors import Governor, Limits
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
 from simba_actors.store.queries import Queries
+from simba_actors.team.coordinator import Coordinator
+from tests.support.crashing import Injector, inject
 from tests.support.openai_server import Faults, OpenAIServer
 from tests.support.quiz import quiz_script
 from tests.support.runs import finish, small_config
@@ -144,6 +146,15 @@ async def test_metrics_count_what_the_store_counts(tmp_path: Path, reader: InMem
     assert total(found["simba_actors.rollouts"]) == summary.rollouts_done
     assert total(found["simba_actors.rollouts.in_flight"]) == 0
     assert {"simba_actors.score", "simba_actors.mailbox"} <= set(found)
+
+
+async def test_metrics_count_restarts_by_actor(
+    tmp_path: Path, reader: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inject(monkeypatch, Coordinator, Injector(at=4))
+    await finish(small_config(tmp_path / "simba.db"))
+    [point] = read(reader)["simba_actors.restarts"]
+    assert (point.attributes["actor"], point.value) == ("coordinator", 1)
 
 
 async def test_metrics_tell_how_busy_an_endpoint_is(tmp_path: Path, reader: InMemoryMetricReader) -> None:
