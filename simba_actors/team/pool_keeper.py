@@ -24,7 +24,7 @@ from simba_actors.algorithm.evidence import Evidence
 from simba_actors.errors import StoreError
 from simba_actors.programs import Configuration
 from simba_actors.store import Store
-from simba_actors.store.records import RecordGauges, ReserveCalls
+from simba_actors.store.records import RecordGauges, ReserveCalls, SetStatus
 from simba_actors.team.gauges import read_gauges
 from simba_actors.team.messages import (
     Commit,
@@ -45,7 +45,7 @@ RETRY_SECONDS = 1.0
 """How soon a commit that the file refused (locked, full) is tried again."""
 
 GAUGE_SECONDS = 1.0
-"""How often, at most, a commit brings the actors' gauges along."""
+"""How often, at most, a commit brings the actors' gauges along, but for those that change the run's status."""
 
 HEARTBEAT_SECONDS = 10.0
 """How often an idle PoolKeeper renews its lease: a third of the lease."""
@@ -179,7 +179,8 @@ class PoolKeeper(GenServer[PoolState]):
 
     def _gauges(self) -> list[RecordGauges]:
         now = asyncio.get_running_loop().time()
-        if now < self.state.gauges_due:
+        turning = any(isinstance(write, SetStatus) for commit, _ in self.state.waiting for write in commit.writes)
+        if now < self.state.gauges_due and not turning:
             return []
         self.state.gauges_due = now + GAUGE_SECONDS
         gauges = read_gauges(self._setup.registry)

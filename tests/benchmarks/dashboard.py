@@ -48,7 +48,10 @@ def fill(path: Path, programs: int) -> int:
         )
         db.executemany("INSERT INTO configurations VALUES (?, ?)", _configurations(programs))
         db.executemany("INSERT INTO programs VALUES (?, ?, ?, ?, ?, ?, ?)", _programs(programs, draws))
-        db.executemany("INSERT INTO steps VALUES (?, ?, '{}', '{}')", ((RUN, step) for step in range(steps)))
+        db.executemany(
+            "INSERT INTO steps (run_id, step, plan, result) VALUES (?, ?, '{}', '{}')",
+            ((RUN, step) for step in range(steps)),
+        )
         db.executemany(
             "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, 'train', ?, '[\"student\",null,null]', 'scored', ?, 0.3, "
             "1, 200, 20, 0.0001, ?)",

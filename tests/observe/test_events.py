@@ -203,13 +203,14 @@ async def test_candidates_that_leave_the_race_of_their_step_are_told_of(tmp_path
         assert all(rollouts[program] < rollouts[other] for other in others)
 
 
-async def test_gauges_of_the_actors_are_stored(tmp_path: Path) -> None:
+async def test_gauges_of_the_actors_are_stored_up_to_the_end(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db")
     result = await finish(config)
     async with await Queries.open(config.store) as store:
         gauges = {gauge.actor: gauge for gauge in await store.gauges(result.run_id)}
     assert gauges["pool_keeper"].handled > 0
-    assert "queued" in gauges["sampler"].state
+    assert "0 rollouts queued" in gauges["sampler"].state
+    assert gauges["coordinator"].state.startswith("2 steps closed")
 
 
 async def test_each_step_is_logged_in_one_line_at_info(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
