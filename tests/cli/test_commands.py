@@ -6,9 +6,11 @@ import asyncio
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,16 @@ from tests.support.scripted_lm import ScriptedLM
 
 Invoke = Callable[..., Result]
 RUN = "colours"
+READING = (
+    ("runs",),
+    ("show", RUN),
+    ("watch", RUN),
+    ("lineage", RUN),
+    ("program", RUN, 1),
+    ("why", RUN, 1),
+    ("doctor",),
+)
+"""Commands that change nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +201,6 @@ def test_a_sound_store_passes_the_doctor(invoke: Invoke) -> None:
 
 
 def test_a_store_with_missing_rows_fails_the_doctor(store: Path, tmp_path: Path) -> None:
-    import sqlite3
-
     broken = tmp_path / "broken.db"
     with sqlite3.connect(store) as source, sqlite3.connect(broken) as copy:
         source.backup(copy)
@@ -202,9 +212,20 @@ def test_a_store_with_missing_rows_fails_the_doctor(store: Path, tmp_path: Path)
 
 def test_reading_leaves_the_file_as_it_is(invoke: Invoke, store: Path) -> None:
     before = store.read_bytes()
-    for arguments in (("runs",), ("show", RUN), ("lineage", RUN), ("program", RUN, 1), ("why", RUN, 1), ("doctor",)):
+    for arguments in READING:
         assert invoke(*arguments).exit_code == 0
     assert store.read_bytes() == before
+
+
+def test_reading_waits_for_no_writer_and_keeps_none_waiting(invoke: Invoke, store: Path) -> None:
+    with closing(sqlite3.connect(store, isolation_level=None, timeout=0)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("UPDATE runs SET reason = 'not committed yet'")
+        for arguments in READING:
+            result = invoke(*arguments)
+            assert (result.exit_code, "not committed yet" in result.stdout) == (0, False)
+        writer.execute("COMMIT")
+    assert "not committed yet" in invoke("show", RUN).stdout
 
 
 def test_the_package_is_a_command_too(store: Path) -> None:
