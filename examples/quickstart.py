@@ -21,7 +21,7 @@ from heldout import Accuracy, accuracy
 from local_model import LineAdapter, local_lm, serve
 from topics import messages, router, same_topic
 
-from simba_actors import Optimizer, OptimizerConfig, OptimizerResult
+from simba_actors import Budget, Optimizer, OptimizerConfig, OptimizerResult
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.strategies import AppendADemo, Recombine
 
@@ -61,9 +61,8 @@ async def optimize(options: argparse.Namespace) -> None:
         seed=options.seed,
         # A model of 135M parameters learns from examples, but can't put into words what they have in common.
         strategies=[AppendADemo(), Recombine()] if options.model is None else None,
-        bsize=16,
-        num_candidates=4,
-        max_steps=4,
+        budget=Budget(max_calls=700),
+        max_steps=8,
         max_demos=8,
         max_concurrency=8,
         progress=True,

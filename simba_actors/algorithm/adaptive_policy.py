@@ -29,7 +29,7 @@ from simba_actors.algorithm.combination import Caps
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.exploration import Exploration
 from simba_actors.algorithm.finals import Finals
-from simba_actors.algorithm.lessons import RECOMBINE, assign, failures_needed, lessons_of
+from simba_actors.algorithm.lessons import RECOMBINE, assign, extended, failures_needed, lessons_of
 from simba_actors.algorithm.part_model import PartModel
 from simba_actors.algorithm.plan import ModelSpec, Rollout, RolloutKey
 from simba_actors.algorithm.policy import Pool, Proposal, StepPlan, StepResult
@@ -180,12 +180,15 @@ class AdaptivePolicy:
         self, model: PartModel, now: AdaptiveState, source: int, effort: int, sampled: int, learns: bool
     ) -> Agenda:
         """What to do with a step's `effort`, of which `sampled` rollouts go into samples."""
-        lessons = lessons_of(self.strategies, effort, self.predictors) if learns else {}
         caps = Caps(self.max_demos, MOST_RULES)
         exploration = Exploration(model, now.draws.numpy, caps, len(self.train_rows))
+        attempts = effort // now.parameters.rollouts_a_candidate
+        combinations = exploration.untried(attempts) if RECOMBINE in self.strategies else ()
+        lessons: dict[str, int] = {}
+        if learns:
+            usual = lessons_of(self.strategies, effort, self.predictors)
+            lessons = extended(usual, attempts - len(combinations))
         bases = tuple(exploration.drawn() for _ in range(sum(lessons.values())))
-        attempts = effort // now.parameters.rollouts_a_candidate if RECOMBINE in self.strategies else 0
-        combinations = exploration.untried(attempts)
         order = list(range(len(self.train_rows)))
         now.draws.python.shuffle(order)
         return Agenda(source, lessons, bases, combinations, tuple(order), effort - sampled, model.range.high)

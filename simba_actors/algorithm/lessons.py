@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
 
 from simba_actors.algorithm.buckets import Bucket
 
@@ -26,6 +27,14 @@ def lessons_of(strategies: Sequence[str], rollouts: int, predictors: int) -> dic
     times = {name: max(1, round(lessons / len(writers))) for name in writers}
     if LEARNS_FROM_SUCCESS in makers:
         times[LEARNS_FROM_SUCCESS] = max(1, round(lessons))
+    return times
+
+
+def extended(lessons: Mapping[str, int], candidates: int) -> dict[str, int]:
+    """More lessons of each kind, in turn, until they make so many candidates: a young run has little to combine."""
+    times = dict(lessons)
+    for name in islice(cycle(lessons), max(0, candidates - sum(lessons.values()))):
+        times[name] += 1
     return times
 
 
