@@ -11,7 +11,8 @@ RECOMBINE = "recombine"
 """The strategy that makes no new parts."""
 
 LEARNS_FROM_SUCCESS = "append_a_demo"
-"""The strategy that is shown successes; all others are shown failures."""
+LEARNS_FROM_LABELS = "append_a_labeled_demo"
+"""Strategies that make demos: the first is shown successes, the second what failed most. Others are shown failures."""
 
 ROLLOUTS_A_LESSON = 55
 """Rollouts of a step for each application of a strategy to one predictor: what it takes to learn what came of it."""
@@ -22,12 +23,10 @@ FAILURES_A_RULE = 2
 def lessons_of(strategies: Sequence[str], rollouts: int, predictors: int) -> dict[str, int]:
     """How often a step of so many rollouts applies each strategy that makes new parts."""
     makers = [name for name in strategies if name != RECOMBINE]
-    writers = [name for name in makers if name != LEARNS_FROM_SUCCESS]
+    of_demos = [name for name in makers if name in (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS)]
+    writers = [name for name in makers if name not in of_demos]
     lessons = rollouts / (ROLLOUTS_A_LESSON * predictors)
-    times = {name: max(1, round(lessons / len(writers))) for name in writers}
-    if LEARNS_FROM_SUCCESS in makers:
-        times[LEARNS_FROM_SUCCESS] = max(1, round(lessons))
-    return times
+    return {name: max(1, round(lessons / len(kind))) for kind in (writers, of_demos) for name in kind}
 
 
 def extended(lessons: Mapping[str, int], candidates: int) -> dict[str, int]:
@@ -40,7 +39,8 @@ def extended(lessons: Mapping[str, int], candidates: int) -> dict[str, int]:
 
 def failures_needed(lessons: Mapping[str, int]) -> int:
     """Buckets with a failure that rules are to be written from."""
-    return FAILURES_A_RULE * sum(times for name, times in lessons.items() if name != LEARNS_FROM_SUCCESS)
+    of_demos = (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS)
+    return FAILURES_A_RULE * sum(times for name, times in lessons.items() if name not in of_demos)
 
 
 def assign(
@@ -53,12 +53,15 @@ def assign(
     best_score = max([best_score, *(bucket.max_score for bucket in buckets)])
     failures = [bucket for bucket in buckets if bucket.worst.trajectory.score < best_score]
     successes = sorted(buckets, key=lambda bucket: (-bucket.max_score, bucket.worst.trajectory.score))
+    never_right = sorted(failures, key=lambda bucket: bucket.max_score)
     assigned: list[tuple[list[str], list[int]]] = []
     for name, times in lessons.items():
         others = [other for other in lessons if other != name]
         for _ in range(times):
             if name == LEARNS_FROM_SUCCESS:
                 shown, successes = successes[:1], successes[1:]
+            elif name == LEARNS_FROM_LABELS:
+                shown, never_right = never_right[:1], never_right[1:]
             else:
                 shown, failures = failures[:FAILURES_A_RULE], failures[FAILURES_A_RULE:]
             if shown:

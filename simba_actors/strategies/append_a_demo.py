@@ -40,11 +40,12 @@ class AppendADemo:
         return configuration
 
     def _demo(self, step: TraceStep) -> dict[str, JSON]:
-        return {"augmented": True, **self._cut(step.inputs), **step.outputs}
+        return {"augmented": True, **cut(step.inputs, self.demo_input_field_maxlen), **step.outputs}
 
-    def _cut(self, inputs: Mapping[str, JSON]) -> dict[str, JSON]:
-        limit = self.demo_input_field_maxlen
-        return {
-            name: f"{str(value)[:limit]}{TRUNCATION_MARK}" if limit and len(str(value)) > limit else value
-            for name, value in inputs.items()
-        }
+
+def cut(inputs: Mapping[str, JSON], limit: int) -> dict[str, JSON]:
+    """`inputs`, each cut to `limit` characters and marked; 0 means no limit."""
+    return {
+        name: f"{str(value)[:limit]}{TRUNCATION_MARK}" if limit and len(str(value)) > limit else value
+        for name, value in inputs.items()
+    }

@@ -1,0 +1,38 @@
+"""Demos from the labels of examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors.algorithm.buckets import BatchStatistics
+from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.strategies import AppendALabeledDemo, Declined, StrategyContext
+from tests.parity.scenarios import HintThenAnswer
+
+EXAMPLE = dspy.Example(question="Which colour is the sky?", answer="blue").with_inputs("question")
+
+
+def context(student: dspy.Module) -> StrategyContext:
+    prompt_model: Any = None
+    source = ConfigurationSpace.from_module(student).extract(student)
+    return StrategyContext(source, student, (), (EXAMPLE,), BatchStatistics(0.5, 0.0, 1.0), prompt_model)
+
+
+async def test_the_example_becomes_a_demo_with_its_labels() -> None:
+    made = await AppendALabeledDemo().apply(context(dspy.Predict("question -> answer")))
+    assert isinstance(made, Configuration)
+    assert made.demos("self") == ({"question": "Which colour is the sky?", "answer": "blue"},)
+
+
+async def test_a_long_input_is_cut_as_in_other_demos() -> None:
+    made = await AppendALabeledDemo(demo_input_field_maxlen=5).apply(context(dspy.Predict("question -> answer")))
+    assert isinstance(made, Configuration)
+    assert str(made.demos("self")[0]["question"]).startswith("Which\n\t\t... <TRUNCATED")
+
+
+@pytest.mark.parametrize("student", [dspy.ChainOfThought("question -> answer"), HintThenAnswer()])
+def test_it_declines_where_the_labels_do_not_answer_for_any_predictor(student: dspy.Module) -> None:
+    assert isinstance(AppendALabeledDemo().applicable(context(student)), Declined)
