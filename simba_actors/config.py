@@ -175,6 +175,7 @@ class OptimizerConfig:
             raise ConfigError(f"publish={self.publish!r}: must be 'manual' or 'best'")
         if self.objectives is not None and not isinstance(cast("Any", self.objectives), Objectives):
             raise ConfigError(f"objectives={self.objectives!r:.80}: must be Weighted({{…}}) or Pareto([…])")
+        _check_governor(self.governor)
         if self.stop_when is not None:
             check_stop_when(self.stop_when)
         if self.space is not None:
@@ -221,6 +222,11 @@ def _check_student(student: object) -> None:
             "dspy.Predict (or ChainOfThought, ReAct, …) as an attribute. Sub-modules with _compiled=True are frozen "
             "and do not count."
         )
+
+
+def _check_governor(governor: object) -> None:
+    if governor is not None and not isinstance(governor, Governor):
+        raise ConfigError(f"governor must be a Governor, not {type(governor).__name__}: {governor!r:.80}")
 
 
 def _check_metric(metric: object) -> None:

@@ -53,6 +53,7 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
         {"space": ConfigurationSpace.from_module(dspy.Predict("question -> answer"), {"self.n": Integer(1, 3)})},
         "policy='dspy' chooses no LM settings",
     ),
+    ("a_governor_that_is_none", {"governor": 500}, "governor must be a Governor, not int: 500"),
     ("an_empty_trainset", {"trainset": []}, "trainset is empty"),
     ("too_few_examples", {"bsize": 9}, "trainset has 8 examples, fewer than bsize=9"),
     ("examples_without_inputs", {"trainset": UNMARKED}, r"trainset\[0\] does not say .*with_inputs"),

@@ -68,7 +68,7 @@ from simba_actors.team.messages import (
     Unreachable,
 )
 from simba_actors.team.pool_view import PoolView
-from simba_actors.team.setup import POOL_KEEPER, PUBLISHER, SAMPLER, RunSetup
+from simba_actors.team.setup import POOL_KEEPER, PROPOSER, PUBLISHER, SAMPLER, RunSetup
 from simba_actors.team.step_events import dropped, forecast, step_events
 
 logger = logging.getLogger(__name__)
@@ -86,9 +86,9 @@ class CoordinatorState:
     `policy_state` is what the last closed step left. `plan` is the open step's, None between steps; `proposed` what
     the Proposer told of it, and `evaluated` its candidates whose planned rollouts are all in. `finalists` are programs
     whose final rollouts are awaited, `sent_ahead` those whose final rollouts are under way early. `spent` is the
-    cap of the budget that is reached, if one is. `progress` is what the last closed step left, `ended_by` says what
-    ended the search. `recalled` says that some final rollouts may be under way since an
-    earlier life.
+    cap of the budget that is reached, if one is, and `draining` the actors whose work in flight is awaited then.
+    `progress` is what the last closed step left, `ended_by` says what ended the search. `recalled` says that some final
+    rollouts may be under way since an earlier life.
     """
 
     policy_state: JSON = None
@@ -100,6 +100,7 @@ class CoordinatorState:
     finalists: set[int] = field(default_factory=set[int])
     sent_ahead: set[int] = field(default_factory=set[int])
     spent: str | None = None
+    draining: set[str] = field(default_factory=set[str])
     progress: Progress | None = None
     ended_by: str = ""
     recalled: bool = False
@@ -155,8 +156,10 @@ class Coordinator(GenServer[CoordinatorState]):
                 await self._pause(reason)
             case BudgetSpent(cap=cap):
                 await self._budget_spent(cap)
-            case Drained():
-                await self._end_early()
+            case Drained(by=actor):
+                self.state.draining.discard(actor)
+                if not self.state.draining:
+                    await self._end_early()
             case MetricFailed(error=error):
                 await self._fail(error)
             case _:
@@ -344,7 +347,9 @@ class Coordinator(GenServer[CoordinatorState]):
         state.spent = cap
         limit = float(getattr(self._setup.purse.budget, cap))
         await self._commit([], [BudgetReached(cap=cap, limit=limit)])
-        await self._setup.via(SAMPLER).cast(Drain())
+        state.draining = {PROPOSER, SAMPLER}
+        for actor in sorted(state.draining):
+            await self._setup.via(actor).cast(Drain())
 
     async def _watch_clock(self) -> None:
         """Workers look at the clock when they start a rollout; where all of them hang, nobody does."""

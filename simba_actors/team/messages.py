@@ -174,12 +174,14 @@ class BudgetSpent:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Tell the Coordinator, by `Drained`, as soon as no rollout is in flight."""
+    """Tell the Coordinator, by `Drained`, as soon as no work that calls an LM is in flight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """No rollout is in flight."""
+    """The actor `by` has no work in flight that calls an LM."""
+
+    by: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from simba_actors.actors import (
     reply,
 )
 from simba_actors.algorithm.evidence import Evidence
-from simba_actors.errors import StoreError
+from simba_actors.errors import StoreError, StoreFullError, StoreLockedError
 from simba_actors.programs import Configuration
 from simba_actors.store import Store
 from simba_actors.store.records import RecordGauges, ReserveCalls, SetStatus
@@ -77,6 +77,22 @@ class PoolKeeper(GenServer[PoolState]):
         self._setup = setup
 
     async def init(self) -> InitReturn:
+        self.state = PoolState(await self._claimed())
+        return Idle(HEARTBEAT_SECONDS)
+
+    async def _claimed(self) -> Store:
+        """The store, with the run claimed. Restarted within a run, a PoolKeeper waits until the file can be written."""
+        while True:
+            try:
+                return await self._claim()
+            except (StoreLockedError, StoreFullError) as error:
+                if not self._setup.gate.announced:
+                    raise
+                logger.warning("%s: it is tried again in %g s", error, RETRY_SECONDS)
+                self._setup.gate.has_trouble(str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _claim(self) -> Store:
         store = await Store.open(self._setup.store)
         self.ref.target.on_exit.append(store.abandon)  # Killed, it gets no chance to close it.
         try:
@@ -85,8 +101,7 @@ class PoolKeeper(GenServer[PoolState]):
         except BaseException:
             await store.close()
             raise
-        self.state = PoolState(store)
-        return Idle(HEARTBEAT_SECONDS)
+        return store
 
     async def _fill_purse(self, store: Store) -> None:
         """Tells the purse what earlier lives used."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -20,6 +20,8 @@ from simba_actors.team.messages import (
     Analyzed,
     BudgetSpent,
     Commit,
+    Drain,
+    Drained,
     Proposed,
     ReadPool,
     ReadProposals,
@@ -27,7 +29,7 @@ from simba_actors.team.messages import (
     Unreachable,
 )
 from simba_actors.team.pool_view import PoolView
-from simba_actors.team.setup import COORDINATOR, POOL_KEEPER, SAMPLER, RunSetup
+from simba_actors.team.setup import COORDINATOR, POOL_KEEPER, PROPOSER, SAMPLER, RunSetup
 
 logger = logging.getLogger(__name__)
 
@@ -41,29 +43,56 @@ class Outcome:
     reason: str | None
 
 
-class Proposer(GenServer[set[int]]):
-    """Its state is the steps that are being worked on, so that none is twice at the same time."""
+@dataclass(slots=True)
+class ProposerState:
+    """`steps` are being worked on, so that none is twice at the same time; `applying` has the step and slot of each
+    strategy that may have called an LM and whose outcome is not stored yet.
+
+    `draining` is whether the Coordinator waits for `applying` to be empty.
+    """
+
+    steps: set[int] = field(default_factory=set[int])
+    applying: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
+    draining: bool = False
+
+
+class Proposer(GenServer[ProposerState]):
+    """Works on each step in a process of its own."""
 
     def __init__(self, setup: RunSetup) -> None:
         self._setup = setup
 
     async def init(self) -> InitReturn:
-        self.state = set()
+        self.state = ProposerState()
         return None
 
     async def handle_cast(self, message: Any) -> CastReturn:
         match message:
-            case Analyzed(plan=plan) if plan.step in self.state:
+            case Analyzed(plan=plan) if plan.step in self.state.steps:
                 return None
             case Analyzed(plan=plan):
-                self.state.add(plan.step)
+                self.state.steps.add(plan.step)
                 spawn_link(self._propose, message, name=f"proposals of step {plan.step}")
+                return None
+            case Drain():
+                self.state.draining = True
+                self._tell_if_drained()
                 return None
             case _:
                 return await super().handle_cast(message)
 
     def format_state(self) -> str:
-        return f"working on steps {sorted(self.state)}" if self.state else "no step to work on"
+        steps = self.state.steps
+        return f"working on steps {sorted(steps)}" if steps else "no step to work on"
+
+    def _tell_if_drained(self) -> None:
+        if self.state.draining and not self.state.applying:
+            self.state.draining = False
+            self._setup.via(COORDINATOR).cast_nowait(Drained(PROPOSER))
+
+    def _applied(self, step: int, slot: int) -> None:
+        self.state.applying.discard((step, slot))
+        self._tell_if_drained()
 
     async def _propose(self, analyzed: Analyzed) -> None:
         """Applies all proposals of a step at the same time; one that makes no program may make room for another."""
@@ -101,7 +130,7 @@ class Proposer(GenServer[set[int]]):
         candidates = tuple(program for _, program in sorted(made.items()) if program is not None)
         baseline_score = analyzed.statistics.baseline_score
         await self._setup.via(COORDINATOR).cast(Proposed(plan, proposals, candidates, baseline_score))
-        self.state.discard(plan.step)
+        self.state.steps.discard(plan.step)
 
     async def _apply(self, analyzed: Analyzed, proposal: Proposal, pool: PoolView) -> int | None:
         """The number of the program that the proposal makes, stored with its evidence; None if it makes none."""
@@ -126,6 +155,7 @@ class Proposer(GenServer[set[int]]):
         )
         events = _events(plan.step, proposal, outcome, program)
         await self._setup.via(POOL_KEEPER).call(Commit((write,), events), timeout=None)
+        self._applied(plan.step, proposal.slot)
         return None if program is None else program.number
 
     async def _try_strategies(
@@ -148,7 +178,7 @@ class Proposer(GenServer[set[int]]):
         for name in proposal.strategies:
             try:
                 with self._setup.telemetry.strategy(name, analyzed.plan.step, proposal.program, context.buckets):
-                    result = await self._try(name, context)
+                    result = await self._try(name, context, analyzed.plan.step, proposal.slot)
             except Exception as error:  # noqa: BLE001 - as in DSPy, a strategy that fails makes no candidate
                 logger.warning("strategy %s failed: %s: %s", name, type(error).__name__, error)
                 return Outcome(name, None, f"{type(error).__name__}: {error}")
@@ -160,7 +190,7 @@ class Proposer(GenServer[set[int]]):
                 return Outcome(name, result, None)
         return Outcome(name, source if copies else None, "; ".join(reasons))
 
-    async def _try(self, name: str, context: StrategyContext) -> Configuration | Declined:
+    async def _try(self, name: str, context: StrategyContext, step: int, slot: int) -> Configuration | Declined:
         """The strategy's answer, asked again after each pause that an outage brings."""
         strategy, gate = self._setup.strategies[name], self._setup.gate
         declined = strategy.applicable(context)
@@ -170,12 +200,15 @@ class Proposer(GenServer[set[int]]):
             await gate.passed()
             try:
                 self._setup.purse.check()
+                self.state.applying.add((step, slot))
                 return await strategy.apply(context)
             except BudgetReachedError as error:
                 self._setup.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
+                self._applied(step, slot)
                 await asyncio.Event().wait()  # It stays planned, for a life with a larger budget.
             except InfrastructureError as error:
                 gate.close()
+                self._applied(step, slot)
                 self._setup.via(COORDINATOR).cast_nowait(Unreachable(str(error)))
 
 

@@ -32,7 +32,7 @@ from simba_actors.team.messages import (
     Scored,
     Unreachable,
 )
-from simba_actors.team.setup import ANALYZER, COORDINATOR, POOL_KEEPER, RunSetup
+from simba_actors.team.setup import ANALYZER, COORDINATOR, POOL_KEEPER, SAMPLER, RunSetup
 
 URGENT, AHEAD = 0, 1
 
@@ -182,7 +182,7 @@ class Sampler(GenServer[SamplerState]):
     async def _tell_if_drained(self) -> None:
         if self.state.draining and not self.state.running:
             self.state.draining = False
-            await self._setup.via(COORDINATOR).cast(Drained())
+            await self._setup.via(COORDINATOR).cast(Drained(SAMPLER))
 
     async def _store(self) -> None:
         ended, self.state.ended = self.state.ended, []

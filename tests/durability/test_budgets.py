@@ -11,6 +11,7 @@ import pytest
 
 from simba_actors import Budget, Governor, Optimizer, OptimizerConfig, Retry
 from simba_actors.events import BudgetForecast, BudgetReached, RunPaused
+from simba_actors.strategies import AppendARule
 from tests.support.children import start_child
 from tests.support.openai_server import Faults, OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
@@ -57,6 +58,19 @@ async def test_max_calls_is_never_passed_over_kills(server: OpenAIServer, tmp_pa
     print(f"{server.calls} calls of 40 sent over 9 lives")
     assert result.budget_reached == "max_calls"
     assert server.calls <= 40
+
+
+@pytest.mark.parametrize("max_calls", [16, 20])
+async def test_rules_that_are_being_written_when_a_cap_is_reached_are_kept(
+    max_calls: int, server: OpenAIServer, tmp_path: Path
+) -> None:
+    with OpenAIServer(quiz_script, latency=0.2) as slow:
+        lms = {"lm": server.lm(), "teacher_lm": server.lm(temperature=0.4), "prompt_model": slow.lm()}
+        budget = Budget(max_calls=max_calls)
+        config = small_config(tmp_path / "simba.db", strategies=[AppendARule()], budget=budget, **lms)
+        result = await finish(config)
+    assert slow.calls
+    assert result.usage.calls == server.calls + slow.calls
 
 
 async def test_a_run_cut_short_goes_on_with_a_larger_budget(server: OpenAIServer, tmp_path: Path) -> None:

@@ -67,3 +67,26 @@ async def test_another_writer_pauses_the_run_until_it_is_done(tmp_path: Path) ->
         await optimizer.result()
         assert (await optimizer.status()).restarts == {}
     assert await findings(config, "run") == await findings(whole, "run")
+
+
+async def test_a_keeper_that_crashes_beside_another_writer_waits_until_that_is_done(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = small_config(tmp_path / "whole.db", run_id="run")
+    await finish(whole)
+    config = small_config(tmp_path / "locked.db", run_id="run")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        await store_of(optimizer)._db.execute("PRAGMA busy_timeout = 10")
+        with closing(sqlite3.connect(config.store, isolation_level=None, check_same_thread=False)) as other:
+            await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+            await paused(optimizer)
+            keeper = optimizer._setup.registry.whereis(POOL_KEEPER)
+            assert keeper is not None
+            keeper.kill()
+            async with asyncio.timeout(PATIENCE):
+                while "it is tried again" not in caplog.text:  # noqa: ASYNC110 - no event can be stored
+                    await asyncio.sleep(0)
+            other.execute("ROLLBACK")
+        await optimizer.result()
+    assert await findings(config, "run") == await findings(whole, "run")
