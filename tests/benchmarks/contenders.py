@@ -5,34 +5,36 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import dspy
 
 from simba_actors import Budget, Optimizer, OptimizerConfig
-from tests.benchmarks.worlds import World, student_of
-from tests.benchmarks.worlds.tasks import share_right
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a contender gets; `calls` is how many LM calls it may make. LMs are those of the context."""
+    """What a contender gets; `calls` is how many LM calls it may make, `sizes` are SIMBA's. LMs are the context's."""
 
-    world: World
+    student: dspy.Module
+    metric: Callable[..., float]
     trainset: list[dspy.Example]
+    seed: int
     calls: int
-    sizes: dict[str, Any]
+    calls_a_rollout: int = 1
+    sizes: dict[str, Any] = field(default_factory=dict[str, Any])
+    num_threads: int = 1
 
     @property
     def rollouts(self) -> int:
-        return self.calls // self.world.stages
+        return self.calls // self.calls_a_rollout
 
 
 def dspy_simba(task: Task) -> dspy.Module:
-    simba = dspy.SIMBA(metric=share_right, num_threads=1, **task.sizes)
-    return simba.compile(student_of(task.world), trainset=task.trainset, seed=task.world.seed)
+    simba = dspy.SIMBA(metric=task.metric, num_threads=task.num_threads, **task.sizes)
+    return simba.compile(task.student, trainset=task.trainset, seed=task.seed)
 
 
 def adaptive(task: Task) -> dspy.Module:
@@ -46,11 +48,11 @@ def dspy_policy(task: Task) -> dspy.Module:
 async def _optimize(task: Task, **settings: Any) -> dspy.Module:
     with tempfile.TemporaryDirectory() as directory:
         config = OptimizerConfig(
-            student=student_of(task.world),
-            metric=share_right,
+            student=task.student,
+            metric=task.metric,
             trainset=task.trainset,
             store=Path(directory) / "simba.db",
-            seed=task.world.seed,
+            seed=task.seed,
             **{**task.sizes, **settings},
         )
         async with await Optimizer.start(config) as optimizer:
@@ -59,46 +61,47 @@ async def _optimize(task: Task, **settings: Any) -> dspy.Module:
 
 def gepa(task: Task) -> dspy.Module:
     def with_feedback(gold: Any, pred: Any, trace: Any = None, name: Any = None, of_name: Any = None) -> Any:
-        score = share_right(gold, pred)
-        return dspy.Prediction(score=score, feedback=f"Score {score:.2f}. The right answer is {gold.answer}.")
+        score = float(task.metric(gold, pred))
+        right = ", ".join(str(value) for value in gold.labels().values())
+        return dspy.Prediction(score=score, feedback=f"Score {score:.2f}. The right answer is {right}.")
 
     middle = len(task.trainset) // 2
     optimizer = dspy.GEPA(
         metric=with_feedback,
         max_metric_calls=int(task.rollouts * 0.98),
         reflection_lm=dspy.settings.lm,
-        num_threads=1,
-        seed=task.world.seed,
+        num_threads=task.num_threads,
+        seed=task.seed,
     )
-    return optimizer.compile(student_of(task.world), trainset=task.trainset[:middle], valset=task.trainset[middle:])
+    return optimizer.compile(task.student, trainset=task.trainset[:middle], valset=task.trainset[middle:])
 
 
 def random_search(task: Task) -> dspy.Module:
     programs = max(1, task.rollouts // len(task.trainset) - 4)
     optimizer = dspy.BootstrapFewShotWithRandomSearch(
-        metric=share_right,
-        max_bootstrapped_demos=4,
+        metric=task.metric,
+        max_bootstrapped_demos=task.sizes.get("max_demos", 4),
         max_labeled_demos=0,
         num_candidate_programs=programs,
-        num_threads=1,
+        num_threads=task.num_threads,
     )
-    return optimizer.compile(student_of(task.world), trainset=task.trainset)
+    return optimizer.compile(task.student, trainset=task.trainset)
 
 
 def mipro(task: Task) -> dspy.Module:
     minibatch = min(35, len(task.trainset) // 4)
     trials = max(2, int(task.rollouts * 0.9 / (minibatch + len(task.trainset) / 5)))
     optimizer = dspy.MIPROv2(
-        metric=share_right,
+        metric=task.metric,
         auto=None,
         num_candidates=6,
-        num_threads=1,
-        seed=task.world.seed,
+        num_threads=task.num_threads,
+        seed=task.seed,
         max_labeled_demos=0,
     )
     middle = len(task.trainset) // 4
     return optimizer.compile(
-        student_of(task.world),
+        task.student,
         trainset=task.trainset[:middle],
         valset=task.trainset[middle:],
         num_trials=trials,

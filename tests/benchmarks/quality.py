@@ -30,6 +30,7 @@ import dspy
 
 from tests.benchmarks.contenders import CONTENDERS, Task
 from tests.benchmarks.worlds import FAMILIES, student_of, train_examples, true_quality, world_lm, world_of
+from tests.benchmarks.worlds.tasks import share_right
 from tests.benchmarks.worlds.world import logit
 from tests.support.scripted_lm import Ask
 
@@ -74,7 +75,8 @@ def outcome_of(job: Job, title: str, contender: str, calls: int) -> Outcome:
     """What `contender` finds with `calls` in the job's world."""
     world = world_of(job.family, job.seed)
     asks: list[Ask] = []
-    task = Task(world, train_examples(world, job.examples), calls, job.sizes)
+    trainset = train_examples(world, job.examples)
+    task = Task(student_of(world), share_right, trainset, world.seed, calls, world.stages, job.sizes)
     started = time.perf_counter()
     quiet = io.StringIO()
     with (

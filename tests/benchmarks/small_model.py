@@ -1,0 +1,123 @@
+"""How good optimizers make the quick start's message router, on a real model of 135M parameters on this machine.
+
+    python -m tests.benchmarks.small_model             # five seeds, about an hour on two cores
+    python -m tests.benchmarks.small_model --seeds 1
+
+A seed is one order of the trainset and one seed of the optimizer. Accuracies are of messages that no optimizer saw.
+adaptive runs as in the quick start; the others get what they usually get on a trainset of this size: more
+calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import logging
+import random
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dspy
+from dspy.utils.callback import BaseCallback
+
+from simba_actors import Budget, Optimizer, OptimizerConfig
+from simba_actors.strategies import AppendADemo, AppendALabeledDemo, Recombine
+from tests.benchmarks.contenders import Task, dspy_simba, random_search
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+
+from heldout import accuracy
+from local_model import LineAdapter, local_lm, serve
+from topics import messages, router, same_topic
+
+AT_ONCE = 8
+SIMBA_SIZES = {"bsize": 16, "num_candidates": 4, "max_steps": 4, "max_demos": 8}
+CALLS, QUICK_START_CALLS = 1_220, 700
+
+
+class CallCount(BaseCallback):
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self.calls += 1
+
+
+def adaptive(task: Task) -> dspy.Module:
+    return asyncio.run(_optimize(task))
+
+
+async def _optimize(task: Task) -> dspy.Module:
+    with tempfile.TemporaryDirectory() as directory:
+        config = OptimizerConfig(
+            student=task.student,
+            metric=task.metric,
+            trainset=task.trainset,
+            store=Path(directory) / "simba.db",
+            seed=task.seed,
+            strategies=[AppendADemo(), AppendALabeledDemo(), Recombine()],
+            budget=Budget(max_calls=QUICK_START_CALLS),
+            max_steps=8,
+            max_demos=8,
+            max_concurrency=AT_ONCE,
+        )
+        async with await Optimizer.start(config) as optimizer:
+            return (await optimizer.result()).program
+
+
+CONTENDERS: dict[str, Callable[[Task], dspy.Module]] = {
+    "student": lambda task: task.student,
+    "adaptive": adaptive,
+    "RandomSearch": random_search,
+    "dspy.SIMBA": dspy_simba,
+}
+
+
+def run(name: str, seed: int) -> tuple[float, int]:
+    """The share of held-out messages that are routed right, and the calls that finding the program took."""
+    train, held_out = messages()
+    random.Random(seed).shuffle(train)
+    task = Task(router(), same_topic, train, seed, CALLS, sizes=SIMBA_SIZES, num_threads=AT_ONCE)
+    count, quiet = CallCount(), io.StringIO()
+    with (
+        dspy.context(callbacks=[count]),
+        contextlib.redirect_stdout(quiet),
+        contextlib.redirect_stderr(quiet),
+    ):
+        program = CONTENDERS[name](task)
+    found = asyncio.run(accuracy(program, held_out, same_topic))
+    return found.right / found.asked, count.calls
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", default=list(CONTENDERS), help="contenders")
+    chosen = parser.parse_args()
+    logging.disable(logging.WARNING)
+    print(f"{'':<14}{'calls':>7}  held-out accuracy: mean with 95 % interval, each seed")
+    with serve() as address, dspy.context(lm=local_lm(address), adapter=LineAdapter()):
+        for name in chosen.only:
+            found: list[tuple[float, int]] = []
+            for seed in range(chosen.seeds):
+                found.append(run(name, seed))
+                print(f"{name}, seed {seed}: {found[-1][0]:.1%}", file=sys.stderr, flush=True)
+            print(row(name, found), flush=True)
+
+
+def row(name: str, found: list[tuple[float, int]]) -> str:
+    shares = [share for share, _ in found]
+    half = 1.96 * statistics.stdev(shares) / len(shares) ** 0.5 if len(shares) > 1 else 0.0
+    each = " ".join(f"{share:.1%}" for share in shares)
+    calls = statistics.mean(calls for _, calls in found)
+    return f"{name:<14}{calls:>7.0f}  {statistics.mean(shares):6.1%} ± {half:.1%}   {each}"
+
+
+if __name__ == "__main__":
+    main()
