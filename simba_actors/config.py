@@ -22,7 +22,7 @@ from simba_actors.programs import ConfigurationSpace
 from simba_actors.rollouts import Governor
 from simba_actors.store.channel import check_channel
 from simba_actors.store.reading import PROMPT_MODEL
-from simba_actors.strategies import AppendADemo, AppendARule, LearnFromFailures, Recombine, Strategy
+from simba_actors.strategies import AppendADemo, AppendARule, LearnFromFailures, MergeRules, Recombine, Strategy
 
 Metric: TypeAlias = Callable[..., Any]
 """`metric(example, prediction)` or `metric(example, prediction, trace)`, sync or async, giving a number, a bool, or a
@@ -101,8 +101,9 @@ class OptimizerConfig:
         policy: "adaptive" learns what each rule and demo is worth and puts the best together: see
             `simba_actors.algorithm.adaptive_policy`. Without a cap on calls in `budget`, it makes as many rollouts as
             `dspy.SIMBA` would with the same settings. "dspy" is `dspy.SIMBA`, draw for draw.
-        strategies: What makes candidates; by default `AppendADemo` (unless `max_demos` is 0), `LearnFromFailures` and
-            `Recombine`, and with `policy="dspy"` the first and `AppendARule`, in the order they are drawn from.
+        strategies: What makes candidates; by default `AppendADemo` (unless `max_demos` is 0), `LearnFromFailures`,
+            `MergeRules` and `Recombine`, and with `policy="dspy"` the first and `AppendARule`, in the order they are
+            drawn from.
         max_concurrency: Rollouts in flight at most. Endpoints are taken to bear as many calls until they refuse one.
         rollout_timeout: Seconds that one rollout may take before it counts as an infrastructure failure.
         budget: Caps on calls, cost, tokens and time.
@@ -209,7 +210,7 @@ class OptimizerConfig:
         """`strategies`, or the policy's own."""
         if self.strategies is not None:
             return self.strategies
-        rules = (AppendARule(),) if self.policy == "dspy" else (LearnFromFailures(), Recombine())
+        rules = (AppendARule(),) if self.policy == "dspy" else (LearnFromFailures(), MergeRules(), Recombine())
         return (AppendADemo(self.demo_input_field_maxlen), *rules) if self.max_demos > 0 else rules
 
 

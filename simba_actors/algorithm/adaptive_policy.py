@@ -29,7 +29,7 @@ from simba_actors.algorithm.combination import Caps
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.exploration import Exploration
 from simba_actors.algorithm.finals import Finals
-from simba_actors.algorithm.lessons import RECOMBINE, assign, extended, failures_needed, lessons_of
+from simba_actors.algorithm.lessons import MERGE_RULES, RECOMBINE, assign, extended, failures_needed, lessons_of
 from simba_actors.algorithm.part_model import PartModel
 from simba_actors.algorithm.plan import ModelSpec, Rollout, RolloutKey
 from simba_actors.algorithm.policy import Pool, Proposal, StepPlan, StepResult
@@ -207,6 +207,9 @@ class AdaptivePolicy:
             propose(strategies, examples, bases[len(proposals)])
         for combination in agenda.combinations:
             propose([RECOMBINE], [], combination)
+        source = pool.parts(agenda.source)
+        if MERGE_RULES in self.strategies and sum(part.kind == "rule" for part in source) > 1:
+            propose([MERGE_RULES], [], tuple(part.part_id for part in source))
         return tuple(proposals)
 
     def evaluation(self, plan: StepPlan, proposal: Proposal, pool: Pool) -> tuple[Rollout, ...]:
@@ -268,6 +271,7 @@ class AdaptivePolicy:
         now.questions += sum(proposal.strategies != (RECOMBINE,) for proposal in proposals)
         now.next_program = plan.first_program + len(proposals)
         now.agenda = None
+        now.rounds_before = self._finals.rounds(evidence)
         model = self._model(pool, evidence)
         scores = {p: model.range.from_unit(model.quality(p, model.likely)) for p in sorted(candidates)}
         winner = max(scores, key=scores.__getitem__) if scores else None
@@ -301,7 +305,7 @@ class AdaptivePolicy:
                 return [row for row in order if not evidence.has_example(program, row, "val")]
             return self._unseen_rows(program, order, now, evidence, pool)
 
-        return self._finals.next_round(self._model(pool, evidence), evidence, rows)
+        return self._finals.next_round(self._model(pool, evidence), evidence, rows, now.rounds_before)
 
     def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
         return self._finals.ranking(self._model(pool, evidence), evidence)

@@ -14,7 +14,10 @@ from simba_actors.algorithm.trajectory import JSON
 
 @dataclass(slots=True)
 class AdaptiveState:
-    """`shown` maps a demo's part to the train rows that it was made from; `questions` counts rules asked for."""
+    """`shown` maps a demo's part to the train rows that it was made from; `questions` counts rules asked for.
+
+    `rounds_before` counts rounds of finals that were run before the search went on with a larger budget.
+    """
 
     draws: Draws
     batches: BatchOrder
@@ -23,6 +26,7 @@ class AdaptiveState:
     questions: int = 0
     shown: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     agenda: Agenda | None = None
+    rounds_before: int = 0
 
     def to_json(self) -> JSON:
         return {
@@ -34,6 +38,7 @@ class AdaptiveState:
             "questions": self.questions,
             "shown": {part_id: list(rows) for part_id, rows in self.shown.items()},
             "agenda": None if self.agenda is None else self.agenda.to_json(),
+            "rounds_before": self.rounds_before,
         }
 
     @classmethod
@@ -47,4 +52,5 @@ class AdaptiveState:
             data["questions"],
             {part_id: list(rows) for part_id, rows in data["shown"].items()},
             None if data["agenda"] is None else Agenda.from_json(data["agenda"]),
+            data.get("rounds_before", 0),
         )

@@ -32,18 +32,26 @@ class Finals:
     def split(self) -> Split:
         return "val" if self.valset else "train"
 
+    def rounds(self, evidence: Evidence) -> int:
+        """How many rounds there were."""
+        known = [score.key.position for program in evidence.programs() for score in evidence.of(program, "final")]
+        return max(known) // POSITIONS + 1 if known else 0
+
     def next_round(
-        self, model: PartModel, evidence: Evidence, rows: Callable[[int], Sequence[int]]
+        self, model: PartModel, evidence: Evidence, rows: Callable[[int], Sequence[int]], rounds_before: int
     ) -> tuple[Rollout, ...]:
-        """The rollouts of the next round, none when the winner can be named. `rows` are those left for a program."""
-        known = [score.key.position for program in model.programs for score in evidence.of(program, "final")]
-        number = max(known) // POSITIONS + 1 if known else 0
+        """The rollouts of the next round, none when the winner can be named.
+
+        `rows` are those left for a program; `rounds_before` are of finals that the search went on after.
+        """
+        rounds = self.rounds(evidence)
+        number = rounds - rounds_before
         if number >= len(FINALISTS):
             return ()
         finalists = [program for program, _ in self.ranking(model, evidence)[: FINALISTS[number]]]
         each = self.rollouts // len(FINALISTS) // len(finalists)
         planned = [(program, row) for program in finalists for row in rows(program)[:each]]
-        first = number * POSITIONS
+        first = rounds * POSITIONS
         return tuple(
             Rollout(RolloutKey(FINAL_STEP, "final", first + n), program, row, split=self.split)
             for n, (program, row) in enumerate(planned)

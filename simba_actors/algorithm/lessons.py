@@ -7,8 +7,8 @@ from itertools import cycle, islice
 
 from simba_actors.algorithm.buckets import Bucket
 
-RECOMBINE = "recombine"
-"""The strategy that makes no new parts."""
+RECOMBINE, MERGE_RULES = "recombine", "merge_rules"
+"""Strategies that learn from no trajectories: the first makes no new parts, the second new ones of old ones."""
 
 LEARNS_FROM_SUCCESS = "append_a_demo"
 LEARNS_FROM_LABELS = "append_a_labeled_demo"
@@ -21,8 +21,8 @@ FAILURES_A_RULE = 2
 
 
 def lessons_of(strategies: Sequence[str], rollouts: int, predictors: int) -> dict[str, int]:
-    """How often a step of so many rollouts applies each strategy that makes new parts."""
-    makers = [name for name in strategies if name != RECOMBINE]
+    """How often a step of so many rollouts applies each strategy that learns from trajectories."""
+    makers = [name for name in strategies if name not in (RECOMBINE, MERGE_RULES)]
     of_demos = [name for name in makers if name in (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS)]
     writers = [name for name in makers if name not in of_demos]
     lessons = rollouts / (ROLLOUTS_A_LESSON * predictors)

@@ -5,6 +5,7 @@ from simba_actors.strategies.append_a_labeled_demo import AppendALabeledDemo
 from simba_actors.strategies.append_a_rule import AppendARule
 from simba_actors.strategies.contract import Declined, PromptModel, Strategy, StrategyContext
 from simba_actors.strategies.learn_from_failures import LearnFromFailures
+from simba_actors.strategies.merge_rules import MergeRules
 from simba_actors.strategies.recombine import Recombine
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "AppendARule",
     "Declined",
     "LearnFromFailures",
+    "MergeRules",
     "PromptModel",
     "Recombine",
     "Strategy",

@@ -43,13 +43,14 @@ class PromptModel(Protocol):
 class StrategyContext:
     """The evidence that one application of a strategy may use.
 
-    `source` is the configuration to start from, with demos already dropped, and `program` the student with `source`
-    applied. `buckets` are those to learn from, most instructive first, and `examples` their rows of the trainset.
-    `statistics` describe all samples of the step. `combined` says that the policy put `source` together from parts of
-    several programs.
+    `source` is the configuration to start from, with demos already dropped, `student` the student's own, and
+    `program` the student with `source` applied. `buckets` are those to learn from, most instructive first, and
+    `examples` their rows of the trainset. `statistics` describe all samples of the step. `combined` says that the
+    policy put `source` together from parts of several programs.
     """
 
     source: Configuration
+    student: Configuration
     program: dspy.Module
     buckets: tuple[Bucket, ...]
     examples: tuple[dspy.Example, ...]

@@ -13,7 +13,7 @@ COLUMN, ROW, MARGIN, RADIUS = 84, 26, 26, 8
 MOST_SHOWN = 250
 """Programs that one graph shows: of a larger pool, the best ones and their ancestors."""
 
-KNOWN = ("student", "append_a_rule", "append_a_demo", "learn_from_failures", "recombine")
+KNOWN = ("student", "append_a_rule", "append_a_demo", "learn_from_failures", "merge_rules", "recombine")
 """Strategies whose looks are the same in all runs."""
 
 SHAPES = ("disc", "circle", "square", "triangle", "diamond", "wedge")

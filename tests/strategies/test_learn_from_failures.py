@@ -36,8 +36,10 @@ def context(adviser: Adviser, scores: dict[int, tuple[float, ...]], **changes: A
     ]
     buckets = make_buckets(list(scores), samples)
     rows = questions(8)
+    own = ConfigurationSpace.from_module(student).extract(student)
     settings: dict[str, Any] = {
-        "source": ConfigurationSpace.from_module(student).extract(student),
+        "source": own,
+        "student": own,
         "program": student,
         "buckets": tuple(buckets),
         "examples": tuple(rows[bucket.example] for bucket in buckets),

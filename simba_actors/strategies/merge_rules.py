@@ -1,0 +1,79 @@
+"""Ask the prompt model to say in fewer words what many rules say, once they have grown past a cap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+from simba_actors.algorithm.parts import PartKind
+from simba_actors.programs import Configuration
+from simba_actors.programs.parts import RULE_SEPARATOR, parts_of
+from simba_actors.strategies.contract import Declined, StrategyContext
+
+
+class MergeAdvice(dspy.Signature):
+    """A module of a language program follows its instructions and a list of rules that were added over time.
+    Write the rules anew, as few and as short as can be, so that whoever follows them does the same as before. Merge
+    rules that say alike, drop what the instructions say already, keep every concrete detail, and where two rules
+    contradict each other keep what they have in common. Each rule must make sense on its own."""
+
+    module_instructions: str = dspy.InputField(desc="The module's instructions, which stay as they are")
+    rules: list[str] = dspy.InputField(desc="The rules as they are now, oldest first")
+    merged_rules: list[str] = dspy.OutputField(desc="The rules that take their place")
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRules:
+    """Fewer and shorter rules in place of a predictor's, where they have more than `cap` characters.
+
+    A long prompt costs tokens with every call, and rules that were written one by one repeat each other. The merged
+    rules are evaluated beside the old ones, which stay in the pool.
+    """
+
+    cap: int = 3_000
+
+    @property
+    def name(self) -> str:
+        return "merge_rules"
+
+    def applicable(self, context: StrategyContext) -> Declined | None:
+        if self._overgrown(context):
+            return None
+        return Declined(f"no predictor has two or more rules of more than {self.cap:,} characters together")
+
+    async def apply(self, context: StrategyContext) -> Configuration | Declined:
+        configuration = context.source
+        for predictor, rules in self._overgrown(context).items():
+            instructions = _before_rules(context, predictor)
+            answer: Any = await context.prompt_model.ask(MergeAdvice, module_instructions=instructions, rules=rules)
+            merged = [_one_paragraph(rule) for rule in answer.merged_rules if rule.strip()]
+            if merged and _size(merged) < _size(rules):
+                text = RULE_SEPARATOR.join([instructions, *merged])
+                configuration = configuration.with_instructions(predictor, text)
+        return Declined("the merged rules are no shorter") if configuration == context.source else configuration
+
+    def _overgrown(self, context: StrategyContext) -> dict[str, list[str]]:
+        """The rules of each predictor that has more of them than the cap allows."""
+        known = {name: _texts(context, name, "rule") for name in context.source.predictors}
+        return {name: rules for name, rules in known.items() if len(rules) > 1 and _size(rules) > self.cap}
+
+
+def _texts(context: StrategyContext, predictor: str, kind: PartKind) -> list[str]:
+    parts = [entry.part for entry in parts_of(context.source, context.student)]
+    return [part.text for part in parts if (part.predictor, part.kind) == (predictor, kind)]
+
+
+def _before_rules(context: StrategyContext, predictor: str) -> str:
+    own = context.student.instructions(predictor)
+    return next(iter(_texts(context, predictor, "instructions")), own)
+
+
+def _size(rules: list[str]) -> int:
+    return sum(map(len, rules))
+
+
+def _one_paragraph(rule: str) -> str:
+    """A rule without empty lines, at which rules are told apart."""
+    return "\n".join(line for line in rule.strip().splitlines() if line.strip())
