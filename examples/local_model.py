@@ -22,6 +22,8 @@ import xllamacpp
 SLOTS = 4
 TOKENS_A_SLOT = 2048
 THREADS = 2
+MOST_CACHED_MIB = 512
+"""Of prompts read before; the server would take 8 GiB."""
 
 
 @contextmanager
@@ -36,6 +38,7 @@ def serve() -> Generator[str]:
     for cpu in (params.cpuparams, params.cpuparams_batch):
         cpu.n_threads = THREADS
         cpu.poll = 0  # Threads that wait for one another in a busy loop take the CPU from everything else.
+    params.cache_ram_mib = MOST_CACHED_MIB
     params.port = 0
     params.verbosity = -1
     server = llama.Server(params)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
+from simba_actors.algorithm.trend import Trend, trend_of
 from simba_actors.cli.options import DEFAULT_STORE, AsJSON, RunId, StorePath
 from simba_actors.cli.output import print_json, print_table, print_text, run, score
 from simba_actors.observe.wording import spending, step_shown
@@ -43,11 +45,15 @@ def show(run_id: RunId, store: StorePath = DEFAULT_STORE, as_json: AsJSON = Fals
     """Show how far a run is, its steps and its settings."""
     summary, steps = run(_run_with_steps(store, run_id), as_json=as_json)
     if as_json:
-        print_json({**summary_json(summary), "steps": [asdict(step) for step in steps]})
+        trend = sampled_trend(summary, steps)
+        told = None if trend is None else {"direction": trend.direction, **asdict(trend)}
+        print_json({**summary_json(summary), "trend": told, "steps": [asdict(step) for step in steps]})
         return
     print_text(f"{run_id}: {summary.run.status}" + (f", {summary.run.reason}" if summary.run.reason else ""))
     print_text(_progress(summary))
     print_text(f"best {_best(summary)}, student {_baseline(summary)}")
+    if (trend := sampled_trend(summary, steps)) is not None:
+        print_text(f"samples {trend}")
     print_text()
     print_table(
         ("step", "sampled", "best program", "score"),
@@ -106,6 +112,12 @@ def summary_json(summary: RunSummary) -> dict[str, Any]:
         "rollouts_planned": summary.rollouts_planned,
         "usage": asdict(summary.usage),
     }
+
+
+def sampled_trend(summary: RunSummary, steps: Sequence[StepScores]) -> Trend | None:
+    """The trend of what the closed steps sampled, None while there are too few to tell."""
+    sampled = [step.sampled for step in steps[: summary.steps_closed]]
+    return trend_of([estimate.mean for estimate in sampled if estimate is not None])
 
 
 def _progress(summary: RunSummary) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 from simba_actors.cli.curve import ASCII, score_curve
 from simba_actors.cli.options import DEFAULT_STORE, AsJSON, RunId, StorePath
 from simba_actors.cli.output import event_json, print_json_line, print_text, run
+from simba_actors.cli.runs import sampled_trend
 from simba_actors.observe.feed import follow_events
 from simba_actors.observe.progress import REDRAW_SECONDS, StoredRun, follow_progress, rate_since
 from simba_actors.observe.wording import progress_line, visible
@@ -63,4 +64,6 @@ def _picture(summary: RunSummary, steps: list[StepScores], rate: float | None, c
         title.append(f": {visible(run_.reason, keep='')}")
     glyphs = ASCII if console.options.ascii_only else None
     curve = score_curve(steps, summary.baseline, width=console.width, glyphs=glyphs)
-    return Group(title, curve, Text(progress_line(summary, rate)))
+    trend = sampled_trend(summary, steps)
+    told = [] if trend is None else [Text(f"samples {trend}")]
+    return Group(title, curve, *told, Text(progress_line(summary, rate)))

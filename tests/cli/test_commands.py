@@ -18,6 +18,8 @@ import dspy
 import pytest
 from typer.testing import CliRunner, Result
 
+from simba_actors import Optimizer
+from simba_actors.algorithm.trend import Trend
 from simba_actors.cli.app import app
 from tests.support.hostile import ADVICE, hostile_script
 from tests.support.quiz import questions
@@ -80,6 +82,25 @@ def test_a_run_is_shown_with_its_steps(invoke: Invoke) -> None:
     shown = output_json(invoke("show", RUN, "--json"))
     assert [step["step"] for step in shown["steps"]] == [0, 1]
     assert f"best {shown['best']['score']:.3f}" in invoke("show", RUN).stdout
+
+
+def test_a_run_of_a_few_steps_has_no_trend_yet(invoke: Invoke) -> None:
+    assert output_json(invoke("show", RUN, "--json"))["trend"] is None
+
+
+def test_the_trend_of_a_longer_run_is_that_of_its_status(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id=RUN, max_steps=6)
+
+    async def trend() -> Trend | None:
+        async with await Optimizer.start(config) as optimizer:
+            await optimizer.result()
+            progress = (await optimizer.status()).progress
+            return None if progress is None else progress.trend
+
+    told = asyncio.run(trend())
+    assert told is not None
+    shown = CliRunner().invoke(app, ["show", RUN, "--store", str(config.store)])
+    assert f"samples {told}\n" in shown.stdout
 
 
 def test_watching_a_finished_run_tells_how_it_ended(invoke: Invoke) -> None:
