@@ -38,14 +38,15 @@ def dspy_simba(task: Task) -> dspy.Module:
 
 
 def adaptive(task: Task) -> dspy.Module:
-    return asyncio.run(_optimize(task, policy="adaptive", budget=Budget(max_calls=task.calls)))
+    return asyncio.run(optimized(task, policy="adaptive", budget=Budget(max_calls=task.calls)))
 
 
 def dspy_policy(task: Task) -> dspy.Module:
-    return asyncio.run(_optimize(task, policy="dspy"))
+    return asyncio.run(optimized(task, policy="dspy"))
 
 
-async def _optimize(task: Task, **settings: Any) -> dspy.Module:
+async def optimized(task: Task, **settings: Any) -> dspy.Module:
+    """What `simba_actors` makes of the task, with `settings` over its sizes."""
     with tempfile.TemporaryDirectory() as directory:
         config = OptimizerConfig(
             student=task.student,

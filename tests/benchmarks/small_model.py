@@ -18,17 +18,17 @@ import logging
 import random
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from simba_actors import Budget, Optimizer, OptimizerConfig
+from simba_actors import Budget
 from simba_actors.strategies import AppendADemo, AppendALabeledDemo, Recombine
-from tests.benchmarks.contenders import Task, dspy_simba, random_search
+from tests.benchmarks.contenders import Task, dspy_simba, optimized, random_search
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
@@ -50,25 +50,15 @@ class CallCount(BaseCallback):
 
 
 def adaptive(task: Task) -> dspy.Module:
-    return asyncio.run(_optimize(task))
-
-
-async def _optimize(task: Task) -> dspy.Module:
-    with tempfile.TemporaryDirectory() as directory:
-        config = OptimizerConfig(
-            student=task.student,
-            metric=task.metric,
-            trainset=task.trainset,
-            store=Path(directory) / "simba.db",
-            seed=task.seed,
-            strategies=[AppendADemo(), AppendALabeledDemo(), Recombine()],
-            budget=Budget(max_calls=QUICK_START_CALLS),
-            max_steps=8,
-            max_demos=8,
-            max_concurrency=AT_ONCE,
-        )
-        async with await Optimizer.start(config) as optimizer:
-            return (await optimizer.result()).program
+    quick_start = optimized(
+        replace(task, sizes={}),
+        strategies=[AppendADemo(), AppendALabeledDemo(), Recombine()],
+        budget=Budget(max_calls=QUICK_START_CALLS),
+        max_steps=8,
+        max_demos=8,
+        max_concurrency=AT_ONCE,
+    )
+    return asyncio.run(quick_start)
 
 
 CONTENDERS: dict[str, Callable[[Task], dspy.Module]] = {
