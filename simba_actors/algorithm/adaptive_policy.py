@@ -15,7 +15,7 @@ to end the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,6 +25,7 @@ from simba_actors.algorithm.agenda import Agenda
 from simba_actors.algorithm.answers import Answers
 from simba_actors.algorithm.batches import BatchOrder
 from simba_actors.algorithm.buckets import Bucket
+from simba_actors.algorithm.clear_winner import ClearWinner, clear_winner_by_model
 from simba_actors.algorithm.combination import Caps
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.exploration import Exploration
@@ -279,7 +280,7 @@ class AdaptivePolicy:
         now.parameters, adaptations = adapt(
             now.parameters, self._usual_parameters, evidence, plan.step, model.range, needed
         )
-        return StepResult(now.to_json(), scores, winner, best_by_model(model, evidence), adaptations)
+        return StepResult(now.to_json(), scores, winner, best_by_model(model), adaptations)
 
     def _after(
         self, plan: StepPlan, proposals: Sequence[Proposal], candidates: Sequence[int], pool: Pool
@@ -309,6 +310,11 @@ class AdaptivePolicy:
 
     def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
         return self._finals.ranking(self._model(pool, evidence), evidence)
+
+    def clear_winner(
+        self, incumbent: int, learnt_from: Mapping[int, Collection[int]], evidence: Evidence, pool: Pool
+    ) -> ClearWinner | None:
+        return clear_winner_by_model(self._model(pool, evidence), evidence, incumbent, learnt_from)
 
     def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
         model = self._model(pool, evidence)

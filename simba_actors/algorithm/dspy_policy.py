@@ -7,12 +7,13 @@ replies arrive: that is why the work itself may overlap.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from simba_actors.algorithm.batches import BatchOrder
 from simba_actors.algorithm.buckets import Bucket
+from simba_actors.algorithm.clear_winner import ClearWinner, clear_winner_by_pairs
 from simba_actors.algorithm.demo_dropping import demos_to_drop
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.plan import ModelSpec, Phase, Rollout, RolloutKey
@@ -191,6 +192,11 @@ class DspyPolicy:
             key=lambda entry: entry[1],
             reverse=True,
         )
+
+    def clear_winner(
+        self, incumbent: int, learnt_from: Mapping[int, Collection[int]], evidence: Evidence, pool: Pool
+    ) -> ClearWinner | None:
+        return clear_winner_by_pairs(evidence, incumbent, learnt_from)
 
     def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
         finals = {program: evidence.mean(program, "final") for program in programs}

@@ -50,11 +50,15 @@ class ScoreRange:
         low, high = min(scores, default=0.0), max(scores, default=1.0)
         return cls() if low >= 0 and high <= 1 else cls(low, max(high, low + 1e-9))
 
+    @property
+    def width(self) -> float:
+        return self.high - self.low
+
     def to_unit(self, score: float) -> float:
-        return (float(score) - self.low) / (self.high - self.low)
+        return (float(score) - self.low) / self.width
 
     def from_unit(self, share: float) -> float:
-        return self.low + share * (self.high - self.low)
+        return self.low + share * self.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ class PartModel:
         self._near: Matrix = np.array(near).reshape(len(near), similarity.rows)
         same = [answers.to_rows(part.fields) for part in self.parts]
         self._same: Matrix = np.array(same).reshape(len(near), similarity.rows)
-        self._trainset = trainset
+        self.trainset = trainset
         scores = [score for number in evidence.programs() for score in evidence.of(number) if _of_student(score)]
         self.range = ScoreRange.of([float(score.score) for score in scores])
         self._tried = {score.program for score in scores}
@@ -114,36 +118,46 @@ class PartModel:
 
     def chances(self, places: Sequence[int], effects: Effects) -> Vector:
         """The expected score of a combination of parts on each example of the trainset, from 0 to 1."""
-        log_odds = effects.bare + effects.of_parts[list(places)].sum(axis=0) + self._length_effect(places, effects)
-        return sigmoid(log_odds)[: self._trainset]
+        return sigmoid(self._log_odds(places, effects))[: self.trainset]
 
     def quality(self, program: int, effects: Effects) -> float:
         """The expected score of a program of the pool on the trainset, its own rollouts counted, from 0 to 1."""
-        places = self.programs[program]
-        log_odds = effects.bare + effects.of_parts[list(places)].sum(axis=0) + self._length_effect(places, effects)
-        return float(sigmoid(log_odds + self._beyond_parts(program, log_odds))[: self._trainset].mean())
+        log_odds = self._log_odds(self.programs[program], effects)
+        return float(sigmoid(log_odds + self._beyond_parts(program, log_odds)[0])[: self.trainset].mean())
+
+    def log_odds(self, program: int, effects: Effects) -> Vector:
+        """What the parts of a program of the pool make of each example of the trainset."""
+        return self._log_odds(self.programs[program], effects)[: self.trainset]
+
+    def own_effect(self, program: int) -> tuple[float, float]:
+        """What a program of the pool is worth beyond its parts, in log-odds: the mean and the standard deviation."""
+        return self._beyond_parts(program, self._log_odds(self.programs[program], self.likely))
 
     def promise(self, draws: np.random.Generator, samples: int) -> Vector:
         """For each part, what it adds to the log-odds of a middling example, were it a standard deviation better."""
-        mean = self.likely.of_parts[:, : self._trainset].mean(axis=1)
-        drawn = [self.draw(draws, 1.0).of_parts[:, : self._trainset].mean(axis=1) for _ in range(samples)]
+        mean = self.likely.of_parts[:, : self.trainset].mean(axis=1)
+        drawn = [self.draw(draws, 1.0).of_parts[:, : self.trainset].mean(axis=1) for _ in range(samples)]
         return mean + np.std(drawn, axis=0)
 
     def own_means(self) -> dict[int, float]:
         """The mean score of each program that was tried, from 0 to 1."""
         return {number: float(self._observed.score[self._program == number].mean()) for number in sorted(self._tried)}
 
-    def _beyond_parts(self, program: int, log_odds: Vector) -> float:
-        """The mode of one Newton step for the program's own effect, under its prior."""
-        own = self._program == program
+    def _log_odds(self, places: Sequence[int], effects: Effects) -> Vector:
+        return effects.bare + effects.of_parts[list(places)].sum(axis=0) + self._length_effect(places, effects)
+
+    def _beyond_parts(self, program: int, log_odds: Vector) -> tuple[float, float]:
+        """One Newton step for the program's own effect under its prior: the mode, and the deviation around it."""
         if program not in self._tried:
-            return 0.0
+            return 0.0, BEYOND_PARTS
+        own = self._program == program
         expected = sigmoid(log_odds[self._observed.example[own]])
         surprise = float((self._observed.score[own] - expected).sum())
-        return surprise / (float((expected * (1 - expected)).sum()) + BEYOND_PARTS**-2)
+        precision = float((expected * (1 - expected)).sum()) + BEYOND_PARTS**-2
+        return surprise / precision, precision**-0.5
 
     def _observations(self, scores: Sequence[Score]) -> Observations:
-        example = [score.example + (self._trainset if score.split == "val" else 0) for score in scores]
+        example = [score.example + (self.trainset if score.split == "val" else 0) for score in scores]
         rows = np.array(example, dtype=np.int64)
         design = np.zeros((len(scores), PARTS + 2 * len(self.parts)))
         lengths = {program: self._lengths(places) for program, places in self.programs.items()}

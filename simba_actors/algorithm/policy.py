@@ -19,12 +19,13 @@ and after the last one `final_rollouts` until they are empty, then `ranking`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from simba_actors.algorithm.adaptation import Adaptation
 from simba_actors.algorithm.buckets import Bucket
+from simba_actors.algorithm.clear_winner import ClearWinner
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.parts import Part
 from simba_actors.algorithm.plan import Rollout
@@ -196,6 +197,13 @@ class Policy(Protocol):
 
     def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
         """(program, score), the winner first, by the evidence that there is."""
+        ...
+
+    def clear_winner(
+        self, incumbent: int, learnt_from: Mapping[int, Collection[int]], evidence: Evidence, pool: Pool
+    ) -> ClearWinner | None:
+        """The program that is better than the `incumbent` beyond doubt, if one is. `learnt_from` has the train rows
+        that each program was made from."""
         ...
 
     def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:

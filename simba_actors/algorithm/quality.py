@@ -12,7 +12,7 @@ import numpy as np
 from simba_actors.algorithm.estimation import sigmoid
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.intervals import ERROR, wilson
-from simba_actors.algorithm.part_model import BEYOND_PARTS, PartModel, ScoreRange
+from simba_actors.algorithm.part_model import PartModel, ScoreRange
 from simba_actors.algorithm.trajectory import JSON
 
 DRAWS = 200
@@ -39,7 +39,7 @@ class Quality:
         return None if stored is None else cls(*cast("list[Any]", stored))
 
 
-def best_by_model(model: PartModel, evidence: Evidence) -> Quality:
+def best_by_model(model: PartModel) -> Quality:
     """The best of all programs by a model of their parts, with an interval from draws from its posterior.
 
     What few rollouts say is shrunk towards what the others say, so that the best of many is no lucky one.
@@ -48,9 +48,7 @@ def best_by_model(model: PartModel, evidence: Evidence) -> Quality:
     best = max(qualities, key=qualities.__getitem__)
     draws = np.random.default_rng(0)  # Of its own: an interval must not change what the search draws next.
     drawn = [_log_odds(float(model.chances(model.programs[best], model.draw(draws, 1.0)).mean())) for _ in range(DRAWS)]
-    own = sum(score.model.lm == "student" for score in evidence.of(best))
-    beyond = (own * qualities[best] * (1 - qualities[best]) + BEYOND_PARTS**-2) ** -0.5
-    half = NormalDist().inv_cdf(1 - ERROR / 2) * math.hypot(float(np.std(drawn)), beyond)
+    half = NormalDist().inv_cdf(1 - ERROR / 2) * math.hypot(float(np.std(drawn)), model.own_effect(best)[1])
     middle = _log_odds(qualities[best])
     low, high = (float(sigmoid(log_odds)) for log_odds in (middle - half, middle + half))
     to_score = model.range.from_unit

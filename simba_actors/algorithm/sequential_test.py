@@ -73,7 +73,7 @@ def compare(new: Sums, old: Sums, alpha: float) -> Comparison:
         return Comparison(difference, *UNKNOWN)
     # Pooled, as if both were equally good: that is what has to be refuted.
     variance = (new.deviations + old.deviations) / (new.count + old.count - 2)
-    return _comparison(difference, variance, variance * (1 / new.count + 1 / old.count), alpha)
+    return always_valid(difference, variance, variance * (1 / new.count + 1 / old.count), alpha)
 
 
 def compare_pairs(differences: Sequence[float], alpha: float) -> Comparison:
@@ -82,10 +82,11 @@ def compare_pairs(differences: Sequence[float], alpha: float) -> Comparison:
     if sums.count < LEAST_SCORES:
         return Comparison(sums.mean, *UNKNOWN)
     variance = sums.deviations / (sums.count - 1)
-    return _comparison(sums.mean, variance, variance / sums.count, alpha)
+    return always_valid(sums.mean, variance, variance / sums.count, alpha)
 
 
-def _comparison(difference: float, variance: float, variance_of_mean: float, alpha: float) -> Comparison:
+def always_valid(difference: float, variance: float, variance_of_mean: float, alpha: float) -> Comparison:
+    """Of an estimated `difference` of means, with the `variance` of a single score and that of the estimate."""
     if variance_of_mean <= 0:
         return Comparison(difference, difference, difference)
     mixture = EXPECTED_EFFECT**2 * variance

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from simba_actors.actors import CallReturn, CastReturn, From, GenServer, InitReturn, Reply
-from simba_actors.algorithm.clear_winner import ClearWinner, clear_winner
+from simba_actors.algorithm.clear_winner import ClearWinner
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.policy import BASELINE
 from simba_actors.errors import PublicationError, StoreError
@@ -15,8 +15,9 @@ from simba_actors.store.channel import Channel, Source
 from simba_actors.store.channels import Channels
 from simba_actors.store.publications import Publication
 from simba_actors.store.records import Program
-from simba_actors.team.messages import PublishBest
-from simba_actors.team.setup import RunSetup
+from simba_actors.team.messages import PublishBest, ReadPool
+from simba_actors.team.pool_view import PoolView
+from simba_actors.team.setup import POOL_KEEPER, RunSetup
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +71,16 @@ class Publisher(GenServer[int]):
         run_id = self._setup.run.run_id
         async with await Channels.open(self._setup.store) as store:
             served = await store.served(name)
+            scores = await store.scores(run_id)
             programs = await store.programs(run_id)
-            evidence = Evidence(await store.scores(run_id))
         incumbent = _incumbent(served.current, programs)
         if incumbent is None or served.canary is not None:
             return  # A canary's own test comes first.
-        winner = clear_winner(evidence, incumbent, _learnt_from(programs))
+        configurations = await self._setup.via(POOL_KEEPER).call(ReadPool(), timeout=None)
+        pool = PoolView(configurations, self._setup.baseline, self._setup.space)
+        winner = await self._setup.threads.run(
+            lambda: self._setup.policy.clear_winner(incumbent, _learnt_from(programs), Evidence(scores), pool)
+        )
         if winner is None:
             return
         async with await Channel.open(self._setup.store, name) as channel:

@@ -32,7 +32,7 @@ def equally_good(seed: int, count: int = 32) -> Evidence:
 
 
 def by_model(known: Evidence) -> Quality:
-    return best_by_model(PartModel(PROGRAMS, known, Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS)), known)
+    return best_by_model(PartModel(PROGRAMS, known, Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS)))
 
 
 def test_the_interval_of_the_best_batch_knows_that_the_best_of_many_is_lucky() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ from simba_actors import Optimizer
 from simba_actors.errors import ConfigError, MisfitError, RunError, UnknownProgramError, VersionConflictError
 from simba_actors.events import ProgramPublished, StepClosed
 from simba_actors.live import Channel, LiveProgram
+from simba_actors.observe import follow_events
 from simba_actors.programs import Configuration, ConfigurationSpace
 from tests.support.quiz import questions, quiz_script
-from tests.support.runs import small_config
-from tests.support.scripted_lm import Ask, ScriptedLM
+from tests.support.runs import PATIENCE, small_config
+from tests.support.scripted_lm import Ask, Script, ScriptedLM
 
 
 def config(tmp_path: Path, **changes: Any) -> Any:
@@ -37,6 +40,18 @@ def right(ask: Ask) -> str:
 
 def clear_config(tmp_path: Path, **changes: Any) -> Any:
     return config(tmp_path, trainset=questions(40), bsize=8, lm=ScriptedLM(knows_with_demos), **changes)
+
+
+def knows_by_chance(ask: Ask) -> dict[str, Any] | str:
+    """Right half of the time, whatever the prompt."""
+    if "module_advice" in ask.fields:
+        return quiz_script(ask)
+    return {"answer": right(ask) if ask.chance("luck") < 0.5 else "mauve"}
+
+
+def adaptive_config(tmp_path: Path, script: Script) -> Any:
+    settings: dict[str, Any] = {"policy": "adaptive", "publish": "best", "bsize": 32, "max_steps": 8}
+    return config(tmp_path, trainset=questions(40), lm=ScriptedLM(script), max_concurrency=16, **settings)
 
 
 async def history(tmp_path: Path) -> list[Any]:
@@ -133,6 +148,28 @@ async def test_what_is_better_beyond_doubt_is_published_before_the_result_is_the
     assert versions
     assert versions[0].publisher == "simba_actors"
     assert versions[0].reason.startswith("better than the student itself on ")
+
+
+async def test_the_adaptive_policy_publishes_what_is_better_beyond_doubt_while_it_goes_on(tmp_path: Path) -> None:
+    async with await Optimizer.start(adaptive_config(tmp_path, knows_with_demos)) as optimizer:
+        async for event in optimizer.events():
+            if isinstance(event, StepClosed) and event.step == 3:
+                break
+        await optimizer.pause()
+        async with (
+            asyncio.timeout(PATIENCE),
+            aclosing(follow_events(tmp_path / "simba.db", optimizer.run_id)) as events,
+        ):
+            published = await anext(event async for event in events if isinstance(event, ProgramPublished))
+        assert (await optimizer.status()).status == "paused"
+    assert published.program > 0
+    assert published.reason.startswith("better than the student itself on ")
+
+
+async def test_the_adaptive_policy_publishes_nothing_where_no_prompt_is_better(tmp_path: Path) -> None:
+    async with await Optimizer.start(adaptive_config(tmp_path, knows_by_chance)) as optimizer:
+        await optimizer.result()
+        assert (await optimizer._publisher.look()).version == 0
 
 
 async def test_what_is_published_once_is_not_published_again_by_a_restart(tmp_path: Path) -> None:
