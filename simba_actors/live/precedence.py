@@ -44,38 +44,49 @@ class _Preceding:
             return lm.__call__(prompt, **kwargs)
 
 
-def preceding(lm: Any) -> Any:
-    """`lm` with its own class, state and history, whose calls go before an optimization's."""
-    if lm is None or is_governed(lm) or isinstance(lm, _Preceding):
-        return lm
-    twin = object.__new__(_preceding_class(cast("type[Any]", type(lm))))
-    twin.__dict__ = lm.__dict__
-    return twin
+class _PrecedingAdapter:
+    """Mixed into an adapter's class: predictors hand it the LM that they call, their own or that of the settings."""
 
+    def __call__(self, lm: Any, *args: Any, **kwargs: Any) -> Any:
+        adapter = cast("Any", super())
+        return adapter.__call__(_preceding(lm), *args, **kwargs)
 
-def put_first(program: dspy.Module) -> dspy.Module:
-    """Has the predictors' own LMs of a copy go first."""
-    predictors: Any = program.named_sub_modules(dspy.Predict)
-    for _, predictor in predictors:
-        predictor.lm = preceding(predictor.lm)
-    return program
+    async def acall(self, lm: Any, *args: Any, **kwargs: Any) -> Any:
+        adapter = cast("Any", super())
+        return await adapter.acall(_preceding(lm), *args, **kwargs)
 
 
 @contextmanager
 def going_first() -> Generator[None]:
-    """Within it, calls of the LM in `dspy.settings` go first."""
-    settings: Any = dspy.settings
-    if settings.lm is None or not any_in_use():
+    """Within it, LM calls go first: those of predictors, and those of the LM in `dspy.settings`."""
+    if not any_in_use():
         yield
         return
-    with dspy.context(lm=preceding(settings.lm)):
+    settings: Any = dspy.settings
+    adapter = _twin(settings.adapter or dspy.ChatAdapter(), _PrecedingAdapter)
+    with dspy.context(lm=_preceding(settings.lm), adapter=adapter):
         yield
+
+
+def _preceding(lm: Any) -> Any:
+    return _twin(lm, _Preceding) if isinstance(lm, dspy.BaseLM) and not is_governed(lm) else lm
+
+
+def _twin(of: Any, mixin: type[Any]) -> Any:
+    """`of` with its own class, state and history, and what is mixed in. Itself is not touched."""
+    if isinstance(of, mixin):
+        return of
+    twin = object.__new__(_mixed(mixin, cast("type[Any]", type(of))))
+    twin.__dict__ = of.__dict__
+    return twin
 
 
 @cache
-def _preceding_class(cls: type[Any]) -> type[Any]:
-    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    return type(cls.__name__, (_Preceding, cls), names)
+def _mixed(mixin: type[Any], cls: type[Any]) -> type[Any]:
+    mixed = type(cls.__name__, (mixin, cls), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
+    for inherited in {"format", "parse"} & set(vars(mixed)):
+        delattr(mixed, inherited)  # DSPy has each subclass call an adapter's callbacks, once more than its base does.
+    return mixed
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from simba_actors.live.calls import choose, id_of
 from simba_actors.live.follower import Follower
 from simba_actors.live.lineup import STUDENT, BoundVersion, Lineup
 from simba_actors.live.observer import LiveRun, Observation, Observer
-from simba_actors.live.precedence import going_first, put_first
+from simba_actors.live.precedence import going_first
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.rollouts.endpoints_in_use import any_in_use
 from simba_actors.rollouts.threads import Threads
@@ -197,7 +197,7 @@ class Serving:
         if digest not in self._bound:
             try:
                 program = self._space.apply(configurations[publication.version], self._student)
-                self._bound[digest] = put_first(self._prepare(program))
+                self._bound[digest] = self._prepare(program)
             except SimbaError as error:
                 self._say(
                     f"version {publication.version} of channel {self.channel!r} does not fit the student: {error}; "

@@ -8,6 +8,7 @@ from typing import Any
 import dspy
 
 from simba_actors.live.module import LiveModule
+from simba_actors.live.precedence import going_first
 from simba_actors.live.serving import Serving
 
 
@@ -44,7 +45,8 @@ class VariableAware(LiveModule):
         self.sync_variables()
         chosen = self._serving.choose()
         if chosen.program is self:
-            return super().__call__(*args, **kwargs)
+            with going_first():
+                return super().__call__(*args, **kwargs)
         return self._serving.run(chosen, args, kwargs)
 
     async def acall(self, *args: Any, **kwargs: Any) -> Any:
@@ -53,7 +55,8 @@ class VariableAware(LiveModule):
         await self._serving.sync_on_loop()
         chosen = self._serving.choose()
         if chosen.program is self:
-            return await super().acall(*args, **kwargs)
+            with going_first():
+                return await super().acall(*args, **kwargs)
         return await self._serving.run_on_loop(chosen, args, kwargs)
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import LMUnexpectedError
 
-from simba_actors.live import LiveProgram
+from simba_actors.live import LiveProgram, VariableAware
 from simba_actors.rollouts import Governor, Limits, governed
 from tests.support.live import publish, said
 from tests.support.quiz import quiz_script
-from tests.support.scripted_lm import ScriptedLM
+from tests.support.scripted_lm import Ask, ScriptedLM
 
 WAITING = 20
 
@@ -33,12 +34,28 @@ async def place_of(lm: Any, calls: list[asyncio.Future[Any]], live_call: Any) ->
     place = next(n for n, ask in enumerate(lm.asks) if "live" in ask.prompt)
     await asyncio.gather(*calls)
     assert len(lm.asks) == WAITING + 1
+    assert lm.latency.most == 1
     return place
+
+
+class Crowd:
+    """The latency of an LM, which counts its calls as they come in, and how many it had at a time at most."""
+
+    def __init__(self, answered: list[Ask]) -> None:
+        self._answered = answered
+        self._entered = 0
+        self.most = 0
+
+    def __call__(self, ask: Ask) -> float:
+        self._entered += 1
+        self.most = max(self.most, self._entered - len(self._answered))
+        return 0.01
 
 
 @pytest.fixture
 def lm() -> ScriptedLM:
-    return ScriptedLM(quiz_script, latency=0.01)
+    asks: list[Ask] = []
+    return ScriptedLM(quiz_script, latency=Crowd(asks), asks=asks)
 
 
 @pytest.mark.parametrize("version", [0, 1])
@@ -50,12 +67,58 @@ async def test_a_live_call_goes_before_the_optimizers(version: int, lm: Scripted
         assert await place_of(lm, busy(lm), lambda: live.acall(question="live")) <= 3
 
 
-async def test_so_does_one_of_a_predictor_with_its_own_lm(lm: ScriptedLM, tmp_path: Path) -> None:
-    student = dspy.Predict("question -> answer")
-    student.lm = lm
-    live = LiveProgram(student, store=tmp_path / "simba.db")
-    await publish(tmp_path / "simba.db", "one")
+class Bot(VariableAware):
+    def __init__(self, lm: ScriptedLM) -> None:
+        super().__init__()
+        self.answer: Any = dspy.Predict("question -> answer")
+        self.answer.lm = lm
+
+    async def aforward(self, question: str) -> Any:
+        return await self.answer.acall(question=question)
+
+
+def live_bot(lm: ScriptedLM, store: Path) -> Any:
+    return LiveProgram(Bot(lm), store=store)
+
+
+def bot(lm: ScriptedLM, store: Path) -> Any:
+    following = Bot(lm)
+    following.follow(store)
+    return following
+
+
+@pytest.mark.parametrize("make", [live_bot, bot])
+@pytest.mark.parametrize("version", [0, 1])
+async def test_so_does_one_of_a_predictor_with_its_own_lm(
+    version: int, make: Any, lm: ScriptedLM, tmp_path: Path
+) -> None:
+    live = make(lm, tmp_path / "simba.db")
+    if version:
+        await publish(tmp_path / "simba.db", "one", predictor="answer")
     assert await place_of(lm, busy(lm), lambda: live.acall(question="live")) <= 3
+    assert live.version == version
+
+
+class Heard(BaseCallback):
+    def __init__(self) -> None:
+        self.formatted = 0
+
+    def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self.formatted += 1
+
+
+async def test_the_users_adapter_goes_on_with_its_callbacks(lm: ScriptedLM, tmp_path: Path) -> None:
+    alone, beside = Heard(), Heard()
+    student = dspy.Predict("question -> answer")
+    live = LiveProgram(student, store=tmp_path / "simba.db")
+    with dspy.context(lm=lm, adapter=dspy.JSONAdapter(callbacks=[alone])):
+        await student.acall(question="live")
+    calls = busy(lm)
+    with dspy.context(lm=lm, adapter=dspy.JSONAdapter(callbacks=[beside])):
+        await live.acall(question="live")
+    await asyncio.gather(*calls)
+    assert beside.formatted == alone.formatted > 0
+    assert sum("JSON object" in ask.prompt for ask in lm.asks) == 2
 
 
 async def test_so_does_a_sync_call_in_a_thread(lm: ScriptedLM, tmp_path: Path) -> None:

@@ -24,16 +24,16 @@ def sayer(**settings: Any) -> Any:
     return student
 
 
-def saying(word: str) -> Configuration:
-    return Configuration.of({"self": (f"Say {word}.", [])})
+def saying(word: str, predictor: str = "self") -> Configuration:
+    return Configuration.of({predictor: (f"Say {word}.", [])})
 
 
-async def publish(store: Path, *words: str, channel: str = "default") -> None:
+async def publish(store: Path, *words: str, channel: str = "default", predictor: str = "self") -> None:
     """Publishes each word in turn."""
     async with await Channel.open(store, channel) as publisher:
         for word in words:
             version = (await publisher.served()).version
-            await publisher.publish(saying(word), expected=version, reason=f"say {word}")
+            await publisher.publish(saying(word, predictor), expected=version, reason=f"say {word}")
 
 
 async def start_canary(store: Path, word: str, share: float, *, channel: str = "default") -> None:
