@@ -196,6 +196,20 @@ class ProgramPublished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CanaryJudged(Event):
+    """Online scores have decided about the canary that a program of the run was: version `canary` of the channel.
+
+    The channel's history has the verdict on every canary, also on those of no run.
+    """
+
+    program: int
+    channel: str
+    canary: int
+    verdict: Literal["promote", "rollback"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ParameterAdapted(Event):
     """A parameter of the adaptive search follows the evidence: see `simba_actors.algorithm.adaptation`.
 
@@ -266,6 +280,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         CandidateDropped,
         ProgramRegistered,
         ProgramPublished,
+        CanaryJudged,
         ParameterAdapted,
         ActorCrashed,
         ActorRestarted,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 from simba_actors.algorithm.sequential_test import Sums, compare
-from simba_actors.store.publications import ADD_EVENT, APPEND, SERVED, Publication, Served
+from simba_actors.events import CanaryJudged
+from simba_actors.store.publications import ADD_EVENT, APPEND, SERVED, Publication, Served, adding
+
+Verdict: TypeAlias = Literal["promote", "rollback"]
 
 ERROR = 0.05
 """The chance that a canary is ever promoted or rolled back for a difference that is none, however long it runs."""
@@ -26,7 +29,7 @@ _SUMS = (
 )
 
 
-def verdict(new: Sums, old: Sums) -> tuple[Literal["promote", "rollback"], str] | None:
+def verdict(new: Sums, old: Sums) -> tuple[Verdict, str] | None:
     """What is to become of a canary with the scores `new`, beside one with `old`, and why; None while that is open."""
     comparison = compare(new, old, ERROR)
     scores = f"mean {new.mean:.3f} of {new.count} against {old.mean:.3f} of {old.count}: {comparison}"
@@ -66,7 +69,15 @@ def settle(db: sqlite3.Connection, channel: str, clock: Callable[[], float] = ti
         time=clock(),
     )
     db.execute(APPEND, published.appending())
-    event = published.adding_event()
-    if event is not None:
-        db.execute(ADD_EVENT, event)
+    db.executemany(ADD_EVENT, _events(published, served.canary, kind))
     return published
+
+
+def _events(published: Publication, canary: Publication, verdict: Verdict) -> Iterator[tuple[Any, ...]]:
+    """For the logs of the runs that the programs are from: of what is served now, and of the canary."""
+    told = published.adding_event()
+    if told is not None:
+        yield told
+    if canary.run_id is not None and canary.program is not None:
+        judged = CanaryJudged(canary.program, canary.channel, canary.version, verdict, published.reason)
+        yield adding(judged, canary.run_id, published.time)

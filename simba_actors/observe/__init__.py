@@ -1,6 +1,6 @@
-"""Who listens to a run's events."""
+"""Who listens to what happens: a run's events, and what a channel serves."""
 
-from simba_actors.observe.feed import follow_events
+from simba_actors.observe.feed import follow_channel, follow_events
 from simba_actors.observe.progress import show_progress
 
-__all__ = ["follow_events", "show_progress"]
+__all__ = ["follow_channel", "follow_events", "show_progress"]

@@ -11,6 +11,8 @@ import anyio
 
 from simba_actors.events import Event
 from simba_actors.store import Reader
+from simba_actors.store.channels import Channels
+from simba_actors.store.publications import Publication
 from simba_actors.store.queries import Queries
 
 LOOK_SECONDS = 0.2
@@ -40,6 +42,28 @@ async def follow_events(store: str | Path, run_id: str, after: int = 0) -> Async
                     after = event.seq
             if over:
                 return
+
+
+async def follow_channel(store: str | Path, channel: str, after: int = 0) -> AsyncGenerator[Publication]:
+    """A channel's versions above `after`, then new ones, each with who published it and why: verdicts on canaries, too.
+
+        async for version in follow_channel("simba.db", "support-bot"):
+            print(version.version, version.kind, version.reason)
+
+    Never ends. The channel need not exist yet. Raises StoreError if the file is no store.
+    """
+    async with await Channels.open(store) as reader:
+        seen = -1
+        while True:
+            version = await reader.data_version()
+            if version == seen:
+                await anyio.sleep(LOOK_SECONDS)
+                continue
+            seen = version
+            for publication in await reader.history(channel) if channel in await reader.names() else []:
+                if publication.version > after:
+                    yield publication
+                    after = publication.version
 
 
 class EventFeed:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from simba_actors.events import ProgramPublished, to_json
+from simba_actors.events import Event, ProgramPublished, to_json
 from simba_actors.store.encoding import dumps
 
 PublicationKind: TypeAlias = Literal["publish", "canary", "promote", "rollback"]
@@ -95,7 +95,12 @@ class Publication:
         if self.run_id is None or self.program is None:
             return None
         event = ProgramPublished(self.program, self.channel, self.version, self.reason, self.kind)
-        return self.run_id, self.time, type(event).__name__, dumps(to_json(event)), self.run_id
+        return adding(event, self.run_id, self.time)
+
+
+def adding(event: Event, run_id: str, time: float) -> tuple[Any, ...]:
+    """The parameters of `ADD_EVENT`."""
+    return run_id, time, type(event).__name__, dumps(to_json(event)), run_id
 
 
 @dataclass(frozen=True, slots=True)

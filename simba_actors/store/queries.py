@@ -73,10 +73,6 @@ class Queries(PoolQueries):
             print(summary.run.run_id, summary.best)
     """
 
-    async def data_version(self) -> int:
-        """A number that changes when another connection has changed the store."""
-        return int((await self._rows("PRAGMA data_version"))[0][0])
-
     async def step_scores(self, run_id: str) -> list[StepScores]:
         """Of every step that has scores, in order."""
         sums = await self._sampled(run_id)

@@ -58,6 +58,10 @@ class Reader:
         with told_of(self.path):
             return list(await self._db.execute_fetchall(sql, parameters))
 
+    async def data_version(self) -> int:
+        """A number that changes when another connection has changed the store."""
+        return int((await self._rows("PRAGMA data_version"))[0][0])
+
     async def run(self, run_id: str) -> Run:
         """The run of that name. Raises UnknownRunError, which names those that there are, if there is none."""
         rows = await self._rows(f"SELECT {_RUN_COLUMNS} FROM runs WHERE run_id = ?", [run_id])

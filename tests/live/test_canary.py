@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,12 @@ import pytest
 from simba_actors import Optimizer
 from simba_actors.algorithm.sequential_test import Sums
 from simba_actors.errors import ConfigError, PublicationError, UnknownCallError
-from simba_actors.events import ProgramPublished
+from simba_actors.events import CanaryJudged, ProgramPublished
 from simba_actors.live import Channel, LiveProgram, VariableAware
 from simba_actors.live.canary import MOST_SCORES, verdict
+from simba_actors.observe import follow_channel
 from tests.support.live import answer, publish, sayer, start_canary
-from tests.support.runs import small_config
+from tests.support.runs import PATIENCE, small_config
 
 
 @pytest.fixture
@@ -174,6 +177,34 @@ async def test_the_verdict_is_an_event_of_the_run_that_the_program_is_from(tmp_p
         told = [e async for e in optimizer.events() if isinstance(e, ProgramPublished)]
     assert [(event.kind, event.program) for event in told] == [("publish", 0), ("canary", 1), ("promote", 1)]
     assert "canary 2 is better" in told[-1].reason
+
+
+async def test_the_verdict_is_told_to_the_run_of_the_canary_also_where_no_program_of_a_run_is_served_after_it(
+    store: Path,
+) -> None:
+    config = small_config(store, student=sayer())
+    async with await Optimizer.start(config) as optimizer:
+        await optimizer.result()
+        await publish(store, "old")
+        await optimizer.publish(0, share=0.5, expected=1, reason="try it")
+        await scored_calls(LiveProgram(sayer(), store=store), {"old": 0.8, "nothing": 0.2}, 80)
+        told = [event async for event in optimizer.events() if isinstance(event, CanaryJudged)]
+    version = await newest(store)
+    assert (version.kind, version.run_id) == ("rollback", None)
+    assert [(event.program, event.canary, event.verdict, event.reason) for event in told] == [
+        (0, 2, "rollback", version.reason)
+    ]
+
+
+async def test_who_follows_a_channel_hears_the_verdict_on_a_canary_of_no_run(store: Path) -> None:
+    await publish(store, "old")
+    await start_canary(store, "new", 0.5)
+    async with asyncio.timeout(PATIENCE), aclosing(follow_channel(store, "default")) as versions:
+        before = [(await anext(versions)).kind for _ in range(2)]
+        await scored_calls(LiveProgram(sayer(), store=store), {"old": 0.2, "new": 0.8}, 80)
+        judged = await anext(versions)
+    assert [*before, judged.kind] == ["publish", "canary", "promote"]
+    assert judged.reason.startswith("canary 2 is better, mean 0.")
 
 
 async def test_what_is_no_score_and_no_call_is_refused(store: Path) -> None:
