@@ -17,6 +17,9 @@ from simba_actors.algorithm.sequential_test import Comparison, always_valid, com
 ERROR = 0.05
 """The chance that a run ever takes a program for better that is none, over all its programs and looks together."""
 
+ALPHA = 2 * ERROR
+"""Of the intervals, which miss on either side as often; only being too high matters."""
+
 LEAST_OWN_SCORES = 12
 """What a model expects of a program counts when it has shown at least on so many rollouts that it runs."""
 
@@ -58,7 +61,7 @@ def clear_winner_by_model(
         return None
     difference, variance = _difference(model, best, incumbent, rows)
     known = model.quality(incumbent, model.likely)
-    comparison = always_valid(difference, known * (1 - known) * model.range.width**2, variance, ERROR)
+    comparison = always_valid(difference, known * (1 - known) * model.range.width**2, variance, ALPHA)
     return ClearWinner(best, comparison, len(rows)) if comparison.is_better else None
 
 
@@ -97,7 +100,7 @@ def clear_winner_by_pairs(
         excluded = {*learnt_from.get(program, ()), *learnt_from.get(incumbent, ())}
         means = _means(evidence, program)
         differences = [means[row] - known[row] for row in means if row in known and row.example not in excluded]
-        comparison = compare_pairs(differences, ERROR / len(rivals))
+        comparison = compare_pairs(differences, ALPHA / len(rivals))
         if comparison.is_better and (best is None or comparison.low > best.comparison.low):
             best = ClearWinner(program, comparison, len(differences))
     return best
