@@ -2,12 +2,14 @@
 
     python -m tests.benchmarks.live
 
-Bar: at most 20 µs a call more than the student by itself.
+Bar: at most 20 µs a call more than the student by itself, also for a call that looks at the file. What is measured is
+CPU time of the thread, in turns with and without, so that it hardly depends on what else the machine does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -20,8 +22,9 @@ from simba_actors.live.follower import Follower
 from simba_actors.programs import ConfigurationSpace
 from tests.support.live import sayer
 
-CALLS = 20_000
-ROUNDS = 7
+CALLS = 500
+ROUNDS = 60
+BAR = 20.0
 
 
 class Idle(dspy.Module):
@@ -37,24 +40,29 @@ class Idle(dspy.Module):
 
 
 async def microseconds_a_call(program: Any) -> float:
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(CALLS):
         await program.acall()
-    return (time.perf_counter() - started) / CALLS * 1e6
+    return (time.thread_time() - started) / CALLS * 1e6
 
 
 def microseconds_a_sync_call(program: Any) -> float:
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(CALLS):
         program()
-    return (time.perf_counter() - started) / CALLS * 1e6
+    return (time.thread_time() - started) / CALLS * 1e6
 
 
 def microseconds_a_look(follower: Follower) -> float:
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(CALLS):
         follower.is_stale()
-    return (time.perf_counter() - started) / CALLS * 1e6
+    return (time.thread_time() - started) / CALLS * 1e6
+
+
+def median_difference(pairs: list[tuple[float, float]]) -> float:
+    """What the second of each pair took more: two that were measured one right after the other met the same machine."""
+    return statistics.median(after - before for before, after in pairs)
 
 
 async def main() -> None:
@@ -65,26 +73,24 @@ async def main() -> None:
             own = ConfigurationSpace.from_module(student).extract(student)
             await channel.publish(own, expected=0, reason="as it is")
         live = LiveProgram(student, store=store)
+        await live.acall()
         follower = Follower(store, "default")
         follower.read()
         follower.taken_up()
-        rounds = [
-            (
-                await microseconds_a_call(student),
-                await microseconds_a_call(live),
-                microseconds_a_sync_call(student),
-                microseconds_a_sync_call(live),
-                microseconds_a_look(follower),
-            )
-            for _ in range(ROUNDS)
-        ]
-    # The least of the rounds is what it costs where nothing else runs on the machine.
-    plain, followed, sync_plain, sync_followed, look = (min(column) for column in zip(*rounds, strict=True))
-    print(f"acall: student {plain:6.1f} µs, live {followed:6.1f} µs: {followed - plain:+.1f} µs a call (bar: 20)")
-    print(f"call:  student {sync_plain:6.1f} µs, live {sync_followed:6.1f} µs: {sync_followed - sync_plain:+.1f} µs")
-    print(f"a look at the file, at most four times a second: {look:.1f} µs (bar: 20)")
-    if max(followed - plain, sync_followed - sync_plain) + look > 20:
-        raise SystemExit("following costs a call more than 20 µs")
+        calls: list[tuple[float, float]] = []
+        sync_calls: list[tuple[float, float]] = []
+        looks: list[float] = []
+        for _ in range(ROUNDS):
+            calls.append((await microseconds_a_call(student), await microseconds_a_call(live)))
+            sync_calls.append((microseconds_a_sync_call(student), microseconds_a_sync_call(live)))
+            looks.append(microseconds_a_look(follower))
+    added, sync_added, look = median_difference(calls), median_difference(sync_calls), statistics.median(looks)
+    print(f"CPU time, medians of {ROUNDS} rounds of {CALLS} calls; bar: {BAR:.0f} µs")
+    print(f"acall:  {added:+5.1f} µs a call more than the student by itself")
+    print(f"call:   {sync_added:+5.1f} µs")
+    print(f"look:   {look:+5.1f} µs a look at the file, which at most four calls a second take")
+    if max(added, sync_added) + look > BAR:
+        raise SystemExit(f"following costs a call more than {BAR:.0f} µs")
 
 
 if __name__ == "__main__":

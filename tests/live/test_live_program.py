@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ import pytest
 
 from simba_actors.errors import ConfigError, NoPredictorsError
 from simba_actors.live import Channel, LiveProgram, VariableAware
+from simba_actors.live.follower import POLL_SECONDS
 from simba_actors.live.serving import Serving
 from simba_actors.programs import Configuration, ConfigurationSpace, Float
 from simba_actors.store.schema import MIGRATIONS
 from tests.support.live import answer, publish, said, sayer
+from tests.support.runs import PATIENCE
 from tests.support.scripted_lm import Ask, ScriptedLM
 
 
@@ -77,18 +80,56 @@ async def test_a_sync_call_sees_it_too(store: Path) -> None:
     assert LiveProgram(sayer(), store=store)(question="?").answer == "one"
 
 
-def test_a_publication_of_another_process_is_seen_at_the_next_look(store: Path) -> None:
+def test_a_publication_of_another_process_is_seen_by_the_first_call_after_a_quarter_of_a_second(store: Path) -> None:
     clock = Ticking()
     serving = Serving(sayer(), store, "default", clock=clock)
+    publish_elsewhere(store, "one")
+    serving.sync()
+    publish_elsewhere(store, "two")
+    serving.sync()
+    seen_at_once = serving.lineup.current.version
+    clock.now += POLL_SECONDS
+    serving.sync()
+    assert (seen_at_once, serving.lineup.current.version, POLL_SECONDS) == (1, 2, 0.25)
+
+
+def publish_elsewhere(store: Path, word: str) -> None:
     script = "import asyncio, sys, pathlib; from tests.support.live import publish; "
     script += "asyncio.run(publish(pathlib.Path(sys.argv[1]), sys.argv[2]))"
-    for version, word in enumerate(["one", "two"], start=1):
-        subprocess.run([sys.executable, "-c", script, str(store), word], check=True, env=os.environ)
-        serving.sync()
-        seen_at_once = serving.lineup.current.version
-        clock.now += 1.0
-        serving.sync()
-        assert (seen_at_once == version, serving.lineup.current.version) == (word == "one", version)
+    subprocess.run([sys.executable, "-c", script, str(store), word], check=True, env=os.environ)
+
+
+FOLLOWING = """
+import asyncio, sys
+from simba_actors import LiveProgram
+from tests.support.live import answer, sayer
+
+async def main():
+    live, before = LiveProgram(sayer(), store=sys.argv[1]), None
+    while before != "two":
+        if (said := await answer(live)) != before:
+            print(before := said, flush=True)
+        await asyncio.sleep(0.01)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_service_in_another_process_takes_up_what_is_published_here(store: Path) -> None:
+    command = [sys.executable, "-c", FOLLOWING, str(store)]
+    service = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=DEVNULL, env=os.environ)
+    assert service.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            assert await service.stdout.readline() == b"nothing\n"
+            for word in ("one", "two"):
+                await publish(store, word)
+                assert await service.stdout.readline() == f"{word}\n".encode()
+            assert await service.wait() == 0
+    finally:
+        if service.returncode is None:
+            service.kill()
+            await service.wait()
 
 
 async def test_a_module_of_the_users_own_follows_too(store: Path) -> None:
