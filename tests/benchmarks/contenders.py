@@ -77,12 +77,12 @@ def gepa(task: Task) -> dspy.Module:
     return optimizer.compile(task.student, trainset=task.trainset[:middle], valset=task.trainset[middle:])
 
 
-def random_search(task: Task) -> dspy.Module:
+def random_search(task: Task, max_labeled_demos: int = 0) -> dspy.Module:
     programs = max(1, task.rollouts // len(task.trainset) - 4)
     optimizer = dspy.BootstrapFewShotWithRandomSearch(
         metric=task.metric,
         max_bootstrapped_demos=task.sizes.get("max_demos", 4),
-        max_labeled_demos=0,
+        max_labeled_demos=max_labeled_demos,
         num_candidate_programs=programs,
         num_threads=task.num_threads,
     )

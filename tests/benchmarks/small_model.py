@@ -64,7 +64,7 @@ def adaptive(task: Task) -> dspy.Module:
 CONTENDERS: dict[str, Callable[[Task], dspy.Module]] = {
     "student": lambda task: task.student,
     "adaptive": adaptive,
-    "RandomSearch": random_search,
+    "RandomSearch": lambda task: random_search(task, max_labeled_demos=SIMBA_SIZES["max_demos"]),
     "dspy.SIMBA": dspy_simba,
 }
 
