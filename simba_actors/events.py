@@ -13,7 +13,8 @@ An event is stored in the transaction that it reports, so the log never tells of
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any, Literal, TypeAlias, cast
 
 from simba_actors.algorithm.trajectory import JSON, Outcome
@@ -293,8 +294,13 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
 
 def to_json(event: Event) -> dict[str, JSON]:
     """The event's own fields as plain JSON, without the stamp and without its type's name."""
+    return {name: getattr(event, name) for name in _own_fields(type(event))}
+
+
+@cache
+def _own_fields(kind: type[Event]) -> tuple[str, ...]:
     stamp = {field.name for field in fields(Event)}
-    return {name: value for name, value in asdict(event).items() if name not in stamp}
+    return tuple(field.name for field in fields(kind) if field.name not in stamp)
 
 
 def from_json(kind: str, data: Mapping[str, JSON], *, run_id: str, seq: int, time: float) -> Event:
