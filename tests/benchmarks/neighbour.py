@@ -1,4 +1,5 @@
-"""What a host's event loop notices of LM calls beside it: an optimization's, and a bare `asyncio.gather` of as many.
+"""What a host's event loop notices of LM calls beside it: an optimization's, and a bare `asyncio.gather` of as many, on
+the same loop and on one in a thread of its own.
 
     python -m tests.benchmarks.neighbour
 
@@ -16,6 +17,7 @@ import selectors
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -29,7 +31,7 @@ import dspy
 from simba_actors import Optimizer, OptimizerConfig
 from simba_actors.strategies import AppendADemo
 from tests.support.quiz import exact, questions, quiz_script
-from tests.support.scripted_lm import ScriptedLM
+from tests.support.scripted_lm import Ask, ScriptedLM
 
 IN_FLIGHT = 512
 LATENCY = 0.3
@@ -38,6 +40,17 @@ WARM_UP = 2.0
 PROBE_EVERY = 0.005
 REQUEST_EVERY = 0.01
 P99_BAR, MOST_BAR = 0.010, 0.050
+
+
+class Count(list[Ask]):
+    """Counts what is added and keeps none of it: a provider's memory is not the host's to collect garbage in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def append(self, ask: Ask, /) -> None:
+        self.total += 1
 
 
 class WatchedSelector(selectors.DefaultSelector):  # pyright: ignore[reportGeneralTypeIssues, reportUntypedBaseClass]
@@ -89,13 +102,14 @@ async def arrivals(findings: Findings) -> None:
 
 
 async def measured(beside: Callable[[Any], Awaitable[None]], selector: WatchedSelector) -> Findings:
-    findings, lm = Findings(), ScriptedLM(quiz_script, latency=LATENCY)
-    work = asyncio.ensure_future(beside(lm))
+    findings, asked = Findings(), Count()
+    with dspy.context(disable_history=True):
+        work = asyncio.ensure_future(beside(ScriptedLM(quiz_script, latency=LATENCY, asks=asked)))
     await asyncio.sleep(WARM_UP)
-    calls, selector.turns = len(lm.asks), []
+    calls, selector.turns = asked.total, []
     watchers = [asyncio.ensure_future(probe(findings)), asyncio.ensure_future(arrivals(findings))]
     await asyncio.sleep(SECONDS)
-    findings.calls, findings.turns = (len(lm.asks) - calls) / SECONDS, selector.turns
+    findings.calls, findings.turns = (asked.total - calls) / SECONDS, selector.turns
     for task in (*watchers, work):
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -119,6 +133,24 @@ async def bare_gather(lm: Any) -> None:
         await asyncio.gather(*(caller(number) for number in range(IN_FLIGHT)))
 
 
+async def gather_in_a_thread(lm: Any) -> None:
+    runner = asyncio.Runner()
+    loop = runner.get_loop()
+    calls = loop.create_task(bare_gather(lm))
+
+    def run_calls() -> None:
+        with runner, suppress(asyncio.CancelledError):
+            loop.run_until_complete(calls)
+
+    thread = threading.Thread(target=run_calls)
+    thread.start()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        loop.call_soon_threadsafe(calls.cancel)
+        thread.join()
+
+
 async def optimization(lm: Any) -> None:
     with tempfile.TemporaryDirectory() as directory:
         config = OptimizerConfig(
@@ -139,7 +171,8 @@ async def optimization(lm: Any) -> None:
 
 
 def run_frozen(beside: Callable[[Any], Awaitable[None]]) -> Findings:
-    """As a service does that cares: what was imported is left out of garbage collections, each of 0.1 s otherwise."""
+    """As a service does that cares: what was imported is left out of garbage collections, each of 0.1 s otherwise, and
+    DSPy keeps no history, of which it holds 10,000 calls."""
     with dspy.context(lm=ScriptedLM(lambda _: {"answer": "red"})):
         # What is only imported when it is needed first, a service has: DSPy's part of a call, anyio's of an event loop.
         dspy.Predict("question -> answer")(question="?")
@@ -164,7 +197,12 @@ def shown(values: list[float]) -> str:
 
 
 def main() -> None:
-    cases = {"nothing": nothing, "a bare gather": bare_gather, "an optimization": optimization}
+    cases = {
+        "nothing": nothing,
+        "a bare gather": bare_gather,
+        "in a thread": gather_in_a_thread,
+        "an optimization": optimization,
+    }
     chosen = sys.argv[1:] or list(cases)
     print(f"{'milliseconds':<18}{'LM calls/s':>11}   {'delay':>14}  {'CPU of turns':>16}  {'requests':>14}")
     print(f"{'beside the host':<18}{'':>11}   {'p99':>8}{'most':>8}{'p99':>8}{'most':>8}{'p99':>8}{'most':>8}")
