@@ -152,7 +152,7 @@ class LocalExecutor:
             await self._scorer.try_on("trainset[0]", self._rows["train"][0])
 
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:
-        await self._governor.loop_share.turn()
+        await self._governor.loop_share.begin()
         example = self._rows[task.split][task.example]
         program = self._programs.bound(task.configuration, task.model)
         started = self._clock()

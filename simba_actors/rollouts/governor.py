@@ -121,7 +121,7 @@ class Governor:
             else:
                 slot.answered()
                 watch.meter.answered()
-                await self.loop_share.turn()
+                await self.loop_share.go_on()
                 return answer
         raise AssertionError("itertools.count ended")
 

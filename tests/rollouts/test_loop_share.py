@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from simba_actors.rollouts.loop_share import MOST_A_TURN, LoopShare
 
@@ -12,7 +13,7 @@ async def test_the_loop_turns_between_a_few_and_the_next() -> None:
     passed_in: list[int] = []
 
     async def rollout() -> None:
-        await share.turn()
+        await share.begin()
         passed_in.append(turn)
 
     rollouts = [asyncio.ensure_future(rollout()) for _ in range(10 * MOST_A_TURN)]
@@ -28,16 +29,31 @@ async def test_those_who_wait_go_on_in_the_order_in_which_they_came() -> None:
     order: list[int] = []
 
     async def rollout(number: int) -> None:
-        await share.turn()
+        await share.begin()
         order.append(number)
 
     await asyncio.gather(*(rollout(number) for number in range(20)))
     assert order == list(range(20))
 
 
+async def test_what_is_under_way_goes_on_before_anything_begins() -> None:
+    share = LoopShare()
+    order: list[str] = []
+
+    async def rollout(name: str, turn: Callable[[], Awaitable[None]]) -> None:
+        await turn()
+        order.append(name)
+
+    first = [rollout("first", share.begin) for _ in range(MOST_A_TURN)]
+    beginning = [rollout("begins", share.begin) for _ in range(4)]
+    going_on = [rollout("goes on", share.go_on) for _ in range(4)]
+    await asyncio.gather(*first, *beginning, *going_on)
+    assert order == ["first"] * MOST_A_TURN + ["goes on"] * 4 + ["begins"] * 4
+
+
 async def test_one_who_is_cancelled_holds_up_nobody() -> None:
     share = LoopShare()
-    rollouts = [asyncio.ensure_future(share.turn()) for _ in range(20)]
+    rollouts = [asyncio.ensure_future(share.begin()) for _ in range(20)]
     await asyncio.sleep(0)
     for rollout in rollouts[10:15]:
         rollout.cancel()
@@ -47,7 +63,7 @@ async def test_one_who_is_cancelled_holds_up_nobody() -> None:
 
 async def test_one_alone_does_not_wait() -> None:
     share = LoopShare()
-    turn = share.turn()
+    turn = share.begin()
     try:
         turn.send(None)
     except StopIteration:
