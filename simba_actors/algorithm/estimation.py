@@ -26,6 +26,10 @@ LEAST_WEIGHT = 1e-4
 """Keeps Newton's method stable where a score is all but certain."""
 
 
+SMALL = 32
+"""Rows of a matrix that is not worth halving."""
+
+
 @dataclass(frozen=True, slots=True)
 class Observations:
     """Scores from 0 to 1, each with its row of the design and the example that it is of."""
@@ -62,7 +66,7 @@ def fit(observations: Observations, prior: Vector, examples: int, ease: float) -
     tried, first = np.unique(rows, return_index=True)
     precision, own_precision = prior**-2.0, ease**-2.0
     effects, eases = np.zeros(len(prior)), np.zeros(examples)
-    root: Matrix = np.diag(np.sqrt(precision))
+    spread: Matrix = np.diag(prior)
     for _ in range(NEWTON_STEPS if len(rows) else 0):
         expected = sigmoid(design @ effects + eases[rows])
         weight = np.maximum(expected * (1 - expected), LEAST_WEIGHT)
@@ -73,22 +77,30 @@ def fit(observations: Observations, prior: Vector, examples: int, ease: float) -
         slope = design.T @ (score - expected) - precision * effects
         own_slope = np.bincount(rows, score - expected, examples) - own_precision * eases
         curvature = design.T @ weighted + np.diag(precision) - shared.T @ (shared / own[:, None])
-        root = cast("Matrix", np.linalg.cholesky(curvature))
-        step = _solve(root, slope - shared.T @ (own_slope / own))
+        spread = _inverse(cast("Matrix", np.linalg.cholesky(curvature))).T
+        step = spread @ (spread.T @ (slope - shared.T @ (own_slope / own)))
         effects = effects + step
         eases = eases + (own_slope - shared @ step) / own
         if float(np.abs(step).max()) < CONVERGED:
             break
-    return Posterior(effects, _inverse_transposed(root), eases)
+    return Posterior(effects, spread, eases)
 
 
 def sigmoid(log_odds: Any) -> Any:
     return 1 / (1 + np.exp(-np.clip(log_odds, -30, 30)))
 
 
-def _solve(root: Matrix, right: Vector) -> Vector:
-    return cast("Vector", np.linalg.solve(root.T, np.linalg.solve(root, right)))
+def _inverse(lower: Matrix) -> Matrix:
+    """Of a lower triangular matrix, by halves.
 
-
-def _inverse_transposed(root: Matrix) -> Matrix:
-    return cast("Matrix", np.linalg.inv(root).T)
+    That leaves products alone to do. numpy's solvers take any matrix for a full one, and where other threads are busy,
+    as the host's event loop is, they took a hundred times as long for one of 300 rows.
+    """
+    if len(lower) <= SMALL:
+        return cast("Matrix", np.linalg.inv(lower))
+    half = len(lower) // 2
+    inverse = np.zeros_like(lower)
+    inverse[:half, :half] = first = _inverse(lower[:half, :half])
+    inverse[half:, half:] = last = _inverse(lower[half:, half:])
+    inverse[half:, :half] = -last @ lower[half:, :half] @ first
+    return inverse
