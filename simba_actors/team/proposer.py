@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,20 +112,24 @@ class Proposer(GenServer[ProposerState]):
                 made[proposal.slot] = await self._apply(analyzed, proposal, pool)
             ended.put_nowait(proposal.slot)
 
+        async def more(proposals: Sequence[Proposal], failed: int) -> tuple[Proposal, ...]:
+            """All proposals, now that so many failed; those that are new are begun."""
+            planned = await self._setup.threads.run(lambda: policy.proposals(plan, analyzed.buckets, failed, pool))
+            for proposal in planned[len(proposals) :]:
+                tasks.start_soon(one, proposal)
+                await asyncio.sleep(0)  # The host's event loop turns in between.
+            return planned
+
         proposals: tuple[Proposal, ...] = ()
         async with anyio.create_task_group() as tasks:
             told = failed = 0
-            while True:
-                started = len(proposals)
-                proposals = policy.proposals(plan, analyzed.buckets, failed, pool)
-                for proposal in proposals[started:]:
-                    tasks.start_soon(one, proposal)
-                if told == len(proposals):
-                    break
+            proposals = await more(proposals, failed)
+            while told < len(proposals):
                 program = made[await ended.get()]
                 told += 1
                 if program is None:
                     failed += 1
+                    proposals = await more(proposals, failed)
                 else:
                     await self._setup.via(SAMPLER).cast(RunProgram(plan.step, "evaluate", program))
         candidates = tuple(program for _, program in sorted(made.items()) if program is not None)
