@@ -109,7 +109,7 @@ async def measured(beside: Callable[[Any], Awaitable[None]], selector: WatchedSe
     calls, selector.turns = asked.total, []
     watchers = [asyncio.ensure_future(probe(findings)), asyncio.ensure_future(arrivals(findings))]
     await asyncio.sleep(SECONDS)
-    findings.calls, findings.turns = (asked.total - calls) / SECONDS, selector.turns
+    findings.calls, findings.turns = (asked.total - calls) / SECONDS, list(selector.turns)
     for task in (*watchers, work):
         task.cancel()
         with suppress(asyncio.CancelledError):
