@@ -49,10 +49,12 @@ class ProposerState:
     """`steps` are being worked on, so that none is twice at the same time; `applying` has the step and slot of each
     strategy that may have called an LM and whose outcome is not stored yet.
 
-    `draining` is whether the Coordinator waits for `applying` to be empty.
+    `asked_again` has those of `steps` that were analyzed again meanwhile: for a Coordinator that knows nothing of their
+    candidates. `draining` is whether the Coordinator waits for `applying` to be empty.
     """
 
     steps: set[int] = field(default_factory=set[int])
+    asked_again: set[int] = field(default_factory=set[int])
     applying: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
     draining: bool = False
 
@@ -70,6 +72,7 @@ class Proposer(GenServer[ProposerState]):
     async def handle_cast(self, message: Any) -> CastReturn:
         match message:
             case Analyzed(plan=plan) if plan.step in self.state.steps:
+                self.state.asked_again.add(plan.step)
                 return None
             case Analyzed(plan=plan):
                 self.state.steps.add(plan.step)
@@ -133,9 +136,13 @@ class Proposer(GenServer[ProposerState]):
                 else:
                     await self._setup.via(SAMPLER).cast(RunProgram(plan.step, "evaluate", program))
         candidates = tuple(program for _, program in sorted(made.items()) if program is not None)
+        self.state.steps.discard(plan.step)
+        if plan.step in self.state.asked_again:
+            self.state.asked_again.discard(plan.step)
+            for program in candidates:
+                await self._setup.via(SAMPLER).cast(RunProgram(plan.step, "evaluate", program))
         baseline_score = analyzed.statistics.baseline_score
         await self._setup.via(COORDINATOR).cast(Proposed(plan, proposals, candidates, baseline_score))
-        self.state.steps.discard(plan.step)
 
     async def _apply(self, analyzed: Analyzed, proposal: Proposal, pool: PoolView) -> int | None:
         """The number of the program that the proposal makes, stored with its evidence; None if it makes none."""
