@@ -6,17 +6,17 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simba_actors.errors import NotAStoreError, StoreError, StoreVersionError
+from simba_actors.errors import NotAStoreError, StoreDamagedError, StoreError, StoreVersionError
 from simba_actors.programs import Configuration
 from simba_actors.store.encoding import loads
-from simba_actors.store.failures import translated
+from simba_actors.store.failures import told_of, translated
 from simba_actors.store.news import name_of, publications_in
-from simba_actors.store.publications import CONFIGURATION, SERVED, Publication, Served
+from simba_actors.store.publications import CONFIGURATION, OF_CHANNEL, SERVED, Publication, Served
 from simba_actors.store.schema import APPLICATION_ID, VERSION
 
 POLL_SECONDS = 0.25
@@ -138,8 +138,26 @@ class Follower:
         }
         return Offer(served, configurations)
 
+    def earlier(self, version: int) -> Iterator[tuple[Publication, Configuration]]:
+        """What all calls were served before `version`, the newest first, as far as it was not pruned.
+
+        Raises StoreError as `read` does.
+        """
+        with told_of(self._path):
+            rows = self._rows(OF_CHANNEL, [self._channel])
+            for publication in reversed([Publication.of_row(row) for row in rows]):
+                if publication.version < version and publication.kind != "canary" and not publication.pruned:
+                    yield publication, self._configuration(publication.digest)
+
     def _configuration(self, digest: str) -> Configuration:
-        return Configuration.from_json(loads(self._one(CONFIGURATION, digest)))
+        rows = self._rows(CONFIGURATION, [digest])
+        try:
+            stored: Any = loads(rows[0][0])
+            return Configuration.from_json(dict(stored))
+        except (LookupError, TypeError, ValueError) as error:
+            raise StoreDamagedError(
+                f"{self._path} is damaged: what was published as {digest:.12} can't be read: {error!r}; publish again"
+            ) from error
 
     def _one(self, sql: str, *parameters: Any) -> Any:
         return self._rows(sql, parameters)[0][0]

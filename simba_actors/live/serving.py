@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import dspy
 
 from simba_actors.errors import SimbaError
 from simba_actors.live.calls import choose, id_of
-from simba_actors.live.follower import Follower
+from simba_actors.live.follower import Follower, Offer
 from simba_actors.live.lineup import STUDENT, BoundVersion, Lineup
 from simba_actors.live.observer import LiveRun, Observation, Observer
 from simba_actors.live.precedence import going_first
@@ -162,21 +162,21 @@ class Serving:
 
     def _read_and_line_up(self) -> None:
         try:
-            offer = self._follower.read()
+            self._take(self._follower.read())
         except SimbaError as error:
             self._say(f"{error}; channel {self.channel!r} goes on with {self._current()}")
-            return
+
+    def _take(self, offer: Offer) -> None:
         if offer.served.current is None:
             self._say(f"{self.store} has no channel {self.channel!r} yet: {self._current()} runs until there is one")
             return
         self._trouble = None
         if offer.served != self._served:
-            self._served = offer.served
             self._line_up(offer.served, offer.configurations)
+            self._served = offer.served
 
     def _line_up(self, served: Served, configurations: dict[int, Configuration]) -> None:
-        current = self._bind(served.current, configurations) or self.lineup.current
-        canary = self._bind(served.canary, configurations)
+        current, canary = self._current_of(served, configurations), self._canary_of(served, configurations)
         number = canary.version if canary is not None else 0
         current, canary = replace(current, canary=number), canary and replace(canary, canary=number)
         share = served.canary.share if canary is not None and served.canary is not None else None
@@ -189,28 +189,53 @@ class Serving:
         if self.lineup.current.version != before.current.version:
             logger.info("channel %r runs version %d", self.channel, current.version)
 
-    def _bind(self, publication: Publication | None, configurations: dict[int, Configuration]) -> BoundVersion | None:
-        """The version, ready to run; None if there is none, or none that fits."""
-        if publication is None:
+    def _current_of(self, served: Served, configurations: dict[int, Configuration]) -> BoundVersion:
+        """The current version; the last good one where it does not fit the student."""
+        if served.current is None:
+            return self.lineup.current
+        try:
+            return self._bind(served.current, configurations[served.current.version])
+        except SimbaError as error:
+            good = self._last_good(served.current)
+            self._say(f"{self._misfit(served.current, error)}; {_name(good)} goes on")
+            return good
+
+    def _canary_of(self, served: Served, configurations: dict[int, Configuration]) -> BoundVersion | None:
+        if served.canary is None:
             return None
+        try:
+            return self._bind(served.canary, configurations[served.canary.version])
+        except SimbaError as error:
+            self._say(f"{self._misfit(served.canary, error)}; no call gets it")
+            return None
+
+    def _last_good(self, misfit: Publication) -> BoundVersion:
+        """What ran before `misfit`, here or, where nothing did yet, before this process was."""
+        if self.lineup.current.version != STUDENT:
+            return self.lineup.current
+        for publication, configuration in self._follower.earlier(misfit.version):
+            with suppress(SimbaError):
+                return self._bind(publication, configuration)
+        return self.lineup.current
+
+    def _bind(self, publication: Publication, configuration: Configuration) -> BoundVersion:
+        """The version, ready to run. Raises MisfitError or NotJSONError if it does not fit the student."""
         digest = publication.digest
         if digest not in self._bound:
-            try:
-                program = self._space.apply(configurations[publication.version], self._student)
-                self._bound[digest] = self._prepare(program)
-            except SimbaError as error:
-                self._say(
-                    f"version {publication.version} of channel {self.channel!r} does not fit the student: {error}; "
-                    f"{self._current()} goes on"
-                )
-                return None
+            self._bound[digest] = self._prepare(self._space.apply(configuration, self._student))
         return BoundVersion(publication.version, self._bound[digest])
 
+    def _misfit(self, publication: Publication, error: SimbaError) -> str:
+        return f"version {publication.version} of channel {self.channel!r} does not fit the student: {error}"
+
     def _current(self) -> str:
-        version = self.lineup.current.version
-        return "the student as it is" if version == STUDENT else f"version {version}"
+        return _name(self.lineup.current)
 
     def _say(self, trouble: str) -> None:
         if trouble != self._trouble:
             self._trouble = trouble
             logger.warning("%s", trouble)
+
+
+def _name(version: BoundVersion) -> str:
+    return "the student as it is" if version.version == STUDENT else f"version {version.version}"

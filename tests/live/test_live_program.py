@@ -22,7 +22,7 @@ from simba_actors.live.follower import POLL_SECONDS
 from simba_actors.live.serving import Serving
 from simba_actors.programs import Configuration, ConfigurationSpace, Float
 from simba_actors.store.schema import MIGRATIONS
-from tests.support.live import answer, publish, said, sayer
+from tests.support.live import answer, publish, said, sayer, saying
 from tests.support.runs import PATIENCE
 from tests.support.scripted_lm import Ask, ScriptedLM
 
@@ -280,20 +280,73 @@ async def test_a_store_of_an_older_version_of_the_package_has_no_channels_yet(st
     assert await answer(LiveProgram(sayer(), store=store)) == "nothing"
 
 
-async def test_a_version_for_another_student_is_named_and_the_last_good_one_goes_on(
-    store: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    await publish(store, "one")
-    live = LiveProgram(sayer(), store=store)
+async def publish_a_mistake(store: Path) -> None:
     async with await Channel.open(store, "default") as channel:
-        await channel.publish(Configuration.of({"other": ("Say two.", [])}), expected=1, reason="a mistake")
-    assert [await answer(live), await answer(live)] == ["nothing", "nothing"]
-    await publish(store, "three")
-    assert await answer(live) == "three"
+        version = (await channel.served()).version
+        await channel.publish(Configuration.of({"other": ("Say two.", [])}), expected=version, reason="a mistake")
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_version_for_another_student_is_named_and_the_last_good_one_goes_on(
+    restarted: bool, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await publish(store, "zero", "one")
+    live = LiveProgram(sayer(), store=store)
+    await answer(live)
+    for _ in range(2):
+        await publish_a_mistake(store)
+    if restarted:
+        live = LiveProgram(sayer(), store=store)
+    assert [await answer(live), await answer(live), live.version] == ["one", "one", 2]
     (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
-    assert "version 2 of channel 'default' does not fit the student: the student has no variable 'other" in (
+    assert "version 4 of channel 'default' does not fit the student: the student has no variable 'other" in (
         warning.message
     )
+    assert warning.message.endswith("; version 2 goes on")
+    await publish(store, "three")
+    assert await answer(live) == "three"
+
+
+async def test_where_no_version_ever_fitted_the_student_runs_as_it_is(store: Path) -> None:
+    await publish_a_mistake(store)
+    assert await answer(LiveProgram(sayer(), store=store)) == "nothing"
+
+
+async def test_a_canary_for_another_student_gets_no_call(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+    await publish(store, "one")
+    async with await Channel.open(store, "default") as channel:
+        other = Configuration.of({"other": ("Say two.", [])})
+        await channel.start_canary(other, share=0.99, expected=1, reason="a mistake")
+    live = LiveProgram(sayer(), store=store)
+    assert [await answer(live) for _ in range(20)] == ["one"] * 20
+    (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
+    assert "version 2 of channel 'default' does not fit the student" in warning.message
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM configurations WHERE digest = ?",
+        "UPDATE configurations SET value = 'no JSON' WHERE digest = ?",
+        "UPDATE configurations SET value = '[1]' WHERE digest = ?",
+    ],
+)
+async def test_a_configuration_that_cannot_be_read_is_said_and_the_last_good_one_goes_on(
+    damage: str, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Ticking()
+    live = LiveProgram(sayer(), store=store)
+    live._serving = Serving(live.student, store, "default", clock=clock)
+    await publish(store, "one")
+    assert await answer(live) == "one"
+    publish_elsewhere(store, "two")
+    with sqlite3.connect(store) as db:
+        db.execute(damage, [saying("two").digest])
+    db.close()
+    clock.now += POLL_SECONDS
+    assert [await answer(live), live.version] == ["one", 1]
+    (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
+    assert "is damaged: what was published as" in warning.message
 
 
 async def test_a_channel_that_does_not_exist_is_said_once(store: Path, caplog: pytest.LogCaptureFixture) -> None:
