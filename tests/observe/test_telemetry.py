@@ -20,12 +20,16 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from simba_actors import Governor, Limits
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
 from simba_actors.store.queries import Queries
+from simba_actors.strategies import AppendADemo
 from simba_actors.team.coordinator import Coordinator
 from tests.support.crashing import Injector, inject
 from tests.support.openai_server import Faults, OpenAIServer
 from tests.support.quiz import quiz_script
 from tests.support.runs import finish, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
+
+PRICED = "openai/gpt-4o-mini"
+"""A model whose price DSPy knows."""
 
 
 @pytest.fixture
@@ -146,6 +150,14 @@ async def test_metrics_count_what_the_store_counts(tmp_path: Path, reader: InMem
     assert total(found["simba_actors.rollouts"]) == summary.rollouts_done
     assert total(found["simba_actors.rollouts.in_flight"]) == 0
     assert {"simba_actors.score", "simba_actors.mailbox"} <= set(found)
+
+
+async def test_metrics_count_what_rollouts_cost(tmp_path: Path, reader: InMemoryMetricReader) -> None:
+    with OpenAIServer(quiz_script) as server:
+        lm = server.lm(model=PRICED)
+        result = await finish(small_config(tmp_path / "simba.db", lm=lm, strategies=[AppendADemo()]))
+    assert result.usage.cost
+    assert total(read(reader)["simba_actors.cost"]) == pytest.approx(result.usage.cost)
 
 
 async def test_metrics_count_restarts_by_actor(
