@@ -1,6 +1,6 @@
 """How good the programs are that optimizers find with equal numbers of LM calls, in planted worlds.
 
-    python -m tests.benchmarks.quality            # all contenders, six families of four worlds
+    python -m tests.benchmarks.quality            # all contenders, seven families of four worlds
     python -m tests.benchmarks.quality --short    # one small world: checks that the table can be made
 
 Each contender may make as many LM calls as `dspy.SIMBA` makes at its defaults on 200 examples; adaptive is run with a
