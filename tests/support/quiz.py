@@ -28,11 +28,16 @@ def exact(example: dspy.Example, prediction: dspy.Prediction, trace: Any = None)
 
 
 def quiz_script(ask: Ask) -> dict[str, Any] | str:
-    """Right more often the more demos and rules the prompt has; now and then with a reply that can't be parsed."""
+    """As `legible_script`, but now and then with a reply that can't be parsed."""
+    if "module_advice" not in ask.fields and ask.chance("garbled") < 0.03:
+        return "I would rather not say."
+    return legible_script(ask)
+
+
+def legible_script(ask: Ask) -> dict[str, Any]:
+    """Right more often the more demos and rules the prompt has."""
     if "module_advice" in ask.fields:
         return advice(ask)
-    if ask.chance("garbled") < 0.03:
-        return "I would rather not say."
     knowledge = 0.25 + 0.06 * sum(role == "assistant" for role, _ in ask.messages) + 0.08 * ask.system.count("Rule:")
     known = ask.chance("knows") < min(knowledge, 0.9)
     asked = ask.input("question") or ask.input("hint") or ask.last
