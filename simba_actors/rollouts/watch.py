@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Generator
 from contextlib import contextmanager
+from contextvars import Context
 from types import TracebackType
 from typing import Any
 
@@ -55,6 +56,7 @@ class Deadline:
     ) -> bool:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         if not self._passed or self._task is None:
             return False
         return self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
@@ -73,14 +75,18 @@ class Deadline:
     def _run_on(self) -> None:
         self._when = self._loop.time() + self._left
         if self._timer is None:
-            self._timer = self._loop.call_at(self._when, self._look)
+            self._timer = self._look_at(self._when)
+
+    def _look_at(self, when: float) -> asyncio.TimerHandle:
+        # In a context of its own: a cancelled timer stays in the loop for long, with the context it was set in.
+        return self._loop.call_at(when, self._look, context=Context())
 
     def _look(self) -> None:
         self._timer = None
         if self._when == math.inf:
             return
         if self._when > self._loop.time():
-            self._timer = self._loop.call_at(self._when, self._look)
+            self._timer = self._look_at(self._when)
         elif self._task is not None:
             self._passed = True
             self._task.cancel()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +16,7 @@ from simba_actors.algorithm.trajectory import Outcome, Trajectory
 from simba_actors.errors import BudgetReachedError, LMAccessError, LMUnavailableError, RolloutTimeoutError
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.rollouts import Caller, Governor, LocalExecutor, Retry, RolloutTask
+from simba_actors.rollouts.watch import current_watch
 from tests.support.quiz import exact, questions
 from tests.support.scripted_lm import Ask, Script, ScriptedLM
 
@@ -143,3 +147,19 @@ async def test_a_call_that_blocks_the_loop_counts_against_the_budget() -> None:
 
     with pytest.raises(BudgetReachedError):
         await rollout(Blocking(), right, caller=Caller(before_blocking_call=none_left))
+
+
+async def test_a_rollout_leaves_nothing_for_the_garbage_collector() -> None:
+    watches: list[weakref.ref[Any]] = []
+
+    def script(ask: Ask) -> dict[str, Any]:
+        watches.append(weakref.ref(current_watch()))
+        return right(ask)
+
+    gc.disable()
+    try:
+        await rollout(dspy.Predict("question -> answer"), script)
+        await asyncio.sleep(0)
+        assert [watch() for watch in watches] == [None]
+    finally:
+        gc.enable()
