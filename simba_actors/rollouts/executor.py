@@ -19,6 +19,7 @@ from simba_actors.programs import Configuration, ConfigurationSpace, to_json_val
 from simba_actors.rollouts.binding import BoundProgram, Programs
 from simba_actors.rollouts.governor import Caller, Governor
 from simba_actors.rollouts.outcomes import infrastructure_cause
+from simba_actors.rollouts.remembered_prompts import remembering
 from simba_actors.rollouts.scoring import Scorer, Verdict
 from simba_actors.rollouts.threads import Threads
 from simba_actors.rollouts.usage import Meter
@@ -111,6 +112,7 @@ class LocalExecutor:
         self._settings: dict[str, Any] = dict(settings.copy())
         self._settings.update(
             lm=self._programs.default_lm,
+            adapter=remembering(settings.adapter or dspy.ChatAdapter()),
             caller_modules=None,
             usage_tracker=None,
             max_history_size=min(settings.max_history_size, HISTORY_KEPT),
@@ -193,6 +195,7 @@ class LocalExecutor:
         # Before the metric runs, which may call predictors too, or change what it is given.
         steps, fields = _steps(trace, program.names), _fields(prediction)
         verdict = await self._scorer.score(row, example, prediction)
+        await self._governor.loop_share.go_on()
         return _Ended(steps, fields, verdict, None)
 
     async def _call(self, module: Any, inputs: dict[str, Any]) -> Any:
