@@ -101,7 +101,9 @@ class Governor:
             self._endpoints[name] = Endpoint(name, self._limits.get(name, Limits()), breaker, self._clock)
         return self._endpoints[name]
 
-    async def call(self, endpoint: Endpoint, caller: Caller, watch: Watch, send: Callable[[], Awaitable[R]]) -> R:
+    async def call(
+        self, endpoint: Endpoint, caller: Caller, watch: Watch, send: Callable[[], Coroutine[Any, Any, R]]
+    ) -> R:
         """What `send()` gives, tried again while the infrastructure fails.
 
         Raises:
@@ -112,7 +114,7 @@ class Governor:
         for attempt in itertools.count(1):
             slot = await self._enter(endpoint, caller, watch)
             try:
-                answer = await send()
+                answer = await self.loop_share.paced(send())
             except Exception as error:  # noqa: BLE001 - raised again if it is not to be tried again
                 await self._wait_after(slot, endpoint, caller, watch, error, attempt)
             except BaseException:
@@ -121,7 +123,6 @@ class Governor:
             else:
                 slot.answered()
                 watch.meter.answered()
-                await self.loop_share.go_on()
                 return answer
         raise AssertionError("itertools.count ended")
 

@@ -12,7 +12,7 @@ from simba_actors.rollouts.threads import Threads
 
 R = TypeVar("R")
 
-SPREAD_SECONDS = 0.01
+SPREAD_SECONDS = 0.05
 """How long calls wait for the one before them. Waking a thread costs about 0.1 ms, so quick ones share one."""
 
 

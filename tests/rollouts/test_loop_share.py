@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from simba_actors.rollouts.loop_share import MOST_A_TURN, LoopShare
 
 
@@ -71,3 +73,81 @@ async def test_one_alone_does_not_wait() -> None:
     finally:
         turn.close()
     raise AssertionError("it waited")
+
+
+async def test_paced_work_waits_for_its_turn_after_each_of_its_waits() -> None:
+    share, turn = LoopShare(), 0
+    steps_in: list[int] = []
+
+    async def work() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+            steps_in.append(turn)
+
+    async def rollout() -> None:
+        await share.paced(work())
+
+    rollouts = [asyncio.ensure_future(rollout()) for _ in range(10 * MOST_A_TURN)]
+    while not all(rollout.done() for rollout in rollouts):
+        await asyncio.sleep(0)
+        turn += 1
+    assert len(steps_in) == 30 * MOST_A_TURN
+    assert max(steps_in.count(number) for number in steps_in) <= MOST_A_TURN
+
+
+async def test_paced_work_gives_what_it_returns() -> None:
+    assert await LoopShare().paced(asyncio.sleep(0, "value")) == "value"
+
+
+async def test_paced_work_raises_what_it_raises() -> None:
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        await LoopShare().paced(fails())
+
+
+async def test_paced_work_may_see_its_cancellation_and_clean_up() -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            seen.append("cleaned up")
+
+    async def rollout() -> None:
+        await LoopShare().paced(work())
+
+    task = asyncio.ensure_future(rollout())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == ["cleaned up"]
+
+
+async def test_paced_work_is_cancelled_while_it_waits_for_its_turn() -> None:
+    share = LoopShare()
+    seen: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(0)
+            seen.append("went on")
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    async def rollout() -> None:
+        await share.paced(work())
+
+    rollouts = [asyncio.ensure_future(rollout()) for _ in range(10 * MOST_A_TURN)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    rollouts[-1].cancel()
+    await asyncio.gather(*rollouts, return_exceptions=True)
+    assert seen.count("cancelled") == 1
+    assert seen.count("went on") == len(rollouts) - 1
