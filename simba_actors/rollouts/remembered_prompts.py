@@ -1,4 +1,4 @@
-"""Adapters that write once what many calls have in common: a program's system message, its demos, an example's inputs."""
+"""Adapters that write once what many calls have in common: a system message, demos, an example's inputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import dspy
 
 STOCK_ADAPTERS = (dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter)
-"""What these write follows from the signature and the values alone. Nothing is known of others: theirs is never kept."""
+"""What these write follows from the signature and the values alone, which is not known of others."""
 
 SYSTEM_MESSAGES_KEPT = 128
 """Of each adapter. A step of `dspy.SIMBA`'s defaults runs fewer programs."""
@@ -60,7 +60,7 @@ def _remembered_content(write: Callable[..., str]) -> Callable[..., str]:
             return known[key]
         except KeyError:
             written = write(signature, values, *args, **options)
-        except TypeError:  # Some value can't be looked up: it may be changed in place, too.
+        except TypeError:  # The key has a value that may be changed in place.
             return write(signature, values, *args, **options)
         if len(written) <= LONGEST_KEPT:
             if len(known) >= MESSAGES_KEPT:
@@ -77,6 +77,11 @@ def _shape(signature: Any) -> Hashable:
     return tuple((name, field.annotation, repr(field.json_schema_extra)) for name, field in signature.fields.items())
 
 
-def _plain(values: Mapping[str, Any]) -> Hashable:
-    """A key for values that can't change, with their types: 1, 1.0 and True are equal and written differently."""
-    return tuple((name, type(value), value if type(value) in PLAIN else [value]) for name, value in values.items())
+def _plain(values: Mapping[str, object]) -> Hashable:
+    """A key of the values and their types: 1, 1.0 and True are equal and written differently.
+
+    A value that may be changed in place makes it a key that can't be looked up.
+    """
+    kinds: tuple[type, ...] = tuple(map(type, values.values()))
+    given = values.values()
+    return tuple(values), kinds, tuple(given) if PLAIN.issuperset(kinds) else list(given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import dspy
@@ -55,7 +55,7 @@ def governor_at(time: Time, retry: Retry | None = None, **limits: Any) -> Govern
     return Governor(retry=retry, limits={NAME: Limits(**limits)}, draws=random.Random(0), sleep=time.sleep, clock=time)
 
 
-def answers(*replies: Any) -> Callable[[], Awaitable[Any]]:
+def answers(*replies: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
     """Gives the replies one after the other, and raises those that are errors."""
     ahead = iter(replies)
 
@@ -68,7 +68,7 @@ def answers(*replies: Any) -> Callable[[], Awaitable[Any]]:
     return send
 
 
-async def call(governor: Governor, send: Callable[[], Awaitable[Any]], caller: Caller | None = None) -> Any:
+async def call(governor: Governor, send: Callable[[], Coroutine[Any, Any, Any]], caller: Caller | None = None) -> Any:
     return await governor.call(governor.endpoint(NAME), caller or Caller(), Watch(Meter()), send)
 
 
@@ -163,7 +163,7 @@ async def test_live_calls_go_before_those_of_optimizers() -> None:
     async def first() -> None:
         await release.wait()
 
-    def noting(name: str) -> Callable[[], Awaitable[None]]:
+    def noting(name: str) -> Callable[[], Coroutine[Any, Any, None]]:
         async def send() -> None:
             order.append(name)
 
