@@ -1,9 +1,10 @@
 """Wall time, rollouts a second and memory of a run, beside `dspy.SIMBA` and a bare `asyncio.gather` of its rollouts.
 
-    python -m tests.benchmarks.speed           # all, about 3 minutes
+    python -m tests.benchmarks.speed           # all, about 6 minutes
     python -m tests.benchmarks.speed --short   # one repetition of the small ones
 
-Each figure is of a process of its own, so that none warms up or bloats another; the ratios are of medians.
+Each figure is of a process of its own, so that none warms up or bloats another. The contenders take turns, so that a
+machine that slows down for a while slows all of them; the ratios are of medians.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import importlib
 import io
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -42,10 +42,10 @@ class Case:
 
 
 CASES = (
-    Case("64 in flight, 50 ms", 64, 0.05, None, 0.9, 3),
+    Case("64 in flight, 50 ms", 64, 0.05, None, 0.9, 5),
     Case("256 in flight, 500 ms", 256, 0.5, None, 0.8, 3),
     Case("64 in flight, 50 ms, 5 s a rule", 64, 0.05, 5.0, 0.4, 1),
-    Case("32 in flight, no latency", 32, 0.0, None, None, 3),
+    Case("32 in flight, no latency", 32, 0.0, None, None, 5),
 )
 GATHER_BAR = 0.85
 """Of the bare gather's rollouts a second, with no latency."""
@@ -63,7 +63,7 @@ def main() -> None:
     print(f"{'':<34}{'who':<14}{'seconds':>9}{'calls':>8}{'calls/s':>9}{'peak MB':>9}   ratio to dspy.SIMBA")
     for number, case in enumerate(CASES):
         if not (options.short and case.rule_latency):
-            report(case, {who: figures(who, number, 1 if options.short else case.repetitions) for who in RUNNERS})
+            report(case, figures(number, 1 if options.short else case.repetitions))
 
 
 def report(case: Case, found: dict[str, dict[str, float]]) -> None:
@@ -82,13 +82,18 @@ def report(case: Case, found: dict[str, dict[str, float]]) -> None:
         print(f"{case.name:<34}calls a second, ours to bare gather: {ours / bare:.2f}  (bar: at least {GATHER_BAR})")
 
 
-def figures(who: str, case: int, repetitions: int) -> dict[str, float]:
-    """The run of median time among `repetitions`, each in a process of its own."""
-    command = [sys.executable, "-m", "tests.benchmarks.speed", "--one", who, str(case)]
-    outputs = [subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout for _ in range(repetitions)]
-    runs: list[dict[str, float]] = [json.loads(output) for output in outputs]
-    middle = statistics.median_low(run["seconds"] for run in runs)
-    return next(run for run in runs if run["seconds"] == middle)
+def figures(case: int, repetitions: int) -> dict[str, dict[str, float]]:
+    """Each contender's run of median time among `repetitions`."""
+    runs: dict[str, list[dict[str, float]]] = {who: [] for who in RUNNERS}
+    for _ in range(repetitions):
+        for who, found in runs.items():
+            command = [sys.executable, "-m", "tests.benchmarks.speed", "--one", who, str(case)]
+            found.append(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+    return {who: _middle(found) for who, found in runs.items()}
+
+
+def _middle(runs: list[dict[str, float]]) -> dict[str, float]:
+    return sorted(runs, key=lambda run: run["seconds"])[(len(runs) - 1) // 2]
 
 
 def measured(run: Callable[[Case, Any], float], case: Case) -> dict[str, float]:
