@@ -57,10 +57,10 @@ def result_row(trajectory: Trajectory) -> tuple[Any, ...]:
 
 
 def rollout_record(row: Any) -> RolloutRecord:
-    """From a row of `INTENT_COLUMNS` and `RESULT_COLUMNS`."""
+    """From a row of `INTENT_COLUMNS` and, where it has a result, `RESULT_COLUMNS`."""
     step, phase, position, program, split, example, model, *result = row
     rollout = Rollout(RolloutKey(step, phase, position), program, example, ModelSpec(*loads(model)), split)
-    return RolloutRecord(rollout, None if result[0] is None else _trajectory(result))
+    return RolloutRecord(rollout, _trajectory(result) if result else None)
 
 
 def _trajectory(result: list[Any]) -> Trajectory:

@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiosqlite
 
 from simba_actors.errors import FingerprintMismatchError, LeaseLostError
-from simba_actors.events import Event, to_json
-from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, dumps, intent_row, loads, result_row
+from simba_actors.events import Event
+from simba_actors.store.encoding import dumps, loads
 from simba_actors.store.failures import told_of
 from simba_actors.store.opening import BUSY_SECONDS, open_for_writing
 from simba_actors.store.ownership import LEASE_SECONDS, Owner, check_free
 from simba_actors.store.reading import Reader
-from simba_actors.store.records import (
-    AddProgram,
-    AddRollouts,
-    CloseStep,
-    NewRun,
-    OpenStep,
-    Program,
-    RecordGauges,
-    RecordProposal,
-    RecordRollout,
-    ReserveCalls,
-    Run,
-    SetStatus,
-    Write,
-)
+from simba_actors.store.records import NewRun, Run, Write
+from simba_actors.store.statements import statements
 
-_INSERT_ROLLOUT = f"INSERT OR IGNORE INTO rollouts (run_id, {INTENT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_RECORD_ROLLOUT = (
-    f"UPDATE rollouts SET ({RESULT_COLUMNS}) = (?, ?, ?, ?, ?, ?, ?, ?) "
-    "WHERE run_id = ? AND step = ? AND phase = ? AND position = ? AND outcome IS NULL"
-)
-_INSERT_CONFIGURATION = "INSERT OR IGNORE INTO configurations VALUES (?, ?)"
-_INSERT_PROGRAM = "INSERT OR IGNORE INTO programs VALUES (?, ?, ?, ?, ?, ?, ?)"
-_INSERT_PROPOSAL = "INSERT OR IGNORE INTO proposals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_INSERT_STEP = "INSERT OR IGNORE INTO steps (run_id, step, plan) VALUES (?, ?, ?)"
-_CLOSE_STEP = "UPDATE steps SET result = ?, progress = ? WHERE run_id = ? AND step = ? AND result IS NULL"
-_SET_STATUS = "UPDATE runs SET status = ?, reason = ?, result = ? WHERE run_id = ?"
-_RESERVE_CALLS = "UPDATE runs SET calls_reserved = calls_reserved + ? WHERE run_id = ?"
-_INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?)"
-_RECORD_GAUGE = "INSERT OR REPLACE INTO gauges VALUES (?, ?, ?, ?, ?)"
 _RENEW_LEASE = "UPDATE runs SET updated = ?, lease_until = ? WHERE run_id = ? AND owner_token = ?"
 
 
@@ -161,9 +132,8 @@ class Store:
             try:
                 await self._renew_lease(run_id, owner, now)
                 stamped = await self._stamped(run_id, events, now)
-                statements = _statements(run_id, writes, stamped)
-                for sql, rows in statements.items():
-                    await self._db.executemany(sql, rows)
+                for sql, values in statements(run_id, writes, stamped):
+                    await self._db.execute(sql, values)
                 await self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
@@ -196,63 +166,3 @@ def _check_fingerprint(new: NewRun, stored: dict[str, str]) -> None:
             "Give the same ones to go on with it, or another run_id to start anew.",
             differing,
         )
-
-
-def _statements(run_id: str, writes: Sequence[Write], events: Sequence[Event]) -> dict[str, list[tuple[Any, ...]]]:
-    """The rows to write, by SQL statement, in an order that satisfies references."""
-    rows: defaultdict[str, list[tuple[Any, ...]]] = defaultdict(list)
-    for sql in (_INSERT_CONFIGURATION, _INSERT_PROGRAM, _INSERT_STEP, _INSERT_PROPOSAL, _INSERT_ROLLOUT):
-        rows[sql] = []
-    for write in writes:
-        for sql, row in _rows_of(run_id, write):
-            rows[sql].append(row)
-    for event in events:
-        rows[_INSERT_EVENT].append((run_id, event.seq, event.time, type(event).__name__, dumps(to_json(event))))
-    return {sql: values for sql, values in rows.items() if values}
-
-
-def _rows_of(run_id: str, write: Write) -> list[tuple[str, tuple[Any, ...]]]:
-    match write:
-        case RecordRollout(key=key, trajectory=trajectory):
-            row = (*result_row(trajectory), run_id, key.step, key.phase, key.position)
-            return [(_RECORD_ROLLOUT, row)]
-        case OpenStep(step=step, plan=plan, rollouts=rollouts):
-            return [(_INSERT_STEP, (run_id, step, dumps(plan))), *_intents(run_id, rollouts)]
-        case AddRollouts(rollouts=rollouts):
-            return _intents(run_id, rollouts)
-        case RecordProposal(step=step, slot=slot, intent=intent, program=program, reason=reason, usage=usage):
-            number = None if program is None else program.number
-            tokens = (usage.calls, usage.prompt_tokens, usage.completion_tokens, usage.cost)
-            proposal = (_INSERT_PROPOSAL, (run_id, step, slot, dumps(intent), number, reason, *tokens))
-            added = [] if program is None else _program(run_id, program)
-            return [*added, proposal, *_intents(run_id, write.rollouts)]
-        case AddProgram(program=program):
-            return _program(run_id, program)
-        case CloseStep(step=step, result=result, progress=progress):
-            return [(_CLOSE_STEP, (dumps(result), None if progress is None else dumps(progress), run_id, step))]
-        case SetStatus(status=status, reason=reason, result=result):
-            return [(_SET_STATUS, (status, reason, None if result is None else dumps(result), run_id))]
-        case ReserveCalls(calls=calls):
-            return [(_RESERVE_CALLS, (calls, run_id))]
-        case RecordGauges(gauges=gauges):
-            return [(_RECORD_GAUGE, (run_id, g.actor, g.mailbox, g.handled, g.state)) for g in gauges]
-
-
-def _intents(run_id: str, rollouts: Sequence[Any]) -> list[tuple[str, tuple[Any, ...]]]:
-    return [(_INSERT_ROLLOUT, (run_id, *intent_row(rollout))) for rollout in rollouts]
-
-
-def _program(run_id: str, program: Program) -> list[tuple[str, tuple[Any, ...]]]:
-    row = (
-        run_id,
-        program.number,
-        program.digest,
-        dumps(program.parents),
-        program.strategy,
-        program.step,
-        dumps(program.provenance),
-    )
-    return [
-        (_INSERT_CONFIGURATION, (program.digest, dumps(program.configuration))),
-        (_INSERT_PROGRAM, row),
-    ]

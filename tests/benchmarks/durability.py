@@ -47,7 +47,7 @@ def config_for(store: Path, **changes: Any) -> OptimizerConfig:
         "trainset": questions(64),
         "bsize": 32,
         "num_candidates": 6,
-        "max_steps": 2,
+        "max_steps": 8,
         "strategies": [AppendADemo()],
         "max_concurrency": CONCURRENCY,
         "policy": "dspy",
