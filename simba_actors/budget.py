@@ -24,5 +24,6 @@ class Budget:
     def __post_init__(self) -> None:
         for cap in fields(self):
             limit = getattr(self, cap.name)
-            if limit is not None and (isinstance(limit, bool) or not limit > 0):
+            number = isinstance(limit, int | float) and not isinstance(limit, bool)
+            if limit is not None and not (number and limit > 0):
                 raise ConfigError(f"Budget({cap.name}={limit!r}): a cap must be a number above 0, or None for no cap")

@@ -16,14 +16,17 @@ from simba_actors.algorithm.objectives import Objectives
 from simba_actors.algorithm.stopping import StopWhen, check_stop_when
 from simba_actors.budget import Budget
 from simba_actors.config_checks import (
+    check_budget,
+    check_enough,
     check_examples,
     check_governor,
     check_inputs_fit,
+    check_lm,
     check_metric,
     check_number,
     check_sampling_lms,
+    check_strategies,
     check_student,
-    check_trainset,
     check_whole,
 )
 from simba_actors.errors import ConfigError
@@ -160,6 +163,9 @@ class OptimizerConfig:
             raise ConfigError(f"publish={self.publish!r}: must be 'manual' or 'best'")
         if self.objectives is not None and not isinstance(cast("Any", self.objectives), Objectives):
             raise ConfigError(f"objectives={self.objectives!r:.80}: must be Weighted({{…}}) or Pareto([…])")
+        for name in ("lm", "prompt_model", "teacher_lm"):
+            check_lm(name, getattr(self, name))
+        check_budget(self.budget)
         check_governor(self.governor)
         if self.stop_when is not None:
             check_stop_when(self.stop_when)
@@ -173,17 +179,17 @@ class OptimizerConfig:
             raise ConfigError(
                 "sampling_lms: policy='dspy' samples with the student's LM and the teacher's; use policy='adaptive'"
             )
-        check_trainset(self.trainset, self.bsize)
         if self.valset and self.policy == "dspy":
             raise ConfigError("valset: policy='dspy' chooses its winner on the trainset; use policy='adaptive'")
         for name, examples in (("trainset", self.trainset), ("valset", self.valset)):
             check_examples(name, examples)
             check_inputs_fit(self.student, name, examples)
+        check_enough(self.trainset, self.bsize)
         for callback in self.callbacks:
             if not callable(callback):
                 raise ConfigError(f"callbacks: {callback!r} is not callable; it is called as callback(event)")
-        if self.strategies is not None and not self.strategies:
-            raise ConfigError("strategies=[]: at least one strategy is needed; leave it out for SIMBA's own")
+        if self.strategies is not None:
+            check_strategies(self.strategies)
 
     @property
     def steps(self) -> int:

@@ -12,9 +12,11 @@ from typing import Any, cast
 
 import dspy
 
+from simba_actors.budget import Budget
 from simba_actors.errors import ConfigError
 from simba_actors.rollouts import Governor
 from simba_actors.store.reading import PROMPT_MODEL
+from simba_actors.strategies import Strategy
 
 RESERVED_LMS = ("student", "teacher", PROMPT_MODEL)
 """Names of the LMs that have settings of their own."""
@@ -34,6 +36,25 @@ def check_student(student: object) -> None:
 def check_governor(governor: object) -> None:
     if governor is not None and not isinstance(governor, Governor):
         raise ConfigError(f"governor must be a Governor, not {type(governor).__name__}: {governor!r:.80}")
+
+
+def check_budget(budget: object) -> None:
+    if not isinstance(budget, Budget):
+        raise ConfigError(f"budget must be a Budget, as in Budget(max_calls=5_000), not {budget!r:.80}")
+
+
+def check_lm(name: str, lm: object) -> None:
+    if lm is not None and not isinstance(lm, dspy.BaseLM):
+        remedy = f", as in dspy.LM({lm!r:.80})" if isinstance(lm, str) else ""
+        raise ConfigError(f"{name} must be a dspy.LM, not {type(lm).__name__}{remedy}")
+
+
+def check_strategies(strategies: Sequence[object]) -> None:
+    if not strategies:
+        raise ConfigError("strategies=[]: at least one strategy is needed; leave it out for SIMBA's own")
+    for place, strategy in enumerate(strategies):
+        if isinstance(strategy, type) or not isinstance(strategy, Strategy):
+            raise ConfigError(f"strategies[{place}]={strategy!r:.80} is no strategy; one is AppendADemo()")
 
 
 def check_metric(metric: object) -> None:
@@ -76,11 +97,12 @@ def check_sampling_lms(lms: object) -> None:
             raise ConfigError(
                 f"sampling_lms: {name!r} can't name one; a name is a text other than {', '.join(RESERVED_LMS)}"
             )
-        if not isinstance(lm, dspy.BaseLM):
-            raise ConfigError(f"sampling_lms[{name!r}] must be a dspy.LM, not {type(lm).__name__}")
+        if lm is None:
+            raise ConfigError(f"sampling_lms[{name!r}] must be a dspy.LM, not None")
+        check_lm(f"sampling_lms[{name!r}]", lm)
 
 
-def check_trainset(trainset: Sequence[object], bsize: int) -> None:
+def check_enough(trainset: Sequence[object], bsize: int) -> None:
     if not trainset:
         raise ConfigError("trainset is empty: SIMBA learns from examples, at least bsize of them")
     if len(trainset) < bsize:
@@ -93,8 +115,10 @@ def _input_keys(example: dspy.Example) -> set[str]:
     return cast("set[str] | None", getattr(example, "_input_keys", None)) or set()
 
 
-def check_examples(name: str, examples: Sequence[object]) -> None:
-    for row, example in enumerate(examples):
+def check_examples(name: str, examples: object) -> None:
+    if not isinstance(examples, Sequence):
+        raise ConfigError(f"{name} must be a list of dspy.Example, not {type(examples).__name__}")
+    for row, example in enumerate(cast("Sequence[object]", examples)):
         if not isinstance(example, dspy.Example):
             raise ConfigError(f"{name}[{row}] must be a dspy.Example, not {type(example).__name__}")
         if not _input_keys(example):
