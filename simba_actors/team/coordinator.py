@@ -57,6 +57,7 @@ class Coordinator(GenServer[CoordinatorState]):
             return None
         if not self._setup.gate.announced:
             await self._announce(ledger)
+        self._ending.watch_clock()
         if self.state.plan is not None:
             await self._setup.via(SAMPLER).cast(RunSamples(self.state.plan))
             await self._run_ahead()
@@ -121,7 +122,6 @@ class Coordinator(GenServer[CoordinatorState]):
         await self._setup.commit(writes, [event])
         self._setup.gate.announced = True
         self._setup.purse.start_clock()
-        self._ending.watch_clock()
 
     def _baseline(self) -> Program:
         configuration = self._setup.baseline
