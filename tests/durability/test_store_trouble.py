@@ -69,6 +69,22 @@ async def test_another_writer_pauses_the_run_until_it_is_done(tmp_path: Path) ->
     assert await findings(config, "run") == await findings(whole, "run")
 
 
+async def test_a_file_that_may_not_be_written_any_more_pauses_the_run_until_it_may(tmp_path: Path) -> None:
+    whole = small_config(tmp_path / "whole.db", run_id="run")
+    await finish(whole)
+    config = small_config(tmp_path / "read_only.db", run_id="run")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        db = store_of(optimizer)._db
+        await db.execute("PRAGMA query_only = ON")  # To SQLite, what a file system is that was mounted read-only.
+        status = await paused(optimizer)
+        assert "check its permissions" in (status.reason or "")
+        await db.execute("PRAGMA query_only = OFF")
+        await optimizer.result()
+        assert (await optimizer.status()).restarts == {}
+    assert await findings(config, "run") == await findings(whole, "run")
+
+
 async def test_a_keeper_that_crashes_beside_another_writer_waits_until_that_is_done(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
