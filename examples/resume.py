@@ -1,6 +1,6 @@
 """Kill it, run it again: nothing that was paid for is asked twice.
 
-python examples/resume.py        # press Ctrl-C, or kill -9 it
+python examples/resume.py        # press Ctrl-C, or kill it, or kill -9 it
 python examples/resume.py        # goes on
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 from pathlib import Path
 
 import dspy
@@ -23,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A run that can be killed and goes on.")
     parser.add_argument("--store", type=Path, default=Path("resume.db"))
     store: Path = parser.parse_args().store
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # A plain kill ends it like Ctrl-C.
     with serve() as address, dspy.context(lm=local_lm(address), adapter=LineAdapter()):
         asyncio.run(run(store))
 

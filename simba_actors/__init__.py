@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from simba_actors.algorithm.objectives import Pareto, Weighted
     from simba_actors.algorithm.progress import Progress
     from simba_actors.algorithm.stopping import EveryBucketSolved, NoImprovement, TargetReached, Timeout
-    from simba_actors.config import Budget, OptimizerConfig
+    from simba_actors.budget import Budget
+    from simba_actors.config import OptimizerConfig
     from simba_actors.live import Channel, LiveProgram, VariableAware
     from simba_actors.optimizer import Optimizer, Status
     from simba_actors.result import OptimizerResult
@@ -48,7 +49,7 @@ __all__ = [
 
 _HOMES = {
     "SIMBA": "simba_actors.teleprompter",
-    "Budget": "simba_actors.config",
+    "Budget": "simba_actors.budget",
     "Channel": "simba_actors.live",
     "EveryBucketSolved": "simba_actors.algorithm.stopping",
     "NoImprovement": "simba_actors.algorithm.stopping",

@@ -5,10 +5,8 @@ config = OptimizerConfig(student=program, metric=metric, trainset=trainset, stor
 
 from __future__ import annotations
 
-import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -16,12 +14,26 @@ import dspy
 
 from simba_actors.algorithm.objectives import Objectives
 from simba_actors.algorithm.stopping import StopWhen, check_stop_when
+from simba_actors.budget import Budget
+from simba_actors.config_checks import (
+    check_budget,
+    check_enough,
+    check_examples,
+    check_governor,
+    check_inputs_fit,
+    check_lm,
+    check_metric,
+    check_number,
+    check_sampling_lms,
+    check_strategies,
+    check_student,
+    check_whole,
+)
 from simba_actors.errors import ConfigError
 from simba_actors.events import EventCallback
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.rollouts import Governor
 from simba_actors.store.channel import check_channel
-from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.strategies import AppendADemo, AppendARule, LearnFromFailures, MergeRules, Recombine, Strategy
 
 Metric: TypeAlias = Callable[..., Any]
@@ -35,31 +47,6 @@ PolicyName: TypeAlias = Literal["adaptive", "dspy"]
 
 STEPS = {"adaptive": 24, "dspy": 8}
 """How many steps each policy takes by default; adaptive ones are a third of the size."""
-
-
-RESERVED_LMS = ("student", "teacher", PROMPT_MODEL)
-"""Names of the LMs that have settings of their own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """Caps on what a run may use over all its lives; None means no cap.
-
-    `max_calls` counts LM calls, which are reserved before they are sent, so it is never passed. `max_cost` is in US
-    dollars as the LM reports them. `max_seconds` counts the time that the run was up. Reaching a cap ends the run in
-    order with the best program known; the same run goes on when started with a larger budget.
-    """
-
-    max_calls: int | None = None
-    max_cost: float | None = None
-    max_tokens: int | None = None
-    max_seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        for cap in fields(self):
-            limit = getattr(self, cap.name)
-            if limit is not None and (isinstance(limit, bool) or not limit > 0):
-                raise ConfigError(f"Budget({cap.name}={limit!r}): a cap must be a number above 0, or None for no cap")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,25 +145,28 @@ class OptimizerConfig:
     callbacks: Sequence[EventCallback] = ()
 
     def __post_init__(self) -> None:
-        _check_student(self.student)
-        _check_metric(self.metric)
+        check_student(self.student)
+        check_metric(self.metric)
         for name in ("bsize", "num_candidates", "max_concurrency"):
-            _check_whole(name, getattr(self, name), least=1)
+            check_whole(name, getattr(self, name), least=1)
         if self.max_steps is not None:
-            _check_whole("max_steps", self.max_steps, least=1)
+            check_whole("max_steps", self.max_steps, least=1)
         for name in ("max_demos", "demo_input_field_maxlen"):
-            _check_whole(name, getattr(self, name), least=0)
-        _check_whole("seed", self.seed, least=0)
+            check_whole(name, getattr(self, name), least=0)
+        check_whole("seed", self.seed, least=0)
         for name in ("temperature_for_sampling", "temperature_for_candidates"):
-            _check_number(name, getattr(self, name), least=0.0)
-        _check_number("rollout_timeout", self.rollout_timeout, above=0.0)
+            check_number(name, getattr(self, name), least=0.0)
+        check_number("rollout_timeout", self.rollout_timeout, above=0.0)
         if self.policy not in STEPS:
             raise ConfigError(f"policy={self.policy!r}: the policies are 'adaptive' and 'dspy'")
         if self.publish not in ("manual", "best"):
             raise ConfigError(f"publish={self.publish!r}: must be 'manual' or 'best'")
         if self.objectives is not None and not isinstance(cast("Any", self.objectives), Objectives):
             raise ConfigError(f"objectives={self.objectives!r:.80}: must be Weighted({{…}}) or Pareto([…])")
-        _check_governor(self.governor)
+        for name in ("lm", "prompt_model", "teacher_lm"):
+            check_lm(name, getattr(self, name))
+        check_budget(self.budget)
+        check_governor(self.governor)
         if self.stop_when is not None:
             check_stop_when(self.stop_when)
         if self.space is not None:
@@ -184,22 +174,22 @@ class OptimizerConfig:
             if self.space.settings and self.policy == "dspy":
                 raise ConfigError("space: policy='dspy' chooses no LM settings; use policy='adaptive'")
         check_channel(self.channel)
-        _check_sampling_lms(self.sampling_lms)
+        check_sampling_lms(self.sampling_lms)
         if self.sampling_lms and self.policy == "dspy":
             raise ConfigError(
                 "sampling_lms: policy='dspy' samples with the student's LM and the teacher's; use policy='adaptive'"
             )
-        _check_trainset(self.trainset, self.bsize)
         if self.valset and self.policy == "dspy":
             raise ConfigError("valset: policy='dspy' chooses its winner on the trainset; use policy='adaptive'")
         for name, examples in (("trainset", self.trainset), ("valset", self.valset)):
-            _check_examples(name, examples)
-            _check_inputs_fit(self.student, name, examples)
+            check_examples(name, examples)
+            check_inputs_fit(self.student, name, examples)
+        check_enough(self.trainset, self.bsize)
         for callback in self.callbacks:
             if not callable(callback):
                 raise ConfigError(f"callbacks: {callback!r} is not callable; it is called as callback(event)")
-        if self.strategies is not None and not self.strategies:
-            raise ConfigError("strategies=[]: at least one strategy is needed; leave it out for SIMBA's own")
+        if self.strategies is not None:
+            check_strategies(self.strategies)
 
     @property
     def steps(self) -> int:
@@ -212,127 +202,3 @@ class OptimizerConfig:
             return self.strategies
         rules = (AppendARule(),) if self.policy == "dspy" else (LearnFromFailures(), MergeRules(), Recombine())
         return (AppendADemo(self.demo_input_field_maxlen), *rules) if self.max_demos > 0 else rules
-
-
-def _check_student(student: object) -> None:
-    if not isinstance(student, dspy.Module):
-        raise ConfigError(f"student must be a dspy.Module, not {type(student).__name__}: {student!r:.80}")
-    if not student.predictors():
-        raise ConfigError(
-            f"student {type(student).__name__} has no predictors, so there is nothing to optimize: give it a "
-            "dspy.Predict (or ChainOfThought, ReAct, …) as an attribute. Sub-modules with _compiled=True are frozen "
-            "and do not count."
-        )
-
-
-def _check_governor(governor: object) -> None:
-    if governor is not None and not isinstance(governor, Governor):
-        raise ConfigError(f"governor must be a Governor, not {type(governor).__name__}: {governor!r:.80}")
-
-
-def _check_metric(metric: object) -> None:
-    if not callable(metric):
-        raise ConfigError(f"metric must be callable as metric(example, prediction), not {type(metric).__name__}")
-    try:
-        signature = inspect.signature(metric)
-    except (TypeError, ValueError):
-        return  # Some builtins have no signature to look at.
-    for arguments in (2, 3, 5):
-        try:
-            signature.bind(*[None] * arguments)
-        except TypeError:
-            continue
-        return
-    raise ConfigError(
-        f"metric{signature} takes the wrong arguments: it is called as metric(example, prediction), with trace as a "
-        "third or (trace, pred_name, pred_trace) as three more where it asks for them"
-    )
-
-
-def _check_whole(name: str, value: object, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name}={value!r}: must be a whole number of at least {least}")
-
-
-def _check_number(name: str, value: object, *, least: float | None = None, above: float | None = None) -> None:
-    bound = f"at least {least:g}" if least is not None else f"above {above:g}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"{name}={value!r}: must be a number {bound}")
-    if (least is not None and value < least) or (above is not None and value <= above):
-        raise ConfigError(f"{name}={value!r}: must be {bound}")
-
-
-def _check_sampling_lms(lms: object) -> None:
-    if not isinstance(lms, Mapping):
-        raise ConfigError("sampling_lms must be LMs by name, as in {'large': dspy.LM(…)}")
-    for name, lm in cast("Mapping[object, object]", lms).items():
-        if not isinstance(name, str) or not name or name in RESERVED_LMS:
-            raise ConfigError(
-                f"sampling_lms: {name!r} can't name one; a name is a text other than {', '.join(RESERVED_LMS)}"
-            )
-        if not isinstance(lm, dspy.BaseLM):
-            raise ConfigError(f"sampling_lms[{name!r}] must be a dspy.LM, not {type(lm).__name__}")
-
-
-def _check_trainset(trainset: Sequence[object], bsize: int) -> None:
-    if not trainset:
-        raise ConfigError("trainset is empty: SIMBA learns from examples, at least bsize of them")
-    if len(trainset) < bsize:
-        raise ConfigError(
-            f"trainset has {len(trainset)} examples, fewer than bsize={bsize}: give more examples or a smaller bsize"
-        )
-
-
-def _input_keys(example: dspy.Example) -> set[str]:
-    return cast("set[str] | None", getattr(example, "_input_keys", None)) or set()
-
-
-def _check_examples(name: str, examples: Sequence[object]) -> None:
-    for row, example in enumerate(examples):
-        if not isinstance(example, dspy.Example):
-            raise ConfigError(f"{name}[{row}] must be a dspy.Example, not {type(example).__name__}")
-        if not _input_keys(example):
-            raise ConfigError(
-                f"{name}[{row}] does not say which of its fields are inputs: "
-                "use dspy.Example(question=…, answer=…).with_inputs('question')"
-            )
-
-
-def _check_inputs_fit(student: dspy.Module, name: str, examples: Sequence[dspy.Example]) -> None:
-    expected = _signature_of_call(student)
-    for row, example in enumerate(examples):
-        inputs = _input_keys(example)
-        missing_from_row = inputs - set(cast("list[str]", example.keys()))
-        if missing_from_row:
-            raise ConfigError(f"{name}[{row}] names inputs that it does not have: {sorted(missing_from_row)}")
-        problem = expected(inputs)
-        if problem:
-            raise ConfigError(f"{name}[{row}] does not fit {type(student).__name__}: {problem}")
-
-
-def _signature_of_call(student: dspy.Module) -> Callable[[set[str]], str | None]:
-    """What is wrong with a set of input names for this student, or None."""
-    if isinstance(student, dspy.Predict):
-        return lambda inputs: _misfit_of_predict(student, inputs)
-    call = getattr(type(student), "aforward", None) or getattr(type(student), "forward", None)
-    if call is None:
-        return lambda inputs: "it has neither forward nor aforward"
-    signature = inspect.signature(call)
-
-    def fits_call(inputs: set[str]) -> str | None:
-        try:
-            signature.bind(student, **dict.fromkeys(inputs))
-        except TypeError as error:
-            return f"{call.__name__}{signature} was to be called with {sorted(inputs)}: {error}"
-        return None
-
-    return fits_call
-
-
-def _misfit_of_predict(predict: dspy.Predict, inputs: set[str]) -> str | None:
-    signature: Any = predict.signature
-    known: dict[str, Any] = signature.input_fields
-    required = {name for name, field in known.items() if field.is_required()}
-    if required <= inputs <= set(known):
-        return None
-    return f"its inputs are {sorted(known)}, the example's {sorted(inputs)}"

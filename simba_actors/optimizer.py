@@ -65,6 +65,10 @@ class Optimizer:
 
     The run is in the store at every moment. Started again with the same config, after a crash, a deploy or a `kill -9`,
     it goes on where it was.
+
+    Leaving the `async with`, as Ctrl-C makes `asyncio.run` do, stops the run and frees it for another process. Signals
+    are the application's: uvicorn shuts down in order at SIGTERM, a script ends at once, unless it says
+    `signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))` first.
     """
 
     def __init__(self, config: OptimizerConfig) -> None:

@@ -21,6 +21,7 @@ from simba_actors.errors import (
     StoreError,
 )
 from simba_actors.programs import ConfigurationSpace, Integer
+from simba_actors.strategies import AppendADemo
 from tests.support.quiz import exact, questions
 from tests.support.runs import finish, small_config
 
@@ -73,6 +74,14 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("no_time_for_a_rollout", {"rollout_timeout": 0}, "rollout_timeout=0"),
     ("an_unknown_policy", {"policy": "magic"}, "policy='magic'"),
     ("no_strategies", {"strategies": []}, "at least one strategy"),
+    ("a_strategy_by_name", {"strategies": ["append_a_demo"]}, r"strategies\[0\]='append_a_demo' is no strategy"),
+    ("a_strategys_class", {"strategies": [AppendADemo]}, r"strategies\[0\]=<class .* is no strategy"),
+    ("an_lm_by_name", {"lm": "openai/x"}, r"lm must be a dspy\.LM, not str, as in dspy\.LM\('openai/x'\)"),
+    ("a_prompt_model_by_name", {"prompt_model": "openai/x"}, "prompt_model must be a dspy.LM"),
+    ("a_teacher_by_name", {"teacher_lm": "openai/x"}, "teacher_lm must be a dspy.LM"),
+    ("a_budget_that_is_a_number", {"budget": 500}, r"must be a Budget, as in Budget\(max_calls=5_000\), not 500"),
+    ("a_trainset_that_can_be_read_once", {"trainset": iter([])}, "trainset must be a list of dspy.Example"),
+    ("no_valset_at_all", {"valset": None}, "valset must be a list of dspy.Example, not NoneType"),
 ]
 
 
@@ -82,8 +91,8 @@ def test_a_config_refuses(change: dict[str, Any], message: str, tmp_path: Path) 
         small_config(tmp_path / "simba.db", **change)
 
 
-@pytest.mark.parametrize("cap", [0, -1, True])
-def test_a_budget_refuses_a_cap_that_is_not_above_zero(cap: Any) -> None:
+@pytest.mark.parametrize("cap", [0, -1, True, "5", float("nan")])
+def test_a_budget_refuses_a_cap_that_is_no_number_above_zero(cap: Any) -> None:
     with pytest.raises(ConfigError, match="max_calls"):
         Budget(max_calls=cap)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 import tomllib
@@ -55,13 +56,48 @@ def test_the_kernel_imports_nothing_of_dspy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
-def test_the_wheel_holds_the_package_and_says_that_it_is_typed(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(directory), str(ROOT)]
     subprocess.run(command, check=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    (built,) = directory.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_the_package_and_says_that_it_is_typed(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "simba_actors/py.typed" in names
     assert {name.partition("/")[0] for name in names if "dist-info" not in name} == {"simba_actors"}
+
+
+AWAY = """
+import dspy
+from dspy.utils import DummyLM
+import simba_actors
+from simba_actors import SIMBA
+from simba_actors.web import dashboard
+
+rows = [dspy.Example(question=str(n), answer="!").with_inputs("question") for n in range(4)]
+simba = SIMBA(metric=dspy.evaluate.answer_exact_match, bsize=2, max_steps=1, store="a.db")
+with dspy.context(lm=DummyLM([{"answer": "!"}] * 1000)):
+    better = simba.compile(dspy.Predict("question -> answer"), trainset=rows)
+dashboard("a.db")
+print(simba_actors.__file__, better.candidate_programs[0]["score"])
+"""
+
+
+def test_the_wheel_works_away_from_the_repository(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        told = {**os.environ, "PYTHONPATH": str(site)}
+        return subprocess.run(command, cwd=tmp_path, env=told, capture_output=True, text=True, check=True).stdout
+
+    assert run("-c", AWAY).splitlines()[-1] == f"{site / 'simba_actors' / '__init__.py'} 1.0"
+    assert "finished" in run("-m", "simba_actors", "runs", "--store", "a.db")
 
 
 def test_the_version_has_one_source() -> None:

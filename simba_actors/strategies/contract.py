@@ -16,7 +16,7 @@ class Shout:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import dspy
 
@@ -59,6 +59,7 @@ class StrategyContext:
     combined: bool = False
 
 
+@runtime_checkable
 class Strategy(Protocol):
     """Makes a new configuration, or says why not. A strategy keeps no state: it may be applied many times at once."""
 

@@ -7,8 +7,8 @@ from typing import Any
 from simba_actors.actors import CastReturn, GenServer, InitReturn
 from simba_actors.algorithm.buckets import batch_statistics, make_buckets
 from simba_actors.events import BucketsAnalyzed
-from simba_actors.team.messages import Analyzed, Commit, Sampled
-from simba_actors.team.setup import POOL_KEEPER, PROPOSER, RunSetup
+from simba_actors.team.messages import Analyzed, Sampled
+from simba_actors.team.setup import PROPOSER, RunSetup
 
 
 class Analyzer(GenServer[set[int]]):
@@ -29,7 +29,7 @@ class Analyzer(GenServer[set[int]]):
                 analyzed = Analyzed(plan, tuple(buckets), statistics)
                 if plan.step not in self.state:
                     self.state.add(plan.step)
-                    await self._setup.via(POOL_KEEPER).call(Commit((), (_event(analyzed),)), timeout=None)
+                    await self._setup.commit([], [_event(analyzed)])
                 await self._setup.via(PROPOSER).cast(analyzed)
                 return None
             case _:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from simba_actors.actors import Call
 from simba_actors.algorithm.buckets import BatchStatistics, Bucket, Sample
 from simba_actors.algorithm.evidence import Evidence, Score
-from simba_actors.algorithm.plan import Phase
+from simba_actors.algorithm.plan import Phase, Rollout
 from simba_actors.algorithm.policy import Proposal as PlannedProposal
 from simba_actors.algorithm.policy import StepPlan
 from simba_actors.algorithm.progress import Progress
@@ -108,6 +108,12 @@ class RunProgram:
     phase: Phase
     program: int
     ahead: bool = False
+
+    @classmethod
+    def jobs(cls, rollouts: Sequence[Rollout], *, only: set[int], ahead: bool = False) -> tuple[RunProgram, ...]:
+        """One for each program and phase of `rollouts`, of these programs alone."""
+        jobs = [cls(r.key.step, r.key.phase, r.program, ahead) for r in rollouts if r.program in only]
+        return tuple(dict.fromkeys(jobs))
 
 
 # ── to the Publisher ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -20,11 +20,9 @@ from simba_actors.strategies import Declined, StrategyContext
 from simba_actors.team.messages import (
     Analyzed,
     BudgetSpent,
-    Commit,
     Drain,
     Drained,
     Proposed,
-    ReadPool,
     ReadProposals,
     RunProgram,
     Unreachable,
@@ -100,9 +98,7 @@ class Proposer(GenServer[ProposerState]):
 
     async def _propose(self, analyzed: Analyzed) -> None:
         """Applies all proposals of a step at the same time; one that makes no program may make room for another."""
-        policy, plan = self._setup.policy, analyzed.plan
-        configurations = await self._setup.via(POOL_KEEPER).call(ReadPool(), timeout=None)
-        pool = PoolView(configurations, self._setup.baseline, self._setup.space)
+        policy, plan, pool = self._setup.policy, analyzed.plan, await self._setup.pool()
         stored = await self._setup.via(POOL_KEEPER).call(ReadProposals(plan.step), timeout=None)
         known = {proposal.slot: proposal.program for proposal in stored}
         made: dict[int, int | None] = {}
@@ -166,7 +162,7 @@ class Proposer(GenServer[ProposerState]):
             plan.step, proposal.slot, proposal.to_json(), program, outcome.reason, prompt_model.usage, rollouts
         )
         events = _events(plan.step, proposal, outcome, program)
-        await self._setup.via(POOL_KEEPER).call(Commit((write,), events), timeout=None)
+        await self._setup.commit([write], events)
         self._applied(plan.step, proposal.slot)
         return None if program is None else program.number
 

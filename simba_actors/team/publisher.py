@@ -15,9 +15,8 @@ from simba_actors.store.channel import Channel, Source
 from simba_actors.store.channels import Channels
 from simba_actors.store.publications import Publication
 from simba_actors.store.records import Program
-from simba_actors.team.messages import PublishBest, ReadPool
-from simba_actors.team.pool_view import PoolView
-from simba_actors.team.setup import POOL_KEEPER, RunSetup
+from simba_actors.team.messages import PublishBest
+from simba_actors.team.setup import RunSetup
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +75,7 @@ class Publisher(GenServer[int]):
         incumbent = _incumbent(served.current, programs)
         if incumbent is None or served.canary is not None:
             return  # A canary's own test comes first.
-        configurations = await self._setup.via(POOL_KEEPER).call(ReadPool(), timeout=None)
-        pool = PoolView(configurations, self._setup.baseline, self._setup.space)
+        pool = await self._setup.pool()
         winner = await self._setup.threads.run(
             lambda: self._setup.policy.clear_winner(incumbent, _learnt_from(programs), Evidence(scores), pool)
         )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from simba_actors.algorithm.trajectory import Usage
-from simba_actors.config import Budget
+from simba_actors.budget import Budget
 from simba_actors.errors import BudgetReachedError, UnknownUsageError
 from simba_actors.store.records import RecordProposal, RecordRollout, ReserveCalls, Write
 

@@ -20,8 +20,10 @@ from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.rollouts import Executor, LocalPromptModel
 from simba_actors.rollouts.threads import Threads
 from simba_actors.store import Owner
-from simba_actors.store.records import NewRun
+from simba_actors.store.records import NewRun, Write
 from simba_actors.strategies import Strategy
+from simba_actors.team.messages import Commit, ReadPool
+from simba_actors.team.pool_view import PoolView
 from simba_actors.team.purse import Purse
 from simba_actors.team.reports import Reports
 
@@ -113,3 +115,11 @@ class RunSetup:
     def via(self, name: str) -> Via:
         """The actor of that name, whichever of its lives it is in."""
         return self.registry.via(name)
+
+    async def commit(self, writes: Sequence[Write], events: Sequence[Event] = ()) -> None:
+        """Has the PoolKeeper store these in one transaction. Returns when they are safe."""
+        await self.via(POOL_KEEPER).call(Commit(tuple(writes), tuple(events)), timeout=None)
+
+    async def pool(self) -> PoolView:
+        """The pool as it is now."""
+        return PoolView(await self.via(POOL_KEEPER).call(ReadPool(), timeout=None), self.baseline, self.space)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 from simba_actors import Budget, Governor, Optimizer, OptimizerConfig, Retry
 from simba_actors.events import BudgetForecast, BudgetReached, RunPaused
 from simba_actors.strategies import AppendARule
+from simba_actors.team.setup import COORDINATOR
 from tests.support.children import start_child
 from tests.support.openai_server import Faults, OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
-from tests.support.runs import findings, finish, reach, small_config
+from tests.support.runs import PATIENCE, findings, finish, reach, small_config
 
 PRICED = "openai/gpt-4o-mini"
 """A model whose price DSPy knows."""
@@ -141,6 +143,17 @@ async def test_max_seconds_ends_a_run_whose_calls_take_long(tmp_path: Path) -> N
     with OpenAIServer(quiz_script, latency=0.3) as slow:
         result = await finish(config_for(slow.address, tmp_path / "simba.db", Budget(max_seconds=0.5)))
     assert result.budget_reached == "max_seconds"
+
+
+async def test_max_seconds_ends_a_run_whose_coordinator_crashed_while_calls_hang(tmp_path: Path) -> None:
+    with OpenAIServer(quiz_script, latency=2 * PATIENCE) as hanging:
+        config = config_for(hanging.address, tmp_path / "simba.db", Budget(max_seconds=0.5))
+        async with await Optimizer.start(config) as optimizer:
+            await asyncio.to_thread(hanging.called.wait)
+            coordinator = optimizer._setup.registry.whereis(COORDINATOR)
+            assert coordinator is not None
+            coordinator.kill()
+            assert (await reach(optimizer, BudgetReached)).cap == "max_seconds"
 
 
 async def test_the_first_step_gives_a_forecast_of_the_whole_run(server: OpenAIServer, tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import pytest
 from simba_actors import Governor, Optimizer, Retry
 from simba_actors.events import CallRetried, RunPaused, TrajectorySampled
 from simba_actors.rollouts.secrets import Secrets
-from tests.support.openai_server import Faults, OpenAIServer
+from tests.support.openai_server import Faults, OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
 from tests.support.runs import reach, small_config
 
 KEY = "sk-planted-0123456789abcdef"
 TOKEN = "planted-bearer-0123456789"  # noqa: S105
+PASSWORD = "planted-password-0123456789"  # noqa: S105
 
 
 async def test_planted_keys_are_found_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -37,6 +38,21 @@ async def test_planted_keys_are_found_nowhere(tmp_path: Path, caplog: pytest.Log
     assert b"told to answer 401" in told
     for secret in (KEY, TOKEN):
         assert secret.encode() not in told
+
+
+async def test_a_planted_password_in_an_address_is_found_nowhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    lm = lm_at(f"http://me:{PASSWORD}@127.0.0.1:1/v1")
+    governor = Governor(retry=Retry(base=0.01, longest=0.02, patience=0.05))
+    config = small_config(tmp_path / "simba.db", lm=lm, prompt_model=lm, governor=governor)
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, RunPaused)
+        events = [event async for event in _stored(optimizer)]
+    told = f"{events}{caplog.text}".encode() + b"".join(_contents(tmp_path))
+    assert b"me:[hidden]@127.0.0.1" in told  # DSPy's own error tells the address.
+    assert PASSWORD.encode() not in told
 
 
 async def _stored(optimizer: Optimizer):

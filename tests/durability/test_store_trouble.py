@@ -1,8 +1,9 @@
-"""A store that can't be written for a while pauses a run, and no more."""
+"""A store that can't be written for a while pauses a run, and no more; one that is damaged is refused."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from simba_actors import Optimizer, Status
+from simba_actors.errors import StoreDamagedError
 from simba_actors.events import TrajectorySampled
 from simba_actors.store import Store
 from simba_actors.team import pool_keeper
@@ -69,6 +71,22 @@ async def test_another_writer_pauses_the_run_until_it_is_done(tmp_path: Path) ->
     assert await findings(config, "run") == await findings(whole, "run")
 
 
+async def test_a_file_that_may_not_be_written_any_more_pauses_the_run_until_it_may(tmp_path: Path) -> None:
+    whole = small_config(tmp_path / "whole.db", run_id="run")
+    await finish(whole)
+    config = small_config(tmp_path / "read_only.db", run_id="run")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        db = store_of(optimizer)._db
+        await db.execute("PRAGMA query_only = ON")  # To SQLite, what a file system is that was mounted read-only.
+        status = await paused(optimizer)
+        assert "check its permissions" in (status.reason or "")
+        await db.execute("PRAGMA query_only = OFF")
+        await optimizer.result()
+        assert (await optimizer.status()).restarts == {}
+    assert await findings(config, "run") == await findings(whole, "run")
+
+
 async def test_a_keeper_that_crashes_beside_another_writer_waits_until_that_is_done(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -90,3 +108,12 @@ async def test_a_keeper_that_crashes_beside_another_writer_waits_until_that_is_d
             other.execute("ROLLBACK")
         await optimizer.result()
     assert await findings(config, "run") == await findings(whole, "run")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+async def test_a_run_in_a_truncated_file_is_told_to_be_damaged(share: float, tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id="run")
+    await finish(config)
+    os.truncate(config.store, int(share * (tmp_path / "simba.db").stat().st_size))
+    with pytest.raises(StoreDamagedError, match="restore it from a copy, or start with another path"):
+        await finish(config)

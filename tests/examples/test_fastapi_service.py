@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
@@ -18,30 +17,7 @@ import httpx
 import pytest
 
 from tests.support.openai_server import OpenAIServer
-from tests.support.scripted_lm import Ask
-
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-
-
-def topics() -> dict[str, str]:
-    """The topic of each of the example's messages."""
-    spec = importlib.util.spec_from_file_location("topics", EXAMPLES / "topics.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return {row.message: row.topic for half in module.messages() for row in half}
-
-
-TOPICS = topics()
-
-
-def knows_with_demos(ask: Ask) -> dict[str, Any]:
-    """Right where the prompt has demos, and seldom without them."""
-    helped = any(role == "assistant" for role, _ in ask.messages)
-    lucky = ask.temperature == 1.0 and ask.chance("luck") < 0.3
-    message = ask.input("message")
-    return {"topic": TOPICS.get(message, "trivia") if helped or lucky else "smalltalk"}
+from tests.support.router import EXAMPLES, TOPICS, knows_with_demos
 
 
 @contextmanager

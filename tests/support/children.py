@@ -14,13 +14,22 @@ _forks.set_forkserver_preload(["tests.support.runs", "tests.support.openai_serve
 
 
 def start_child(work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> BaseProcess:
+    """A new process that runs `work(*args)` in an event loop."""
+    return start_process(_run_in_loop, work, *args)
+
+
+def start_process(work: Callable[..., None], *args: Any) -> BaseProcess:
     """A new process that runs `work(*args)`; what it needs to import is imported before it is made."""
     child = _forks.Process(target=_run, args=[work, *args])
     child.start()
     return child
 
 
-def _run(work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
+def _run(work: Callable[..., None], *args: Any) -> None:
     # A shell has its background jobs ignore Ctrl-C, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    work(*args)
+
+
+def _run_in_loop(work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> None:
     asyncio.run(work(*args))

@@ -1,0 +1,168 @@
+"""What an OptimizerConfig refuses, each with a message that says what was given and what to give.
+
+All of them raise ConfigError.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import dspy
+
+from simba_actors.budget import Budget
+from simba_actors.errors import ConfigError
+from simba_actors.rollouts import Governor
+from simba_actors.store.reading import PROMPT_MODEL
+from simba_actors.strategies import Strategy
+
+RESERVED_LMS = ("student", "teacher", PROMPT_MODEL)
+"""Names of the LMs that have settings of their own."""
+
+
+def check_student(student: object) -> None:
+    if not isinstance(student, dspy.Module):
+        raise ConfigError(f"student must be a dspy.Module, not {type(student).__name__}: {student!r:.80}")
+    if not student.predictors():
+        raise ConfigError(
+            f"student {type(student).__name__} has no predictors, so there is nothing to optimize: give it a "
+            "dspy.Predict (or ChainOfThought, ReAct, …) as an attribute. Sub-modules with _compiled=True are frozen "
+            "and do not count."
+        )
+
+
+def check_governor(governor: object) -> None:
+    if governor is not None and not isinstance(governor, Governor):
+        raise ConfigError(f"governor must be a Governor, not {type(governor).__name__}: {governor!r:.80}")
+
+
+def check_budget(budget: object) -> None:
+    if not isinstance(budget, Budget):
+        raise ConfigError(f"budget must be a Budget, as in Budget(max_calls=5_000), not {budget!r:.80}")
+
+
+def check_lm(name: str, lm: object) -> None:
+    if lm is not None and not isinstance(lm, dspy.BaseLM):
+        remedy = f", as in dspy.LM({lm!r:.80})" if isinstance(lm, str) else ""
+        raise ConfigError(f"{name} must be a dspy.LM, not {type(lm).__name__}{remedy}")
+
+
+def check_strategies(strategies: Sequence[object]) -> None:
+    if not strategies:
+        raise ConfigError("strategies=[]: at least one strategy is needed; leave it out for SIMBA's own")
+    for place, strategy in enumerate(strategies):
+        if isinstance(strategy, type) or not isinstance(strategy, Strategy):
+            raise ConfigError(f"strategies[{place}]={strategy!r:.80} is no strategy; one is AppendADemo()")
+
+
+def check_metric(metric: object) -> None:
+    if not callable(metric):
+        raise ConfigError(f"metric must be callable as metric(example, prediction), not {type(metric).__name__}")
+    try:
+        signature = inspect.signature(metric)
+    except (TypeError, ValueError):
+        return  # Some builtins have no signature to look at.
+    for arguments in (2, 3, 5):
+        try:
+            signature.bind(*[None] * arguments)
+        except TypeError:
+            continue
+        return
+    raise ConfigError(
+        f"metric{signature} takes the wrong arguments: it is called as metric(example, prediction), with trace as a "
+        "third or (trace, pred_name, pred_trace) as three more where it asks for them"
+    )
+
+
+def check_whole(name: str, value: object, *, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name}={value!r}: must be a whole number of at least {least}")
+
+
+def check_number(name: str, value: object, *, least: float | None = None, above: float | None = None) -> None:
+    bound = f"at least {least:g}" if least is not None else f"above {above:g}"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"{name}={value!r}: must be a number {bound}")
+    if (least is not None and value < least) or (above is not None and value <= above):
+        raise ConfigError(f"{name}={value!r}: must be {bound}")
+
+
+def check_sampling_lms(lms: object) -> None:
+    if not isinstance(lms, Mapping):
+        raise ConfigError("sampling_lms must be LMs by name, as in {'large': dspy.LM(…)}")
+    for name, lm in cast("Mapping[object, object]", lms).items():
+        if not isinstance(name, str) or not name or name in RESERVED_LMS:
+            raise ConfigError(
+                f"sampling_lms: {name!r} can't name one; a name is a text other than {', '.join(RESERVED_LMS)}"
+            )
+        if lm is None:
+            raise ConfigError(f"sampling_lms[{name!r}] must be a dspy.LM, not None")
+        check_lm(f"sampling_lms[{name!r}]", lm)
+
+
+def check_enough(trainset: Sequence[object], bsize: int) -> None:
+    if not trainset:
+        raise ConfigError("trainset is empty: SIMBA learns from examples, at least bsize of them")
+    if len(trainset) < bsize:
+        raise ConfigError(
+            f"trainset has {len(trainset)} examples, fewer than bsize={bsize}: give more examples or a smaller bsize"
+        )
+
+
+def _input_keys(example: dspy.Example) -> set[str]:
+    return cast("set[str] | None", getattr(example, "_input_keys", None)) or set()
+
+
+def check_examples(name: str, examples: object) -> None:
+    if not isinstance(examples, Sequence):
+        raise ConfigError(f"{name} must be a list of dspy.Example, not {type(examples).__name__}")
+    for row, example in enumerate(cast("Sequence[object]", examples)):
+        if not isinstance(example, dspy.Example):
+            raise ConfigError(f"{name}[{row}] must be a dspy.Example, not {type(example).__name__}")
+        if not _input_keys(example):
+            raise ConfigError(
+                f"{name}[{row}] does not say which of its fields are inputs: "
+                "use dspy.Example(question=…, answer=…).with_inputs('question')"
+            )
+
+
+def check_inputs_fit(student: dspy.Module, name: str, examples: Sequence[dspy.Example]) -> None:
+    expected = _signature_of_call(student)
+    for row, example in enumerate(examples):
+        inputs = _input_keys(example)
+        missing_from_row = inputs - set(cast("list[str]", example.keys()))
+        if missing_from_row:
+            raise ConfigError(f"{name}[{row}] names inputs that it does not have: {sorted(missing_from_row)}")
+        problem = expected(inputs)
+        if problem:
+            raise ConfigError(f"{name}[{row}] does not fit {type(student).__name__}: {problem}")
+
+
+def _signature_of_call(student: dspy.Module) -> Callable[[set[str]], str | None]:
+    """What is wrong with a set of input names for this student, or None."""
+    if isinstance(student, dspy.Predict):
+        return lambda inputs: _misfit_of_predict(student, inputs)
+    call = getattr(type(student), "aforward", None) or getattr(type(student), "forward", None)
+    if call is None:
+        return lambda inputs: "it has neither forward nor aforward"
+    signature = inspect.signature(call)
+
+    def fits_call(inputs: set[str]) -> str | None:
+        try:
+            signature.bind(student, **dict.fromkeys(inputs))
+        except TypeError as error:
+            return f"{call.__name__}{signature} was to be called with {sorted(inputs)}: {error}"
+        return None
+
+    return fits_call
+
+
+def _misfit_of_predict(predict: dspy.Predict, inputs: set[str]) -> str | None:
+    signature: Any = predict.signature
+    known: dict[str, Any] = signature.input_fields
+    required = {name for name, field in known.items() if field.is_required()}
+    if required <= inputs <= set(known):
+        return None
+    return f"its inputs are {sorted(known)}, the example's {sorted(inputs)}"

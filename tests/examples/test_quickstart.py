@@ -1,0 +1,99 @@
+"""The quick start with a provider on loopback, killed and run again. Each life has its own cache of replies."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.openai_server import OpenAIServer
+from tests.support.router import EXAMPLES, HELD_OUT, TRAIN, knows_with_demos
+from tests.support.scripted_lm import Ask
+
+LATENCY = 0.005
+MESSAGES = list(TRAIN)
+
+
+@dataclass
+class Stored:
+    """Rollouts with a result, each with the time that it took, and the calls of the run."""
+
+    rollouts: set[tuple[Any, ...]]
+    calls: int
+    surely_of_the_run: int
+
+
+@dataclass
+class Lives:
+    """What the killed process left, what the next one made of it, and the calls that this one made for the run."""
+
+    left: Stored
+    ended: Stored
+    asked: int
+    output: str
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    directory = tmp_path_factory.mktemp("quickstart")
+    store = directory / "quickstart.db"
+    with provider() as first, start(store, first, directory / "first") as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("step 2/"):
+                process.kill()
+                break
+    left = stored(store)
+    with provider() as second, start(store, second, directory / "second") as process:
+        output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    return Lives(left, stored(store), sum(map(is_surely_of_the_run, second.asks)), output)
+
+
+def provider() -> OpenAIServer:
+    return OpenAIServer(knows_with_demos, latency=LATENCY)
+
+
+def start(store: Path, provider: OpenAIServer, cache: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(EXAMPLES / "quickstart.py"), "--store", str(store), "--model", "openai/scripted"]
+    told = {"OPENAI_API_BASE": provider.address, "OPENAI_API_KEY": "none", "DSPY_CACHEDIR": str(cache)}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **told}
+    )
+
+
+def stored(store: Path) -> Stored:
+    with closing(sqlite3.connect(store)) as db:
+        done = db.execute(
+            "SELECT example, calls, step, phase, position, seconds FROM rollouts WHERE outcome IS NOT NULL"
+        ).fetchall()
+        (of_rules,) = db.execute("SELECT SUM(calls) FROM proposals").fetchone()
+    surely = sum(calls for example, calls, *_ in done if MESSAGES[example] not in HELD_OUT)
+    return Stored(set(done), of_rules + sum(calls for _, calls, *_ in done), of_rules + surely)
+
+
+def is_surely_of_the_run(ask: Ask) -> bool:
+    """A message to train on can't be of the test on held-out ones that follows the run."""
+    return "module_advice" in ask.fields or ask.input("message") not in HELD_OUT
+
+
+def test_a_killed_quick_start_goes_on_to_its_end(lives: Lives) -> None:
+    assert re.search(r"^  winner +[\d.]+%", lives.output, re.MULTILINE)
+    assert f"{lives.ended.calls:,} LM calls" in lives.output
+
+
+def test_a_killed_quick_start_keeps_every_rollout_that_was_stored(lives: Lives) -> None:
+    assert lives.left.rollouts
+    assert lives.left.rollouts < lives.ended.rollouts
+
+
+def test_a_killed_quick_start_asks_only_for_what_was_not_stored(lives: Lives) -> None:
+    assert lives.asked == lives.ended.surely_of_the_run - lives.left.surely_of_the_run
