@@ -76,6 +76,7 @@ class Endpoint:
         self.window = Window(most=limits.most_at_a_time)
         self.breaker = breaker
         self.in_flight = 0
+        self.has_answered = False
         self._clock = clock
         self._closed_until = 0.0
         self._requests = Pace(limits.requests_per_minute, clock) if limits.requests_per_minute else None
@@ -129,6 +130,7 @@ class Endpoint:
 
     def answered(self) -> None:
         """The call in a slot was answered, whatever with; the slot is free."""
+        self.has_answered = True
         self.breaker.answer()
         self.window.answered(full=bool(self._waiting) or self.in_flight >= self.window.limit)
         self.leave()

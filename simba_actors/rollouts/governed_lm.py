@@ -28,6 +28,16 @@ class _Ties:
     threads: Threads
     loop: asyncio.AbstractEventLoop
     has_async_side: bool
+    imports_late: bool
+
+    @property
+    def calls_in_thread(self) -> bool:
+        """Whether async calls run the LM's sync side in a thread.
+
+        Those of a provider do until one is answered: the first imports what the provider needs, and where that is
+        LiteLLM it takes seconds.
+        """
+        return not self.has_async_side or (self.imports_late and not self.endpoint.has_answered)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Ties:
         """The same: students copy themselves, and DSPy's LMs with them."""
@@ -45,9 +55,9 @@ class _Governed:
             # A student in a thread that runs an event loop of its own: this one is not to be blocked either.
             return await ties.threads.run(partial(self, prompt, **kwargs))
         send: Any = partial(lm.acall, prompt, **kwargs)
-        if not ties.has_async_side:
+        if ties.calls_in_thread:
             send = partial(ties.threads.run, partial(lm.__call__, prompt, **kwargs))
-        if await _cached(self, prompt, kwargs, asynchronous=ties.has_async_side):
+        if await _cached(self, prompt, kwargs, asynchronous=not ties.calls_in_thread):
             return await send()
         return await ties.governor.call(ties.endpoint, ties.caller, _watch(), send)
 
@@ -96,6 +106,7 @@ def governed(
         threads or Threads(),
         asyncio.get_running_loop(),
         has_async_side(lm),
+        isinstance(getattr(lm, "_engine_spec", None), str),
     )
     kind: type[Any] = copied.__class__
     copied.__class__ = _governed_class(kind)
