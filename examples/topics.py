@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,21 +39,25 @@ def same_topic(example: Any, prediction: Any, trace: Any = None) -> bool:
 
 def messages() -> tuple[list[dspy.Example], list[dspy.Example]]:
     """About 135 messages to train on and as many held out, both in a fixed order with all topics mixed."""
+    found = {topic: _messages(files) for topic, files in SOURCES.items()}
+    topics = Counter(asked for of_topic in found.values() for asked in of_topic)
     halves: tuple[list[dspy.Example], list[dspy.Example]] = ([], [])
-    for topic, files in SOURCES.items():
-        for place, message in enumerate(sorted(_messages(files), key=_shuffled)[:MESSAGES_A_TOPIC]):
+    for topic, of_topic in found.items():
+        own = sorted((message for asked, message in of_topic.items() if topics[asked] == 1), key=_shuffled)
+        for place, message in enumerate(own[:MESSAGES_A_TOPIC]):
             halves[place % 2].append(dspy.Example(message=message, topic=topic).with_inputs("message"))
     train, held_out = (sorted(half, key=lambda example: _shuffled(example.message)) for half in halves)
     return train, held_out
 
 
-def _messages(files: tuple[str, ...]) -> set[str]:
+def _messages(files: tuple[str, ...]) -> dict[str, str]:
+    """What opens the conversations in these files, by how it reads in lower case."""
     data = Path(chatterbot_corpus.__file__).parent / "data" / "english"
     found: dict[str, str] = {}
     for name in files:
         for conversation in yaml.safe_load((data / f"{name}.yml").read_text(encoding="utf-8"))["conversations"]:
             found.setdefault(conversation[0].strip().lower(), conversation[0].strip())
-    return set(found.values())
+    return found
 
 
 def _shuffled(message: str) -> str:
