@@ -74,5 +74,5 @@ def _seen_alive(pid: int) -> str | None:
     except ProcessLookupError:
         return None
     except PermissionError:
-        return ""
+        pass  # It is another user's.
     return ""

@@ -85,8 +85,10 @@ class Coordinator(GenServer[CoordinatorState]):
                 await self._close_step_if_over()
             case Proposed():
                 pass  # Told again, of a step that is closed.
-            case Unreachable(reason=reason):
+            case Unreachable(reason=reason) if not self.state.paused:
                 await self._pause(reason)
+            case Unreachable():
+                pass  # Each call that was under way tells of the same outage.
             case BudgetSpent(cap=cap):
                 await self._ending.budget_spent(cap)
             case Drained(by=actor):
@@ -220,13 +222,14 @@ class Coordinator(GenServer[CoordinatorState]):
         return progress_of(step, result.best, state.evidence, purse.used, purse.seconds, state.progress)
 
     async def _pause(self, reason: str) -> None:
-        gate = self._setup.gate
-        gate.close()
+        self.state.paused = True
+        self._setup.gate.close()
         self._setup.purse.stop_clock()
         if not self.state.finished:
             await self._setup.commit([SetStatus("paused", reason)], [RunPaused(reason=reason)])
 
     async def _resume(self) -> None:
+        self.state.paused = False
         if not self.state.finished:
             await self._setup.commit([SetStatus("running")], [RunResumed(by="resume")])
         self._setup.purse.start_clock()

@@ -36,4 +36,5 @@ class CoordinatorState:
     progress: Progress | None = None
     ended_by: str = ""
     recalled: bool = False
+    paused: bool = False
     finished: bool = False

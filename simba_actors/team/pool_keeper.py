@@ -89,7 +89,7 @@ class PoolKeeper(GenServer[PoolState]):
                 if not self._setup.gate.announced:
                     raise
                 logger.warning("%s: it is tried again in %g s", error, RETRY_SECONDS)
-                self._setup.gate.has_trouble(str(error))
+                self._setup.gate.tell_trouble(str(error))
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _claim(self) -> Store:
@@ -178,9 +178,9 @@ class PoolKeeper(GenServer[PoolState]):
             stamped = await self.state.store.commit(self._setup.run.run_id, self._setup.owner, writes, events)
         except StoreError as error:
             logger.warning("%s: %d commits wait, and are tried again in %g s", error, len(waiting), RETRY_SECONDS)
-            self._setup.gate.has_trouble(str(error))
+            self._setup.gate.tell_trouble(str(error))
             return
-        self._setup.gate.has_trouble(None)
+        self._setup.gate.tell_trouble(None)
         self.state.waiting = []
         self._setup.reports.stored(len(reports))
         self._setup.purse.count(writes)

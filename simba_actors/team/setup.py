@@ -60,7 +60,7 @@ class Gate:
         self._paused = True
         self._turn()
 
-    def has_trouble(self, trouble: str | None) -> None:
+    def tell_trouble(self, trouble: str | None) -> None:
         """Keeps the gate closed while there is some."""
         self.trouble = trouble
         self._turn()

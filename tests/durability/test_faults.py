@@ -10,6 +10,7 @@ import pytest
 
 from simba_actors import Governor, Optimizer, OptimizerConfig, Retry
 from simba_actors.events import CallRetried, RunPaused, TrajectorySampled
+from simba_actors.store import Reader
 from tests.support.openai_server import Faults, OpenAIServer
 from tests.support.quiz import quiz_script
 from tests.support.runs import findings, finish, reach, small_config
@@ -65,6 +66,22 @@ async def test_an_outage_pauses_the_run_which_then_goes_on_to_the_same_result(
         await optimizer.resume()
         await optimizer.result()
     assert await findings(config, "run") == expected
+
+
+async def test_an_outage_that_all_calls_in_flight_meet_pauses_the_run_once(
+    server: OpenAIServer, tmp_path: Path
+) -> None:
+    config = config_for(server, tmp_path / "outage.db")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        server.faults = Faults(down=True)
+        await reach(optimizer, RunPaused)
+        server.faults = Faults()
+        await optimizer.resume()
+        await optimizer.result()
+    async with await Reader.open(config.store) as reader:
+        events = await reader.events("run")
+    assert sum(isinstance(event, RunPaused) for event in events) == 1
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, "LMAuthError"), (402, "LMBillingError")])
