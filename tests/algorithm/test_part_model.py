@@ -42,7 +42,8 @@ def model_of(known: Evidence) -> PartModel:
 
 def test_programs_are_ranked_by_what_their_parts_are_worth() -> None:
     model = model_of(evidence())
-    ranked = sorted(PROGRAMS, key=lambda program: model.quality(program, model.likely))
+    qualities = model.qualities(model.likely)
+    ranked = sorted(PROGRAMS, key=lambda program: qualities[program])
     assert (ranked[0], ranked[-1]) == (2, 5)
 
 
@@ -67,15 +68,16 @@ def test_a_combination_keeps_to_the_caps() -> None:
 def test_scores_of_any_range_give_the_same_ranking(low: float, high: float) -> None:
     model = model_of(evidence(low, high))
     assert model.range == ScoreRange(low, high)
-    assert max(PROGRAMS, key=lambda program: model.quality(program, model.likely)) == 5
+    qualities = model.qualities(model.likely)
+    assert max(PROGRAMS, key=lambda program: qualities[program]) == 5
 
 
 def test_a_teachers_scores_are_no_evidence_of_the_student() -> None:
     known = evidence()
-    before = model_of(known).quality(0, model_of(known).likely)
+    before = model_of(known).qualities(model_of(known).likely)[0]
     teacher = ModelSpec("teacher", rollout_id=1)
     known.add(Score(RolloutKey(1, "sample", n), 0, n % 40, 1.0, teacher) for n in range(200))
-    assert model_of(known).quality(0, model_of(known).likely) == before
+    assert model_of(known).qualities(model_of(known).likely)[0] == before
 
 
 LABELS = ({"topic": "rivers"}, {"topic": "violins"})
