@@ -26,8 +26,11 @@ LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, SAME_ANSWER, PARTS = range(7)
 and how many demos show the answer that the example calls for. From `PARTS` on each
 part has two: its effect everywhere, and its effect on examples that it is about."""
 
-PRIOR = (2.0, 0.3, 0.1, 0.1, 0.1, 0.3)
-"""Standard deviations of the columns before `PARTS`, in log-odds. For scale: from 50 to 60 % is 0.4."""
+PRIOR = (2.0, 0.3, 0.3, 0.3, 0.3, 0.3)
+"""Standard deviations of the columns before `PARTS`, in log-odds. For scale: from 50 to 60 % is 0.4.
+
+Those of the length are as wide as that of a part's own effect: good parts and many of them come together, and under a
+narrow prior the parts would be credited with less, and the crowd be blamed for less, than is due."""
 
 GENERAL, SPECIFIC, NEARBY = 0.3, 0.12, 0.8
 """The same for a part that is about no example in particular, for one that is, and for the latter on its examples."""

@@ -59,6 +59,24 @@ def test_the_best_combination_has_the_parts_that_help_and_no_other() -> None:
     assert {model.parts[place] for place in places} == {GOOD, RIVERS}
 
 
+def test_parts_that_cost_more_by_the_crowd_they_make_than_they_add_are_left_out() -> None:
+    """Ten rules that each add 0.4 to the log-odds, of which each beyond the fourth costs 0.8."""
+    rules = tuple(Part(f"rule {n}", "self", "rule", f"advice {n}") for n in range(10))
+    draws = np.random.default_rng(0)
+    programs: dict[int, tuple[Part, ...]] = {}
+    scores: list[Score] = []
+    for program in range(60):
+        size = program % 10 + 1
+        programs[program] = tuple(rules[n] for n in sorted(draws.choice(10, size, replace=False)))
+        right = 1 / (1 + np.exp(1.0 - 0.4 * size + 0.8 * max(0, size - 4)))
+        for n in range(40):
+            key = RolloutKey(0, "evaluate", program * 1_000 + n)
+            scores.append(Score(key, program, n, float(draws.random() < right)))
+    model = PartModel(programs, Evidence(scores), Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
+    places = best_combination(model, model.likely, range(10), Caps(demos=4, rules=12), len(ROWS))
+    assert 3 <= len(places) <= 6
+
+
 def test_a_combination_keeps_to_the_caps() -> None:
     model = model_of(evidence())
     assert len(best_combination(model, model.likely, range(3), Caps(demos=4, rules=1), len(ROWS))) == 1
