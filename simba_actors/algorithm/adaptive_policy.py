@@ -78,6 +78,16 @@ class Row:
     labels: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A model with what it was fitted to."""
+
+    evidence: Evidence
+    scores: int
+    programs: tuple[int, ...]
+    model: PartModel
+
+
 @dataclass(frozen=True)
 class AdaptivePolicy:
     """The search of `policy="adaptive"`.
@@ -106,6 +116,11 @@ class AdaptivePolicy:
     @cached_property
     def _answers(self) -> Answers:
         return Answers([row.labels for row in (*self.train_rows, *self.val_rows)])
+
+    @cached_property
+    def _last_model(self) -> dict[str, _Fitted]:
+        """The last one, if there is one: it takes no part in what the policy answers, only in how soon."""
+        return {}
 
     @cached_property
     def _finals(self) -> Finals:
@@ -146,15 +161,22 @@ class AdaptivePolicy:
         return StepPlan(step, batch, rollouts, now.next_program, now.to_json())
 
     def _model(self, pool: Pool, evidence: Evidence) -> PartModel:
-        parts = {program: pool.parts(program) for program in pool.programs()}
-        return PartModel(parts, evidence, self._similarity, self._answers, len(self.train_rows), pool.settings())
+        """Fitted anew when there is more to know: a step opens with what the last one closed with."""
+        programs = tuple(pool.programs())
+        last = self._last_model.get("last")
+        if last is not None and last.evidence is evidence and (last.scores, last.programs) == (len(evidence), programs):
+            return last.model
+        parts = {program: pool.parts(program) for program in programs}
+        model = PartModel(parts, evidence, self._similarity, self._answers, len(self.train_rows), pool.settings())
+        self._last_model["last"] = _Fitted(evidence, len(evidence), programs, model)
+        return model
 
     def _samplers(self, model: PartModel, draws: Draws) -> list[int]:
         """The best programs under as many draws of what parts are worth."""
         samplers: list[int] = []
         for _ in range(SAMPLERS):
-            effects = model.draw(draws.numpy, CAUTIOUS_BOLDNESS)
-            samplers.append(max(model.programs, key=lambda program: model.quality(program, effects)))
+            qualities = model.qualities(model.draw(draws.numpy, CAUTIOUS_BOLDNESS))
+            samplers.append(max(qualities, key=qualities.__getitem__))
         return samplers
 
     def _samples(
@@ -243,7 +265,8 @@ class AdaptivePolicy:
         if len(candidates) < 2 or left < len(candidates) or (counts and counts[-1] > 1.5 * counts[0]):
             return ()
         model = self._model(pool, evidence)
-        better = sorted(candidates, key=lambda program: -model.quality(program, model.likely))[: len(candidates) // 2]
+        qualities = model.qualities(model.likely)
+        better = sorted(candidates, key=lambda program: -qualities[program])[: len(candidates) // 2]
         rollouts: list[Rollout] = []
         for program in sorted(better):
             rows = self._unseen_rows(program, agenda.order, now, evidence, pool)[: left // len(better)]
@@ -274,7 +297,8 @@ class AdaptivePolicy:
         now.agenda = None
         now.rounds_before = self._finals.rounds(evidence)
         model = self._model(pool, evidence)
-        scores = {p: model.range.from_unit(model.quality(p, model.likely)) for p in sorted(candidates)}
+        qualities = model.qualities(model.likely)
+        scores = {program: model.range.from_unit(qualities[program]) for program in sorted(candidates)}
         winner = max(scores, key=scores.__getitem__) if scores else None
         needed = failures_needed(lessons_of(self.strategies, self._effort, self.predictors))
         now.parameters, adaptations = adapt(
@@ -319,9 +343,10 @@ class AdaptivePolicy:
     def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
         model = self._model(pool, evidence)
         validated = {program: evidence.mean(program, "final") for program in programs} if self.val_rows else {}
-        qualities = {program: model.range.from_unit(model.quality(program, model.likely)) for program in programs}
+        qualities = model.qualities(model.likely)
         return {
-            program: qualities[program] if (mean := validated.get(program)) is None else mean for program in programs
+            program: model.range.from_unit(qualities[program]) if (mean := validated.get(program)) is None else mean
+            for program in programs
         }
 
 

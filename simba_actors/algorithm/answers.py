@@ -23,9 +23,12 @@ class Answers:
         self._rows = rows
         counts = Counter(label for row in rows for label in row.items())
         self._recurring = {label for label, count in counts.items() if count >= RECURS}
+        self._known: dict[frozenset[tuple[str, str]], Vector] = {}
 
     def to_rows(self, fields: Mapping[str, str]) -> Vector:
         """The share of a demo's recurring answers that each row calls for too, from 0 to 1."""
-        shown = self._recurring & fields.items()
-        same = [len(shown & row.items()) / max(len(shown), 1) for row in self._rows]
-        return np.array(same, dtype=np.float64)
+        shown = frozenset(self._recurring & fields.items())
+        if shown not in self._known:
+            same = [len(shown & row.items()) / max(len(shown), 1) for row in self._rows]
+            self._known[shown] = np.array(same, dtype=np.float64)
+        return self._known[shown]

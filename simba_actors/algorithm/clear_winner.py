@@ -54,13 +54,14 @@ def clear_winner_by_model(
     multiple comparisons", 2012). The number of looks does. Examples that either program learnt from are left out.
     """
     tried = [program for program in model.programs if _own_scores(evidence, program) >= LEAST_OWN_SCORES]
-    best = max(tried, key=lambda program: (model.quality(program, model.likely), -program), default=incumbent)
+    qualities = model.qualities(model.likely)
+    best = max(tried, key=lambda program: (qualities[program], -program), default=incumbent)
     excluded = {*learnt_from.get(best, ()), *learnt_from.get(incumbent, ())}
     rows = [row for row in range(model.trainset) if row not in excluded]
     if best == incumbent or not rows:
         return None
     difference, variance = _difference(model, best, incumbent, rows)
-    known = model.quality(incumbent, model.likely)
+    known = qualities[incumbent]
     comparison = always_valid(difference, known * (1 - known) * model.range.width**2, variance, ALPHA)
     return ClearWinner(best, comparison, len(rows)) if comparison.is_better else None
 

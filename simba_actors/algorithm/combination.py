@@ -38,7 +38,8 @@ def best_combination(
     quality = float(sigmoid(log_odds).mean())
     left = list(candidates)
     while left := [place for place in left if _fits(model.parts[place], held, caps)]:
-        length = np.array([_added_length(effects, model.parts[place], held) for place in left])
+        added = {kind: _added_length(effects, *kind, held) for kind in {_kind(model.parts[place]) for place in left}}
+        length = np.array([added[_kind(model.parts[place])] for place in left])
         options = log_odds + of_parts[left] + length[:, None]
         qualities = sigmoid(options).mean(axis=1)
         best = int(qualities.argmax())
@@ -56,12 +57,15 @@ def _fits(part: Part, held: Counter[tuple[str, str]], caps: Caps) -> bool:
     return held[part.place] < cap
 
 
-def _added_length(effects: Effects, part: Part, held: Counter[tuple[str, str]]) -> float:
-    if part.kind == "setting":
+def _kind(part: Part) -> tuple[str, str]:
+    return part.predictor, part.kind
+
+
+def _added_length(effects: Effects, predictor: str, kind: str, held: Counter[tuple[str, str]]) -> float:
+    """What one more part of that kind changes by the length of the prompt alone."""
+    if kind == "setting":
         return 0.0
-    demos = held[part.predictor, "demo"]
-    rules = held[part.predictor, "rule"] + held[part.predictor, "instructions"]
-    before = effects.of_length(rules, demos)
-    if part.kind == "demo":
-        return effects.of_length(rules, demos + 1) - before
-    return effects.of_length(rules + 1, demos) - before
+    demos = held[predictor, "demo"]
+    rules = held[predictor, "rule"] + held[predictor, "instructions"]
+    longer = (rules, demos + 1) if kind == "demo" else (rules + 1, demos)
+    return effects.of_length(*longer) - effects.of_length(rules, demos)

@@ -68,6 +68,6 @@ class Finals:
             means = {program: evidence.mean(program, "final") or 0.0 for program, count in validated.items() if count}
             ranked = sorted(means, key=lambda program: (-validated[program], -means[program], program))
             return [(program, means[program]) for program in ranked]
-        qualities = {program: model.quality(program, model.likely) for program in model.programs}
+        qualities = model.qualities(model.likely)
         ranked = sorted(qualities, key=lambda program: (-qualities[program], program))[: FINALISTS[0]]
         return [(program, model.range.from_unit(qualities[program])) for program in ranked]

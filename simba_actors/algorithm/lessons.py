@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 
@@ -14,8 +15,10 @@ LEARNS_FROM_SUCCESS = "append_a_demo"
 LEARNS_FROM_LABELS = "append_a_labeled_demo"
 """Strategies that make demos: the first is shown successes, the second what failed most. Others are shown failures."""
 
-ROLLOUTS_A_LESSON = 55
-"""Rollouts of a step for each application of a strategy to one predictor: what it takes to learn what came of it."""
+ROOTS_A_LESSON = 4.0
+"""A step of n rollouts has sqrt(n) / `ROOTS_A_LESSON` applications of a strategy to one predictor. With n times the
+rollouts there are so sqrt(n) times the parts, and each is tried sqrt(n) times as often: small runs need parts to choose
+from, and large ones need to know what theirs are worth."""
 
 FAILURES_A_RULE = 2
 
@@ -25,7 +28,7 @@ def lessons_of(strategies: Sequence[str], rollouts: int, predictors: int) -> dic
     makers = [name for name in strategies if name not in (RECOMBINE, MERGE_RULES)]
     of_demos = [name for name in makers if name in (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS)]
     writers = [name for name in makers if name not in of_demos]
-    lessons = rollouts / (ROLLOUTS_A_LESSON * predictors)
+    lessons = math.sqrt(rollouts) / (ROOTS_A_LESSON * predictors)
     return {name: max(1, round(lessons / len(kind))) for kind in (writers, of_demos) for name in kind}
 
 

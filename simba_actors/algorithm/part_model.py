@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -25,8 +26,11 @@ LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, SAME_ANSWER, PARTS = range(7)
 and how many demos show the answer that the example calls for. From `PARTS` on each
 part has two: its effect everywhere, and its effect on examples that it is about."""
 
-PRIOR = (2.0, 0.3, 0.1, 0.1, 0.1, 0.3)
-"""Standard deviations of the columns before `PARTS`, in log-odds. For scale: from 50 to 60 % is 0.4."""
+PRIOR = (2.0, 0.3, 0.3, 0.3, 0.3, 0.3)
+"""Standard deviations of the columns before `PARTS`, in log-odds. For scale: from 50 to 60 % is 0.4.
+
+Those of the length are as wide as that of a part's own effect: good parts and many of them come together, and under a
+narrow prior the parts would be credited with less, and the crowd be blamed for less, than is due."""
 
 GENERAL, SPECIFIC, NEARBY = 0.3, 0.12, 0.8
 """The same for a part that is about no example in particular, for one that is, and for the latter on its examples."""
@@ -106,11 +110,16 @@ class PartModel:
         self.trainset = trainset
         scores = [score for number in evidence.programs() for score in evidence.of(number) if _of_student(score)]
         self.range = ScoreRange.of([float(score.score) for score in scores])
-        self._tried = {score.program for score in scores}
-        self._program = np.array([score.program for score in scores], dtype=np.int64)
+        self._row = {program: row for row, program in enumerate(self.programs)}
+        self._holds: Matrix = np.zeros((len(self.programs), len(self.parts)))
+        for row, places in enumerate(self.programs.values()):
+            self._holds[row, list(places)] = 1.0
+        self._length: Matrix = np.array([self._lengths(places) for places in self.programs.values()])
+        self._program = np.array([self._row[score.program] for score in scores], dtype=np.int64)
         self._observed = self._observations(scores)
         self._posterior = fit(self._observed, self._prior(), similarity.rows, EASE)
         self.likely = self._effects(self._posterior.effects)
+        self._own_effects = self._beyond_parts(self._log_odds_of_programs(self.likely))
 
     def draw(self, draws: np.random.Generator, scale: float) -> Effects:
         """Effects as they may be, their distance from the most likely ones times `scale`."""
@@ -120,10 +129,12 @@ class PartModel:
         """The expected score of a combination of parts on each example of the trainset, from 0 to 1."""
         return sigmoid(self._log_odds(places, effects))[: self.trainset]
 
-    def quality(self, program: int, effects: Effects) -> float:
-        """The expected score of a program of the pool on the trainset, its own rollouts counted, from 0 to 1."""
-        log_odds = self._log_odds(self.programs[program], effects)
-        return float(sigmoid(log_odds + self._beyond_parts(program, log_odds)[0])[: self.trainset].mean())
+    def qualities(self, effects: Effects) -> dict[int, float]:
+        """The expected score of each program of the pool on the trainset, its own rollouts counted, from 0 to 1."""
+        log_odds = self._log_odds_of_programs(effects)
+        beyond, _ = self._beyond_parts(log_odds)
+        means = sigmoid(log_odds + beyond[:, None])[:, : self.trainset].mean(axis=1)
+        return {program: float(mean) for program, mean in zip(self.programs, means, strict=True)}
 
     def log_odds(self, program: int, effects: Effects) -> Vector:
         """What the parts of a program of the pool make of each example of the trainset."""
@@ -131,7 +142,8 @@ class PartModel:
 
     def own_effect(self, program: int) -> tuple[float, float]:
         """What a program of the pool is worth beyond its parts, in log-odds: the mean and the standard deviation."""
-        return self._beyond_parts(program, self._log_odds(self.programs[program], self.likely))
+        means, deviations = self._own_effects
+        return float(means[self._row[program]]), float(deviations[self._row[program]])
 
     def promise(self, draws: np.random.Generator, samples: int) -> Vector:
         """For each part, what it adds to the log-odds of a middling example, were it a standard deviation better."""
@@ -141,34 +153,38 @@ class PartModel:
 
     def own_means(self) -> dict[int, float]:
         """The mean score of each program that was tried, from 0 to 1."""
-        return {number: float(self._observed.score[self._program == number].mean()) for number in sorted(self._tried)}
+        tried = sorted({int(row) for row in self._program})
+        numbers = list(self.programs)
+        return {numbers[row]: float(self._observed.score[self._program == row].mean()) for row in tried}
+
+    def _log_odds_of_programs(self, effects: Effects) -> Matrix:
+        return effects.bare + self._holds @ effects.of_parts + (self._length @ np.array(effects.length))[:, None]
 
     def _log_odds(self, places: Sequence[int], effects: Effects) -> Vector:
         return effects.bare + effects.of_parts[list(places)].sum(axis=0) + self._length_effect(places, effects)
 
-    def _beyond_parts(self, program: int, log_odds: Vector) -> tuple[float, float]:
-        """One Newton step for the program's own effect under its prior: the mode, and the deviation around it."""
-        if program not in self._tried:
-            return 0.0, BEYOND_PARTS
-        own = self._program == program
-        expected = sigmoid(log_odds[self._observed.example[own]])
-        surprise = float((self._observed.score[own] - expected).sum())
-        precision = float((expected * (1 - expected)).sum()) + BEYOND_PARTS**-2
-        return surprise / precision, precision**-0.5
+    def _beyond_parts(self, log_odds: Matrix) -> tuple[Vector, Vector]:
+        """One Newton step for each program's own effect under its prior: the mode, and the deviation around it.
+
+        `log_odds` has a row for each program.
+        """
+        expected = sigmoid(log_odds[self._program, self._observed.example])
+        surprise = np.bincount(self._program, self._observed.score - expected, len(log_odds))
+        precision = np.bincount(self._program, expected * (1 - expected), len(log_odds)) + BEYOND_PARTS**-2
+        return surprise / precision, cast("Vector", precision**-0.5)
 
     def _observations(self, scores: Sequence[Score]) -> Observations:
         example = [score.example + (self.trainset if score.split == "val" else 0) for score in scores]
         rows = np.array(example, dtype=np.int64)
         design = np.zeros((len(scores), PARTS + 2 * len(self.parts)))
-        lengths = {program: self._lengths(places) for program, places in self.programs.items()}
-        for n, score in enumerate(scores):
-            places = np.array(self.programs[score.program], dtype=np.int64)
-            design[n, LEVEL] = 1.0
-            design[n, RESAMPLED] = score.model.temperature is not None
-            design[n, RULES : CROWDING + 1] = lengths[score.program]
-            design[n, SAME_ANSWER] = self._same[places, rows[n]].sum()
-            design[n, PARTS + 2 * places] = 1.0
-            design[n, PARTS + 2 * places + 1] = self._near[places, rows[n]]
+        design[:, LEVEL] = 1.0
+        design[:, RESAMPLED] = [score.model.temperature is not None for score in scores]
+        for row, places in enumerate(map(list, self.programs.values())):
+            own, columns = np.flatnonzero(self._program == row), PARTS + 2 * np.array(places, dtype=np.int64)
+            design[own, RULES : CROWDING + 1] = self._length[row]
+            design[own, SAME_ANSWER] = self._same[places][:, rows[own]].sum(axis=0)
+            design[np.ix_(own, columns)] = 1.0
+            design[np.ix_(own, columns + 1)] = self._near[places][:, rows[own]].T
         unit = [self.range.to_unit(score.score) for score in scores]
         return Observations(design, rows, np.array(unit, dtype=np.float64))
 

@@ -44,8 +44,8 @@ def best_by_model(model: PartModel) -> Quality:
 
     What few rollouts say is shrunk towards what the others say, so that the best of many is no lucky one.
     """
-    qualities = {program: model.quality(program, model.likely) for program in sorted(model.programs)}
-    best = max(qualities, key=qualities.__getitem__)
+    qualities = model.qualities(model.likely)
+    best = max(sorted(qualities), key=qualities.__getitem__)
     draws = np.random.default_rng(0)  # Of its own: an interval must not change what the search draws next.
     drawn = [_log_odds(float(model.chances(model.programs[best], model.draw(draws, 1.0)).mean())) for _ in range(DRAWS)]
     half = NormalDist().inv_cdf(1 - ERROR / 2) * math.hypot(float(np.std(drawn)), model.own_effect(best)[1])

@@ -42,7 +42,8 @@ def model_of(known: Evidence) -> PartModel:
 
 def test_programs_are_ranked_by_what_their_parts_are_worth() -> None:
     model = model_of(evidence())
-    ranked = sorted(PROGRAMS, key=lambda program: model.quality(program, model.likely))
+    qualities = model.qualities(model.likely)
+    ranked = sorted(PROGRAMS, key=lambda program: qualities[program])
     assert (ranked[0], ranked[-1]) == (2, 5)
 
 
@@ -58,6 +59,24 @@ def test_the_best_combination_has_the_parts_that_help_and_no_other() -> None:
     assert {model.parts[place] for place in places} == {GOOD, RIVERS}
 
 
+def test_parts_that_cost_more_by_the_crowd_they_make_than_they_add_are_left_out() -> None:
+    """Ten rules that each add 0.4 to the log-odds, of which each beyond the fourth costs 0.8."""
+    rules = tuple(Part(f"rule {n}", "self", "rule", f"advice {n}") for n in range(10))
+    draws = np.random.default_rng(0)
+    programs: dict[int, tuple[Part, ...]] = {}
+    scores: list[Score] = []
+    for program in range(60):
+        size = program % 10 + 1
+        programs[program] = tuple(rules[n] for n in sorted(draws.choice(10, size, replace=False)))
+        right = 1 / (1 + np.exp(1.0 - 0.4 * size + 0.8 * max(0, size - 4)))
+        for n in range(40):
+            key = RolloutKey(0, "evaluate", program * 1_000 + n)
+            scores.append(Score(key, program, n, float(draws.random() < right)))
+    model = PartModel(programs, Evidence(scores), Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
+    places = best_combination(model, model.likely, range(10), Caps(demos=4, rules=12), len(ROWS))
+    assert 3 <= len(places) <= 6
+
+
 def test_a_combination_keeps_to_the_caps() -> None:
     model = model_of(evidence())
     assert len(best_combination(model, model.likely, range(3), Caps(demos=4, rules=1), len(ROWS))) == 1
@@ -67,15 +86,16 @@ def test_a_combination_keeps_to_the_caps() -> None:
 def test_scores_of_any_range_give_the_same_ranking(low: float, high: float) -> None:
     model = model_of(evidence(low, high))
     assert model.range == ScoreRange(low, high)
-    assert max(PROGRAMS, key=lambda program: model.quality(program, model.likely)) == 5
+    qualities = model.qualities(model.likely)
+    assert max(PROGRAMS, key=lambda program: qualities[program]) == 5
 
 
 def test_a_teachers_scores_are_no_evidence_of_the_student() -> None:
     known = evidence()
-    before = model_of(known).quality(0, model_of(known).likely)
+    before = model_of(known).qualities(model_of(known).likely)[0]
     teacher = ModelSpec("teacher", rollout_id=1)
     known.add(Score(RolloutKey(1, "sample", n), 0, n % 40, 1.0, teacher) for n in range(200))
-    assert model_of(known).quality(0, model_of(known).likely) == before
+    assert model_of(known).qualities(model_of(known).likely)[0] == before
 
 
 LABELS = ({"topic": "rivers"}, {"topic": "violins"})
