@@ -116,6 +116,7 @@ def assemble(
         rollouts_expected=_rollouts_expected(config),
         stop_when=config.stop_when,
         objectives=config.objectives,
+        governor=governor,
         purse=purse,
         registry=registry,
         gate=gate,

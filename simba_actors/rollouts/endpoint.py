@@ -131,7 +131,7 @@ class Endpoint:
     def answered(self) -> None:
         """The call in a slot was answered, whatever with; the slot is free."""
         self.has_answered = True
-        self.breaker.answer()
+        self.breaker.close()
         self.window.answered(full=bool(self._waiting) or self.in_flight >= self.window.limit)
         self.leave()
 

@@ -153,6 +153,11 @@ class Governor:
                 watch.let_go(slot)
         raise AssertionError("itertools.count ended")
 
+    def renew_patience(self) -> None:
+        """Somebody says that the endpoints answer again. Calls that are under way still are given time to find out."""
+        for endpoint in self._endpoints.values():
+            endpoint.breaker.close()
+
     async def back_off(self, attempt: int) -> None:
         """Waits as before another attempt of something that failed `attempt` times."""
         await self._sleep(self._retry.delay(attempt, None, self._draws))

@@ -52,5 +52,5 @@ class Breaker:
             self._since = self._clock()
         self._faults += 1
 
-    def answer(self) -> None:
+    def close(self) -> None:
         self._faults = 0

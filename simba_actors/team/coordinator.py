@@ -233,4 +233,5 @@ class Coordinator(GenServer[CoordinatorState]):
         if not self.state.finished:
             await self._setup.commit([SetStatus("running")], [RunResumed(by="resume")])
         self._setup.purse.start_clock()
+        self._setup.governor.renew_patience()
         self._setup.gate.open()

@@ -17,7 +17,7 @@ from simba_actors.errors import SimbaError
 from simba_actors.events import Event
 from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration, ConfigurationSpace
-from simba_actors.rollouts import Executor, LocalPromptModel
+from simba_actors.rollouts import Executor, Governor, LocalPromptModel
 from simba_actors.rollouts.threads import Threads
 from simba_actors.store import Owner
 from simba_actors.store.records import NewRun, Write
@@ -103,6 +103,7 @@ class RunSetup:
     rollouts_expected: int
     stop_when: StopWhen | None
     objectives: Objectives | None
+    governor: Governor
     purse: Purse
     registry: Registry
     gate: Gate

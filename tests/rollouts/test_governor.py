@@ -240,5 +240,5 @@ def test_a_breaker_opens_after_nothing_but_faults_and_closes_with_an_answer() ->
     assert not breaker.is_open
     time.now = 60.0
     assert breaker.is_open
-    breaker.answer()
+    breaker.close()
     assert not breaker.is_open
