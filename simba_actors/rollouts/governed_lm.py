@@ -13,6 +13,7 @@ from simba_actors.rollouts.cached_replies import has_cached_reply
 from simba_actors.rollouts.endpoint import Endpoint
 from simba_actors.rollouts.endpoints_in_use import put_in_use
 from simba_actors.rollouts.governor import Caller, Governor
+from simba_actors.rollouts.text_calls import acall_of_text, calls_as_dspy_does, is_text_call
 from simba_actors.rollouts.threads import Threads
 from simba_actors.rollouts.usage import Meter
 from simba_actors.rollouts.watch import Watch, current_watch
@@ -29,6 +30,7 @@ class _Ties:
     loop: asyncio.AbstractEventLoop
     has_async_side: bool
     imports_late: bool
+    calls_as_dspy_does: bool
 
     @property
     def calls_in_thread(self) -> bool:
@@ -57,6 +59,8 @@ class _Governed:
         send: Any = partial(lm.acall, prompt, **kwargs)
         if ties.calls_in_thread:
             send = partial(ties.threads.run, partial(lm.__call__, prompt, **kwargs))
+        elif ties.calls_as_dspy_does and is_text_call(self, prompt, kwargs):
+            send = partial(acall_of_text, self, prompt, **kwargs)
         if await _cached(self, prompt, kwargs, asynchronous=not ties.calls_in_thread):
             return await send()
         return await ties.governor.call(ties.endpoint, ties.caller, _watch(), send)
@@ -107,6 +111,7 @@ def governed(
         asyncio.get_running_loop(),
         has_async_side(lm),
         isinstance(getattr(lm, "_engine_spec", None), str),
+        calls_as_dspy_does(lm),
     )
     kind: type[Any] = copied.__class__
     copied.__class__ = _governed_class(kind)

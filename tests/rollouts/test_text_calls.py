@@ -1,0 +1,87 @@
+"""Calls of text are made as DSPy makes them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import dspy
+import pytest
+from dspy.lm15 import Message, Request, TextPart
+
+from simba_actors.rollouts import Governor, governed
+from simba_actors.rollouts.text_calls import acall_of_text, calls_as_dspy_does, is_text_call
+from tests.support.quiz import legible_script
+from tests.support.scripted_lm import ScriptedLM
+
+ONCE = {"timestamp", "uuid"}
+"""What no two entries of a history have in common."""
+
+
+class Marking(ScriptedLM):
+    """An LM with an `acall` of its own."""
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        return ["marked", *await super().acall(*args, **kwargs)]
+
+
+async def test_the_answer_is_that_of_dspys_own_call() -> None:
+    lm = ScriptedLM(legible_script)
+    assert await acall_of_text(lm, "What is 1 + 1?", temperature=0.5) == await lm.acall(
+        "What is 1 + 1?", temperature=0.5
+    )
+
+
+async def test_the_history_tells_the_same_as_of_dspys_own_call() -> None:
+    lm = ScriptedLM(legible_script)
+    await lm.acall("What is 1 + 1?", temperature=0.5)
+    await acall_of_text(lm, "What is 1 + 1?", temperature=0.5)
+    theirs, ours = ({k: v for k, v in entry.items() if k not in ONCE} for entry in lm.history)
+    assert ours == theirs
+
+
+async def test_what_dspy_refuses_is_refused_in_its_words() -> None:
+    lm = ScriptedLM(legible_script)
+    with pytest.raises(Exception, match=r".") as theirs:
+        await lm.acall("What is 1 + 1?", n=0)
+    with pytest.raises(type(theirs.value), match=str(theirs.value)):
+        await acall_of_text(lm, "What is 1 + 1?", n=0)
+
+
+async def test_an_acall_of_the_lms_own_is_called() -> None:
+    lm = governed(Marking(legible_script), Governor())
+    assert (await lm.acall("What is 1 + 1?"))[0] == "marked"
+
+
+def test_an_acall_that_somebody_wrapped_is_not_dspys(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def wrapped(*args: Any, **kwargs: Any) -> None:
+        pass
+
+    monkeypatch.setattr(dspy.BaseLM, "acall", wrapped)
+    assert not calls_as_dspy_does(ScriptedLM(legible_script))
+
+
+def test_a_typed_request_is_no_text_call() -> None:
+    lm = ScriptedLM(legible_script)
+    request = Request(model=lm.model, messages=(Message.user([TextPart("Hello")]),))
+    assert not is_text_call(lm, request, {})
+
+
+class Noting(list[Any]):
+    """Messages that note the threads in which they are read."""
+
+    def __init__(self, messages: list[Any]) -> None:
+        super().__init__(messages)
+        self.readers: set[int] = set()
+
+    def __iter__(self) -> Iterator[Any]:
+        self.readers.add(threading.get_ident())
+        return super().__iter__()
+
+
+@pytest.mark.filterwarnings("ignore:Passing OpenAI-style message dictionaries:DeprecationWarning")
+async def test_a_governed_call_is_prepared_on_the_event_loop() -> None:
+    messages = Noting([{"role": "user", "content": "What is 1 + 1?"}])
+    await governed(ScriptedLM(legible_script), Governor()).acall(messages=messages)
+    assert messages.readers == {threading.get_ident()}
