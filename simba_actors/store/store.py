@@ -131,11 +131,9 @@ class Store:
         with told_of(self.path):
             await self._db.execute("BEGIN IMMEDIATE")
             try:
+                await self._renew_lease(run_id, owner, now)
+                stamped = await self._stamped(run_id, events, now)
                 # The connection's thread takes them one after another, without a wait for the loop's turn in between.
-                _, last_event = await asyncio.gather(
-                    self._renew_lease(run_id, owner, now), self.read.last_event(run_id)
-                )
-                stamped = [event.stamped(run_id, seq, now) for seq, event in enumerate(events, start=last_event + 1)]
                 await asyncio.gather(
                     *(self._db.execute(sql, values) for sql, values in statements(run_id, writes, stamped))
                 )
@@ -145,6 +143,11 @@ class Store:
                     await self._db.execute("ROLLBACK")
                 raise
         return stamped
+
+    async def _stamped(self, run_id: str, events: Sequence[Event], now: float) -> list[Event]:
+        """Within the transaction, since publications add events to a run that other processes may have open."""
+        seq = await self.read.last_event(run_id) if events else 0
+        return [event.stamped(run_id, seq + place, now) for place, event in enumerate(events, start=1)]
 
     async def _renew_lease(self, run_id: str, owner: Owner, now: float) -> None:
         cursor = await self._db.execute(_RENEW_LEASE, [now, now + self._lease_seconds, run_id, owner.token])

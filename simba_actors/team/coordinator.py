@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from simba_actors.actors import CallReturn, CastReturn, Continue, From, GenServer, InitReturn, Reply
+from simba_actors.algorithm.plan import Rollout
 from simba_actors.algorithm.policy import BASELINE, StepPlan, StepResult
 from simba_actors.algorithm.progress import Progress, progress_of
 from simba_actors.algorithm.stopping import reason_to_stop
@@ -59,8 +61,9 @@ class Coordinator(GenServer[CoordinatorState]):
             await self._announce(ledger)
         self._ending.watch_clock()
         if self.state.plan is not None:
-            await self._setup.via(SAMPLER).cast(RunSamples(self.state.plan))
-            await self._run_ahead()
+            ahead = self._ahead()
+            await self._setup.commit([AddRollouts(ahead)])
+            await self._run(self.state.plan, ahead)
         else:
             await self._next_step()
         return None
@@ -146,26 +149,29 @@ class Coordinator(GenServer[CoordinatorState]):
         if plan is None:
             await self._ending.choose_winner(f"all of its {state.steps_closed} steps are done")
             return
+        ahead = self._ahead()
         opened = OpenStep(plan.step, plan.to_json(), plan.rollouts)
-        await self._setup.commit([opened], [StepOpened(step=plan.step, examples=plan.batch)])
+        await self._setup.commit([opened, AddRollouts(ahead)], [StepOpened(step=plan.step, examples=plan.batch)])
         state.plan, state.proposed, state.evaluated = plan, None, set()
-        await self._setup.via(SAMPLER).cast(RunSamples(plan))
-        await self._run_ahead()
+        await self._run(plan, ahead)
 
     def _reason_to_stop(self) -> str | None:
         stop_when, progress = self._setup.stop_when, self.state.progress
         return None if stop_when is None or progress is None else reason_to_stop(stop_when, progress)
 
-    async def _run_ahead(self) -> None:
-        """Has the Sampler fill idle places with final rollouts that are needed in any case."""
+    def _ahead(self) -> tuple[Rollout, ...]:
+        """Final rollouts that are needed in any case, and fill idle places."""
         state = self.state
         rollouts = self._setup.policy.rollouts_ahead(state.policy_state, state.steps_closed)
-        programs = {rollout.program for rollout in rollouts} - state.sent_ahead
-        if programs:
-            await self._setup.commit([AddRollouts(rollouts)])
-            state.sent_ahead |= programs
-            for job in RunProgram.jobs(rollouts, only=programs, ahead=True):
-                await self._setup.via(SAMPLER).cast(job)
+        return tuple(rollout for rollout in rollouts if rollout.program not in state.sent_ahead)
+
+    async def _run(self, plan: StepPlan, ahead: Sequence[Rollout]) -> None:
+        """Has the Sampler run what is stored of an open step and ahead of the end."""
+        await self._setup.via(SAMPLER).cast(RunSamples(plan))
+        programs = {rollout.program for rollout in ahead}
+        self.state.sent_ahead |= programs
+        for job in RunProgram.jobs(ahead, only=programs, ahead=True):
+            await self._setup.via(SAMPLER).cast(job)
 
     async def _scored(self, scored: Scored) -> None:
         state = self.state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ from simba_actors.algorithm.evidence import Evidence
 from simba_actors.errors import StoreError, StoreFullError, StoreLockedError
 from simba_actors.programs import Configuration
 from simba_actors.store import Store
-from simba_actors.store.records import RecordGauges, ReserveCalls, SetStatus
+from simba_actors.store.records import AddProgram, RecordGauges, RecordProposal, ReserveCalls, SetStatus
 from simba_actors.team.gauges import read_gauges
 from simba_actors.team.messages import (
     Commit,
@@ -53,14 +54,15 @@ HEARTBEAT_SECONDS = 10.0
 
 @dataclass(slots=True)
 class PoolState:
-    """The open store, a cache of its configurations, and the commits that wait for the next transaction.
+    """The open store, and the commits that wait for the next transaction.
 
-    `gauges_due` is the loop time from which on a commit brings the actors' gauges.
+    `configurations` are those of the pool's programs, None where they are to be read. `gauges_due` is the loop time
+    from which on a commit brings the actors' gauges.
     """
 
     store: Store
     gauges_due: float = 0.0
-    configurations: dict[int, Configuration] = field(default_factory=dict[int, Configuration])
+    configurations: Mapping[int, Configuration] | None = None
     waiting: list[tuple[Commit, From[None]]] = field(default_factory=list[tuple[Commit, From[None]]])
 
 
@@ -125,7 +127,7 @@ class PoolKeeper(GenServer[PoolState]):
                 return NoReply(Idle(0))
             case ReadConfiguration(program=program):
                 await self._commit_waiting()
-                return self._then(Reply(await self._configuration(program)))
+                return self._then(Reply((await self._configurations())[program]))
             case ReadPool():
                 await self._commit_waiting()
                 return self._then(Reply(await self._configurations()))
@@ -184,6 +186,8 @@ class PoolKeeper(GenServer[PoolState]):
         self.state.waiting = []
         self._setup.reports.stored(len(reports))
         self._setup.purse.count(writes)
+        if any(isinstance(write, AddProgram | RecordProposal) for write in writes):
+            self.state.configurations = None
         for _, sender in waiting:
             reply(sender, None)
         self._setup.heard(stamped)
@@ -202,14 +206,11 @@ class PoolKeeper(GenServer[PoolState]):
         self._setup.telemetry.gauges(gauges)
         return [RecordGauges(gauges)]
 
-    async def _configuration(self, program: int) -> Configuration:
-        if program not in self.state.configurations:
-            self.state.configurations = await self._configurations()
-        return self.state.configurations[program]
-
-    async def _configurations(self) -> dict[int, Configuration]:
-        programs = await self.state.store.read.programs(self._setup.run.run_id)
-        return {program.number: Configuration.from_json(program.configuration) for program in programs}
+    async def _configurations(self) -> Mapping[int, Configuration]:
+        if self.state.configurations is None:
+            programs = await self.state.store.read.programs(self._setup.run.run_id)
+            self.state.configurations = {p.number: Configuration.from_json(p.configuration) for p in programs}
+        return self.state.configurations
 
     async def _ledger(self) -> Ledger:
         run_id, read = self._setup.run.run_id, self.state.store.read
