@@ -10,8 +10,9 @@ from typing import Any, cast
 import dspy
 
 from simba_actors.actors import Registry
-from simba_actors.algorithm.adaptive_policy import AdaptivePolicy, Row
+from simba_actors.algorithm.adaptive_policy import AdaptivePolicy
 from simba_actors.algorithm.dspy_policy import DspyPolicy
+from simba_actors.algorithm.fitting import Row
 from simba_actors.algorithm.policy import Policy
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.config import STEPS, OptimizerConfig

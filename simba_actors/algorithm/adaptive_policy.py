@@ -22,7 +22,6 @@ from functools import cached_property
 from simba_actors.algorithm.adaptation import HOTTEST, Parameters, adapt
 from simba_actors.algorithm.adaptive_state import AdaptiveState
 from simba_actors.algorithm.agenda import Agenda
-from simba_actors.algorithm.answers import Answers
 from simba_actors.algorithm.batches import BatchOrder
 from simba_actors.algorithm.buckets import Bucket
 from simba_actors.algorithm.clear_winner import ClearWinner, clear_winner_by_model
@@ -30,13 +29,14 @@ from simba_actors.algorithm.combination import Caps
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.exploration import Exploration
 from simba_actors.algorithm.finals import Finals
+from simba_actors.algorithm.fitting import Fitting, Row
 from simba_actors.algorithm.lessons import MERGE_RULES, RECOMBINE, assign, extended, failures_needed, lessons_of
 from simba_actors.algorithm.part_model import PartModel
 from simba_actors.algorithm.plan import ModelSpec, Rollout, RolloutKey
 from simba_actors.algorithm.policy import Pool, Proposal, StepPlan, StepResult
 from simba_actors.algorithm.quality import best_by_model
+from simba_actors.algorithm.racing import Race, unseen_rows
 from simba_actors.algorithm.randomness import Draws
-from simba_actors.algorithm.similarity import Similarity
 from simba_actors.algorithm.trajectory import JSON
 
 FINAL_SHARE = 0.18
@@ -63,29 +63,8 @@ CAUTIOUS_BOLDNESS = 0.5
 MOST_RULES = 12
 """Rules that a predictor's instructions hold."""
 
-FIRST_ROUND = 0.6
-"""Of a step's evaluation, for all candidates; the rest is for the better half."""
-
 POSITIONS = 10_000
-"""Room for rollouts of one candidate in a step."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """An example as text: all of its fields one after another, and its labels by name."""
-
-    text: str
-    labels: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Fitted:
-    """A model with what it was fitted to."""
-
-    evidence: Evidence
-    scores: int
-    programs: tuple[int, ...]
-    model: PartModel
+"""Room for the rollout ids of a step's samples."""
 
 
 @dataclass(frozen=True)
@@ -110,17 +89,8 @@ class AdaptivePolicy:
     declined_makes_a_copy: bool = field(default=False, init=False)
 
     @cached_property
-    def _similarity(self) -> Similarity:
-        return Similarity([row.text for row in (*self.train_rows, *self.val_rows)])
-
-    @cached_property
-    def _answers(self) -> Answers:
-        return Answers([row.labels for row in (*self.train_rows, *self.val_rows)])
-
-    @cached_property
-    def _last_model(self) -> dict[str, _Fitted]:
-        """The last one, if there is one: it takes no part in what the policy answers, only in how soon."""
-        return {}
+    def _fitting(self) -> Fitting:
+        return Fitting(self.train_rows, self.val_rows)
 
     @cached_property
     def _finals(self) -> Finals:
@@ -152,24 +122,13 @@ class AdaptivePolicy:
         if step >= self.max_steps or spent + usual // 2 > self._search:
             return None
         effort = min(usual, self._search - spent)
-        model = self._model(pool, evidence)
+        model = self._fitting.model(pool, evidence)
         rows = max(LEAST_ROWS, now.parameters.batch_size * effort // usual)
         batch, now.batches = now.batches.next_batch(min(rows, len(self.train_rows)), now.draws.python)
         samplers = self._samplers(model, now.draws)
         rollouts = self._samples(step, batch, samplers, evidence, now.parameters.temperature)
         now.agenda = self._agenda(model, now, samplers[0], effort, len(rollouts), spent < self._search * LAST_NEW_PARTS)
         return StepPlan(step, batch, rollouts, now.next_program, now.to_json())
-
-    def _model(self, pool: Pool, evidence: Evidence) -> PartModel:
-        """Fitted anew when there is more to know: a step opens with what the last one closed with."""
-        programs = tuple(pool.programs())
-        last = self._last_model.get("last")
-        if last is not None and last.evidence is evidence and (last.scores, last.programs) == (len(evidence), programs):
-            return last.model
-        parts = {program: pool.parts(program) for program in programs}
-        model = PartModel(parts, evidence, self._similarity, self._answers, len(self.train_rows), pool.settings())
-        self._last_model["last"] = _Fitted(evidence, len(evidence), programs, model)
-        return model
 
     def _samplers(self, model: PartModel, draws: Draws) -> list[int]:
         """The best programs under as many draws of what parts are worth."""
@@ -236,19 +195,7 @@ class AdaptivePolicy:
         return tuple(proposals)
 
     def evaluation(self, plan: StepPlan, proposal: Proposal, pool: Pool) -> tuple[Rollout, ...]:
-        agenda = _agenda_of(plan)
-        candidates = len(agenda.bases) + len(agenda.combinations)
-        share = 1.0 if candidates < 2 else FIRST_ROUND
-        count = max(2, int(agenda.rollouts * share / max(candidates, 1)))
-        now = AdaptiveState.from_json(plan.state)
-        seen = set(proposal.examples).union(*(now.shown.get(part_id, ()) for part_id in proposal.parts or ()))
-        slot = proposal.slot
-        turned = agenda.order[slot * count % len(agenda.order) :] + agenda.order[: slot * count % len(agenda.order)]
-        rows = [row for row in turned if row not in seen][:count]
-        first = slot * POSITIONS
-        return tuple(
-            Rollout(RolloutKey(plan.step, "evaluate", first + n), proposal.program, row) for n, row in enumerate(rows)
-        )
+        return self._race(plan, AdaptiveState.from_json(plan.state)).first_round(proposal)
 
     def next_round(
         self,
@@ -258,30 +205,15 @@ class AdaptivePolicy:
         evidence: Evidence,
         pool: Pool,
     ) -> tuple[Rollout, ...]:
-        agenda, now = _agenda_of(plan), self._after(plan, proposals, candidates, pool)
-        tried = {program: list(evidence.of(program, "evaluate")) for program in candidates}
-        left = agenda.rollouts - sum(len(scores) for scores in tried.values())
-        counts = sorted({len(scores) for scores in tried.values()})
-        if len(candidates) < 2 or left < len(candidates) or (counts and counts[-1] > 1.5 * counts[0]):
-            return ()
-        model = self._model(pool, evidence)
-        qualities = model.qualities(model.likely)
-        better = sorted(candidates, key=lambda program: -qualities[program])[: len(candidates) // 2]
-        rollouts: list[Rollout] = []
-        for program in sorted(better):
-            rows = self._unseen_rows(program, agenda.order, now, evidence, pool)[: left // len(better)]
-            first = (program - plan.first_program) * POSITIONS + len(tried[program])
-            rollouts += [
-                Rollout(RolloutKey(plan.step, "evaluate", first + n), program, row) for n, row in enumerate(rows)
-            ]
-        return tuple(rollouts)
+        def qualities() -> dict[int, float]:
+            model = self._fitting.model(pool, evidence)
+            return model.qualities(model.likely)
 
-    def _unseen_rows(
-        self, program: int, order: Sequence[int], now: AdaptiveState, evidence: Evidence, pool: Pool
-    ) -> list[int]:
-        """Rows that the program has neither run on nor among its demos."""
-        seen = {row for part in pool.parts(program) for row in now.shown.get(part.part_id, ())}
-        return [row for row in order if row not in seen and not evidence.has_example(program, row)]
+        race = self._race(plan, self._after(plan, proposals, candidates, pool))
+        return race.second_round(candidates, evidence, pool, qualities)
+
+    def _race(self, plan: StepPlan, now: AdaptiveState) -> Race:
+        return Race(plan.step, plan.first_program, _agenda_of(plan), now.shown)
 
     def close_step(
         self,
@@ -296,7 +228,7 @@ class AdaptivePolicy:
         now.next_program = plan.first_program + len(proposals)
         now.agenda = None
         now.rounds_before = self._finals.rounds(evidence)
-        model = self._model(pool, evidence)
+        model = self._fitting.model(pool, evidence)
         qualities = model.qualities(model.likely)
         scores = {program: model.range.from_unit(qualities[program]) for program in sorted(candidates)}
         winner = max(scores, key=scores.__getitem__) if scores else None
@@ -328,20 +260,20 @@ class AdaptivePolicy:
         def rows(program: int) -> list[int]:
             if self.val_rows:
                 return [row for row in order if not evidence.has_example(program, row, "val")]
-            return self._unseen_rows(program, order, now, evidence, pool)
+            return unseen_rows(program, order, now.shown, evidence, pool)
 
-        return self._finals.next_round(self._model(pool, evidence), evidence, rows, now.rounds_before)
+        return self._finals.next_round(self._fitting.model(pool, evidence), evidence, rows, now.rounds_before)
 
     def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
-        return self._finals.ranking(self._model(pool, evidence), evidence)
+        return self._finals.ranking(self._fitting.model(pool, evidence), evidence)
 
     def clear_winner(
         self, incumbent: int, learnt_from: Mapping[int, Collection[int]], evidence: Evidence, pool: Pool
     ) -> ClearWinner | None:
-        return clear_winner_by_model(self._model(pool, evidence), evidence, incumbent, learnt_from)
+        return clear_winner_by_model(self._fitting.model(pool, evidence), evidence, incumbent, learnt_from)
 
     def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
-        model = self._model(pool, evidence)
+        model = self._fitting.model(pool, evidence)
         validated = {program: evidence.mean(program, "final") for program in programs} if self.val_rows else {}
         qualities = model.qualities(model.likely)
         return {

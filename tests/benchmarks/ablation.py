@@ -21,7 +21,7 @@ from unittest import mock
 
 import optuna
 
-from simba_actors.algorithm import adaptive_policy, exploration, lessons, part_model
+from simba_actors.algorithm import adaptive_policy, exploration, lessons, part_model, racing
 from simba_actors.algorithm.combination import Caps
 from simba_actors.algorithm.part_model import Effects, PartModel
 from tests.benchmarks.quality import Job, Outcome, outcome_of
@@ -43,7 +43,7 @@ def without_same_answer() -> AbstractContextManager[Any]:
 
 
 def without_racing() -> AbstractContextManager[Any]:
-    return mock.patch.multiple(adaptive_policy, FIRST_ROUND=1.0)
+    return mock.patch.multiple(racing, FIRST_ROUND=1.0)
 
 
 def without_finals() -> AbstractContextManager[Any]:
