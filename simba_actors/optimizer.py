@@ -98,6 +98,7 @@ class Optimizer:
         try:
             await optimizer._start_team()
         except BaseException as error:
+            optimizer._setup.owner.retire()
             optimizer._setup.telemetry.end(error)
             raise
         await optimizer._look_at_channel()
@@ -256,6 +257,7 @@ class Optimizer:
         self._feed.close()
 
     def _tree_ended(self) -> None:
+        self._setup.owner.retire()
         if self._outcome.done():
             return
         supervisor = self._supervisor

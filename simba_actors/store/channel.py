@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiosqlite
-
 from simba_actors.errors import ConfigError, PublicationError, UnknownProgramError, UnknownVersionError
 from simba_actors.programs import Configuration
 from simba_actors.store.channels import Channels
+from simba_actors.store.connection import Connection
 from simba_actors.store.news import tell_followers
 from simba_actors.store.online_examples import OnlineExample
 from simba_actors.store.opening import open_for_writing
@@ -42,7 +41,7 @@ class Channel:
     publishes, by default the user at this machine.
     """
 
-    def __init__(self, name: str, db: aiosqlite.Connection, path: Path, clock: Callable[[], float]) -> None:
+    def __init__(self, name: str, db: Connection, path: Path, clock: Callable[[], float]) -> None:
         """Use `Channel.open`."""
         self.name = name
         self._path = path

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-import aiosqlite
 
 from simba_actors.errors import RunError
 from simba_actors.events import RunForked, to_json
@@ -41,9 +40,7 @@ async def fork(
     try:
         await _check(Reader(path, db), run_id, at, new_run_id)
         with told_of(path):
-            await db.execute("BEGIN IMMEDIATE")
-            await _copy(db, run_id, at, new_run_id, clock())
-            await db.execute("COMMIT")
+            await db.transact(lambda db: _copy(db, run_id, at, new_run_id, clock()))
     finally:
         await db.close()
 
@@ -57,9 +54,9 @@ async def _check(reader: Reader, run_id: str, at: int, new_run_id: str) -> None:
         raise RunError(f"the store has a run {new_run_id!r} already: give the fork another name")
 
 
-async def _copy(db: aiosqlite.Connection, run_id: str, at: int, new_run_id: str, now: float) -> None:
+def _copy(db: sqlite3.Connection, run_id: str, at: int, new_run_id: str, now: float) -> None:
     reason = f"forked from {run_id!r} after {at} steps; start it to go on"
-    await db.execute(
+    db.execute(
         "INSERT INTO runs (run_id, status, reason, fingerprint, settings, created, updated) "
         "SELECT ?, 'paused', ?, fingerprint, settings, ?, ? FROM runs WHERE run_id = ?",
         [new_run_id, reason, now, now, run_id],
@@ -73,18 +70,18 @@ async def _copy(db: aiosqlite.Connection, run_id: str, at: int, new_run_id: str,
     for table, columns in tables:
         # The choice of a winner belongs to the whole run: the fork's own final rollouts are still to come.
         kept = "AND phase <> 'final'" if table == "rollouts" else ""
-        await db.execute(
+        db.execute(
             f"INSERT INTO {table} (run_id, {columns}) SELECT ?, {columns} FROM {table} "
             f"WHERE run_id = ? AND step < ? {kept}",
             [new_run_id, run_id, at],
         )
-    await db.execute("DELETE FROM tallies WHERE run_id = ?", [new_run_id])
-    await db.execute(
+    db.execute("DELETE FROM tallies WHERE run_id = ?", [new_run_id])
+    db.execute(
         f"INSERT INTO tallies SELECT run_id, step, phase, program, COUNT(*), {ROLLOUT_SUMS} FROM rollouts "
         "WHERE run_id = ? GROUP BY step, phase, program",
         [new_run_id],
     )
     event = RunForked(source=run_id, steps=at)
-    await db.execute(
+    db.execute(
         "INSERT INTO events VALUES (?, 1, ?, ?, ?)", [new_run_id, now, type(event).__name__, dumps(to_json(event))]
     )

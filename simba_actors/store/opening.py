@@ -9,6 +9,7 @@ from pathlib import Path
 import aiosqlite
 
 from simba_actors.errors import NotAStoreError, StoreError, StoreVersionError
+from simba_actors.store.connection import Connection, connect
 from simba_actors.store.failures import told_of
 from simba_actors.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
@@ -16,15 +17,18 @@ BUSY_SECONDS = 5.0
 """How long a write waits for another writer before it fails."""
 
 
-async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS) -> aiosqlite.Connection:
-    """A connection to the store at `path`, which is made, readable by its owner only, if there is none.
+async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True) -> Connection:
+    """A connection to the store at `path`, which `make` makes, readable by its owner only, if there is none.
 
     Write-ahead logging with synchronous=NORMAL: what is committed survives the death of the process in any way. A power
     cut can take back the last commits, but never leaves a part of one.
     """
-    _make_file(path)
+    if make:
+        _make_file(path)
+    else:
+        _existing(path)
     with told_of(path):
-        db = await aiosqlite.connect(path, isolation_level=None, timeout=busy_seconds)
+        db = await connect(path, busy_seconds)
         try:
             await _recognize(db, path)
             await db.execute("PRAGMA journal_mode = WAL")

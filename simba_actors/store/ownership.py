@@ -18,9 +18,13 @@ LEASE_SECONDS = 30.0
 """How long an owner on another machine is taken to be alive after it last wrote."""
 
 
+_tokens: set[str] = set()
+"""Those of this process's owners that have not retired."""
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """One process, told apart from later ones with the same pid, and one claim of it by its token."""
+    """One process, told apart from later ones with the same pid, and one optimizer in it by its token."""
 
     pid: int
     host: str
@@ -29,7 +33,13 @@ class Owner:
 
     @classmethod
     def this_process(cls) -> Owner:
-        return cls(os.getpid(), _host(), _start_of(os.getpid()) or "", secrets.token_hex(16))
+        owner = cls(os.getpid(), _host(), _start_of(os.getpid()) or "", secrets.token_hex(16))
+        _tokens.add(owner.token)
+        return owner
+
+    def retire(self) -> None:
+        """It writes nothing any more: what it could not let go of is free for others of its process."""
+        _tokens.discard(self.token)
 
     def to_json(self) -> str:
         return orjson.dumps({k: v for k, v in asdict(self).items() if k != "token"}).decode()
@@ -39,8 +49,11 @@ def check_free(run_id: str, stored: dict[str, Any], owner: Owner, now: float) ->
     """Raises RunOwnedError if a living process other than `owner` holds the run of the row `stored`."""
     if stored["owner"] is None or stored["owner_token"] == owner.token:
         return
-    holder = Owner(**orjson.loads(stored["owner"]), token="")
-    if holder.host == owner.host:
+    holder = Owner(**orjson.loads(stored["owner"]), token=stored["owner_token"])
+    if (holder.pid, holder.host, holder.started) == (owner.pid, owner.host, owner.started):
+        alive = holder.token in _tokens
+        remedy = "stop the optimizer that has it, or give this run another run_id"
+    elif holder.host == owner.host:
         alive = _start_of(holder.pid) == (holder.started or None)
         remedy = "end that process, or give this run another run_id"
     else:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
-
-import aiosqlite
 
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import VersionConflictError
+from simba_actors.store.connection import Connection
 from simba_actors.store.encoding import dumps
 from simba_actors.store.failures import told_of
 from simba_actors.store.publications import ADD_CONFIGURATION, ADD_EVENT, APPEND, OF_CHANNEL, Publication, Served
@@ -22,7 +22,7 @@ _DROP_CONFIGURATIONS = (
 )
 
 
-async def append(db: aiosqlite.Connection, path: Path, publication: Publication, configuration: JSON) -> None:
+async def append(db: Connection, path: Path, publication: Publication, configuration: JSON) -> None:
     """Makes `publication`, whose configuration is given, the newest version of its channel.
 
     Raises:
@@ -30,23 +30,19 @@ async def append(db: aiosqlite.Connection, path: Path, publication: Publication,
         StoreError: The file could not be written. Nothing was stored.
     """
     with told_of(path):
-        await db.execute("BEGIN IMMEDIATE")
-        try:
-            await db.execute(ADD_CONFIGURATION, [publication.digest, dumps(configuration)])
-            appended = await db.execute(APPEND, publication.appending())
-            if appended.rowcount != 1:
-                await _raise_conflict(db, publication)
-            event = publication.adding_event()
-            if event is not None:
-                await db.execute(ADD_EVENT, event)
-            await db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                await db.execute("ROLLBACK")
-            raise
+        await db.transact(lambda db: _append(db, publication, configuration))
 
 
-async def prune(db: aiosqlite.Connection, path: Path, channel: str, served: Served, keep: int) -> int:
+def _append(db: sqlite3.Connection, publication: Publication, configuration: JSON) -> None:
+    db.execute(ADD_CONFIGURATION, [publication.digest, dumps(configuration)])
+    if db.execute(APPEND, publication.appending()).rowcount != 1:
+        raise _conflict(db, publication)
+    event = publication.adding_event()
+    if event is not None:
+        db.execute(ADD_EVENT, event)
+
+
+async def prune(db: Connection, path: Path, channel: str, served: Served, keep: int) -> int:
     """Lets go of the configurations of versions older than the newest `keep` and than what is served.
 
     Returns how many versions that were.
@@ -54,27 +50,24 @@ async def prune(db: aiosqlite.Connection, path: Path, channel: str, served: Serv
     oldest_served = min((p.version for p in (served.current, served.canary) if p is not None), default=1)
     until = min(served.version - keep, oldest_served - 1)
     with told_of(path):
-        await db.execute("BEGIN IMMEDIATE")
-        try:
-            pruned = await db.execute(_PRUNE, {"channel": channel, "until": until})
-            await db.execute(_DROP_CONFIGURATIONS)
-            await db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                await db.execute("ROLLBACK")
-            raise
+        return await db.transact(lambda db: _prune(db, channel, until))
+
+
+def _prune(db: sqlite3.Connection, channel: str, until: int) -> int:
+    pruned = db.execute(_PRUNE, {"channel": channel, "until": until})
+    db.execute(_DROP_CONFIGURATIONS)
     return pruned.rowcount
 
 
-async def _raise_conflict(db: aiosqlite.Connection, wanted: Publication) -> None:
-    rows = list(await db.execute_fetchall(OF_CHANNEL, [wanted.channel]))
+def _conflict(db: sqlite3.Connection, wanted: Publication) -> VersionConflictError:
+    rows = db.execute(OF_CHANNEL, [wanted.channel]).fetchall()
     expected = wanted.version - 1
     if not rows:
-        raise VersionConflictError(
+        return VersionConflictError(
             f"channel {wanted.channel!r} has no versions yet, so not {expected}: publish with expected=0", 0
         )
     newest = Publication.of_row(list(rows[-1]))
-    raise VersionConflictError(
+    return VersionConflictError(
         f"channel {wanted.channel!r} is at version {newest.version}, not {expected}: {newest.publisher} was first "
         f"({newest.kind}: {newest.reason}). Look at it, then publish with expected={newest.version}",
         newest.version,

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiosqlite
-
 from simba_actors.errors import FingerprintMismatchError, LeaseLostError
 from simba_actors.events import Event
+from simba_actors.store.connection import Connection
 from simba_actors.store.encoding import dumps, loads
 from simba_actors.store.failures import told_of
 from simba_actors.store.opening import BUSY_SECONDS, open_for_writing
 from simba_actors.store.ownership import LEASE_SECONDS, Owner, check_free
+from simba_actors.store.presence import Presence
 from simba_actors.store.reading import Reader
 from simba_actors.store.records import NewRun, Run, Write
 from simba_actors.store.statements import statements
 
 _RENEW_LEASE = "UPDATE runs SET updated = ?, lease_until = ? WHERE run_id = ? AND owner_token = ?"
+_LAST_EVENT = "SELECT COALESCE(MAX(seq), 0) FROM events WHERE run_id = ?"
 
 
 @dataclass(slots=True)
@@ -36,7 +37,8 @@ class Store:
 
     path: Path
     read: Reader
-    _db: aiosqlite.Connection
+    _db: Connection
+    _presence: Presence
     _clock: Callable[[], float]
     _lease_seconds: float
     _closed: bool = False
@@ -49,19 +51,22 @@ class Store:
         clock: Callable[[], float] = time.time,
         busy_seconds: float = BUSY_SECONDS,
         lease_seconds: float = LEASE_SECONDS,
+        make: bool = True,
     ) -> Store:
-        """The store at `path`, made if there is none.
+        """The store at `path`, made if there is none, unless `make` is False.
 
         Raises:
             StoreError: Its file can't be used; the subclass and the message say why and what to do.
         """
         path = Path(path)
-        db = await open_for_writing(path, busy_seconds)
-        return cls(path, Reader(path, db), db, clock, lease_seconds)
+        db = await open_for_writing(path, busy_seconds, make=make)
+        return cls(path, Reader(path, db), db, Presence(path), clock, lease_seconds)
 
     async def close(self) -> None:
-        self._closed = True
-        await self._db.close()
+        """Closes the file. After `abandon`, nothing."""
+        if not self._closed:
+            self._closed = True
+            await self._db.close()
 
     def abandon(self) -> None:
         """Closes the file without waiting for that; a transaction that is open is undone. After `close`, nothing."""
@@ -78,23 +83,16 @@ class Store:
         """
         now = self._clock()
         with told_of(self.path):
-            await self._db.execute("BEGIN IMMEDIATE")
-            try:
-                await self._take(new, owner, now)
-                await self._db.execute("COMMIT")
-            except BaseException:
-                await self._db.execute("ROLLBACK")
-                raise
+            await self._db.transact(lambda db: self._take(db, new, owner, now))
         return await self.read.run(new.run_id)
 
-    async def _take(self, new: NewRun, owner: Owner, now: float) -> None:
-        cursor = await self._db.execute(
+    def _take(self, db: sqlite3.Connection, new: NewRun, owner: Owner, now: float) -> None:
+        row = db.execute(
             "SELECT owner, owner_token, lease_until, fingerprint FROM runs WHERE run_id = ?", [new.run_id]
-        )
-        row = await cursor.fetchone()
+        ).fetchone()
         lease = [owner.to_json(), owner.token, now + self._lease_seconds]
         if row is None:
-            await self._db.execute(
+            db.execute(
                 "INSERT INTO runs (run_id, status, fingerprint, settings, created, updated, owner, owner_token, "
                 "lease_until) VALUES (?, 'running', ?, ?, ?, ?, ?, ?, ?)",
                 [new.run_id, dumps(new.fingerprint), dumps(new.settings), now, now, *lease],
@@ -102,7 +100,7 @@ class Store:
             return
         check_free(new.run_id, {"owner": row[0], "owner_token": row[1], "lease_until": row[2]}, owner, now)
         _check_fingerprint(new, loads(row[3]))
-        await self._db.execute(
+        db.execute(
             "UPDATE runs SET updated = ?, owner = ?, owner_token = ?, lease_until = ? WHERE run_id = ?",
             [now, *lease, new.run_id],
         )
@@ -128,33 +126,29 @@ class Store:
             StoreError: The file could not be written. Nothing was stored, and the same commit can be tried again.
         """
         now = self._clock()
+
+        def work(db: sqlite3.Connection) -> list[Event]:
+            self._presence.check(db)
+            self._renew_lease(db, run_id, owner, now)
+            stamped = _stamped(db, run_id, events, now)
+            for sql, values in statements(run_id, writes, stamped):
+                db.execute(sql, values)
+            return stamped
+
         with told_of(self.path):
-            await self._db.execute("BEGIN IMMEDIATE")
-            try:
-                await self._renew_lease(run_id, owner, now)
-                stamped = await self._stamped(run_id, events, now)
-                # The connection's thread takes them one after another, without a wait for the loop's turn in between.
-                await asyncio.gather(
-                    *(self._db.execute(sql, values) for sql, values in statements(run_id, writes, stamped))
-                )
-                await self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    await self._db.execute("ROLLBACK")
-                raise
-        return stamped
+            return await self._db.transact(work)
 
-    async def _stamped(self, run_id: str, events: Sequence[Event], now: float) -> list[Event]:
-        """Within the transaction, since publications add events to a run that other processes may have open."""
-        seq = await self.read.last_event(run_id) if events else 0
-        return [event.stamped(run_id, seq + place, now) for place, event in enumerate(events, start=1)]
-
-    async def _renew_lease(self, run_id: str, owner: Owner, now: float) -> None:
-        cursor = await self._db.execute(_RENEW_LEASE, [now, now + self._lease_seconds, run_id, owner.token])
-        if cursor.rowcount != 1:
+    def _renew_lease(self, db: sqlite3.Connection, run_id: str, owner: Owner, now: float) -> None:
+        if db.execute(_RENEW_LEASE, [now, now + self._lease_seconds, run_id, owner.token]).rowcount != 1:
             raise LeaseLostError(
                 f"run {run_id!r} was taken over by another process; this one may not write it any more"
             )
+
+
+def _stamped(db: sqlite3.Connection, run_id: str, events: Sequence[Event], now: float) -> list[Event]:
+    """Within the transaction, since publications add events to a run that other processes may have open."""
+    seq = db.execute(_LAST_EVENT, [run_id]).fetchone()[0] if events else 0
+    return [event.stamped(run_id, seq + place, now) for place, event in enumerate(events, start=1)]
 
 
 def _check_fingerprint(new: NewRun, stored: dict[str, str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from simba_actors.actors import (
     reply,
 )
 from simba_actors.algorithm.evidence import Evidence
-from simba_actors.errors import StoreError, StoreFullError, StoreLockedError
+from simba_actors.errors import StoreError
 from simba_actors.programs import Configuration
 from simba_actors.store import Store
 from simba_actors.store.records import AddProgram, RecordGauges, RecordProposal, ReserveCalls, SetStatus
@@ -41,6 +41,9 @@ from simba_actors.team.messages import (
 from simba_actors.team.setup import RunSetup
 
 logger = logging.getLogger(__name__)
+
+BUSY_SECONDS = 0.5
+"""How long a commit waits for another writer before it counts as refused; the keeper hears nothing meanwhile."""
 
 RETRY_SECONDS = 1.0
 """How soon a commit that the file refused (locked, full) is tried again."""
@@ -87,7 +90,7 @@ class PoolKeeper(GenServer[PoolState]):
         while True:
             try:
                 return await self._claim()
-            except (StoreLockedError, StoreFullError) as error:
+            except StoreError as error:
                 if not self._setup.gate.announced:
                     raise
                 logger.warning("%s: it is tried again in %g s", error, RETRY_SECONDS)
@@ -95,13 +98,17 @@ class PoolKeeper(GenServer[PoolState]):
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _claim(self) -> Store:
-        store = await Store.open(self._setup.store)
+        new = not self._setup.gate.announced
+        store = await Store.open(self._setup.store, busy_seconds=BUSY_SECONDS, make=new)
         self.ref.target.on_exit.append(store.abandon)  # Killed, it gets no chance to close it.
         try:
             await store.claim(self._setup.run, self._setup.owner)
             await self._fill_purse(store)
         except BaseException:
-            await store.close()
+            try:
+                await store.release(self._setup.run.run_id, self._setup.owner)
+            finally:
+                await store.close()
             raise
         return store
 
@@ -171,20 +178,23 @@ class PoolKeeper(GenServer[PoolState]):
 
     async def _commit_waiting(self, *, renew: bool = False) -> None:
         """One transaction for all that waits; with nothing waiting, one only to `renew` the lease."""
-        waiting, reports = self.state.waiting, self._setup.reports.waiting
+        # Taken before they are on their way: a keeper that is cancelled meanwhile is not to store them once more.
+        waiting, self.state.waiting = self.state.waiting, []
+        reports = self._setup.reports.take()
         if not (waiting or reports or renew):
             return
-        writes = [*self._reservation(), *self._gauges(), *(write for commit, _ in waiting for write in commit.writes)]
-        events = [*reports, *(event for commit, _ in waiting for event in commit.events)]
+        commits = [commit for commit, _ in waiting]
+        writes = [*self._reservation(), *self._gauges(commits), *(write for c in commits for write in c.writes)]
+        events = [*reports, *(event for commit in commits for event in commit.events)]
         try:
             stamped = await self.state.store.commit(self._setup.run.run_id, self._setup.owner, writes, events)
         except StoreError as error:
+            self.state.waiting = [*waiting, *self.state.waiting]
+            self._setup.reports.put_back(reports)
             logger.warning("%s: %d commits wait, and are tried again in %g s", error, len(waiting), RETRY_SECONDS)
             self._setup.gate.tell_trouble(str(error))
             return
         self._setup.gate.tell_trouble(None)
-        self.state.waiting = []
-        self._setup.reports.stored(len(reports))
         self._setup.purse.count(writes)
         if any(isinstance(write, AddProgram | RecordProposal) for write in writes):
             self.state.configurations = None
@@ -196,9 +206,9 @@ class PoolKeeper(GenServer[PoolState]):
         calls = self._setup.purse.unreserved
         return [ReserveCalls(calls)] if calls else []
 
-    def _gauges(self) -> list[RecordGauges]:
+    def _gauges(self, commits: Sequence[Commit]) -> list[RecordGauges]:
         now = asyncio.get_running_loop().time()
-        turning = any(isinstance(write, SetStatus) for commit, _ in self.state.waiting for write in commit.writes)
+        turning = any(isinstance(write, SetStatus) for commit in commits for write in commit.writes)
         if now < self.state.gauges_due and not turning:
             return []
         self.state.gauges_due = now + GAUGE_SECONDS

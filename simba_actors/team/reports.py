@@ -8,22 +8,22 @@ from simba_actors.team.messages import StoreReports
 
 
 class Reports:
-    """Keeps events until the PoolKeeper has stored them, in whichever of its lives."""
+    """Keeps events until the PoolKeeper takes them, in whichever of its lives."""
 
     def __init__(self, pool_keeper: Via) -> None:
         self._pool_keeper = pool_keeper
         self._waiting: list[Event] = []
-
-    @property
-    def waiting(self) -> tuple[Event, ...]:
-        """The oldest first."""
-        return tuple(self._waiting)
 
     def report(self, event: Event) -> None:
         """Has `event` stored soon. A PoolKeeper that is down finds it when it is up again."""
         self._waiting.append(event)
         self._pool_keeper.cast_nowait(StoreReports())
 
-    def stored(self, count: int) -> None:
-        """The `count` oldest are in the store."""
-        del self._waiting[:count]
+    def take(self) -> list[Event]:
+        """Those that wait, the oldest first."""
+        taken, self._waiting = self._waiting, []
+        return taken
+
+    def put_back(self, events: list[Event]) -> None:
+        """They could not be stored yet."""
+        self._waiting[:0] = events

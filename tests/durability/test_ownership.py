@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 
 from simba_actors import Optimizer
 from simba_actors.errors import FingerprintMismatchError, RunOwnedError
+from simba_actors.store import Store
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import questions, quiz_script
@@ -38,7 +42,7 @@ async def test_a_living_owners_run_is_refused_and_a_dead_owners_taken_over(tmp_p
 
 async def test_a_run_is_refused_to_a_second_optimizer_of_the_same_process(tmp_path: Path) -> None:
     async with await Optimizer.start(small_config(tmp_path / "simba.db")):
-        with pytest.raises(RunOwnedError, match="end that process, or give this run another run_id"):
+        with pytest.raises(RunOwnedError, match="stop the optimizer that has it, or give this run another run_id"):
             await Optimizer.start(small_config(tmp_path / "simba.db"))
 
 
@@ -74,3 +78,24 @@ async def test_going_on_with_something_else_says_what_differs(
         await Optimizer.start(small_config(tmp_path / "simba.db", run_id="run", **changed))
     assert refused.value.differing == (differing,)
     assert f"other values of {differing} (" in str(refused.value)
+
+
+async def test_a_start_that_is_cancelled_leaves_the_run_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, claimed = Store.claim, asyncio.Event()
+
+    async def held(store: Store, *args: Any) -> None:
+        await claim(store, *args)
+        claimed.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "claim", held)
+        starting = asyncio.ensure_future(Optimizer.start(small_config(tmp_path / "simba.db")))
+        await claimed.wait()
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    with closing(sqlite3.connect(tmp_path / "simba.db")) as db:
+        assert db.execute("SELECT owner FROM runs").fetchall() == [(None,)]

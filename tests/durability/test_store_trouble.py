@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from simba_actors import Optimizer, Status
+from simba_actors import Optimizer, OptimizerConfig, Status
 from simba_actors.errors import StoreDamagedError
 from simba_actors.events import TrajectorySampled
 from simba_actors.store import Store
@@ -36,6 +37,21 @@ async def paused(optimizer: Optimizer) -> Status:
         while (status := await optimizer.status()).status != "paused":  # noqa: ASYNC110 - no event can be stored
             await asyncio.sleep(0)
     return status
+
+
+async def trouble(optimizer: Optimizer, words: str = "") -> str:
+    """What keeps the run from being stored; it is not in the store, which may be gone."""
+    gate = optimizer._setup.gate
+    async with asyncio.timeout(PATIENCE):
+        while gate.trouble is None or words not in gate.trouble:  # noqa: ASYNC110 - no event can be stored
+            await asyncio.sleep(0)
+    return gate.trouble
+
+
+def moved_away(config: OptimizerConfig) -> Path:
+    """Where the store's file is now."""
+    away = Path(config.store).with_name("away.db")
+    return Path(config.store).rename(away)
 
 
 async def test_a_full_disk_pauses_the_run_until_there_is_room(tmp_path: Path) -> None:
@@ -117,3 +133,67 @@ async def test_a_run_in_a_truncated_file_is_told_to_be_damaged(share: float, tmp
     os.truncate(config.store, int(share * (tmp_path / "simba.db").stat().st_size))
     with pytest.raises(StoreDamagedError, match="restore it from a copy, or start with another path"):
         await finish(config)
+
+
+async def test_a_file_that_was_moved_away_pauses_the_run_until_it_is_back(tmp_path: Path) -> None:
+    whole = small_config(tmp_path / "whole.db", run_id="run")
+    await finish(whole)
+    config = small_config(tmp_path / "simba.db", run_id="run")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        away = moved_away(config)
+        assert "put it back, and the run goes on" in await trouble(optimizer)
+        shutil.move(away, config.store)
+        await optimizer.result()
+    assert await findings(config, "run") == await findings(whole, "run")
+
+
+async def test_a_keeper_that_crashes_beside_a_file_that_is_gone_makes_no_new_one(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id="run")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        away = moved_away(config)
+        await trouble(optimizer)
+        keeper = optimizer._setup.registry.whereis(POOL_KEEPER)
+        assert keeper is not None
+        keeper.kill()
+        await trouble(optimizer, "does not exist")
+        assert not list(tmp_path.glob("simba.db"))
+        shutil.move(away, config.store)
+        await optimizer.result()
+
+
+async def test_a_file_that_was_replaced_pauses_the_run(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id="run")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        away = moved_away(config)
+        shutil.copyfile(away, config.store)
+        assert "was replaced by another file" in await trouble(optimizer)
+
+
+async def test_a_file_that_was_cut_short_pauses_the_run(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id="run")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        await optimizer.pause()
+        await store_of(optimizer)._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        await optimizer._setup.commit([])
+        os.truncate(config.store, 3 * 4096)
+        resumed = asyncio.ensure_future(optimizer.resume())
+        assert "was cut short" in await trouble(optimizer)
+        resumed.cancel()
+
+
+async def test_stopping_beside_another_writer_leaves_a_run_that_goes_on_when_that_is_done(tmp_path: Path) -> None:
+    whole = small_config(tmp_path / "whole.db", run_id="run")
+    await finish(whole)
+    config = small_config(tmp_path / "locked.db", run_id="run")
+    with closing(sqlite3.connect(config.store, isolation_level=None, check_same_thread=False)) as other:
+        async with await Optimizer.start(config) as optimizer:
+            await reach(optimizer, TrajectorySampled)
+            await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+            await paused(optimizer)
+        other.execute("ROLLBACK")
+    await finish(config)
+    assert await findings(config, "run") == await findings(whole, "run")
