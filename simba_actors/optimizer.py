@@ -165,12 +165,42 @@ class Optimizer:
             )
 
     async def pause(self, reason: str = "paused by the user") -> None:
-        """Starts no more LM work. Rollouts in flight end and are stored."""
-        await self._setup.via(COORDINATOR).call(Pause(reason), timeout=None)
+        """Starts no more LM work. Rollouts in flight end and are stored. A run that has its result is left as it is.
+
+        Raises:
+            RunStoppedError: The run was stopped.
+            RunError: The run has failed; the cause is chained.
+        """
+        await self._tell(Pause(reason))
 
     async def resume(self) -> None:
-        """Goes on after a pause."""
-        await self._setup.via(COORDINATOR).call(Resume(), timeout=None)
+        """Goes on after a pause. A run that has its result is left as it is.
+
+        Raises:
+            RunStoppedError: The run was stopped. Started again, it goes on.
+            RunError: The run has failed; the cause is chained. Started again when that is mended, it goes on.
+        """
+        await self._tell(Resume())
+
+    async def _tell(self, message: Pause | Resume) -> None:
+        """Tells a run that has not ended."""
+        if not self._outcome.done():
+            try:
+                await self._setup.via(COORDINATOR).call(message, timeout=None)
+            except ActorError as error:
+                raise self._unheard() from error
+            return
+        error = self._outcome.exception()
+        if isinstance(error, RunError):
+            raise error
+        if error is not None:
+            raise RunError(f"run {self.run_id!r} has failed: {error}. Started again, it goes on") from error
+
+    def _unheard(self) -> RunError:
+        """Why the Coordinator did not hear of a pause or its end."""
+        if self._supervisor is None:
+            return self._stopped()
+        return RunError(f"run {self.run_id!r} was just recovering from a crash: try again")
 
     async def publish(
         self,
@@ -262,13 +292,16 @@ class Optimizer:
             return
         supervisor = self._supervisor
         if supervisor is None:
-            self._finished(RunStoppedError(f"run {self.run_id!r} was stopped; started again, it goes on"))
+            self._finished(self._stopped())
         else:
             error = RunError(
                 f"run {self.run_id!r} could not go on: {supervisor.exit_reason}; started again, it goes on"
             )
             error.__cause__ = _cause(supervisor.exit_reason)
             self._finished(error)
+
+    def _stopped(self) -> RunStoppedError:
+        return RunStoppedError(f"run {self.run_id!r} was stopped; started again, it goes on")
 
     def _on_supervisor_event(self, event: SupervisorEvent) -> None:
         actor = str(event.child)

@@ -57,6 +57,9 @@ class Coordinator(GenServer[CoordinatorState]):
         if ledger.run.status == "finished" and not self._ending.may_go_on(ledger.run):
             await self._ending.with_result()
             return None
+        if self._setup.gate.failure is not None:
+            await self._ending.with_error(self._setup.gate.failure)
+            return None
         if not self._setup.gate.announced:
             await self._announce(ledger)
         self._ending.watch_clock()
@@ -228,16 +231,18 @@ class Coordinator(GenServer[CoordinatorState]):
         return progress_of(step, result.best, state.evidence, purse.used, purse.seconds, state.progress)
 
     async def _pause(self, reason: str) -> None:
+        if self.state.finished:
+            return
         self.state.paused = True
         self._setup.gate.close()
         self._setup.purse.stop_clock()
-        if not self.state.finished:
-            await self._setup.commit([SetStatus("paused", reason)], [RunPaused(reason=reason)])
+        await self._setup.commit([SetStatus("paused", reason)], [RunPaused(reason=reason)])
 
     async def _resume(self) -> None:
+        if self.state.finished:
+            return
         self.state.paused = False
-        if not self.state.finished:
-            await self._setup.commit([SetStatus("running")], [RunResumed(by="resume")])
+        await self._setup.commit([SetStatus("running")], [RunResumed(by="resume")])
         self._setup.purse.start_clock()
         self._setup.governor.renew_patience()
         self._setup.gate.open()

@@ -71,6 +71,7 @@ class Ending:
     async def with_error(self, error: SimbaError) -> None:
         if self._state.finished:
             return
+        self._setup.gate.fail(error)
         await self._setup.commit([SetStatus("failed", str(error))], [RunFailed(reason=str(error))])
         self._end(error)
 

@@ -166,7 +166,7 @@ class Sampler(GenServer[SamplerState]):
                 state.queue.put_nowait((URGENT, next(self._order), rollout))
                 self._setup.via(COORDINATOR).cast_nowait(Unreachable(str(error)))
             except MetricError as error:
-                gate.close()
+                gate.fail(error)
                 self._setup.via(COORDINATOR).cast_nowait(MetricFailed(error))
 
     async def _run(self, rollout: Rollout) -> None:

@@ -36,9 +36,10 @@ COORDINATOR = "coordinator"
 
 
 class Gate:
-    """Open while the run may start new LM work: while it is not paused, and its results can be stored.
+    """Open while the run may start new LM work: while it is neither paused nor failed, and its results can be stored.
 
-    `announced` says whether this process has told that the run is up, `trouble` why nothing can be stored for now.
+    `announced` says whether this process has told that the run is up, `trouble` why nothing can be stored for now,
+    `failure` what the run fails of.
     """
 
     def __init__(self) -> None:
@@ -47,6 +48,7 @@ class Gate:
         self._paused = False
         self.announced = False
         self.trouble: str | None = None
+        self.failure: SimbaError | None = None
 
     @property
     def is_open(self) -> bool:
@@ -65,8 +67,13 @@ class Gate:
         self.trouble = trouble
         self._turn()
 
+    def fail(self, error: SimbaError) -> None:
+        """Closes the gate for good. Of several errors, the first is the run's."""
+        self.failure = self.failure or error
+        self._turn()
+
     def _turn(self) -> None:
-        if self._paused or self.trouble is not None:
+        if self._paused or self.trouble is not None or self.failure is not None:
             self._open.clear()
         else:
             self._open.set()

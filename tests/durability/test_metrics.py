@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from simba_actors import Optimizer
-from simba_actors.errors import MetricError
+from simba_actors.errors import MetricError, RunError
+from simba_actors.team.setup import COORDINATOR
 from tests.support.quiz import exact
-from tests.support.runs import findings, finish, small_config
+from tests.support.runs import findings, finish, settle, small_config
 
 
 @functools.wraps(exact)
@@ -45,3 +46,32 @@ async def test_a_run_goes_on_when_its_metric_is_mended(tmp_path: Path) -> None:
         await finish(config)
     await finish(small_config(tmp_path / "simba.db", run_id="run", metric=exact))
     assert await findings(config, "run") == await findings(whole, "run")
+
+
+async def test_a_failed_run_does_not_go_on_when_resumed(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", metric=fails_on_blue)
+    async with await Optimizer.start(config) as optimizer:
+        with pytest.raises(MetricError) as cause:
+            await optimizer.result()
+        await settle(optimizer)
+        asks = len(config.lm.asks)
+        with pytest.raises(RunError, match=r"has failed: .*ZeroDivisionError.*\. Started again, it goes on") as raised:
+            await optimizer.resume()
+        await settle(optimizer)
+        assert len(config.lm.asks) == asks
+        assert raised.value.__cause__ is cause.value
+
+
+async def test_a_failed_run_stays_failed_when_its_coordinator_is_killed(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", metric=fails_on_blue)
+    async with await Optimizer.start(config) as optimizer:
+        with pytest.raises(MetricError) as raised:
+            await optimizer.result()
+        asks = len(config.lm.asks)
+        coordinator = optimizer._setup.registry.whereis(COORDINATOR)
+        assert coordinator is not None
+        coordinator.kill()
+        await settle(optimizer)
+        status = await optimizer.status()
+    assert status.restarts == {COORDINATOR: 1}
+    assert (status.status, status.reason, len(config.lm.asks)) == ("failed", str(raised.value), asks)

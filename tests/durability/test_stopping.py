@@ -18,7 +18,7 @@ from simba_actors.events import RunPaused, TrajectorySampled
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
-from tests.support.runs import findings, finish, reach, small_config
+from tests.support.runs import findings, finish, reach, settle, small_config
 
 FOR_EVER = 3600.0
 SOON = 20.0
@@ -71,9 +71,9 @@ async def test_a_paused_run_sends_no_more_calls_and_goes_on_when_resumed(tmp_pat
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, TrajectorySampled)
         await optimizer.pause()
-        await statuses(optimizer)  # Those in flight end meanwhile.
+        await settle(optimizer)  # Those in flight end meanwhile.
         asks = len(config.lm.asks)
-        await statuses(optimizer)
+        await settle(optimizer)
         assert (await reach(optimizer, RunPaused)).reason == "paused by the user"
         assert len(config.lm.asks) == asks
         await optimizer.resume()
@@ -81,12 +81,6 @@ async def test_a_paused_run_sends_no_more_calls_and_goes_on_when_resumed(tmp_pat
     whole = small_config(tmp_path / "whole.db", run_id="run")
     await finish(whole)
     assert await findings(config, "run") == await findings(whole, "run")
-
-
-async def statuses(optimizer: Optimizer) -> None:
-    """Lets the run do in the meantime whatever it would."""
-    for _ in range(20):
-        await optimizer.status()
 
 
 async def test_stop_does_not_wait_for_calls_that_hang(hanging: OpenAIServer, tmp_path: Path) -> None:

@@ -58,6 +58,12 @@ async def reach(optimizer: Optimizer, kind: type[E]) -> E:
     return await asyncio.wait_for(follow(), PATIENCE)
 
 
+async def settle(optimizer: Optimizer) -> None:
+    """Lets the run do in the meantime whatever it would."""
+    for _ in range(20):
+        await optimizer.status()
+
+
 async def findings(config: OptimizerConfig, run_id: str) -> dict[str, Any]:
     """The pool, every score and the ranking of a run, as its store has them."""
     async with await Reader.open(config.store) as reader:

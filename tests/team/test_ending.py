@@ -13,7 +13,9 @@ from simba_actors.errors import ConfigError, StopperError
 from simba_actors.events import RunFinished, StepClosed, StepOpened, TrajectorySampled, TrendEstimated
 from simba_actors.store import Reader
 from simba_actors.store.forking import fork
-from tests.support.runs import findings, finish, reach, small_config
+from tests.support.quiz import questions, quiz_script
+from tests.support.runs import findings, finish, reach, settle, small_config
+from tests.support.scripted_lm import ScriptedLM
 from tests.team.test_adaptive_runs import adaptive_config
 
 CONFIGS = {"dspy": small_config, "adaptive": adaptive_config}
@@ -116,6 +118,31 @@ async def test_a_stopper_that_fails_ends_the_run_which_goes_on_with_a_mended_one
         await finish(config_for("dspy", tmp_path / "simba.db", stop_when=broken))
     result = await finish(config_for("dspy", tmp_path / "simba.db", stop_when=after_two))
     assert len(result.trial_logs) == 2
+
+
+async def test_a_run_whose_stopper_failed_sends_no_more_calls(tmp_path: Path) -> None:
+    def broken(progress: Progress) -> bool:
+        raise ZeroDivisionError("of my own")
+
+    sizes: dict[str, Any] = {"trainset": questions(200), "max_concurrency": 1}
+    lm = ScriptedLM(quiz_script, latency=0.01)
+    config = config_for("dspy", tmp_path / "simba.db", stop_when=broken, lm=lm, **sizes)
+    async with await Optimizer.start(config) as optimizer:
+        with pytest.raises(StopperError):
+            await optimizer.result()
+        await settle(optimizer)  # Calls in flight end meanwhile.
+        asks = len(lm.asks)
+        await settle(optimizer)
+    assert len(lm.asks) == asks
+
+
+async def test_a_finished_run_has_nothing_to_pause_or_resume(tmp_path: Path) -> None:
+    config = config_for("dspy", tmp_path / "simba.db", stop_when=after_two)
+    async with await Optimizer.start(config) as optimizer:
+        await optimizer.result()
+        await optimizer.pause()
+        await optimizer.resume()
+        assert (await optimizer.status()).status == "finished"
 
 
 async def test_a_finished_run_stays_finished_without_its_stopper(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,16 @@ async def test_the_result_of_a_stopped_run_is_an_error_that_says_how_to_go_on(tm
     await optimizer.stop()
     with pytest.raises(RunStoppedError, match="started again, it goes on"):
         await optimizer.result()
+
+
+@pytest.mark.parametrize("ask", [Optimizer.pause, Optimizer.resume])
+async def test_a_stopped_run_can_not_be_paused_or_resumed(
+    ask: Callable[[Optimizer], Awaitable[None]], tmp_path: Path
+) -> None:
+    optimizer = await Optimizer.start(small_config(tmp_path / "simba.db"))
+    await optimizer.stop()
+    with pytest.raises(RunStoppedError, match="started again, it goes on"):
+        await ask(optimizer)
 
 
 async def test_a_finished_run_gives_its_result_at_once(tmp_path: Path) -> None:
