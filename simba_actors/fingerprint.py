@@ -11,7 +11,8 @@ import orjson
 
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.config import OptimizerConfig
-from simba_actors.programs import Configuration, ConfigurationSpace, to_json_value
+from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.programs.values import contents
 
 SEARCH_SETTINGS = (
     "policy",
@@ -58,7 +59,7 @@ def default_run_id(config: OptimizerConfig, parts: dict[str, str]) -> str:
 
 def _rows(examples: Sequence[dspy.Example]) -> JSON:
     rows: list[Any] = [[dict(example), sorted(cast("list[str]", example.inputs().keys()))] for example in examples]
-    return to_json_value(rows)
+    return contents(rows)
 
 
 def _digest(value: Any) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import math
+import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import dspy
 import numpy as np
@@ -20,66 +21,87 @@ from simba_actors.algorithm.trajectory import JSON
 LARGEST_INTEGER = 2**63 - 1
 """Beyond it, JSON readers differ."""
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+"""Where an object is, as the texts of objects tell it: another place in every process."""
+
 
 def to_json_value(value: Any) -> JSON:
     """`value` as JSON, whatever it is: what has no JSON form of its own becomes text.
 
     Pydantic models, dataclasses and mappings become objects, sequences and sets lists, numpy numbers and arrays
-    Python's, dates ISO 8601; NaN and infinities become text.
+    Python's, dates ISO 8601; NaN and infinities become text. No text tells the address of an object.
     """
-    return _convert(value, ())
+    return _convert(value, _Place())
 
 
-def _convert(value: Any, around: tuple[int, ...]) -> JSON:
+def contents(value: Any) -> JSON:
+    """As `to_json_value`, with the attributes of objects that have no text of their own. Not to be stored or shown.
+
+    Equal in every process for what was made in the same way; such an object within another is told by its type alone.
+    """
+    return _convert(value, _Place(open_up=True))
+
+
+class _Place(NamedTuple):
+    """Where a conversion is: the ids of what is around, and whether it opens up what has no text of its own."""
+
+    around: tuple[int, ...] = ()
+    open_up: bool = False
+
+
+def _convert(value: Any, place: _Place) -> JSON:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Enum):
-        return _convert(value.value, around)
+        return _convert(value.value, place)
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, int):
         return int(value) if -LARGEST_INTEGER <= value <= LARGEST_INTEGER else str(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(value)
-    if id(value) in around:
+    if id(value) in place.around:
         return f"<{type(value).__name__} within itself>"
-    return _compound(value, (*around, id(value)))
+    return _compound(value, place._replace(around=(*place.around, id(value))))
 
 
-def _compound(value: Any, around: tuple[int, ...]) -> JSON:
+def _compound(value: Any, place: _Place) -> JSON:
     match value:
         case pydantic.BaseModel():
-            return _of_model(value, around)
+            return _of_model(value, place)
         case dspy.Example():
-            return _of_items(cast("Iterable[tuple[Any, Any]]", value.items()), around)
+            return _of_items(cast("Iterable[tuple[Any, Any]]", value.items()), place)
         case Mapping():
-            return _of_items(cast("Mapping[Any, Any]", value).items(), around)
+            return _of_items(cast("Mapping[Any, Any]", value).items(), place)
         case np.generic() | np.ndarray():
-            return _convert(cast("Any", value).tolist(), around)
+            return _convert(cast("Any", value).tolist(), place)
         case set() | frozenset():
-            return [_convert(item, around) for item in sorted(cast("set[Any]", value), key=repr)]
+            return [_convert(item, place) for item in sorted(cast("set[Any]", value), key=repr)]
         case list() | tuple():
-            return [_convert(item, around) for item in cast("list[Any]", value)]
+            return [_convert(item, place) for item in cast("list[Any]", value)]
         case dt.date() | dt.time():
             return value.isoformat()
         case bytes() | bytearray():
             return bytes(value).decode("utf-8", "backslashreplace")
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return _of_items(((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)), around)
+            return _of_items(((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)), place)
+        case _ if place.open_up and type(value).__str__ is object.__str__ and type(value).__repr__ is object.__repr__:
+            attributes = cast("dict[str, Any]", getattr(value, "__dict__", {}))
+            return {type(value).__qualname__: _of_items(attributes.items(), place._replace(open_up=False))}
         case _:
-            return _text(str(value))
+            return _text(_ADDRESS.sub("", str(value)))
 
 
-def _of_model(model: pydantic.BaseModel, around: tuple[int, ...]) -> JSON:
+def _of_model(model: pydantic.BaseModel, place: _Place) -> JSON:
     try:
         dumped = model.model_dump(mode="json")
     except (TypeError, ValueError):  # A field that pydantic can't serialize: take the fields one by one.
-        return _of_items(((name, getattr(model, name)) for name in type(model).model_fields), around)
-    return _convert(dumped, around)
+        return _of_items(((name, getattr(model, name)) for name in type(model).model_fields), place)
+    return _convert(dumped, place)
 
 
-def _of_items(items: Iterable[tuple[Any, Any]], around: tuple[int, ...]) -> JSON:
-    return {_text(str(key)): _convert(item, around) for key, item in items}
+def _of_items(items: Iterable[tuple[Any, Any]], place: _Place) -> JSON:
+    return {_text(str(key)): _convert(item, place) for key, item in items}
 
 
 def _text(value: str) -> str:

@@ -55,6 +55,30 @@ def other_metric(example: Any, prediction: Any) -> float:
     return 0.5
 
 
+class Ball:
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+def with_balls(size: int) -> dict[str, Any]:
+    trainset = [dspy.Example(**row.toDict(), ball=Ball(size)).with_inputs("question", "ball") for row in questions(8)]
+    return {"student": dspy.Predict("question, ball -> answer"), "trainset": trainset}
+
+
+async def test_a_run_goes_on_whose_examples_hold_objects_without_a_text_of_their_own(tmp_path: Path) -> None:
+    for _ in range(2):
+        async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="run", **with_balls(1))):
+            pass
+
+
+async def test_what_such_objects_hold_is_part_of_the_trainset(tmp_path: Path) -> None:
+    async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="run", **with_balls(1))):
+        pass
+    with pytest.raises(FingerprintMismatchError) as refused:
+        await Optimizer.start(small_config(tmp_path / "simba.db", run_id="run", **with_balls(2)))
+    assert refused.value.differing == ("trainset",)
+
+
 @pytest.mark.parametrize(
     ("changed", "differing"),
     [
