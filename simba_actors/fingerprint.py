@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Sequence
+from functools import partial
+from types import MemberDescriptorType, ModuleType
 from typing import Any, cast
 
 import dspy
 import orjson
+from dspy.adapters.utils import get_annotation_name  # pyright: ignore[reportUnknownVariableType]
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticUserError
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.config import OptimizerConfig
-from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.programs import Configuration, ConfigurationSpace, to_json_value
 from simba_actors.programs.values import contents
 
 SEARCH_SETTINGS = (
@@ -26,16 +33,18 @@ SEARCH_SETTINGS = (
 )
 """Settings that shape the search. Concurrency, timeouts and budgets do not, and may change."""
 
+TOLD_OF_FIELDS = ("__dspy_field_type", "desc", "constraints")
+"""What prompts tell of a field beside its name and type."""
+
 
 def fingerprint(
     config: OptimizerConfig, baseline: Configuration, lms: dict[str, Any], space: ConfigurationSpace
 ) -> dict[str, str]:
     """Digests of the student and the trainset, names of the metric and the LMs, and the settings, by name."""
-    metric: Any = config.metric
     parts = {
-        "student": f"{type(config.student).__qualname__} {baseline.digest[:16]}",
+        "student": f"{type(config.student).__qualname__} {_student_digest(config.student, baseline)[:16]}",
         "trainset": f"{len(config.trainset)} examples {_digest(_rows(config.trainset))[:16]}",
-        "metric": getattr(metric, "__qualname__", type(metric).__qualname__),
+        "metric": _name(config.metric),
         "strategies": " ".join(strategy.name for strategy in config.chosen_strategies()),
     }
     parts.update({name: str(getattr(config, name)) for name in SEARCH_SETTINGS})
@@ -55,6 +64,83 @@ def fingerprint(
 def default_run_id(config: OptimizerConfig, parts: dict[str, str]) -> str:
     """The student's class and a digest of everything that must stay the same."""
     return f"{type(config.student).__name__.lower()}-{_digest(dict(parts))[:10]}"
+
+
+def _student_digest(student: dspy.Module, baseline: Configuration) -> str:
+    """Of its configuration, and of its fields where the instructions do not tell all of them.
+
+    Where they do, it is what earlier versions had, which knew nothing of fields: runs stored by them can be resumed.
+    """
+    predictors = cast("list[tuple[str, Any]]", student.named_predictors())
+    fields = {name: _fields(predictor.signature) for name, predictor in predictors if not _is_told(predictor.signature)}
+    return _digest(to_json_value([baseline.values, fields])) if fields else baseline.digest
+
+
+def _is_told(signature: Any) -> bool:
+    """Whether it is what DSPy makes of the fields' names alone, with instructions that list them."""
+    make: Any = dspy.Signature
+    inputs, outputs = ", ".join(signature.input_fields), ", ".join(signature.output_fields)
+    try:
+        made = make(f"{inputs} -> {outputs}")
+    except ValueError:  # There are no outputs.
+        return False
+    return signature.instructions == made.instructions and _fields(signature) == _fields(made)
+
+
+def _fields(signature: Any) -> list[list[Any]]:
+    """What prompts tell of each."""
+    fields = cast("dict[str, Any]", signature.fields)
+    return [
+        [name, _schema(field.annotation), *(field.json_schema_extra.get(key) for key in TOLD_OF_FIELDS)]
+        for name, field in fields.items()
+    ]
+
+
+class _Schema(GenerateJsonSchema):
+    ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
+
+
+def _schema(annotation: Any) -> JSON:
+    try:
+        return TypeAdapter(annotation).json_schema(schema_generator=_Schema)
+    except (PydanticUserError, NameError):  # It has none.
+        return str(cast("object", get_annotation_name(annotation)))
+
+
+def _name(metric: Any) -> str:
+    """Its name, and a digest of what it was made with: a partial's arguments, or those of an instance's constructor."""
+    if isinstance(metric, partial):
+        arguments = to_json_value([metric.args, metric.keywords])
+        return f"partial of {_name(cast('Any', metric).func)} {_digest(arguments)[:16]}"
+    name = getattr(metric, "__qualname__", type(metric).__qualname__)
+    made_with = _made_with(getattr(metric, "__self__", metric))
+    return f"{name} {_digest(to_json_value(made_with))[:16]}" if made_with else name
+
+
+def _made_with(instance: Any) -> dict[str, Any]:
+    """Attributes that bear the name of a parameter of the constructor.
+
+    Others, such as counters and caches, may be at another value each time the same run is started.
+    """
+    kind = cast("Any", type(instance))
+    if inspect.isroutine(instance) or isinstance(instance, type | ModuleType):
+        return {}
+    names = [f"{mark}{name}" for name in (*_parameters(kind), *_parameters(kind.__init__)) for mark in ("", "_")]
+    return {name: getattr(instance, name, None) for name in names if _holds(instance, name)}
+
+
+def _parameters(call: Any) -> Sequence[str]:
+    try:
+        return tuple(inspect.signature(call).parameters)
+    except (TypeError, ValueError):  # Some of what is not written in Python has no signature to look at.
+        return ()
+
+
+def _holds(instance: Any, name: str) -> bool:
+    """Whether the attribute is the instance's own: to look at it runs no code."""
+    kind = cast("Any", type(instance))
+    slot = inspect.getattr_static(kind, name, None)
+    return name in getattr(instance, "__dict__", {}) or isinstance(slot, MemberDescriptorType)
 
 
 def _rows(examples: Sequence[dspy.Example]) -> JSON:
