@@ -103,7 +103,7 @@ def assemble(
     return RunSetup(
         run=NewRun(run_id, parts, _shown_settings(config)),
         owner=Owner.this_process(),
-        store=Path(config.store),
+        store=Path(config.store).absolute(),  # The process may change its directory.
         policy=_policy(config, lms, tuple(strategies)),
         executor=executor,
         space=space,

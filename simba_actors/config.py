@@ -17,6 +17,7 @@ from simba_actors.algorithm.stopping import StopWhen, check_stop_when
 from simba_actors.budget import Budget
 from simba_actors.config_checks import (
     check_budget,
+    check_callbacks,
     check_enough,
     check_examples,
     check_governor,
@@ -24,7 +25,10 @@ from simba_actors.config_checks import (
     check_lm,
     check_metric,
     check_number,
+    check_run_id,
     check_sampling_lms,
+    check_space,
+    check_store,
     check_strategies,
     check_student,
     check_whole,
@@ -62,7 +66,8 @@ class OptimizerConfig:
             `policy="dspy"` there is none, as in `dspy.SIMBA`.
         objectives: Where the metric gives several named scores, what they come to: `Weighted({"accuracy": 0.8, …})` or
             `Pareto(["accuracy", …])`, see `simba_actors.algorithm.objectives`.
-        store: Path of the SQLite file that keeps the run. Made if it does not exist; its directory must.
+        store: Path of the SQLite file that keeps the run. Made if it does not exist; its directory must. A relative one
+            is taken from where the process is when the run is started.
         space: What can be optimized; by default the instructions and demos of each predictor.
             `ConfigurationSpace.from_module(student, settings={"answer.temperature": Float(0.0, 1.5)})` lets the
             adaptive policy choose LM settings too, and, with `lms`, which LM a predictor has.
@@ -147,6 +152,9 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         check_student(self.student)
         check_metric(self.metric)
+        check_store(self.store)
+        if self.run_id is not None:
+            check_run_id(self.run_id)
         for name in ("bsize", "num_candidates", "max_concurrency"):
             check_whole(name, getattr(self, name), least=1)
         if self.max_steps is not None:
@@ -170,6 +178,7 @@ class OptimizerConfig:
         if self.stop_when is not None:
             check_stop_when(self.stop_when)
         if self.space is not None:
+            check_space(self.space)
             self.space.extract(self.student)
             if self.space.settings and self.policy == "dspy":
                 raise ConfigError("space: policy='dspy' chooses no LM settings; use policy='adaptive'")
@@ -185,9 +194,7 @@ class OptimizerConfig:
             check_examples(name, examples)
             check_inputs_fit(self.student, name, examples)
         check_enough(self.trainset, self.bsize)
-        for callback in self.callbacks:
-            if not callable(callback):
-                raise ConfigError(f"callbacks: {callback!r} is not callable; it is called as callback(event)")
+        check_callbacks(self.callbacks)
         if self.strategies is not None:
             check_strategies(self.strategies)
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 import dspy
 
 from simba_actors.budget import Budget
 from simba_actors.errors import ConfigError
+from simba_actors.programs import ConfigurationSpace
+from simba_actors.programs.values import json_problem
 from simba_actors.rollouts import Governor
 from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.strategies import Strategy
@@ -33,6 +36,38 @@ def check_student(student: object) -> None:
         )
 
 
+def check_store(store: object) -> None:
+    if not isinstance(store, str | os.PathLike):
+        raise ConfigError(
+            f"store must be the path of a file, as in 'simba.db', not {type(store).__name__}: {store!r:.80}"
+        )
+    if str(cast("object", store)) == ":memory:":
+        raise ConfigError("store=':memory:': a run is kept in a file, to go on after its process; give a path")
+
+
+def check_run_id(run_id: object) -> None:
+    if not isinstance(run_id, str):
+        raise ConfigError(f"run_id must be a text, not {type(run_id).__name__}: {run_id!r:.80}")
+    if json_problem(run_id) is not None:
+        raise ConfigError(f"run_id={run_id!r:.80} holds half of a surrogate pair, which can't be stored")
+
+
+def check_space(space: object) -> None:
+    if not isinstance(space, ConfigurationSpace):
+        raise ConfigError(
+            "space must be a ConfigurationSpace, as ConfigurationSpace.from_module(student) makes it, not "
+            f"{type(space).__name__}: {space!r:.80}"
+        )
+
+
+def check_callbacks(callbacks: object) -> None:
+    if not isinstance(callbacks, Collection):
+        raise ConfigError(f"callbacks must be a list of functions, as in [print], not {callbacks!r:.80}")
+    for callback in cast("Collection[object]", callbacks):
+        if not callable(callback):
+            raise ConfigError(f"callbacks: {callback!r} is not callable; it is called as callback(event)")
+
+
 def check_governor(governor: object) -> None:
     if governor is not None and not isinstance(governor, Governor):
         raise ConfigError(f"governor must be a Governor, not {type(governor).__name__}: {governor!r:.80}")
@@ -49,12 +84,21 @@ def check_lm(name: str, lm: object) -> None:
         raise ConfigError(f"{name} must be a dspy.LM, not {type(lm).__name__}{remedy}")
 
 
-def check_strategies(strategies: Sequence[object]) -> None:
+def check_strategies(strategies: object) -> None:
+    if not isinstance(strategies, Sequence):
+        raise ConfigError(f"strategies must be a list, as in [AppendADemo(), AppendARule()], not {strategies!r:.80}")
     if not strategies:
         raise ConfigError("strategies=[]: at least one strategy is needed; leave it out for SIMBA's own")
-    for place, strategy in enumerate(strategies):
+    names: list[str] = []
+    for place, strategy in enumerate(cast("Sequence[object]", strategies)):
         if isinstance(strategy, type) or not isinstance(strategy, Strategy):
             raise ConfigError(f"strategies[{place}]={strategy!r:.80} is no strategy; one is AppendADemo()")
+        if strategy.name in names:
+            raise ConfigError(
+                f"strategies[{names.index(strategy.name)}] and strategies[{place}] are both named {strategy.name!r}, "
+                "and could not be told apart: leave one out, or derive from it a class with another name"
+            )
+        names.append(strategy.name)
 
 
 def check_metric(metric: object) -> None:

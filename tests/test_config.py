@@ -21,7 +21,7 @@ from simba_actors.errors import (
     StoreError,
 )
 from simba_actors.programs import ConfigurationSpace, Integer
-from simba_actors.strategies import AppendADemo
+from simba_actors.strategies import AppendADemo, AppendARule
 from tests.support.quiz import exact, questions
 from tests.support.runs import finish, small_config
 
@@ -81,6 +81,23 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("a_teacher_by_name", {"teacher_lm": "openai/x"}, "teacher_lm must be a dspy.LM"),
     ("a_budget_that_is_a_number", {"budget": 500}, r"must be a Budget, as in Budget\(max_calls=5_000\), not 500"),
     ("a_trainset_that_can_be_read_once", {"trainset": iter([])}, "trainset must be a list of dspy.Example"),
+    ("a_store_that_is_no_path", {"store": None}, "store must be the path of a file, as in 'simba.db', not NoneType"),
+    ("a_store_in_memory", {"store": ":memory:"}, "a run is kept in a file, to go on after its process; give a path"),
+    ("a_run_id_that_is_no_text", {"run_id": ("a", 1)}, r"run_id must be a text, not tuple: \('a', 1\)"),
+    ("a_run_id_that_no_store_takes", {"run_id": "x\ud800"}, "run_id='x.*' holds half of a surrogate pair"),
+    ("a_space_that_is_none", {"space": 5}, "space must be a ConfigurationSpace, .*, not int: 5"),
+    (
+        "a_single_callback",
+        {"callbacks": print},
+        r"callbacks must be a list of functions, as in \[print\], not <built-in",
+    ),
+    ("a_callback_that_is_not_callable", {"callbacks": [5]}, "callbacks: 5 is not callable"),
+    ("strategies_that_are_no_list", {"strategies": 5}, r"strategies must be a list, .*, not 5"),
+    (
+        "two_strategies_of_one_name",
+        {"strategies": [AppendADemo(10), AppendARule(), AppendADemo(100)]},
+        r"strategies\[0\] and strategies\[2\] are both named 'append_a_demo'",
+    ),
     ("no_valset_at_all", {"valset": None}, "valset must be a list of dspy.Example, not NoneType"),
 ]
 
@@ -88,7 +105,7 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("change", "message"), [case[1:] for case in BAD_VALUES], ids=[case[0] for case in BAD_VALUES])
 def test_a_config_refuses(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
-        small_config(tmp_path / "simba.db", **change)
+        small_config(**{"store": tmp_path / "simba.db", **change})
 
 
 @pytest.mark.parametrize("cap", [0, -1, True, "5", float("nan")])
@@ -113,6 +130,16 @@ async def test_a_store_that_is_no_database_is_left_alone(tmp_path: Path) -> None
     with pytest.raises(NotAStoreError):
         await Optimizer.start(small_config(path))
     assert path.read_text().startswith("These are notes")
+
+
+async def test_a_relative_store_stays_where_it_was_when_the_process_changes_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with await Optimizer.start(small_config(Path("simba.db"))) as optimizer:
+        monkeypatch.chdir("/")
+        await optimizer.result()
+        assert optimizer.store == tmp_path / "simba.db"
 
 
 async def test_two_optimizers_can_not_have_one_run_open(tmp_path: Path) -> None:
