@@ -82,6 +82,7 @@ class Optimizer:
         self._publisher = RunPublisher(self._setup.store, config.channel, self._setup.run.run_id, self._setup.space)
         self._supervisor: Ref | None = None
         self._listeners = Listeners()
+        self._ending: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(cls, config: OptimizerConfig) -> Optimizer:
@@ -100,6 +101,7 @@ class Optimizer:
         except BaseException as error:
             optimizer._setup.owner.retire()
             optimizer._setup.telemetry.end(error)
+            await optimizer._setup.threads.close()
             raise
         await optimizer._look_at_channel()
         optimizer._start_listeners()
@@ -247,7 +249,15 @@ class Optimizer:
         return published
 
     async def stop(self) -> None:
-        """Ends the team and closes the store. An unfinished run goes on when it is started again."""
+        """Ends the team and closes the store. An unfinished run goes on when it is started again.
+
+        Whoever calls it, however often, waits for the same end, which being cancelled does not cut short.
+        """
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end(), name=f"end of run {self.run_id!r}")
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None and supervisor.alive:
             await supervisor.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,13 @@ async def test_a_run_without_any_lm_says_how_to_give_one(tmp_path: Path) -> None
 async def test_a_store_in_a_missing_directory_says_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no directory"):
         await Optimizer.start(small_config(tmp_path / "missing" / "simba.db"))
+
+
+async def test_a_start_that_fails_leaves_no_threads(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(StoreError):
+        await Optimizer.start(small_config(tmp_path / "missing" / "simba.db"))
+    assert [thread for thread in threading.enumerate() if thread.name == "simba_actors" and thread not in before] == []
 
 
 async def test_a_store_that_is_no_database_is_left_alone(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from simba_actors import Optimizer, OptimizerConfig
 from simba_actors.errors import RunStoppedError
 from simba_actors.events import RunPaused, TrajectorySampled
+from simba_actors.team.tree import TEAM
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
@@ -92,6 +93,17 @@ async def test_stop_does_not_wait_for_calls_that_hang(hanging: OpenAIServer, tmp
     with pytest.raises(RunStoppedError):
         await optimizer.result()
     await assert_goes_on(hanging, config, tmp_path)
+
+
+async def test_a_second_stop_waits_for_the_end_that_a_cancelled_one_began(tmp_path: Path) -> None:
+    optimizer = await Optimizer.start(small_config(tmp_path / "simba.db"))
+    first = asyncio.create_task(optimizer.stop())
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await optimizer.stop()
+    assert [optimizer._setup.registry.whereis(name) for name in TEAM] == [None] * len(TEAM)
 
 
 async def test_stop_does_not_wait_for_threads_that_hang(tmp_path: Path) -> None:
