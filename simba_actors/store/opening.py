@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiosqlite
+import anyio
 
 from simba_actors.errors import NotAStoreError, StoreError, StoreVersionError
 from simba_actors.store.connection import Connection, connect
@@ -15,6 +19,9 @@ from simba_actors.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 BUSY_SECONDS = 5.0
 """How long a write waits for another writer before it fails."""
+
+LOOK_SECONDS = 0.01
+"""How often a file that others hold is tried again where SQLite does not do it."""
 
 
 async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True) -> Connection:
@@ -30,11 +37,13 @@ async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS, *, ma
     with told_of(path):
         db = await connect(path, busy_seconds)
         try:
-            await _recognize(db, path)
-            await db.execute("PRAGMA journal_mode = WAL")
+            async with _transaction(db, "DEFERRED"):
+                version = await _recognize(db, path)
+            await _log_ahead(db, busy_seconds)
             await db.execute("PRAGMA synchronous = NORMAL")
             await db.execute("PRAGMA foreign_keys = ON")
-            await _migrate(db)
+            if version < VERSION:
+                await _migrate(db, path)
         except BaseException:
             await db.close()
             raise
@@ -47,7 +56,8 @@ async def open_for_reading(path: Path, busy_seconds: float = BUSY_SECONDS) -> ai
     with told_of(path):
         db = await aiosqlite.connect(f"{uri}?mode=ro", uri=True, timeout=busy_seconds)
         try:
-            await _recognize(db, path)
+            async with _transaction(db, "DEFERRED"):
+                await _recognize(db, path)
         except BaseException:
             await db.close()
             raise
@@ -73,7 +83,20 @@ def _make_file(path: Path) -> None:
         raise StoreError(f"{path} can't be made: {error.strerror}") from error
 
 
-async def _recognize(db: aiosqlite.Connection, path: Path) -> None:
+@asynccontextmanager
+async def _transaction(db: aiosqlite.Connection, kind: str) -> AsyncGenerator[None]:
+    await db.execute(f"BEGIN {kind}")
+    try:
+        yield
+        await db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            await db.execute("ROLLBACK")
+        raise
+
+
+async def _recognize(db: aiosqlite.Connection, path: Path) -> int:
+    """The version of the store, 0 for an empty file. Within a transaction: another process may be making it."""
     application, version = await _pragma(db, "application_id"), await _pragma(db, "user_version")
     empty = application == 0 and version == 0 and not await _tables(db)
     if not empty and application != APPLICATION_ID:
@@ -82,13 +105,41 @@ async def _recognize(db: aiosqlite.Connection, path: Path) -> None:
         raise StoreVersionError(
             f"{path} was written by a newer simba_actors (schema {version}, this one knows {VERSION}): upgrade"
         )
+    return version
 
 
-async def _migrate(db: aiosqlite.Connection) -> None:
-    version = await _pragma(db, "user_version")
-    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-        marks = f"PRAGMA user_version = {number}; PRAGMA application_id = {APPLICATION_ID};"
-        await db.executescript(f"BEGIN IMMEDIATE; {script} {marks} COMMIT;")
+async def _log_ahead(db: aiosqlite.Connection, busy_seconds: float) -> None:
+    """Turns write-ahead logging on, which SQLite refuses at once, without a wait, while others read or do the same."""
+    for attempt in itertools.count(1):
+        try:
+            await db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if attempt * LOOK_SECONDS > busy_seconds:
+                raise
+            await anyio.sleep(LOOK_SECONDS)
+        else:
+            return
+
+
+async def _migrate(db: aiosqlite.Connection, path: Path) -> None:
+    """Brings the file to this version. Where another process was first, there is nothing left to do."""
+    async with _transaction(db, "IMMEDIATE"):
+        version = await _recognize(db, path)
+        for script in MIGRATIONS[version:]:
+            for statement in _statements(script):
+                await db.execute(statement)
+        await db.execute(f"PRAGMA user_version = {VERSION}")
+        await db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Those of a script, which `executescript` would take out of the transaction that is open."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 async def _pragma(db: aiosqlite.Connection, name: str) -> int:

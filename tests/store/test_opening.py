@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -146,6 +147,16 @@ async def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in _files(tmp_path)}
     await store.close()
     assert modes == {"simba.db": 0o600, "simba.db-wal": 0o600, "simba.db-shm": 0o600}
+
+
+async def test_a_new_store_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.db" for number in range(5)]
+    for path in paths:
+        opened = await asyncio.gather(*(Store.open(path) for _ in range(4)), return_exceptions=True)
+        stores = [store for store in opened if isinstance(store, Store)]
+        for store in stores:
+            await store.close()
+        assert len(stores) == 4, opened
 
 
 def _files(directory: Path) -> list[Path]:
