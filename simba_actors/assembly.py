@@ -71,7 +71,7 @@ def assemble(
             await registry.via(POOL_KEEPER).call(Commit(()), timeout=None)
 
     run_id = config.run_id or default_run_id(config, parts)
-    telemetry = telemetry_of(run_id)
+    telemetry = telemetry_of(run_id, governor.secrets)
     caller = Caller(
         gate=gate,
         before_call=reserve_call,
@@ -111,7 +111,7 @@ def assemble(
         baseline=baseline,
         trainset=config.trainset,
         strategies=strategies,
-        prompt_model=lambda: LocalPromptModel(prompt_lm, config.rollout_timeout),
+        prompt_model=lambda: LocalPromptModel(prompt_lm, governor.secrets, config.rollout_timeout),
         max_concurrency=config.max_concurrency,
         publishes_to=config.channel if config.publish == "best" else None,
         rollouts_expected=_rollouts_expected(config),

@@ -319,7 +319,8 @@ class Optimizer:
             self._restarts[actor] = self._restarts.get(actor, 0) + 1
             self._setup.reports.report(ActorRestarted(actor=actor, restarts=self._restarts[actor]))
         elif is_abnormal(event.reason):
-            self._setup.reports.report(ActorCrashed(actor=actor, reason=describe(event.reason)))
+            reason = self._setup.governor.secrets.hide(describe(event.reason))
+            self._setup.reports.report(ActorCrashed(actor=actor, reason=reason))
 
 
 def _scores(result: Any) -> list[tuple[int, float]]:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from simba_actors.live.calls import CallId
 from simba_actors.live.canary import settle
+from simba_actors.rollouts.secrets import Secrets
 from simba_actors.store.news import tell_followers
 from simba_actors.store.online_examples import ADD, BOUND, OnlineExample
 from simba_actors.store.publications import Publication
@@ -103,7 +104,7 @@ class Recorder:
         try:
             return work()
         except Exception as error:  # noqa: BLE001 - a metric of the user's raised; requests go on
-            self._say(f"a call of channel {self._channel!r} got no score: {type(error).__name__}: {error}")
+            self._say(f"a call of channel {self._channel!r} got no score: {Secrets().told(error)}")
             return ()
 
     def _stored(self, entries: Sequence[Reported | OnlineExample]) -> bool:

@@ -6,6 +6,7 @@ links to the rollouts that it learned from, and the rollouts that evaluate a pro
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -22,6 +23,7 @@ from simba_actors.events import ActorCrashed, ActorRestarted, Event, StepClosed,
 from simba_actors.observe.instruments import SCOPE, Instruments, observe_endpoints
 from simba_actors.observe.lm_call_spans import LMCallSpans
 from simba_actors.observe.telemetry import Ended, Telemetry
+from simba_actors.rollouts.secrets import Secrets
 from simba_actors.store.records import ActorGauge
 
 
@@ -37,8 +39,9 @@ def is_set_up() -> bool:
 class OpenTelemetry(Telemetry):
     """Spans and metrics of one run in one process."""
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, secrets: Secrets) -> None:
         self._tracer = trace.get_tracer(SCOPE)
+        self._secrets = secrets
         self._instruments = Instruments({"simba_actors.run_id": run_id})
         observe_endpoints(metrics.get_meter_provider())
         self._calls = LMCallSpans(self._tracer)
@@ -72,7 +75,7 @@ class OpenTelemetry(Telemetry):
         maker = self._made_by.get(rollout.program)
         links = [] if maker is None else [Link(maker)]
         parent = self._parent(rollout)
-        with self._tracer.start_as_current_span("rollout", parent, attributes=attributes, links=links) as span:
+        with self._current_span("rollout", parent, attributes, links) as span:
             if rollout.key.phase == "sample":
                 self._sampled[rollout.key] = span.get_span_context()
             self._instruments.in_flight(1)
@@ -98,7 +101,7 @@ class OpenTelemetry(Telemetry):
         links = [Link(self._sampled[key]) for key in dict.fromkeys(keys) if key in self._sampled]
         attributes = {"simba_actors.step": step, "simba_actors.program": program, "simba_actors.strategy": name}
         parent = trace.set_span_in_context(self._step(step))
-        with self._tracer.start_as_current_span("strategy", parent, attributes=attributes, links=links) as span:
+        with self._current_span("strategy", parent, attributes, links) as span:
             self._made_by[program] = span.get_span_context()
             yield
 
@@ -118,9 +121,28 @@ class OpenTelemetry(Telemetry):
             span.end()
         self._steps.clear()
         if error is not None:
-            self._run.record_exception(error)
-            self._run.set_status(StatusCode.ERROR, str(error))
+            self._failed(self._run, error)
         self._run.end()
+
+    @contextmanager
+    def _current_span(
+        self, name: str, parent: Context, attributes: Mapping[str, Any], links: Sequence[Link]
+    ) -> Generator[Span]:
+        """As the tracer's own, which would tell all that an error says."""
+        with self._tracer.start_as_current_span(
+            name, parent, attributes=attributes, links=links, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield span
+            except Exception as error:
+                self._failed(span, error)
+                raise
+
+    def _failed(self, span: Span, error: BaseException) -> None:
+        stacktrace = self._secrets.hide("".join(traceback.format_exception(error)))
+        told = {"exception.message": self._secrets.hide(str(error)), "exception.stacktrace": stacktrace}
+        span.record_exception(error, told)
+        span.set_status(StatusCode.ERROR, self._secrets.told(error))
 
     def _step(self, step: int) -> Span:
         """The open step's span; a step that an earlier process opened gets one of this process."""

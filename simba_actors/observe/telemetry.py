@@ -11,6 +11,7 @@ from simba_actors.algorithm.buckets import Bucket
 from simba_actors.algorithm.plan import Rollout
 from simba_actors.algorithm.trajectory import Trajectory
 from simba_actors.events import Event
+from simba_actors.rollouts.secrets import Secrets
 from simba_actors.store.records import ActorGauge
 
 Ended: TypeAlias = Callable[[Trajectory], None]
@@ -49,10 +50,13 @@ def _forget(trajectory: Trajectory) -> None:
     """Nobody listens."""
 
 
-def telemetry_of(run_id: str) -> Telemetry:
-    """OpenTelemetry's where the application has set a provider for it, otherwise none, at no cost."""
+def telemetry_of(run_id: str, secrets: Secrets) -> Telemetry:
+    """OpenTelemetry's where the application has set a provider for it, otherwise none, at no cost.
+
+    Spans tell no `secrets`.
+    """
     if importlib.util.find_spec("opentelemetry") is None:
         return Telemetry()
     from simba_actors.observe.open_telemetry import OpenTelemetry, is_set_up
 
-    return OpenTelemetry(run_id) if is_set_up() else Telemetry()
+    return OpenTelemetry(run_id, secrets) if is_set_up() else Telemetry()

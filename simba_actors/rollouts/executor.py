@@ -21,6 +21,7 @@ from simba_actors.rollouts.governor import Caller, Governor
 from simba_actors.rollouts.outcomes import infrastructure_cause
 from simba_actors.rollouts.remembered_prompts import remembering
 from simba_actors.rollouts.scoring import Scorer, Verdict
+from simba_actors.rollouts.secrets import Secrets
 from simba_actors.rollouts.threads import Threads
 from simba_actors.rollouts.usage import Meter
 from simba_actors.rollouts.watch import SETTING, Deadline, Watch
@@ -106,7 +107,7 @@ class LocalExecutor:
         self._rollout_timeout = rollout_timeout
         self._clock = clock
         self._threads = threads
-        self._scorer = Scorer(metric, threads, objectives)
+        self._scorer = Scorer(metric, threads, objectives, governor.secrets)
         self._programs = Programs(student, space, lms, governor, caller or Caller(), threads)
         settings: Any = dspy.settings
         self._settings: dict[str, Any] = dict(settings.copy())
@@ -189,9 +190,8 @@ class LocalExecutor:
         try:
             prediction = await self._call(program.module, dict(cast("Any", example.inputs())))
         except Exception as error:  # noqa: BLE001 - what is not the infrastructure's is the program's, and scores 0
-            raise_if_infrastructure(error)
-            told = self._governor.secrets.hide(f"{type(error).__name__}: {error}")
-            return _Ended(_steps(trace, program.names), None, None, told)
+            raise_if_infrastructure(error, self._governor.secrets)
+            return _Ended(_steps(trace, program.names), None, None, self._governor.secrets.told(error))
         # Before the metric runs, which may call predictors too, or change what it is given.
         steps, fields = _steps(trace, program.names), _fields(prediction)
         verdict = await self._scorer.score(row, example, prediction)
@@ -231,15 +231,13 @@ class _Ended:
         )
 
 
-def raise_if_infrastructure(error: Exception) -> None:
-    """Raises the InfrastructureError that `error` comes from, if it comes from one."""
+def raise_if_infrastructure(error: Exception, secrets: Secrets) -> None:
+    """Raises the InfrastructureError that `error` comes from, if it comes from one; it tells no `secrets`."""
     cause = infrastructure_cause(error)
     if isinstance(cause, InfrastructureError):
         raise cause
     if cause is not None:
-        raise _UngovernedError(
-            f"an LM that the student calls by itself failed: {type(cause).__name__}: {cause}"
-        ) from error
+        raise _UngovernedError(f"an LM that the student calls by itself failed: {secrets.told(cause)}") from error
 
 
 def _steps(trace: list[Any], names: Mapping[int, str]) -> tuple[TraceStep, ...]:

@@ -204,7 +204,7 @@ class Governor:
                 slot.refused(delay)
             case Blame.TRANSIENT | Blame.PERSISTENT:
                 slot.failed()
-        told = self.secrets.hide(f"{type(error).__name__}: {error}")
+        told = self.secrets.told(error)
         ending = self._ending(endpoint, verdict, told, attempt)
         if ending is not None:
             watch.stop(ending)

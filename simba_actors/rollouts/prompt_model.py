@@ -9,6 +9,7 @@ import dspy
 from simba_actors.algorithm.trajectory import Usage
 from simba_actors.errors import InfrastructureError, LMUnavailableError, RolloutTimeoutError
 from simba_actors.rollouts.outcomes import infrastructure_cause
+from simba_actors.rollouts.secrets import Secrets
 from simba_actors.rollouts.usage import Meter
 from simba_actors.rollouts.watch import SETTING, Deadline, Watch
 
@@ -19,11 +20,12 @@ ATTEMPTS = 3
 class LocalPromptModel:
     """Asks a governed LM in this process's event loop, and counts what that used.
 
-    `timeout` is in seconds, for one answer, waiting for its turn at the endpoint not counted.
+    `timeout` is in seconds, for one answer, waiting for its turn at the endpoint not counted. Errors tell no `secrets`.
     """
 
-    def __init__(self, lm: Any, timeout: float = 300.0) -> None:
+    def __init__(self, lm: Any, secrets: Secrets, timeout: float = 300.0) -> None:
         self._lm = lm
+        self._secrets = secrets
         self._timeout = timeout
         self._meter = Meter()
 
@@ -61,7 +63,7 @@ class LocalPromptModel:
                 raise
             if isinstance(cause, InfrastructureError):
                 raise cause from error
-            raise LMUnavailableError(f"the prompt model failed: {type(cause).__name__}: {cause}") from error
+            raise LMUnavailableError(f"the prompt model failed: {self._secrets.told(cause)}") from error
         finally:
             watch.end()
         return None

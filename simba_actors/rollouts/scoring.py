@@ -18,6 +18,7 @@ from simba_actors.errors import InfrastructureError, LMUnavailableError, MetricE
 from simba_actors.programs import to_json_value
 from simba_actors.rollouts.outcomes import infrastructure_cause
 from simba_actors.rollouts.quick_calls import QuickCalls
+from simba_actors.rollouts.secrets import Secrets
 from simba_actors.rollouts.threads import Threads
 
 SURELY_WRONG = (NameError, ImportError, NotImplementedError)
@@ -35,11 +36,19 @@ class Verdict:
 class Scorer:
     """Calls a metric of any shape that DSPy takes.
 
-    Sync metrics run in a thread, so that a slow one holds up nobody. The context is carried over.
+    Sync metrics run in a thread, so that a slow one holds up nobody. The context is carried over. Errors tell no
+    `secrets`.
     """
 
-    def __init__(self, metric: Callable[..., Any], threads: Threads, objectives: Objectives | None = None) -> None:
+    def __init__(
+        self,
+        metric: Callable[..., Any],
+        threads: Threads,
+        objectives: Objectives | None = None,
+        secrets: Secrets | None = None,
+    ) -> None:
         self._objectives = objectives
+        self._secrets = secrets or Secrets()
         self._metric = partial(metric, **_demanded_names(metric))
         self._extra: tuple[None, ...] = (None,) * _arguments_beyond_two(metric)
         call = getattr(metric, "__call__", None)  # noqa: B004 - an async __call__ is what is asked for
@@ -60,8 +69,8 @@ class Scorer:
             if isinstance(cause, InfrastructureError):
                 raise cause from error
             if cause is not None:
-                raise LMUnavailableError(f"the metric's LM failed: {type(cause).__name__}: {cause}") from error
-            raise _raised(row, error) from error
+                raise LMUnavailableError(f"the metric's LM failed: {self._secrets.told(cause)}") from error
+            raise self._raised(row, error) from error
         return verdict(row, output, self._objectives)
 
     async def try_on(self, row: str, example: dspy.Example) -> None:
@@ -70,7 +79,7 @@ class Scorer:
         try:
             output = await self._ask(example, labels)
         except SURELY_WRONG as error:
-            raise _raised(row, error) from error
+            raise self._raised(row, error) from error
         except Exception:  # noqa: BLE001 - labels are no real prediction; the first rollout tells more
             return
         verdict(row, output, self._objectives)
@@ -81,6 +90,9 @@ class Scorer:
             return await call()
         output = await self._calls.run(call)
         return await output if inspect.isawaitable(output) else output
+
+    def _raised(self, row: str, error: Exception) -> MetricError:
+        return MetricError(f"the metric raised on {row}: {self._secrets.told(error)}")
 
 
 def verdict(row: str, output: Any, objectives: Objectives | None = None) -> Verdict:
@@ -133,10 +145,6 @@ def _number(row: str, score: Any) -> float:
     if not math.isfinite(score):
         raise MetricError(f"the metric gave {score} on {row}: a score must be finite")
     return score
-
-
-def _raised(row: str, error: Exception) -> MetricError:
-    return MetricError(f"the metric raised on {row}: {type(error).__name__}: {error}")
 
 
 def _arguments_beyond_two(metric: Callable[..., Any]) -> int:

@@ -15,7 +15,8 @@ LEAST_LENGTH = 6
 LOOKS_SECRET = re.compile(
     r"(?<=://)[^/@\s]+(?=@)"  # Credentials in an address.
     r"|(?<=Bearer )[\w.~+/=-]{6,}"
-    r"|\b(?:sk|pk|rk|key|ghp|hf|xai|gsk)[-_][\w-]{8,}"  # The prefixes that providers give to their keys.
+    r"|\b(?:sk|pk|rk|key|ghp|hf|xai|gsk)[-_][\w-]{8,}|\bAIza[\w-]{30,}"  # What providers' keys begin with.
+    r"|(?<=[?&]key=)[^&\s]+"
 )
 
 SECRET_SETTINGS = re.compile(r"key|token|secret|password|authorization", re.IGNORECASE)
@@ -36,6 +37,10 @@ class Secrets:
         for secret in self._known:
             text = text.replace(secret, HIDDEN)
         return LOOKS_SECRET.sub(HIDDEN, text)
+
+    def told(self, error: BaseException) -> str:
+        """What an error says, without keys."""
+        return self.hide(f"{type(error).__name__}: {error}")
 
 
 def _secrets_of(settings: dict[str, Any]) -> Iterator[str]:

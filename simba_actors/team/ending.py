@@ -72,7 +72,8 @@ class Ending:
         if self._state.finished:
             return
         self._setup.gate.fail(error)
-        await self._setup.commit([SetStatus("failed", str(error))], [RunFailed(reason=str(error))])
+        reason = self._setup.governor.secrets.hide(str(error))
+        await self._setup.commit([SetStatus("failed", reason)], [RunFailed(reason=reason)])
         self._end(error)
 
     def watch_clock(self) -> None:

@@ -189,8 +189,9 @@ class Proposer(GenServer[ProposerState]):
                 with self._setup.telemetry.strategy(name, analyzed.plan.step, proposal.program, context.buckets):
                     result = await self._try(name, context, analyzed.plan.step, proposal.slot)
             except Exception as error:  # noqa: BLE001 - as in DSPy, a strategy that fails makes no candidate
-                logger.warning("strategy %s failed: %s: %s", name, type(error).__name__, error)
-                return Outcome(name, None, f"{type(error).__name__}: {error}")
+                told = self._setup.governor.secrets.told(error)
+                logger.warning("strategy %s failed: %s", name, told)
+                return Outcome(name, None, told)
             if isinstance(result, Declined):
                 reasons.append(result.reason)
             elif not copies and pool.has(result):

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import dspy
 import pytest
+from dspy.utils.exceptions import LMAuthError
 
-from simba_actors import Governor, Optimizer, Retry
-from simba_actors.events import CallRetried, RunPaused, TrajectorySampled
+from simba_actors import Governor, LiveProgram, Optimizer, Retry
+from simba_actors.errors import MetricError
+from simba_actors.events import ActorCrashed, CallRetried, RunPaused, TrajectorySampled
 from simba_actors.rollouts.secrets import Secrets
+from simba_actors.strategies import AppendADemo, StrategyContext
+from simba_actors.team.coordinator import Coordinator
+from tests.support.crashing import Injector, inject
+from tests.support.live import answer, publish, sayer
 from tests.support.openai_server import Faults, OpenAIServer, lm_at
-from tests.support.quiz import quiz_script
-from tests.support.runs import reach, small_config
+from tests.support.quiz import exact, quiz_script
+from tests.support.runs import finish, reach, small_config
 
 KEY = "sk-planted-0123456789abcdef"
 TOKEN = "planted-bearer-0123456789"  # noqa: S105
@@ -55,6 +62,89 @@ async def test_a_planted_password_in_an_address_is_found_nowhere(
     assert PASSWORD.encode() not in told
 
 
+async def test_a_planted_key_in_a_metrics_error_is_found_nowhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(example: Any, prediction: Any, trace: Any = None) -> bool:
+        if prediction.answer == example.answer:
+            return True
+        raise RuntimeError(f"the judge refused {KEY}")
+
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(MetricError) as raised:
+        await finish(small_config(tmp_path / "simba.db", metric=broken))
+    told = f"{raised.value}{caplog.text}".encode() + b"".join(_contents(tmp_path))
+    assert b"the judge refused [hidden]" in told
+    assert KEY.encode() not in told
+
+
+@pytest.mark.parametrize("who", ["the metric's LM", "an LM that the student calls by itself"])
+async def test_a_planted_key_in_the_error_of_an_lm_that_is_not_ours_is_found_nowhere(
+    who: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_: Any, **__: Any) -> Any:
+        raise LMAuthError(f"Incorrect API key provided: {KEY}")
+
+    def judged(example: Any, prediction: Any, trace: Any = None) -> bool:
+        return bool(exact(example, prediction) or refused())
+
+    class Asking(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ask: Any = dspy.Predict("question -> answer")
+
+        async def aforward(self, question: str) -> Any:
+            return refused()
+
+    caplog.set_level(logging.DEBUG)
+    changes: dict[str, Any] = {"metric": judged} if who == "the metric's LM" else {"student": Asking()}
+    config = small_config(tmp_path / "simba.db", governor=Governor(retry=Retry(base=0.01, longest=0.02)), **changes)
+    async with await Optimizer.start(config) as optimizer:
+        paused = await reach(optimizer, RunPaused)
+    told = f"{paused}{caplog.text}".encode() + b"".join(_contents(tmp_path))
+    assert f"{who} failed: LMAuthError: Incorrect API key provided: [hidden]".encode() in told
+    assert KEY.encode() not in told
+
+
+async def test_a_planted_key_in_a_strategys_error_is_found_nowhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(AppendADemo):
+        async def apply(self, context: StrategyContext) -> Any:
+            raise RuntimeError(f"no luck with {KEY}")
+
+    caplog.set_level(logging.DEBUG)
+    await finish(small_config(tmp_path / "simba.db", strategies=[Broken()]))
+    told = caplog.text.encode() + b"".join(_contents(tmp_path))
+    assert b"no luck with [hidden]" in told
+    assert KEY.encode() not in told
+
+
+async def test_a_planted_key_in_the_error_of_a_crash_is_found_in_no_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inject(monkeypatch, Coordinator, Injector(at=4, says=f" with {KEY}"))
+    async with await Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
+        crashed = await reach(optimizer, ActorCrashed)
+        await optimizer.result()
+    assert crashed.reason == "InjectedCrashError: before message 4 with [hidden]"
+
+
+async def test_a_planted_key_in_the_error_of_a_live_programs_metric_is_not_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(example: Any, prediction: Any) -> bool:
+        raise RuntimeError(f"the judge refused {KEY}")
+
+    await publish(tmp_path / "simba.db", "one")
+    live = LiveProgram(sayer(), store=tmp_path / "simba.db", metric=broken)
+    await answer(live)
+    live.close()
+    assert [record.message for record in caplog.records] == [
+        "a call of channel 'default' got no score: RuntimeError: the judge refused [hidden]"
+    ]
+
+
 async def _stored(optimizer: Optimizer):
     async for event in optimizer.events():
         yield event
@@ -72,6 +162,8 @@ def _contents(directory: Path) -> list[bytes]:
         ("Incorrect API key provided: sk-proj-abcdefgh12345678.", "Incorrect API key provided: [hidden]."),
         ("Authorization: Bearer abcdef.ghijkl", "Authorization: Bearer [hidden]"),
         ("can't reach https://user:hunter22@example.com/v1", "can't reach https://[hidden]@example.com/v1"),
+        ("POST https://host/v1?key=abcdefgh&alt=sse failed", "POST https://host/v1?key=[hidden]&alt=sse failed"),
+        ("API key not valid: AIzaSyD-abcdefghijklmnopqrstuvwxyz012", "API key not valid: [hidden]"),
         ("a task of a key figure", "a task of a key figure"),
     ],
 )

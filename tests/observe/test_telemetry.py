@@ -18,7 +18,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from simba_actors import Governor, Limits
+from simba_actors.errors import MetricError
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
+from simba_actors.rollouts.secrets import Secrets
 from simba_actors.store.queries import Queries
 from simba_actors.strategies import AppendADemo
 from simba_actors.team.coordinator import Coordinator
@@ -129,6 +131,20 @@ async def test_a_call_that_fails_has_its_error(tmp_path: Path, exporter: InMemor
     assert sum("error.type" in (call.attributes or {}) for call in calls) == failed > 0
 
 
+async def test_spans_of_what_failed_tell_no_keys(tmp_path: Path, exporter: InMemorySpanExporter) -> None:
+    def broken(example: Any, prediction: Any, trace: Any = None) -> bool:
+        if prediction.answer == example.answer:
+            return True
+        raise RuntimeError("the judge refused sk-planted-0123456789")
+
+    with pytest.raises(MetricError):
+        await finish(small_config(tmp_path / "simba.db", metric=broken))
+    failed = [span for span in exporter.get_finished_spans() if "the judge refused" in span.to_json()]
+    assert {span.name for span in failed} == {"rollout", "run"}
+    assert all("the judge refused [hidden]" in (span.status.description or "") for span in failed)
+    assert not any("sk-planted" in span.to_json() for span in failed)
+
+
 def read(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
     """The data points of each metric."""
     data = reader.get_metrics_data()
@@ -199,4 +215,4 @@ async def test_other_callbacks_of_dspy_go_on_working(tmp_path: Path, exporter: I
 
 
 def test_without_a_provider_there_is_no_telemetry() -> None:
-    assert type(telemetry_of("run")) is Telemetry
+    assert type(telemetry_of("run", Secrets())) is Telemetry

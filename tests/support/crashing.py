@@ -23,22 +23,23 @@ class InjectedCrashError(Exception):
 class Injector:
     """Counts the messages that an actor handles, and raises at the `at`th, before or after it is handled.
 
-    `at` 0 only counts.
+    `at` 0 only counts. `says` is what the error says besides.
     """
 
     at: int = 0
     when: When = "before"
     handled: int = 0
+    says: str = ""
 
     def wrap(self, callback: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def wrapped(server: GenServer[Any], *args: Any) -> Any:
             self.handled += 1
             here = self.handled == self.at
             if here and self.when == "before":
-                raise InjectedCrashError(f"before message {self.at}")
+                raise InjectedCrashError(f"before message {self.at}{self.says}")
             answer = await callback(server, *args)
             if here:
-                raise InjectedCrashError(f"after message {self.at}")
+                raise InjectedCrashError(f"after message {self.at}{self.says}")
             return answer
 
         return wrapped
