@@ -28,7 +28,7 @@ SimbaError
 │   ├── UnknownVersionError        the channel has no version of that number
 │   ├── PrunedVersionError         the version's configuration was let go
 │   ├── UnknownProgramError        the run has no program of that number
-│   └── UnknownCallError           no live program gave out a call id like that
+│   └── UnknownCallError           what was given as the id of a call is none
 ├── MetricError                    the metric raised, or returned what is no score
 ├── StopperError                   `stop_when` raised, or returned no verdict
 └── InfrastructureError            an LM could not be reached; never a score
@@ -171,7 +171,7 @@ class UnknownProgramError(PublicationError):
 
 
 class UnknownCallError(PublicationError, ValueError):
-    """No live program gave out a call id like that."""
+    """What was given as the id of a call does not look like one."""
 
 
 class MetricError(SimbaError):

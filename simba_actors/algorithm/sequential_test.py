@@ -39,8 +39,9 @@ class Sums:
 
     @property
     def deviations(self) -> float:
-        """The sum of squared deviations from the mean."""
-        return max(0.0, self.squares - self.count * self.mean**2)
+        """The sum of squared deviations from the mean; infinite where floats do not hold it."""
+        deviations = self.squares - self.count * self.mean * self.mean
+        return max(0.0, deviations) if math.isfinite(deviations) else math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,8 @@ def compare_pairs(differences: Sequence[float], alpha: float) -> Comparison:
 
 def always_valid(difference: float, variance: float, variance_of_mean: float, alpha: float) -> Comparison:
     """Of an estimated `difference` of means, with the `variance` of a single score and that of the estimate."""
+    if not math.isfinite(variance_of_mean):
+        return Comparison(difference, *UNKNOWN)
     if variance_of_mean <= 0:
         return Comparison(difference, difference, difference)
     mixture = EXPECTED_EFFECT**2 * variance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,10 +12,16 @@ from dataclasses import dataclass
 from simba_actors.errors import PublicationError, UnknownCallError
 from simba_actors.live.lineup import BoundVersion, Lineup
 
+CALL_ID = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.([0-9A-Za-z]{1,64})")
+"""Numbers of up to 18 digits fit into a column of the store."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallId:
-    """What a call's id says: the `version` that it ran, and the `canary` that there was then, 0 for none."""
+    """What a call's id says: the `version` that it ran, and the `canary` that there was then, 0 for none.
+
+    It is not signed: whoever reports scores can make one up.
+    """
 
     canary: int
     version: int
@@ -26,14 +33,12 @@ class CallId:
     @classmethod
     def parse(cls, text: object) -> CallId:
         """Raises UnknownCallError if that is no call's id."""
-        parts = text.split(".") if isinstance(text, str) else []
-        if len(parts) != 3 or not all(part.isalnum() and part.isascii() for part in parts):
+        said = CALL_ID.fullmatch(text) if isinstance(text, str) else None
+        if said is None:
             raise UnknownCallError(
                 f"{text!r:.80} is no call's id: give the id of a block, live.call(…) as call: call.id"
             )
-        canary, version, token = parts
-        if not (canary.isdigit() and version.isdigit()):
-            raise UnknownCallError(f"{text!r:.80} is no call's id: it does not begin with two numbers")
+        canary, version, token = said.groups()
         return cls(int(canary), int(version), token)
 
 

@@ -43,9 +43,12 @@ class LiveModule(dspy.Module):
 
         Scores of calls beside a canary decide about it. A second score of the same call does not count. Never waits.
 
+        Ids are not signed: who can report can also make one up, and so decide about a canary. Where scores come from
+        users, take only those for ids that were given to the user who sends them.
+
         Raises:
-            UnknownCallError: That is no call's id.
-            ConfigError: The score is no finite number.
+            UnknownCallError: That does not look like a call's id.
+            ConfigError: The score is no number between -1e18 and 1e18.
         """
         self._followed().observer.report(score, call_id)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from simba_actors.live.calls import CallId
 from simba_actors.live.lineup import BoundVersion
 from simba_actors.live.recorder import Recorder, Reported
 from simba_actors.programs import to_json_value
-from simba_actors.rollouts.scoring import verdict
+from simba_actors.rollouts.scoring import LARGEST_SCORE, is_score, verdict
 from simba_actors.store.online_examples import OnlineExample
 
 CALLS_REMEMBERED = 1_000
@@ -85,8 +84,11 @@ class Observer:
     def report(self, score: Any, call_id: str) -> None:
         """A call's score came in."""
         call = CallId.parse(call_id)
-        if not isinstance(score, bool | int | float) or not math.isfinite(score):
-            raise ConfigError(f"score={score!r:.80}: a score is a finite number, better the higher it is")
+        if not is_score(score):
+            raise ConfigError(
+                f"score={score!r:.80}: a score is a number between -{LARGEST_SCORE:g} and {LARGEST_SCORE:g}, better "
+                "the higher it is"
+            )
         with self._lock:
             run = self._recent.get(call_id)
         self._recorder.put(lambda: self._entries(call, float(score), run))

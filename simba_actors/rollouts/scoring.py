@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,9 @@ from simba_actors.rollouts.threads import Threads
 
 SURELY_WRONG = (NameError, ImportError, NotImplementedError)
 """Raised by a metric, these say that it is broken whatever it was given."""
+
+LARGEST_SCORE = 1e18
+"""A whole number of that size fits into 64 bits, and the squares of many into a float."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,8 @@ def _combined(row: str, output: Any, objectives: Objectives) -> Verdict:
 def _number(row: str, score: Any) -> float:
     """A score as a number of Python's. Raises MetricError where it is none.
 
-    Infinities are none either: they would make every mean and every gap that they enter infinite or NaN.
+    Infinities are none either: they would make every mean and every gap that they enter infinite or NaN, as would the
+    squares of the largest floats.
     """
     if isinstance(score, np.generic | np.ndarray) and np.ndim(cast("Any", score)) == 0:
         score = cast("Any", score).item()
@@ -142,9 +145,17 @@ def _number(row: str, score: Any) -> float:
             f"the metric gave {score!r:.80} ({kind}) on {row}: it must give a number, a bool, or a dspy.Prediction "
             "with such a score"
         )
-    if not math.isfinite(score):
-        raise MetricError(f"the metric gave {score} on {row}: a score must be finite")
+    if not is_score(score):
+        raise MetricError(
+            f"the metric gave {score!r:.80} on {row}: a score must be finite, and between -{LARGEST_SCORE:g} and "
+            f"{LARGEST_SCORE:g}"
+        )
     return score
+
+
+def is_score(value: object) -> bool:
+    """Whether it is a number that can be reckoned with."""
+    return isinstance(value, bool | int | float) and abs(value) <= LARGEST_SCORE
 
 
 def _arguments_beyond_two(metric: Callable[..., Any]) -> int:

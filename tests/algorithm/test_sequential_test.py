@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,12 @@ def test_scores_without_any_spread_decide_at_once_where_they_differ() -> None:
     assert compare(same, less, ALPHA).is_better
     equal = compare(same, same, ALPHA)
     assert (equal.is_better, equal.is_worse) == (False, False)
+
+
+def test_scores_beyond_what_floats_hold_decide_nothing() -> None:
+    beyond, less = Sums(LEAST_SCORES, 1e200, math.inf), Sums.of([0.0, 1.0] * LEAST_SCORES)
+    comparison = compare(beyond, less, ALPHA)
+    assert (comparison.is_better, comparison.is_worse) == (False, False)
 
 
 def test_an_interval_narrows_as_scores_come_in() -> None:

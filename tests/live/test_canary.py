@@ -214,12 +214,26 @@ async def test_what_is_no_score_and_no_call_is_refused(store: Path) -> None:
         with pytest.raises(PublicationError, match="no version and no id before its first run"):
             _ = call.id
         await answer(live)
-    for score in (float("nan"), float("inf"), "good", None):
-        with pytest.raises(ConfigError, match="a score is a finite number"):
+    for score in (float("nan"), float("inf"), 1e200, 10**400, "good", None):
+        with pytest.raises(ConfigError, match=r"a score is a number between -1e\+18 and 1e\+18"):
             live.report(score, call.id)  # pyright: ignore[reportArgumentType]
-    for call_id in ("", "nope", "1.2", "a.b.c", "1.2.3.4", 7, "²..", "1.2.x y"):
+    for call_id in ("", "nope", "1.2", "a.b.c", "1.2.3.4", 7, "²..", "1.2.x y", f"1.{2**63}.a", f"{'9' * 5000}.1.a"):
         with pytest.raises(UnknownCallError, match="is no call's id"):
             live.report(1.0, call_id)  # pyright: ignore[reportArgumentType]
+
+
+async def test_a_report_that_is_refused_takes_no_other_along(store: Path) -> None:
+    await publish(store, "old")
+    await start_canary(store, "new", 0.5)
+    live = LiveProgram(sayer(), store=store)
+    live.report(0.5, "2.2.a")
+    for score, call_id in ((1.0, f"{'9' * 30}.1.a"), (1e200, "2.2.b")):
+        with pytest.raises((ConfigError, UnknownCallError)):
+            live.report(score, call_id)
+    live.report(0.5, "2.2.c")
+    live.close()
+    async with await Channel.open(store, "default") as channel:
+        assert await channel._read.canary_scores("default", 2) == {2: Sums(2, 1.0, 0.5)}
 
 
 async def test_a_missing_store_fails_no_report(store: Path, caplog: pytest.LogCaptureFixture) -> None:
