@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -224,4 +225,8 @@ def _served_before(channel: str, history: list[Publication]) -> Publication:
 
 
 def _this_user() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # Containers run users that are in no list; which of the two depends on the version.
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -60,6 +62,14 @@ async def test_a_version_says_what_was_published_by_whom_when_and_why(channel: C
         "the first",
     )
     assert await channel.configuration(1) == worded("one")
+
+
+async def test_a_user_without_a_name_publishes_by_number(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    version = await channel.publish(worded("one"), expected=0, reason="?")
+    assert version.publisher == f"uid 54321@{socket.gethostname()}"
 
 
 async def test_of_two_publishers_who_expect_the_same_version_one_is_told_of_the_other(channel: Channel) -> None:
