@@ -333,7 +333,8 @@ def _root_cause(error: BaseException) -> BaseException:
     while current is not None:
         if isinstance(current, SimbaError):
             return current
-        current = getattr(current, "reason", None) or current.__cause__
+        reason = getattr(current, "reason", None)  # Some errors of Python's have a text by that name.
+        current = reason if isinstance(reason, BaseException) else current.__cause__
     return error
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from simba_actors import Optimizer, OptimizerConfig
+from simba_actors.actors import ActorError
 from simba_actors.events import (
     BucketsAnalyzed,
     CandidateProposed,
@@ -17,6 +18,7 @@ from simba_actors.events import (
     StepOpened,
     TrajectorySampled,
 )
+from simba_actors.team.coordinator import Coordinator
 from simba_actors.team.tree import TEAM
 from tests.support.runs import findings, finish, small_config
 
@@ -51,3 +53,14 @@ async def test_an_actor_that_is_killed_in_any_phase_is_restarted_and_the_run_end
         await optimizer.result()
         assert (await optimizer.status()).restarts[name] == 1
     assert await findings(config, optimizer.run_id) == expected
+
+
+async def test_an_error_whose_reason_is_a_text_is_told_as_why_a_run_did_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def init(self: Coordinator) -> None:
+        b"\xff".decode()
+
+    monkeypatch.setattr(Coordinator, "init", init)
+    with pytest.raises(ActorError, match="invalid start byte"):
+        await Optimizer.start(small_config(tmp_path / "simba.db"))
