@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, cast
 
 import dspy
@@ -32,6 +31,7 @@ from simba_actors.rollouts import (
 )
 from simba_actors.rollouts.threads import Threads
 from simba_actors.store import Owner
+from simba_actors.store.opening import checked_path
 from simba_actors.store.records import NewRun
 from simba_actors.team.messages import Commit
 from simba_actors.team.purse import Purse
@@ -103,7 +103,7 @@ def assemble(
     return RunSetup(
         run=NewRun(run_id, parts, _shown_settings(config)),
         owner=Owner.this_process(),
-        store=Path(config.store).absolute(),  # The process may change its directory.
+        store=checked_path(config.store),
         policy=_policy(config, lms, tuple(strategies)),
         executor=executor,
         space=space,

@@ -28,7 +28,6 @@ from simba_actors.config_checks import (
     check_run_id,
     check_sampling_lms,
     check_space,
-    check_store,
     check_strategies,
     check_student,
     check_whole,
@@ -38,6 +37,7 @@ from simba_actors.events import EventCallback
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.rollouts import Governor
 from simba_actors.store.channel import check_channel
+from simba_actors.store.opening import checked_path
 from simba_actors.strategies import AppendADemo, AppendARule, LearnFromFailures, MergeRules, Recombine, Strategy
 
 Metric: TypeAlias = Callable[..., Any]
@@ -152,7 +152,6 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         check_student(self.student)
         check_metric(self.metric)
-        check_store(self.store)
         if self.run_id is not None:
             check_run_id(self.run_id)
         for name in ("bsize", "num_candidates", "max_concurrency"):
@@ -177,11 +176,12 @@ class OptimizerConfig:
         check_governor(self.governor)
         if self.stop_when is not None:
             check_stop_when(self.stop_when)
+        check_space(self.space)
         if self.space is not None:
-            check_space(self.space)
             self.space.extract(self.student)
             if self.space.settings and self.policy == "dspy":
                 raise ConfigError("space: policy='dspy' chooses no LM settings; use policy='adaptive'")
+        checked_path(self.store)
         check_channel(self.channel)
         check_sampling_lms(self.sampling_lms)
         if self.sampling_lms and self.policy == "dspy":

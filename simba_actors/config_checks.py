@@ -1,4 +1,4 @@
-"""What an OptimizerConfig refuses, each with a message that says what was given and what to give.
+"""What an OptimizerConfig or a live program refuses, each with a message that says what was given and what to give.
 
 All of them raise ConfigError.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
@@ -25,24 +24,19 @@ RESERVED_LMS = ("student", "teacher", PROMPT_MODEL)
 """Names of the LMs that have settings of their own."""
 
 
-def check_student(student: object) -> None:
+def check_module(student: object) -> None:
     if not isinstance(student, dspy.Module):
         raise ConfigError(f"student must be a dspy.Module, not {type(student).__name__}: {student!r:.80}")
+
+
+def check_student(student: dspy.Module) -> None:
+    check_module(student)
     if not student.predictors():
         raise ConfigError(
             f"student {type(student).__name__} has no predictors, so there is nothing to optimize: give it a "
             "dspy.Predict (or ChainOfThought, ReAct, …) as an attribute. Sub-modules with _compiled=True are frozen "
             "and do not count."
         )
-
-
-def check_store(store: object) -> None:
-    if not isinstance(store, str | os.PathLike):
-        raise ConfigError(
-            f"store must be the path of a file, as in 'simba.db', not {type(store).__name__}: {store!r:.80}"
-        )
-    if str(cast("object", store)) == ":memory:":
-        raise ConfigError("store=':memory:': a run is kept in a file, to go on after its process; give a path")
 
 
 def check_run_id(run_id: object) -> None:
@@ -52,20 +46,19 @@ def check_run_id(run_id: object) -> None:
         raise ConfigError(f"run_id={run_id!r:.80} holds half of a surrogate pair, which can't be stored")
 
 
-def check_space(space: object) -> None:
-    if not isinstance(space, ConfigurationSpace):
-        raise ConfigError(
-            "space must be a ConfigurationSpace, as ConfigurationSpace.from_module(student) makes it, not "
-            f"{type(space).__name__}: {space!r:.80}"
-        )
-
-
 def check_callbacks(callbacks: object) -> None:
     if not isinstance(callbacks, Collection):
         raise ConfigError(f"callbacks must be a list of functions, as in [print], not {callbacks!r:.80}")
     for callback in cast("Collection[object]", callbacks):
         if not callable(callback):
             raise ConfigError(f"callbacks: {callback!r} is not callable; it is called as callback(event)")
+
+
+def check_space(space: object) -> None:
+    if space is not None and not isinstance(space, ConfigurationSpace):
+        raise ConfigError(
+            f"space must be a ConfigurationSpace, as in ConfigurationSpace.from_module(student), not {space!r:.80}"
+        )
 
 
 def check_governor(governor: object) -> None:

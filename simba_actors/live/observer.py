@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dspy
 
@@ -38,8 +38,9 @@ class Observation:
     keep_examples: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.keep_examples, bool) or self.keep_examples < 0:
-            raise ConfigError(f"keep_examples={self.keep_examples!r}: must be a whole number of at least 0")
+        keep = cast("Any", self.keep_examples)
+        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
+            raise ConfigError(f"keep_examples={keep!r}: must be a whole number of at least 0")
         if self.metric is not None and (not callable(self.metric) or inspect.iscoroutinefunction(self.metric)):
             raise ConfigError("metric must be a plain function metric(example, prediction): it runs in a thread")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import dspy
 
+from simba_actors.config_checks import check_module, check_space
 from simba_actors.errors import SimbaError
 from simba_actors.live.calls import choose, id_of
 from simba_actors.live.follower import Follower, Offer
@@ -23,6 +24,7 @@ from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.rollouts.endpoints_in_use import any_in_use
 from simba_actors.rollouts.threads import Threads
 from simba_actors.store.channel import check_channel
+from simba_actors.store.opening import checked_path
 from simba_actors.store.publications import Publication, Served
 
 logger = logging.getLogger(__name__)
@@ -59,14 +61,16 @@ class Serving:
         prepare: Callable[[dspy.Module], dspy.Module] = _as_it_is,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        check_module(student)
+        check_space(space)
         check_channel(channel)
         self.channel = channel
-        self.store = Path(store)
+        self.store = checked_path(store)
         self._student = student
-        self.observer = Observer(Path(store), channel, wanted or Observation(), time.time)
+        self.observer = Observer(self.store, channel, wanted or Observation(), time.time)
         self._space = space or ConfigurationSpace.from_module(student)
         self._prepare = prepare
-        self._follower = Follower(Path(store), channel, clock)
+        self._follower = Follower(self.store, channel, clock)
         self._threads = Threads()
         self._lock = threading.Lock()
         self._served = Served()

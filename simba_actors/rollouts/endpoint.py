@@ -8,7 +8,9 @@ import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any, cast
 
+from simba_actors.errors import ConfigError
 from simba_actors.rollouts.pacing import Pace
 from simba_actors.rollouts.patience import Breaker
 from simba_actors.rollouts.window import Window
@@ -27,11 +29,24 @@ class Limits:
 
     Concurrency is found out. A call counts with the tokens that calls used on average so far, and is corrected when
     its reply says what it used.
+
+    Raises:
+        ConfigError: A cap is no number above 0.
     """
 
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     most_at_a_time: int = 1024
+
+    def __post_init__(self) -> None:
+        for name in ("requests_per_minute", "tokens_per_minute"):
+            cap = getattr(self, name)
+            number = isinstance(cap, int | float) and not isinstance(cap, bool)
+            if cap is not None and not (number and cap > 0):
+                raise ConfigError(f"Limits({name}={cap!r}): a cap must be a number above 0, or None for no cap")
+        most = cast("Any", self.most_at_a_time)
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise ConfigError(f"Limits(most_at_a_time={most!r}): must be a whole number of at least 1")
 
 
 class Slot:

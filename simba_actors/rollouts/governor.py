@@ -8,12 +8,12 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import anyio
 
-from simba_actors.errors import LMAccessError, LMUnavailableError
+from simba_actors.errors import ConfigError, LMAccessError, LMUnavailableError
 from simba_actors.rollouts.endpoint import Endpoint, Limits, Priority, Slot
 from simba_actors.rollouts.loop_share import LoopShare
 from simba_actors.rollouts.outcomes import Blame, blame
@@ -75,6 +75,9 @@ class Governor:
         draws: For jitter; no result of a run depends on it.
         sleep: Waits for so many seconds.
         clock: Seconds that never go back.
+
+    Raises:
+        ConfigError: A value of `limits` is no `Limits`.
     """
 
     def __init__(
@@ -88,6 +91,11 @@ class Governor:
     ) -> None:
         self._retry = retry or Retry()
         self._limits = dict(limits or {})
+        for name, limit in self._limits.items():
+            if not isinstance(cast("Any", limit), Limits):
+                raise ConfigError(
+                    f"limits[{name!r}]={limit!r:.80}: must be Limits, as in Limits(requests_per_minute=500)"
+                )
         self._draws = draws or random.Random()  # noqa: S311 - jitter, no secret
         self._sleep = sleep
         self._clock = clock

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from simba_actors.errors import ConfigError, PublicationError, UnknownProgramError, UnknownVersionError
 from simba_actors.programs import Configuration
@@ -16,7 +17,7 @@ from simba_actors.store.channels import Channels
 from simba_actors.store.connection import Connection
 from simba_actors.store.news import tell_followers
 from simba_actors.store.online_examples import OnlineExample
-from simba_actors.store.opening import open_for_writing
+from simba_actors.store.opening import checked_path, open_for_writing
 from simba_actors.store.publications import Publication, PublicationKind, Served
 from simba_actors.store.publishing import append, prune
 
@@ -55,11 +56,11 @@ class Channel:
         """The channel `name` of the store. Either is made if it does not exist.
 
         Raises:
-            ConfigError: `name` is empty, or longer than 100 characters.
+            ConfigError: `name` is empty, or longer than 100 characters, or `store` is no path.
             StoreError: The store's file can't be used.
         """
         check_channel(name)
-        path = Path(store)
+        path = checked_path(store)
         return cls(name, await open_for_writing(path), path, clock)
 
     async def close(self) -> None:
@@ -163,10 +164,10 @@ class Channel:
         What is served is never among them. Returns how many versions were pruned.
 
         Raises:
-            ConfigError: `keep` is below 1.
+            ConfigError: `keep` is no whole number of at least 1.
         """
-        if keep < 1:
-            raise ConfigError(f"keep={keep!r}: at least one version must be kept")
+        if isinstance(keep, bool) or not isinstance(cast("Any", keep), int) or keep < 1:
+            raise ConfigError(f"keep={keep!r}: must be a whole number of at least 1")
         return await prune(self._db, self._path, self.name, await self.served(), keep)
 
     async def _again(

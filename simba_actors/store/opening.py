@@ -8,11 +8,12 @@ import sqlite3
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import aiosqlite
 import anyio
 
-from simba_actors.errors import NotAStoreError, StoreError, StoreVersionError
+from simba_actors.errors import ConfigError, NotAStoreError, StoreError, StoreVersionError
 from simba_actors.store.connection import Connection, connect
 from simba_actors.store.failures import told_of
 from simba_actors.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
@@ -62,6 +63,16 @@ async def open_for_reading(path: Path, busy_seconds: float = BUSY_SECONDS) -> ai
             await db.close()
             raise
     return db
+
+
+def checked_path(store: object) -> Path:
+    """`store` as an absolute path: the process may change its directory. Raises ConfigError if it is no path."""
+    if not isinstance(store, str | os.PathLike):
+        raise ConfigError(f"store={store!r:.80}: must be the path of a file, as in store='simba.db'")
+    path = Path(cast("str | os.PathLike[str]", store))
+    if str(path) == ":memory:":
+        raise ConfigError("store=':memory:': a run is kept in a file, to go on after its process; give a path")
+    return path.absolute()
 
 
 def _existing(path: Path) -> str:

@@ -250,7 +250,13 @@ def test_a_module_that_follows_nothing_has_no_calls() -> None:
 
 @pytest.mark.parametrize(
     "wanted",
-    [{"keep_examples": -1}, {"keep_examples": True}, {"metric": "f1"}, {"metric": test_a_key_stays_on_one_version}],
+    [
+        {"keep_examples": -1},
+        {"keep_examples": True},
+        {"keep_examples": "5"},
+        {"metric": "f1"},
+        {"metric": test_a_key_stays_on_one_version},
+    ],
 )
 def test_what_is_to_be_noted_is_checked(wanted: Any, store: Path) -> None:
     with pytest.raises(ConfigError):

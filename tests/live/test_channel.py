@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,6 +161,12 @@ async def test_a_pruned_version_stays_in_the_history_and_can_not_be_brought_back
     with pytest.raises(PrunedVersionError, match="version 1 of channel 'bot' was pruned"):
         await channel.rollback(1, reason="nostalgia")
     assert await current(channel) == "three"
+
+
+@pytest.mark.parametrize("keep", [0, True, "20", 1.5])
+async def test_what_is_no_number_of_versions_to_keep_is_refused(keep: Any, channel: Channel) -> None:
+    with pytest.raises(ConfigError, match=r"keep=.*must be a whole number of at least 1"):
+        await channel.prune(keep)
 
 
 async def test_what_is_served_is_never_pruned(channel: Channel) -> None:

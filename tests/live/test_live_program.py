@@ -383,6 +383,20 @@ def test_a_student_without_predictors_and_a_channel_without_a_name_are_refused(s
         LiveProgram(sayer(), store=store, channel="")
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"student": "bot"}, "student must be a dspy.Module, not str: 'bot'"),
+        ({"store": None}, "store=None: must be the path of a file"),
+        ({"space": "answer"}, "space must be a ConfigurationSpace"),
+    ],
+)
+def test_what_is_of_another_type_is_refused_by_name(given: dict[str, Any], message: str, store: Path) -> None:
+    values: dict[str, Any] = {"student": sayer(), "store": store, **given}
+    with pytest.raises(ConfigError, match=message):
+        LiveProgram(**values)
+
+
 async def test_lms_of_the_student_are_those_of_its_versions(store: Path) -> None:
     lm = ScriptedLM(said)
     with dspy.context(lm=lm):

@@ -10,7 +10,7 @@ from typing import Any
 import dspy
 import pytest
 
-from simba_actors.errors import LMAccessError, LMUnavailableError
+from simba_actors.errors import ConfigError, LMAccessError, LMUnavailableError
 from simba_actors.rollouts import Caller, Fault, Governor, Limits, Priority, Retry
 from simba_actors.rollouts.patience import Breaker
 from simba_actors.rollouts.usage import Meter
@@ -230,6 +230,24 @@ def test_a_window_that_met_a_limit_probes_it_rarely() -> None:
     assert window.limit == 32
     window.answered(full=True)
     assert window.limit == 33
+
+
+@pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute"])
+@pytest.mark.parametrize("cap", [0, -5, True, "500", float("nan")])
+def test_a_cap_that_is_no_number_above_zero_is_refused(name: str, cap: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"Limits\({name}=.*must be a number above 0"):
+        Limits(**{name: cap})
+
+
+@pytest.mark.parametrize("most", [0, -1, True, 1.5, None])
+def test_a_concurrency_below_one_is_refused(most: Any) -> None:
+    with pytest.raises(ConfigError, match=r"Limits\(most_at_a_time=.*must be a whole number of at least 1"):
+        Limits(most_at_a_time=most)
+
+
+def test_limits_that_are_a_number_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"limits\['openai/quiz'\]=5: must be Limits"):
+        Governor(limits={NAME: 5})  # pyright: ignore[reportArgumentType]
 
 
 def test_a_breaker_opens_after_nothing_but_faults_and_closes_with_an_answer() -> None:
