@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
+from simba_actors.rollouts.strays import raisable
 from simba_actors.rollouts.threads import Threads
 
 R = TypeVar("R")
@@ -58,7 +59,7 @@ class _Call:
         try:
             self.value = self.context.run(self.call)
         except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
-            self.error = error
+            self.error = raisable(error)
 
     def deliver(self) -> None:
         if self.answer.done():

@@ -10,6 +10,8 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
+from simba_actors.rollouts.strays import raisable
+
 R = TypeVar("R")
 
 
@@ -99,7 +101,7 @@ def _run(call: Callable[[], Any], loop: asyncio.AbstractEventLoop, answer: async
     try:
         deliver = partial(_give, answer, call())
     except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
-        deliver = partial(_fail, answer, error)
+        deliver = partial(_fail, answer, raisable(error))
     if not loop.is_closed():
         loop.call_soon_threadsafe(deliver)
 

@@ -103,6 +103,15 @@ async def test_an_error_of_the_students_own_is_its_failure() -> None:
     assert (trajectory.outcome, trajectory.error) == (Outcome.PROGRAM_FAILURE, "KeyError: 'typo'")
 
 
+async def test_a_stop_iteration_of_a_sync_student_is_its_failure() -> None:
+    def breaks() -> None:
+        next(iter([]))
+
+    trajectory = await rollout(Wrapping(breaks), right, timeout=10.0)
+    assert trajectory.outcome is Outcome.PROGRAM_FAILURE
+    assert "StopIteration" in (trajectory.error or "")
+
+
 @pytest.mark.parametrize("swallows", [False, True])
 @pytest.mark.parametrize(
     ("error", "ends_with"),

@@ -13,6 +13,9 @@ from simba_actors.rollouts.threads import Threads
 
 colour: ContextVar[str] = ContextVar("colour")
 
+PATIENCE = 10.0
+"""Seconds after which a call that gives no answer has failed."""
+
 
 async def test_calls_of_one_turn_share_a_thread() -> None:
     calls = QuickCalls(Threads())
@@ -68,3 +71,13 @@ async def test_the_answer_of_a_call_that_nobody_awaits_any_more_is_dropped() -> 
         await waiting
     released.set()
     assert await calls.run(lambda: 1) == 1
+
+
+async def test_a_stop_iteration_is_told_of_as_in_generators_and_holds_up_no_other_call() -> None:
+    calls = QuickCalls(Threads())
+    found: list[str] = []
+    bad, good = asyncio.create_task(calls.run(lambda: next(iter(found)))), asyncio.create_task(calls.run(lambda: 1))
+    assert await asyncio.wait_for(good, PATIENCE) == 1
+    with pytest.raises(RuntimeError, match="StopIteration") as raised:
+        await asyncio.wait_for(bad, PATIENCE)
+    assert isinstance(raised.value.__cause__, StopIteration)
