@@ -163,7 +163,9 @@ def reason_to_stop(stop_when: StopWhen, progress: Progress) -> str | None:
     name = _name(stop_when)
     try:
         verdict = stop_when(progress)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise StopperError(
             f"stop_when: {name} raised after step {progress.step}: {type(error).__name__}: {error}. Start the run "
             "again when it is mended: it goes on"

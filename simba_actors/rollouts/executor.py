@@ -22,6 +22,7 @@ from simba_actors.rollouts.outcomes import infrastructure_cause
 from simba_actors.rollouts.remembered_prompts import remembering
 from simba_actors.rollouts.scoring import Scorer, Verdict
 from simba_actors.rollouts.secrets import Secrets
+from simba_actors.rollouts.strays import contained
 from simba_actors.rollouts.threads import Threads
 from simba_actors.rollouts.usage import Meter
 from simba_actors.rollouts.watch import SETTING, Deadline, Watch
@@ -188,7 +189,7 @@ class LocalExecutor:
     async def _play(self, program: BoundProgram, example: dspy.Example, row: str, trace: list[Any]) -> _Ended:
         """Runs the student and, if it did not fail, asks the metric."""
         try:
-            prediction = await self._call(program.module, dict(cast("Any", example.inputs())))
+            prediction = await contained(self._call(program.module, dict(cast("Any", example.inputs()))))
         except Exception as error:  # noqa: BLE001 - what is not the infrastructure's is the program's, and scores 0
             raise_if_infrastructure(error, self._governor.secrets)
             return _Ended(_steps(trace, program.names), None, None, self._governor.secrets.told(error))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
-from simba_actors.rollouts.strays import raisable
+from simba_actors.rollouts.strays import raised_in_thread
 from simba_actors.rollouts.threads import Threads
 
 R = TypeVar("R")
@@ -59,7 +59,7 @@ class _Call:
         try:
             self.value = self.context.run(self.call)
         except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
-            self.error = raisable(error)
+            self.error = raised_in_thread(error)
 
     def deliver(self) -> None:
         if self.answer.done():

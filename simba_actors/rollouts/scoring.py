@@ -18,6 +18,7 @@ from simba_actors.programs import to_json_value
 from simba_actors.rollouts.outcomes import infrastructure_cause
 from simba_actors.rollouts.quick_calls import QuickCalls
 from simba_actors.rollouts.secrets import Secrets
+from simba_actors.rollouts.strays import contained
 from simba_actors.rollouts.threads import Threads
 
 SURELY_WRONG = (NameError, ImportError, NotImplementedError)
@@ -65,7 +66,7 @@ class Scorer:
             InfrastructureError: The metric calls an LM, which could not be reached.
         """
         try:
-            output = await self._ask(example, prediction)
+            output = await contained(self._ask(example, prediction))
         except Exception as error:
             cause = infrastructure_cause(error)
             if isinstance(cause, InfrastructureError):
@@ -79,7 +80,7 @@ class Scorer:
         """Asks about an example with its own labels for a prediction; raises MetricError if that shows a defect."""
         labels = dspy.Prediction(**dict(cast("Any", example.labels())))
         try:
-            output = await self._ask(example, labels)
+            output = await contained(self._ask(example, labels))
         except SURELY_WRONG as error:
             raise self._raised(row, error) from error
         except Exception:  # noqa: BLE001 - labels are no real prediction; the first rollout tells more

@@ -1,12 +1,54 @@
-"""Exceptions that mean something to asyncio, where a student or a metric raises them."""
+"""Exceptions that mean something to asyncio or the interpreter, where a student, a metric or a strategy raises them.
+
+There they are failures of that code like any other: a sub-task of its own that was cancelled does not cancel the run,
+and `sys.exit()` does not end the host. KeyboardInterrupt does, as everywhere.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
 
-def raisable(error: BaseException) -> BaseException:
-    """`error` as a future can hold it and a coroutine raise it: a StopIteration becomes a RuntimeError (PEP 479)."""
-    if not isinstance(error, StopIteration):
+R = TypeVar("R")
+
+
+async def contained(work: Awaitable[R]) -> R:
+    """What `work` gives or raises.
+
+    Raises:
+        RuntimeError: It raised a CancelledError though nobody cancelled this task, or another BaseException.
+    """
+    known = _cancellations()
+    try:
+        return await work
+    except asyncio.CancelledError as error:
+        if _cancellations() > known:
+            raise
+        raise _stray(error) from error
+    except (Exception, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise _stray(error) from error
+
+
+def raised_in_thread(error: BaseException) -> BaseException:
+    """What a thread's `error` is raised as where its answer is awaited.
+
+    A StopIteration, too, becomes a RuntimeError, as in generators (PEP 479): no future takes it.
+    """
+    if isinstance(error, KeyboardInterrupt) or (isinstance(error, Exception) and not isinstance(error, StopIteration)):
         return error
-    stray = RuntimeError(f"{error!r} was not caught: give next() a default, or catch it")
+    stray = _stray(error)
     stray.__cause__ = error
     return stray
+
+
+def _stray(error: BaseException) -> RuntimeError:
+    return RuntimeError(f"{error!r} was not caught")
+
+
+def _cancellations() -> int:
+    """How often this task was cancelled."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()

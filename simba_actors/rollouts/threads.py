@@ -10,7 +10,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
-from simba_actors.rollouts.strays import raisable
+from simba_actors.rollouts.strays import raised_in_thread
 
 R = TypeVar("R")
 
@@ -101,7 +101,7 @@ def _run(call: Callable[[], Any], loop: asyncio.AbstractEventLoop, answer: async
     try:
         deliver = partial(_give, answer, call())
     except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
-        deliver = partial(_fail, answer, raisable(error))
+        deliver = partial(_fail, answer, raised_in_thread(error))
     if not loop.is_closed():
         loop.call_soon_threadsafe(deliver)
 

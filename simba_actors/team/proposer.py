@@ -15,6 +15,7 @@ from simba_actors.algorithm.policy import Proposal
 from simba_actors.errors import BudgetReachedError, InfrastructureError
 from simba_actors.events import CandidateProposed, Event, StrategyApplied, StrategyDeclined
 from simba_actors.programs import Configuration
+from simba_actors.rollouts.strays import contained
 from simba_actors.store.records import Program, RecordProposal
 from simba_actors.strategies import Declined, StrategyContext
 from simba_actors.team.messages import (
@@ -211,7 +212,7 @@ class Proposer(GenServer[ProposerState]):
             try:
                 self._setup.purse.check()
                 self.state.applying.add((step, slot))
-                return await strategy.apply(context)
+                return await contained(strategy.apply(context))
             except BudgetReachedError as error:
                 self._setup.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
                 self._applied(step, slot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -121,6 +122,11 @@ def test_an_async_function_is_refused() -> None:
 def test_a_function_that_raises_is_named_with_its_error() -> None:
     with pytest.raises(StopperError, match=r"raised after step 1: AttributeError: .*best_score"):
         reason_to_stop(lambda progress: progress.best_score > 1, run(0.5))  # type: ignore[attr-defined]
+
+
+def test_a_function_that_exits_is_named_as_one_that_raises() -> None:
+    with pytest.raises(StopperError, match=r"raised after step 1: SystemExit: enough"):
+        reason_to_stop(lambda progress: sys.exit("enough"), run(0.5))
 
 
 def test_a_function_that_gives_no_verdict_is_named() -> None:

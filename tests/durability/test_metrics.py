@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,15 @@ async def test_a_metric_that_fails_later_stops_the_run_with_its_own_error(tmp_pa
         assert isinstance(raised.value.__cause__, ZeroDivisionError)
         status = await optimizer.status()
     assert (status.status, status.reason) == ("failed", str(raised.value))
+
+
+async def test_a_metric_that_exits_ends_the_run_and_not_the_host(tmp_path: Path) -> None:
+    def exits(example: Any, prediction: Any) -> bool:
+        sys.exit("enough")
+
+    async with await Optimizer.start(small_config(tmp_path / "simba.db", metric=exits)) as optimizer:
+        with pytest.raises(MetricError, match="SystemExit"):
+            await optimizer.result()
 
 
 async def test_a_run_goes_on_when_its_metric_is_mended(tmp_path: Path) -> None:

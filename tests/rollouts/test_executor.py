@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import dspy
@@ -110,6 +111,63 @@ async def test_a_stop_iteration_of_a_sync_student_is_its_failure() -> None:
     trajectory = await rollout(Wrapping(breaks), right, timeout=10.0)
     assert trajectory.outcome is Outcome.PROGRAM_FAILURE
     assert "StopIteration" in (trajectory.error or "")
+
+
+class Ending(dspy.Module):
+    """Awaits what `ends` gives."""
+
+    def __init__(self, ends: Callable[[], Awaitable[Any]]) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+        self.ends = ends
+
+    async def aforward(self, question: str) -> Any:
+        return await self.ends()
+
+
+async def cancels_its_own() -> None:
+    task = asyncio.create_task(asyncio.Event().wait())
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+
+
+async def exits() -> None:
+    sys.exit("enough")
+
+
+@pytest.mark.parametrize(("ends", "told"), [(cancels_its_own, "CancelledError"), (exits, "SystemExit")])
+async def test_a_cancellation_or_an_exit_of_the_students_own_is_its_failure(
+    ends: Callable[[], Awaitable[Any]], told: str
+) -> None:
+    trajectory = await rollout(Ending(ends), right)
+    assert trajectory.outcome is Outcome.PROGRAM_FAILURE
+    assert told in (trajectory.error or "")
+
+
+async def test_an_exit_of_a_sync_student_is_its_failure() -> None:
+    trajectory = await rollout(Wrapping(sys.exit), right)
+    assert trajectory.outcome is Outcome.PROGRAM_FAILURE
+    assert "SystemExit" in (trajectory.error or "")
+
+
+async def test_a_cancelled_rollout_ends_as_such() -> None:
+    begun = asyncio.Event()
+
+    async def waits() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(rollout(Ending(waits), right))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_async_student_that_hangs_is_told_of_as_such() -> None:
+    with pytest.raises(RolloutTimeoutError):
+        await rollout(Ending(lambda: asyncio.Event().wait()), right, timeout=0.05)
 
 
 @pytest.mark.parametrize("swallows", [False, True])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import math
+import sys
 from typing import Any
 
 import dspy
@@ -146,6 +148,42 @@ async def test_a_metric_that_raises_is_the_cause_with_its_own_traceback() -> Non
         names.append(traceback.tb_frame.f_code.co_name)
         traceback = traceback.tb_next
     assert "broken" in names
+
+
+async def cancels_its_own(example: Any, prediction: Any) -> float:
+    task = asyncio.create_task(asyncio.Event().wait())
+    await asyncio.sleep(0)
+    task.cancel()
+    return await task
+
+
+def exits(example: Any, prediction: Any) -> float:
+    sys.exit("enough")
+
+
+@pytest.mark.parametrize(("metric", "told"), [(cancels_its_own, "CancelledError"), (exits, "SystemExit")])
+async def test_a_cancellation_or_an_exit_of_the_metrics_own_is_its_defect(metric: Any, told: str) -> None:
+    with pytest.raises(MetricError, match=rf"trainset\[0\]: .*{told}"):
+        await verdict_of(metric)
+
+
+async def test_a_cancelled_call_of_a_metric_ends_as_such() -> None:
+    begun = asyncio.Event()
+
+    async def waits(example: Any, prediction: Any) -> float:
+        begun.set()
+        return await asyncio.Event().wait()
+
+    task = asyncio.create_task(verdict_of(waits))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("metric", [cancels_its_own, exits])
+async def test_a_trial_says_nothing_of_a_metric_that_ends_with_a_cancellation_or_an_exit(metric: Any) -> None:
+    await Scorer(metric, Threads()).try_on("trainset[0]", EXAMPLE)
 
 
 async def test_a_judge_that_can_not_be_reached_is_no_defect_of_the_metric() -> None:
