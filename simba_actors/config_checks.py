@@ -6,7 +6,7 @@ All of them raise ConfigError.
 from __future__ import annotations
 
 import inspect
-import math
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ import dspy
 from simba_actors.budget import Budget
 from simba_actors.errors import ConfigError
 from simba_actors.programs import ConfigurationSpace
-from simba_actors.programs.values import json_problem
+from simba_actors.programs.values import LARGEST_INTEGER, json_problem
 from simba_actors.rollouts import Governor
 from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.strategies import Strategy
@@ -116,11 +116,13 @@ def check_metric(metric: object) -> None:
 def check_whole(name: str, value: object, *, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{name}={value!r}: must be a whole number of at least {least}")
+    if value > LARGEST_INTEGER:
+        raise ConfigError(f"{name} is more than 64 bits hold: must be at most 2**63 - 1")
 
 
 def check_number(name: str, value: object, *, least: float | None = None, above: float | None = None) -> None:
     bound = f"at least {least:g}" if least is not None else f"above {above:g}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise ConfigError(f"{name}={value!r}: must be a number {bound}")
     if (least is not None and value < least) or (above is not None and value <= above):
         raise ConfigError(f"{name}={value!r}: must be {bound}")
