@@ -9,6 +9,7 @@ is estimated from its own rollouts, and shrunk towards nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -52,7 +53,7 @@ class ScoreRange:
     @classmethod
     def of(cls, scores: Sequence[float]) -> ScoreRange:
         low, high = min(scores, default=0.0), max(scores, default=1.0)
-        return cls() if low >= 0 and high <= 1 else cls(low, max(high, low + 1e-9))
+        return cls() if low >= 0 and high <= 1 else cls(low, max(high, low + 1e-9, math.nextafter(low, math.inf)))
 
     @property
     def width(self) -> float:

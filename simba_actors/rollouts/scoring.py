@@ -147,8 +147,9 @@ def _number(row: str, score: Any) -> float:
             "with such a score"
         )
     if not is_score(score):
+        told = repr(score) if isinstance(score, float) else f"a whole number of {score.bit_length()} bits"
         raise MetricError(
-            f"the metric gave {score!r:.80} on {row}: a score must be finite, and between -{LARGEST_SCORE:g} and "
+            f"the metric gave {told} on {row}: a score must be finite, and between -{LARGEST_SCORE:g} and "
             f"{LARGEST_SCORE:g}"
         )
     return score

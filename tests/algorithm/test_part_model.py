@@ -90,6 +90,11 @@ def test_scores_of_any_range_give_the_same_ranking(low: float, high: float) -> N
     assert max(PROGRAMS, key=lambda program: qualities[program]) == 5
 
 
+@pytest.mark.parametrize("score", [5.0, 1e8, -1e18])
+def test_a_range_of_equal_scores_beyond_the_unit_has_a_width(score: float) -> None:
+    assert ScoreRange.of([score, score]).to_unit(score) == 0.0
+
+
 def test_a_teachers_scores_are_no_evidence_of_the_student() -> None:
     known = evidence()
     before = model_of(known).qualities(model_of(known).likely)[0]
