@@ -14,7 +14,7 @@ import orjson
 
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import NotJSONError
-from simba_actors.programs.values import json_problem
+from simba_actors.programs.values import json_problem, to_json_value
 
 Demo: TypeAlias = Mapping[str, JSON]
 """The fields of one worked example, as JSON."""
@@ -87,7 +87,8 @@ class Configuration:
         return {name: value for name, value in self.values.items() if name not in texts}
 
     def with_instructions(self, predictor: str, instructions: str) -> Configuration:
-        return Configuration({**self.values, f"{predictor}.instructions": instructions})
+        """With other instructions; half of a surrogate pair, as LMs write now and then, is escaped."""
+        return Configuration({**self.values, f"{predictor}.instructions": to_json_value(instructions)})
 
     def with_setting(self, name: str, value: JSON) -> Configuration:
         """With the LM setting `name`, "<predictor>.<setting>", at `value`."""

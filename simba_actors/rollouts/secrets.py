@@ -33,10 +33,10 @@ class Secrets:
         self._known.update(value for value in _secrets_of(lm.kwargs) if len(value) >= LEAST_LENGTH)
 
     def hide(self, text: str) -> str:
-        """`text` without keys."""
+        """`text` without keys, and without halves of surrogate pairs, which nothing can print or send."""
         for secret in self._known:
             text = text.replace(secret, HIDDEN)
-        return LOOKS_SECRET.sub(HIDDEN, text)
+        return LOOKS_SECRET.sub(HIDDEN, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
     def told(self, error: BaseException) -> str:
         """What an error says, without keys."""

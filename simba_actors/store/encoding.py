@@ -8,6 +8,7 @@ import orjson
 
 from simba_actors.algorithm.plan import ModelSpec, Rollout, RolloutKey
 from simba_actors.algorithm.trajectory import JSON, Outcome, TraceStep, Trajectory, Usage
+from simba_actors.programs import to_json_value
 from simba_actors.store.records import RolloutRecord
 
 INTENT_COLUMNS = "step, phase, position, program, split, example, model"
@@ -15,7 +16,11 @@ RESULT_COLUMNS = "outcome, score, seconds, calls, prompt_tokens, completion_toke
 
 
 def dumps(value: Any) -> str:
-    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # Texts of errors hold anything, such as half of a surrogate pair. A run is not to end for want of a record.
+        return orjson.dumps(to_json_value(value)).decode()
 
 
 def loads(text: str | None) -> Any:

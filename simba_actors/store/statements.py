@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 from simba_actors.events import Event, to_json
+from simba_actors.programs import to_json_value
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, dumps, intent_row, result_row
 from simba_actors.store.records import (
     AddProgram,
@@ -103,14 +104,14 @@ def _rows_of(run_id: str, write: Write) -> list[tuple[Rows | str, Row]]:
             number = None if program is None else program.number
             tokens = (usage.calls, usage.prompt_tokens, usage.completion_tokens, usage.cost)
             added = [] if program is None else _program(run_id, program)
-            proposal = (run_id, step, slot, dumps(intent), number, reason, *tokens)
+            proposal = (run_id, step, slot, dumps(intent), number, to_json_value(reason), *tokens)
             return [*added, (INSERT_PROPOSALS, proposal), *_intents(run_id, write.rollouts)]
         case AddProgram(program=program):
             return _program(run_id, program)
         case CloseStep(step=step, result=result, progress=progress):
             return [(CLOSE_STEP, (dumps(result), None if progress is None else dumps(progress), run_id, step))]
         case SetStatus(status=status, reason=reason, result=result):
-            return [(SET_STATUS, (status, reason, None if result is None else dumps(result), run_id))]
+            return [(SET_STATUS, (status, to_json_value(reason), None if result is None else dumps(result), run_id))]
         case ReserveCalls(calls=calls):
             return [(RESERVE_CALLS, (calls, run_id))]
         case RecordGauges(gauges=gauges):

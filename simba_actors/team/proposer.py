@@ -189,6 +189,8 @@ class Proposer(GenServer[ProposerState]):
             try:
                 with self._setup.telemetry.strategy(name, analyzed.plan.step, proposal.program, context.buckets):
                     result = await self._try(name, context, analyzed.plan.step, proposal.slot)
+                if not isinstance(result, Declined):
+                    result.check_json()
             except Exception as error:  # noqa: BLE001 - as in DSPy, a strategy that fails makes no candidate
                 told = self._setup.governor.secrets.told(error)
                 logger.warning("strategy %s failed: %s", name, told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from simba_actors import Optimizer
 from simba_actors.errors import MetricError, RunError
 from simba_actors.team.setup import COORDINATOR
 from tests.support.quiz import exact
-from tests.support.runs import findings, finish, settle, small_config
+from tests.support.runs import PATIENCE, findings, finish, settle, small_config
 
 
 @functools.wraps(exact)
@@ -46,6 +47,17 @@ async def test_a_metric_that_exits_ends_the_run_and_not_the_host(tmp_path: Path)
     async with await Optimizer.start(small_config(tmp_path / "simba.db", metric=exits)) as optimizer:
         with pytest.raises(MetricError, match="SystemExit"):
             await optimizer.result()
+
+
+async def test_a_metric_whose_error_no_text_can_hold_ends_the_run_as_others_do(tmp_path: Path) -> None:
+    def broken(example: Any, prediction: Any) -> bool:
+        raise ValueError("half a pair: \ud83d")
+
+    async with await Optimizer.start(small_config(tmp_path / "simba.db", metric=broken)) as optimizer:
+        with pytest.raises(MetricError, match="half a pair"):
+            await asyncio.wait_for(optimizer.result(), PATIENCE)
+        status = await optimizer.status()
+    assert (status.status, "half a pair: \\ud83d" in (status.reason or "")) == ("failed", True)
 
 
 async def test_a_run_goes_on_when_its_metric_is_mended(tmp_path: Path) -> None:

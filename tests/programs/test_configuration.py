@@ -19,6 +19,12 @@ def test_a_configuration_cannot_be_changed() -> None:
         CONFIGURATION.values["answer.instructions"] = "?"  # pyright: ignore[reportIndexIssue]
 
 
+def test_half_of_a_surrogate_pair_in_instructions_is_escaped() -> None:
+    changed = CONFIGURATION.with_instructions("answer", "Smile \ud83d.")
+    assert changed.instructions("answer") == "Smile \\ud83d."
+    changed.check_json()
+
+
 def test_a_diff_shows_lines_of_instructions_and_whole_demos() -> None:
     changed = CONFIGURATION.with_instructions("answer", "Answer.\nBe exact.").with_demos("answer", [])
     assert changed.diff(CONFIGURATION) == "\n".join(

@@ -170,6 +170,13 @@ async def test_an_async_student_that_hangs_is_told_of_as_such() -> None:
         await rollout(Ending(lambda: asyncio.Event().wait()), right, timeout=0.05)
 
 
+async def test_an_error_is_told_in_text_that_can_be_printed() -> None:
+    def breaks() -> None:
+        raise ValueError("half a pair: \ud83d")
+
+    assert (await rollout(Wrapping(breaks), right)).error == "ValueError: half a pair: \\ud83d"
+
+
 @pytest.mark.parametrize("swallows", [False, True])
 @pytest.mark.parametrize(
     ("error", "ends_with"),

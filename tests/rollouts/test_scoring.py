@@ -123,7 +123,7 @@ async def test_the_other_fields_of_a_metrics_prediction_are_feedback() -> None:
         (np.float64("nan"), "nan"),
         (-1e200, "-1e+200"),
         (10**30, "a whole number of 100 bits"),
-        (10**5000, "between -1e+18 and 1e+18"),
+        (1 << 16_000, "between -1e+18 and 1e+18"),
         (dspy.Prediction(feedback="good"), "without a score"),
         (dspy.Prediction(score=None), "None (NoneType)"),
     ],

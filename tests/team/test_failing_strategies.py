@@ -43,8 +43,24 @@ async def exits(source: Configuration) -> Configuration:
     sys.exit("enough")
 
 
-@pytest.mark.parametrize(("make", "told"), [(cancels_its_own, "CancelledError"), (exits, "SystemExit")])
-async def test_a_cancellation_or_an_exit_of_its_own_is_such_a_failure(
+async def makes_what_is_no_json(source: Configuration) -> Configuration:
+    return source.with_demos(source.predictors[0], [{"question": {1, 2}}])  # pyright: ignore[reportArgumentType]
+
+
+async def raises_half_a_pair(source: Configuration) -> Configuration:
+    raise ValueError("half a pair: \ud83d")
+
+
+CASES = [
+    (cancels_its_own, "CancelledError"),
+    (exits, "SystemExit"),
+    (makes_what_is_no_json, "NotJSONError"),
+    (raises_half_a_pair, "half a pair"),
+]
+
+
+@pytest.mark.parametrize(("make", "told"), CASES)
+async def test_what_it_fails_with_is_the_reason_why_it_made_nothing(
     make: Callable[[Configuration], Awaitable[Configuration]], told: str, tmp_path: Path
 ) -> None:
     config = small_config(tmp_path / "simba.db", strategies=[Failing(make)])
