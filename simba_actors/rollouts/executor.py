@@ -17,7 +17,7 @@ from simba_actors.algorithm.trajectory import JSON, Outcome, TraceStep, Trajecto
 from simba_actors.errors import InfrastructureError, LMUnavailableError, RolloutTimeoutError
 from simba_actors.programs import Configuration, ConfigurationSpace, to_json_value
 from simba_actors.rollouts.binding import BoundProgram, Programs
-from simba_actors.rollouts.governor import Caller, Governor
+from simba_actors.rollouts.governor import Caller, Governor, UnaskedCallError
 from simba_actors.rollouts.outcomes import infrastructure_cause
 from simba_actors.rollouts.remembered_prompts import remembering
 from simba_actors.rollouts.scoring import Scorer, Verdict
@@ -138,7 +138,7 @@ class LocalExecutor:
             except RolloutTimeoutError:
                 if attempt == ATTEMPTS:
                     raise
-            except _UngovernedError as error:
+            except (_UngovernedError, UnaskedCallError) as error:
                 if attempt == ATTEMPTS:
                     raise LMUnavailableError(f"{error}. Resume when it answers again") from error
                 await self._governor.back_off(attempt)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, cast
@@ -72,7 +72,7 @@ class _Governed:
             return send()
         if _runs_here(ties.loop):
             # A student that blocks the event loop can't wait for a turn that is given on it.
-            return _unasked(ties.caller, _watch(), send)
+            return ties.governor.call_unasked(ties.endpoint, ties.caller, _watch(), send)
         return ties.governor.call_in_thread(ties.endpoint, ties.caller, _watch(), send, ties.loop)
 
     def update_history(self, entry: Mapping[str, Any]) -> None:
@@ -133,19 +133,6 @@ def _governed_class(cls: type[Any]) -> type[Any]:
 
 def _watch() -> Watch:
     return current_watch() or Watch(Meter())
-
-
-def _unasked(caller: Caller, watch: Watch, send: Callable[[], Any]) -> Any:
-    if caller.before_blocking_call is not None:
-        try:
-            caller.before_blocking_call()
-        except Exception as error:
-            watch.stop(error)
-            raise
-    watch.meter.sent()
-    answer = send()
-    watch.meter.answered()
-    return answer
 
 
 def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:

@@ -8,13 +8,15 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import anyio
 
-from simba_actors.errors import ConfigError, LMAccessError, LMUnavailableError
+from simba_actors.errors import ConfigError, InfrastructureError, LMAccessError, LMUnavailableError
 from simba_actors.rollouts.endpoint import Endpoint, Limits, Priority, Slot
+from simba_actors.rollouts.errands import Errands, LoopBlockedError, LoopEndedError
 from simba_actors.rollouts.loop_share import LoopShare
 from simba_actors.rollouts.outcomes import Blame, blame
 from simba_actors.rollouts.patience import Breaker, Retry
@@ -22,6 +24,12 @@ from simba_actors.rollouts.secrets import Secrets
 from simba_actors.rollouts.watch import RolloutOverError, Watch
 
 R = TypeVar("R")
+
+TURN_SECONDS, OWN_TURN_SECONDS = 1.0, 0.05
+"""How long a turn of the event loop may take before it counts as blocked by what a thread's call belongs to.
+
+The second is for where the loop is amid the very task that the call belongs to, which then most likely waits for it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,10 @@ class Caller:
     on_answer: Callable[[Mapping[str, Any]], None] | None = None
 
 
+class UnaskedCallError(InfrastructureError):
+    """A call that waited for no turn, and so is not made again by itself, met an infrastructure failure."""
+
+
 class Governor:
     """Sends LM calls for all who share it. One governor belongs to one event loop.
 
@@ -102,6 +114,7 @@ class Governor:
         self.loop_share = LoopShare()
         self._endpoints: dict[str, Endpoint] = {}
         self.secrets = Secrets()
+        self._errands = Errands()
 
     def endpoint(self, name: str) -> Endpoint:
         if name not in self._endpoints:
@@ -142,14 +155,24 @@ class Governor:
         send: Callable[[], R],
         loop: asyncio.AbstractEventLoop,
     ) -> R:
-        """As `call`, from another thread than that of the governor's `loop`, with a `send` that blocks."""
+        """As `call`, from another thread than that of the governor's `loop`, with a `send` that blocks.
+
+        Where the loop is blocked, as by `dspy.Parallel` in an async student, the call is made as by `call_unasked`.
+        """
         for attempt in itertools.count(1):
-            slot = _on(loop, self._enter(endpoint, caller, watch))
+            try:
+                slot = self._on(loop, watch, partial(self._enter, endpoint, caller, watch))
+            except LoopBlockedError:
+                return self.call_unasked(endpoint, caller, watch, send)
             watch.hold(slot)
             try:
                 answer = send()
             except Exception as error:  # noqa: BLE001 - raised again if it is not to be tried again
-                _on(loop, self._wait_after(slot, endpoint, caller, watch, error, attempt))
+                try:
+                    self._on(loop, watch, partial(self._wait_after, slot, endpoint, caller, watch, error, attempt))
+                except LoopBlockedError:
+                    loop.call_soon_threadsafe(slot.leave)
+                    raise error from None
             except BaseException:
                 loop.call_soon_threadsafe(slot.leave)
                 raise
@@ -160,6 +183,33 @@ class Governor:
             finally:
                 watch.let_go(slot)
         raise AssertionError("itertools.count ended")
+
+    def call_unasked(self, endpoint: Endpoint, caller: Caller, watch: Watch, send: Callable[[], R]) -> R:
+        """What `send()` gives, where the event loop is blocked until it has: without waiting for a turn.
+
+        Raises:
+            UnaskedCallError: The infrastructure failed. The call can't wait to be made again, but the rollout can.
+            Exception: Anything else that `send()` or `before_blocking_call()` raised.
+        """
+        watch.check()
+        if caller.before_blocking_call is not None:
+            try:
+                caller.before_blocking_call()
+            except Exception as error:
+                watch.stop(error)
+                raise
+        watch.meter.sent()
+        try:
+            answer = send()
+        except Exception as error:
+            if blame(error) in (None, Blame.PROGRAM):
+                raise
+            told = self.secrets.hide(f"{type(error).__name__}: {error}")
+            failure = UnaskedCallError(f"{endpoint.name} failed a call that blocks the event loop: {told}")
+            watch.stop(failure)
+            raise failure from error
+        watch.meter.answered()
+        return answer
 
     def renew_patience(self) -> None:
         """Somebody says that the endpoints answer again. Calls that are under way still are given time to find out."""
@@ -237,6 +287,16 @@ class Governor:
             )
         return None
 
+    def _on(self, loop: asyncio.AbstractEventLoop, watch: Watch, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """What `work()` gives, run on `loop` while this thread waits."""
+        patience = OWN_TURN_SECONDS if watch.is_of_task_that_runs_on(loop) else TURN_SECONDS
+        try:
+            return self._errands.run(loop, work, patience)
+        except LoopEndedError:
+            raise RolloutOverError(
+                "the event loop that this LM call belongs to has ended, and the call with it"
+            ) from None
+
 
 _governors: WeakKeyDictionary[asyncio.AbstractEventLoop, Governor] = WeakKeyDictionary()
 
@@ -244,11 +304,3 @@ _governors: WeakKeyDictionary[asyncio.AbstractEventLoop, Governor] = WeakKeyDict
 def shared_governor() -> Governor:
     """The governor of the running event loop, shared by all optimizers that bring none of their own."""
     return _governors.setdefault(asyncio.get_running_loop(), Governor())
-
-
-def _on(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, R]) -> R:
-    """What `work` gives, run on `loop` while this thread waits."""
-    if loop.is_closed():
-        work.close()
-        raise RolloutOverError("the event loop that this LM call belongs to has ended; the call was not sent")
-    return asyncio.run_coroutine_threadsafe(work, loop).result()

@@ -39,15 +39,15 @@ class Deadline:
         self._waits = 0
         self._passed = False
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
+        self.task = asyncio.current_task()
         self._when = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._cancelling = 0
 
     def __enter__(self) -> Deadline:
-        if self._task is None:
+        if self.task is None:
             raise RuntimeError("a Deadline is for code that runs in a task")
-        self._cancelling = self._task.cancelling()
+        self._cancelling = self.task.cancelling()
         self._run_on()
         return self
 
@@ -57,9 +57,9 @@ class Deadline:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self._passed or self._task is None:
+        if not self._passed or self.task is None:
             return False
-        return self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
+        return self.task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
 
     def stop(self) -> None:
         self._waits += 1
@@ -87,9 +87,9 @@ class Deadline:
             return
         if self._when > self._loop.time():
             self._timer = self._look_at(self._when)
-        elif self._task is not None:
+        elif self.task is not None:
             self._passed = True
-            self._task.cancel()
+            self.task.cancel()
 
 
 class Watch:
@@ -120,6 +120,10 @@ class Watch:
             yield
         finally:
             self._deadline.go_on()
+
+    def is_of_task_that_runs_on(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether `loop` is amid the rollout's own task, which then does not await what this thread does."""
+        return self._deadline is not None and asyncio.current_task(loop) is self._deadline.task
 
     def stop(self, error: Exception) -> None:
         self.stopped_by = self.stopped_by or error

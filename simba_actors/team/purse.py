@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 
@@ -23,6 +24,7 @@ class Purse:
         self.calls = 0
         self.used = Usage()
         self._filled = False
+        self._lock = threading.Lock()
         self._reserved = 0
         self._clock = clock
         self._seconds = 0.0
@@ -104,9 +106,10 @@ class Purse:
 
     def take_call(self) -> None:
         """Counts one more call. Raises BudgetReachedError where there is none left."""
-        if self.budget.max_calls is not None and self.calls >= self.budget.max_calls:
-            raise self._reached("max_calls")
-        self.calls += 1
+        with self._lock:  # Threads take calls too, while the event loop is blocked.
+            if self.budget.max_calls is not None and self.calls >= self.budget.max_calls:
+                raise self._reached("max_calls")
+            self.calls += 1
 
     def _reached(self, cap: str) -> BudgetReachedError:
         return BudgetReachedError(f"the budget's {cap}={getattr(self.budget, cap):g} is reached", cap)

@@ -7,8 +7,9 @@ import gc
 import sys
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import dspy
 import pytest
@@ -20,6 +21,8 @@ from simba_actors.rollouts import Caller, Governor, LocalExecutor, Retry, Rollou
 from simba_actors.rollouts.watch import current_watch
 from tests.support.quiz import exact, questions
 from tests.support.scripted_lm import Ask, Script, ScriptedLM
+
+R = TypeVar("R")
 
 HASTY = Retry(attempts=3, base=0.001, longest=0.002)
 
@@ -36,14 +39,19 @@ def raising(error: Exception) -> Script:
 
 
 async def rollout(
-    student: dspy.Module, script: Script, *, timeout: float = 30.0, caller: Caller | None = None
+    student: dspy.Module,
+    script: Script,
+    *,
+    timeout: float = 30.0,
+    caller: Caller | None = None,
+    metric: Callable[..., Any] = exact,
 ) -> Trajectory:
     space = ConfigurationSpace.from_module(student)
     executor = LocalExecutor(
         student=student,
         space=space,
         rows={"train": questions(1)},
-        metric=exact,
+        metric=metric,
         lms={"student": ScriptedLM(script)},
         governor=Governor(retry=HASTY),
         caller=caller,
@@ -221,6 +229,74 @@ async def test_a_call_that_blocks_the_loop_counts_against_the_budget() -> None:
 
     with pytest.raises(BudgetReachedError):
         await rollout(Blocking(), right, caller=Caller(before_blocking_call=none_left))
+
+
+class Parallel(dspy.Module):
+    """Asks twice at once, in threads that the event loop waits for; in a task of its own where that is `apart`."""
+
+    def __init__(self, *, apart: bool = False) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+        self.apart = apart
+
+    async def aforward(self, question: str) -> Any:
+        answers = self._both(question)
+        return await (asyncio.create_task(answers) if self.apart else answers)
+
+    async def _both(self, question: str) -> Any:
+        example = dspy.Example(question=question).with_inputs("question")
+        return self.ask.batch([example, example], num_threads=2, disable_progress_bar=True)[0]
+
+
+def in_a_loop_of_its_own(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    """What `work()` gives, on a loop that may be blocked for good."""
+    ended: Future[R] = Future()
+
+    def run() -> None:
+        try:
+            ended.set_result(asyncio.run(work()))
+        except BaseException as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return ended.result(30.0)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_threads_that_the_loop_waits_for_make_their_calls_without_it(apart: bool) -> None:
+    counted: list[int] = []
+    caller = Caller(before_blocking_call=lambda: counted.append(1))
+    trajectory = in_a_loop_of_its_own(lambda: rollout(Parallel(apart=apart), right, caller=caller))
+    assert (trajectory.outcome, trajectory.usage.calls, len(counted)) == (Outcome.SCORED, 2, 2)
+
+
+def test_so_do_threads_of_an_async_metric() -> None:
+    judge = dspy.Predict("question -> answer")
+
+    async def judged(example: dspy.Example, prediction: dspy.Prediction) -> bool:
+        answers: Any = judge.batch([example, example], num_threads=2, disable_progress_bar=True)
+        return all(exact(example, answer) for answer in answers)
+
+    student = dspy.Predict("question -> answer")
+    trajectory = in_a_loop_of_its_own(lambda: rollout(student, right, metric=judged))
+    assert (trajectory.score, trajectory.usage.calls) == (True, 3)
+
+
+def test_an_lm_that_fails_in_such_a_thread_is_no_score() -> None:
+    with pytest.raises(LMUnavailableError, match="ServerError: down"):
+        in_a_loop_of_its_own(lambda: rollout(Parallel(), raising(dspy.LMServerError("down"))))
+
+
+async def test_an_lm_that_fails_a_call_that_blocks_the_loop_for_a_while_is_asked_again() -> None:
+    asked: list[int] = []
+
+    def script(ask: Ask) -> dict[str, Any]:
+        asked.append(1)
+        if len(asked) == 1:
+            raise dspy.LMServerError("down")
+        return right(ask)
+
+    assert (await rollout(Blocking(), script)).outcome is Outcome.SCORED
 
 
 async def test_a_rollout_leaves_nothing_for_the_garbage_collector() -> None:

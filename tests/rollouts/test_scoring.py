@@ -127,7 +127,7 @@ async def test_the_other_fields_of_a_metrics_prediction_are_feedback() -> None:
         (dspy.Prediction(feedback="good"), "without a score"),
         (dspy.Prediction(score=None), "None (NoneType)"),
     ],
-    ids=repr,
+    ids=lambda value: f"{value!r:.40}" if not isinstance(value, int) else f"{value.bit_length()} bits",
 )
 async def test_anything_else_is_no_score(output: Any, told: str) -> None:
     with pytest.raises(MetricError) as raised:
