@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from simba_actors.events import Event, ProgramPublished, to_json
+from simba_actors.programs import to_json_value
 from simba_actors.store.encoding import dumps
 
 PublicationKind: TypeAlias = Literal["publish", "canary", "promote", "rollback"]
@@ -82,8 +83,8 @@ class Publication:
             self.share,
             self.run_id,
             self.program,
-            self.publisher,
-            self.reason,
+            to_json_value(self.publisher),
+            to_json_value(self.reason),
             self.time,
             int(self.pruned),
             self.version - 1,

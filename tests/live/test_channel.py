@@ -52,6 +52,12 @@ async def current(channel: Channel) -> str:
     return (await channel.configuration(served.version)).instructions("self")
 
 
+async def test_half_of_a_surrogate_pair_in_a_reason_is_escaped(channel: Channel) -> None:
+    await channel.publish(worded("one"), expected=0, reason="smile \ud83d", by="ann \ud83d")
+    (version,) = await channel.history()
+    assert (version.reason, version.publisher) == ("smile \\ud83d", "ann \\ud83d")
+
+
 async def test_a_version_says_what_was_published_by_whom_when_and_why(channel: Channel) -> None:
     await channel.publish(worded("one"), expected=0, reason="the first", by="ann")
     (version,) = await channel.history()
