@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-import anyio
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Send
 
 from simba_actors.events import Event
-from simba_actors.observe.feed import LOOK_SECONDS
 from simba_actors.observe.wording import described
 from simba_actors.store.queries import Queries
 from simba_actors.web.rendering import name_in, open_store, shown
 
-SIGN_OF_LIFE_SECONDS = 15.0
-"""How often a quiet stream says that it is still there, so that nobody on the way closes it."""
+ASK_AGAIN_MILLISECONDS = 1000
+"""How long a browser waits before it asks for the events that have come since."""
 
 
 async def stream_events(request: Request) -> Response:
-    """The events after the one that `Last-Event-ID`, or else the query's `after`, names; then new ones, to the end."""
+    """The events after the one that `Last-Event-ID`, or else the query's `after`, names, and whether more will come.
+
+    It ends with what there is, and the browser asks again. A server that is told to end waits for every answer that is
+    under way, and tells no application so: a stream that stayed open would keep the whole service from ending.
+    """
     run_id = name_in(request, "run")
     last = request.headers.get("last-event-id") or request.query_params.get("after", "0")
     after = int(last) if last.isdecimal() else 0
@@ -32,7 +33,7 @@ async def stream_events(request: Request) -> Response:
 
 
 class EventStream(StreamingResponse):
-    """Messages to one browser, until the run is over or the browser has gone."""
+    """Messages to one browser, until all are sent or the browser has gone."""
 
     def __init__(self, messages: AsyncGenerator[str]) -> None:
         super().__init__(messages, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
@@ -45,22 +46,13 @@ class EventStream(StreamingResponse):
 
 async def _messages(request: Request, run_id: str, after: int) -> AsyncGenerator[str]:
     async with await open_store(request) as store:
-        seen, quiet_since = -1, time.monotonic()
-        while True:
-            version = await store.data_version()
-            if version != seen:
-                seen = version
-                over = await _is_over(store, run_id)
-                while events := await store.events(run_id, after):
-                    yield "".join(map(_message, events))
-                    after, quiet_since = events[-1].seq, time.monotonic()
-                if over:
-                    yield "event: over\ndata:\n\n"
-                    return
-            elif time.monotonic() - quiet_since > SIGN_OF_LIFE_SECONDS:
-                yield ": still here\n\n"
-                quiet_since = time.monotonic()
-            await anyio.sleep(LOOK_SECONDS)
+        yield f"retry: {ASK_AGAIN_MILLISECONDS}\n\n"
+        over = await _is_over(store, run_id)
+        while events := await store.events(run_id, after):
+            yield "".join(map(_message, events))
+            after = events[-1].seq
+        if over:
+            yield "event: over\ndata:\n\n"
 
 
 async def _is_over(store: Queries, run_id: str) -> bool:

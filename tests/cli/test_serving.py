@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import httpx
 
-from tests.support.runs import PATIENCE, finish, small_config
+from simba_actors import Optimizer
+from simba_actors.events import StepOpened
+from tests.support.runs import PATIENCE, finish, reach, small_config
 
 
 @asynccontextmanager
@@ -39,6 +41,17 @@ async def test_the_dashboard_is_served_where_the_command_says(tmp_path: Path) ->
         assert address.startswith("http://127.0.0.1:")
         assert "colours" in (await client.get("/")).text
         assert (await client.get("/runs/colours/events")).text.endswith("event: over\ndata:\n\n")
+
+
+async def test_an_open_stream_does_not_keep_the_command_from_ending(tmp_path: Path) -> None:
+    async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="colours")) as optimizer:
+        await reach(optimizer, StepOpened)
+    async with AsyncExitStack() as tab:
+        client = await tab.enter_async_context(httpx.AsyncClient(timeout=PATIENCE))
+        async with serving(tmp_path / "simba.db") as address:
+            answer = await tab.enter_async_context(client.stream("GET", f"{address}runs/colours/events"))
+            lines = answer.aiter_lines()
+            assert await anext(lines)
 
 
 async def test_beyond_loopback_a_token_is_made_up_and_asked_for(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get i
 async def served(store: Path, port: int = 0) -> AsyncGenerator[str]:
     """The address of the store's dashboard, with actions."""
     app = dashboard(store, actions=True)
-    config = uvicorn.Config(app, port=port, log_level="critical", timeout_graceful_shutdown=0)
+    config = uvicorn.Config(app, port=port, log_level="critical")
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     try:
@@ -40,7 +40,7 @@ async def served(store: Path, port: int = 0) -> AsyncGenerator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        await serving
+        await asyncio.wait_for(serving, PATIENCE)
 
 
 @pytest.fixture
@@ -92,6 +92,18 @@ async def test_a_run_is_followed_on_after_the_connection_was_lost(tmp_path: Path
             await expect(browser_page.locator("#connection")).to_have_text("The run is over.", timeout=1000 * PATIENCE)
             await expect(browser_page.locator(".badge").first).to_have_text("finished")
             await expect(browser_page.locator(".events li").first).to_contain_text("RunFinished")
+
+
+async def test_a_run_is_followed_on_after_a_proxy_answered_with_an_error(tmp_path: Path, browser_page: Any) -> None:
+    expect = playwright_api.expect
+    store = tmp_path / "simba.db"
+    async with await Optimizer.start(small_config(store, run_id="live")) as optimizer, served(store) as address:
+        await optimizer.pause()
+        await browser_page.route("**/events*", lambda route: route.fulfill(status=502, body="Bad gateway"))
+        await browser_page.goto(f"{address}/runs/live")
+        await expect(browser_page.locator("#connection")).to_contain_text("The connection was lost")
+        await browser_page.unroute("**/events*")
+        await expect(browser_page.locator("#connection")).to_have_text("Live.")
 
 
 async def tab_to(page: Any, condition: str) -> None:

@@ -4,6 +4,7 @@
 const live = document.getElementById("live");
 const connection = document.getElementById("connection");
 const PAUSE = 500;
+const REFUSED_PAUSE = 1000;
 
 let fetching = false;
 let stale = false;
@@ -20,7 +21,7 @@ async function refresh() {
       await new Promise((resolve) => setTimeout(resolve, PAUSE));
     }
   } catch {
-    connection.textContent = "The dashboard does not answer; trying again.";
+    say("The dashboard does not answer; trying again.");
   } finally {
     fetching = false;
   }
@@ -34,17 +35,29 @@ function replace(html) {
 }
 
 function follow() {
-  // The browser connects again by itself, and says with Last-Event-ID what it has heard.
+  // Each answer ends with the events that there are. The browser asks again by itself, and says with Last-Event-ID
+  // what it has heard. So the end of an answer is no loss; the next one that does not come is.
   const source = new EventSource(`${live.dataset.events}?after=${live.dataset.after}`);
-  source.onopen = () => { connection.textContent = "Live."; };
-  source.onerror = () => { connection.textContent = "The connection was lost; connecting again."; };
+  let answered = false;
+  source.onopen = () => { answered = true; say("Live."); };
+  source.onerror = () => {
+    if (!answered) say("The connection was lost; connecting again.");
+    answered = false;
+    // It gives up where the answer is no stream, as the error page of a proxy in front.
+    if (source.readyState === EventSource.CLOSED) setTimeout(follow, REFUSED_PAUSE);
+  };
   source.onmessage = refresh;
   source.addEventListener("over", () => {
     source.close();
-    connection.textContent = "The run is over.";
+    say("The run is over.");
     refresh();
   });
 }
 
-if ("over" in live.dataset) connection.textContent = "The run is over.";
+// Only what is new is written: screen readers tell each change.
+function say(words) {
+  if (connection.textContent !== words) connection.textContent = words;
+}
+
+if ("over" in live.dataset) say("The run is over.");
 else follow();
