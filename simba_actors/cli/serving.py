@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -36,7 +37,10 @@ def serve(
     if token is None and host not in LOOPBACK:
         token = secrets.token_urlsafe(24)
     try:
+        app = dashboard(store, token=token, actions=actions)
         listening = _listen(host, port)
+    except ConfigError as error:
+        fail(error, as_json=as_json)
     except OSError as error:
         fail(
             ConfigError(f"can't listen at {host}, port {port}: {error.strerror}; give another --port"), as_json=as_json
@@ -46,7 +50,7 @@ def serve(
         print_json_line({"address": address})
     else:
         print_text(address)
-    server = uvicorn.Server(uvicorn.Config(dashboard(store, token=token, actions=actions), log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     try:
         server.run(sockets=[listening])
     except KeyboardInterrupt:
@@ -60,4 +64,4 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _address(host: str, port: int, token: str | None) -> str:
     shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+    return f"http://{shown}:{port}/" + (f"?token={quote(token, safe='')}" if token else "")

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from simba_actors.errors import ConfigError
 from simba_actors.store.channel import Channel, Source
-from simba_actors.web.rendering import name_in, site, slug
+from simba_actors.web.rendering import name_in, site, slug, whole
 
 BY = "dashboard"
 
@@ -18,7 +18,7 @@ async def publish(request: Request) -> Response:
     """Makes a program what a channel serves, if the channel is still as the page showed it."""
     form = await _form(request)
     name, reason = form.get("channel", ""), form.get("reason") or "published from the dashboard"
-    source = Source(form.get("run", ""), _whole(form.get("program"), "program"))
+    source = Source(form.get("run", ""), _number(form, "program"))
     async with await Channel.open(site(request).store, name) as channel:
         newest = (await channel.served()).version
         await channel.publish(source, expected=newest, reason=reason, by=BY)
@@ -30,19 +30,23 @@ async def rollback(request: Request) -> Response:
     form = await _form(request)
     name, reason = name_in(request, "channel"), form.get("reason") or "rolled back from the dashboard"
     async with await Channel.open(site(request).store, name) as channel:
-        await channel.rollback(_whole(form.get("to"), "to"), reason=reason, by=BY)
+        await channel.rollback(_number(form, "to"), reason=reason, by=BY)
     return _back_to(request, name)
 
 
 async def _form(request: Request) -> dict[str, str]:
-    return dict(parse_qsl((await request.body()).decode()))
+    try:
+        return dict(parse_qsl((await request.body()).decode("ascii"), errors="strict"))
+    except UnicodeDecodeError:
+        raise ConfigError("the form is not encoded as browsers do it, as UTF-8 in percent signs") from None
 
 
 def _back_to(request: Request, channel: str) -> Response:
     return RedirectResponse(request.url_for("channel", channel=slug(channel)).path, 303)
 
 
-def _whole(value: str | None, name: str) -> int:
-    if value is None or not value.isdecimal():
-        raise ConfigError(f"{name}={value!r:.80}: must be a whole number")
-    return int(value)
+def _number(form: dict[str, str], name: str) -> int:
+    number = whole(form.get(name))
+    if number is None:
+        raise ConfigError(f"{name}={form.get(name)!r:.80}: must be a whole number")
+    return number

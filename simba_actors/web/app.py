@@ -13,7 +13,7 @@ from simba_actors.errors import SimbaError
 from simba_actors.web import actions as act
 from simba_actors.web import channel_pages, program_pages, run_pages
 from simba_actors.web.errors import broken, not_found, told
-from simba_actors.web.guard import AccessGuard, SafeHeaders
+from simba_actors.web.guard import AccessGuard, SafeHeaders, check_token
 from simba_actors.web.rendering import HERE, Site
 from simba_actors.web.stream import stream_events
 
@@ -26,17 +26,21 @@ def dashboard(store: str | Path, *, token: str | None = None, actions: bool = Fa
     Args:
         store: Path of the SQLite file. It is only read, but for actions.
         token: What a browser must show, once, as `?token=…`, or a program as `Authorization: Bearer …`. Without one
-            only this machine is answered.
+            only this machine is answered, and nothing that a proxy passes on.
         actions: Whether versions can be published and rolled back.
+
+    Raises:
+        ConfigError: The token has no characters, or some that an address can't have.
     """
+    check_token(token)
     routes = [
         Route("/", run_pages.runs, name="runs"),
         Route("/runs/{run}", run_pages.run, name="run"),
         Route("/runs/{run}/live", run_pages.live, name="live"),
         Route("/runs/{run}/events", stream_events, name="events"),
         Route("/runs/{run}/programs", program_pages.pool, name="pool"),
-        Route("/runs/{run}/programs/{number:int}", program_pages.program, name="program"),
-        Route("/runs/{run}/steps/{step:int}/examples/{example:int}", program_pages.bucket, name="bucket"),
+        Route("/runs/{run}/programs/{number}", program_pages.program, name="program"),
+        Route("/runs/{run}/steps/{step}/examples/{example}", program_pages.bucket, name="bucket"),
         Route("/channels/{channel}", channel_pages.channel, name="channel"),
         Mount("/static", StaticFiles(directory=HERE / "static"), name="static"),
     ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import secrets
-from http.cookies import SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from simba_actors.errors import ConfigError
 
 COOKIE = "simba_actors_token"
 
@@ -45,7 +48,8 @@ class AccessGuard:
     """Lets in who shows the token, or, without one, who is on this machine.
 
     The `Host` header must be this machine's too, so that no other site can reach the dashboard by way of a name that
-    it points here. What changes something must come from one of our own pages.
+    it points here, and nothing may have passed the request on, since then nobody knows where it is from. What changes
+    something must come from one of our own pages.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
@@ -61,6 +65,8 @@ class AccessGuard:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
+        if _split(f"//{headers.get('host', '')}") is None:
+            return PlainTextResponse("Refused: the header Host names no host.", 400)
         if scope["method"] not in ("GET", "HEAD") and not _from_own_page(headers):
             return PlainTextResponse("Refused: this came from another site's page.", 403)
         if self._token is None:
@@ -76,13 +82,23 @@ class AccessGuard:
         return PlainTextResponse("A token is needed: open the address that was printed, with ?token=… in it.", 401)
 
 
-_NOT_LOCAL = "Only this machine is answered: give dashboard(store, token=…) to open it to others."
+_NOT_LOCAL = (
+    "Only this machine is answered, and nothing that a proxy passes on: give dashboard(store, token=…) to open it to "
+    "others."
+)
+
+
+def check_token(token: object) -> None:
+    """Raises ConfigError if that is no token."""
+    if token is not None and not (isinstance(token, str) and re.fullmatch("[!-~]+", token)):
+        raise ConfigError(f"token={token!r:.80}: must be visible ASCII characters, at least one, or None for no token")
 
 
 def _is_local(scope: Scope, headers: Headers) -> bool:
-    client = scope.get("client")
-    host = urlsplit(f"//{headers.get('host', '')}").hostname
-    return (client is None or client[0] in LOOPBACK) and host in LOOPBACK
+    if "x-forwarded-for" in headers or "forwarded" in headers:
+        return False
+    client, host = scope.get("client"), _split(f"//{headers.get('host', '')}")
+    return (client is None or client[0] in LOOPBACK) and host is not None and host.hostname in LOOPBACK
 
 
 def _from_own_page(headers: Headers) -> bool:
@@ -91,7 +107,18 @@ def _from_own_page(headers: Headers) -> bool:
     if site is not None:
         return site in ("same-origin", "none")
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    if origin is None:
+        return True
+    address = _split(origin)
+    return address is not None and address.netloc == headers.get("host")
+
+
+def _split(address: str) -> SplitResult | None:
+    """Its parts, None if it is no address."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return None
 
 
 def _bearer(headers: Headers) -> str:
@@ -99,8 +126,7 @@ def _bearer(headers: Headers) -> str:
 
 
 def _cookie(headers: Headers) -> str:
-    morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    return "" if morsel is None else morsel.value
+    return cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
 
 
 def _same(shown: str, token: str) -> bool:

@@ -13,7 +13,7 @@ from simba_actors.store.channels import Channels
 from simba_actors.store.queries import Queries
 from simba_actors.store.records import Program
 from simba_actors.web.lineage_graph import legend, lineage_graph, shown_in_graph
-from simba_actors.web.rendering import name_in, open_store, page, site, slug
+from simba_actors.web.rendering import name_in, number_in, open_store, page, site, slug, whole
 
 ROWS_A_PAGE = 100
 
@@ -24,7 +24,7 @@ async def pool(request: Request) -> Response:
     """The lineage graph, and all programs in a table, the best first or by number."""
     run_id = name_in(request, "run")
     by_number = request.query_params.get("order") == "number"
-    first = _whole(request.query_params.get("first"))
+    first = whole(request.query_params.get("first")) or 0
     async with await open_store(request) as store:
         await store.run(run_id)
         ranking, parents = await store.ranking(run_id), await store.parents(run_id)
@@ -54,7 +54,7 @@ async def pool(request: Request) -> Response:
 
 async def program(request: Request) -> Response:
     """A program: its prompt, what it changed, where it comes from, and how it did example by example."""
-    run_id, number = name_in(request, "run"), int(request.path_params["number"])
+    run_id, number = name_in(request, "run"), number_in(request, "number")
     async with await open_store(request) as store, await Channels.open(site(request).store) as channels:
         found = await store.program(run_id, number)
         configuration = Configuration.from_json(found.configuration)
@@ -78,7 +78,7 @@ async def program(request: Request) -> Response:
 async def bucket(request: Request) -> Response:
     """One example's trajectories in a step, best first, and the programs that were made from them."""
     run_id = name_in(request, "run")
-    step, example = int(request.path_params["step"]), int(request.path_params["example"])
+    step, example = number_in(request, "step"), number_in(request, "example")
     async with await open_store(request) as store:
         await store.run(run_id)
         records = await store.bucket(run_id, step, example)
@@ -135,7 +135,3 @@ def _differing(records: list[Any]) -> set[tuple[int, str]]:
 
 def _output(trace: Any, place: int, name: str) -> Any:
     return trace[place].outputs.get(name) if place < len(trace) else None
-
-
-def _whole(text: str | None) -> int:
-    return int(text) if text is not None and text.isdecimal() else 0

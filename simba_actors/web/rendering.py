@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 
 import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
@@ -20,6 +21,10 @@ HERE = Path(__file__).parent
 
 LONGEST_TEXT = 20_000
 """Characters of one value that a page shows."""
+
+
+LONGEST_NUMBER = 18
+"""Digits of a number that a page is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,18 @@ def slug(name: str) -> str:
 
 def name_in(request: Request, parameter: str) -> str:
     return unquote(str(request.path_params[parameter]).replace("~", "%"))
+
+
+def number_in(request: Request, parameter: str) -> int:
+    number = whole(request.path_params[parameter])
+    if number is None:
+        raise HTTPException(404)
+    return number
+
+
+def whole(text: str | None) -> int | None:
+    """The number that `text` is, None if it is none that SQLite can hold."""
+    return int(text) if text is not None and text.isdecimal() and len(text) <= LONGEST_NUMBER else None
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from simba_actors.observe.wording import described
 from simba_actors.store.channels import Channels
 from simba_actors.store.queries import Queries
-from simba_actors.web.rendering import name_in, open_store, page, site
+from simba_actors.web.rendering import name_in, open_store, page, site, whole
 from simba_actors.web.score_chart import score_chart, thinned
 
 EVENTS_SHOWN = 40
@@ -40,8 +40,8 @@ async def _facts(request: Request, store: Queries) -> dict[str, Any]:
     summary = await store.summary(run_id)
     last = await store.last_event(run_id)
     steps = await store.step_scores(run_id)
-    asked = request.query_params.get("step", "")
-    bucket_step = int(asked) if asked.isdecimal() else max((step.step for step in steps), default=0)
+    asked = whole(request.query_params.get("step"))
+    bucket_step = max((step.step for step in steps), default=0) if asked is None else asked
     events = await store.events(run_id, max(0, last - EVENTS_SHOWN))
     return {
         "summary": summary,

@@ -12,7 +12,7 @@ from starlette.types import Send
 from simba_actors.events import Event
 from simba_actors.observe.wording import described
 from simba_actors.store.queries import Queries
-from simba_actors.web.rendering import name_in, open_store, shown
+from simba_actors.web.rendering import name_in, open_store, shown, whole
 
 ASK_AGAIN_MILLISECONDS = 1000
 """How long a browser waits before it asks for the events that have come since."""
@@ -25,8 +25,7 @@ async def stream_events(request: Request) -> Response:
     under way, and tells no application so: a stream that stayed open would keep the whole service from ending.
     """
     run_id = name_in(request, "run")
-    last = request.headers.get("last-event-id") or request.query_params.get("after", "0")
-    after = int(last) if last.isdecimal() else 0
+    after = whole(request.headers.get("last-event-id") or request.query_params.get("after")) or 0
     async with await open_store(request) as store:
         await store.run(run_id)
     return EventStream(_messages(request, run_id, after))

@@ -63,6 +63,21 @@ async def test_beyond_loopback_a_token_is_made_up_and_asked_for(tmp_path: Path) 
             assert "colours" in (await client.get(address)).text
 
 
+def test_an_empty_token_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "simba_actors", "serve", "--token", "", "--store", str(tmp_path / "simba.db")]
+    ended = subprocess.run(command, capture_output=True, check=False, text=True, timeout=PATIENCE)
+    assert (ended.returncode, ended.stderr.startswith("ConfigError: token=''")) == (1, True)
+
+
+async def test_the_address_holds_a_token_of_any_characters(tmp_path: Path) -> None:
+    await finish(small_config(tmp_path / "simba.db", run_id="colours"))
+    async with (
+        serving(tmp_path / "simba.db", "--token", "a&b#c=%20+") as address,
+        httpx.AsyncClient(follow_redirects=True) as client,
+    ):
+        assert "colours" in (await client.get(address)).text
+
+
 def test_a_port_that_is_taken_is_named_with_the_remedy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from simba_actors.errors import ConfigError
 from simba_actors.web import dashboard
 
 TOKEN = "shown-once"  # noqa: S105 - of this test alone
@@ -53,7 +54,39 @@ async def test_a_program_shows_the_token_in_a_header(store: Path) -> None:
         assert (await client.get("/", headers={"authorization": f"Bearer {TOKEN}"})).status_code == 200
 
 
-@pytest.mark.parametrize("headers", [{"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}])
+@pytest.mark.parametrize("other", ["theme=dark", 'prefs={"a":1}', "ids=[1, 2]", "a/b=1", "x=é"])
+async def test_the_cookies_of_other_applications_lock_nobody_out(store: Path, other: str) -> None:
+    async with client_of(store, "10.0.0.7", "dashboard.example", token=TOKEN) as client:
+        cookies = f"{other}; simba_actors_token={TOKEN}".encode()
+        assert (await client.get("/", headers={b"cookie": cookies})).status_code == 200
+
+
+def test_a_token_without_characters_is_refused(store: Path) -> None:
+    with pytest.raises(ConfigError, match="token=''"):
+        dashboard(store, token="")
+
+
+@pytest.mark.parametrize("options", [{}, {"token": TOKEN}])
+async def test_a_host_that_makes_no_sense_is_refused(store: Path, options: dict[str, str]) -> None:
+    async with client_of(store, **options) as client:
+        answer = await client.get("/", headers={"host": "[", "authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("client", [None, ("127.0.0.1", 1)])
+@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded"])
+async def test_without_a_token_what_a_proxy_passes_on_is_refused(
+    store: Path, client: tuple[str, int] | None, header: str
+) -> None:
+    transport = httpx.ASGITransport(dashboard(store), client=client)  # pyright: ignore[reportArgumentType]
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser:
+        assert (await browser.get("/", headers={header: "for=203.0.113.9"})).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"origin": "http://evil.example"}, {"origin": "null"}, {"origin": "http://["}, {"sec-fetch-site": "cross-site"}],
+)
 async def test_another_sites_page_cannot_act(store: Path, headers: dict[str, str]) -> None:
     async with client_of(store, actions=True) as client:
         answer = await client.post("/publish", data={"channel": "bot"}, headers=headers)

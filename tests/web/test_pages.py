@@ -91,6 +91,24 @@ async def test_what_is_not_there_says_so(client: httpx.AsyncClient, path: str, s
     assert (page.status_code, words in page.text) == (status, True)
 
 
+@pytest.mark.parametrize("number", ["9" * 19, "9" * 5000])
+@pytest.mark.parametrize(
+    "path", ["/programs/{}", "/steps/{}/examples/0", "/steps/0/examples/{}", "?step={}", "/programs?first={}"]
+)
+async def test_a_number_beyond_all_bounds_is_not_there(client: httpx.AsyncClient, path: str, number: str) -> None:
+    page = await client.get(RUN_PATH + path.format(number))
+    assert page.status_code == (200 if "?" in path else 404)
+
+
+async def test_a_stream_after_a_number_beyond_all_bounds_begins_at_the_first(client: httpx.AsyncClient) -> None:
+    assert "id: 1\n" in (await client.get(f"{RUN_PATH}/events?after={'9' * 19}")).text
+
+
+@pytest.mark.parametrize("path", ["/programs/one", "/steps/0/examples/-1"])
+async def test_an_address_without_a_number_is_not_there(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(RUN_PATH + path)).status_code == 404
+
+
 async def test_the_lineage_has_a_shape_for_each_strategy_and_a_colour_for_each_score(
     client: httpx.AsyncClient, store: Path
 ) -> None:
@@ -130,6 +148,13 @@ async def test_a_form_that_makes_no_sense_is_refused_with_its_reason(store: Path
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         page = await client.post("/publish", data={"channel": "bot", "run": RUN, "program": "best"})
     assert (page.status_code, "must be a whole number" in page.text) == (400, True)
+
+
+@pytest.mark.parametrize("content", [b"channel=\xff", b"channel=%ff", b"program=" + b"9" * 5000])
+async def test_a_form_that_no_browser_sends_is_refused(store: Path, content: bytes) -> None:
+    transport = httpx.ASGITransport(dashboard(store, actions=True))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.post("/publish", content=content)).status_code == 400
 
 
 async def test_a_store_that_is_gone_is_named_with_the_remedy(tmp_path: Path) -> None:
