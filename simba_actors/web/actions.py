@@ -13,15 +13,21 @@ from simba_actors.web.rendering import name_in, site, slug, whole
 
 BY = "dashboard"
 
+SHOWN = "shown:"
+"""What precedes a channel's name in the field that has the version which the page showed."""
+
 
 async def publish(request: Request) -> Response:
-    """Makes a program what a channel serves, if the channel is still as the page showed it."""
+    """Makes a program what a channel serves, if the channel is still as the page showed it.
+
+    The form has the version of each channel that there was, as `shown:` with the channel's name.
+    """
     form = await _form(request)
     name, reason = form.get("channel", ""), form.get("reason") or "published from the dashboard"
     source = Source(form.get("run", ""), _number(form, "program"))
+    shown = _number(form, SHOWN + name) if SHOWN + name in form else 0
     async with await Channel.open(site(request).store, name) as channel:
-        newest = (await channel.served()).version
-        await channel.publish(source, expected=newest, reason=reason, by=BY)
+        await channel.publish(source, expected=shown, reason=reason, by=BY)
     return _back_to(request, name)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import re
+import shutil
 from pathlib import Path
 
 import httpx
@@ -148,6 +150,27 @@ async def test_a_form_that_makes_no_sense_is_refused_with_its_reason(store: Path
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         page = await client.post("/publish", data={"channel": "bot", "run": RUN, "program": "best"})
     assert (page.status_code, "must be a whole number" in page.text) == (400, True)
+
+
+async def test_what_was_published_after_the_page_was_shown_stays(store: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "simba.db"
+    shutil.copy(store, copy)
+    transport = httpx.ASGITransport(dashboard(copy, actions=True))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        await client.post("/publish", data={**await form(client, 0), "channel": "bot"})
+        before = await form(client, 1)
+        after = await client.post("/publish", data={**await form(client, 2), "channel": "bot"})
+        conflict = await client.post("/publish", data={**before, "channel": "bot"})
+        another = await client.post("/publish", data={**before, "channel": "another"})
+    assert [answer.status_code for answer in (after, conflict, another)] == [303, 409, 303]
+    assert "is at version 2" in conflict.text
+
+
+async def form(client: httpx.AsyncClient, number: int) -> dict[str, str]:
+    """The fields of the form that publishes a program, as its page fills them."""
+    page = await client.get(f"{RUN_PATH}/programs/{number}")
+    fields = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page.text)
+    return {html.unescape(name): html.unescape(value) for name, value in fields}
 
 
 @pytest.mark.parametrize("content", [b"channel=\xff", b"channel=%ff", b"program=" + b"9" * 5000])
