@@ -22,6 +22,7 @@ from local_model import LineAdapter, local_lm, serve
 from topics import messages, router, same_topic
 
 from simba_actors import Budget, Optimizer, OptimizerConfig, OptimizerResult
+from simba_actors.observe import visible
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.strategies import AppendADemo, AppendALabeledDemo, Recombine
 
@@ -79,7 +80,7 @@ async def optimize(options: argparse.Namespace) -> None:
 def show(student: dspy.Module, result: OptimizerResult, before: Accuracy, after: Accuracy, seconds: float) -> None:
     space = ConfigurationSpace.from_module(student)
     print("\nWhat changed in the prompt:\n")
-    print(space.extract(result.program).diff(space.extract(student)) or "nothing")
+    print(visible(space.extract(result.program).diff(space.extract(student))) or "nothing")
     print(f"\nOn {before.asked} messages that the optimizer never saw (with 95 % intervals):")
     print(f"  student  {before}")
     print(f"  winner   {after}")

@@ -19,9 +19,10 @@ from typing import Protocol, TextIO
 
 import anyio
 
+from simba_actors.actors import SHUTDOWN, spawn
 from simba_actors.events import Event, RunFailed, RunFinished, RunPaused, RunResumed, StepClosed
 from simba_actors.observe.feed import follow_events
-from simba_actors.observe.wording import progress_line
+from simba_actors.observe.wording import progress_line, visible
 from simba_actors.store.queries import Queries, RunSummary
 
 REDRAW_SECONDS = 0.5
@@ -49,14 +50,15 @@ class Display(Protocol):
 async def show_progress(optimizer: Watched, stream: TextIO | None = None) -> AsyncGenerator[None]:
     """Shows the run's step, best score, rollouts and their rate, cost and time left while the block is under way.
 
-    Written to `stream`, by default stderr. The bar needs the extra `progress`; without it there are lines.
+    Written to `stream`, by default stderr. The bar needs the extra `progress`; without it there are lines. That
+    a stream can't be written to is logged, and does not disturb the block.
     """
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(follow_progress, optimizer, stream)
-        try:
-            yield
-        finally:
-            tasks.cancel_scope.cancel()
+    shown = spawn(follow_progress, optimizer, stream, name="progress")
+    try:
+        yield
+    finally:
+        shown.exit(SHUTDOWN)
+        await shown.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ async def follow_progress(optimizer: Watched, stream: TextIO | None = None) -> N
     async with await Queries.open(optimizer.store) as store:
         first = await store.summary(optimizer.run_id)
         rate = rate_since(first.rollouts_done, time.monotonic)
-        with _display(stream or sys.stderr) as display:
+        with display_on(stream or sys.stderr) as display:
             events = optimizer.events(await store.last_event(optimizer.run_id))
             async with aclosing(events), anyio.create_task_group() as tasks:
                 tasks.start_soon(_redraw, store, optimizer.run_id, display, rate)
@@ -105,7 +107,7 @@ def rate_since(done: int, clock: Callable[[], float]) -> Callable[[RunSummary], 
     return rate
 
 
-def _display(stream: TextIO) -> AbstractContextManager[Display]:
+def display_on(stream: TextIO) -> AbstractContextManager[Display]:
     if stream.isatty() and importlib.util.find_spec("rich") is not None:
         from simba_actors.observe.progress_bar import ProgressBar
 
@@ -124,9 +126,9 @@ class Lines:
             case StepClosed(step=step):
                 print(progress_line(summary, rate, step=step + 1), file=self._stream, flush=True)
             case RunPaused(reason=reason):
-                print(f"paused: {reason}", file=self._stream, flush=True)
+                print(f"paused: {visible(reason)}", file=self._stream, flush=True)
             case RunFailed(reason=reason):
-                print(f"failed: {reason}", file=self._stream, flush=True)
+                print(f"failed: {visible(reason)}", file=self._stream, flush=True)
             case RunFinished(program=program, score=score):
                 print(f"finished: program {program} with {score:.3f}", file=self._stream, flush=True)
             case _:

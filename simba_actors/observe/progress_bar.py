@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from simba_actors.events import Event, RunPaused
-from simba_actors.observe.wording import progress_line
+from simba_actors.observe.wording import progress_line, visible
 from simba_actors.store.queries import RunSummary
 
 BAR_WIDTH = 16
@@ -41,7 +41,7 @@ class ProgressBar:
 
     def news(self, event: Event, summary: RunSummary, rate: float | None) -> None:
         if isinstance(event, RunPaused):
-            self._progress.console.print(f"paused: {event.reason}", markup=False, highlight=False)
+            self._progress.console.print(f"paused: {visible(event.reason)}", markup=False, highlight=False)
         self.redraw(summary, rate)
 
     def redraw(self, summary: RunSummary, rate: float | None) -> None:

@@ -6,13 +6,19 @@ import asyncio
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from simba_actors import Optimizer
+from simba_actors.errors import MetricError
+from simba_actors.events import Event, RunFailed, RunPaused, StepOpened
 from simba_actors.observe import show_progress
+from simba_actors.observe.progress import display_on
 from simba_actors.observe.wording import duration
-from tests.support.runs import PATIENCE, finish, small_config
+from simba_actors.store.queries import Queries
+from tests.support.hostile import STEERING
+from tests.support.runs import PATIENCE, finish, reach, small_config
 
 
 class Terminal(io.StringIO):
@@ -70,6 +76,53 @@ async def test_a_broken_stream_does_not_harm_the_run(tmp_path: Path, monkeypatch
     monkeypatch.setattr("sys.stderr", closed)
     result = await finish(small_config(tmp_path / "simba.db", progress=True))
     assert result.score > 0
+
+
+async def test_what_the_block_raises_is_raised_as_it_is(tmp_path: Path) -> None:
+    def metric(*_: Any) -> float:
+        raise ZeroDivisionError
+
+    config = small_config(tmp_path / "simba.db", metric=metric)
+    with pytest.raises(MetricError):
+        async with await Optimizer.start(config) as optimizer, show_progress(optimizer, io.StringIO()):
+            await asyncio.wait_for(optimizer.result(), PATIENCE)
+
+
+async def test_a_stream_that_breaks_in_the_block_does_not_harm_it(tmp_path: Path) -> None:
+    closed = io.StringIO()
+    closed.close()
+    config = small_config(tmp_path / "simba.db")
+    async with await Optimizer.start(config) as optimizer, show_progress(optimizer, closed):
+        result = await asyncio.wait_for(optimizer.result(), PATIENCE)
+    assert result.score > 0
+
+
+async def test_nothing_is_shown_after_the_block(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    async with await Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
+        async with show_progress(optimizer, stream):
+            await reach(optimizer, StepOpened)
+        shown_in_the_block = stream.getvalue()
+        await asyncio.wait_for(optimizer.result(), PATIENCE)
+    assert stream.getvalue() == shown_in_the_block
+
+
+@pytest.mark.parametrize("event", [RunPaused(reason=STEERING), RunFailed(reason=STEERING)])
+async def test_what_a_line_quotes_cannot_steer_the_terminal(tmp_path: Path, event: Event) -> None:
+    assert "\\x1b[31mred" in await told_of(event, tmp_path / "simba.db", io.StringIO())
+
+
+async def test_what_the_bar_quotes_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    assert "\\x1b[31mred" in await told_of(RunPaused(reason=STEERING), tmp_path / "simba.db", Terminal())
+
+
+async def told_of(event: Event, store: Path, stream: io.StringIO) -> str:
+    await finish(small_config(store, run_id="run"))
+    async with await Queries.open(store) as queries:
+        summary = await queries.summary("run")
+    with display_on(stream) as display:
+        display.news(event, summary, None)
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize(
