@@ -60,7 +60,7 @@ def export(
     store: StorePath = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:
-    """Write a program to a JSON file that `student.load(file)` reads."""
+    """Write a program to a JSON file that `student.load(file)` reads; settings of LMs, `programs.load` does."""
     if len(number) > 1:
         raise typer.BadParameter("one program goes into one file: RUN [N] FILE", param_hint="N")
     found = run(_best_or(number[0] if number else None, store, run_id), as_json=as_json)

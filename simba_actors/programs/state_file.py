@@ -8,6 +8,7 @@ from dspy.utils.saving import get_dependency_versions
 
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.programs.configuration import Configuration
+from simba_actors.programs.saved_state import SETTINGS
 
 ONLY_PREDICTOR = "self"
 """DSPy's name for a student that is a predictor itself, whose file has no names in it."""
@@ -16,13 +17,15 @@ ONLY_PREDICTOR = "self"
 def module_state(configuration: Configuration) -> dict[str, JSON]:
     """What `student.load(path)` reads from a JSON file to get `configuration`.
 
-    Fields keep the student's own descriptions, and predictors run with DSPy's default LM.
+    Fields keep the student's own descriptions, and predictors run with DSPy's default LM. Settings of LMs, which DSPy
+    does not load, are where `simba_actors.programs.load` looks for them.
     """
     states: dict[str, JSON] = {name: _predictor_state(configuration, name) for name in configuration.predictors}
     if configuration.predictors == (ONLY_PREDICTOR,):
         states = _predictor_state(configuration, ONLY_PREDICTOR)
     versions: Any = get_dependency_versions()
-    return {**states, "metadata": {"dependency_versions": versions}}
+    settings: dict[str, JSON] = {SETTINGS: dict(configuration.settings)} if configuration.settings else {}
+    return {**states, "metadata": {"dependency_versions": versions, **settings}}
 
 
 def _predictor_state(configuration: Configuration, name: str) -> dict[str, JSON]:

@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from simba_actors import Optimizer
 from simba_actors.algorithm.trend import Trend
 from simba_actors.cli.app import app
+from simba_actors.programs import ConfigurationSpace, Float, load
 from tests.support.hostile import ADVICE, hostile_script
 from tests.support.quiz import questions
 from tests.support.runs import findings, finish, small_config
@@ -155,6 +156,18 @@ def test_an_exported_program_is_loaded_by_dspy(invoke: Invoke, tmp_path: Path) -
     student.load(path)
     assert student.signature.instructions.endswith(ADVICE)
     assert list(student.signature.fields) == ["question", "answer"]
+
+
+def test_an_exported_program_has_the_settings_of_its_lm(tmp_path: Path) -> None:
+    student = dspy.Predict("question -> answer", temperature=0.7)
+    space = ConfigurationSpace.from_module(student, settings={"self.temperature": Float(0.0, 1.0)})
+    config = small_config(tmp_path / "simba.db", run_id=RUN, student=student, space=space, policy="adaptive")
+    asyncio.run(finish(config))
+    exported = CliRunner().invoke(
+        app, ["export", RUN, "0", str(tmp_path / "best.json"), "--json", "--store", str(config.store)]
+    )
+    assert output_json(exported)["program"] == 0
+    assert load(tmp_path / "best.json", student, space) == space.extract(student)
 
 
 def test_without_a_number_the_best_program_is_exported(invoke: Invoke, tmp_path: Path) -> None:
