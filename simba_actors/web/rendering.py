@@ -46,7 +46,9 @@ async def open_store(request: Request) -> Queries:
 
 def slug(name: str) -> str:
     """Any name as one part of a path; `name_in` reads it back."""
-    return quote(name, safe="").replace("~", "%7E").replace("%", "~")
+    # Browsers take a part of dots alone for a way up, also where it is written with percent signs.
+    quoted = quote(name, safe="").replace("~", "%7E")
+    return (quoted.replace(".", "%2E") if name in (".", "..") else quoted).replace("%", "~")
 
 
 def name_in(request: Request, parameter: str) -> str:

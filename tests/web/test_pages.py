@@ -11,11 +11,13 @@ from pathlib import Path
 import httpx
 import pytest
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.routing import Mount
 
 from simba_actors.store import Store
 from simba_actors.store.pool_queries import PoolQueries
 from simba_actors.web import dashboard
+from simba_actors.web.rendering import name_in, slug
 from tests.support.hostile import SCRIPT, STEERING
 from tests.web.conftest import RUN
 
@@ -150,6 +152,16 @@ async def test_a_form_that_makes_no_sense_is_refused_with_its_reason(store: Path
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         page = await client.post("/publish", data={"channel": "bot", "run": RUN, "program": "best"})
     assert (page.status_code, "must be a whole number" in page.text) == (400, True)
+
+
+@pytest.mark.parametrize("name", [".", "..", "a.b", "~2E"])
+def test_a_name_is_a_part_of_a_path_that_browsers_leave_as_it_is(name: str) -> None:
+    address = httpx.URL("http://localhost/channels/").join(slug(name))
+    assert name_read_from(address.path.removeprefix("/channels/")) == name
+
+
+def name_read_from(part: str) -> str:
+    return name_in(Request({"type": "http", "path_params": {"channel": part}}), "channel")
 
 
 async def test_what_was_published_after_the_page_was_shown_stays(store: Path, tmp_path: Path) -> None:
