@@ -33,7 +33,7 @@ async def fork(
 
     Raises:
         UnknownRunError: The store has no such run.
-        RunError: It has not closed so many steps, or `new_run_id` is taken.
+        RunError: It has not closed so many steps, or `new_run_id` is taken or empty.
     """
     path = Path(store)
     db = await open_for_writing(path)
@@ -50,6 +50,8 @@ async def _check(reader: Reader, run_id: str, at: int, new_run_id: str) -> None:
     closed = sum(step.result is not None for step in await reader.steps(run_id))
     if not 0 <= at <= closed:
         raise RunError(f"run {run_id!r} has closed {closed} steps, so it can be forked at 0 to {closed}, not at {at}")
+    if not new_run_id:
+        raise RunError("new_run_id='': a run's name has characters, or nothing could start it; give the fork one")
     if any(run.run_id == new_run_id for run in await reader.runs()):
         raise RunError(f"the store has a run {new_run_id!r} already: give the fork another name")
 
