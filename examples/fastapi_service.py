@@ -19,13 +19,13 @@ from typing import Any
 
 import dspy
 import uvicorn
-from fastapi import FastAPI, Header
+from fastapi import FastAPI, Header, HTTPException
 from local_model import LineAdapter, local_lm, serve
 from pydantic import BaseModel
 from topics import messages, router, same_topic
 
 from simba_actors import Channel, LiveProgram, Optimizer, OptimizerConfig
-from simba_actors.errors import UnknownChannelError
+from simba_actors.errors import ConfigError, UnknownCallError, UnknownChannelError
 from simba_actors.strategies import AppendADemo
 
 CHANNEL = "router"
@@ -103,7 +103,10 @@ def create_app(store: Path) -> FastAPI:
     @app.post("/feedback", status_code=204)
     async def feedback(feedback: Feedback) -> None:
         """How good an answer was: the scores of a canary's calls decide about it."""
-        live.report(feedback.score, feedback.call)
+        try:
+            live.report(feedback.score, feedback.call)
+        except (ConfigError, UnknownCallError) as error:
+            raise HTTPException(422, str(error)) from error
 
     @app.get("/status")
     async def status() -> dict[str, Any]:

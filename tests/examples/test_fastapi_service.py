@@ -19,6 +19,8 @@ import pytest
 from tests.support.openai_server import OpenAIServer
 from tests.support.router import EXAMPLES, TOPICS, knows_with_demos
 
+JSON = {"content-type": "application/json"}
+
 
 @contextmanager
 def service(store: Path, provider: OpenAIServer) -> Generator[tuple[subprocess.Popen[str], httpx.Client]]:
@@ -91,3 +93,12 @@ def test_the_service_gets_better_while_it_answers_and_goes_on_after_a_kill(
     assert after["run"] == before["run"]
     assert after["rollouts"] >= before["rollouts"]
     assert after["versions"][: len(before["versions"])] == before["versions"]
+
+
+def test_feedback_that_makes_no_sense_is_refused(tmp_path: Path, provider: OpenAIServer) -> None:
+    bodies = ['{"call": "nonsense", "score": 1}']
+    bodies += [f'{{"call": "1.1.a", "score": {score}}}' for score in ("NaN", "1e400")]
+    with service(tmp_path / "service.db", provider) as (_, client):
+        answers = [client.post("/feedback", content=body, headers=JSON) for body in bodies]
+    assert [answer.status_code for answer in answers] == [422, 422, 422]
+    assert "'nonsense' is no call's id" in answers[0].json()["detail"]
