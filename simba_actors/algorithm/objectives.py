@@ -1,7 +1,7 @@
 """Several metrics at once: how the named scores of a rollout become the one that the search goes by.
 
     def metric(example, prediction):
-        return dspy.Prediction(accuracy=example.answer == prediction.answer, brevity=1 / len(prediction.answer))
+        return dspy.Prediction(accuracy=example.answer == prediction.answer, brevity=1 / (1 + len(prediction.answer)))
 
     config = OptimizerConfig(…, metric=metric, objectives=Weighted({"accuracy": 0.8, "brevity": 0.2}))
     config = OptimizerConfig(…, metric=metric, objectives=Pareto(["accuracy", "brevity"]))
