@@ -15,6 +15,9 @@ from simba_actors.errors import ConfigError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
+LAST_ANSWERS_SECONDS = 1
+"""How long answers that are under way may take once the command is interrupted."""
+
 
 def serve(
     host: Annotated[str, typer.Option(help="Where to listen; anything but loopback needs a token.")] = "127.0.0.1",
@@ -50,7 +53,9 @@ def serve(
         print_json_line({"address": address})
     else:
         print_text(address)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    # A browser that has stopped reading, as on a laptop that sleeps, would keep its answer under way for ever.
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=LAST_ANSWERS_SECONDS)
+    server = uvicorn.Server(config)
     try:
         server.run(sockets=[listening])
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -17,6 +17,9 @@ import httpx
 from simba_actors import Optimizer
 from simba_actors.events import StepOpened
 from tests.support.runs import PATIENCE, finish, reach, small_config
+
+FULL_SECONDS = 1.0
+"""For how long nothing more can be sent where all buffers are full."""
 
 
 @asynccontextmanager
@@ -52,6 +55,23 @@ async def test_an_open_stream_does_not_keep_the_command_from_ending(tmp_path: Pa
             answer = await tab.enter_async_context(client.stream("GET", f"{address}runs/colours/events"))
             lines = answer.aiter_lines()
             assert await anext(lines)
+
+
+async def test_a_browser_that_stopped_reading_does_not_keep_the_command_from_ending(tmp_path: Path) -> None:
+    await finish(small_config(tmp_path / "simba.db", run_id="colours"))
+    with socket.socket() as browser:
+        async with serving(tmp_path / "simba.db") as address:
+            await asyncio.to_thread(ask_and_never_read, browser, httpx.URL(address))
+
+
+def ask_and_never_read(browser: socket.socket, address: httpx.URL) -> None:
+    """Asks for so much that its answers fill all that is between the two."""
+    browser.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    browser.connect((address.host, address.port))
+    browser.settimeout(FULL_SECONDS)
+    with suppress(TimeoutError):
+        while True:
+            browser.sendall(b"GET /static/style.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
 
 
 async def test_beyond_loopback_a_token_is_made_up_and_asked_for(tmp_path: Path) -> None:
