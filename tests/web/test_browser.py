@@ -111,6 +111,21 @@ async def test_a_run_is_followed_on_after_a_proxy_answered_with_an_error(tmp_pat
         await expect(browser_page.locator("#connection")).to_have_text("Live.")
 
 
+async def test_a_page_that_could_not_be_had_is_asked_for_again(tmp_path: Path, browser_page: Any) -> None:
+    expect = playwright_api.expect
+    store = tmp_path / "simba.db"
+    async with await Optimizer.start(small_config(store, run_id="live")) as optimizer, served(store) as address:
+        await optimizer.pause()
+        await browser_page.goto(f"{address}/runs/live")
+        await browser_page.route("**/runs/live/live", lambda route: route.fulfill(status=503, body="Locked"))
+        await optimizer.resume()
+        await asyncio.wait_for(optimizer.result(), PATIENCE)
+        await expect(browser_page.locator("#connection")).to_contain_text("The dashboard does not answer")
+        await browser_page.unroute("**/runs/live/live")
+        await expect(browser_page.locator(".badge").first).to_have_text("finished")
+        await expect(browser_page.locator("#connection")).to_have_text("The run is over.")
+
+
 async def tab_to(page: Any, condition: str) -> None:
     """Presses Tab until the condition on the focused element holds."""
     for _ in range(100):

@@ -4,7 +4,7 @@
 const live = document.getElementById("live");
 const connection = document.getElementById("connection");
 const PAUSE = 500;
-const REFUSED_PAUSE = 1000;
+const FAILED_PAUSE = 1000;
 
 let fetching = false;
 let stale = false;
@@ -17,11 +17,13 @@ async function refresh() {
     while (stale) {
       stale = false;
       const answer = await fetch(live.dataset.page + location.search);
-      if (answer.ok) replace(await answer.text());
+      if (!answer.ok) throw new Error(answer.statusText);
+      replace(await answer.text());
       await new Promise((resolve) => setTimeout(resolve, PAUSE));
     }
   } catch {
     say("The dashboard does not answer; trying again.");
+    setTimeout(refresh, FAILED_PAUSE);
   } finally {
     fetching = false;
   }
@@ -32,6 +34,7 @@ function replace(html) {
   live.replaceChildren(...new DOMParser().parseFromString(html, "text/html").body.childNodes);
   const events = live.querySelector(".events");
   if (events && scrolled) events.scrollTop = scrolled;
+  if ("over" in live.dataset) say("The run is over.");
 }
 
 function follow() {
@@ -44,12 +47,12 @@ function follow() {
     if (!answered) say("The connection was lost; connecting again.");
     answered = false;
     // It gives up where the answer is no stream, as the error page of a proxy in front.
-    if (source.readyState === EventSource.CLOSED) setTimeout(follow, REFUSED_PAUSE);
+    if (source.readyState === EventSource.CLOSED) setTimeout(follow, FAILED_PAUSE);
   };
   source.onmessage = refresh;
   source.addEventListener("over", () => {
     source.close();
-    say("The run is over.");
+    live.dataset.over = "";
     refresh();
   });
 }
