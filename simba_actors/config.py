@@ -34,6 +34,7 @@ from simba_actors.config_checks import (
 )
 from simba_actors.errors import ConfigError
 from simba_actors.events import EventCallback
+from simba_actors.live import LiveProgram
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.rollouts import Governor
 from simba_actors.store.channel import check_channel
@@ -151,6 +152,8 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         check_student(self.student)
+        if isinstance(self.student, LiveProgram):
+            raise ConfigError("student is a LiveProgram, which runs what is published: give what it runs, live.student")
         check_metric(self.metric)
         if self.run_id is not None:
             check_run_id(self.run_id)

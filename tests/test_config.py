@@ -21,6 +21,7 @@ from simba_actors.errors import (
     RunOwnedError,
     StoreError,
 )
+from simba_actors.live import LiveProgram
 from simba_actors.programs import ConfigurationSpace, Integer
 from simba_actors.strategies import AppendADemo, AppendARule
 from tests.support.quiz import exact, questions
@@ -50,6 +51,11 @@ UNMARKED = [dspy.Example(question="?", answer="!")] * 8
 BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("a_student_without_predictors", {"student": NoPredictors()}, "NoPredictors has no predictors"),
     ("a_student_that_is_no_module", {"student": exact}, "student must be a dspy.Module, not function"),
+    (
+        "a_live_program",
+        {"student": LiveProgram(dspy.Predict("question -> answer"), store="none.db")},
+        "student is a LiveProgram, which runs what is published: give what it runs, live.student",
+    ),
     (
         "settings_for_a_policy_that_chooses_none",
         {"space": ConfigurationSpace.from_module(dspy.Predict("question -> answer"), {"self.n": Integer(1, 3)})},

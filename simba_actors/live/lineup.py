@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import dspy
 
@@ -12,11 +14,24 @@ STUDENT = 0
 
 
 @dataclass(frozen=True, slots=True)
+class Sides:
+    """How a program is called; `acall` is None where it has no async side."""
+
+    call: Callable[..., Any]
+    acall: Callable[..., Any] | None
+
+    @classmethod
+    def of(cls, program: Any) -> Sides:
+        return cls(program, program.acall if hasattr(program, "aforward") else None)
+
+
+@dataclass(frozen=True, slots=True)
 class BoundVersion:
     """A program that is ready to run, the version that it is, and the canary at that time; 0 is none."""
 
     version: int
     program: dspy.Module
+    sides: Sides
     canary: int = 0
 
 

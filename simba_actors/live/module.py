@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import dspy
 
 from simba_actors.errors import PublicationError
 from simba_actors.live.calls import LiveCall, call_block
-from simba_actors.live.lineup import STUDENT
+from simba_actors.live.lineup import STUDENT, Sides
 from simba_actors.live.serving import Serving
 
 
 class LiveModule(dspy.Module):
-    """Base of modules that run what was published last to a channel."""
+    """Base of modules that run what was published last to a channel.
+
+    A copy of one follows no channel: it is a module like any other, that can be changed, compiled and optimized.
+    """
 
     _serving: Serving | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._serving is None:
+            return super().__call__(*args, **kwargs)
+        self._serving.sync()
+        return self._serving.run(self._serving.choose(), args, kwargs)
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        if self._serving is None:
+            return await super().acall(*args, **kwargs)
+        await self._serving.sync_on_loop()
+        return await self._serving.run_on_loop(self._serving.choose(), args, kwargs)
 
     @property
     def version(self) -> int:
@@ -59,5 +75,13 @@ class LiveModule(dspy.Module):
 
     def _followed(self) -> Serving:
         if self._serving is None:
-            raise PublicationError(f"{type(self).__name__} follows no channel: call follow(store, channel) first")
+            raise PublicationError(
+                f"{type(self).__name__} follows no channel, as copies of live programs don't: ask the live program "
+                "itself, or call follow(store, channel) first"
+            )
         return self._serving
+
+    def _as_it_is(self) -> Sides:
+        """What runs the module itself, whatever is published."""
+        plain: Any = super()
+        return Sides(plain.__call__, plain.acall if hasattr(self, "aforward") else None)

@@ -24,6 +24,8 @@ class LiveProgram(LiveModule):
     that it began with. Where the store is missing, empty or damaged, the student runs as it is, or goes on with the
     version that was read last; that is logged once, and no call ever fails of it.
 
+    A copy, as `deepcopy` and DSPy's optimizers make it, follows no channel: it runs its own student as that is.
+
     Args:
         student: Never changed. Where it has no async side, `acall` runs it in a thread.
         store: The store's file, which need not exist yet.
@@ -54,12 +56,12 @@ class LiveProgram(LiveModule):
         self.student = student
         self._serving = Serving(student, store, channel, Observation(metric, keep_examples), space=space)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        serving = self._followed()
-        serving.sync()
-        return serving.run(serving.choose(), args, kwargs)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What a copy runs, which follows no channel."""
+        return self.student(*args, **kwargs)
 
-    async def acall(self, *args: Any, **kwargs: Any) -> Any:
-        serving = self._followed()
-        await serving.sync_on_loop()
-        return await serving.run_on_loop(serving.choose(), args, kwargs)
+    async def aforward(self, *args: Any, **kwargs: Any) -> Any:
+        student: Any = self.student
+        if hasattr(student, "aforward"):
+            return await student.acall(*args, **kwargs)
+        return await dspy.asyncify(student)(*args, **kwargs)

@@ -17,7 +17,7 @@ from simba_actors.config_checks import check_module, check_space
 from simba_actors.errors import SimbaError
 from simba_actors.live.calls import choose, id_of
 from simba_actors.live.follower import Follower, Offer
-from simba_actors.live.lineup import STUDENT, BoundVersion, Lineup
+from simba_actors.live.lineup import STUDENT, BoundVersion, Lineup, Sides
 from simba_actors.live.observer import LiveRun, Observation, Observer
 from simba_actors.live.precedence import going_first
 from simba_actors.programs import Configuration, ConfigurationSpace
@@ -28,10 +28,6 @@ from simba_actors.store.opening import checked_path
 from simba_actors.store.publications import Publication, Served
 
 logger = logging.getLogger(__name__)
-
-
-def _as_it_is(program: dspy.Module) -> dspy.Module:
-    return program
 
 
 class Serving:
@@ -46,7 +42,7 @@ class Serving:
         channel: The channel to follow, which need not exist.
         wanted: What to note of the calls.
         space: What can be configured; by default the instructions and demos of each predictor.
-        prepare: What is done to each copy of the student before it runs.
+        as_it_is: How the student itself is run, where calling it asks what is published.
         clock: Seconds, for how often to look.
     """
 
@@ -58,7 +54,7 @@ class Serving:
         wanted: Observation | None = None,
         *,
         space: ConfigurationSpace | None = None,
-        prepare: Callable[[dspy.Module], dspy.Module] = _as_it_is,
+        as_it_is: Sides | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         check_module(student)
@@ -69,18 +65,16 @@ class Serving:
         self._student = student
         self.observer = Observer(self.store, channel, wanted or Observation(), time.time)
         self._space = space or ConfigurationSpace.from_module(student)
-        self._prepare = prepare
         self._follower = Follower(self.store, channel, clock)
         self._threads = Threads()
         self._lock = threading.Lock()
         self._served = Served()
         self._bound: dict[str, dspy.Module] = {}
         self._trouble: str | None = None
-        self.lineup = Lineup(BoundVersion(STUDENT, student))
+        self.lineup = Lineup(BoundVersion(STUDENT, student, as_it_is or Sides.of(student)))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Serving:
-        """The same: a copy of a live program follows the same channel."""
-        return self
+    def __deepcopy__(self, memo: dict[int, Any]) -> None:
+        """None: a copy of a live program follows no channel, so that what is changed in it counts."""
 
     def sync(self) -> None:
         """Takes up what was published since the last time. Blocks while it reads and binds."""
@@ -112,23 +106,22 @@ class Serving:
 
     def run(self, chosen: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the chosen version gives. Blocks."""
-        program: Any = chosen.program
         if not (self.observer.wants_runs or any_in_use()):
-            return program(*args, **kwargs)
+            return chosen.sides.call(*args, **kwargs)
         with going_first(), self._traced() as trace:
-            prediction = program(*args, **kwargs)
+            prediction = chosen.sides.call(*args, **kwargs)
         self._ran(chosen, args, kwargs, prediction, trace)
         return prediction
 
     async def run_on_loop(self, chosen: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the chosen version gives: by its async side, or in a thread where it has none."""
-        program: Any = chosen.program
-        if not hasattr(program, "aforward"):
+        acall = chosen.sides.acall
+        if acall is None:
             return await self._threads.run(lambda: self.run(chosen, args, kwargs))
         if not (self.observer.wants_runs or any_in_use()):
-            return await program.acall(*args, **kwargs)
+            return await acall(*args, **kwargs)
         with going_first(), self._traced() as trace:
-            prediction = await program.acall(*args, **kwargs)
+            prediction = await acall(*args, **kwargs)
         self._ran(chosen, args, kwargs, prediction, trace)
         return prediction
 
@@ -226,8 +219,9 @@ class Serving:
         """The version, ready to run. Raises MisfitError or NotJSONError if it does not fit the student."""
         digest = publication.digest
         if digest not in self._bound:
-            self._bound[digest] = self._prepare(self._space.apply(configuration, self._student))
-        return BoundVersion(publication.version, self._bound[digest])
+            self._bound[digest] = self._space.apply(configuration, self._student)
+        program = self._bound[digest]
+        return BoundVersion(publication.version, program, Sides.of(program))
 
     def _misfit(self, publication: Publication, error: SimbaError) -> str:
         return f"version {publication.version} of channel {self.channel!r} does not fit the student: {error}"

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import dspy
 
 from simba_actors.live.module import LiveModule
-from simba_actors.live.precedence import going_first
 from simba_actors.live.serving import Serving
 
 
@@ -27,7 +23,8 @@ class VariableAware(LiveModule):
         bot.follow("simba.db", channel="support-bot")
 
     As with `LiveProgram`, a run keeps the version that it began with: it runs a copy of the module that is never
-    changed. The module itself is what runs until something is published, and while it does not follow a channel.
+    changed. The module itself is what runs until something is published, and while it does not follow a channel. A copy
+    of it, such as a candidate of an optimizer, follows none until it is told to.
     """
 
     def follow(self, store: str | Path, channel: str = "default") -> None:
@@ -37,30 +34,4 @@ class VariableAware(LiveModule):
             NoPredictorsError: The module has nothing to configure.
             ConfigError: `channel` is no name for a channel.
         """
-        self._serving = Serving(self, store, channel, prepare=_following_no_channel)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._serving is None:
-            return super().__call__(*args, **kwargs)
-        self.sync_variables()
-        chosen = self._serving.choose()
-        if chosen.program is self:
-            with going_first():
-                return super().__call__(*args, **kwargs)
-        return self._serving.run(chosen, args, kwargs)
-
-    async def acall(self, *args: Any, **kwargs: Any) -> Any:
-        if self._serving is None:
-            return await super().acall(*args, **kwargs)
-        await self._serving.sync_on_loop()
-        chosen = self._serving.choose()
-        if chosen.program is self:
-            with going_first():
-                return await super().acall(*args, **kwargs)
-        return await self._serving.run_on_loop(chosen, args, kwargs)
-
-
-def _following_no_channel(program: dspy.Module) -> dspy.Module:
-    """A copy of a module that follows a channel is one version of it, and stays that."""
-    vars(program).pop("_serving", None)
-    return program
+        self._serving = Serving(self, store, channel, as_it_is=self._as_it_is())

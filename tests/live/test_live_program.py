@@ -16,13 +16,14 @@ from typing import Any
 import dspy
 import pytest
 
-from simba_actors.errors import ConfigError, NoPredictorsError
+from simba_actors.errors import ConfigError, NoPredictorsError, PublicationError
 from simba_actors.live import Channel, LiveProgram, VariableAware
 from simba_actors.live.follower import POLL_SECONDS
 from simba_actors.live.serving import Serving
 from simba_actors.programs import Configuration, ConfigurationSpace, Float
 from simba_actors.store.schema import MIGRATIONS
 from tests.support.live import answer, publish, said, sayer, saying
+from tests.support.quiz import exact
 from tests.support.runs import PATIENCE
 from tests.support.scripted_lm import Ask, ScriptedLM
 
@@ -371,9 +372,52 @@ async def test_a_live_program_is_a_module_with_the_students_predictors(store: Pa
     live = LiveProgram(sayer(), store=store)
     assert isinstance(live, dspy.Module)
     assert [name for name, _ in live.named_predictors()] == ["student"]
-    copied: Any = live.deepcopy()
+
+
+async def test_a_copy_of_a_live_program_follows_no_channel_and_can_be_changed(store: Path) -> None:
+    live = LiveProgram(sayer(), store=store)
     await publish(store, "one")
-    assert await answer(copied) == "one"
+    copied: Any = live.deepcopy()
+    unchanged = await answer(copied)
+    copied.student.signature = copied.student.signature.with_instructions("Say changed.")
+    assert (unchanged, await answer(copied), copied(question="?").answer) == ("nothing", "changed", "changed")
+    assert (copied.version, await answer(live)) == (0, "one")
+
+
+async def test_a_copy_around_a_student_without_an_async_side_has_one(store: Path) -> None:
+    class Sync(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ask: Any = sayer()
+
+        def forward(self, question: str) -> Any:
+            return self.ask(question=question)
+
+    assert await answer(LiveProgram(Sync(), store=store).deepcopy()) == "nothing"
+
+
+async def test_a_copy_has_no_calls_to_report_on(store: Path) -> None:
+    copied: Any = LiveProgram(sayer(), store=store).deepcopy()
+    with pytest.raises(PublicationError, match="LiveProgram follows no channel, as copies of live programs don't"):
+        copied.call()
+
+
+async def test_a_copy_of_a_module_of_the_users_own_follows_no_channel_and_can_be_changed(store: Path) -> None:
+    bot = Bot()
+    bot.follow(store)
+    await publish_to_bot(store, "one")
+    copied: Any = bot.deepcopy()
+    copied.answer.signature = copied.answer.signature.with_instructions("Say changed.")
+    assert (await answer(copied), copied(question="?").answer, await answer(bot)) == ("changed", "changed", "one")
+
+
+def test_what_dspy_compiles_of_a_live_program_has_the_demos(store: Path) -> None:
+    live, lm = LiveProgram(dspy.Predict("question -> answer"), store=store), ScriptedLM(said)
+    rows = [dspy.Example(question=f"{n}?", answer="nothing").with_inputs("question") for n in range(2)]
+    optimizer = dspy.BootstrapFewShot(metric=exact, max_bootstrapped_demos=2, max_labeled_demos=0)
+    with dspy.context(lm=lm):
+        optimizer.compile(live, trainset=rows)(question="2?")
+    assert sum(role == "assistant" for role, _ in lm.asks[-1].messages) == 2
 
 
 def test_a_student_without_predictors_and_a_channel_without_a_name_are_refused(store: Path) -> None:

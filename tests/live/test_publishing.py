@@ -13,7 +13,7 @@ import pytest
 from simba_actors import Optimizer
 from simba_actors.errors import ConfigError, MisfitError, RunError, UnknownProgramError, VersionConflictError
 from simba_actors.events import ProgramPublished, StepClosed
-from simba_actors.live import Channel, LiveProgram
+from simba_actors.live import Channel, LiveProgram, VariableAware
 from simba_actors.observe import follow_events
 from simba_actors.programs import Configuration, ConfigurationSpace
 from tests.support.quiz import questions, quiz_script
@@ -39,7 +39,7 @@ def right(ask: Ask) -> str:
 
 
 def clear_config(tmp_path: Path, **changes: Any) -> Any:
-    return config(tmp_path, trainset=questions(40), bsize=8, lm=ScriptedLM(knows_with_demos), **changes)
+    return config(tmp_path, **{"trainset": questions(40), "bsize": 8, "lm": ScriptedLM(knows_with_demos), **changes})
 
 
 def knows_by_chance(ask: Ask) -> dict[str, Any] | str:
@@ -88,6 +88,22 @@ async def test_a_publication_is_an_event_of_its_run(tmp_path: Path) -> None:
         (1, 2, "canary", "try it"),
         (0, 3, "rollback", "no good"),
     ]
+
+
+async def test_candidates_of_a_module_that_follows_a_channel_run_as_they_are(tmp_path: Path) -> None:
+    class Bot(VariableAware):
+        def __init__(self) -> None:
+            super().__init__()
+            self.answer: Any = dspy.Predict("question -> answer")
+
+        async def aforward(self, question: str) -> Any:
+            return await self.answer.acall(question=question)
+
+    bot, lm = Bot(), ScriptedLM(knows_with_demos)
+    bot.follow(tmp_path / "simba.db", channel="bot")
+    async with await Optimizer.start(clear_config(tmp_path, student=bot, lm=lm, policy="adaptive")) as optimizer:
+        await optimizer.result()
+    assert any(role == "assistant" for ask in lm.asks if ask.fields == ["answer"] for role, _ in ask.messages)
 
 
 async def test_publishing_amid_a_run_does_not_disturb_it(tmp_path: Path) -> None:
