@@ -20,6 +20,7 @@ from simba_actors.live.follower import Follower, Offer
 from simba_actors.live.lineup import STUDENT, BoundVersion, Lineup, Sides
 from simba_actors.live.observer import LiveRun, Observation, Observer
 from simba_actors.live.precedence import going_first
+from simba_actors.live.streaming import is_streamed, streamed_as
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.rollouts.endpoints_in_use import any_in_use
 from simba_actors.rollouts.threads import Threads
@@ -106,9 +107,9 @@ class Serving:
 
     def run(self, chosen: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the chosen version gives. Blocks."""
-        if not (self.observer.wants_runs or any_in_use()):
+        if not self._is_attended():
             return chosen.sides.call(*args, **kwargs)
-        with going_first(), self._traced() as trace:
+        with self._attended(chosen) as trace:
             prediction = chosen.sides.call(*args, **kwargs)
         self._ran(chosen, args, kwargs, prediction, trace)
         return prediction
@@ -118,12 +119,22 @@ class Serving:
         acall = chosen.sides.acall
         if acall is None:
             return await self._threads.run(lambda: self.run(chosen, args, kwargs))
-        if not (self.observer.wants_runs or any_in_use()):
+        if not self._is_attended():
             return await acall(*args, **kwargs)
-        with going_first(), self._traced() as trace:
+        with self._attended(chosen) as trace:
             prediction = await acall(*args, **kwargs)
         self._ran(chosen, args, kwargs, prediction, trace)
         return prediction
+
+    def _is_attended(self) -> bool:
+        """Whether more is to be done than running the program: next to nothing is as quick as that."""
+        return self.observer.wants_runs or any_in_use() or is_streamed()
+
+    @contextmanager
+    def _attended(self, chosen: BoundVersion) -> Generator[list[Any]]:
+        """What is to be done around a run; gives its trace, if somebody wants it."""
+        with going_first(), streamed_as(self._student, chosen.program), self._traced() as trace:
+            yield trace
 
     @contextmanager
     def _traced(self) -> Generator[list[Any]]:

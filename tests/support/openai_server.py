@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -158,7 +159,8 @@ class OpenAIServer:
                 await asyncio.sleep(self.latency)
                 ask = _ask(body)
                 self.asks.append(ask)
-                writer.write(_response(200, _completion(body, ask, self.script)))
+                completion = _completion(body, ask, self.script)
+                writer.write(_streamed(completion) if body.get("stream") else _response(200, completion))
             case "rate_limited":
                 told = {"Retry-After": str(faults.retry_after)} if self.fates[fate] % 2 else {}
                 writer.write(_response(429, _error(429), told))
@@ -238,6 +240,17 @@ def _completion(body: dict[str, Any], ask: Ask, script: Script) -> dict[str, Any
         "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": words[0], "completion_tokens": words[1], "total_tokens": sum(words)},
     }
+
+
+def _streamed(completion: dict[str, Any]) -> bytes:
+    """The completion as server-sent events, word by word."""
+    (choice,) = completion["choices"]
+    words = [*re.findall(r"\S+\s*", choice["message"]["content"]), None]
+    deltas = [{"index": 0, "delta": {"content": word}, "finish_reason": None if word else "stop"} for word in words]
+    chunks = [{**completion, "object": "chat.completion.chunk", "choices": [delta]} for delta in deltas]
+    content = "".join(f"data: {told}\n\n" for told in [*map(json.dumps, chunks), "[DONE]"]).encode()
+    head = f"HTTP/1.1 200 Told\r\nContent-Type: text/event-stream\r\nContent-Length: {len(content)}\r\n\r\n"
+    return head.encode() + content
 
 
 def _error(status: int, key: str = "") -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""Streams of live calls: `dspy.streamify` listens to the student's predictors, while copies of them run."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dspy
+
+
+def is_streamed() -> bool:
+    """Whether what runs here is listened to."""
+    settings: Any = dspy.settings
+    return settings.send_stream is not None
+
+
+@contextmanager
+def streamed_as(student: dspy.Module, program: dspy.Module) -> Generator[None]:
+    """Within it, what `program`, a copy of `student`, sends is heard as sent by the student's own predictors."""
+    settings: Any = dspy.settings
+    if program is student or settings.send_stream is None:
+        yield
+        return
+    copies = _predictors(program)
+    pairs = [(own, copies[name]) for name, own in _predictors(student).items()]
+    copy_of = {id(own): copy for own, copy in pairs}
+    listeners = [
+        _Listener(copy_of.get(id(listener.predict), listener.predict)) for listener in settings.stream_listeners
+    ]
+    stream = _Stream(settings.send_stream, {id(copy): id(own) for own, copy in pairs})
+    with dspy.context(send_stream=stream, stream_listeners=listeners):
+        yield
+
+
+def _predictors(program: Any) -> dict[str, Any]:
+    return dict(program.named_predictors())
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """All that a predictor asks of listeners: whether one of them is its own."""
+
+    predict: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """Sends to `stream`, with the ids of predictors by which chunks find their listeners put right."""
+
+    stream: Any
+    own_ids: dict[int, int]
+
+    async def send(self, item: Any) -> None:
+        predictor = getattr(item, "predict_id", None)
+        if predictor in self.own_ids:
+            item.predict_id = self.own_ids[predictor]
+        await self.stream.send(item)
