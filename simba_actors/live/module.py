@@ -43,6 +43,12 @@ class LiveModule(dspy.Module):
         if self._serving is not None:
             self._serving.sync()
 
+    def set_lm(self, lm: dspy.BaseLM) -> None:
+        """The LM of every predictor, but for those whose LM the version itself names; see `ConfigurationSpace`."""
+        super().set_lm(lm)
+        if self._serving is not None:
+            self._serving.set_lm(lm)
+
     def call(self, key: str | None = None) -> AbstractContextManager[LiveCall]:
         """A block whose runs share a version, and tell which.
 

@@ -27,7 +27,8 @@ class LiveProgram(LiveModule):
     A copy, as `deepcopy` and DSPy's optimizers make it, follows no channel: it runs its own student as that is.
 
     Args:
-        student: Never changed. Where it has no async side, `acall` runs it in a thread.
+        student: Never changed. Where it has no async side, `acall` runs it in a thread. Versions are copies of it, made
+            when they are taken up: `live.set_lm(lm)` sets the LM of all of them.
         store: The store's file, which need not exist yet.
         channel: The channel to follow, which need not exist yet.
         space: What published configurations can hold: that of the run, where it chose LM settings too.

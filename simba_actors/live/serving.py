@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dspy
 
@@ -22,6 +22,7 @@ from simba_actors.live.observer import LiveRun, Observation, Observer
 from simba_actors.live.precedence import going_first
 from simba_actors.live.streaming import is_streamed, streamed_as
 from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.programs.variables import LM
 from simba_actors.rollouts.endpoints_in_use import any_in_use
 from simba_actors.rollouts.threads import Threads
 from simba_actors.store.channel import check_channel
@@ -34,7 +35,8 @@ logger = logging.getLogger(__name__)
 class Serving:
     """Keeps the lineup of a student's versions up to date.
 
-    A lineup is replaced as a whole and its programs are never changed, so a run keeps the version that it began with.
+    A lineup is replaced as a whole and its programs are never changed, but for their LM by `set_lm`, so a run keeps the
+    version that it began with.
     Whatever is wrong with the store or what was published there is logged, once, and the last good lineup stays.
 
     Args:
@@ -70,7 +72,7 @@ class Serving:
         self._threads = Threads()
         self._lock = threading.Lock()
         self._served = Served()
-        self._bound: dict[str, dspy.Module] = {}
+        self._bound: dict[str, tuple[Configuration, dspy.Module]] = {}
         self._trouble: str | None = None
         self.lineup = Lineup(BoundVersion(STUDENT, student, as_it_is or Sides.of(student)))
 
@@ -100,6 +102,14 @@ class Serving:
                 self._lock.release()
             if stale:
                 await self._threads.run(self._locked_take_up)
+
+    def set_lm(self, lm: dspy.BaseLM) -> None:
+        """Has the versions call `lm`, but where a version says itself what it calls."""
+        with self._lock:
+            for configuration, program in self._bound.values():
+                for name, predictor in cast("list[tuple[str, Any]]", program.named_predictors()):
+                    if configuration.values.get(f"{name}.{LM}") is None:
+                        predictor.lm = lm
 
     def choose(self) -> BoundVersion:
         """The version for a run that begins now."""
@@ -190,8 +200,8 @@ class Serving:
         share = served.canary.share if canary is not None and served.canary is not None else None
         before, self.lineup = self.lineup, Lineup(current, canary, share or 0.0)
         self._bound = {
-            digest: program
-            for digest, program in self._bound.items()
+            digest: (configuration, program)
+            for digest, (configuration, program) in self._bound.items()
             if any(version is not None and program is version.program for version in (current, canary))
         }
         if self.lineup.current.version != before.current.version:
@@ -230,8 +240,8 @@ class Serving:
         """The version, ready to run. Raises MisfitError or NotJSONError if it does not fit the student."""
         digest = publication.digest
         if digest not in self._bound:
-            self._bound[digest] = self._space.apply(configuration, self._student)
-        program = self._bound[digest]
+            self._bound[digest] = configuration, self._space.apply(configuration, self._student)
+        _, program = self._bound[digest]
         return BoundVersion(publication.version, program, Sides.of(program))
 
     def _misfit(self, publication: Publication, error: SimbaError) -> str:

@@ -20,7 +20,7 @@ from simba_actors.errors import ConfigError, NoPredictorsError, PublicationError
 from simba_actors.live import Channel, LiveProgram, VariableAware
 from simba_actors.live.follower import POLL_SECONDS
 from simba_actors.live.serving import Serving
-from simba_actors.programs import Configuration, ConfigurationSpace, Float
+from simba_actors.programs import Choice, Configuration, ConfigurationSpace, Float
 from simba_actors.store.schema import MIGRATIONS
 from tests.support.live import answer, publish, said, sayer, saying
 from tests.support.quiz import exact
@@ -447,3 +447,26 @@ async def test_lms_of_the_student_are_those_of_its_versions(store: Path) -> None
         live = LiveProgram(dspy.Predict("question -> answer"), store=store)
         await publish(store, "one")
         assert (await answer(live), len(lm.asks)) == ("one", 1)
+
+
+@pytest.mark.parametrize("published", [0, 1])
+async def test_setting_the_lm_counts_for_every_version(published: int, store: Path) -> None:
+    live, lm = LiveProgram(sayer(), store=store), ScriptedLM(said)
+    await publish(store, *["one"][:published])
+    await answer(live)
+    live.set_lm(lm)
+    await answer(live)
+    assert (len(lm.asks), live.version) == (1, published)
+
+
+async def test_setting_the_lm_leaves_the_one_that_a_version_names(store: Path) -> None:
+    student, small, large = sayer(), ScriptedLM(said), ScriptedLM(said)
+    settings, lms = {"self.lm": Choice(("small", "large"))}, {"small": small, "large": large}
+    space = ConfigurationSpace.from_module(student, settings=settings, lms=lms)
+    live = LiveProgram(student, store=store, space=space)
+    async with await Channel.open(store, "default") as channel:
+        await channel.publish(space.extract(student).with_setting("self.lm", "large"), expected=0, reason="?")
+    await answer(live)
+    live.set_lm(small)
+    await answer(live)
+    assert (len(small.asks), len(large.asks)) == (0, 2)
