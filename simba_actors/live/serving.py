@@ -14,7 +14,7 @@ from typing import Any, cast
 import dspy
 
 from simba_actors.config_checks import check_module, check_space
-from simba_actors.errors import SimbaError
+from simba_actors.errors import MisfitError, SimbaError
 from simba_actors.live.calls import choose, id_of
 from simba_actors.live.follower import Follower, Offer
 from simba_actors.live.lineup import STUDENT, BoundVersion, Lineup, Sides
@@ -240,9 +240,17 @@ class Serving:
         """The version, ready to run. Raises MisfitError or NotJSONError if it does not fit the student."""
         digest = publication.digest
         if digest not in self._bound:
-            self._bound[digest] = configuration, self._space.apply(configuration, self._student)
+            self._bound[digest] = configuration, self._applied(configuration)
         _, program = self._bound[digest]
         return BoundVersion(publication.version, program, Sides.of(program))
+
+    def _applied(self, configuration: Configuration) -> dspy.Module:
+        try:
+            return self._space.apply(configuration, self._student)
+        except SimbaError:
+            raise
+        except Exception as error:  # The student's own code may raise anything when it is given a value.
+            raise MisfitError(f"{type(error).__name__}: {error}") from error
 
     def _misfit(self, publication: Publication, error: SimbaError) -> str:
         return f"version {publication.version} of channel {self.channel!r} does not fit the student: {error}"

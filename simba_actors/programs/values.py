@@ -146,7 +146,7 @@ def revive(value: JSON, annotation: Any) -> Any:
         return value
     try:
         return _adapter(annotation).validate_json(orjson.dumps(value), strict=True)
-    except (pydantic.ValidationError, pydantic.errors.PydanticUserError, TypeError):
+    except Exception:  # noqa: BLE001 - validators of the user's types may raise anything
         return value
 
 

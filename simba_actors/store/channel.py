@@ -56,7 +56,8 @@ class Channel:
         """The channel `name` of the store. Either is made if it does not exist.
 
         Raises:
-            ConfigError: `name` is empty, or longer than 100 characters, or `store` is no path.
+            ConfigError: `name` is empty, longer than 100 characters, or no text that can be stored; or `store` is no
+                path.
             StoreError: The store's file can't be used.
         """
         check_channel(name)
@@ -209,8 +210,13 @@ class Channel:
 
 def check_channel(name: object) -> None:
     """Raises ConfigError if that is no name for a channel."""
-    if not isinstance(name, str) or not name.strip() or len(name) > 100:
+    if not isinstance(name, str) or not name.strip() or len(name) > 100 or _has_surrogates(name):
         raise ConfigError(f"channel={name!r:.120}: a channel's name is text of 1 to 100 characters")
+
+
+def _has_surrogates(text: str) -> bool:
+    """Whether `text` has halves of surrogate pairs, which can't be stored."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _served_before(channel: str, history: list[Publication]) -> Publication:

@@ -423,8 +423,9 @@ def test_what_dspy_compiles_of_a_live_program_has_the_demos(store: Path) -> None
 def test_a_student_without_predictors_and_a_channel_without_a_name_are_refused(store: Path) -> None:
     with pytest.raises(NoPredictorsError):
         LiveProgram(dspy.Module(), store=store)
-    with pytest.raises(ConfigError, match="a channel's name"):
-        LiveProgram(sayer(), store=store, channel="")
+    for name in ("", "\ud800"):
+        with pytest.raises(ConfigError, match="a channel's name"):
+            LiveProgram(sayer(), store=store, channel=name)
 
 
 @pytest.mark.parametrize(
@@ -470,3 +471,30 @@ async def test_setting_the_lm_leaves_the_one_that_a_version_names(store: Path) -
     live.set_lm(small)
     await answer(live)
     assert (len(small.asks), len(large.asks)) == (0, 2)
+
+
+class Picky(dspy.Predict):
+    """A user's own kind of predictor, which fails of some instructions."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "signature" and "forbidden" in value.instructions:
+            raise KeyError(value.instructions)
+        super().__setattr__(name, value)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_version_that_the_students_own_code_fails_of_is_named_and_the_last_good_one_goes_on(
+    restarted: bool, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    student: Any = Picky("question -> answer")
+    student.lm = ScriptedLM(said)
+    live = LiveProgram(student, store=store)
+    await publish(store, "one")
+    if not restarted:
+        await answer(live)
+    await publish(store, "forbidden")
+    assert [await answer(live), await answer(live)] == ["one", "one"]
+    (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
+    assert "version 2 of channel 'default' does not fit the student: KeyError: 'Say forbidden.'; version 1 goes on" in (
+        warning.message
+    )

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import dspy
+import pydantic
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -93,6 +94,30 @@ def test_a_configuration_of_another_student_names_the_predictor_that_it_lacks() 
     other = Node([dspy.Predict("question -> hint")])
     with pytest.raises(MisfitError, match="no instructions for predictor 'part_1'"):
         ConfigurationSpace.from_module(two_steps()).validate(ConfigurationSpace.from_module(other).extract(other))
+
+
+class LookedUp(pydantic.BaseModel):
+    kind: str
+
+    @pydantic.field_validator("kind")
+    @classmethod
+    def look_up(cls, kind: str) -> str:
+        return {"a": "A"}[kind]
+
+
+class LooksUp(dspy.Signature):
+    """Look it up."""
+
+    question: str = dspy.InputField()
+    found: LookedUp = dspy.OutputField()
+
+
+def test_a_value_that_the_users_own_type_fails_of_stays_as_it_is() -> None:
+    student = dspy.Predict(LooksUp)
+    space = ConfigurationSpace.from_module(student)
+    configuration = space.extract(student).with_demos("self", [{"question": "?", "found": {"kind": "z"}}])
+    program: Any = space.apply(configuration, student)
+    assert program.demos[0].found == {"kind": "z"}
 
 
 @pytest.mark.parametrize(
