@@ -222,11 +222,13 @@ class Optimizer:
             program: Its number in the pool, or a copy of the student; the winner by default.
             share: The part of calls that it gets, above 0 and below 1; by default all.
             expected: The channel's newest version that the publisher knows of; by default the one that this optimizer
-                saw when it started or last published.
+                saw when it started or last published, or what the run and the canary test published on their own since.
             reason: For the channel's history.
             by: Whoever publishes; by default the user at this machine.
 
         Raises:
+            ConfigError: `share` is out of range, or `program` is neither a number nor a module. Nothing was published.
+            MisfitError: `program` has other predictors or fields than the student.
             VersionConflictError: Somebody else has published since; nothing was.
             RunError: There is no winner yet.
             UnknownProgramError: The run has no program of that number.

@@ -7,18 +7,21 @@ from pathlib import Path
 import dspy
 
 from simba_actors.algorithm.policy import BASELINE
+from simba_actors.errors import ConfigError
+from simba_actors.live.canary import TESTER
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.result import ranking_of
-from simba_actors.store.channel import Channel, Source
+from simba_actors.store.channel import Channel, Source, check_share
 from simba_actors.store.channels import Channels
-from simba_actors.store.publications import Publication, Served
+from simba_actors.store.publications import OPTIMIZER, Publication, Served
 
 
 class RunPublisher:
     """Publishes what a run found to one channel.
 
-    It never overwrites what others published unseen: versions of this run and those that there were at `look` are
-    seen, any other is a conflict, which names it.
+    It never overwrites what others published unseen. Seen are the versions that there were at `look`, those that it
+    published itself, and what the run and the canary test did on their own since. Any other is a conflict, which names
+    it.
     """
 
     def __init__(self, store: Path, channel: str, run_id: str, space: ConfigurationSpace) -> None:
@@ -45,6 +48,8 @@ class RunPublisher:
         by: str | None,
     ) -> Publication:
         """See `Optimizer.publish`."""
+        if share is not None:
+            check_share(share)
         async with await Channel.open(self._store, self._channel) as channel:
             new = await self._new(program)
             expected = await self._expected(channel) if expected is None else expected
@@ -52,6 +57,8 @@ class RunPublisher:
                 published = await channel.publish(new, expected=expected, reason=reason, by=by)
             else:
                 if expected == 0:
+                    if isinstance(new, Source):
+                        await channel.program(new)  # Where there is none, the student is not published either.
                     student = Source(self._run_id, BASELINE)
                     first = await channel.publish(student, expected=0, reason="the student itself", by=by)
                     expected = first.version
@@ -67,13 +74,20 @@ class RunPublisher:
         return published
 
     async def _expected(self, channel: Channel) -> int:
-        served = await channel.served()
-        newest = served.canary or served.current
-        return newest.version if newest is not None and newest.run_id == self._run_id else self._seen
+        if (await channel.served()).version <= self._seen:
+            return self._seen
+        unseen = [publication for publication in await channel.history() if publication.version > self._seen]
+        return unseen[-1].version if all(self._is_automatic(publication) for publication in unseen) else self._seen
 
-    async def _new(self, program: int | dspy.Module | None) -> Configuration | Source:
-        if isinstance(program, int):
+    def _is_automatic(self, publication: Publication) -> bool:
+        own = publication.publisher == OPTIMIZER and publication.run_id == self._run_id
+        return own or publication.publisher == TESTER
+
+    async def _new(self, program: object) -> Configuration | Source:
+        if isinstance(program, int) and not isinstance(program, bool):
             return Source(self._run_id, program)
+        if program is not None and not isinstance(program, dspy.Module):
+            raise ConfigError(f"program={program!r:.80}: give its number in the run's pool, or a copy of the student")
         async with await Channels.open(self._store) as store:
             if program is None:
                 return Source(self._run_id, ranking_of(await store.run(self._run_id))[0][0])

@@ -76,12 +76,17 @@ class ConfigurationSpace:
         """The student's own configuration, or that of a copy of it.
 
         Raises:
-            MisfitError: It lacks a predictor of this space; the message names it.
+            MisfitError: It lacks a predictor of this space, or one has other fields; the message names it.
         """
         predictors = _predictors(student)
-        for name in self.predictors:
+        for name, fields in self.fields.items():
             if name not in predictors:
                 raise MisfitError(f"{type(student).__name__} has no predictor {name!r}; it has {sorted(predictors)}")
+            found = _annotations(predictors[name])
+            if set(found) != set(fields):
+                raise MisfitError(
+                    f"predictor {name!r} has the fields {sorted(found)}, that of the space {sorted(fields)}"
+                )
         return Configuration({v.name: self._extract(v, predictors[v.predictor]) for v in self.variables})
 
     def validate(self, configuration: Configuration) -> None:

@@ -130,8 +130,7 @@ class Channel:
             PublicationError: There is nothing yet to compare it with.
             VersionConflictError, NotJSONError, UnknownRunError, UnknownProgramError: See `publish`.
         """
-        if not 0 < share < 1:
-            raise ConfigError(f"share={share!r}: a canary gets a part of all calls, above 0 and below 1")
+        check_share(share)
         if (await self.served()).current is None:
             raise PublicationError(
                 f"channel {self.name!r} serves nothing that a canary could be compared with: publish what runs today "
@@ -212,6 +211,12 @@ def check_channel(name: object) -> None:
     """Raises ConfigError if that is no name for a channel."""
     if not isinstance(name, str) or not name.strip() or len(name) > 100 or _has_surrogates(name):
         raise ConfigError(f"channel={name!r:.120}: a channel's name is text of 1 to 100 characters")
+
+
+def check_share(share: object) -> None:
+    """Raises ConfigError if that is no part of all calls."""
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+        raise ConfigError(f"share={share!r:.80}: a canary gets a part of all calls, above 0 and below 1")
 
 
 def _has_surrogates(text: str) -> bool:

@@ -16,6 +16,9 @@ from simba_actors.store.encoding import dumps
 
 PublicationKind: TypeAlias = Literal["publish", "canary", "promote", "rollback"]
 
+OPTIMIZER = "simba_actors"
+"""Who publishes where an optimizer does so on its own."""
+
 COLUMNS = "channel, version, kind, digest, origin, share, run_id, program, publisher, reason, time, pruned"
 
 APPEND = (

@@ -13,7 +13,7 @@ from simba_actors.algorithm.policy import BASELINE
 from simba_actors.errors import PublicationError, StoreError
 from simba_actors.store.channel import Channel, Source
 from simba_actors.store.channels import Channels
-from simba_actors.store.publications import Publication
+from simba_actors.store.publications import OPTIMIZER, Publication
 from simba_actors.store.records import Program
 from simba_actors.team.messages import PublishBest
 from simba_actors.team.setup import RunSetup
@@ -86,7 +86,7 @@ class Publisher(GenServer[int]):
                 Source(run_id, winner.program),
                 expected=served.version,
                 reason=_reason(winner, incumbent),
-                by="simba_actors",
+                by=OPTIMIZER,
             )
         self.state += 1
 

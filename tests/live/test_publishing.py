@@ -16,6 +16,7 @@ from simba_actors.events import ProgramPublished, StepClosed
 from simba_actors.live import Channel, LiveProgram, VariableAware
 from simba_actors.observe import follow_events
 from simba_actors.programs import Configuration, ConfigurationSpace
+from tests.support.live import sayer
 from tests.support.quiz import questions, quiz_script
 from tests.support.runs import PATIENCE, small_config
 from tests.support.scripted_lm import Ask, Script, ScriptedLM
@@ -134,6 +135,73 @@ async def test_what_somebody_else_published_is_not_overwritten_unseen(tmp_path: 
             await optimizer.publish()
         published = await optimizer.publish(expected=1)
     assert published.version == 2
+
+
+async def test_what_somebody_else_made_of_the_runs_own_versions_is_not_overwritten_unseen(tmp_path: Path) -> None:
+    async with await Optimizer.start(config(tmp_path)) as optimizer:
+        await optimizer.result()
+        await optimizer.publish(0)
+        await optimizer.publish(1)
+        async with await Channel.open(tmp_path / "simba.db", "bot") as channel:
+            await channel.rollback(reason="offensive", by="ann")
+        with pytest.raises(VersionConflictError, match=r"ann was first \(rollback: offensive\)"):
+            await optimizer.publish(2)
+
+
+async def test_what_a_run_published_on_its_own_counts_as_seen(tmp_path: Path) -> None:
+    async with await Optimizer.start(clear_config(tmp_path, publish="best")) as optimizer:
+        await optimizer.result()
+        automatic = await history(tmp_path)
+        published = await optimizer.publish(0)
+    assert published.version == len(automatic) + 1 > 1
+
+
+async def test_the_verdict_on_a_canary_counts_as_seen(tmp_path: Path) -> None:
+    async with await Optimizer.start(config(tmp_path)) as optimizer:
+        await optimizer.result()
+        await optimizer.publish(1, share=0.5)
+        live = LiveProgram(sayer(), store=tmp_path / "simba.db", channel="bot")
+        for _ in range(80):
+            with live.call() as call:
+                await live.acall(question="?")
+            live.report(float(call.version == 2), call.id)
+        live.close()
+        published = await optimizer.publish(0)
+    assert (published.version, [version.kind for version in await history(tmp_path)][2]) == (4, "promote")
+
+
+@pytest.mark.parametrize("share", [0, 1, float("nan"), "0.1", True])
+async def test_a_share_that_is_none_is_refused_and_nothing_is_published(share: Any, tmp_path: Path) -> None:
+    async with await Optimizer.start(config(tmp_path)) as optimizer:
+        await optimizer.result()
+        with pytest.raises(ConfigError, match="a canary gets a part of all calls, above 0 and below 1"):
+            await optimizer.publish(share=share)
+        assert (await optimizer._publisher.look()).version == 0
+
+
+async def test_a_canary_of_a_program_that_there_is_not_publishes_nothing(tmp_path: Path) -> None:
+    async with await Optimizer.start(config(tmp_path)) as optimizer:
+        await optimizer.result()
+        with pytest.raises(UnknownProgramError, match="has no program 99"):
+            await optimizer.publish(99, share=0.1)
+        assert (await optimizer._publisher.look()).version == 0
+
+
+@pytest.mark.parametrize("program", ["1", True, 1.0])
+async def test_what_is_no_program_is_refused(program: Any, tmp_path: Path) -> None:
+    async with await Optimizer.start(config(tmp_path)) as optimizer:
+        with pytest.raises(
+            ConfigError, match=r"program=.*: give its number in the run's pool, or a copy of the student"
+        ):
+            await optimizer.publish(program)
+
+
+async def test_a_program_with_other_fields_than_the_students_is_refused(tmp_path: Path) -> None:
+    async with await Optimizer.start(config(tmp_path)) as optimizer:
+        with pytest.raises(
+            MisfitError, match=r"'self' has the fields \['a', 'b'\], that of the space \['answer', 'que"
+        ):
+            await optimizer.publish(dspy.Predict("a -> b"))
 
 
 async def test_a_copy_of_the_student_is_published_too(tmp_path: Path) -> None:
