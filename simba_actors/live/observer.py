@@ -45,15 +45,16 @@ class Observation:
             raise ConfigError("metric must be a plain function metric(example, prediction): it runs in a thread")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LiveRun:
-    """One run as it was."""
+    """One run as it was, and whether it has a score."""
 
     call: CallId
     chosen: BoundVersion
     inputs: dict[str, Any]
     prediction: Any
     trace: list[Any]
+    scored: bool = False
 
 
 class Observer:
@@ -106,7 +107,8 @@ class Observer:
 
     def _entries(self, call: CallId, score: float, run: LiveRun | None) -> Sequence[Reported | OnlineExample]:
         entries: list[Reported | OnlineExample] = [Reported(call, score)]
-        if run is not None and self._wanted.keep_examples:
+        if run is not None and self._wanted.keep_examples and not run.scored:
+            run.scored = True
             entries.append(_example(run, score, self._clock()))
         return entries
 

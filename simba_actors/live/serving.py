@@ -148,13 +148,20 @@ class Serving:
 
     @contextmanager
     def _traced(self) -> Generator[list[Any]]:
-        """The trace of what runs within, if somebody wants it."""
+        """The trace of what runs within, if somebody wants it. The caller's own trace gets it too."""
         trace: list[Any] = []
         if not self.observer.wants_runs:
             yield trace
             return
-        with dspy.context(trace=trace):
-            yield trace
+        settings: Any = dspy.settings
+        callers, most = settings.trace, settings.max_trace_size
+        try:
+            with dspy.context(trace=trace):
+                yield trace
+        finally:
+            if callers is not None:
+                callers.extend(trace)
+                del callers[: max(0, len(callers) - most)]
 
     def _ran(
         self, chosen: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any], prediction: Any, trace: list[Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
 
 from simba_actors.live import Channel, LiveProgram
@@ -93,3 +94,53 @@ async def test_a_sync_call_is_kept_too(store: Path) -> None:
     live.report(1.0, call.id)
     live.close()
     assert len(await kept(store)) == 1
+
+
+async def test_a_second_score_of_a_call_does_not_change_its_example(store: Path) -> None:
+    await publish(store, "one")
+    live = LiveProgram(sayer(), store=store, keep_examples=10)
+    with live.call() as call:
+        await live.acall(question="Why?")
+    for score in (1.0, 0.0):
+        live.report(score, call.id)
+        live.close()
+    assert [example.score for example in await kept(store)] == [1.0]
+
+
+async def test_a_score_that_is_reported_after_the_metrics_does_not_change_the_example(store: Path) -> None:
+    await publish(store, "one")
+    live = LiveProgram(sayer(), store=store, metric=lambda example, prediction: 1.0, keep_examples=10)
+    await asked(live, "Why?", 0.0)
+    live.close()
+    assert [example.score for example in await kept(store)] == [1.0]
+
+
+async def test_the_callers_trace_has_the_calls_too(store: Path) -> None:
+    live, trace = LiveProgram(sayer(), store=store, keep_examples=10), list[Any]()
+    with dspy.context(trace=trace):
+        await live.acall(question="Why?")
+    assert [dict(inputs) for _, inputs, _ in trace] == [{"question": "Why?"}]
+
+
+async def test_the_callers_trace_keeps_to_its_size(store: Path) -> None:
+    live, trace = LiveProgram(sayer(), store=store, keep_examples=10), list[Any]()
+    with dspy.context(trace=trace, max_trace_size=2):
+        for number in range(3):
+            await live.acall(question=str(number))
+    assert [inputs["question"] for _, inputs, _ in trace] == ["1", "2"]
+
+
+async def test_the_callers_trace_has_the_calls_of_a_run_that_failed(store: Path) -> None:
+    class Failing(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ask: Any = sayer()
+
+        async def aforward(self) -> None:
+            await self.ask.acall(question="Why?")
+            raise LookupError
+
+    live, trace = LiveProgram(Failing(), store=store, keep_examples=10), list[Any]()
+    with dspy.context(trace=trace), pytest.raises(LookupError):
+        await live.acall()
+    assert len(trace) == 1
