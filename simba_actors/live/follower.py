@@ -154,7 +154,7 @@ class Follower:
         try:
             stored: Any = loads(rows[0][0])
             return Configuration.from_json(dict(stored))
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
             raise StoreDamagedError(
                 f"{self._path} is damaged: what was published as {digest:.12} can't be read: {error!r}; publish again"
             ) from error

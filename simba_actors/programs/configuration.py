@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
 import orjson
@@ -29,13 +28,14 @@ class Configuration:
         print(shorter.diff(configuration))
 
     `values` maps "<predictor>.instructions" to text, "<predictor>.demos" to a list of demos, and
-    "<predictor>.<setting>" to a setting's value, in the order of the student's `named_predictors()`.
+    "<predictor>.<setting>" to a setting's value, in the order of the student's `named_predictors()`. What is read
+    from it is a copy.
     """
 
     values: Mapping[str, JSON]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", MappingProxyType(dict(self.values)))
+        object.__setattr__(self, "values", _Values(self.values))
 
     @classmethod
     def of(cls, predictors: Mapping[str, tuple[str, Iterable[Demo]]]) -> Configuration:
@@ -123,6 +123,33 @@ class Configuration:
             before, after = _lines(other.values.get(name)), _lines(self.values.get(name))
             parts.extend(difflib.unified_diff(before, after, name, name, lineterm="", n=2))
         return "\n".join(parts)
+
+
+class _Values(Mapping[str, JSON]):
+    """Values that nobody can change: those that they are made from, and those that are read, are others."""
+
+    def __init__(self, values: Mapping[str, JSON]) -> None:
+        self._values = {name: _copied(value) for name, value in values.items()}
+
+    def __getitem__(self, name: str) -> JSON:
+        return _copied(self._values[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+
+def _copied(value: JSON) -> JSON:
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _copied(item) for name, item in value.items()}
+    return value
 
 
 def _lines(value: JSON) -> list[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from simba_actors.algorithm.trajectory import JSON
 from simba_actors.programs import Configuration
 
 CONFIGURATION = Configuration.of({"answer": ("Answer.\nBe brief.", [{"question": "1+1?", "answer": "2"}])})
@@ -23,6 +26,21 @@ def test_half_of_a_surrogate_pair_in_instructions_is_escaped() -> None:
     changed = CONFIGURATION.with_instructions("answer", "Smile \ud83d.")
     assert changed.instructions("answer") == "Smile \\ud83d."
     changed.check_json()
+
+
+def test_what_is_read_from_a_configuration_is_a_copy() -> None:
+    configuration: Any = Configuration(CONFIGURATION.values)
+    configuration.values["answer.demos"][0]["answer"] = "3"
+    configuration.demos("answer")[0]["answer"] = "3"
+    configuration.to_json()["answer.demos"].clear()
+    assert configuration.demos("answer") == ({"question": "1+1?", "answer": "2"},)
+
+
+def test_what_a_configuration_is_made_from_can_be_changed_afterwards() -> None:
+    tags: list[JSON] = ["a"]
+    configuration = Configuration.of({"answer": ("Answer.", [{"tags": tags}])})
+    tags.append("b")
+    assert configuration.demos("answer") == ({"tags": ["a"]},)
 
 
 def test_a_diff_shows_lines_of_instructions_and_whole_demos() -> None:

@@ -65,6 +65,15 @@ def test_a_copy_uses_the_lms_of_the_student() -> None:
     assert program.lm is student.lm
 
 
+def test_changing_the_demos_of_a_program_does_not_change_its_configuration() -> None:
+    student = two_steps()
+    space = ConfigurationSpace.from_module(student)
+    configuration = space.extract(student).with_demos("part_0", [{"question": "?", "extra": ["a"]}])
+    program: Any = space.apply(configuration, student)
+    program.part_0.demos[0].extra.append("b")
+    assert configuration.demos("part_0") == ({"question": "?", "extra": ["a"]},)
+
+
 def test_a_student_without_predictors_has_no_space() -> None:
     with pytest.raises(NoPredictorsError, match="Node has no predictors"):
         ConfigurationSpace.from_module(Node([]))
