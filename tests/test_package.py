@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import simba_actors
+import simba_actors.live
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,6 +45,11 @@ def test_the_exported_names() -> None:
 @pytest.mark.parametrize("name", simba_actors.__all__)
 def test_every_exported_name_is_there(name: str) -> None:
     assert getattr(simba_actors, name).__name__ == name
+
+
+@pytest.mark.parametrize("name", ["Channel", "OnlineExample", "Publication", "Served", "Source"])
+def test_what_channels_take_and_give_is_exported_beside_them(name: str) -> None:
+    assert name in simba_actors.live.__all__
 
 
 def test_importing_the_package_imports_none_of_its_dependencies() -> None:

@@ -371,8 +371,10 @@ async def test_a_canary_for_another_student_gets_no_call(store: Path, caplog: py
         "DELETE FROM configurations WHERE digest = ?",
         "UPDATE configurations SET value = 'no JSON' WHERE digest = ?",
         "UPDATE configurations SET value = '[1]' WHERE digest = ?",
-        "UPDATE configurations SET value = '{\"self.demos\": ' || replace(printf('%1000s', ''), ' ', '[') || "
-        "replace(printf('%1000s', ''), ' ', ']') || '}' WHERE digest = ?",
+        (
+            "UPDATE configurations SET value = '{\"self.demos\": ' || replace(printf('%1000s', ''), ' ', '[') || "
+            "replace(printf('%1000s', ''), ' ', ']') || '}' WHERE digest = ?"
+        ),
     ],
     ids=["missing", "no JSON", "no object", "too deep"],
 )
