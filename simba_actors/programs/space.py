@@ -12,7 +12,7 @@ from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import ConfigError, MisfitError, NoPredictorsError
 from simba_actors.programs.configuration import Configuration, Demo
 from simba_actors.programs.copying import copied
-from simba_actors.programs.values import revive, to_json_value
+from simba_actors.programs.values import revive_savable, to_json_value
 from simba_actors.programs.variables import DEMOS, INSTRUCTIONS, LM, Choice, Demos, Setting, Text, Variable
 
 
@@ -115,8 +115,9 @@ class ConfigurationSpace:
     def apply(self, configuration: Configuration, student: dspy.Module) -> dspy.Module:
         """A copy of `student` with `configuration`. The student is not touched, and its LMs are shared.
 
-        Demos become `dspy.Example`s as `dspy.SIMBA` makes them, with values of the types that the signature has. LM
-        settings go into a predictor's `config`, which counts before what its LM was made with.
+        Demos become `dspy.Example`s as `dspy.SIMBA` makes them, with values of the types that the signature has, but
+        for those that DSPy can't save, such as sets: they stay JSON, which prompts show in the same way. LM settings go
+        into a predictor's `config`, which counts before what its LM was made with.
 
         Raises:
             MisfitError, NotJSONError: See `validate`.
@@ -154,7 +155,7 @@ class ConfigurationSpace:
 
     def _example(self, predictor: str, demo: Demo) -> dspy.Example:
         types = self.fields[predictor]
-        return dspy.Example(**{name: revive(value, types.get(name, Any)) for name, value in demo.items()})
+        return dspy.Example(**{name: revive_savable(value, types.get(name, Any)) for name, value in demo.items()})
 
 
 def _predictors(module: dspy.Module) -> dict[str, Any]:

@@ -150,6 +150,22 @@ def revive(value: JSON, annotation: Any) -> Any:
         return value
 
 
+def revive_savable(value: JSON, annotation: Any) -> Any:
+    """As `revive`, but `value` as it is where the object is of a type that `dspy.Module.save` can't write."""
+    revived = revive(value, annotation)
+    try:
+        orjson.dumps(revived, default=_saved_by_dspy)
+    except TypeError:
+        return value
+    return revived
+
+
+def _saved_by_dspy(value: Any) -> Any:
+    if isinstance(value, pydantic.BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError
+
+
 @lru_cache(maxsize=256)
 def _adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(annotation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from simba_actors.errors import MisfitError
 from simba_actors.programs import ConfigurationSpace, Float, load, save
+from tests.programs.students import Place
 
 
 def student() -> Any:
@@ -51,6 +53,49 @@ def test_lm_settings_are_saved_beside_what_dspy_reads(tmp_path: Path) -> None:
     save(configuration, student(), tmp_path / "program.json", space)
     student().load(tmp_path / "program.json")
     assert load(tmp_path / "program.json", student(), space) == configuration
+
+
+class Sorted(dspy.Signature):
+    """Sort it."""
+
+    question: str = dspy.InputField()
+    tags: set[str] = dspy.OutputField()
+    ranks: dict[int, str] = dspy.OutputField()
+    price: Decimal = dspy.OutputField()
+    places: list[Place] = dspy.OutputField()
+
+
+SORTED: dict[str, Any] = {
+    "question": "?",
+    "tags": ["a", "b"],
+    "ranks": {"1": "a"},
+    "price": "1.5",
+    "places": [{"name": "x", "height": 1.0}],
+}
+
+
+def test_a_program_whose_demos_have_types_that_are_no_json_is_saved(tmp_path: Path) -> None:
+    space = ConfigurationSpace.from_module(dspy.Predict(Sorted))
+    configuration = space.extract(dspy.Predict(Sorted)).with_demos("self", [SORTED])
+    program: Any = space.apply(configuration, dspy.Predict(Sorted))
+    program.save(tmp_path / "program.json")
+    assert load(tmp_path / "program.json", dspy.Predict(Sorted)) == configuration
+
+
+def test_demos_of_types_that_are_no_json_look_the_same_in_prompts() -> None:
+    demo = {
+        "question": "?",
+        "tags": {"a"},
+        "ranks": {1: "a"},
+        "price": Decimal("1.5"),
+        "places": [Place(name="x", height=1)],
+    }
+    student: Any = dspy.Predict(Sorted)
+    student.demos = [dspy.Example(**demo)]
+    space = ConfigurationSpace.from_module(student)
+    program: Any = space.apply(space.extract(student), student)
+    shown = [dspy.ChatAdapter().format(p.signature, p.demos, {"question": "?"}) for p in (student, program)]
+    assert shown[0] == shown[1]
 
 
 def test_a_file_of_another_student_names_the_predictor_that_it_lacks(tmp_path: Path) -> None:
