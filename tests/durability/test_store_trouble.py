@@ -181,7 +181,7 @@ async def test_a_file_that_was_cut_short_pauses_the_run(tmp_path: Path) -> None:
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, TrajectorySampled)
         await optimizer.pause()
-        await store_of(optimizer)._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        await store_of(optimizer)._db.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
         await optimizer._setup.commit([])
         os.truncate(config.store, 3 * 4096)
         resumed = asyncio.ensure_future(optimizer.resume())
