@@ -198,7 +198,11 @@ async def test_metrics_tell_how_busy_an_endpoint_is(tmp_path: Path, reader: InMe
 
     lm = ScriptedLM(look)
     governor = Governor(limits={"scripted/lm": Limits(most_at_a_time=1)})
-    await finish(small_config(tmp_path / "simba.db", lm=lm, prompt_model=lm, governor=governor, max_concurrency=4))
+    # Rules are written beside the rollouts, however many of those there are.
+    demos_alone = small_config(
+        tmp_path / "simba.db", lm=lm, governor=governor, max_concurrency=4, strategies=[AppendADemo()]
+    )
+    await finish(demos_alone)
     assert most == {"in_flight": 1, "limit": 1, "waiting": 3}
 
 
