@@ -13,7 +13,16 @@ from simba_actors.algorithm.progress import Progress, progress_of
 from simba_actors.algorithm.stopping import reason_to_stop
 from simba_actors.errors import StopperError
 from simba_actors.events import Event, RunPaused, RunResumed, RunStarted, StepOpened
-from simba_actors.store.records import AddProgram, AddRollouts, CloseStep, OpenStep, Program, SetStatus, Write
+from simba_actors.store.records import (
+    AddProgram,
+    AddRollouts,
+    CloseStep,
+    OpenStep,
+    Program,
+    RunStatus,
+    SetStatus,
+    Write,
+)
 from simba_actors.team.coordinator_state import CoordinatorState
 from simba_actors.team.ending import Ending
 from simba_actors.team.messages import (
@@ -62,6 +71,8 @@ class Coordinator(GenServer[CoordinatorState]):
             return None
         if not self._setup.gate.announced:
             await self._announce(ledger)
+        elif (reason := self._setup.gate.paused_for) is not None:
+            await self._pause_again(reason, ledger.run.status)
         self._ending.watch_clock()
         if self.state.plan is not None:
             ahead = self._ahead()
@@ -234,9 +245,16 @@ class Coordinator(GenServer[CoordinatorState]):
         if self.state.finished:
             return
         self.state.paused = True
-        self._setup.gate.close()
+        self._setup.gate.close(reason)
         self._setup.purse.stop_clock()
         await self._setup.commit([SetStatus("paused", reason)], [RunPaused(reason=reason)])
+
+    async def _pause_again(self, reason: str, stored: RunStatus) -> None:
+        """After a crash: what was told last may not have been heard."""
+        if stored == "paused":
+            self.state.paused = True
+        else:
+            await self._pause(reason)
 
     async def _resume(self) -> None:
         if self.state.finished:

@@ -220,7 +220,7 @@ class Proposer(GenServer[ProposerState]):
                 self._applied(step, slot)
                 await asyncio.Event().wait()  # It stays planned, for a life with a larger budget.
             except InfrastructureError as error:
-                gate.close()
+                gate.close(str(error))
                 self._applied(step, slot)
                 self._setup.via(COORDINATOR).cast_nowait(Unreachable(str(error)))
 

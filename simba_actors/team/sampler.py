@@ -160,7 +160,7 @@ class Sampler(GenServer[SamplerState]):
                 self._setup.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
                 self.ref.cast_nowait(RolloutsEnded())
             except InfrastructureError as error:
-                gate.close()
+                gate.close(str(error))
                 state.running.discard(rollout.key)
                 state.queued.add(rollout.key)
                 state.queue.put_nowait((URGENT, next(self._order), rollout))

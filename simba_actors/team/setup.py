@@ -38,15 +38,15 @@ COORDINATOR = "coordinator"
 class Gate:
     """Open while the run may start new LM work: while it is neither paused nor failed, and its results can be stored.
 
-    `announced` says whether this process has told that the run is up, `trouble` why nothing can be stored for now,
-    `failure` what the run fails of.
+    `announced` says whether this process has told that the run is up, `paused_for` why it is paused, `trouble` why
+    nothing can be stored for now, `failure` what the run fails of.
     """
 
     def __init__(self) -> None:
         self._open = asyncio.Event()
         self._open.set()
-        self._paused = False
         self.announced = False
+        self.paused_for: str | None = None
         self.trouble: str | None = None
         self.failure: SimbaError | None = None
 
@@ -55,11 +55,11 @@ class Gate:
         return self._open.is_set()
 
     def open(self) -> None:
-        self._paused = False
+        self.paused_for = None
         self._turn()
 
-    def close(self) -> None:
-        self._paused = True
+    def close(self, reason: str) -> None:
+        self.paused_for = self.paused_for or reason
         self._turn()
 
     def tell_trouble(self, trouble: str | None) -> None:
@@ -73,7 +73,7 @@ class Gate:
         self._turn()
 
     def _turn(self) -> None:
-        if self._paused or self.trouble is not None or self.failure is not None:
+        if any(why is not None for why in (self.paused_for, self.trouble, self.failure)):
             self._open.clear()
         else:
             self._open.set()

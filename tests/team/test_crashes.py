@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dspy.utils.exceptions import LMAuthError
 
 from simba_actors import Optimizer, OptimizerConfig
 from simba_actors.actors import ActorError
@@ -14,13 +15,18 @@ from simba_actors.events import (
     BucketsAnalyzed,
     CandidateProposed,
     Event,
+    RunPaused,
     StepClosed,
     StepOpened,
     TrajectorySampled,
 )
 from simba_actors.team.coordinator import Coordinator
+from simba_actors.team.messages import Unreachable
 from simba_actors.team.tree import TEAM
-from tests.support.runs import findings, finish, small_config
+from tests.support.crashing import InjectedCrashError
+from tests.support.quiz import quiz_script
+from tests.support.runs import PATIENCE, findings, finish, small_config
+from tests.support.scripted_lm import Ask, ScriptedLM
 
 PHASES = (StepOpened, TrajectorySampled, BucketsAnalyzed, CandidateProposed, StepClosed)
 """The event that each phase of a step begins or ends with."""
@@ -64,3 +70,34 @@ async def test_an_error_whose_reason_is_a_text_is_told_as_why_a_run_did_not_star
     monkeypatch.setattr(Coordinator, "init", init)
     with pytest.raises(ActorError, match="invalid start byte"):
         await Optimizer.start(small_config(tmp_path / "simba.db"))
+
+
+async def test_an_outage_that_a_crashing_coordinator_did_not_hear_of_pauses_the_run(
+    expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle, heard, down = Coordinator.handle_cast, list[Unreachable](), True
+
+    async def crashing(coordinator: Coordinator, message: Any) -> Any:
+        if isinstance(message, Unreachable):
+            heard.append(message)
+            if len(heard) == 1:
+                raise InjectedCrashError("at the news of an outage")
+        return await handle(coordinator, message)
+
+    def script(ask: Ask) -> Any:
+        if down:
+            raise LMAuthError("no such key")
+        return quiz_script(ask)
+
+    monkeypatch.setattr(Coordinator, "handle_cast", crashing)
+    config = small_config(tmp_path / "simba.db", lm=ScriptedLM(script), max_concurrency=1)
+    async with await Optimizer.start(config) as optimizer:
+        async with asyncio.timeout(PATIENCE):
+            async for event in optimizer.events():
+                if isinstance(event, RunPaused):
+                    break
+        assert (await optimizer.status()).restarts == {"coordinator": 1}
+        down = False
+        await optimizer.resume()
+        await optimizer.result()
+    assert await findings(config, optimizer.run_id) == expected
