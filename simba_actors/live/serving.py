@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -146,22 +146,9 @@ class Serving:
         with going_first(), streamed_as(self._student, chosen.program), self._traced() as trace:
             yield trace
 
-    @contextmanager
-    def _traced(self) -> Generator[list[Any]]:
+    def _traced(self) -> AbstractContextManager[list[Any]]:
         """The trace of what runs within, if somebody wants it. The caller's own trace gets it too."""
-        trace: list[Any] = []
-        if not self.observer.wants_runs:
-            yield trace
-            return
-        settings: Any = dspy.settings
-        callers, most = settings.trace, settings.max_trace_size
-        try:
-            with dspy.context(trace=trace):
-                yield trace
-        finally:
-            if callers is not None:
-                callers.extend(trace)
-                del callers[: max(0, len(callers) - most)]
+        return _kept_trace() if self.observer.wants_runs else nullcontext([])
 
     def _ran(
         self, chosen: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any], prediction: Any, trace: list[Any]
@@ -273,3 +260,17 @@ class Serving:
 
 def _name(version: BoundVersion) -> str:
     return "the student as it is" if version.version == STUDENT else f"version {version.version}"
+
+
+@contextmanager
+def _kept_trace() -> Generator[list[Any]]:
+    trace: list[Any] = []
+    settings: Any = dspy.settings
+    callers, most = settings.trace, settings.max_trace_size
+    try:
+        with dspy.context(trace=trace):
+            yield trace
+    finally:
+        if callers is not None:
+            callers.extend(trace)
+            del callers[: max(0, len(callers) - most)]

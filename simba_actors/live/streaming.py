@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,14 @@ def is_streamed() -> bool:
     return settings.send_stream is not None
 
 
-@contextmanager
-def streamed_as(student: dspy.Module, program: dspy.Module) -> Generator[None]:
+def streamed_as(student: dspy.Module, program: dspy.Module) -> AbstractContextManager[None]:
     """Within it, what `program`, a copy of `student`, sends is heard as sent by the student's own predictors."""
+    return nullcontext() if program is student or not is_streamed() else _heard_as(student, program)
+
+
+@contextmanager
+def _heard_as(student: dspy.Module, program: dspy.Module) -> Generator[None]:
     settings: Any = dspy.settings
-    if program is student or settings.send_stream is None:
-        yield
-        return
     copies = _predictors(program)
     pairs = [(own, copies[name]) for name, own in _predictors(student).items()]
     copy_of = {id(own): copy for own, copy in pairs}
