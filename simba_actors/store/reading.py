@@ -23,6 +23,8 @@ from simba_actors.store.records import Program, Proposal, RolloutRecord, Run, St
 
 EVENTS_AT_ONCE = 1_000
 
+LAST_EVENT = "SELECT COALESCE(MAX(seq), 0) FROM events WHERE run_id = ?"
+
 PROMPT_MODEL = "prompt_model"
 """Stands beside the names of the model pool for the LM that writes rules."""
 
@@ -203,7 +205,7 @@ class Reader:
 
     async def last_event(self, run_id: str) -> int:
         """The seq of the run's newest event; 0 if it has none."""
-        rows = await self._rows("SELECT COALESCE(MAX(seq), 0) FROM events WHERE run_id = ?", [run_id])
+        rows = await self._rows(LAST_EVENT, [run_id])
         return int(rows[0][0])
 
 

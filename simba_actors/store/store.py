@@ -16,12 +16,11 @@ from simba_actors.store.failures import told_of
 from simba_actors.store.opening import BUSY_SECONDS, open_for_writing
 from simba_actors.store.ownership import LEASE_SECONDS, Owner, check_free
 from simba_actors.store.presence import Presence
-from simba_actors.store.reading import Reader
+from simba_actors.store.reading import LAST_EVENT, Reader
 from simba_actors.store.records import NewRun, Run, Write
 from simba_actors.store.statements import statements
 
 _RENEW_LEASE = "UPDATE runs SET updated = ?, lease_until = ? WHERE run_id = ? AND owner_token = ?"
-_LAST_EVENT = "SELECT COALESCE(MAX(seq), 0) FROM events WHERE run_id = ?"
 
 
 @dataclass(slots=True)
@@ -147,7 +146,7 @@ class Store:
 
 def _stamped(db: sqlite3.Connection, run_id: str, events: Sequence[Event], now: float) -> list[Event]:
     """Within the transaction, since publications add events to a run that other processes may have open."""
-    seq = db.execute(_LAST_EVENT, [run_id]).fetchone()[0] if events else 0
+    seq = db.execute(LAST_EVENT, [run_id]).fetchone()[0] if events else 0
     return [event.stamped(run_id, seq + place, now) for place, event in enumerate(events, start=1)]
 
 
