@@ -102,10 +102,10 @@ class Coordinator(GenServer[CoordinatorState]):
                 await self._close_step_if_over()
             case Proposed():
                 pass  # Told again, of a step that is closed.
-            case Unreachable(reason=reason) if not self.state.paused:
-                await self._pause(reason)
-            case Unreachable():
-                pass  # Each call that was under way tells of the same outage.
+            case Unreachable(reason=reason, opening=opening):
+                # Each call that was under way tells of the same outage, some of them when it is over.
+                if not self.state.paused and opening == self._setup.gate.openings:
+                    await self._pause(reason)
             case BudgetSpent(cap=cap):
                 await self._ending.budget_spent(cap)
             case Drained(by=actor):

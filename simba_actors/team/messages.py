@@ -166,9 +166,11 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """An LM can't be reached, and patience with it is over. The rollout that met this stays planned."""
+    """An LM can't be reached, and patience with it is over. The work that met this began at that opening of the gate,
+    and stays planned."""
 
     reason: str
+    opening: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ from simba_actors.team.messages import (
     Proposed,
     ReadProposals,
     RunProgram,
-    Unreachable,
 )
 from simba_actors.team.pool_view import PoolView
 from simba_actors.team.setup import COORDINATOR, POOL_KEEPER, PROPOSER, SAMPLER, RunSetup
@@ -211,6 +210,7 @@ class Proposer(GenServer[ProposerState]):
             return declined
         while True:
             await gate.passed()
+            opening = gate.openings
             try:
                 self._setup.purse.check()
                 self.state.applying.add((step, slot))
@@ -220,9 +220,8 @@ class Proposer(GenServer[ProposerState]):
                 self._applied(step, slot)
                 await asyncio.Event().wait()  # It stays planned, for a life with a larger budget.
             except InfrastructureError as error:
-                gate.close(str(error))
+                self._setup.tell_outage(error, opening)
                 self._applied(step, slot)
-                self._setup.via(COORDINATOR).cast_nowait(Unreachable(str(error)))
 
 
 def _provenance(analyzed: Analyzed, proposal: Proposal) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from simba_actors.team.messages import (
     RunSamples,
     Sampled,
     Scored,
-    Unreachable,
 )
 from simba_actors.team.setup import ANALYZER, COORDINATOR, POOL_KEEPER, SAMPLER, RunSetup
 
@@ -147,6 +146,7 @@ class Sampler(GenServer[SamplerState]):
         while True:
             _, _, rollout = await state.queue.get()
             await gate.passed()
+            opening = gate.openings
             if rollout.key not in state.queued:
                 continue
             state.queued.discard(rollout.key)
@@ -160,11 +160,10 @@ class Sampler(GenServer[SamplerState]):
                 self._setup.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
                 self.ref.cast_nowait(RolloutsEnded())
             except InfrastructureError as error:
-                gate.close(str(error))
+                self._setup.tell_outage(error, opening)
                 state.running.discard(rollout.key)
                 state.queued.add(rollout.key)
                 state.queue.put_nowait((URGENT, next(self._order), rollout))
-                self._setup.via(COORDINATOR).cast_nowait(Unreachable(str(error)))
             except MetricError as error:
                 gate.fail(error)
                 self._setup.via(COORDINATOR).cast_nowait(MetricFailed(error))

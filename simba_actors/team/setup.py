@@ -13,7 +13,7 @@ from simba_actors.actors import Registry, Via
 from simba_actors.algorithm.objectives import Objectives
 from simba_actors.algorithm.policy import Policy
 from simba_actors.algorithm.stopping import StopWhen
-from simba_actors.errors import SimbaError
+from simba_actors.errors import InfrastructureError, SimbaError
 from simba_actors.events import Event
 from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration, ConfigurationSpace
@@ -22,7 +22,7 @@ from simba_actors.rollouts.threads import Threads
 from simba_actors.store import Owner
 from simba_actors.store.records import NewRun, Write
 from simba_actors.strategies import Strategy
-from simba_actors.team.messages import Commit, ReadPool
+from simba_actors.team.messages import Commit, ReadPool, Unreachable
 from simba_actors.team.pool_view import PoolView
 from simba_actors.team.purse import Purse
 from simba_actors.team.reports import Reports
@@ -39,13 +39,14 @@ class Gate:
     """Open while the run may start new LM work: while it is neither paused nor failed, and its results can be stored.
 
     `announced` says whether this process has told that the run is up, `paused_for` why it is paused, `trouble` why
-    nothing can be stored for now, `failure` what the run fails of.
+    nothing can be stored for now, `failure` what the run fails of. `openings` is how often a pause has ended.
     """
 
     def __init__(self) -> None:
         self._open = asyncio.Event()
         self._open.set()
         self.announced = False
+        self.openings = 0
         self.paused_for: str | None = None
         self.trouble: str | None = None
         self.failure: SimbaError | None = None
@@ -56,6 +57,7 @@ class Gate:
 
     def open(self) -> None:
         self.paused_for = None
+        self.openings += 1
         self._turn()
 
     def close(self, reason: str) -> None:
@@ -127,6 +129,15 @@ class RunSetup:
     async def commit(self, writes: Sequence[Write], events: Sequence[Event] = ()) -> None:
         """Has the PoolKeeper store these in one transaction. Returns when they are safe."""
         await self.via(POOL_KEEPER).call(Commit(tuple(writes), tuple(events)), timeout=None)
+
+    def tell_outage(self, error: InfrastructureError, opening: int) -> None:
+        """Has the run paused for what work met that began at that opening of the gate.
+
+        If the gate was opened since, that is old news: an LM call may fail long after it was sent.
+        """
+        if opening == self.gate.openings:
+            self.gate.close(str(error))
+            self.via(COORDINATOR).cast_nowait(Unreachable(str(error), opening))
 
     async def pool(self) -> PoolView:
         """The pool as it is now."""
