@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import dspy
@@ -70,10 +71,17 @@ class AppendARule:
 
 def program_code(program: dspy.Module) -> str:
     """The source of the program's class, or its signatures where that cannot be read (a class made by `exec`)."""
+    source = _source(type(program))
+    return source or f"class {type(program).__name__}(dspy.Module):  # source not available\n{program!r}"
+
+
+@lru_cache(maxsize=64)
+def _source(program: type[dspy.Module]) -> str | None:
+    """Read once: parsing a large file takes 20 ms and more, in which the host's event loop would stand still."""
     try:
-        return inspect.getsource(type(program))
+        return inspect.getsource(program)
     except (OSError, TypeError):
-        return f"class {type(program).__name__}(dspy.Module):  # source not available\n{program!r}"
+        return None
 
 
 def modules_definition(program: dspy.Module) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import dspy
@@ -57,7 +58,9 @@ class LearnFromFailures:
         return configuration
 
 
+@cache
 def _signature() -> type[dspy.Signature]:
+    """Made once: it takes DSPy some 20 ms, in which the host's event loop would stand still."""
     signature: Any = simba_utils.OfferFeedback
     for name in NOT_ALWAYS_NUMBERS:
         signature = signature.with_updated_fields(name, type_=str)
