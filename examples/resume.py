@@ -38,7 +38,7 @@ async def run(store: Path) -> None:
         store=store,
         bsize=8,
         max_steps=3,
-        budget=Budget(max_calls=120),
+        budget=Budget(max_calls=80),
         strategies=[AppendADemo(), Recombine()],
         max_concurrency=8,
     )
