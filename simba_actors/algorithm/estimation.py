@@ -70,13 +70,12 @@ def fit(observations: Observations, prior: Vector, examples: int, ease: float) -
     for _ in range(NEWTON_STEPS if len(rows) else 0):
         expected = sigmoid(design @ effects + eases[rows])
         weight = np.maximum(expected * (1 - expected), LEAST_WEIGHT)
-        weighted = design * weight[:, None]
         own = np.bincount(rows, weight, examples) + own_precision
         shared = np.zeros((examples, len(prior)))
-        shared[tried] = np.add.reduceat(weighted, first, axis=0)
+        shared[tried] = np.add.reduceat(design * weight[:, None], first, axis=0)
         slope = design.T @ (score - expected) - precision * effects
         own_slope = np.bincount(rows, score - expected, examples) - own_precision * eases
-        curvature = design.T @ weighted + np.diag(precision) - shared.T @ (shared / own[:, None])
+        curvature = _squared(design, weight) + np.diag(precision) - _squared(shared, 1 / own)
         spread = _inverse(cast("Matrix", np.linalg.cholesky(curvature))).T
         step = spread @ (spread.T @ (slope - shared.T @ (own_slope / own)))
         effects = effects + step
@@ -84,6 +83,12 @@ def fit(observations: Observations, prior: Vector, examples: int, ease: float) -
         if float(np.abs(step).max()) < CONVERGED:
             break
     return Posterior(effects, spread, eases)
+
+
+def _squared(rows: Matrix, weight: Vector) -> Matrix:
+    """The sum of the rows' squares (outer products), times their weights: numpy computes but half of a symmetric one."""
+    rooted = rows * np.sqrt(weight)[:, None]
+    return cast("Matrix", rooted.T @ rooted)
 
 
 def sigmoid(log_odds: Any) -> Any:

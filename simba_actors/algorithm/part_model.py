@@ -180,12 +180,11 @@ class PartModel:
         design = np.zeros((len(scores), PARTS + 2 * len(self.parts)))
         design[:, LEVEL] = 1.0
         design[:, RESAMPLED] = [score.model.temperature is not None for score in scores]
-        for row, places in enumerate(map(list, self.programs.values())):
-            own, columns = np.flatnonzero(self._program == row), PARTS + 2 * np.array(places, dtype=np.int64)
-            design[own, RULES : CROWDING + 1] = self._length[row]
-            design[own, SAME_ANSWER] = self._same[places][:, rows[own]].sum(axis=0)
-            design[np.ix_(own, columns)] = 1.0
-            design[np.ix_(own, columns + 1)] = self._near[places][:, rows[own]].T
+        held = self._holds[self._program]
+        design[:, RULES : CROWDING + 1] = self._length[self._program]
+        design[:, SAME_ANSWER] = (held * self._same[:, rows].T).sum(axis=1)
+        design[:, PARTS::2] = held
+        design[:, PARTS + 1 :: 2] = held * self._near[:, rows].T
         unit = [self.range.to_unit(score.score) for score in scores]
         return Observations(design, rows, np.array(unit, dtype=np.float64))
 

@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 import orjson
@@ -27,11 +28,13 @@ class PartWithValue:
     value: JSON
 
 
+@lru_cache(maxsize=4096)
 def parts_of(configuration: Configuration, student: Configuration) -> tuple[PartWithValue, ...]:
     """What `configuration` has, in its order, each once.
 
     Where a predictor's instructions begin with the student's own, each paragraph after them is a rule; otherwise the
     first paragraph stands in place of them. Each demo is a part, and each LM setting that is not the student's.
+    Policies ask for the parts of all programs time and again, so they are remembered.
     """
     parts: list[PartWithValue] = []
     for predictor in configuration.predictors:

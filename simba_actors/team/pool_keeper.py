@@ -59,13 +59,14 @@ HEARTBEAT_SECONDS = 10.0
 class PoolState:
     """The open store, and the commits that wait for the next transaction.
 
-    `configurations` are those of the pool's programs, None where they are to be read. `gauges_due` is the loop time
+    `configurations` are those of the pool's programs, but for new ones where `grown`. `gauges_due` is the loop time
     from which on a commit brings the actors' gauges.
     """
 
     store: Store
     gauges_due: float = 0.0
-    configurations: Mapping[int, Configuration] | None = None
+    configurations: Mapping[int, Configuration] = field(default_factory=dict[int, Configuration])
+    grown: bool = True
     waiting: list[tuple[Commit, From[None]]] = field(default_factory=list[tuple[Commit, From[None]]])
 
 
@@ -197,7 +198,7 @@ class PoolKeeper(GenServer[PoolState]):
         self._setup.gate.tell_trouble(None)
         self._setup.purse.count(writes)
         if any(isinstance(write, AddProgram | RecordProposal) for write in writes):
-            self.state.configurations = None
+            self.state.grown = True
         for _, sender in waiting:
             reply(sender, None)
         self._setup.heard(stamped)
@@ -217,9 +218,13 @@ class PoolKeeper(GenServer[PoolState]):
         return [RecordGauges(gauges)]
 
     async def _configurations(self) -> Mapping[int, Configuration]:
-        if self.state.configurations is None:
-            programs = await self.state.store.read.programs(self._setup.run.run_id)
-            self.state.configurations = {p.number: Configuration.from_json(p.configuration) for p in programs}
+        if self.state.grown:
+            known, programs = self.state.configurations, await self.state.store.read.programs(self._setup.run.run_id)
+            # A program never changes. The same object is handed out again, with all that was computed of it.
+            self.state.configurations = {
+                p.number: known.get(p.number) or Configuration.from_json(p.configuration) for p in programs
+            }
+            self.state.grown = False
         return self.state.configurations
 
     async def _ledger(self) -> Ledger:
