@@ -28,7 +28,7 @@ from simba_actors.algorithm.clear_winner import ClearWinner, clear_winner_by_mod
 from simba_actors.algorithm.combination import Caps
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.exploration import Exploration
-from simba_actors.algorithm.finals import Finals
+from simba_actors.algorithm.finals import Finals, most_rollouts
 from simba_actors.algorithm.fitting import Fitting, Row
 from simba_actors.algorithm.lessons import MERGE_RULES, RECOMBINE, assign, extended, failures_needed, lessons_of
 from simba_actors.algorithm.part_model import PartModel
@@ -40,7 +40,10 @@ from simba_actors.algorithm.randomness import Draws
 from simba_actors.algorithm.trajectory import JSON
 
 FINAL_SHARE = 0.18
-"""Of all rollouts, for choosing the winner."""
+"""Of all rollouts, at most, for choosing the winner."""
+
+FRESH_ROWS = 0.75
+"""Share of the train rows that the programs of the finals are likely to be fresh to."""
 
 LAST_NEW_PARTS = 0.7
 """Share of the search after which no new parts are made: there would be no time left to learn what they are worth."""
@@ -94,11 +97,12 @@ class AdaptivePolicy:
 
     @cached_property
     def _finals(self) -> Finals:
-        return Finals(len(self.val_rows), int(self.rollouts * FINAL_SHARE))
+        fresh = len(self.val_rows) or int(len(self.train_rows) * FRESH_ROWS)
+        return Finals(len(self.val_rows), min(int(self.rollouts * FINAL_SHARE), most_rollouts(fresh)))
 
     @property
     def _search(self) -> int:
-        return self.rollouts - int(self.rollouts * FINAL_SHARE)
+        return self.rollouts - self._finals.rollouts
 
     @property
     def _effort(self) -> int:

@@ -21,6 +21,12 @@ POSITIONS = 100_000
 """Room for the rollouts of one round."""
 
 
+def most_rollouts(rows: int) -> int:
+    """What finals can use where each finalist is fresh to `rows`: who comes through all rounds has a share like a
+    round's."""
+    return len(FINALISTS) * rows
+
+
 @dataclass(frozen=True, slots=True)
 class Finals:
     """`rollouts` in all; on the valset where it has rows, otherwise on the trainset."""
