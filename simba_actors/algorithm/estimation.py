@@ -86,7 +86,7 @@ def fit(observations: Observations, prior: Vector, examples: int, ease: float) -
 
 
 def _squared(rows: Matrix, weight: Vector) -> Matrix:
-    """The sum of the rows' squares (outer products), times their weights: numpy computes but half of a symmetric one."""
+    """The sum of the rows' outer squares, each times its weight. numpy computes but half of a symmetric product."""
     rooted = rows * np.sqrt(weight)[:, None]
     return cast("Matrix", rooted.T @ rooted)
 

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import pytest
 
 from simba_actors.algorithm.evidence import Evidence, Score
-from simba_actors.algorithm.finals import FINALISTS, Finals
+from simba_actors.algorithm.finals import FINALISTS, Finals, most_rollouts
 from simba_actors.algorithm.plan import Rollout, RolloutKey
-from tests.algorithm.test_part_model import PROGRAMS, ROWS, evidence, model_of
+from tests.algorithm.test_part_model import PROGRAMS, evidence, model_of
 
 FINALS = Finals(valset=0, rollouts=60)
 
 
-def next_round(known: Evidence, rounds_before: int = 0) -> tuple[Rollout, ...]:
-    return FINALS.next_round(model_of(known), known, lambda program: range(len(ROWS)), rounds_before)
+def next_round(known: Evidence, rounds_before: int = 0, finals: Finals = FINALS) -> tuple[Rollout, ...]:
+    return finals.next_round(model_of(known), known, lambda program: range(1_000), rounds_before)
 
 
 def after(rounds: int) -> Evidence:
@@ -37,6 +37,12 @@ def test_each_round_has_as_many_programs_as_are_left(rounds: int) -> None:
 
 def test_after_the_last_round_there_is_none() -> None:
     assert next_round(after(len(FINALISTS))) == ()
+
+
+def test_who_comes_through_all_rounds_has_a_use_for_each_fresh_row() -> None:
+    finals = Finals(valset=0, rollouts=most_rollouts(60))
+    rounds = [next_round(after(number), finals=finals) for number in range(len(FINALISTS))]
+    assert sum(len(planned) // len(programs_of(planned)) for planned in rounds) == 60
 
 
 def test_finals_of_before_the_search_went_on_do_not_count() -> None:

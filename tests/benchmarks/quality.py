@@ -1,6 +1,6 @@
 """How good the programs are that optimizers find with equal numbers of LM calls, in planted worlds.
 
-    python -m tests.benchmarks.quality            # all contenders, seven families of four worlds
+    python -m tests.benchmarks.quality            # all contenders, three worlds of each of seven families
     python -m tests.benchmarks.quality --short    # one small world: checks that the table can be made
 
 Each contender may make as many LM calls as `dspy.SIMBA` makes at its defaults on 200 examples; adaptive is run with a
@@ -120,7 +120,7 @@ def _ratio(outcomes: Iterable[Outcome], contender: str, families: Sequence[str])
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="one small world")
-    parser.add_argument("--seeds", type=int, default=4, help="worlds of each family")
+    parser.add_argument("--seeds", type=int, default=3, help="worlds of each family")
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS), help="contenders beside dspy.SIMBA")
     chosen = parser.parse_args(arguments)
     contenders = tuple(chosen.only)
