@@ -88,7 +88,7 @@ def fit(observations: Observations, prior: Vector, examples: int, ease: float) -
 def _squared(rows: Matrix, weight: Vector) -> Matrix:
     """The sum of the rows' outer squares, each times its weight. numpy computes but half of a symmetric product."""
     rooted = rows * np.sqrt(weight)[:, None]
-    return cast("Matrix", rooted.T @ rooted)
+    return rooted.T @ rooted
 
 
 def sigmoid(log_odds: Any) -> Any:

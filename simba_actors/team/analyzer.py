@@ -29,7 +29,7 @@ class Analyzer(GenServer[set[int]]):
                 analyzed = Analyzed(plan, tuple(buckets), statistics)
                 if plan.step not in self.state:
                     self.state.add(plan.step)
-                    await self._setup.commit([], [_event(analyzed)])
+                    await self._setup.cast_commit([], [_event(analyzed)])
                 await self._setup.via(PROPOSER).cast(analyzed)
                 return None
             case _:

@@ -40,6 +40,7 @@ from simba_actors.team.messages import (
     Scored,
     Unreachable,
 )
+from simba_actors.team.pool_view import PoolView
 from simba_actors.team.setup import POOL_KEEPER, PUBLISHER, SAMPLER, RunSetup
 from simba_actors.team.step_events import dropped, forecast, step_events
 
@@ -77,7 +78,7 @@ class Coordinator(GenServer[CoordinatorState]):
         if self.state.plan is not None:
             ahead = self._ahead()
             await self._setup.commit([AddRollouts(ahead)])
-            await self._run(self.state.plan, ahead)
+            await self._run(self.state.plan, ahead, fresh=False)
         else:
             await self._next_step()
         return None
@@ -149,7 +150,7 @@ class Coordinator(GenServer[CoordinatorState]):
     async def _next_step(self) -> None:
         state = self.state
         try:
-            stopped = await self._setup.threads.run(self._reason_to_stop)
+            stopped = await self._reason_to_stop()
         except StopperError as error:
             await self._ending.with_error(error)
             return
@@ -167,11 +168,13 @@ class Coordinator(GenServer[CoordinatorState]):
         opened = OpenStep(plan.step, plan.to_json(), plan.rollouts)
         await self._setup.commit([opened, AddRollouts(ahead)], [StepOpened(step=plan.step, examples=plan.batch)])
         state.plan, state.proposed, state.evaluated = plan, None, set()
-        await self._run(plan, ahead)
+        await self._run(plan, ahead, fresh=True)
 
-    def _reason_to_stop(self) -> str | None:
+    async def _reason_to_stop(self) -> str | None:
         stop_when, progress = self._setup.stop_when, self.state.progress
-        return None if stop_when is None or progress is None else reason_to_stop(stop_when, progress)
+        if stop_when is None or progress is None:
+            return None
+        return await self._setup.threads.run(lambda: reason_to_stop(stop_when, progress))
 
     def _ahead(self) -> tuple[Rollout, ...]:
         """Final rollouts that are needed in any case, and fill idle places."""
@@ -179,9 +182,9 @@ class Coordinator(GenServer[CoordinatorState]):
         rollouts = self._setup.policy.rollouts_ahead(state.policy_state, state.steps_closed)
         return tuple(rollout for rollout in rollouts if rollout.program not in state.sent_ahead)
 
-    async def _run(self, plan: StepPlan, ahead: Sequence[Rollout]) -> None:
+    async def _run(self, plan: StepPlan, ahead: Sequence[Rollout], *, fresh: bool) -> None:
         """Has the Sampler run what is stored of an open step and ahead of the end."""
-        await self._setup.via(SAMPLER).cast(RunSamples(plan))
+        await self._setup.via(SAMPLER).cast(RunSamples(plan, fresh))
         programs = {rollout.program for rollout in ahead}
         self.state.sent_ahead |= programs
         for job in RunProgram.jobs(ahead, only=programs, ahead=True):
@@ -216,20 +219,22 @@ class Coordinator(GenServer[CoordinatorState]):
             for job in RunProgram.jobs(more, only=programs):
                 await self._setup.via(SAMPLER).cast(job)
             return
-        await self._close_step(plan, proposed)
+        await self._close_step(plan, proposed, pool)
         await self._next_step()
 
-    async def _close_step(self, plan: StepPlan, proposed: Proposed) -> None:
-        state, policy, pool = self.state, self._setup.policy, await self._setup.pool()
-        result = await self._setup.threads.run(
-            lambda: policy.close_step(plan, proposed.proposals, proposed.candidates, state.evidence, pool)
-        )
-        progress = await self._setup.threads.run(lambda: self._progress(plan.step, result))
+    async def _close_step(self, plan: StepPlan, proposed: Proposed, pool: PoolView) -> None:
+        state, policy = self.state, self._setup.policy
+
+        def closed() -> tuple[StepResult, Progress]:
+            result = policy.close_step(plan, proposed.proposals, proposed.candidates, state.evidence, pool)
+            return result, self._progress(plan.step, result)
+
+        result, progress = await self._setup.threads.run(closed)
         events = step_events(plan.step, proposed.baseline_score, result, progress, state.evidence)
         if state.steps_closed == 0:
             setup = self._setup
             events.append(forecast(setup.purse.used, len(state.evidence), setup.rollouts_expected))
-        await self._setup.commit([CloseStep(plan.step, result.to_json(), progress.to_json())], events)
+        await self._setup.cast_commit([CloseStep(plan.step, result.to_json(), progress.to_json())], events)
         state.policy_state, state.progress = result.state, progress
         state.steps_closed += 1
         state.plan = None

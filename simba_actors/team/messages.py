@@ -24,7 +24,7 @@ from simba_actors.store.records import Proposal, RolloutRecord, Run, Step, Write
 class Commit(Call[None]):
     """Store `writes` and `events` in one transaction, with the calls counted so far under a cap on calls.
 
-    The reply comes when they are safe.
+    The reply comes when they are safe. It may be cast as well: then they are stored before what is asked for later.
     """
 
     writes: tuple[Write, ...]
@@ -92,22 +92,28 @@ class ReadProposals(Call[tuple[Proposal, ...]]):
 
 @dataclass(frozen=True, slots=True)
 class RunSamples:
-    """Run the step's planned rollouts; the Analyzer hears when all are in."""
+    """Run the step's planned rollouts; the Analyzer hears when all are in.
+
+    Those of a `fresh` plan are in the store without a result, and need not be read from it.
+    """
 
     plan: StepPlan
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RunProgram:
     """Run what is planned for one program in one phase; the Coordinator hears when all are in.
 
-    Work that is `ahead` of its time waits until there is nothing else to do.
+    Work that is `ahead` of its time waits until there is nothing else to do. `fresh` is all of it where it is in the
+    store without a result, and need not be read from it.
     """
 
     step: int
     phase: Phase
     program: int
     ahead: bool = False
+    fresh: tuple[Rollout, ...] | None = None
 
     @classmethod
     def jobs(cls, rollouts: Sequence[Rollout], *, only: set[int], ahead: bool = False) -> tuple[RunProgram, ...]:

@@ -67,7 +67,7 @@ class PoolState:
     gauges_due: float = 0.0
     configurations: Mapping[int, Configuration] = field(default_factory=dict[int, Configuration])
     grown: bool = True
-    waiting: list[tuple[Commit, From[None]]] = field(default_factory=list[tuple[Commit, From[None]]])
+    waiting: list[tuple[Commit, From[None] | None]] = field(default_factory=list[tuple[Commit, From[None] | None]])
 
 
 class PoolKeeper(GenServer[PoolState]):
@@ -157,6 +157,9 @@ class PoolKeeper(GenServer[PoolState]):
 
     async def handle_cast(self, message: Any) -> CastReturn:
         match message:
+            case Commit():
+                self.state.waiting.append((message, None))
+                return Idle(0)
             case StoreReports():
                 return Idle(0)
             case _:
@@ -200,7 +203,8 @@ class PoolKeeper(GenServer[PoolState]):
         if any(isinstance(write, AddProgram | RecordProposal) for write in writes):
             self.state.grown = True
         for _, sender in waiting:
-            reply(sender, None)
+            if sender is not None:
+                reply(sender, None)
         self._setup.heard(stamped)
 
     def _reservation(self) -> list[ReserveCalls]:

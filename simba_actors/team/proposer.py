@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 from simba_actors.actors import CastReturn, GenServer, InitReturn, spawn_link
+from simba_actors.algorithm.plan import Rollout
 from simba_actors.algorithm.policy import Proposal
 from simba_actors.errors import BudgetReachedError, InfrastructureError
 from simba_actors.events import CandidateProposed, Event, StrategyApplied, StrategyDeclined
@@ -102,13 +103,14 @@ class Proposer(GenServer[ProposerState]):
         stored = await self._setup.via(POOL_KEEPER).call(ReadProposals(plan.step), timeout=None)
         known = {proposal.slot: proposal.program for proposal in stored}
         made: dict[int, int | None] = {}
+        fresh: dict[int, tuple[Rollout, ...]] = {}
         ended: asyncio.Queue[int] = asyncio.Queue()
 
         async def one(proposal: Proposal) -> None:
             if proposal.slot in known:
                 made[proposal.slot] = known[proposal.slot]
             else:
-                made[proposal.slot] = await self._apply(analyzed, proposal, pool)
+                made[proposal.slot], fresh[proposal.slot] = await self._apply(analyzed, proposal, pool)
             ended.put_nowait(proposal.slot)
 
         async def more(proposals: Sequence[Proposal], failed: int) -> tuple[Proposal, ...]:
@@ -124,13 +126,15 @@ class Proposer(GenServer[ProposerState]):
             told = failed = 0
             proposals = await more(proposals, failed)
             while told < len(proposals):
-                program = made[await ended.get()]
+                program = made[slot := await ended.get()]
                 told += 1
                 if program is None:
                     failed += 1
                     proposals = await more(proposals, failed)
                 else:
-                    await self._setup.via(SAMPLER).cast(RunProgram(plan.step, "evaluate", program))
+                    await self._setup.via(SAMPLER).cast(
+                        RunProgram(plan.step, "evaluate", program, fresh=fresh.get(slot))
+                    )
         candidates = tuple(program for _, program in sorted(made.items()) if program is not None)
         self.state.steps.discard(plan.step)
         if plan.step in self.state.asked_again:
@@ -140,8 +144,13 @@ class Proposer(GenServer[ProposerState]):
         baseline_score = analyzed.statistics.baseline_score
         await self._setup.via(COORDINATOR).cast(Proposed(plan, proposals, candidates, baseline_score))
 
-    async def _apply(self, analyzed: Analyzed, proposal: Proposal, pool: PoolView) -> int | None:
-        """The number of the program that the proposal makes, stored with its evidence; None if it makes none."""
+    async def _apply(
+        self, analyzed: Analyzed, proposal: Proposal, pool: PoolView
+    ) -> tuple[int | None, tuple[Rollout, ...]]:
+        """The number of the program that the proposal makes, None if it makes none, and the rollouts to evaluate it on.
+
+        The program is stored with its evidence by then, and the rollouts are planned.
+        """
         policy, plan = self._setup.policy, analyzed.plan
         prompt_model = self._setup.prompt_model()
         outcome = await self._try_strategies(analyzed, proposal, pool, prompt_model)
@@ -164,7 +173,7 @@ class Proposer(GenServer[ProposerState]):
         events = _events(plan.step, proposal, outcome, program)
         await self._setup.commit([write], events)
         self._applied(plan.step, proposal.slot)
-        return None if program is None else program.number
+        return None if program is None else program.number, tuple(rollouts)
 
     async def _try_strategies(
         self, analyzed: Analyzed, proposal: Proposal, pool: PoolView, prompt_model: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -83,8 +84,8 @@ class SamplerState:
 class Sampler(GenServer[SamplerState]):
     """Workers take rollouts from one queue, urgent ones first; the Sampler stores what they bring in batches.
 
-    A job may be asked for many times. Its rollouts are read from the store each time, so what has a result is told of
-    again, and what is on its way is not run twice.
+    A job may be asked for many times. Unless they are fresh, its rollouts are read from the store each time, so what
+    has a result is told of again, and what is on its way is not run twice.
     """
 
     def __init__(self, setup: RunSetup) -> None:
@@ -99,10 +100,10 @@ class Sampler(GenServer[SamplerState]):
 
     async def handle_cast(self, message: Any) -> CastReturn:
         match message:
-            case RunSamples(plan=plan):
-                await self._take_on(Job(plan.step, "sample", None), Progress(plan), URGENT)
-            case RunProgram(step=step, phase=phase, program=program, ahead=ahead):
-                await self._take_on(Job(step, phase, program), Progress(None), AHEAD if ahead else URGENT)
+            case RunSamples(plan=plan, fresh=fresh):
+                await self._take_on(Job(plan.step, "sample", None), Progress(plan), plan.rollouts if fresh else None)
+            case RunProgram(step=step, phase=phase, program=program, ahead=ahead, fresh=fresh):
+                await self._take_on(Job(step, phase, program), Progress(None), fresh, AHEAD if ahead else URGENT)
             case RolloutsEnded():
                 await self._store()
                 await self._tell_if_drained()
@@ -117,15 +118,13 @@ class Sampler(GenServer[SamplerState]):
         state = self.state
         return f"{len(state.queued)} rollouts queued, {len(state.running)} running, {len(state.jobs)} jobs"
 
-    async def _take_on(self, job: Job, progress: Progress, urgency: int) -> None:
-        records = await self._setup.via(POOL_KEEPER).call(ReadRollouts(job.step, job.phase, job.program), timeout=None)
-        for place, record in enumerate(records):
+    async def _take_on(
+        self, job: Job, progress: Progress, fresh: Sequence[Rollout] | None, urgency: int = URGENT
+    ) -> None:
+        planned = await self._read(job, progress) if fresh is None else fresh
+        for place, rollout in enumerate(planned):
             if place % RECORDS_A_TURN == 0:
                 await asyncio.sleep(0)  # The host's event loop turns in between.
-            rollout = record.rollout
-            if record.trajectory is not None:
-                progress.samples[rollout.key] = Sample(rollout, record.trajectory)
-                continue
             progress.missing.add(rollout.key)
             await self._know(rollout.program)
             if rollout.key not in self.state.running:
@@ -134,6 +133,14 @@ class Sampler(GenServer[SamplerState]):
                 self.state.queue.put_nowait((urgency, next(self._order), rollout))
         self.state.jobs[job] = progress
         await self._tell_if_complete(job)
+
+    async def _read(self, job: Job, progress: Progress) -> list[Rollout]:
+        """The job's rollouts that have no result yet; those that have one are in."""
+        records = await self._setup.via(POOL_KEEPER).call(ReadRollouts(job.step, job.phase, job.program), timeout=None)
+        for record in records:
+            if record.trajectory is not None:
+                progress.samples[record.rollout.key] = Sample(record.rollout, record.trajectory)
+        return [record.rollout for record in records if record.trajectory is None]
 
     async def _know(self, program: int) -> None:
         known = self.state.configurations

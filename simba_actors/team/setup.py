@@ -130,6 +130,10 @@ class RunSetup:
         """Has the PoolKeeper store these in one transaction. Returns when they are safe."""
         await self.via(POOL_KEEPER).call(Commit(tuple(writes), tuple(events)), timeout=None)
 
+    async def cast_commit(self, writes: Sequence[Write], events: Sequence[Event] = ()) -> None:
+        """The same, without waiting for it: they are safe before anything is that is asked for later."""
+        await self.via(POOL_KEEPER).cast(Commit(tuple(writes), tuple(events)))
+
     def tell_outage(self, error: InfrastructureError, opening: int) -> None:
         """Has the run paused for what work met that began at that opening of the gate.
 
