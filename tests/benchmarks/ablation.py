@@ -3,8 +3,8 @@
     python -m tests.benchmarks.ablation                # two worlds of each family, about 1,660 calls each
     python -m tests.benchmarks.ablation --seeds 1      # one of each
 
-Every variant is run in the same worlds with the same number of calls. The last row has Optuna's TPE sampler choose what
-to recombine in place of the policy's own model.
+Every variant is run in the same worlds with the same number of calls. The last rows are other ways to search: Optuna's
+TPE sampler chooses what to recombine, in place of the policy's own model, and a bandit shifts effort between strategies.
 """
 
 from __future__ import annotations
@@ -19,18 +19,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest import mock
 
-import optuna
-
 from simba_actors.algorithm import adaptive_policy, exploration, lessons, part_model, racing
-from simba_actors.algorithm.combination import Caps
-from simba_actors.algorithm.part_model import Effects, PartModel
+from tests.benchmarks.alternatives import with_a_bandit, with_optuna
 from tests.benchmarks.quality import Job, Outcome, outcome_of
 from tests.benchmarks.worlds import FAMILIES, world_of
 
 CALLS = 1660
 """About 35 % of what `dspy.SIMBA` takes at its defaults on 200 examples, for each predictor."""
-
-STARTUP_TRIALS = 8
 
 
 def without_crediting() -> AbstractContextManager[Any]:
@@ -65,32 +60,8 @@ def one_failure_a_rule() -> AbstractContextManager[Any]:
     return mock.patch.multiple(lessons, FAILURES_A_RULE=1)
 
 
-def with_optuna() -> AbstractContextManager[Any]:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return mock.patch.multiple(exploration, best_combination=tpe_combination)
-
-
-def tpe_combination(
-    model: PartModel, effects: Effects, candidates: Sequence[int], caps: Caps, trainset: int
-) -> tuple[int, ...]:
-    """Which of `candidates` to put together, as Optuna's TPE has it when told the mean score of each program."""
-    seed = int(abs(float(effects.bare.sum())) * 1e6) % 2**31
-    sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP_TRIALS)
-    study = optuna.create_study(direction="maximize", sampler=sampler)
-    space: dict[str, optuna.distributions.BaseDistribution] = {
-        str(place): optuna.distributions.CategoricalDistribution([False, True]) for place in candidates
-    }
-    for program, score in model.own_means().items():
-        params = {str(place): place in model.programs[program] for place in candidates}
-        study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=score))
-    asked = study.ask(space).params
-    chosen: list[int] = []
-    for place in (place for place in candidates if asked[str(place)]):
-        part = model.parts[place]
-        alike = [n for n in chosen if (model.parts[n].predictor, model.parts[n].kind) == (part.predictor, part.kind)]
-        if len(alike) < {"demo": caps.demos, "rule": caps.rules, "instructions": 1}[part.kind]:
-            chosen.append(place)
-    return tuple(sorted(chosen))
+def without_recombination() -> AbstractContextManager[Any]:
+    return mock.patch.multiple(adaptive_policy, RECOMBINE="not to be used")
 
 
 VARIANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
@@ -101,7 +72,9 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "no finals": without_finals,
     "no draws": without_draws,
     "one failure a rule": one_failure_a_rule,
+    "no recombination": without_recombination,
     "Optuna's TPE": with_optuna,
+    "a bandit": with_a_bandit,
 }
 
 

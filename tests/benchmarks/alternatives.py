@@ -1,0 +1,100 @@
+"""Other ways to search that the adaptive policy is held against: Optuna's TPE, and a bandit over strategies."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import optuna
+
+from simba_actors.algorithm import adaptive_policy, exploration
+from simba_actors.algorithm.combination import Caps, best_combination
+from simba_actors.algorithm.exploration import BOLDNESS, Exploration
+from simba_actors.algorithm.lessons import LEARNS_FROM_LABELS, LEARNS_FROM_SUCCESS, extended
+from simba_actors.algorithm.part_model import Effects, PartModel
+from simba_actors.algorithm.parts import PartKind
+
+STARTUP_TRIALS = 8
+
+
+def with_optuna() -> contextlib.AbstractContextManager[Any]:
+    """TPE chooses what to recombine, in place of the policy's own model."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return mock.patch.multiple(exploration, best_combination=tpe_combination)
+
+
+def tpe_combination(
+    model: PartModel, effects: Effects, candidates: Sequence[int], caps: Caps, trainset: int
+) -> tuple[int, ...]:
+    """Which of `candidates` to put together, as Optuna's TPE has it when told the mean score of each program."""
+    seed = int(abs(float(effects.bare.sum())) * 1e6) % 2**31
+    sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP_TRIALS)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    space: dict[str, optuna.distributions.BaseDistribution] = {
+        str(place): optuna.distributions.CategoricalDistribution([False, True]) for place in candidates
+    }
+    for program, score in model.own_means().items():
+        params = {str(place): place in model.programs[program] for place in candidates}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=score))
+    asked = study.ask(space).params
+    chosen: list[int] = []
+    for place in (place for place in candidates if asked[str(place)]):
+        part = model.parts[place]
+        alike = [n for n in chosen if (model.parts[n].predictor, model.parts[n].kind) == (part.predictor, part.kind)]
+        if len(alike) < {"demo": caps.demos, "rule": caps.rules, "instructions": 1}[part.kind]:
+            chosen.append(place)
+    return tuple(sorted(chosen))
+
+
+class PayingExploration(Exploration):
+    """Knows what parts of each kind have paid."""
+
+    def __init__(self, model: PartModel, draws: np.random.Generator, caps: Caps, trainset: int) -> None:
+        super().__init__(model, draws, caps, trainset)
+        effects = model.draw(draws, BOLDNESS)
+        best = best_combination(model, effects, range(len(model.parts)), caps, trainset)
+        whole = float(model.chances(best, effects).mean())
+        added: Counter[PartKind] = Counter()
+        for place in best:
+            without = model.chances([other for other in best if other != place], effects)
+            added[model.parts[place].kind] += max(0.0, whole - float(without.mean()))
+        made = Counter(part.kind for part in model.parts)
+        self.payoffs = {kind: added[kind] / made[kind] for kind in made}
+
+
+@contextlib.contextmanager
+def with_a_bandit() -> Generator[None]:
+    """Lessons are shifted to the strategies whose parts add more, each, to the best combination under a draw."""
+    payoffs: dict[PartKind, float] = {}
+
+    def exploration_of(*args: Any) -> Exploration:
+        made = PayingExploration(*args)
+        payoffs.update(made.payoffs)
+        return made
+
+    def shifted_and_extended(lessons: Mapping[str, int], candidates: int) -> dict[str, int]:
+        return extended(shifted(lessons, payoffs), candidates)
+
+    with mock.patch.multiple(adaptive_policy, Exploration=exploration_of, extended=shifted_and_extended):
+        yield
+
+
+def shifted(lessons: Mapping[str, int], payoffs: Mapping[PartKind, float]) -> dict[str, int]:
+    """As many lessons, shared out by what parts of the strategies' kinds have paid; each strategy keeps one."""
+    kinds: dict[str, PartKind] = {
+        name: "demo" if name in (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS) else "rule" for name in lessons
+    }
+    paid = {name: payoffs.get(kind, 0.0) for name, kind in kinds.items()}
+    if not all(kind in payoffs for kind in kinds.values()) or sum(paid.values()) <= 0:
+        return dict(lessons)
+    spare = sum(lessons.values()) - len(lessons)
+    shares = {name: 1 + spare * value / sum(paid.values()) for name, value in paid.items()}
+    times = {name: int(share) for name, share in shares.items()}
+    by_remainder = sorted(shares, key=lambda name: times[name] - shares[name])
+    for name in by_remainder[: sum(lessons.values()) - sum(times.values())]:
+        times[name] += 1
+    return times
