@@ -4,7 +4,7 @@
     python -m tests.benchmarks.ablation --seeds 1      # one of each
 
 Every variant is run in the same worlds with the same number of calls. The last rows are other ways to search: Optuna's
-TPE sampler chooses what to recombine, in place of the policy's own model, and a bandit shifts effort between strategies.
+TPE sampler chooses what to recombine in place of the policy's own model, a bandit shifts effort between strategies.
 """
 
 from __future__ import annotations

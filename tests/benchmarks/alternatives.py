@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 from unittest import mock
@@ -58,12 +58,12 @@ class PayingExploration(Exploration):
         effects = model.draw(draws, BOLDNESS)
         best = best_combination(model, effects, range(len(model.parts)), caps, trainset)
         whole = float(model.chances(best, effects).mean())
-        added: Counter[PartKind] = Counter()
+        added: defaultdict[PartKind, float] = defaultdict(float)
         for place in best:
             without = model.chances([other for other in best if other != place], effects)
             added[model.parts[place].kind] += max(0.0, whole - float(without.mean()))
-        made = Counter(part.kind for part in model.parts)
-        self.payoffs = {kind: added[kind] / made[kind] for kind in made}
+        made: Counter[PartKind] = Counter(part.kind for part in model.parts)
+        self.payoffs: dict[PartKind, float] = {kind: added[kind] / count for kind, count in made.items()}
 
 
 @contextlib.contextmanager
