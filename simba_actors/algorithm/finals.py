@@ -22,8 +22,10 @@ POSITIONS = 100_000
 
 
 def most_rollouts(rows: int) -> int:
-    """What finals can use where each finalist is fresh to `rows`: who comes through all rounds has a share like a
-    round's."""
+    """What finals can use where so many `rows` are fresh to each finalist.
+
+    Who comes through all rounds runs on 1/6, 1/3 and 1/2 of a round's rollouts: on as many rows as a round has.
+    """
     return len(FINALISTS) * rows
 
 

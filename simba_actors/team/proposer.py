@@ -173,7 +173,7 @@ class Proposer(GenServer[ProposerState]):
         events = _events(plan.step, proposal, outcome, program)
         await self._setup.commit([write], events)
         self._applied(plan.step, proposal.slot)
-        return None if program is None else program.number, tuple(rollouts)
+        return (None if program is None else program.number), tuple(rollouts)
 
     async def _try_strategies(
         self, analyzed: Analyzed, proposal: Proposal, pool: PoolView, prompt_model: Any
