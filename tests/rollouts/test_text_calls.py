@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import dspy
 import pytest
+from dspy.clients import execution
 from dspy.lm15 import Message, Request, TextPart
 
 from simba_actors.rollouts import Governor, governed
 from simba_actors.rollouts.text_calls import acall_of_text, calls_as_dspy_does, is_text_call
 from tests.support.quiz import legible_script
-from tests.support.scripted_lm import ScriptedLM
+from tests.support.scripted_lm import Ask, ScriptedLM
 
 ONCE = {"timestamp", "uuid"}
 """What no two entries of a history have in common."""
@@ -85,3 +88,32 @@ async def test_a_governed_call_is_prepared_on_the_event_loop() -> None:
     messages = Noting([{"role": "user", "content": "What is 1 + 1?"}])
     await governed(ScriptedLM(legible_script), Governor()).acall(messages=messages)
     assert messages.readers == {threading.get_ident()}
+
+
+async def test_a_governed_call_of_text_makes_no_trip_into_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    trips: list[Any] = []
+    to_thread = asyncio.to_thread
+
+    async def noted(*args: Any, **kwargs: Any) -> Any:
+        trips.append(args)
+        return await to_thread(*args, **kwargs)
+
+    monkeypatch.setattr(asyncio, "to_thread", noted)
+    await governed(ScriptedLM(legible_script), Governor()).acall("What is 1 + 1?")
+    assert not trips
+
+
+async def test_an_engines_failure_is_told_as_by_dspys_own_call() -> None:
+    def fails(ask: Ask) -> str:
+        raise ZeroDivisionError(ask.last)
+
+    lm = ScriptedLM(fails, num_retries=0)
+    with pytest.raises(Exception, match=r".") as theirs:
+        await lm.acall("What is 1 + 1?")
+    with pytest.raises(type(theirs.value), match=re.escape(str(theirs.value))):
+        await acall_of_text(lm, "What is 1 + 1?")
+
+
+def test_a_dspy_without_the_steps_known_here_makes_its_calls_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(execution, "_price_result")
+    assert not calls_as_dspy_does(ScriptedLM(legible_script))
