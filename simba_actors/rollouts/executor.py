@@ -196,7 +196,7 @@ class LocalExecutor:
         # Before the metric runs, which may call predictors too, or change what it is given.
         steps, fields = _steps(trace, program.names), _fields(prediction)
         verdict = await self._scorer.score(row, example, prediction)
-        await self._governor.loop_share.go_on()
+        await self._governor.loop_share.end()
         return _Ended(steps, fields, verdict, None)
 
     async def _call(self, module: Any, inputs: dict[str, Any]) -> Any:

@@ -15,14 +15,16 @@ MOST_A_TURN = 6
 
 
 class LoopShare:
-    """Lets `MOST_A_TURN` pass in each turn of the event loop, in the order in which they came.
+    """Lets `MOST_A_TURN` pass in each turn of the event loop, those nearest their end first.
 
     Without it, as many rollouts as have replies at one moment hold up everything else on the loop, each with what it
     does next: hundreds of milliseconds for hundreds of rollouts. Those that begin come last, so that where the loop can
-    serve no more, no more are under way either, each with its memory to look through for garbage.
+    serve no more, no more are under way either, each with its memory to look through for garbage. What waits for a
+    group of rollouts waits for the last of them, which those that came later must not hold up.
     """
 
     def __init__(self) -> None:
+        self._ending: deque[asyncio.Future[None]] = deque()
         self._going_on: deque[asyncio.Future[None]] = deque()
         self._beginning: deque[asyncio.Future[None]] = deque()
         self._passed = 0
@@ -36,6 +38,10 @@ class LoopShare:
         """Returns when it is the turn of a caller that is amid something."""
         await self._wait_in(self._going_on)
 
+    async def end(self) -> None:
+        """Returns when it is the turn of a caller that has little left to do."""
+        await self._wait_in(self._ending)
+
     def paced(self, work: Coroutine[Any, Any, R]) -> Awaitable[R]:
         """`work`, which waits for its turn to go on after each of its own waits. It is cancelled without waiting.
 
@@ -48,7 +54,7 @@ class LoopShare:
         if not self._turning:
             self._turning = True
             loop.call_soon(self._turn, loop)
-        if self._passed < MOST_A_TURN and not (self._going_on or self._beginning):
+        if self._passed < MOST_A_TURN and not (self._ending or self._going_on or self._beginning):
             self._passed += 1
             return
         place: asyncio.Future[None] = loop.create_future()
@@ -57,7 +63,7 @@ class LoopShare:
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         self._passed = 0
-        while self._passed < MOST_A_TURN and (line := self._going_on or self._beginning):
+        while self._passed < MOST_A_TURN and (line := self._ending or self._going_on or self._beginning):
             place = line.popleft()
             if not place.done():
                 place.set_result(None)
