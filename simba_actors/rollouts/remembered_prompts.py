@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy
 from functools import lru_cache
 from typing import Any
@@ -12,8 +12,8 @@ import dspy
 STOCK_ADAPTERS = (dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter)
 """What these write follows from the signature and the values alone, which is not known of others."""
 
-SYSTEM_MESSAGES_KEPT = 128
-"""Of each adapter. A step of `dspy.SIMBA`'s defaults runs fewer programs."""
+PROGRAMS_KEPT = 128
+"""System messages, and lists of demos, of each adapter. A step of `dspy.SIMBA`'s defaults runs fewer programs."""
 
 MESSAGES_KEPT, LONGEST_KEPT = 2048, 10_000
 """Of each adapter, and how many characters each may have: what takes long to write of long ones is their length."""
@@ -36,6 +36,7 @@ def remembering(adapter: Any) -> Any:
     copied.format_system_message = _remembered_system_message(adapter.format_system_message)
     copied.format_user_message_content = _remembered_content(adapter.format_user_message_content)
     copied.format_assistant_message_content = _remembered_content(adapter.format_assistant_message_content)
+    copied.format_demos = _remembered_demos(copied.format_demos)
     fallback: Any = getattr(adapter, "_make_json_adapter_fallback", None)
     if fallback is not None:
         copied._make_json_adapter_fallback = lru_cache(maxsize=1)(lambda: remembering(fallback()))
@@ -43,7 +44,7 @@ def remembering(adapter: Any) -> Any:
 
 
 def _remembered_system_message(write: Callable[[Any], str]) -> Callable[[Any], str]:
-    @lru_cache(maxsize=SYSTEM_MESSAGES_KEPT)
+    @lru_cache(maxsize=PROGRAMS_KEPT)
     def written(signature: Any, instructions: str) -> str:
         return write(signature)
 
@@ -71,7 +72,25 @@ def _remembered_content(write: Callable[..., str]) -> Callable[..., str]:
     return content
 
 
-@lru_cache(maxsize=SYSTEM_MESSAGES_KEPT)
+def _remembered_demos(write: Callable[..., list[dict[str, Any]]]) -> Callable[..., list[dict[str, Any]]]:
+    known: dict[Hashable, list[dict[str, Any]]] = {}
+
+    def messages(signature: Any, demos: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        key = (_shape(signature), *map(_plain, demos))
+        try:
+            written = known[key]
+        except KeyError:
+            if len(known) >= PROGRAMS_KEPT:
+                known.clear()
+            written = known[key] = write(signature, demos)
+        except TypeError:  # The key has a value that may be changed in place.
+            return write(signature, demos)
+        return [dict(message) for message in written]
+
+    return messages
+
+
+@lru_cache(maxsize=PROGRAMS_KEPT)
 def _shape(signature: Any) -> Hashable:
     """What the fields' texts follow from beside the values: equal for programs that differ in their instructions."""
     return tuple((name, field.annotation, repr(field.json_schema_extra)) for name, field in signature.fields.items())
