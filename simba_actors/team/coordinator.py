@@ -80,7 +80,7 @@ class Coordinator(GenServer[CoordinatorState]):
             await self._setup.commit([AddRollouts(ahead)])
             await self._run(self.state.plan, ahead, fresh=False)
         else:
-            await self._next_step()
+            await self._next_step(await self._setup.pool())
         return None
 
     async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
@@ -147,7 +147,7 @@ class Coordinator(GenServer[CoordinatorState]):
         configuration = self._setup.baseline
         return Program(BASELINE, configuration.digest, configuration.to_json(), (), "student", -1)
 
-    async def _next_step(self) -> None:
+    async def _next_step(self, pool: PoolView) -> None:
         state = self.state
         try:
             stopped = await self._reason_to_stop()
@@ -157,7 +157,7 @@ class Coordinator(GenServer[CoordinatorState]):
         if stopped is not None:
             await self._ending.choose_winner(stopped)
             return
-        policy, pool = self._setup.policy, await self._setup.pool()
+        policy = self._setup.policy
         plan = await self._setup.threads.run(
             lambda: policy.open_step(state.policy_state, state.steps_closed, state.evidence, pool)
         )
@@ -220,7 +220,7 @@ class Coordinator(GenServer[CoordinatorState]):
                 await self._setup.via(SAMPLER).cast(job)
             return
         await self._close_step(plan, proposed, pool)
-        await self._next_step()
+        await self._next_step(pool)
 
     async def _close_step(self, plan: StepPlan, proposed: Proposed, pool: PoolView) -> None:
         state, policy = self.state, self._setup.policy
