@@ -15,7 +15,9 @@ class Shout:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import dspy
@@ -39,24 +41,28 @@ class PromptModel(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StrategyContext:
     """The evidence that one application of a strategy may use.
 
     `source` is the configuration to start from, with demos already dropped, `student` the student's own, and
-    `program` the student with `source` applied. `buckets` are those to learn from, most instructive first, and
-    `examples` their rows of the trainset. `statistics` describe all samples of the step. `combined` says that the
-    policy put `source` together from parts of several programs.
+    `program` the student with `source` applied, which `make_program` makes when it is first asked for. `buckets` are
+    those to learn from, most instructive first, and `examples` their rows of the trainset. `statistics` describe all
+    samples of the step. `combined` says that the policy put `source` together from parts of several programs.
     """
 
     source: Configuration
     student: Configuration
-    program: dspy.Module
+    make_program: Callable[[], dspy.Module]
     buckets: tuple[Bucket, ...]
     examples: tuple[dspy.Example, ...]
     statistics: BatchStatistics
     prompt_model: PromptModel
     combined: bool = False
+
+    @cached_property
+    def program(self) -> dspy.Module:
+        return self.make_program()
 
 
 @runtime_checkable

@@ -185,7 +185,7 @@ class Proposer(GenServer[ProposerState]):
         context = StrategyContext(
             source,
             self._setup.baseline,
-            self._setup.space.apply(source, self._setup.student),
+            lambda: self._setup.space.apply(source, self._setup.student),
             tuple(buckets[example] for example in proposal.examples),
             tuple(self._setup.trainset[example] for example in proposal.examples),
             analyzed.statistics,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 
 from simba_actors.algorithm.trajectory import Usage
 from simba_actors.budget import Budget
@@ -21,6 +22,8 @@ class Purse:
 
     def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         self.budget = budget
+        limits = ((cap.name, getattr(budget, cap.name)) for cap in fields(budget))
+        self._caps: list[tuple[str, float]] = [(cap, limit) for cap, limit in limits if limit is not None]
         self.calls = 0
         self.used = Usage()
         self._filled = False
@@ -74,14 +77,18 @@ class Purse:
 
     def reached(self) -> str | None:
         """The name of a cap that is reached, if one is."""
-        budget, used = self.budget, self.used
-        spent = {
-            "max_calls": (self.calls, budget.max_calls),
-            "max_cost": (used.cost or 0.0, budget.max_cost),
-            "max_tokens": (used.tokens or 0, budget.max_tokens),
-            "max_seconds": (self.seconds, budget.max_seconds),
-        }
-        return next((cap for cap, (amount, limit) in spent.items() if limit is not None and amount >= limit), None)
+        return next((cap for cap, limit in self._caps if self._spent(cap) >= limit), None)
+
+    def _spent(self, cap: str) -> float:
+        match cap:
+            case "max_calls":
+                return self.calls
+            case "max_cost":
+                return self.used.cost or 0.0
+            case "max_tokens":
+                return self.used.tokens or 0
+            case _:
+                return self.seconds
 
     def check(self) -> None:
         """Raises what keeps a rollout from being started.

@@ -78,6 +78,7 @@ class SamplerState:
     ended: list[Sample] = field(default_factory=list[Sample])
     jobs: dict[Job, Progress] = field(default_factory=dict[Job, Progress])
     configurations: dict[int, Configuration] = field(default_factory=dict[int, Configuration])
+    workers: int = 0
     draining: bool = False
 
 
@@ -94,8 +95,6 @@ class Sampler(GenServer[SamplerState]):
 
     async def init(self) -> InitReturn:
         self.state = SamplerState()
-        for number in range(self._setup.max_concurrency):
-            spawn_link(self._work, name=f"rollout worker {number}")
         return None
 
     async def handle_cast(self, message: Any) -> CastReturn:
@@ -131,8 +130,16 @@ class Sampler(GenServer[SamplerState]):
                 # One that is queued already may have become more urgent; the worker leaves out the later of the two.
                 self.state.queued.add(rollout.key)
                 self.state.queue.put_nowait((urgency, next(self._order), rollout))
+                self._hire()
         self.state.jobs[job] = progress
         await self._tell_if_complete(job)
+
+    def _hire(self) -> None:
+        """As many workers as there is work for, where the run allows so many."""
+        state = self.state
+        if state.workers < min(self._setup.max_concurrency, len(state.queued) + len(state.running)):
+            spawn_link(self._work, name=f"rollout worker {state.workers}")
+            state.workers += 1
 
     async def _read(self, job: Job, progress: Progress) -> list[Rollout]:
         """The job's rollouts that have no result yet; those that have one are in."""

@@ -18,7 +18,9 @@ EXAMPLE = dspy.Example(question="Which colour is the sky?", answer="blue").with_
 def context(student: dspy.Module) -> StrategyContext:
     prompt_model: Any = None
     source = ConfigurationSpace.from_module(student).extract(student)
-    return StrategyContext(source, source, student, (), (EXAMPLE,), BatchStatistics(0.5, 0.0, 1.0), prompt_model)
+    return StrategyContext(
+        source, source, lambda: student, (), (EXAMPLE,), BatchStatistics(0.5, 0.0, 1.0), prompt_model
+    )
 
 
 async def test_the_example_becomes_a_demo_with_its_labels() -> None:

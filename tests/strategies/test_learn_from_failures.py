@@ -40,7 +40,7 @@ def context(adviser: Adviser, scores: dict[int, tuple[float, ...]], **changes: A
     settings: dict[str, Any] = {
         "source": own,
         "student": own,
-        "program": student,
+        "make_program": lambda: student,
         "buckets": tuple(buckets),
         "examples": tuple(rows[bucket.example] for bucket in buckets),
         "statistics": BatchStatistics(0.5, 0.0, 1.0),

@@ -38,7 +38,7 @@ class Editor:
 def context(editor: Editor, *rules: str, before: str = "Answer.\n\nBriefly.") -> StrategyContext:
     source = OWN.with_instructions("self", "\n\n".join([before, *rules]))
     statistics = BatchStatistics(0.5, 0.0, 1.0)
-    return StrategyContext(source, OWN, SPACE.apply(source, STUDENT), (), (), statistics, editor)
+    return StrategyContext(source, OWN, lambda: SPACE.apply(source, STUDENT), (), (), statistics, editor)
 
 
 async def instructions(made: StrategyContext, cap: int = 20) -> str:

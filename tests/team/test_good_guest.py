@@ -110,3 +110,10 @@ async def test_no_file_is_left_open_when_the_run_could_not_start(tmp_path: Path)
 def opened_files() -> list[str]:
     files = Path("/proc/self/fd")
     return sorted(str(fd.readlink()) for fd in files.iterdir() if fd.is_symlink())
+
+
+async def test_there_are_no_more_workers_than_there_is_work_for(tmp_path: Path) -> None:
+    async with await Optimizer.start(small_config(tmp_path / "s.db", max_concurrency=10**9)) as optimizer:
+        await asyncio.wait_for(optimizer.result(), 60)
+        workers = [task for task in asyncio.all_tasks() if task.get_name().startswith("rollout worker")]
+    assert 0 < len(workers) <= 100
