@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
 
-MOST_A_TURN = 6
+MOST_A_TURN = 3
 """Steps from one wait to the next. One keeps the loop for 0.1 to 0.5 ms: DSPy writes a prompt or reads a reply."""
 
 

@@ -58,11 +58,18 @@ class Job:
 
 @dataclass(slots=True)
 class Progress:
-    """What a job still waits for, and what is in."""
+    """What a job still waits for, and what is in: samples where there is a `plan` to analyze them for, else scores."""
 
     plan: StepPlan | None
     missing: set[RolloutKey] = field(default_factory=set[RolloutKey])
-    samples: dict[RolloutKey, Sample] = field(default_factory=dict[RolloutKey, Sample])
+    samples: list[Sample] = field(default_factory=list[Sample])
+    scores: list[Score] = field(default_factory=list[Score])
+
+    def add(self, sample: Sample) -> None:
+        self.missing.discard(sample.rollout.key)
+        self.scores.append(_score(sample))
+        if self.plan is not None:
+            self.samples.append(sample)
 
 
 @dataclass(slots=True)
@@ -146,7 +153,7 @@ class Sampler(GenServer[SamplerState]):
         records = await self._setup.via(POOL_KEEPER).call(ReadRollouts(job.step, job.phase, job.program), timeout=None)
         for record in records:
             if record.trajectory is not None:
-                progress.samples[record.rollout.key] = Sample(record.rollout, record.trajectory)
+                progress.add(Sample(record.rollout, record.trajectory))
         return [record.rollout for record in records if record.trajectory is None]
 
     async def _know(self, program: int) -> None:
@@ -211,8 +218,7 @@ class Sampler(GenServer[SamplerState]):
             job = Job(key.step, key.phase, None if key.phase == "sample" else sample.rollout.program)
             progress = self.state.jobs.get(job)
             if progress is not None:
-                progress.missing.discard(key)
-                progress.samples[key] = sample
+                progress.add(sample)
                 jobs[job] = None
         for job in jobs:
             await self._tell_if_complete(job)
@@ -222,10 +228,10 @@ class Sampler(GenServer[SamplerState]):
         if progress.missing:
             return
         del self.state.jobs[job]
-        samples = tuple(progress.samples[key] for key in sorted(progress.samples))
-        scores = tuple(_score(sample) for sample in samples)
+        scores = tuple(sorted(progress.scores, key=lambda score: score.key.position))
         await self._setup.via(COORDINATOR).cast(Scored(job.step, job.phase, job.program, scores))
         if progress.plan is not None:
+            samples = tuple(sorted(progress.samples, key=lambda sample: sample.rollout.key.position))
             await self._setup.via(ANALYZER).cast(Sampled(progress.plan, samples))
 
 

@@ -7,6 +7,9 @@ the same loop and on one in a thread of its own.
 at most. Other programs on the machine delay every loop, so beside the delay by the clock stands the CPU time of the
 loop's turns, which the bars are held against. Measure on a quiet machine all the same: replies that come in while the
 process does not run are all there at once when it does.
+
+All of it twice: in a host that keeps Python's garbage collector from going through what was imported, and in one whose
+collector, besides, goes through young objects in small portions and seldom through all. The bars are for the second.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +43,8 @@ WARM_UP = 2.0
 PROBE_EVERY = 0.005
 REQUEST_EVERY = 0.01
 P99_BAR, MOST_BAR = 0.010, 0.050
+SMALL_PASSES = (300, 3, 5000)
+"""For `gc.set_threshold`. Python's own thresholds, (700, 10, 10), make passes of 10 ms and, each second, one of 50."""
 
 
 class Count(list[Ask]):
@@ -170,16 +175,14 @@ async def optimization(lm: Any) -> None:
             await optimizer.result()
 
 
-def run_frozen(beside: Callable[[Any], Awaitable[None]]) -> Findings:
-    """As a service does that cares: what was imported is left out of garbage collections, each of 0.1 s otherwise, and
-    DSPy keeps no history, of which it holds 10,000 calls."""
+def be_up() -> None:
+    """What a service has done once it is up: what is only imported when it is needed first, it has imported."""
     with dspy.context(lm=ScriptedLM(lambda _: {"answer": "red"})):
-        # What is only imported when it is needed first, a service has: DSPy's part of a call, anyio's of an event loop.
+        # DSPy's part of a call, anyio's of an event loop.
         dspy.Predict("question -> answer")(question="?")
         anyio.run(anyio.sleep, 0)
     gc.collect()
     gc.freeze()
-    return run(beside)
 
 
 def run(beside: Callable[[Any], Awaitable[None]]) -> Findings:
@@ -196,27 +199,40 @@ def shown(values: list[float]) -> str:
     return f"{percentile(values, 99) * 1e3:>8.1f}{max(values) * 1e3:>8.1f}"
 
 
-def main() -> None:
-    cases = {
-        "nothing": nothing,
-        "a bare gather": bare_gather,
-        "in a thread": gather_in_a_thread,
-        "an optimization": optimization,
-    }
-    chosen = sys.argv[1:] or list(cases)
-    print(f"{'milliseconds':<18}{'LM calls/s':>11}   {'delay':>14}  {'CPU of turns':>16}  {'requests':>14}")
-    print(f"{'beside the host':<18}{'':>11}   {'p99':>8}{'most':>8}{'p99':>8}{'most':>8}{'p99':>8}{'most':>8}")
+def table(chosen: Iterable[str]) -> dict[str, Findings]:
     found: dict[str, Findings] = {}
     for name in chosen:
-        found[name] = run_frozen(cases[name])
-        of = found[name]
-        # A turn is met in proportion to how long it is, as the probe and requests meet it.
-        met = [turn for turn in of.turns for _ in range(max(1, round(turn * 1e3)))]
-        print(f"{name:<18}{of.calls:>11.0f}   {shown(of.delays)}{shown(met)}{shown(of.requests)}", flush=True)
+        found[name] = of = run(CASES[name])
+        print(f"{name:<18}{of.calls:>11.0f}   {shown(of.delays)}{shown(met(of.turns))}{shown(of.requests)}", flush=True)
+    return found
+
+
+def met(turns: list[float]) -> list[float]:
+    """Turns as the probe and requests meet them: in proportion to how long they are."""
+    return [turn for turn in turns for _ in range(max(1, round(turn * 1e3)))]
+
+
+CASES = {
+    "nothing": nothing,
+    "a bare gather": bare_gather,
+    "in a thread": gather_in_a_thread,
+    "an optimization": optimization,
+}
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or list(CASES)
+    print(f"{'milliseconds':<18}{'LM calls/s':>11}   {'delay':>14}  {'CPU of turns':>16}  {'requests':>14}")
+    print(f"{'beside the host':<18}{'':>11}   {'p99':>8}{'most':>8}{'p99':>8}{'most':>8}{'p99':>8}{'most':>8}")
+    be_up()
+    print("after gc.freeze():")
+    table(chosen)
+    gc.set_threshold(*SMALL_PASSES)
+    print(f"and gc.set_threshold{SMALL_PASSES}:")
+    found = table(chosen)
     if "an optimization" in found:
-        turns = found["an optimization"].turns
-        met = [turn for turn in turns for _ in range(max(1, round(turn * 1e3)))]
-        if percentile(met, 99) > P99_BAR or max(met) > MOST_BAR:
+        turns = met(found["an optimization"].turns)
+        if percentile(turns, 99) > P99_BAR or max(turns) > MOST_BAR:
             raise SystemExit(f"bars: {P99_BAR * 1e3:.0f} ms at the 99th percentile, {MOST_BAR * 1e3:.0f} ms at most")
 
 
