@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.durability
 
-An LM without latency: rollouts a second of a run with its ledger, as a share of those that the same executor reaches
-on the same rollouts without one (bar: at least 0.9). Then the seconds until a run with 100,000 stored rollouts starts
-work (bar: 2).
+An LM without latency: rollouts a second of a run with its ledger, as a share of those of the same run with a store
+that keeps rollouts in memory and forgets steps and events (bar: at least 0.9); beside them the executor alone on the
+same rollouts, without a run around it. They take turns; medians. Then the seconds until a run with 100,000 stored
+rollouts starts work (bar: 2).
 """
 
 from __future__ import annotations
@@ -16,24 +17,40 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, cast
+from unittest.mock import patch
 
 from simba_actors import Optimizer, OptimizerConfig
 from simba_actors.algorithm.evidence import Evidence
+from simba_actors.algorithm.plan import Phase, RolloutKey
 from simba_actors.algorithm.policy import BASELINE
 from simba_actors.algorithm.trajectory import Outcome, Trajectory, Usage
 from simba_actors.assembly import assemble
+from simba_actors.events import Event
 from simba_actors.programs import Configuration
 from simba_actors.rollouts import RolloutTask
 from simba_actors.store import Owner, Reader, Store
-from simba_actors.store.records import AddProgram, CloseStep, OpenStep, Program, RecordRollout
+from simba_actors.store.records import (
+    AddProgram,
+    AddRollouts,
+    CloseStep,
+    OpenStep,
+    Program,
+    RecordProposal,
+    RecordRollout,
+    RolloutRecord,
+    SetStatus,
+    Write,
+)
 from simba_actors.strategies import AppendADemo
+from simba_actors.team import pool_keeper
 from simba_actors.team.pool_view import PoolView
 from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import small_config
 from tests.support.scripted_lm import ScriptedLM
 
-ROUNDS = 3
+ROUNDS = 5
 CONCURRENCY = 32
 STEPS = 50
 ROLLOUTS_A_STEP = 2_000
@@ -56,7 +73,57 @@ def config_for(store: Path, **changes: Any) -> OptimizerConfig:
     return small_config(store, **{**settings, **changes})
 
 
-async def with_the_ledger(store: Path) -> float:
+class MemoryReader(Reader):
+    """Answers for rollouts from memory."""
+
+    def __init__(self, reader: Reader) -> None:
+        vars(self).update(vars(reader))
+        self.records: dict[RolloutKey, RolloutRecord] = {}
+
+    def note(self, write: Write) -> None:
+        match write:
+            case OpenStep(rollouts=rollouts) | AddRollouts(rollouts=rollouts) | RecordProposal(rollouts=rollouts):
+                for rollout in rollouts:
+                    self.records.setdefault(rollout.key, RolloutRecord(rollout, None))
+            case RecordRollout(key=key, trajectory=trajectory):
+                self.records[key] = replace(self.records[key], trajectory=trajectory)
+            case _:
+                pass
+
+    async def rollouts(self, run_id: str, step: int, phase: Phase, program: int | None = None) -> list[RolloutRecord]:
+        asked_for = [
+            record
+            for key, record in self.records.items()
+            if (key.step, key.phase) == (step, phase) and program in (None, record.rollout.program)
+        ]
+        return sorted(asked_for, key=lambda record: record.rollout.key.position)
+
+
+class MemoryStore(Store):
+    """Writes programs and the run's end to its file, and nothing of what comes between."""
+
+    @classmethod
+    async def open(cls, path: str | Path, **options: Any) -> MemoryStore:
+        store = cast("MemoryStore", await super().open(path, **options))
+        store.read = MemoryReader(store.read)
+        return store
+
+    async def commit(
+        self, run_id: str, owner: Owner, writes: Sequence[Write] = (), events: Sequence[Event] = ()
+    ) -> list[Event]:
+        for write in writes:
+            cast("MemoryReader", self.read).note(write)
+        for_the_file = [
+            replace(write, rollouts=()) if isinstance(write, RecordProposal) else write
+            for write in writes
+            if isinstance(write, AddProgram | RecordProposal | SetStatus)
+        ]
+        if for_the_file:
+            await super().commit(run_id, owner, for_the_file)
+        return [event.stamped(run_id, 0, 0.0) for event in events]
+
+
+async def of_a_run(store: Path) -> float:
     """Seconds that a run takes once it is assembled."""
     async with await Optimizer.start(config_for(store)) as optimizer:
         started = time.perf_counter()
@@ -64,9 +131,9 @@ async def with_the_ledger(store: Path) -> float:
         return time.perf_counter() - started
 
 
-async def without(store: Path) -> tuple[float, int]:
-    """Seconds that the executor takes for the rollouts of the run in `store`, and how many they are."""
-    tasks = iter(planned := await tasks_of(store))
+async def of_the_executor(store: Path) -> float:
+    """Seconds that the executor takes for the rollouts of the run in `store`."""
+    tasks = iter(await tasks_of(store))
     executor = assemble(config_for(store), lambda error: None, lambda events: None).executor
 
     async def work() -> None:
@@ -75,7 +142,7 @@ async def without(store: Path) -> tuple[float, int]:
 
     started = time.perf_counter()
     await asyncio.gather(*(work() for _ in range(CONCURRENCY)))
-    return time.perf_counter() - started, len(planned)
+    return time.perf_counter() - started
 
 
 async def tasks_of(store: Path) -> Sequence[RolloutTask]:
@@ -86,16 +153,18 @@ async def tasks_of(store: Path) -> Sequence[RolloutTask]:
 
 
 async def overhead(directory: Path) -> float:
-    pairs: list[tuple[float, float]] = []
-    count = 0
+    kept, forgotten, bare = list[float](), list[float](), list[float]()
     for number in range(ROUNDS):
         store = directory / f"{number}.db"
-        ours = await with_the_ledger(store)
-        bare, count = await without(store)
-        pairs.append((ours, bare))
-    ours, bare = (min(seconds) for seconds in zip(*pairs, strict=True))
-    print(f"{count / ours:.0f} rollouts/s with the ledger, {count / bare:.0f} without: {bare / ours:.2f}")
-    return bare / ours
+        kept.append(await of_a_run(store))
+        with patch.object(pool_keeper, "Store", MemoryStore):
+            forgotten.append(await of_a_run(directory / f"{number}-forgotten.db"))
+        bare.append(await of_the_executor(store))
+    count = len(await tasks_of(directory / "0.db"))
+    with_it, without, alone = (count / median(seconds) for seconds in (kept, forgotten, bare))
+    print(f"{with_it:.0f} rollouts/s with the ledger, {without:.0f} without: {with_it / without:.2f}")
+    print(f"{alone:.0f} rollouts/s of the executor alone, of which a run with its ledger is {with_it / alone:.2f}")
+    return with_it / without
 
 
 async def fill(config: OptimizerConfig) -> None:
