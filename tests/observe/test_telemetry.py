@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,3 +222,12 @@ async def test_other_callbacks_of_dspy_go_on_working(tmp_path: Path, exporter: I
 
 def test_without_a_provider_there_is_no_telemetry() -> None:
     assert type(telemetry_of("run", Secrets())) is Telemetry
+
+
+def test_an_application_that_has_not_imported_opentelemetry_is_spared_that() -> None:
+    code = (
+        "import sys; from simba_actors.observe.telemetry import telemetry_of; "
+        "from simba_actors.rollouts.secrets import Secrets; "
+        "telemetry_of('run', Secrets()); sys.exit('opentelemetry' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
