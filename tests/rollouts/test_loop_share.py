@@ -38,7 +38,7 @@ async def test_those_who_wait_go_on_in_the_order_in_which_they_came() -> None:
     assert order == list(range(20))
 
 
-async def test_what_is_under_way_goes_on_before_anything_begins() -> None:
+async def test_what_ends_goes_before_what_is_under_way_and_that_before_anything_begins() -> None:
     share = LoopShare()
     order: list[str] = []
 
@@ -49,23 +49,9 @@ async def test_what_is_under_way_goes_on_before_anything_begins() -> None:
     first = [rollout("first", share.begin) for _ in range(MOST_A_TURN)]
     beginning = [rollout("begins", share.begin) for _ in range(4)]
     going_on = [rollout("goes on", share.go_on) for _ in range(4)]
-    await asyncio.gather(*first, *beginning, *going_on)
-    assert order == ["first"] * MOST_A_TURN + ["goes on"] * 4 + ["begins"] * 4
-
-
-async def test_what_ends_does_so_before_anything_goes_on() -> None:
-    share = LoopShare()
-    order: list[str] = []
-
-    async def rollout(name: str, turn: Callable[[], Awaitable[None]]) -> None:
-        await turn()
-        order.append(name)
-
-    first = [rollout("first", share.begin) for _ in range(MOST_A_TURN)]
-    going_on = [rollout("goes on", share.go_on) for _ in range(4)]
     ending = [rollout("ends", share.end) for _ in range(4)]
-    await asyncio.gather(*first, *going_on, *ending)
-    assert order == ["first"] * MOST_A_TURN + ["ends"] * 4 + ["goes on"] * 4
+    await asyncio.gather(*first, *beginning, *going_on, *ending)
+    assert order == ["first"] * MOST_A_TURN + ["ends"] * 4 + ["goes on"] * 4 + ["begins"] * 4
 
 
 async def test_one_who_is_cancelled_holds_up_nobody() -> None:
