@@ -16,7 +16,10 @@ from simba_actors import Budget, Optimizer, OptimizerConfig
 
 @dataclass(frozen=True)
 class Task:
-    """What a contender gets; `calls` is how many LM calls it may make, `sizes` are SIMBA's. LMs are the context's."""
+    """What a contender gets; `calls` is how many LM calls it may make, `sizes` are SIMBA's.
+
+    The LM is the context's, and so is the one that writes instructions, unless there is a `prompt_model`.
+    """
 
     student: dspy.Module
     metric: Callable[..., float]
@@ -26,6 +29,7 @@ class Task:
     calls_a_rollout: int = 1
     sizes: dict[str, Any] = field(default_factory=dict[str, Any])
     num_threads: int = 1
+    prompt_model: dspy.LM | None = None
 
     @property
     def rollouts(self) -> int:
@@ -70,7 +74,7 @@ def gepa(task: Task) -> dspy.Module:
     optimizer = dspy.GEPA(
         metric=with_feedback,
         max_metric_calls=int(task.rollouts * 0.98),
-        reflection_lm=dspy.settings.lm,
+        reflection_lm=task.prompt_model or dspy.settings.lm,
         num_threads=task.num_threads,
         seed=task.seed,
     )
@@ -89,16 +93,18 @@ def random_search(task: Task, max_labeled_demos: int = 0) -> dspy.Module:
     return optimizer.compile(task.student, trainset=task.trainset)
 
 
-def mipro(task: Task) -> dspy.Module:
+def mipro(task: Task, max_labeled_demos: int = 0) -> dspy.Module:
     minibatch = min(35, len(task.trainset) // 4)
     trials = max(2, int(task.rollouts * 0.9 / (minibatch + len(task.trainset) / 5)))
     optimizer = dspy.MIPROv2(
         metric=task.metric,
+        prompt_model=task.prompt_model,
         auto=None,
         num_candidates=6,
         num_threads=task.num_threads,
         seed=task.seed,
-        max_labeled_demos=0,
+        max_bootstrapped_demos=task.sizes.get("max_demos", 4),
+        max_labeled_demos=max_labeled_demos,
     )
     middle = len(task.trainset) // 4
     return optimizer.compile(
