@@ -22,27 +22,23 @@ class QuickCalls:
 
         score = await quick_calls.run(lambda: metric(example, prediction))
 
-    Those that arrive in one turn of the event loop run one after another in one thread. Where one of them takes longer
-    than `SPREAD_SECONDS`, the others get threads of their own.
+    They run one after another in one thread: those that arrive in one turn of the event loop, and those that arrive
+    before that thread had its turn of the interpreter. Where one of them takes longer than `SPREAD_SECONDS`, the others
+    get threads of their own.
     """
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
-        self._arrived: list[_Call] = []
+        self._trip: _Trip | None = None
 
     async def run(self, call: Callable[[], R]) -> R:
         """What `call()` gives or raises."""
         loop = asyncio.get_running_loop()
         arrived = _Call(call, copy_context(), loop.create_future())
-        self._arrived.append(arrived)
-        if len(self._arrived) == 1:
-            loop.call_soon(self._send, loop)
+        if self._trip is None or not self._trip.takes_more:
+            self._trip = _Trip(self._threads, loop)
+        self._trip.add(arrived)
         return await arrived.answer
-
-    def _send(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch = _Batch(self._arrived, self._threads, loop)
-        self._arrived = []
-        batch.start()
 
 
 class _Call:
@@ -70,19 +66,35 @@ class _Call:
             self.answer.set_result(self.value)
 
 
-class _Batch:
+class _Trip:
     """Calls on their way through one thread. Both deques are taken from by one popleft, so neither needs a lock."""
 
-    def __init__(self, calls: list[_Call], threads: Threads, loop: asyncio.AbstractEventLoop) -> None:
-        self._ahead = deque(calls)
+    def __init__(self, threads: Threads, loop: asyncio.AbstractEventLoop) -> None:
+        self._ahead: deque[_Call] = deque()
         self._ended: deque[_Call] = deque()
         self._threads = threads
         self._loop = loop
+        self._until = loop.time() + SPREAD_SECONDS
+        self._taken_on = 0
+        self._is_over = False
+        loop.call_soon(self._go_on)
 
-    def start(self) -> None:
-        self._threads.start(self._work)
-        if len(self._ahead) > 1:
-            self._loop.call_later(SPREAD_SECONDS, self._spread)
+    @property
+    def takes_more(self) -> bool:
+        return not self._is_over and self._loop.time() < self._until
+
+    def add(self, call: _Call) -> None:
+        self._ahead.append(call)
+        self._taken_on += 1
+        if self._taken_on == 2:
+            self._loop.call_at(self._until, self._spread)
+
+    def _go_on(self) -> None:
+        """On the event loop, as all that follows up to `_work`."""
+        self._deliver()
+        self._is_over = not self._ahead
+        if not self._is_over:
+            self._threads.start(self._work)
 
     def _spread(self) -> None:
         """If some call still holds up others: tells of those that have ended, and gives the rest a thread each."""
@@ -90,28 +102,27 @@ class _Batch:
         for _ in range(len(self._ahead)):
             self._threads.start(self._work_on_one)
 
-    def _work(self) -> None:
-        while self._run_next():
-            pass
-        self._tell()
-
-    def _work_on_one(self) -> None:
-        if self._run_next():
-            self._tell()
-
-    def _run_next(self) -> bool:
-        try:
-            call = self._ahead.popleft()
-        except IndexError:
-            return False
-        call.run()
-        self._ended.append(call)
-        return True
-
-    def _tell(self) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._deliver)
-
     def _deliver(self) -> None:
         while self._ended:
             self._ended.popleft().deliver()
+
+    def _work(self) -> None:
+        for _ in range(len(self._ahead)):
+            self._run_next()
+        self._tell(self._go_on)
+
+    def _work_on_one(self) -> None:
+        self._run_next()
+        self._tell(self._deliver)
+
+    def _run_next(self) -> None:
+        try:
+            call = self._ahead.popleft()
+        except IndexError:
+            return  # Another thread of this trip has taken it.
+        call.run()
+        self._ended.append(call)
+
+    def _tell(self, then: Callable[[], None]) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(then)

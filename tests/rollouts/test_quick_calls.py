@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 
 import pytest
@@ -81,3 +82,49 @@ async def test_a_stop_iteration_is_told_of_as_in_generators_and_holds_up_no_othe
     with pytest.raises(RuntimeError, match="StopIteration") as raised:
         await asyncio.wait_for(bad, PATIENCE)
     assert isinstance(raised.value.__cause__, StopIteration)
+
+
+class HeldThreads(Threads):
+    """Threads that begin with their jobs when they are released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[Callable[[], None]] = []
+        self.asked = asyncio.Event()
+
+    def start(self, job: Callable[[], None]) -> None:
+        self.held.append(job)
+        self.asked.set()
+
+    def release(self) -> None:
+        while self.held:
+            super().start(self.held.pop())
+
+
+async def test_calls_that_arrive_before_the_thread_begins_share_it() -> None:
+    threads = HeldThreads()
+    calls = QuickCalls(threads)
+    first = asyncio.create_task(calls.run(threading.get_ident))
+    await threads.asked.wait()
+    second = asyncio.create_task(calls.run(threading.get_ident))
+    await asyncio.sleep(0)
+    threads.release()
+    assert await first == await second
+
+
+async def test_a_call_that_hangs_holds_up_none_that_arrives_while_it_does() -> None:
+    calls = QuickCalls(Threads())
+    entered, released = threading.Event(), threading.Event()
+
+    def hangs() -> bool:
+        entered.set()
+        return released.wait(PATIENCE)
+
+    hanging = asyncio.create_task(calls.run(hangs))
+    try:
+        assert await asyncio.to_thread(entered.wait, PATIENCE)
+        assert await calls.run(lambda: "after") == "after"
+        assert not hanging.done()
+    finally:
+        released.set()
+    assert await hanging
