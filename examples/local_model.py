@@ -15,6 +15,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
+from urllib.request import urlopen
 
 import dspy
 import xllamacpp
@@ -42,6 +43,8 @@ def serve() -> Generator[str]:
     params.port = 0
     params.verbosity = -1
     server = llama.Server(params)
+    # One that is stopped before it has ever answered hangs.
+    urlopen(f"{server.listening_address}/health").close()  # noqa: S310 - an address on loopback
     try:
         yield server.listening_address
     finally:

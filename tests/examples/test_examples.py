@@ -37,3 +37,8 @@ def test_resume_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert re.search(r"[1-9]\d* rollouts and [1-9] steps are in the store", output)
     assert "finished with" in output
+
+
+def test_a_model_that_is_stopped_before_it_was_asked_ends() -> None:
+    stopped = [sys.executable, "-c", "from local_model import serve\nwith serve(): pass"]
+    assert subprocess.run(stopped, cwd=EXAMPLES, timeout=120, check=False).returncode == 0
