@@ -24,7 +24,7 @@ from topics import messages, router, same_topic
 from simba_actors import Budget, Optimizer, OptimizerConfig, OptimizerResult
 from simba_actors.observe import visible
 from simba_actors.programs import ConfigurationSpace
-from simba_actors.strategies import AppendADemo, AppendALabeledDemo, Recombine
+from simba_actors.strategies import AppendADemo, AppendLabeledDemos, Recombine
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ async def optimize(options: argparse.Namespace) -> None:
         store=options.store,
         seed=options.seed,
         # A model of 135M parameters learns from examples, but can't put into words what they have in common.
-        strategies=[AppendADemo(), AppendALabeledDemo(), Recombine()] if options.model is None else None,
+        strategies=[AppendADemo(), AppendLabeledDemos(), Recombine()] if options.model is None else None,
         budget=Budget(max_calls=700),
         max_steps=8,
         max_demos=8,

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import cycle, islice
 
 from simba_actors.algorithm.adaptation import HOTTEST, Parameters, adapt
 from simba_actors.algorithm.adaptive_state import AdaptiveState
@@ -30,8 +31,17 @@ from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.exploration import Exploration
 from simba_actors.algorithm.finals import Finals, most_rollouts
 from simba_actors.algorithm.fitting import Fitting, Row
-from simba_actors.algorithm.lessons import MERGE_RULES, RECOMBINE, assign, extended, failures_needed, lessons_of
+from simba_actors.algorithm.lessons import (
+    LEARNS_FROM_LABELS,
+    MERGE_RULES,
+    RECOMBINE,
+    assign,
+    extended,
+    failures_needed,
+    lessons_of,
+)
 from simba_actors.algorithm.part_model import PartModel
+from simba_actors.algorithm.parts import Part
 from simba_actors.algorithm.plan import ModelSpec, Rollout, RolloutKey
 from simba_actors.algorithm.policy import Pool, Proposal, StepPlan, StepResult
 from simba_actors.algorithm.quality import best_by_model
@@ -177,7 +187,16 @@ class AdaptivePolicy:
         bases = tuple(exploration.drawn() for _ in range(sum(lessons.values())))
         order = list(range(len(self.train_rows)))
         now.draws.python.shuffle(order)
-        return Agenda(source, lessons, bases, combinations, tuple(order), effort - sampled, model.range.high)
+        fills = self._fills(lessons.get(LEARNS_FROM_LABELS, 0), order)
+        return Agenda(source, lessons, bases, fills, combinations, tuple(order), effort - sampled, model.range.high)
+
+    def _fills(self, lessons: int, order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        """For each lesson from labels, rows that fill a prompt with demos; no row twice, as far as there are enough.
+
+        So demos are tried many at a time, as factors are in a factorial experiment, before any of them is known.
+        """
+        rows = cycle(reversed(order))
+        return tuple(tuple(dict.fromkeys(islice(rows, self.max_demos))) for _ in range(lessons))
 
     def proposals(self, plan: StepPlan, buckets: Sequence[Bucket], failed: int, pool: Pool) -> tuple[Proposal, ...]:
         agenda = _agenda_of(plan)
@@ -189,8 +208,9 @@ class AdaptivePolicy:
             proposals.append(Proposal(slot, program, agenda.source, tuple(examples), tuple(strategies), parts=parts))
 
         bases = list(agenda.bases)
-        for strategies, examples in assign(agenda.lessons, buckets, agenda.best_score):
-            propose(strategies, examples, bases[len(proposals)])
+        for strategies, examples in assign(agenda.lessons, buckets, agenda.best_score, agenda.fills):
+            base = bases[len(proposals)]
+            propose(strategies, examples, _without_demos(base, pool) if strategies[0] == LEARNS_FROM_LABELS else base)
         for combination in agenda.combinations:
             propose([RECOMBINE], [], combination)
         source = pool.parts(agenda.source)
@@ -248,9 +268,11 @@ class AdaptivePolicy:
         """The state of the plan, with what the candidates' new demos were made from."""
         now = AdaptiveState.from_json(plan.state)
         for proposal in proposals:
-            for part in pool.parts(proposal.program) if proposal.program in candidates else ():
-                if part.kind == "demo" and proposal.examples and part.part_id not in (proposal.parts or ()):
-                    now.shown.setdefault(part.part_id, list(proposal.examples))
+            made = pool.parts(proposal.program) if proposal.program in candidates else ()
+            demos = [part for part in made if part.kind == "demo" and part.part_id not in (proposal.parts or ())]
+            for part_id, rows in _rows_of_demos(demos, proposal.examples).items():
+                if rows:
+                    now.shown.setdefault(part_id, rows)
         return now
 
     def rollouts_ahead(self, state: JSON, steps_closed: int) -> tuple[Rollout, ...]:
@@ -288,6 +310,22 @@ class AdaptivePolicy:
 
 def _afresh(step: int, position: int, temperature: float) -> ModelSpec:
     return ModelSpec("student", rollout_id=1 + step * POSITIONS + position, temperature=temperature)
+
+
+def _without_demos(parts: Iterable[str], pool: Pool) -> tuple[str, ...]:
+    """A set of new demos takes the place of those known."""
+    demos = {part.part_id for program in pool.programs() for part in pool.parts(program) if part.kind == "demo"}
+    return tuple(part_id for part_id in parts if part_id not in demos)
+
+
+def _rows_of_demos(demos: Sequence[Part], examples: Sequence[int]) -> dict[str, list[int]]:
+    """The rows that each demo was made from: all of `examples` where one can't be told from another."""
+    rows: dict[str, list[int]] = {}
+    for predictor in {part.predictor for part in demos}:
+        own = [part.part_id for part in demos if part.predictor == predictor]
+        apart = len(own) == len(examples)
+        rows.update((part_id, [examples[n]] if apart else list(examples)) for n, part_id in enumerate(own))
+    return rows
 
 
 def _agenda_of(plan: StepPlan) -> Agenda:

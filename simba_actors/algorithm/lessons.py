@@ -12,8 +12,9 @@ RECOMBINE, MERGE_RULES = "recombine", "merge_rules"
 """Strategies that learn from no trajectories: the first makes no new parts, the second new ones of old ones."""
 
 LEARNS_FROM_SUCCESS = "append_a_demo"
-LEARNS_FROM_LABELS = "append_a_labeled_demo"
-"""Strategies that make demos: the first is shown successes, the second what failed most. Others are shown failures."""
+LEARNS_FROM_LABELS = "append_labeled_demos"
+"""Strategies that make demos: the first is shown a success, the second what failed most and as many other rows as the
+prompt holds. Others are shown failures."""
 
 ROOTS_A_LESSON = 4.0
 """A step of n rollouts has sqrt(n) / `ROOTS_A_LESSON` applications of a strategy to one predictor. With n times the
@@ -47,26 +48,32 @@ def failures_needed(lessons: Mapping[str, int]) -> int:
 
 
 def assign(
-    lessons: Mapping[str, int], buckets: Sequence[Bucket], best_score: float
+    lessons: Mapping[str, int], buckets: Sequence[Bucket], best_score: float, fills: Sequence[Sequence[int]]
 ) -> list[tuple[list[str], list[int]]]:
-    """Strategies in the order to try them, and the rows of the buckets to learn from, for each lesson that has any.
+    """Strategies in the order to try them, and the rows to learn from, for each lesson that has any.
 
-    A score below `best_score`, or below the best of these buckets, is a failure.
+    A score below `best_score`, or below the best of these buckets, is a failure. `fills` has, for each lesson from
+    labels, rows that no trajectory need be known of; strategies that learn from trajectories are not tried on those.
     """
     best_score = max([best_score, *(bucket.max_score for bucket in buckets)])
     failures = [bucket for bucket in buckets if bucket.worst.trajectory.score < best_score]
     successes = sorted(buckets, key=lambda bucket: (-bucket.max_score, bucket.worst.trajectory.score))
     never_right = sorted(failures, key=lambda bucket: bucket.max_score)
+    filling = iter(fills)
     assigned: list[tuple[list[str], list[int]]] = []
     for name, times in lessons.items():
         others = [other for other in lessons if other != name]
         for _ in range(times):
+            fill: Sequence[int] = ()
             if name == LEARNS_FROM_SUCCESS:
                 shown, successes = successes[:1], successes[1:]
             elif name == LEARNS_FROM_LABELS:
                 shown, never_right = never_right[:1], never_right[1:]
+                fill = next(filling)
             else:
                 shown, failures = failures[:FAILURES_A_RULE], failures[FAILURES_A_RULE:]
-            if shown:
-                assigned.append(([name, *others], [bucket.example for bucket in shown]))
+            own = [bucket.example for bucket in shown]
+            rows = list(dict.fromkeys([*own, *fill]))[: max(len(own), len(fill))]
+            if rows:
+                assigned.append(([name, *(others if own else ())], rows))
     return assigned

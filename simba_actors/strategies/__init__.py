@@ -1,8 +1,8 @@
 """Strategies: how a new configuration is made from what a step's buckets show."""
 
 from simba_actors.strategies.append_a_demo import AppendADemo
-from simba_actors.strategies.append_a_labeled_demo import AppendALabeledDemo
 from simba_actors.strategies.append_a_rule import AppendARule
+from simba_actors.strategies.append_labeled_demos import AppendLabeledDemos
 from simba_actors.strategies.contract import Declined, PromptModel, Strategy, StrategyContext
 from simba_actors.strategies.learn_from_failures import LearnFromFailures
 from simba_actors.strategies.merge_rules import MergeRules
@@ -10,8 +10,8 @@ from simba_actors.strategies.recombine import Recombine
 
 __all__ = [
     "AppendADemo",
-    "AppendALabeledDemo",
     "AppendARule",
+    "AppendLabeledDemos",
     "Declined",
     "LearnFromFailures",
     "MergeRules",

@@ -186,7 +186,7 @@ class Proposer(GenServer[ProposerState]):
             source,
             self._setup.baseline,
             lambda: self._setup.space.apply(source, self._setup.student),
-            tuple(buckets[example] for example in proposal.examples),
+            tuple(buckets[example] for example in proposal.examples if example in buckets),
             tuple(self._setup.trainset[example] for example in proposal.examples),
             analyzed.statistics,
             prompt_model,
@@ -243,6 +243,7 @@ def _provenance(analyzed: Analyzed, proposal: Proposal) -> dict[str, Any]:
         "rollouts": [
             [buckets[example].best.rollout.key.position, buckets[example].worst.rollout.key.position]
             for example in proposal.examples
+            if example in buckets
         ],
     }
 

@@ -26,7 +26,7 @@ import dspy
 from dspy.utils.callback import BaseCallback
 
 from simba_actors import Budget
-from simba_actors.strategies import AppendADemo, AppendALabeledDemo, Recombine
+from simba_actors.strategies import AppendADemo, AppendLabeledDemos, Recombine
 from tests.benchmarks.contenders import Task, dspy_simba, gepa, mipro, optimized, random_search
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
@@ -62,7 +62,7 @@ class WritingAdapter(LineAdapter):
 def adaptive(task: Task, calls: int, steps: int) -> dspy.Module:
     running = optimized(
         replace(task, sizes={}),
-        strategies=[AppendADemo(), AppendALabeledDemo(), Recombine()],
+        strategies=[AppendADemo(), AppendLabeledDemos(), Recombine()],
         budget=Budget(max_calls=calls),
         max_steps=steps,
         max_demos=8,

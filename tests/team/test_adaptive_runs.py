@@ -11,8 +11,9 @@ import pytest
 from simba_actors import Budget, Optimizer, OptimizerConfig
 from simba_actors.errors import ConfigError
 from simba_actors.events import StepClosed, TrajectorySampled
-from simba_actors.programs import ConfigurationSpace, Float
+from simba_actors.programs import Configuration, ConfigurationSpace, Float
 from simba_actors.store import Reader
+from simba_actors.strategies import AppendADemo, AppendLabeledDemos, Recombine
 from tests.parity.scenarios import HintThenAnswer
 from tests.support.quiz import questions, right_answer
 from tests.support.runs import findings, finish, small_config
@@ -61,8 +62,9 @@ async def test_no_step_makes_a_program_that_an_earlier_step_made(tmp_path: Path)
     assert all(len(made_in) == 1 for made_in in steps.values())
 
 
-async def test_no_candidate_is_scored_on_an_example_that_it_has_as_a_demo(tmp_path: Path) -> None:
-    config = adaptive_config(tmp_path / "simba.db")
+@pytest.mark.parametrize("strategies", [None, [AppendADemo(), AppendLabeledDemos(), Recombine()]])
+async def test_no_candidate_is_scored_on_an_example_that_it_has_as_a_demo(strategies: Any, tmp_path: Path) -> None:
+    config = adaptive_config(tmp_path / "simba.db", strategies=strategies)
     result = await finish(config)
     async with await Reader.open(config.store) as reader:
         programs = {program.number: str(program.configuration) for program in await reader.programs(result.run_id)}
@@ -71,6 +73,14 @@ async def test_no_candidate_is_scored_on_an_example_that_it_has_as_a_demo(tmp_pa
     asked = [config.trainset[score.example].question for score in judged]
     assert judged
     assert not [score for score, question in zip(judged, asked, strict=True) if question in programs[score.program]]
+
+
+async def test_each_lesson_from_labels_makes_a_full_set_of_demos(tmp_path: Path) -> None:
+    config = adaptive_config(tmp_path / "simba.db", strategies=[AppendLabeledDemos(), Recombine()], max_demos=3)
+    result = await finish(config)
+    async with await Reader.open(config.store) as reader:
+        made = [program for program in await reader.programs(result.run_id) if program.strategy != "recombine"]
+    assert {len(Configuration.from_json(program.configuration).demos("self")) for program in made[1:]} == {3}
 
 
 async def test_a_cap_on_calls_is_what_the_search_is_planned_by(tmp_path: Path) -> None:
