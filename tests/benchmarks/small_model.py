@@ -1,6 +1,6 @@
 """How good optimizers make the quick start's message router, on a real model of 135M parameters on this machine.
 
-    python -m tests.benchmarks.small_model             # five seeds, about two hours on two cores
+    python -m tests.benchmarks.small_model             # five seeds, about three hours on two cores
     python -m tests.benchmarks.small_model --seeds 0
 
 A seed is one order of the trainset and one seed of the optimizer. Accuracies are of messages that no optimizer saw.
