@@ -47,7 +47,7 @@ class Agenda:
             data["source"],
             dict(data["lessons"]),
             tuple(tuple(parts) for parts in data["bases"]),
-            tuple(tuple(rows) for rows in data.get("fills", ())),
+            tuple(tuple(rows) for rows in data.get("fills", ())),  # Steps that older versions opened have none.
             tuple(tuple(parts) for parts in data["combinations"]),
             tuple(data["order"]),
             data["rollouts"],
