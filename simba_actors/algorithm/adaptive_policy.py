@@ -188,6 +188,7 @@ class AdaptivePolicy:
         order = list(range(len(self.train_rows)))
         now.draws.python.shuffle(order)
         fills = self._fills(lessons.get(LEARNS_FROM_LABELS, 0), order)
+        order = self._fitting.answers.evenly_spread(order)
         return Agenda(source, lessons, bases, fills, combinations, tuple(order), effort - sampled, model.range.high)
 
     def _fills(self, lessons: int, order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
@@ -280,8 +281,10 @@ class AdaptivePolicy:
 
     def final_rollouts(self, state: JSON, evidence: Evidence, pool: Pool) -> tuple[Rollout, ...]:
         now = AdaptiveState.from_json(state)
-        order = list(range(len(self.val_rows) or len(self.train_rows)))
+        first = len(self.train_rows) if self.val_rows else 0
+        order = list(range(first, first + len(self.val_rows or self.train_rows)))
         now.draws.python.shuffle(order)
+        order = [row - first for row in self._fitting.answers.evenly_spread(order)]
 
         def rows(program: int) -> list[int]:
             if self.val_rows:

@@ -32,3 +32,17 @@ class Answers:
             same = [len(shown & row.items()) / max(len(shown), 1) for row in self._rows]
             self._known[shown] = np.array(same, dtype=np.float64)
         return self._known[shown]
+
+    def evenly_spread(self, order: Sequence[int]) -> list[int]:
+        """The rows of `order`, so that any few in succession call for the different answers as often as all of them do.
+
+        A program that gives one answer to everything can't be lucky on those (stratified sampling: Neyman, "On the two
+        different aspects of the representative method", 1934).
+        """
+        calls_for = {row: frozenset(self._recurring & self._rows[row].items()) for row in order}
+        rows, passed = Counter(calls_for.values()), Counter[frozenset[tuple[str, str]]]()
+        places: dict[int, float] = {}
+        for row, answer in calls_for.items():
+            places[row] = (passed[answer] + 0.5) / rows[answer]
+            passed[answer] += 1
+        return sorted(order, key=places.__getitem__)

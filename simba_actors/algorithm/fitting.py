@@ -33,6 +33,8 @@ class _Fitted:
 class Fitting:
     """Fits models to the rollouts on these rows, by which it is told what parts are about.
 
+    In `answers`, the valset's rows follow the trainset's.
+
     The last model is kept: a step opens with what the one before closed with.
     """
 
@@ -40,7 +42,7 @@ class Fitting:
         rows = (*train_rows, *val_rows)
         self._trainset = len(train_rows)
         self._similarity = Similarity([row.text for row in rows])
-        self._answers = Answers([row.labels for row in rows])
+        self.answers = Answers([row.labels for row in rows])
         self._last: _Fitted | None = None
 
     def model(self, pool: Pool, evidence: Evidence) -> PartModel:
@@ -48,6 +50,6 @@ class Fitting:
         if last is not None and last.evidence is evidence and (last.scores, last.programs) == (len(evidence), programs):
             return last.model
         parts = {program: pool.parts(program) for program in programs}
-        model = PartModel(parts, evidence, self._similarity, self._answers, self._trainset, pool.settings())
+        model = PartModel(parts, evidence, self._similarity, self.answers, self._trainset, pool.settings())
         self._last = _Fitted(evidence, len(evidence), programs, model)
         return model
