@@ -29,10 +29,12 @@ def best_combination(
 ) -> tuple[int, ...]:
     """Places of parts, taken one by one from `candidates`, each the one that adds most on the trainset.
 
-    Parts that help on the same examples bring less and less together, so complementary ones are found. Greedy choice is
-    within 1 - 1/e of the best for gains that only diminish (Nemhauser, Wolsey and Fisher, 1978).
+    Parts that help on the same examples, or show the same answers, bring less and less together, so complementary ones
+    are found. Greedy choice is within 1 - 1/e of the best for gains that only diminish (Nemhauser, Wolsey and Fisher,
+    1978).
     """
-    log_odds, of_parts = effects.bare[:trainset], effects.of_parts[:, :trainset]
+    log_odds, of_parts, answers = effects.bare[:trainset], effects.of_parts[:, :trainset], effects.answers[:, :trainset]
+    shown = np.zeros(trainset)
     held: Counter[tuple[str, str]] = Counter()  # By `Part.place`.
     chosen: list[int] = []
     quality = float(sigmoid(log_odds).mean())
@@ -40,13 +42,15 @@ def best_combination(
     while left := [place for place in left if _fits(model.parts[place], held, caps)]:
         added = {kind: _added_length(effects, *kind, held) for kind in {_kind(model.parts[place]) for place in left}}
         length = np.array([added[_kind(model.parts[place])] for place in left])
-        options = log_odds + of_parts[left] + length[:, None]
+        newly_shown = np.maximum(answers[left] - shown, 0.0)
+        options = log_odds + of_parts[left] + effects.shown * newly_shown + length[:, None]
         qualities = sigmoid(options).mean(axis=1)
         best = int(qualities.argmax())
         if qualities[best] < quality + LEAST_GAIN:
             break
         quality, log_odds = float(qualities[best]), options[best]
         place = left.pop(best)
+        shown = np.maximum(shown, answers[place])
         chosen.append(place)
         held[model.parts[place].place] += 1
     return tuple(sorted(chosen))

@@ -22,16 +22,18 @@ from simba_actors.algorithm.evidence import Evidence, Score
 from simba_actors.algorithm.parts import Part
 from simba_actors.algorithm.similarity import Similarity
 
-LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, SAME_ANSWER, PARTS = range(7)
+LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, SAME_ANSWER, SHOWN, PARTS = range(8)
 """Columns of the design: what all programs have, whether the LM was set to sample, and what the length costs,
-and how many demos show the answer that the example calls for. From `PARTS` on each
+how many demos show the answer that the example calls for, and whether any does. From `PARTS` on each
 part has two: its effect everywhere, and its effect on examples that it is about."""
 
-PRIOR = (2.0, 0.3, 0.3, 0.3, 0.3, 0.3)
+PRIOR = (2.0, 0.3, 0.3, 0.3, 0.3, 0.3, 2.0)
 """Standard deviations of the columns before `PARTS`, in log-odds. For scale: from 50 to 60 % is 0.4.
 
 Those of the length are as wide as that of a part's own effect: good parts and many of them come together, and under a
-narrow prior the parts would be credited with less, and the crowd be blamed for less, than is due."""
+narrow prior the parts would be credited with less, and the crowd be blamed for less, than is due. That of `SHOWN` is
+wide because a small LM may give no answer that its demos do not show (the label space: Min et al., "Rethinking the role
+of demonstrations: what makes in-context learning work?", 2022)."""
 
 GENERAL, SPECIFIC, NEARBY = 0.3, 0.12, 0.8
 """The same for a part that is about no example in particular, for one that is, and for the latter on its examples."""
@@ -70,12 +72,15 @@ class ScoreRange:
 class Effects:
     """One state of affairs that the evidence allows, in log-odds; examples are columns.
 
-    `bare` is the student on each example, `of_parts` what each part adds there. `length` is what a rule, a demo, and
-    the crowd that they make add.
+    `bare` is the student on each example, `of_parts` what each part adds there. `shown` is what it adds that any demo
+    shows the example's answer, and `answers` how much of that each part shows, from 0 to 1. `length` is what a rule, a
+    demo, and the crowd that they make add.
     """
 
     bare: Vector
     of_parts: Matrix
+    shown: float
+    answers: Matrix
     length: tuple[float, float, float]
 
     def of_length(self, rules: int, demos: int) -> float:
@@ -115,6 +120,7 @@ class PartModel:
         self._holds: Matrix = np.zeros((len(self.programs), len(self.parts)))
         for row, places in enumerate(self.programs.values()):
             self._holds[row, list(places)] = 1.0
+        self._shown: Matrix = np.array([self._answers_shown(places) for places in self.programs.values()])
         self._length: Matrix = np.array([self._lengths(places) for places in self.programs.values()])
         self._program = np.array([self._row[score.program] for score in scores], dtype=np.int64)
         self._observed = self._observations(scores)
@@ -159,10 +165,12 @@ class PartModel:
         return {numbers[row]: float(self._observed.score[self._program == row].mean()) for row in tried}
 
     def _log_odds_of_programs(self, effects: Effects) -> Matrix:
-        return effects.bare + self._holds @ effects.of_parts + (self._length @ np.array(effects.length))[:, None]
+        of_length = self._length @ np.array(effects.length)
+        return effects.bare + self._holds @ effects.of_parts + effects.shown * self._shown + of_length[:, None]
 
     def _log_odds(self, places: Sequence[int], effects: Effects) -> Vector:
-        return effects.bare + effects.of_parts[list(places)].sum(axis=0) + self._length_effect(places, effects)
+        of_parts = effects.of_parts[list(places)].sum(axis=0) + effects.shown * self._answers_shown(places)
+        return effects.bare + of_parts + self._length_effect(places, effects)
 
     def _beyond_parts(self, log_odds: Matrix) -> tuple[Vector, Vector]:
         """One Newton step for each program's own effect under its prior: the mode, and the deviation around it.
@@ -183,6 +191,7 @@ class PartModel:
         held = self._holds[self._program]
         design[:, RULES : CROWDING + 1] = self._length[self._program]
         design[:, SAME_ANSWER] = (held * self._same[:, rows].T).sum(axis=1)
+        design[:, SHOWN] = self._shown[self._program, rows]
         design[:, PARTS::2] = held
         design[:, PARTS + 1 :: 2] = held * self._near[:, rows].T
         unit = [self.range.to_unit(score.score) for score in scores]
@@ -198,11 +207,15 @@ class PartModel:
         length = (float(values[RULES]), float(values[DEMOS]), float(values[CROWDING]))
         bare = values[LEVEL] + self._posterior.ease
         of_parts = everywhere[:, None] + nearby[:, None] * self._near + values[SAME_ANSWER] * self._same
-        return Effects(bare, of_parts, length)
+        return Effects(bare, of_parts, float(values[SHOWN]), self._same, length)
 
     def _length_effect(self, places: Sequence[int], effects: Effects) -> float:
         rules, demos, crowd = self._lengths(places)
         return effects.length[0] * rules + effects.length[1] * demos + effects.length[2] * crowd
+
+    def _answers_shown(self, places: Sequence[int]) -> Vector:
+        """How much of each example's answer is shown by any of these parts, from 0 to 1."""
+        return self._same[list(places)].max(axis=0, initial=0.0)
 
     def _lengths(self, places: Sequence[int]) -> tuple[float, float, float]:
         """Rules, demos, and the crowd that they make, summed over predictors."""

@@ -122,5 +122,22 @@ def test_what_demos_do_for_examples_of_the_same_answer_is_learned_from_other_dem
     programs = {1: (A_RIVER,), 2: (A_VIOLIN,), 3: (ANOTHER_VIOLIN,)}
     answers = Answers([LABELS[n % 2] for n in range(40)])
     model = PartModel(programs, Evidence(scores), Similarity(rows), answers, len(rows))
-    gains = model.likely.of_parts[model.parts.index(ANOTHER_VIOLIN)]
-    assert gains[1::2].mean() > gains[0::2].mean() + 1.0
+    chances = model.chances([model.parts.index(ANOTHER_VIOLIN)], model.likely)
+    assert chances[1::2].mean() > chances[0::2].mean() + 0.3
+
+
+def test_a_combination_shows_each_answer_where_none_is_given_that_is_not_shown() -> None:
+    """More demos of one answer make it no likelier."""
+    demos = [Part(f"demo {n}", "self", "demo", f"shown {n}", {"topic": LABELS[n % 2]["topic"]}) for n in range(8)]
+    programs: dict[int, tuple[Part, ...]] = {0: (), 1: tuple(demos[0::2]), 2: tuple(demos[1::2]), 3: (demos[0],)}
+    scores = [
+        Score(RolloutKey(0, "evaluate", 40 * program + n), program, n, float(LABELS[n % 2]["topic"] in topics))
+        for program, demos in programs.items()
+        for topics in [{demo.fields["topic"] for demo in demos}]
+        for n in range(40)
+    ]
+    answers = Answers([LABELS[n % 2] for n in range(40)])
+    rows = [f"row {n}" for n in range(40)]
+    model = PartModel(programs, Evidence(scores), Similarity(rows), answers, len(rows))
+    places = best_combination(model, model.likely, range(8), Caps(demos=2, rules=0), len(rows))
+    assert {model.parts[place].fields["topic"] for place in places} == {"rivers", "violins"}

@@ -34,7 +34,7 @@ def without_crediting() -> AbstractContextManager[Any]:
 
 
 def without_same_answer() -> AbstractContextManager[Any]:
-    return mock.patch.multiple(part_model, PRIOR=(*part_model.PRIOR[:-1], 1e-3))
+    return mock.patch.multiple(part_model, PRIOR=(*part_model.PRIOR[:-2], 1e-3, 1e-3))
 
 
 def without_racing() -> AbstractContextManager[Any]:
