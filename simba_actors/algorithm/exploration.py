@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from simba_actors.algorithm.combination import Caps, best_combination
@@ -15,7 +17,7 @@ ACTIVE_PARTS, PROMISE_DRAWS = 60, 12
 
 
 class Exploration:
-    """Thompson sampling over combinations, which are tuples of part ids."""
+    """Thompson sampling over combinations, which are tuples of part ids in the order of the prompt."""
 
     def __init__(self, model: PartModel, draws: np.random.Generator, caps: Caps, trainset: int) -> None:
         self._model = model
@@ -26,21 +28,51 @@ class Exploration:
         self._promising = [int(place) for place in ranked[:ACTIVE_PARTS]]
 
     def drawn(self) -> tuple[str, ...]:
-        """The best combination under one draw."""
+        """The best combination under one draw, its demos in any order."""
         return self._best(self._model.draw(self._draws, BOLDNESS))
 
     def untried(self, attempts: int) -> tuple[tuple[str, ...], ...]:
-        """Combinations that no program has, of as many attempts: the likely best one, then drawn ones."""
+        """Combinations that no program has, of as many attempts: the likely best one, drawn ones and variations."""
         model = self._model
         known = {frozenset(model.parts[place].part_id for place in places) for places in model.programs.values()}
         found: list[tuple[str, ...]] = []
         for attempt in range(attempts):
             combination = self._best(model.likely) if attempt == 0 else self.drawn()
+            if attempt % 2:
+                combination = self._variation() or combination
             if frozenset(combination) not in known:
                 known.add(frozenset(combination))
                 found.append(combination)
         return tuple(found)
 
+    def _variation(self) -> tuple[str, ...] | None:
+        """The best program under a draw with another demo in the place of one of its own.
+
+        Only of a program that is better than its parts: what it owes to the order of its demos is kept so, and is lost
+        where its parts are put together anew.
+        """
+        model = self._model
+        qualities = model.drawn_qualities(self._draws, BOLDNESS)
+        program = max(qualities, key=qualities.__getitem__)
+        places = list(model.programs[program])
+        others = [place for place in self._promising if self._is_demo(place) and place not in places]
+        if model.own_effect(program)[0] <= 0 or not others:
+            return None
+        new = int(self._draws.choice(others))
+        alike = [n for n, place in enumerate(places) if model.parts[place].place == model.parts[new].place]
+        if len(alike) < 2:
+            return None
+        places[int(self._draws.choice(alike))] = new
+        return self._part_ids(places)
+
     def _best(self, effects: Effects) -> tuple[str, ...]:
         places = best_combination(self._model, effects, self._promising, self._caps, self._trainset)
+        demos = [place for place in places if self._is_demo(place)]
+        self._draws.shuffle(demos)
+        return self._part_ids([*(place for place in places if not self._is_demo(place)), *demos])
+
+    def _is_demo(self, place: int) -> bool:
+        return self._model.parts[place].kind == "demo"
+
+    def _part_ids(self, places: Sequence[int]) -> tuple[str, ...]:
         return tuple(self._model.parts[place].part_id for place in places)

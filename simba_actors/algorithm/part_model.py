@@ -10,9 +10,9 @@ is estimated from its own rollouts, and shrunk towards nothing.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -40,6 +40,10 @@ GENERAL, SPECIFIC, NEARBY = 0.3, 0.12, 0.8
 
 EASE, BEYOND_PARTS = 1.0, 0.2
 """The same for the ease of examples, and for what a program is worth beyond its parts."""
+
+PAIR_OF_DEMOS = 0.02
+"""What each pair of demos in one prompt adds to the latter: the same ones can be near the best in one order, and near
+chance in another (Lu et al., "Fantastically ordered prompts and where to find them", 2022)."""
 
 CROWD = 10.0
 """Divides the square of a prompt's number of parts, so that its column is of the size of the others."""
@@ -122,6 +126,7 @@ class PartModel:
             self._holds[row, list(places)] = 1.0
         self._shown: Matrix = np.array([self._answers_shown(places) for places in self.programs.values()])
         self._length: Matrix = np.array([self._lengths(places) for places in self.programs.values()])
+        self._own_spread: Vector = np.array([self._spread_beyond_parts(places) for places in self.programs.values()])
         self._program = np.array([self._row[score.program] for score in scores], dtype=np.int64)
         self._observed = self._observations(scores)
         self._posterior = fit(self._observed, self._prior(), similarity.rows, EASE)
@@ -140,8 +145,13 @@ class PartModel:
         """The expected score of each program of the pool on the trainset, its own rollouts counted, from 0 to 1."""
         log_odds = self._log_odds_of_programs(effects)
         beyond, _ = self._beyond_parts(log_odds)
-        means = sigmoid(log_odds + beyond[:, None])[:, : self.trainset].mean(axis=1)
-        return {program: float(mean) for program, mean in zip(self.programs, means, strict=True)}
+        return self._mean_scores(log_odds, beyond)
+
+    def drawn_qualities(self, draws: np.random.Generator, scale: float) -> dict[int, float]:
+        """`qualities` as they may be: under a draw of all effects, each program's own among them."""
+        log_odds = self._log_odds_of_programs(self.draw(draws, scale))
+        beyond, deviations = self._beyond_parts(log_odds)
+        return self._mean_scores(log_odds, beyond + scale * deviations * draws.standard_normal(len(beyond)))
 
     def log_odds(self, program: int, effects: Effects) -> Vector:
         """What the parts of a program of the pool make of each example of the trainset."""
@@ -164,6 +174,10 @@ class PartModel:
         numbers = list(self.programs)
         return {numbers[row]: float(self._observed.score[self._program == row].mean()) for row in tried}
 
+    def _mean_scores(self, log_odds: Matrix, beyond_parts: Vector) -> dict[int, float]:
+        means = sigmoid(log_odds + beyond_parts[:, None])[:, : self.trainset].mean(axis=1)
+        return {program: float(mean) for program, mean in zip(self.programs, means, strict=True)}
+
     def _log_odds_of_programs(self, effects: Effects) -> Matrix:
         of_length = self._length @ np.array(effects.length)
         return effects.bare + self._holds @ effects.of_parts + effects.shown * self._shown + of_length[:, None]
@@ -179,8 +193,8 @@ class PartModel:
         """
         expected = sigmoid(log_odds[self._program, self._observed.example])
         surprise = np.bincount(self._program, self._observed.score - expected, len(log_odds))
-        precision = np.bincount(self._program, expected * (1 - expected), len(log_odds)) + BEYOND_PARTS**-2
-        return surprise / precision, cast("Vector", precision**-0.5)
+        precision = np.bincount(self._program, expected * (1 - expected), len(log_odds)) + self._own_spread**-2
+        return surprise / precision, precision**-0.5
 
     def _observations(self, scores: Sequence[Score]) -> Observations:
         example = [score.example + (self.trainset if score.split == "val" else 0) for score in scores]
@@ -216,6 +230,11 @@ class PartModel:
     def _answers_shown(self, places: Sequence[int]) -> Vector:
         """How much of each example's answer is shown by any of these parts, from 0 to 1."""
         return self._same[list(places)].max(axis=0, initial=0.0)
+
+    def _spread_beyond_parts(self, places: Sequence[int]) -> float:
+        """The standard deviation, in log-odds, of what such programs are worth beyond their parts."""
+        demos = Counter(self.parts[place].predictor for place in places if self.parts[place].kind == "demo")
+        return math.hypot(BEYOND_PARTS, *(PAIR_OF_DEMOS * math.comb(count, 2) for count in demos.values()))
 
     def _lengths(self, places: Sequence[int]) -> tuple[float, float, float]:
         """Rules, demos, and the crowd that they make, summed over predictors."""

@@ -126,6 +126,27 @@ def test_what_demos_do_for_examples_of_the_same_answer_is_learned_from_other_dem
     assert chances[1::2].mean() > chances[0::2].mean() + 0.3
 
 
+def test_many_demos_may_be_worth_more_together_than_one_by_one() -> None:
+    demos = [Part(f"demo {n}", "self", "demo", f"shown {n}") for n in range(8)]
+    programs = {0: (), 1: tuple(demos[:1]), 2: tuple(demos[:4]), 3: tuple(demos)}
+    model = PartModel(programs, Evidence([]), Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
+    none, one, few, many = (model.own_effect(program)[1] for program in programs)
+    assert none == one < few < many
+
+
+def test_qualities_drawn_at_no_scale_are_the_likely_ones() -> None:
+    model = model_of(evidence())
+    assert model.drawn_qualities(np.random.default_rng(0), 0.0) == model.qualities(model.likely)
+
+
+def test_the_more_a_program_was_tried_the_closer_are_draws_of_its_quality() -> None:
+    scores = [Score(RolloutKey(0, "evaluate", n), 0, n % 40, float(n % 2)) for n in range(800)]
+    model = PartModel({0: (), 1: ()}, Evidence(scores), Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
+    draws = np.random.default_rng(0)
+    drawn = [model.drawn_qualities(draws, 1.0) for _ in range(100)]
+    assert np.std([each[0] for each in drawn]) < np.std([each[1] for each in drawn])
+
+
 def test_a_combination_shows_each_answer_where_none_is_given_that_is_not_shown() -> None:
     """More demos of one answer make it no likelier."""
     demos = [Part(f"demo {n}", "self", "demo", f"shown {n}", {"topic": LABELS[n % 2]["topic"]}) for n in range(8)]
