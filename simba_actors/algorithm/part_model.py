@@ -1,10 +1,10 @@
 """What each part of a prompt is worth, from every rollout of every program that had it.
 
 The log-odds of a score are taken to be a sum: a level, the example's ease, what each part adds everywhere, what it adds
-on examples that it is about, and what the length of the prompt costs. A rollout so tells of all parts of its program at
-once, as a trial does of all factors in a factorial experiment (Fisher, "The design of experiments", 1935), and what
-parts are worth together is known before they were ever together. What a program is worth beyond the sum of its parts
-is estimated from its own rollouts, and shrunk towards nothing.
+on examples that it is about, what demos do by the answers that they show, and what the length of the prompt costs. A
+rollout so tells of all parts of its program at once, as a trial does of all factors in a factorial experiment (Fisher,
+"The design of experiments", 1935), and what parts are worth together is known before they were ever together. What a
+program is worth beyond the sum of its parts is estimated from its own rollouts, and shrunk towards nothing.
 """
 
 from __future__ import annotations
