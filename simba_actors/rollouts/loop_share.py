@@ -1,4 +1,4 @@
-"""Rollouts go on a few at a time, so that the host's event loop turns in between."""
+"""Rollouts go on one at a time, so that the host's event loop turns in between."""
 
 from __future__ import annotations
 
@@ -10,24 +10,21 @@ from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
 
-MOST_A_TURN = 3
-"""Steps from one wait to the next. One keeps the loop for 0.1 to 0.5 ms: DSPy writes a prompt or reads a reply."""
-
 
 class LoopShare:
-    """Lets `MOST_A_TURN` pass in each turn of the event loop, those nearest their end first.
+    """Lets one pass in each turn of the event loop, those nearest their end first.
 
     Without it, as many rollouts as have replies at one moment hold up everything else on the loop, each with what it
-    does next: hundreds of milliseconds for hundreds of rollouts. Those that begin come last, so that where the loop can
-    serve no more, no more are under way either, each with its memory to look through for garbage. What waits for a
-    group of rollouts waits for the last of them, which those that came later must not hold up.
+    does next, a prompt to write or a reply to read: hundreds of milliseconds for hundreds of rollouts. Those that begin
+    come last, so that where the loop can serve no more, no more are under way either, each with its memory to look
+    through for garbage. What waits for a group of rollouts waits for the last of them, which those that came later must
+    not hold up.
     """
 
     def __init__(self) -> None:
         self._ending: deque[asyncio.Future[None]] = deque()
         self._going_on: deque[asyncio.Future[None]] = deque()
         self._beginning: deque[asyncio.Future[None]] = deque()
-        self._passed = 0
         self._turning = False
 
     async def begin(self) -> None:
@@ -54,23 +51,19 @@ class LoopShare:
         if not self._turning:
             self._turning = True
             loop.call_soon(self._turn, loop)
-        if self._passed < MOST_A_TURN and not (self._ending or self._going_on or self._beginning):
-            self._passed += 1
             return
         place: asyncio.Future[None] = loop.create_future()
         line.append(place)
         await place
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._passed = 0
-        while self._passed < MOST_A_TURN and (line := self._ending or self._going_on or self._beginning):
+        while line := self._ending or self._going_on or self._beginning:
             place = line.popleft()
             if not place.done():
                 place.set_result(None)
-                self._passed += 1
-        self._turning = self._passed > 0
-        if self._turning:
-            loop.call_soon(self._turn, loop)
+                loop.call_soon(self._turn, loop)
+                return
+        self._turning = False
 
 
 class _Paced(Generic[R]):

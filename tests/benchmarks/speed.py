@@ -98,7 +98,7 @@ def _middle(runs: list[dict[str, float]]) -> dict[str, float]:
 
 def measured(run: Callable[[Case, Any], float], case: Case) -> dict[str, float]:
     """Seconds, LM calls, and the process's peak of resident memory."""
-    for module in ("numpy", "simba_actors.optimizer", "anyio._backends._asyncio"):
+    for module in ("numpy.random", "simba_actors.optimizer", "anyio._backends._asyncio"):
         importlib.import_module(module)  # So that no run is charged for what loads once a process.
     lm = make_lm(case)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
