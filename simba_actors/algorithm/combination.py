@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simba_actors.algorithm.estimation import sigmoid
+from simba_actors.algorithm.estimation import Matrix, sigmoid
+from simba_actors.algorithm.exchange import Exchange
 from simba_actors.algorithm.part_model import Effects, PartModel
 from simba_actors.algorithm.parts import Part
 
@@ -31,7 +32,7 @@ def best_combination(
 
     Parts that help on the same examples, or show the same answers, bring less and less together, so complementary ones
     are found. Greedy choice is within 1 - 1/e of the best for gains that only diminish (Nemhauser, Wolsey and Fisher,
-    1978).
+    1978). Where the order of demos matters, the last one is chosen first, and exchanges follow.
     """
     log_odds, of_parts, answers = effects.bare[:trainset], effects.of_parts[:, :trainset], effects.answers[:, :trainset]
     shown = np.zeros(trainset)
@@ -43,7 +44,8 @@ def best_combination(
         added = {kind: _added_length(effects, *kind, held) for kind in {_kind(model.parts[place]) for place in left}}
         length = np.array([added[_kind(model.parts[place])] for place in left])
         newly_shown = np.maximum(answers[left] - shown, 0.0)
-        options = log_odds + of_parts[left] + effects.shown * newly_shown + length[:, None]
+        of_order = _of_order(model, effects, left, held)[:, :trainset]
+        options = log_odds + of_parts[left] + effects.shown * newly_shown + of_order + length[:, None]
         qualities = sigmoid(options).mean(axis=1)
         best = int(qualities.argmax())
         if qualities[best] < quality + LEAST_GAIN:
@@ -53,7 +55,20 @@ def best_combination(
         shown = np.maximum(shown, answers[place])
         chosen.append(place)
         held[model.parts[place].place] += 1
-    return tuple(sorted(chosen))
+    if not model.order_matters:
+        return tuple(sorted(chosen))
+    demos = [place for place in chosen if model.parts[place].kind == "demo"]
+    others = sorted(set(chosen).difference(demos))
+    return Exchange(model, effects, candidates, trainset).best([*others, *reversed(demos)])
+
+
+def _of_order(model: PartModel, effects: Effects, places: Sequence[int], held: Counter[tuple[str, str]]) -> Matrix:
+    """What each of these would do on each row by standing before the demos that are there already."""
+    of_order = np.zeros((len(places), effects.bare.size))
+    for kind in {_kind(model.parts[place]) for place in places}:
+        alike = [n for n, place in enumerate(places) if _kind(model.parts[place]) == kind]
+        of_order[alike] = model.order.at(held[kind], [places[n] for n in alike], effects.in_order)
+    return of_order
 
 
 def _fits(part: Part, held: Counter[tuple[str, str]], caps: Caps) -> bool:

@@ -38,14 +38,22 @@ class Observations:
     example: npt.NDArray[np.int64]
     score: Vector
 
+    def without_last(self, columns: int) -> Observations:
+        """The same, as if the last columns of the design had no effects."""
+        return Observations(self.design[:, : self.design.shape[1] - columns], self.example, self.score)
+
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """`effects` are the most likely ones, `spread` a root of their covariance, `ease` the examples' most likely."""
+    """`effects` are the most likely ones, `spread` a root of their covariance, `ease` the examples' most likely.
+
+    `evidence` is the logarithm of how likely the scores are under the priors, whatever the effects.
+    """
 
     effects: Vector
     spread: Matrix
     ease: Vector
+    evidence: float
 
     def draw(self, draws: np.random.Generator, scale: float = 1.0) -> Vector:
         """Effects as they may be: one draw, its distance from the most likely ones times `scale`."""
@@ -67,6 +75,7 @@ def fit(observations: Observations, prior: Vector, examples: int, ease: float) -
     precision, own_precision = prior**-2.0, ease**-2.0
     effects, eases = np.zeros(len(prior)), np.zeros(examples)
     spread: Matrix = np.diag(prior)
+    own = np.full(examples, own_precision)
     for _ in range(NEWTON_STEPS if len(rows) else 0):
         expected = sigmoid(design @ effects + eases[rows])
         weight = np.maximum(expected * (1 - expected), LEAST_WEIGHT)
@@ -82,7 +91,11 @@ def fit(observations: Observations, prior: Vector, examples: int, ease: float) -
         eases = eases + (own_slope - shared @ step) / own
         if float(np.abs(step).max()) < CONVERGED:
             break
-    return Posterior(effects, spread, eases)
+    log_odds = design @ effects + eases[rows]
+    likelihood = score @ log_odds - np.logaddexp(0.0, log_odds).sum()
+    distance = (precision @ effects**2 + own_precision * (eases @ eases)) / 2
+    narrowing = np.log(prior / np.diag(spread)).sum() + np.log(own / own_precision).sum() / 2
+    return Posterior(effects, spread, eases, float(likelihood - distance - narrowing))
 
 
 def _squared(rows: Matrix, weight: Vector) -> Matrix:

@@ -17,7 +17,7 @@ ACTIVE_PARTS, PROMISE_DRAWS = 60, 12
 
 
 class Exploration:
-    """Thompson sampling over combinations, which are tuples of part ids in the order of the prompt."""
+    """Thompson sampling over combinations: part ids in the order of the prompt."""
 
     def __init__(self, model: PartModel, draws: np.random.Generator, caps: Caps, trainset: int) -> None:
         self._model = model
@@ -28,24 +28,24 @@ class Exploration:
         self._promising = [int(place) for place in ranked[:ACTIVE_PARTS]]
 
     def drawn(self) -> tuple[str, ...]:
-        """The best combination under one draw, its demos in any order."""
-        return self._best(self._model.draw(self._draws, BOLDNESS))
+        """The best combination under one draw, its demos in any order where that is not known to matter."""
+        return self._part_ids(self._drawn())
 
     def untried(self, attempts: int) -> tuple[tuple[str, ...], ...]:
         """Combinations that no program has, of as many attempts: the likely best one, drawn ones and variations."""
         model = self._model
-        known = {frozenset(model.parts[place].part_id for place in places) for places in model.programs.values()}
+        known = {self._made_of(places) for places in model.programs.values()}
         found: list[tuple[str, ...]] = []
         for attempt in range(attempts):
-            combination = self._best(model.likely) if attempt == 0 else self.drawn()
+            places = self._best(model.likely) if attempt == 0 else self._drawn()
             if attempt % 2:
-                combination = self._variation() or combination
-            if frozenset(combination) not in known:
-                known.add(frozenset(combination))
-                found.append(combination)
+                places = self._variation() or places
+            if self._made_of(places) not in known:
+                known.add(self._made_of(places))
+                found.append(self._part_ids(places))
         return tuple(found)
 
-    def _variation(self) -> tuple[str, ...] | None:
+    def _variation(self) -> Sequence[int] | None:
         """The best program under a draw with another demo in the place of one of its own.
 
         Only of a program that is better than its parts: what it owes to the order of its demos is kept so, and is lost
@@ -63,13 +63,23 @@ class Exploration:
         if len(alike) < 2:
             return None
         places[int(self._draws.choice(alike))] = new
-        return self._part_ids(places)
+        return places
 
-    def _best(self, effects: Effects) -> tuple[str, ...]:
+    def _drawn(self) -> Sequence[int]:
+        return self._best(self._model.draw(self._draws, BOLDNESS))
+
+    def _best(self, effects: Effects) -> Sequence[int]:
         places = best_combination(self._model, effects, self._promising, self._caps, self._trainset)
+        if self._model.order_matters:
+            return places
         demos = [place for place in places if self._is_demo(place)]
         self._draws.shuffle(demos)
-        return self._part_ids([*(place for place in places if not self._is_demo(place)), *demos])
+        return [*(place for place in places if not self._is_demo(place)), *demos]
+
+    def _made_of(self, places: Sequence[int]) -> frozenset[tuple[int, int | None]]:
+        """What makes a combination another one: its parts, and where its demos stand if that matters."""
+        positions = dict(self._model.order.positions(places)) if self._model.order_matters else {}
+        return frozenset((place, positions.get(index)) for index, place in enumerate(places))
 
     def _is_demo(self, place: int) -> bool:
         return self._model.parts[place].kind == "demo"

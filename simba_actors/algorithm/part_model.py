@@ -1,10 +1,11 @@
 """What each part of a prompt is worth, from every rollout of every program that had it.
 
 The log-odds of a score are taken to be a sum: a level, the example's ease, what each part adds everywhere, what it adds
-on examples that it is about, what demos do by the answers that they show, and what the length of the prompt costs. A
-rollout so tells of all parts of its program at once, as a trial does of all factors in a factorial experiment (Fisher,
-"The design of experiments", 1935), and what parts are worth together is known before they were ever together. What a
-program is worth beyond the sum of its parts is estimated from its own rollouts, and shrunk towards nothing.
+on examples that it is about, what demos do by the answers that they show and by where those stand, and what the length
+of the prompt costs. A rollout so tells of all parts of its program at once, as a trial does of all factors in a
+factorial experiment (Fisher, "The design of experiments", 1935), and what parts are worth together is known before they
+were ever together. What a program is worth beyond the sum of its parts is estimated from its own rollouts, and shrunk
+towards nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simba_actors.algorithm.answer_order import AnswerOrder
 from simba_actors.algorithm.answers import Answers
-from simba_actors.algorithm.estimation import Matrix, Observations, Vector, fit, sigmoid
+from simba_actors.algorithm.estimation import Matrix, Observations, Posterior, Vector, fit, sigmoid
 from simba_actors.algorithm.evidence import Evidence, Score
 from simba_actors.algorithm.parts import Part
 from simba_actors.algorithm.similarity import Similarity
@@ -25,7 +27,7 @@ from simba_actors.algorithm.similarity import Similarity
 LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, SAME_ANSWER, SHOWN, PARTS = range(8)
 """Columns of the design: what all programs have, whether the LM was set to sample, and what the length costs,
 how many demos show the answer that the example calls for, and whether any does. From `PARTS` on each
-part has two: its effect everywhere, and its effect on examples that it is about."""
+part has two: its effect everywhere, and its effect on examples that it is about. Those of `AnswerOrder` follow."""
 
 PRIOR = (2.0, 0.3, 0.3, 0.3, 0.3, 0.3, 2.0)
 """Standard deviations of the columns before `PARTS`, in log-odds. For scale: from 50 to 60 % is 0.4.
@@ -37,6 +39,9 @@ of demonstrations: what makes in-context learning work?", 2022)."""
 
 GENERAL, SPECIFIC, NEARBY = 0.3, 0.12, 0.8
 """The same for a part that is about no example in particular, for one that is, and for the latter on its examples."""
+
+IN_ORDER = 0.6
+"""The same for an answer in one position, on examples that call for one answer."""
 
 EASE, BEYOND_PARTS = 1.0, 0.2
 """The same for the ease of examples, and for what a program is worth beyond its parts."""
@@ -77,14 +82,16 @@ class Effects:
     """One state of affairs that the evidence allows, in log-odds; examples are columns.
 
     `bare` is the student on each example, `of_parts` what each part adds there. `shown` is what it adds that any demo
-    shows the example's answer, and `answers` how much of that each part shows, from 0 to 1. `length` is what a rule, a
-    demo, and the crowd that they make add.
+    shows the example's answer, and `answers` how much of that each part shows, from 0 to 1. `in_order` is what each
+    answer adds in each position: see `AnswerOrder.on_rows`. `length` is what a rule, a demo, and the crowd that they
+    make add.
     """
 
     bare: Vector
     of_parts: Matrix
     shown: float
     answers: Matrix
+    in_order: Matrix
     length: tuple[float, float, float]
 
     def of_length(self, rules: int, demos: int) -> float:
@@ -117,6 +124,7 @@ class PartModel:
         self._near: Matrix = np.array(near).reshape(len(near), similarity.rows)
         same = [answers.to_rows(part.fields) for part in self.parts]
         self._same: Matrix = np.array(same).reshape(len(near), similarity.rows)
+        self.order = AnswerOrder(self.parts, answers)
         self.trainset = trainset
         scores = [score for number in evidence.programs() for score in evidence.of(number) if _of_student(score)]
         self.range = ScoreRange.of([float(score.score) for score in scores])
@@ -124,14 +132,29 @@ class PartModel:
         self._holds: Matrix = np.zeros((len(self.programs), len(self.parts)))
         for row, places in enumerate(self.programs.values()):
             self._holds[row, list(places)] = 1.0
-        self._shown: Matrix = np.array([self._answers_shown(places) for places in self.programs.values()])
+        self._shown: Matrix = np.array([self.answers_shown(places) for places in self.programs.values()])
+        self._standing: Matrix = np.array([self.order.standing(places) for places in self.programs.values()])
         self._length: Matrix = np.array([self._lengths(places) for places in self.programs.values()])
         self._own_spread: Vector = np.array([self._spread_beyond_parts(places) for places in self.programs.values()])
         self._program = np.array([self._row[score.program] for score in scores], dtype=np.int64)
         self._observed = self._observations(scores)
-        self._posterior = fit(self._observed, self._prior(), similarity.rows, EASE)
+        self._posterior, self.order_matters = self._fitted(similarity.rows)
         self.likely = self._effects(self._posterior.effects)
         self._own_effects = self._beyond_parts(self._log_odds_of_programs(self.likely))
+
+    def _fitted(self, rows: int) -> tuple[Posterior, bool]:
+        """The posterior, with effects of the order of answers if the scores are more likely so, and whether they are.
+
+        Choosing between priors by the evidence is type II maximum likelihood (Good, "The estimation of probabilities",
+        1965): where the order does nothing, its many columns would only add to the noise.
+        """
+        columns = self.order.columns
+        of_parts = fit(self._observed.without_last(columns), self._prior(), rows, EASE)
+        if not columns:
+            return of_parts, False
+        prior = np.concatenate([self._prior(), np.full(columns, IN_ORDER)])
+        in_order = fit(self._observed, prior, rows, EASE)
+        return (in_order, True) if in_order.evidence > of_parts.evidence else (of_parts, False)
 
     def draw(self, draws: np.random.Generator, scale: float) -> Effects:
         """Effects as they may be, their distance from the most likely ones times `scale`."""
@@ -139,7 +162,7 @@ class PartModel:
 
     def chances(self, places: Sequence[int], effects: Effects) -> Vector:
         """The expected score of a combination of parts on each example of the trainset, from 0 to 1."""
-        return sigmoid(self._log_odds(places, effects))[: self.trainset]
+        return sigmoid(self.log_odds_of(places, effects))
 
     def qualities(self, effects: Effects) -> dict[int, float]:
         """The expected score of each program of the pool on the trainset, its own rollouts counted, from 0 to 1."""
@@ -155,7 +178,17 @@ class PartModel:
 
     def log_odds(self, program: int, effects: Effects) -> Vector:
         """What the parts of a program of the pool make of each example of the trainset."""
-        return self._log_odds(self.programs[program], effects)[: self.trainset]
+        return self.log_odds_of(self.programs[program], effects)
+
+    def log_odds_of(self, places: Sequence[int], effects: Effects) -> Vector:
+        """What parts in this order make of each example of the trainset."""
+        of_parts = effects.of_parts[list(places)].sum(axis=0) + effects.shown * self.answers_shown(places)
+        of_order = self.order.standing(places) @ effects.in_order
+        return (effects.bare + of_parts + of_order + self._length_effect(places, effects))[: self.trainset]
+
+    def answers_shown(self, places: Sequence[int]) -> Vector:
+        """How much of each example's answer is shown by any of these parts, from 0 to 1."""
+        return self._same[list(places)].max(axis=0, initial=0.0)
 
     def own_effect(self, program: int) -> tuple[float, float]:
         """What a program of the pool is worth beyond its parts, in log-odds: the mean and the standard deviation."""
@@ -180,11 +213,8 @@ class PartModel:
 
     def _log_odds_of_programs(self, effects: Effects) -> Matrix:
         of_length = self._length @ np.array(effects.length)
-        return effects.bare + self._holds @ effects.of_parts + effects.shown * self._shown + of_length[:, None]
-
-    def _log_odds(self, places: Sequence[int], effects: Effects) -> Vector:
-        of_parts = effects.of_parts[list(places)].sum(axis=0) + effects.shown * self._answers_shown(places)
-        return effects.bare + of_parts + self._length_effect(places, effects)
+        of_parts = self._holds @ effects.of_parts + effects.shown * self._shown
+        return effects.bare + of_parts + self._standing @ effects.in_order + of_length[:, None]
 
     def _beyond_parts(self, log_odds: Matrix) -> tuple[Vector, Vector]:
         """One Newton step for each program's own effect under its prior: the mode, and the deviation around it.
@@ -199,15 +229,17 @@ class PartModel:
     def _observations(self, scores: Sequence[Score]) -> Observations:
         example = [score.example + (self.trainset if score.split == "val" else 0) for score in scores]
         rows = np.array(example, dtype=np.int64)
-        design = np.zeros((len(scores), PARTS + 2 * len(self.parts)))
+        in_order = PARTS + 2 * len(self.parts)
+        design = np.zeros((len(scores), in_order + self.order.columns))
         design[:, LEVEL] = 1.0
         design[:, RESAMPLED] = [score.model.temperature is not None for score in scores]
         held = self._holds[self._program]
         design[:, RULES : CROWDING + 1] = self._length[self._program]
         design[:, SAME_ANSWER] = (held * self._same[:, rows].T).sum(axis=1)
         design[:, SHOWN] = self._shown[self._program, rows]
-        design[:, PARTS::2] = held
-        design[:, PARTS + 1 :: 2] = held * self._near[:, rows].T
+        design[:, PARTS:in_order:2] = held
+        design[:, PARTS + 1 : in_order : 2] = held * self._near[:, rows].T
+        design[:, in_order:] = self.order.design(self._standing[self._program], rows)
         unit = [self.range.to_unit(score.score) for score in scores]
         return Observations(design, rows, np.array(unit, dtype=np.float64))
 
@@ -217,19 +249,18 @@ class PartModel:
         return np.concatenate([np.array(PRIOR), of_parts.ravel()])
 
     def _effects(self, values: Vector) -> Effects:
-        everywhere, nearby = values[PARTS::2], values[PARTS + 1 :: 2]
+        in_order = PARTS + 2 * len(self.parts)
+        everywhere, nearby = values[PARTS:in_order:2], values[PARTS + 1 : in_order : 2]
         length = (float(values[RULES]), float(values[DEMOS]), float(values[CROWDING]))
         bare = values[LEVEL] + self._posterior.ease
         of_parts = everywhere[:, None] + nearby[:, None] * self._near + values[SAME_ANSWER] * self._same
-        return Effects(bare, of_parts, float(values[SHOWN]), self._same, length)
+        order = values[in_order:] if self.order_matters else np.zeros(self.order.columns)
+        of_order = self.order.on_rows(order)
+        return Effects(bare, of_parts, float(values[SHOWN]), self._same, of_order, length)
 
     def _length_effect(self, places: Sequence[int], effects: Effects) -> float:
         rules, demos, crowd = self._lengths(places)
         return effects.length[0] * rules + effects.length[1] * demos + effects.length[2] * crowd
-
-    def _answers_shown(self, places: Sequence[int]) -> Vector:
-        """How much of each example's answer is shown by any of these parts, from 0 to 1."""
-        return self._same[list(places)].max(axis=0, initial=0.0)
 
     def _spread_beyond_parts(self, places: Sequence[int]) -> float:
         """The standard deviation, in log-odds, of what such programs are worth beyond their parts."""

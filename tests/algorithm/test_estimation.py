@@ -49,3 +49,25 @@ def test_draws_scatter_as_the_deviations_say() -> None:
     draws = np.random.default_rng(1)
     drawn = np.array([posterior.draw(draws) for _ in range(4_000)])
     assert drawn.std(axis=0) == pytest.approx(posterior.deviations(), rel=0.1)
+
+
+def test_the_evidence_is_the_likelihood_of_the_scores_over_all_effects() -> None:
+    score = np.array([1.0, 1.0, 1.0, 0.0, 1.0])
+    observations = Observations(np.ones((5, 1)), np.arange(5), score)
+    effects = np.linspace(-12, 12, 4_001)
+    likelihood = sigmoid(effects) ** 4 * (1 - sigmoid(effects))
+    prior = np.exp(-((effects / 1.5) ** 2) / 2) / (1.5 * np.sqrt(2 * np.pi))
+    whole = float((likelihood * prior).sum() * (effects[1] - effects[0]))
+    assert fit(observations, np.array([1.5]), EXAMPLES, ease=1e-3).evidence == pytest.approx(np.log(whole), abs=0.05)
+
+
+def test_effects_that_are_not_there_make_the_scores_less_likely() -> None:
+    observations = planted([1.0, 0.0], 2_000)
+    one = fit(observations.without_last(1), np.ones(1), EXAMPLES, 1.0)
+    assert fit(observations, np.ones(2), EXAMPLES, 1.0).evidence < one.evidence
+
+
+def test_effects_that_are_there_make_the_scores_more_likely() -> None:
+    observations = planted([1.0, 1.0], 2_000)
+    one = fit(observations.without_last(1), np.ones(1), EXAMPLES, 1.0)
+    assert fit(observations, np.ones(2), EXAMPLES, 1.0).evidence > one.evidence

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest import mock
 
-from simba_actors.algorithm import adaptive_policy, exploration, lessons, part_model, racing
+from simba_actors.algorithm import adaptive_policy, answer_order, exploration, lessons, part_model, racing
 from tests.benchmarks.alternatives import with_a_bandit, with_optuna
 from tests.benchmarks.quality import Job, Outcome, outcome_of
 from tests.benchmarks.worlds import FAMILIES, world_of
@@ -35,6 +35,10 @@ def without_crediting() -> AbstractContextManager[Any]:
 
 def without_same_answer() -> AbstractContextManager[Any]:
     return mock.patch.multiple(part_model, PRIOR=(*part_model.PRIOR[:-2], 1e-3, 1e-3))
+
+
+def without_answer_order() -> AbstractContextManager[Any]:
+    return mock.patch.multiple(answer_order, MOST_COLUMNS=0)
 
 
 def without_racing() -> AbstractContextManager[Any]:
@@ -68,6 +72,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "adaptive": contextlib.nullcontext,
     "no crediting": without_crediting,
     "no same answer": without_same_answer,
+    "no answer order": without_answer_order,
     "no racing": without_racing,
     "no finals": without_finals,
     "no draws": without_draws,
