@@ -184,7 +184,7 @@ class AdaptivePolicy:
         if learns:
             usual = lessons_of(self.strategies, effort, self.predictors)
             lessons = extended(usual, attempts - len(combinations))
-        bases = tuple(exploration.drawn() for _ in range(sum(lessons.values())))
+        bases = tuple(exploration.base() for _ in range(sum(lessons.values())))
         order = list(range(len(self.train_rows)))
         now.draws.python.shuffle(order)
         fills = self._fills(lessons.get(LEARNS_FROM_LABELS, 0), order)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,9 +28,10 @@ class Exploration:
         ranked = np.argsort(-model.promise(draws, PROMISE_DRAWS), kind="stable")
         self._promising = [int(place) for place in ranked[:ACTIVE_PARTS]]
 
-    def drawn(self) -> tuple[str, ...]:
-        """The best combination under one draw, its demos in any order where that is not known to matter."""
-        return self._part_ids(self._drawn())
+    def base(self) -> tuple[str, ...]:
+        """The best combination under one draw that has room for one more demo."""
+        caps = replace(self._caps, demos=max(0, self._caps.demos - 1))
+        return self._part_ids(self._best(self._model.draw(self._draws, BOLDNESS), caps))
 
     def untried(self, attempts: int) -> tuple[tuple[str, ...], ...]:
         """Combinations that no program has, of as many attempts: the likely best one, drawn ones and variations."""
@@ -37,7 +39,8 @@ class Exploration:
         known = {self._made_of(places) for places in model.programs.values()}
         found: list[tuple[str, ...]] = []
         for attempt in range(attempts):
-            places = self._best(model.likely) if attempt == 0 else self._drawn()
+            effects = model.likely if attempt == 0 else model.draw(self._draws, BOLDNESS)
+            places = self._best(effects, self._caps)
             if attempt % 2:
                 places = self._variation() or places
             if self._made_of(places) not in known:
@@ -65,11 +68,9 @@ class Exploration:
         places[int(self._draws.choice(alike))] = new
         return places
 
-    def _drawn(self) -> Sequence[int]:
-        return self._best(self._model.draw(self._draws, BOLDNESS))
-
-    def _best(self, effects: Effects) -> Sequence[int]:
-        places = best_combination(self._model, effects, self._promising, self._caps, self._trainset)
+    def _best(self, effects: Effects, caps: Caps) -> Sequence[int]:
+        """Its demos in any order where that is not known to matter."""
+        places = best_combination(self._model, effects, self._promising, caps, self._trainset)
         if self._model.order_matters:
             return places
         demos = [place for place in places if self._is_demo(place)]

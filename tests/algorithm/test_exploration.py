@@ -43,5 +43,10 @@ def test_what_is_good_in_one_order_alone_is_tried_with_another_demo_in_the_place
 def test_the_same_demos_are_tried_in_different_orders() -> None:
     demos = DEMOS[:4]
     made = exploration(np.random.default_rng(0), [(demos, 0.9), ((), 0.1)])
-    orders = {order for order in (made.drawn() for _ in range(20)) if len(order) == len(demos)}
+    orders = {order for order in (made.base() for _ in range(20)) if len(order) == len(demos)}
     assert len(orders) > 5
+
+
+def test_what_a_demo_is_to_be_added_to_has_room_for_it() -> None:
+    made = exploration(np.random.default_rng(0), [(DEMOS[:8], 0.9), ((), 0.1)])
+    assert max(len(made.base()) for _ in range(20)) == 5
