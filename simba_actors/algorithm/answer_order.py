@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -27,19 +27,28 @@ MOST_COLUMNS = 320
 
 
 class AnswerOrder:
-    """Of prompts that are made of `parts`, by their places in it; position 0 is a prompt's last demo."""
+    """Of prompts that are made of `parts`, by their places in it; position 0 is a prompt's last demo.
 
-    def __init__(self, parts: Sequence[Part], answers: Answers) -> None:
-        predictors = list(dict.fromkeys(part.predictor for part in parts))
-        columns = len(predictors) * POSITIONS * answers.count**2
-        self.columns = columns if columns <= MOST_COLUMNS else 0
+    `programs` are those to learn from: positions that no demo of theirs has are left out.
+    """
+
+    def __init__(self, parts: Sequence[Part], answers: Answers, programs: Iterable[Sequence[int]]) -> None:
         self._parts = parts
+        predictors = list(dict.fromkeys(part.predictor for part in parts))
+        self._positions = min(POSITIONS, max(map(self._longest, programs), default=0))
+        columns = len(predictors) * self._positions * answers.count**2
+        self.columns = columns if columns <= MOST_COLUMNS else 0
         self._predictor = {name: n for n, name in enumerate(predictors)}
         self._shows: Matrix = np.array([answers.shown(part.fields) for part in parts]).reshape(
             len(parts), answers.count
         )
         self._called_for = answers.called_for
-        self._shape = (len(predictors), POSITIONS, answers.count) if self.columns else (0, 0, 0)
+        self._shape = (len(predictors), self._positions, answers.count) if self.columns else (0, 0, 0)
+
+    def _longest(self, places: Sequence[int]) -> int:
+        """How many demos the predictor with the most of them has."""
+        demos = Counter(self._parts[place].predictor for place in places if self._parts[place].kind == "demo")
+        return max(demos.values(), default=0)
 
     def positions(self, places: Sequence[int]) -> Iterator[tuple[int, int]]:
         """The index in `places` of each demo that has one, with its position."""
@@ -47,7 +56,7 @@ class AnswerOrder:
         for index in reversed(range(len(places))):
             part = self._parts[places[index]]
             if part.kind == "demo":
-                if behind[part.predictor] < POSITIONS:
+                if behind[part.predictor] < self._positions:
                     yield index, behind[part.predictor]
                 behind[part.predictor] += 1
 

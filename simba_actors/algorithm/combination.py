@@ -65,6 +65,8 @@ def best_combination(
 def _of_order(model: PartModel, effects: Effects, places: Sequence[int], held: Counter[tuple[str, str]]) -> Matrix:
     """What each of these would do on each row by standing before the demos that are there already."""
     of_order = np.zeros((len(places), effects.bare.size))
+    if not model.order_matters:
+        return of_order
     for kind in {_kind(model.parts[place]) for place in places}:
         alike = [n for n, place in enumerate(places) if _kind(model.parts[place]) == kind]
         of_order[alike] = model.order.at(held[kind], [places[n] for n in alike], effects.in_order)

@@ -64,16 +64,21 @@ class Posterior:
         return cast("Vector", np.sqrt((self.spread**2).sum(axis=1)))
 
 
-def fit(observations: Observations, prior: Vector, examples: int, ease: float) -> Posterior:
+def fit(
+    observations: Observations, prior: Vector, examples: int, ease: float, start: Posterior | None = None
+) -> Posterior:
     """The posterior under priors with mean 0 and standard deviations `prior` for effects and `ease` for examples.
 
-    Newton's method; the examples' own effects are eliminated from each step, since no two of them meet in a score.
+    Newton's method; the examples' own effects are eliminated from each step, since no two of them meet in a score. The
+    first step is made from `start`, where that is known: a posterior of the first of these effects.
     """
     order = np.argsort(observations.example, kind="stable")
     design, rows, score = observations.design[order], observations.example[order], observations.score[order]
     tried, first = np.unique(rows, return_index=True)
     precision, own_precision = prior**-2.0, ease**-2.0
     effects, eases = np.zeros(len(prior)), np.zeros(examples)
+    if start is not None:
+        effects[: len(start.effects)], eases = start.effects, start.ease
     spread: Matrix = np.diag(prior)
     own = np.full(examples, own_precision)
     for _ in range(NEWTON_STEPS if len(rows) else 0):

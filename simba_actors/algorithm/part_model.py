@@ -43,6 +43,10 @@ GENERAL, SPECIFIC, NEARBY = 0.3, 0.12, 0.8
 IN_ORDER = 0.6
 """The same for an answer in one position, on examples that call for one answer."""
 
+WORTH_A_MENTION = 1.0
+"""By how much, in logarithms, the scores must be likelier with effects of the order than without, to have them: less is
+"not worth more than a bare mention" (Kass and Raftery, "Bayes factors", 1995)."""
+
 EASE, BEYOND_PARTS = 1.0, 0.2
 """The same for the ease of examples, and for what a program is worth beyond its parts."""
 
@@ -124,7 +128,7 @@ class PartModel:
         self._near: Matrix = np.array(near).reshape(len(near), similarity.rows)
         same = [answers.to_rows(part.fields) for part in self.parts]
         self._same: Matrix = np.array(same).reshape(len(near), similarity.rows)
-        self.order = AnswerOrder(self.parts, answers)
+        self.order = AnswerOrder(self.parts, answers, self.programs.values())
         self.trainset = trainset
         scores = [score for number in evidence.programs() for score in evidence.of(number) if _of_student(score)]
         self.range = ScoreRange.of([float(score.score) for score in scores])
@@ -143,7 +147,7 @@ class PartModel:
         self._own_effects = self._beyond_parts(self._log_odds_of_programs(self.likely))
 
     def _fitted(self, rows: int) -> tuple[Posterior, bool]:
-        """The posterior, with effects of the order of answers if the scores are more likely so, and whether they are.
+        """The posterior, with effects of the order of answers if the scores are much likelier so, and whether they are.
 
         Choosing between priors by the evidence is type II maximum likelihood (Good, "The estimation of probabilities",
         1965): where the order does nothing, its many columns would only add to the noise.
@@ -153,8 +157,9 @@ class PartModel:
         if not columns:
             return of_parts, False
         prior = np.concatenate([self._prior(), np.full(columns, IN_ORDER)])
-        in_order = fit(self._observed, prior, rows, EASE)
-        return (in_order, True) if in_order.evidence > of_parts.evidence else (of_parts, False)
+        in_order = fit(self._observed, prior, rows, EASE, start=of_parts)
+        order_matters = in_order.evidence > of_parts.evidence + WORTH_A_MENTION
+        return (in_order if order_matters else of_parts), order_matters
 
     def draw(self, draws: np.random.Generator, scale: float) -> Effects:
         """Effects as they may be, their distance from the most likely ones times `scale`."""

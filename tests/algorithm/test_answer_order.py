@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -56,25 +57,27 @@ PAIRS = [pair for one in RIVERS for other in VIOLINS for pair in ((one, other), 
 
 def test_positions_are_counted_from_the_last_demo_of_a_predictor() -> None:
     other = Part("other", "another", "demo", "x", {"topic": "rivers"})
-    order = AnswerOrder([ADVICE, *RIVERS, other], ANSWERS)
-    assert dict(order.positions([0, 1, 2, 4, 3])) == {1: 2, 2: 1, 3: 0, 4: 0}
+    places = [0, 1, 2, 4, 3]
+    order = AnswerOrder([ADVICE, *RIVERS, other], ANSWERS, [places])
+    assert dict(order.positions(places)) == {1: 2, 2: 1, 3: 0, 4: 0}
 
 
 def test_demos_before_the_last_few_have_no_position() -> None:
-    order = AnswerOrder([RIVERS[0]], ANSWERS)
-    assert [index for index, _ in order.positions([0] * (POSITIONS + 2))] == list(range(POSITIONS + 1, 1, -1))
+    places = [0] * (POSITIONS + 2)
+    order = AnswerOrder([RIVERS[0]], ANSWERS, [places])
+    assert [index for index, _ in order.positions(places)] == list(range(POSITIONS + 1, 1, -1))
 
 
 def test_each_answer_in_each_position_has_a_column_for_each_answer_called_for() -> None:
-    order = AnswerOrder([RIVERS[0], VIOLINS[0]], ANSWERS)
+    order = AnswerOrder([RIVERS[0], VIOLINS[0]], ANSWERS, [[0, 1]])
     design = order.design(np.array([order.standing([0, 1])]), np.array([1]))
-    assert design.shape == (1, POSITIONS * 4)
+    assert design.shape == (1, 2 * 4)
     assert np.flatnonzero(design).tolist() == [3, 5]
 
 
 def test_the_order_of_very_many_answers_is_left_out() -> None:
     many = Answers([{"topic": str(n % 20)} for n in range(100)])
-    assert AnswerOrder([demo("x", "1")], many).columns == 0
+    assert AnswerOrder([demo("x", "1")], many, [[0]]).columns == 0
 
 
 def test_order_matters_where_the_scores_say_so() -> None:
@@ -104,8 +107,12 @@ def test_demos_are_put_in_the_order_that_is_best(good: str) -> None:
 def test_the_same_demos_in_another_order_are_another_combination_where_order_matters() -> None:
     missing = (VIOLINS[0], RIVERS[0])
     model = model_of(
-        [pair for pair in PAIRS if pair != missing],
+        [pair for pair in permutations([*RIVERS, *VIOLINS], 2) if pair != missing],
         lambda parts, _: 0.9 if parts[-1].fields["topic"] == "rivers" else 0.1,
     )
-    tried = Exploration(model, np.random.default_rng(0), Caps(demos=2, rules=0), len(ROWS)).untried(40)
+    tried = Exploration(model, np.random.default_rng(0), Caps(demos=2, rules=0), len(ROWS)).untried(80)
     assert tuple(part.part_id for part in missing) in tried
+
+
+def test_positions_that_no_program_has_a_demo_in_have_no_columns() -> None:
+    assert AnswerOrder(RIVERS, ANSWERS, [[], [0], [2, 1]]).columns == 2 * 4
