@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import cast
 
-import aiosqlite
 import anyio
 
 from simba_actors.errors import ConfigError, NotAStoreError, StoreError, StoreVersionError
@@ -38,27 +37,25 @@ async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS, *, ma
     with told_of(path):
         db = await connect(path, busy_seconds)
         try:
-            async with _transaction(db, "DEFERRED"):
-                version = await _recognize(db, path)
+            version = await db.transact(partial(_recognize, path), "DEFERRED")
             await _log_ahead(db, busy_seconds)
             await db.execute("PRAGMA synchronous = NORMAL")
             await db.execute("PRAGMA foreign_keys = ON")
             if version < VERSION:
-                await _migrate(db, path)
+                await db.transact(partial(_migrate, path))
         except BaseException:
             await db.close()
             raise
     return db
 
 
-async def open_for_reading(path: Path, busy_seconds: float = BUSY_SECONDS) -> aiosqlite.Connection:
+async def open_for_reading(path: Path, busy_seconds: float = BUSY_SECONDS) -> Connection:
     """A connection that can't change the store, nor hold up who writes it."""
     uri = _existing(path)
     with told_of(path):
-        db = await aiosqlite.connect(f"{uri}?mode=ro", uri=True, timeout=busy_seconds)
+        db = await connect(f"{uri}?mode=ro", busy_seconds)
         try:
-            async with _transaction(db, "DEFERRED"):
-                await _recognize(db, path)
+            await db.transact(partial(_recognize, path), "DEFERRED")
         except BaseException:
             await db.close()
             raise
@@ -94,22 +91,10 @@ def _make_file(path: Path) -> None:
         raise StoreError(f"{path} can't be made: {error.strerror}") from error
 
 
-@asynccontextmanager
-async def _transaction(db: aiosqlite.Connection, kind: str) -> AsyncGenerator[None]:
-    await db.execute(f"BEGIN {kind}")
-    try:
-        yield
-        await db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            await db.execute("ROLLBACK")
-        raise
-
-
-async def _recognize(db: aiosqlite.Connection, path: Path) -> int:
+def _recognize(path: Path, db: sqlite3.Connection) -> int:
     """The version of the store, 0 for an empty file. Within a transaction: another process may be making it."""
-    application, version = await _pragma(db, "application_id"), await _pragma(db, "user_version")
-    empty = application == 0 and version == 0 and not await _tables(db)
+    application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
+    empty = application == 0 and version == 0 and db.execute("SELECT name FROM sqlite_schema").fetchone() is None
     if not empty and application != APPLICATION_ID:
         raise NotAStoreError(f"{path} is another program's database: give another path; it was left as it is")
     if version > VERSION:
@@ -119,7 +104,7 @@ async def _recognize(db: aiosqlite.Connection, path: Path) -> int:
     return version
 
 
-async def _log_ahead(db: aiosqlite.Connection, busy_seconds: float) -> None:
+async def _log_ahead(db: Connection, busy_seconds: float) -> None:
     """Turns write-ahead logging on, which SQLite refuses at once, without a wait, while others read or do the same."""
     for attempt in itertools.count(1):
         try:
@@ -132,15 +117,14 @@ async def _log_ahead(db: aiosqlite.Connection, busy_seconds: float) -> None:
             return
 
 
-async def _migrate(db: aiosqlite.Connection, path: Path) -> None:
+def _migrate(path: Path, db: sqlite3.Connection) -> None:
     """Brings the file to this version. Where another process was first, there is nothing left to do."""
-    async with _transaction(db, "IMMEDIATE"):
-        version = await _recognize(db, path)
-        for script in MIGRATIONS[version:]:
-            for statement in _statements(script):
-                await db.execute(statement)
-        await db.execute(f"PRAGMA user_version = {VERSION}")
-        await db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    version = _recognize(path, db)
+    for script in MIGRATIONS[version:]:
+        for statement in _statements(script):
+            db.execute(statement)
+    db.execute(f"PRAGMA user_version = {VERSION}")
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -153,10 +137,5 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-async def _pragma(db: aiosqlite.Connection, name: str) -> int:
-    rows = await db.execute_fetchall(f"PRAGMA {name}")
-    return int(next(iter(rows))[0])
-
-
-async def _tables(db: aiosqlite.Connection) -> list[sqlite3.Row]:
-    return list(await db.execute_fetchall("SELECT name FROM sqlite_schema"))
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])

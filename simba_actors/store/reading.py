@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import aiosqlite
 import anyio
 
 from simba_actors.algorithm.evidence import Score
@@ -16,6 +15,7 @@ from simba_actors.algorithm.progress import Progress, stored_progress
 from simba_actors.algorithm.trajectory import Outcome, Usage
 from simba_actors.errors import UnknownRunError
 from simba_actors.events import EVENT_TYPES, Event, from_json
+from simba_actors.store.connection import Connection
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, loads, rollout_record
 from simba_actors.store.failures import told_of
 from simba_actors.store.opening import open_for_reading
@@ -37,7 +37,7 @@ class Reader:
             print(run.run_id, run.status)
     """
 
-    def __init__(self, path: Path, db: aiosqlite.Connection) -> None:
+    def __init__(self, path: Path, db: Connection) -> None:
         self.path = path
         self._db = db
 
