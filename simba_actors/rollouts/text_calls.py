@@ -9,6 +9,8 @@ import dspy
 from dspy.clients import execution
 from dspy.lm15 import Request
 
+from simba_actors.rollouts.watch import current_watch
+
 _ACALL: Any = vars(dspy.BaseLM)["acall"]
 
 _STEPS: Any = execution
@@ -54,7 +56,7 @@ async def acall_of_text(lm: Any, prompt: Any, *, messages: Any = None, **kwargs:
     call = _STEPS.prepare(lm, prompt, messages, kwargs, asynchronous=True)
     is_plain = call.managed and not call.cache and call.n == 1 and not lm.num_retries
     result = await (_executed_once(lm, call) if is_plain else _STEPS.aexecute(lm, call))
-    return _STEPS.finalize(lm, call, result)
+    return _finalized(lm, call, result)
 
 
 async def _executed_once(lm: Any, call: Any) -> Any:
@@ -71,3 +73,15 @@ async def _executed_once(lm: Any, call: Any) -> Any:
         _STEPS._account_failed_call(lm, results, error)
         raise
     return results[0]
+
+
+def _finalized(lm: Any, call: Any, result: Any) -> Any:
+    """What `execution.finalize` does; where no history is kept, the LM hears only of what was used."""
+    watch = current_watch()
+    if watch is None or watch.keeps_history:
+        return _STEPS.finalize(lm, call, result)
+    settings: Any = dspy.settings
+    if settings.usage_tracker and not result.cache_hit:
+        settings.usage_tracker.add_usage(lm.model, result.usage)
+    lm.update_history({"usage": result.usage, "cost": result.cost, "response_model": result.response_model})
+    return result.outputs

@@ -11,10 +11,15 @@ from typing import Any
 import dspy
 import pytest
 from dspy.clients import execution
+from dspy.clients.base_lm import GLOBAL_HISTORY
 from dspy.lm15 import Message, Request, TextPart
+from dspy.utils.usage_tracker import UsageTracker
 
+from simba_actors.algorithm.trajectory import Usage
 from simba_actors.rollouts import Governor, governed
 from simba_actors.rollouts.text_calls import acall_of_text, calls_as_dspy_does, is_text_call
+from simba_actors.rollouts.usage import Meter
+from simba_actors.rollouts.watch import SETTING, Watch
 from tests.support.quiz import legible_script
 from tests.support.scripted_lm import Ask, ScriptedLM
 
@@ -42,6 +47,34 @@ async def test_the_history_tells_the_same_as_of_dspys_own_call() -> None:
     await acall_of_text(lm, "What is 1 + 1?", temperature=0.5)
     theirs, ours = ({k: v for k, v in entry.items() if k not in ONCE} for entry in lm.history)
     assert ours == theirs
+
+
+async def watched_call(lm: Any, *, keeps_history: bool) -> tuple[Any, Usage]:
+    """The answer to a call of a governed copy of `lm`, and what its rollout used."""
+    watch = Watch(Meter(), keeps_history=keeps_history)
+    with dspy.context(**{SETTING: watch}):
+        answer = await governed(lm, Governor()).acall("What is 1 + 1?")
+    return answer, watch.meter.total
+
+
+async def test_where_no_history_is_kept_the_answer_and_what_it_used_are_the_same() -> None:
+    lm = ScriptedLM(legible_script)
+    assert await watched_call(lm, keeps_history=False) == await watched_call(lm, keeps_history=True)
+
+
+async def test_where_no_history_is_kept_none_hears_of_the_call() -> None:
+    known = list(GLOBAL_HISTORY)
+    await watched_call(ScriptedLM(legible_script), keeps_history=False)
+    assert known == GLOBAL_HISTORY
+
+
+async def test_where_no_history_is_kept_a_tracker_of_usage_hears_of_the_call_as_it_would() -> None:
+    lm, trackers = ScriptedLM(legible_script), (UsageTracker(), UsageTracker())
+    for tracker, keeps_history in zip(trackers, (True, False), strict=True):
+        with dspy.context(usage_tracker=tracker):
+            await watched_call(lm, keeps_history=keeps_history)
+    told, also_told = (tracker.get_total_tokens() for tracker in trackers)
+    assert told == also_told != {}
 
 
 async def test_what_dspy_refuses_is_refused_in_its_words() -> None:
