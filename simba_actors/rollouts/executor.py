@@ -36,12 +36,13 @@ HISTORY_KEPT = 8
 
 @dataclass(frozen=True, slots=True)
 class RolloutTask:
-    """One rollout to run, as plain data."""
+    """One rollout to run, as plain data. Where it is `ahead` of its time, all others' steps go before its own."""
 
     configuration: Configuration
     example: int
     model: ModelSpec = ModelSpec()
     split: Split = "train"
+    ahead: bool = False
 
 
 class Executor(Protocol):
@@ -108,7 +109,7 @@ class LocalExecutor:
         self._rollout_timeout = rollout_timeout
         self._clock = clock
         self._threads = threads
-        self._scorer = Scorer(metric, threads, objectives, governor.secrets)
+        self._scorer = Scorer(metric, threads, objectives, governor.secrets, governor.loop_share)
         self._programs = Programs(student, space, lms, governor, caller or Caller(), threads)
         settings: Any = dspy.settings
         self._settings: dict[str, Any] = dict(settings.copy())
@@ -156,12 +157,13 @@ class LocalExecutor:
             await self._scorer.try_on("trainset[0]", self._rows["train"][0])
 
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:
-        await self._governor.loop_share.begin()
+        share = self._governor.loop_share
+        await (share.go_ahead() if task.ahead else share.begin())
         example = self._rows[task.split][task.example]
         program = self._programs.bound(task.configuration, task.model)
         started = self._clock()
         deadline = Deadline(self._rollout_timeout)
-        watch = Watch(meter, deadline, keeps_history=self._keeps_history)
+        watch = Watch(meter, deadline, keeps_history=self._keeps_history, ahead=task.ahead)
         trace: list[Any] = []
         ended: _Ended | None = None
         try:
@@ -196,7 +198,6 @@ class LocalExecutor:
         # Before the metric runs, which may call predictors too, or change what it is given.
         steps, fields = _steps(trace, program.names), _fields(prediction)
         verdict = await self._scorer.score(row, example, prediction)
-        await self._governor.loop_share.end()
         return _Ended(steps, fields, verdict, None)
 
     async def _call(self, module: Any, inputs: dict[str, Any]) -> Any:

@@ -17,7 +17,7 @@ import anyio
 from simba_actors.errors import ConfigError, InfrastructureError, LMAccessError, LMUnavailableError
 from simba_actors.rollouts.endpoint import Endpoint, Limits, Priority, Slot
 from simba_actors.rollouts.errands import Errands, LoopBlockedError, LoopEndedError
-from simba_actors.rollouts.loop_share import LoopShare
+from simba_actors.rollouts.loop_share import LoopShare, Paced
 from simba_actors.rollouts.outcomes import Blame, blame
 from simba_actors.rollouts.patience import Breaker, Retry
 from simba_actors.rollouts.secrets import Secrets
@@ -135,7 +135,7 @@ class Governor:
         for attempt in itertools.count(1):
             slot = await self._enter(endpoint, caller, watch)
             try:
-                answer = await self.loop_share.paced(send())
+                answer = await Paced(send(), self._turn_of(watch))
             except Exception as error:  # noqa: BLE001 - raised again if it is not to be tried again
                 await self._wait_after(slot, endpoint, caller, watch, error, attempt)
             except BaseException:
@@ -219,6 +219,17 @@ class Governor:
     async def back_off(self, attempt: int) -> None:
         """Waits as before another attempt of something that failed `attempt` times."""
         await self._sleep(self._retry.delay(attempt, None, self._draws))
+
+    def _turn_of(self, watch: Watch) -> Callable[[], Coroutine[Any, Any, None]]:
+        """How a rollout waits for its turn after each of a call's waits."""
+        if not watch.ahead:
+            return self.loop_share.go_on
+
+        async def go_ahead() -> None:
+            with watch.waiting():  # It may be long, and is not the rollout's time.
+                await self.loop_share.go_ahead()
+
+        return go_ahead
 
     async def _enter(self, endpoint: Endpoint, caller: Caller, watch: Watch) -> Slot:
         with watch.waiting():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -12,39 +12,37 @@ R = TypeVar("R")
 
 
 class LoopShare:
-    """Lets one pass in each turn of the event loop, those nearest their end first.
+    """Lets one pass in each turn of the event loop, those that are under way first.
 
     Without it, as many rollouts as have replies at one moment hold up everything else on the loop, each with what it
     does next, a prompt to write or a reply to read: hundreds of milliseconds for hundreds of rollouts. Those that begin
-    come last, so that where the loop can serve no more, no more are under way either, each with its memory to look
+    come later, so that where the loop can serve no more, no more are under way either, each with its memory to look
     through for garbage. What waits for a group of rollouts waits for the last of them, which those that came later must
-    not hold up.
+    not hold up. What nothing waits for yet comes last.
     """
 
     def __init__(self) -> None:
-        self._ending: deque[asyncio.Future[None]] = deque()
         self._going_on: deque[asyncio.Future[None]] = deque()
         self._beginning: deque[asyncio.Future[None]] = deque()
+        self._ahead: deque[asyncio.Future[None]] = deque()
         self._turning = False
 
-    async def begin(self) -> None:
-        """Returns when it is the turn of a caller that begins something."""
-        await self._wait_in(self._beginning)
+    @property
+    def is_taken(self) -> bool:
+        """Whether somebody waits for a turn, or had the last one."""
+        return self._turning
 
     async def go_on(self) -> None:
         """Returns when it is the turn of a caller that is amid something."""
         await self._wait_in(self._going_on)
 
-    async def end(self) -> None:
-        """Returns when it is the turn of a caller that has little left to do."""
-        await self._wait_in(self._ending)
+    async def begin(self) -> None:
+        """Returns when it is the turn of a caller that begins something."""
+        await self._wait_in(self._beginning)
 
-    def paced(self, work: Coroutine[Any, Any, R]) -> Awaitable[R]:
-        """`work`, which waits for its turn to go on after each of its own waits. It is cancelled without waiting.
-
-        answer = await share.paced(lm.acall(messages=messages))
-        """
-        return _Paced(work, self)
+    async def go_ahead(self) -> None:
+        """Returns when it is the turn of a caller that begins, or is amid, what is ahead of its time."""
+        await self._wait_in(self._ahead)
 
     async def _wait_in(self, line: deque[asyncio.Future[None]]) -> None:
         loop = asyncio.get_running_loop()
@@ -57,7 +55,7 @@ class LoopShare:
         await place
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        while line := self._ending or self._going_on or self._beginning:
+        while line := self._going_on or self._beginning or self._ahead:
             place = line.popleft()
             if not place.done():
                 place.set_result(None)
@@ -66,12 +64,17 @@ class LoopShare:
         self._turning = False
 
 
-class _Paced(Generic[R]):
-    """Drives a coroutine as `await` does, with a wait of its own after each of the coroutine's."""
+class Paced(Generic[R]):
+    """Drives a coroutine as `await` does, with a wait for its `turn` after each of the coroutine's own.
 
-    def __init__(self, work: Coroutine[Any, Any, R], share: LoopShare) -> None:
+        answer = await Paced(lm.acall(messages=messages), share.go_on)
+
+    It is cancelled without waiting.
+    """
+
+    def __init__(self, work: Coroutine[Any, Any, R], turn: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._work = work
-        self._share = share
+        self._turn = turn
 
     def __await__(self) -> Generator[Any, Any, R]:
         step = partial(self._work.send, None)
@@ -82,7 +85,7 @@ class _Paced(Generic[R]):
                 return ended.value
             try:
                 yield awaited
-                yield from self._share.go_on().__await__()
+                yield from self._turn().__await__()
             except BaseException as error:  # noqa: BLE001 - a cancellation is the coroutine's to see
                 step = partial(self._work.throw, error)
             else:

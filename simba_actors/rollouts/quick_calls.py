@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
+from simba_actors.rollouts.loop_share import LoopShare
 from simba_actors.rollouts.strays import raised_in_thread
 from simba_actors.rollouts.threads import Threads
 
@@ -16,19 +17,23 @@ R = TypeVar("R")
 SPREAD_SECONDS = 0.05
 """How long calls wait for the one before them. Waking a thread costs about 0.1 ms, so quick ones share one."""
 
+ENOUGH, GATHER_SECONDS = 4, 0.005
+"""How many calls a trip waits for before it sets out, and how long, while other rollouts are about to bring more."""
+
 
 class QuickCalls:
     """Runs blocking calls that are quick as a rule, such as metrics, with the caller's context.
 
         score = await quick_calls.run(lambda: metric(example, prediction))
 
-    They run one after another in one thread: those that arrive in one turn of the event loop, and those that arrive
-    before that thread had its turn of the interpreter. Where one of them takes longer than `SPREAD_SECONDS`, the others
-    get threads of their own.
+    They run one after another in one thread: those that arrive in one turn of the event loop or, while rollouts take
+    turns at it, within a few, and those that arrive before that thread had its turn of the interpreter. Where one of
+    them takes longer than `SPREAD_SECONDS`, the others get threads of their own.
     """
 
-    def __init__(self, threads: Threads) -> None:
+    def __init__(self, threads: Threads, loop_share: LoopShare | None = None) -> None:
         self._threads = threads
+        self._loop_share = loop_share or LoopShare()
         self._trip: _Trip | None = None
 
     async def run(self, call: Callable[[], R]) -> R:
@@ -36,7 +41,7 @@ class QuickCalls:
         loop = asyncio.get_running_loop()
         arrived = _Call(call, copy_context(), loop.create_future())
         if self._trip is None or not self._trip.takes_more:
-            self._trip = _Trip(self._threads, loop)
+            self._trip = _Trip(self._threads, self._loop_share, loop)
         self._trip.add(arrived)
         return await arrived.answer
 
@@ -69,15 +74,17 @@ class _Call:
 class _Trip:
     """Calls on their way through one thread. Both deques are taken from by one popleft, so neither needs a lock."""
 
-    def __init__(self, threads: Threads, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, threads: Threads, loop_share: LoopShare, loop: asyncio.AbstractEventLoop) -> None:
         self._ahead: deque[_Call] = deque()
         self._ended: deque[_Call] = deque()
         self._threads = threads
+        self._loop_share = loop_share
         self._loop = loop
+        self._sets_out_by = loop.time() + GATHER_SECONDS
         self._until = loop.time() + SPREAD_SECONDS
         self._taken_on = 0
         self._is_over = False
-        loop.call_soon(self._go_on)
+        loop.call_soon(self._set_out)
 
     @property
     def takes_more(self) -> bool:
@@ -89,8 +96,15 @@ class _Trip:
         if self._taken_on == 2:
             self._loop.call_at(self._until, self._spread)
 
-    def _go_on(self) -> None:
+    def _set_out(self) -> None:
         """On the event loop, as all that follows up to `_work`."""
+        more_may_come = self._loop_share.is_taken and self._loop.time() < self._sets_out_by
+        if more_may_come and self._taken_on < ENOUGH:
+            self._loop.call_soon(self._set_out)
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
         self._deliver()
         self._is_over = not self._ahead
         if not self._is_over:

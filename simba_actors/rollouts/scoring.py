@@ -15,6 +15,7 @@ from simba_actors.algorithm.objectives import Objectives
 from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import InfrastructureError, LMUnavailableError, MetricError
 from simba_actors.programs import to_json_value
+from simba_actors.rollouts.loop_share import LoopShare
 from simba_actors.rollouts.outcomes import infrastructure_cause
 from simba_actors.rollouts.quick_calls import QuickCalls
 from simba_actors.rollouts.secrets import Secrets
@@ -49,6 +50,7 @@ class Scorer:
         threads: Threads,
         objectives: Objectives | None = None,
         secrets: Secrets | None = None,
+        loop_share: LoopShare | None = None,
     ) -> None:
         self._objectives = objectives
         self._secrets = secrets or Secrets()
@@ -56,7 +58,7 @@ class Scorer:
         self._extra: tuple[None, ...] = (None,) * _arguments_beyond_two(metric)
         call = getattr(metric, "__call__", None)  # noqa: B004 - an async __call__ is what is asked for
         self._asynchronous = inspect.iscoroutinefunction(metric) or inspect.iscoroutinefunction(call)
-        self._calls = QuickCalls(threads)
+        self._calls = QuickCalls(threads, loop_share)
 
     async def score(self, row: str, example: dspy.Example, prediction: Any) -> Verdict:
         """The metric's verdict; `row` says which example it is about.

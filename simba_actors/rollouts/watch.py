@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import Context
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import dspy
 
@@ -44,7 +44,7 @@ class Deadline:
         self._timer: asyncio.TimerHandle | None = None
         self._cancelling = 0
 
-    def __enter__(self) -> Deadline:
+    def __enter__(self) -> Self:
         if self.task is None:
             raise RuntimeError("a Deadline is for code that runs in a task")
         self._cancelling = self.task.cancelling()
@@ -95,12 +95,16 @@ class Deadline:
 class Watch:
     """Keeps what a rollout's LM calls used, and the first error that ends it whatever the student makes of it.
 
-    `keeps_history` is whether DSPy's histories are to hear of the calls as well.
+    `keeps_history` is whether DSPy's histories are to hear of the calls as well, `ahead` whether nothing waits for the
+    rollout yet.
     """
 
-    def __init__(self, meter: Meter, deadline: Deadline | None = None, *, keeps_history: bool = True) -> None:
+    def __init__(
+        self, meter: Meter, deadline: Deadline | None = None, *, keeps_history: bool = True, ahead: bool = False
+    ) -> None:
         self.meter = meter
         self.keeps_history = keeps_history
+        self.ahead = ahead
         self.stopped_by: Exception | None = None
         self._deadline = deadline
         self._slots: set[Slot] = set()

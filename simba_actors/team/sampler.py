@@ -165,7 +165,7 @@ class Sampler(GenServer[SamplerState]):
         """One worker: a rollout at a time, for ever."""
         state, gate = self.state, self._setup.gate
         while True:
-            _, _, rollout = await state.queue.get()
+            urgency, _, rollout = await state.queue.get()
             await gate.passed()
             opening = gate.openings
             if rollout.key not in state.queued:
@@ -174,7 +174,7 @@ class Sampler(GenServer[SamplerState]):
             state.running.add(rollout.key)
             try:
                 self._setup.purse.check()
-                await self._run(rollout)
+                await self._run(rollout, ahead=urgency == AHEAD)
             except BudgetReachedError as error:
                 # It stays planned, for a life with a larger budget.
                 state.running.discard(rollout.key)
@@ -189,9 +189,9 @@ class Sampler(GenServer[SamplerState]):
                 gate.fail(error)
                 self._setup.via(COORDINATOR).cast_nowait(MetricFailed(error))
 
-    async def _run(self, rollout: Rollout) -> None:
+    async def _run(self, rollout: Rollout, *, ahead: bool) -> None:
         configuration = self.state.configurations[rollout.program]
-        task = RolloutTask(configuration, rollout.example, rollout.model, rollout.split)
+        task = RolloutTask(configuration, rollout.example, rollout.model, rollout.split, ahead)
         with self._setup.telemetry.rollout(rollout) as ended:
             trajectory = await self._setup.executor.run(task)
             ended(trajectory)

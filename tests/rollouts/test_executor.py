@@ -313,3 +313,25 @@ async def test_a_rollout_leaves_nothing_for_the_garbage_collector() -> None:
         assert [watch() for watch in watches] == [None]
     finally:
         gc.enable()
+
+
+async def test_the_steps_of_a_rollout_that_is_ahead_of_its_time_come_after_those_of_others() -> None:
+    student, asked = dspy.Predict("question -> answer"), list[str]()
+
+    def script(ask: Ask) -> dict[str, Any]:
+        asked.append(ask.input("question"))
+        return right(ask)
+
+    rows, space = questions(8), ConfigurationSpace.from_module(student)
+    executor = LocalExecutor(
+        student=student,
+        space=space,
+        rows={"train": rows},
+        metric=exact,
+        lms={"student": ScriptedLM(script)},
+        governor=Governor(),
+    )
+    program = space.extract(student)
+    tasks = [RolloutTask(program, example, ahead=example < 4) for example in range(8)]
+    await asyncio.gather(*(executor.run(task) for task in tasks))
+    assert asked == [row.question for row in rows[4:] + rows[:4]]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from simba_actors.rollouts.loop_share import LoopShare
+from simba_actors.rollouts.loop_share import LoopShare, Paced
 
 
 async def test_the_loop_turns_between_one_and_the_next() -> None:
@@ -38,7 +38,7 @@ async def test_those_who_wait_go_on_in_the_order_in_which_they_came() -> None:
     assert order == list(range(20))
 
 
-async def test_what_ends_goes_before_what_is_under_way_and_that_before_anything_begins() -> None:
+async def test_what_is_under_way_goes_before_what_begins_and_that_before_what_is_ahead_of_its_time() -> None:
     share = LoopShare()
     order: list[str] = []
 
@@ -47,11 +47,11 @@ async def test_what_ends_goes_before_what_is_under_way_and_that_before_anything_
         order.append(name)
 
     first = rollout("first", share.begin)
+    ahead = [rollout("ahead", share.go_ahead) for _ in range(4)]
     beginning = [rollout("begins", share.begin) for _ in range(4)]
     going_on = [rollout("goes on", share.go_on) for _ in range(4)]
-    ending = [rollout("ends", share.end) for _ in range(4)]
-    await asyncio.gather(first, *beginning, *going_on, *ending)
-    assert order == ["first"] + ["ends"] * 4 + ["goes on"] * 4 + ["begins"] * 4
+    await asyncio.gather(first, *ahead, *beginning, *going_on)
+    assert order == ["first"] + ["goes on"] * 4 + ["begins"] * 4 + ["ahead"] * 4
 
 
 async def test_one_who_is_cancelled_holds_up_nobody() -> None:
@@ -62,6 +62,21 @@ async def test_one_who_is_cancelled_holds_up_nobody() -> None:
         rollout.cancel()
     ended = await asyncio.gather(*rollouts, return_exceptions=True)
     assert [isinstance(end, asyncio.CancelledError) for end in ended].count(True) == 5
+
+
+async def test_it_is_taken_until_all_have_had_their_turn() -> None:
+    share = LoopShare()
+    assert not share.is_taken
+    seen: list[bool] = []
+
+    async def rollout() -> None:
+        await share.begin()
+        seen.append(share.is_taken)
+
+    await asyncio.gather(*(rollout() for _ in range(5)))
+    await asyncio.sleep(0)
+    assert seen == [True] * 5
+    assert not share.is_taken
 
 
 async def test_one_alone_does_not_wait() -> None:
@@ -86,7 +101,7 @@ async def test_paced_work_waits_for_its_turn_after_each_of_its_waits() -> None:
             steps_in.append(turn)
 
     async def rollout() -> None:
-        await share.paced(work())
+        await Paced(work(), share.go_on)
 
     rollouts = [asyncio.ensure_future(rollout()) for _ in range(30)]
     while not all(rollout.done() for rollout in rollouts):
@@ -97,7 +112,7 @@ async def test_paced_work_waits_for_its_turn_after_each_of_its_waits() -> None:
 
 
 async def test_paced_work_gives_what_it_returns() -> None:
-    assert await LoopShare().paced(asyncio.sleep(0, "value")) == "value"
+    assert await Paced(asyncio.sleep(0, "value"), LoopShare().go_on) == "value"
 
 
 async def test_paced_work_raises_what_it_raises() -> None:
@@ -106,7 +121,7 @@ async def test_paced_work_raises_what_it_raises() -> None:
         raise LookupError("mine")
 
     with pytest.raises(LookupError, match="mine"):
-        await LoopShare().paced(fails())
+        await Paced(fails(), LoopShare().go_on)
 
 
 async def test_paced_work_may_see_its_cancellation_and_clean_up() -> None:
@@ -120,7 +135,7 @@ async def test_paced_work_may_see_its_cancellation_and_clean_up() -> None:
             seen.append("cleaned up")
 
     async def rollout() -> None:
-        await LoopShare().paced(work())
+        await Paced(work(), LoopShare().go_on)
 
     task = asyncio.ensure_future(rollout())
     await asyncio.sleep(0)
@@ -143,7 +158,7 @@ async def test_paced_work_is_cancelled_while_it_waits_for_its_turn() -> None:
             raise
 
     async def rollout() -> None:
-        await share.paced(work())
+        await Paced(work(), share.go_on)
 
     rollouts = [asyncio.ensure_future(rollout()) for _ in range(30)]
     await asyncio.sleep(0)

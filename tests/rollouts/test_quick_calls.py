@@ -9,8 +9,10 @@ from contextvars import ContextVar
 
 import pytest
 
-from simba_actors.rollouts.quick_calls import QuickCalls
+from simba_actors.rollouts.loop_share import LoopShare
+from simba_actors.rollouts.quick_calls import ENOUGH, QuickCalls
 from simba_actors.rollouts.threads import Threads
+from tests.support.virtual_clock import VirtualClockLoop
 
 colour: ContextVar[str] = ContextVar("colour")
 
@@ -128,3 +130,47 @@ async def test_a_call_that_hangs_holds_up_none_that_arrives_while_it_does() -> N
     finally:
         released.set()
     assert await hanging
+
+
+def arrivals_at_departure(rollouts: int) -> int:
+    """How many calls were there when the first trip set out, of `rollouts` that go on one in a turn of the loop."""
+    arrived = at_departure = 0
+    departed = asyncio.Event()
+
+    class WatchedThreads(Threads):
+        def start(self, job: Callable[[], None]) -> None:
+            nonlocal at_departure
+            at_departure = at_departure or arrived
+            departed.set()
+
+    async def main() -> None:
+        share = LoopShare()
+        calls = QuickCalls(WatchedThreads(), share)
+
+        async def rollout() -> None:
+            nonlocal arrived
+            await share.go_on()
+            arrived += 1
+            await calls.run(lambda: None)
+
+        tasks = [asyncio.create_task(rollout()) for _ in range(rollouts)]
+        await departed.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        runner.run(main())
+    return at_departure
+
+
+def test_a_trip_waits_for_the_calls_of_rollouts_that_are_about_to_go_on() -> None:
+    assert arrivals_at_departure(rollouts=ENOUGH - 1) == ENOUGH - 1
+
+
+def test_a_trip_waits_for_no_more_than_are_enough() -> None:
+    assert arrivals_at_departure(rollouts=10 * ENOUGH) == ENOUGH
+
+
+def test_a_trip_waits_for_nobody_where_no_rollout_is_about_to_go_on() -> None:
+    assert arrivals_at_departure(rollouts=1) == 1
