@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, cast
@@ -56,26 +56,27 @@ class _PrecedingAdapter:
         return await adapter.acall(_preceding(lm), *args, **kwargs)
 
 
-@contextmanager
-def going_first() -> Generator[None]:
-    """Within it, LM calls go first: those of predictors, and those of the LM in `dspy.settings`."""
+def going_first(now: Mapping[str, Any]) -> dict[str, Any]:
+    """Under these settings LM calls go first: those of predictors, and those of the LM in `now`, DSPy's settings.
+
+    Empty where no optimization calls anything.
+    """
     if not any_in_use():
-        yield
-        return
-    settings: Any = dspy.settings
-    adapter = _twin(settings.adapter or dspy.ChatAdapter(), _PrecedingAdapter)
-    with dspy.context(lm=_preceding(settings.lm), adapter=adapter):
-        yield
+        return {}
+    return {"lm": _preceding(now["lm"]), "adapter": _twin(now["adapter"] or dspy.ChatAdapter(), _PrecedingAdapter)}
 
 
 def _preceding(lm: Any) -> Any:
-    return _twin(lm, _Preceding) if isinstance(lm, dspy.BaseLM) and not is_governed(lm) else lm
+    return _twin(lm, _Preceding) if _is_to_precede(cast("type[Any]", type(lm))) else lm
+
+
+@cache
+def _is_to_precede(cls: type[Any]) -> bool:
+    return issubclass(cls, dspy.BaseLM) and not is_governed(cls)
 
 
 def _twin(of: Any, mixin: type[Any]) -> Any:
     """`of` with its own class, state and history, and what is mixed in. Itself is not touched."""
-    if isinstance(of, mixin):
-        return of
     twin = object.__new__(_mixed(mixin, cast("type[Any]", type(of))))
     twin.__dict__ = of.__dict__
     return twin
@@ -83,6 +84,8 @@ def _twin(of: Any, mixin: type[Any]) -> Any:
 
 @cache
 def _mixed(mixin: type[Any], cls: type[Any]) -> type[Any]:
+    if issubclass(cls, mixin):
+        return cls
     mixed = type(cls.__name__, (mixin, cls), {"__module__": cls.__module__, "__qualname__": cls.__qualname__})
     for inherited in {"format", "parse"} & set(vars(mixed)):
         delattr(mixed, inherited)  # DSPy has each subclass call an adapter's callbacks, once more than its base does.

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -142,13 +142,23 @@ class Serving:
 
     @contextmanager
     def _attended(self, chosen: BoundVersion) -> Generator[list[Any]]:
-        """What is to be done around a run; gives its trace, if somebody wants it."""
-        with going_first(), streamed_as(self._student, chosen.program), self._traced() as trace:
-            yield trace
+        """What is to be done around a run; gives its trace, if somebody wants it. The caller's own trace gets it too.
 
-    def _traced(self) -> AbstractContextManager[list[Any]]:
-        """The trace of what runs within, if somebody wants it. The caller's own trace gets it too."""
-        return _kept_trace() if self.observer.wants_runs else nullcontext([])
+        DSPy's settings are asked once and set once: either takes longer than all the rest.
+        """
+        now = cast("dict[str, Any]", dspy.settings.copy())
+        settings = {**going_first(now), **streamed_as(self._student, chosen.program, now)}
+        trace: list[Any] = []
+        if self.observer.wants_runs:
+            settings["trace"] = trace
+        try:
+            with dspy.context(**settings):
+                yield trace
+        finally:
+            callers: list[Any] | None = now["trace"]
+            if trace and callers is not None:
+                callers.extend(trace)
+                del callers[: max(0, len(callers) - now["max_trace_size"])]
 
     def _ran(
         self, chosen: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any], prediction: Any, trace: list[Any]
@@ -260,17 +270,3 @@ class Serving:
 
 def _name(version: BoundVersion) -> str:
     return "the student as it is" if version.version == STUDENT else f"version {version.version}"
-
-
-@contextmanager
-def _kept_trace() -> Generator[list[Any]]:
-    trace: list[Any] = []
-    settings: Any = dspy.settings
-    callers, most = settings.trace, settings.max_trace_size
-    try:
-        with dspy.context(trace=trace):
-            yield trace
-    finally:
-        if callers is not None:
-            callers.extend(trace)
-            del callers[: max(0, len(callers) - most)]

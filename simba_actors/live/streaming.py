@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,23 +15,19 @@ def is_streamed() -> bool:
     return settings.send_stream is not None
 
 
-def streamed_as(student: dspy.Module, program: dspy.Module) -> AbstractContextManager[None]:
-    """Within it, what `program`, a copy of `student`, sends is heard as sent by the student's own predictors."""
-    return nullcontext() if program is student or not is_streamed() else _heard_as(student, program)
+def streamed_as(student: dspy.Module, program: dspy.Module, now: Mapping[str, Any]) -> dict[str, Any]:
+    """Under these settings, what `program`, a copy of `student`, sends is heard as sent by the student's predictors.
 
-
-@contextmanager
-def _heard_as(student: dspy.Module, program: dspy.Module) -> Generator[None]:
-    settings: Any = dspy.settings
+    `now` are DSPy's settings. Empty where nobody listens.
+    """
+    if program is student or now["send_stream"] is None:
+        return {}
     copies = _predictors(program)
     pairs = [(own, copies[name]) for name, own in _predictors(student).items()]
     copy_of = {id(own): copy for own, copy in pairs}
-    listeners = [
-        _Listener(copy_of.get(id(listener.predict), listener.predict)) for listener in settings.stream_listeners
-    ]
-    stream = _Stream(settings.send_stream, {id(copy): id(own) for own, copy in pairs})
-    with dspy.context(send_stream=stream, stream_listeners=listeners):
-        yield
+    listeners = [_Listener(copy_of.get(id(listener.predict), listener.predict)) for listener in now["stream_listeners"]]
+    stream = _Stream(now["send_stream"], {id(copy): id(own) for own, copy in pairs})
+    return {"send_stream": stream, "stream_listeners": listeners}
 
 
 def _predictors(program: Any) -> dict[str, Any]:

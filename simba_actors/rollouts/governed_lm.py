@@ -118,9 +118,9 @@ def governed(
     return copied
 
 
-def is_governed(lm: Any) -> bool:
-    """Whether `lm` came from `governed`."""
-    return isinstance(lm, _Governed)
+def is_governed(cls: type[Any]) -> bool:
+    """Whether LMs of that class come from `governed`."""
+    return issubclass(cls, _Governed)
 
 
 @cache
