@@ -5,9 +5,9 @@ Agrawal et al., "GEPA: reflective prompt evolution can outperform reinforcement 
 successes, and puts together combinations of all parts known so far. What parts are worth is estimated from all scores
 of the run (see `part_model`), and combinations are the best ones under draws from that estimate's uncertainty: Thompson
 sampling (Thompson, 1933; for linear bandits Agrawal and Goyal, 2013), which tries what may yet be good and leaves alone
-what is known to be bad. Candidates race: after a first round on few examples, only the better half is evaluated further
-(sequential halving: Karnin, Koren and Somekh, "Almost optimal exploration in multi-armed bandits", 2013), and so do the
-best programs of the whole run in the end.
+what is known to be bad. Candidates race: after a first round on few examples, those that are clearly losing are dropped
+(Maron and Moore, "Hoeffding races", 1994), and the best programs of the whole run race for its end (successive halving:
+Karnin, Koren and Somekh, "Almost optimal exploration in multi-armed bandits", 2013).
 
 No candidate is judged on an example that one of its demos was made from, and no rollout is made twice that would have
 to end the same.
@@ -135,7 +135,8 @@ class AdaptivePolicy:
         usual = self._effort
         if step >= self.max_steps or spent + usual // 2 > self._search:
             return None
-        effort = min(usual, self._search - spent)
+        left = self._search - spent
+        effort = min(left, max(usual, left // (self.max_steps - step)))  # What races saved goes to later steps.
         model = self._fitting.model(pool, evidence)
         rows = max(LEAST_ROWS, now.parameters.batch_size * effort // usual)
         batch, now.batches = now.batches.next_batch(min(rows, len(self.train_rows)), now.draws.python)
@@ -230,12 +231,8 @@ class AdaptivePolicy:
         evidence: Evidence,
         pool: Pool,
     ) -> tuple[Rollout, ...]:
-        def qualities() -> dict[int, float]:
-            model = self._fitting.model(pool, evidence)
-            return model.qualities(model.likely)
-
         race = self._race(plan, self._after(plan, proposals, candidates, pool))
-        return race.second_round(candidates, evidence, pool, qualities)
+        return race.second_round(candidates, evidence, pool, lambda: self._fitting.model(pool, evidence))
 
     def _race(self, plan: StepPlan, now: AdaptiveState) -> Race:
         return Race(plan.step, plan.first_program, _agenda_of(plan), now.shown)

@@ -54,6 +54,8 @@ PAIR_OF_DEMOS = 0.02
 """What each pair of demos in one prompt adds to the latter: the same ones can be near the best in one order, and near
 chance in another (Lu et al., "Fantastically ordered prompts and where to find them", 2022)."""
 
+ALL = slice(None)
+
 CROWD = 10.0
 """Divides the square of a prompt's number of parts, so that its column is of the size of the others."""
 
@@ -173,13 +175,22 @@ class PartModel:
         """The expected score of each program of the pool on the trainset, its own rollouts counted, from 0 to 1."""
         log_odds = self._log_odds_of_programs(effects)
         beyond, _ = self._beyond_parts(log_odds)
-        return self._mean_scores(log_odds, beyond)
+        return self._by_program(self._mean_scores(log_odds, beyond))
 
     def drawn_qualities(self, draws: np.random.Generator, scale: float) -> dict[int, float]:
         """`qualities` as they may be: under a draw of all effects, each program's own among them."""
         log_odds = self._log_odds_of_programs(self.draw(draws, scale))
         beyond, deviations = self._beyond_parts(log_odds)
-        return self._mean_scores(log_odds, beyond + scale * deviations * draws.standard_normal(len(beyond)))
+        beyond = beyond + scale * deviations * draws.standard_normal(len(beyond))
+        return self._by_program(self._mean_scores(log_odds, beyond))
+
+    def drawn_qualities_of(self, programs: Sequence[int], draws: np.random.Generator) -> Vector:
+        """The same for these programs alone, in their order, with their own effects drawn around the likely ones."""
+        rows = [self._row[program] for program in programs]
+        means, deviations = self._own_effects
+        log_odds = self._log_odds_of_programs(self.draw(draws, 1.0), rows)
+        beyond = means[rows] + deviations[rows] * draws.standard_normal(len(rows))
+        return self._mean_scores(log_odds, beyond)
 
     def log_odds(self, program: int, effects: Effects) -> Vector:
         """What the parts of a program of the pool make of each example of the trainset."""
@@ -212,14 +223,16 @@ class PartModel:
         numbers = list(self.programs)
         return {numbers[row]: float(self._observed.score[self._program == row].mean()) for row in tried}
 
-    def _mean_scores(self, log_odds: Matrix, beyond_parts: Vector) -> dict[int, float]:
-        means = sigmoid(log_odds + beyond_parts[:, None])[:, : self.trainset].mean(axis=1)
+    def _mean_scores(self, log_odds: Matrix, beyond_parts: Vector) -> Vector:
+        return sigmoid(log_odds + beyond_parts[:, None])[:, : self.trainset].mean(axis=1)
+
+    def _by_program(self, means: Vector) -> dict[int, float]:
         return {program: float(mean) for program, mean in zip(self.programs, means, strict=True)}
 
-    def _log_odds_of_programs(self, effects: Effects) -> Matrix:
-        of_length = self._length @ np.array(effects.length)
-        of_parts = self._holds @ effects.of_parts + effects.shown * self._shown
-        return effects.bare + of_parts + self._standing @ effects.in_order + of_length[:, None]
+    def _log_odds_of_programs(self, effects: Effects, rows: Sequence[int] | slice = ALL) -> Matrix:
+        of_length = self._length[rows] @ np.array(effects.length)
+        of_parts = self._holds[rows] @ effects.of_parts + effects.shown * self._shown[rows]
+        return effects.bare + of_parts + self._standing[rows] @ effects.in_order + of_length[:, None]
 
     def _beyond_parts(self, log_odds: Matrix) -> tuple[Vector, Vector]:
         """One Newton step for each program's own effect under its prior: the mode, and the deviation around it.

@@ -1,6 +1,8 @@
-"""The candidates of a step race: all are tried on a few rows, and the better half of them on more.
+"""The candidates of a step race: all are tried on a few rows, and those that are clearly losing on no more.
 
-Sequential halving (Karnin, Koren and Somekh, "Almost optimal exploration in multi-armed bandits", 2013), with one cut.
+What a candidate has to beat is the best program known (Maron and Moore, "Hoeffding races: accelerating model selection
+search for classification and function approximation", 1994). It is dropped only where it next to certainly won't: its
+rollouts are evidence for its parts, too, so that a race that dropped the worse half would save nothing.
 """
 
 from __future__ import annotations
@@ -8,13 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from simba_actors.algorithm.agenda import Agenda
 from simba_actors.algorithm.evidence import Evidence
+from simba_actors.algorithm.part_model import PartModel
 from simba_actors.algorithm.plan import Rollout, RolloutKey
 from simba_actors.algorithm.policy import Pool, Proposal
 
 FIRST_ROUND = 0.6
-"""Of a step's evaluation, for all candidates; the rest is for the better half."""
+"""Of a step's evaluation, for all candidates; the rest is for those that are not clearly losing."""
+
+CLEARLY_LOSING = 0.1
+"""A chance of being better than the best program known below which a candidate is dropped."""
+
+DRAWS = 100
+"""From the posterior, for that chance."""
 
 MOST_UNEVEN = 1.5
 """Times as many rollouts as another that a candidate has: after a first round they are about even."""
@@ -44,22 +55,18 @@ class Race:
         return self._rollouts(proposal.program, rows[:count], tried=0)
 
     def second_round(
-        self,
-        candidates: Sequence[int],
-        evidence: Evidence,
-        pool: Pool,
-        qualities: Callable[[], Mapping[int, float]],
+        self, candidates: Sequence[int], evidence: Evidence, pool: Pool, model: Callable[[], PartModel]
     ) -> tuple[Rollout, ...]:
-        """None where it was run already, or where there is nothing to choose from, or too little left for it."""
+        """None where it was run already, or where all are losing, or where too little is left for it."""
         tried = {program: len(list(evidence.of(program, "evaluate"))) for program in candidates}
         left = self.agenda.rollouts - sum(tried.values())
         if len(candidates) < 2 or left < len(candidates) or max(tried.values()) > MOST_UNEVEN * min(tried.values()):
             return ()
-        known = qualities()
-        better = sorted(candidates, key=lambda program: -known[program])[: len(candidates) // 2]
+        chances = chances_to_lead(model(), candidates)
+        going_on = sorted(program for program, chance in chances.items() if chance >= CLEARLY_LOSING)
         rollouts: list[Rollout] = []
-        for program in sorted(better):
-            rows = unseen_rows(program, self.agenda.order, self.shown, evidence, pool)[: left // len(better)]
+        for program in going_on:
+            rows = unseen_rows(program, self.agenda.order, self.shown, evidence, pool)[: left // len(going_on)]
             rollouts += self._rollouts(program, rows, tried[program])
         return tuple(rollouts)
 
@@ -74,3 +81,14 @@ def unseen_rows(
     """Train rows that the program has neither run on nor among its demos."""
     seen = {row for part in pool.parts(program) for row in shown.get(part.part_id, ())}
     return [row for row in order if row not in seen and not evidence.has_example(program, row)]
+
+
+def chances_to_lead(model: PartModel, programs: Sequence[int]) -> dict[int, float]:
+    """For each of these, the chance that it is no worse than the program of the pool that is the best by the model."""
+    qualities = model.qualities(model.likely)
+    leader = max(sorted(qualities), key=qualities.__getitem__)
+    draws = np.random.default_rng(0)  # Of its own: a race must not change what the search draws next.
+    runners = sorted({leader, *programs})
+    drawn = np.array([model.drawn_qualities_of(runners, draws) for _ in range(DRAWS)])
+    chances = (drawn >= drawn[:, [runners.index(leader)]]).mean(axis=0)
+    return {program: float(chances[runners.index(program)]) for program in programs}

@@ -46,7 +46,7 @@ def dropped(step: int, programs: Iterable[int], evidence: Evidence) -> list[Even
     """Candidates of which no more is asked, while others of their step go on."""
     counts = {program: len(evidence.of(program, "evaluate")) for program in programs}
     return [
-        CandidateDropped(step=step, program=program, reason=f"after {count} rollouts, others of its step promise more")
+        CandidateDropped(step=step, program=program, reason=f"clearly losing after {count} rollouts")
         for program, count in counts.items()
     ]
 

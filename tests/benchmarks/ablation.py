@@ -4,7 +4,8 @@
     python -m tests.benchmarks.ablation --seeds 1      # one of each
 
 Every variant is run in the same worlds with the same number of calls. The last rows are other ways to search: Optuna's
-TPE sampler chooses what to recombine in place of the policy's own model, a bandit shifts effort between strategies.
+TPE sampler chooses what to recombine in place of the policy's own model, a bandit shifts effort between strategies, a
+race drops the worse half of a step's candidates.
 """
 
 from __future__ import annotations
@@ -19,8 +20,16 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest import mock
 
-from simba_actors.algorithm import adaptive_policy, answer_order, exploration, lessons, part_model, racing
-from tests.benchmarks.alternatives import with_a_bandit, with_optuna
+from simba_actors.algorithm import (
+    adaptive_policy,
+    answer_order,
+    combination,
+    exploration,
+    lessons,
+    part_model,
+    racing,
+)
+from tests.benchmarks.alternatives import with_a_bandit, with_halving, with_optuna
 from tests.benchmarks.quality import Job, Outcome, outcome_of
 from tests.benchmarks.worlds import FAMILIES, world_of
 
@@ -43,6 +52,11 @@ def without_answer_order() -> AbstractContextManager[Any]:
 
 def without_racing() -> AbstractContextManager[Any]:
     return mock.patch.multiple(racing, FIRST_ROUND=1.0)
+
+
+def without_pruning() -> AbstractContextManager[Any]:
+    """Combinations are filled up to their caps, also with parts that do not pay."""
+    return mock.patch.multiple(combination, LEAST_GAIN=-1.0)
 
 
 def without_finals() -> AbstractContextManager[Any]:
@@ -74,12 +88,14 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "no same answer": without_same_answer,
     "no answer order": without_answer_order,
     "no racing": without_racing,
+    "no pruning": without_pruning,
     "no finals": without_finals,
     "no draws": without_draws,
     "one failure a rule": one_failure_a_rule,
     "no recombination": without_recombination,
     "Optuna's TPE": with_optuna,
     "a bandit": with_a_bandit,
+    "halving": with_halving,
 }
 
 

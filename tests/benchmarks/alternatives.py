@@ -1,4 +1,4 @@
-"""Other ways to search that the adaptive policy is held against: Optuna's TPE, and a bandit over strategies."""
+"""Other ways to search that the adaptive policy is held against: Optuna's TPE, a bandit, and a race by halves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 import optuna
 
-from simba_actors.algorithm import adaptive_policy, exploration
+from simba_actors.algorithm import adaptive_policy, exploration, racing
 from simba_actors.algorithm.combination import Caps, best_combination
 from simba_actors.algorithm.exploration import BOLDNESS, Exploration
 from simba_actors.algorithm.lessons import LEARNS_FROM_LABELS, LEARNS_FROM_SUCCESS, extended
@@ -98,3 +98,14 @@ def shifted(lessons: Mapping[str, int], payoffs: Mapping[PartKind, float]) -> di
     for name in by_remainder[: sum(lessons.values()) - sum(times.values())]:
         times[name] += 1
     return times
+
+
+def with_halving() -> contextlib.AbstractContextManager[Any]:
+    """The worse half of a step's candidates is dropped (sequential halving), not only those that are clearly losing."""
+    return mock.patch.multiple(racing, chances_to_lead=better_half)
+
+
+def better_half(model: PartModel, programs: Sequence[int]) -> dict[int, float]:
+    qualities = model.qualities(model.likely)
+    ranked = sorted(programs, key=lambda program: -qualities[program])
+    return {program: float(place < len(ranked) // 2) for place, program in enumerate(ranked)}

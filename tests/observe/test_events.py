@@ -31,10 +31,12 @@ from simba_actors.events import RunStarted as Started
 from simba_actors.observe import follow_events
 from simba_actors.store import Reader
 from simba_actors.store.queries import Queries
+from simba_actors.strategies import AppendARule, Recombine
 from tests.support.connections import left_open, open_connections
 from tests.support.crashing import Injector, inject
-from tests.support.quiz import questions
+from tests.support.quiz import advice, questions, right_answer
 from tests.support.runs import PATIENCE, finish, small_config
+from tests.support.scripted_lm import Ask, ScriptedLM
 
 FOLLOW = """
 import asyncio, json, sys
@@ -187,9 +189,26 @@ async def test_a_run_that_fails_tells_why(tmp_path: Path) -> None:
     assert "no such label" in failed.reason
 
 
+def red_rules_spoil_it(ask: Ask) -> dict[str, Any]:
+    """Mostly right, but always wrong under a rule that prefers red."""
+    if "module_advice" in ask.fields:
+        return advice(ask)
+    is_right = "prefer red" not in ask.system and ask.chance("knows") < 0.8
+    return {"answer": right_answer(ask.input("question")) if is_right else "none"}
+
+
 async def test_candidates_that_leave_the_race_of_their_step_are_told_of(tmp_path: Path) -> None:
+    lm = ScriptedLM(red_rules_spoil_it)
+    rows, strategies = questions(64), [AppendARule(), Recombine()]
     config = small_config(
-        tmp_path / "simba.db", policy="adaptive", trainset=questions(24), bsize=8, num_candidates=4, max_steps=4
+        tmp_path / "simba.db",
+        policy="adaptive",
+        lm=lm,
+        prompt_model=lm,
+        trainset=rows,
+        bsize=32,
+        max_steps=4,
+        strategies=strategies,
     )
     result = await finish(config)
     events = await stored(config.store, result.run_id)
