@@ -30,7 +30,7 @@ from simba_actors.algorithm import (
     racing,
 )
 from tests.benchmarks.alternatives import with_a_bandit, with_halving, with_optuna
-from tests.benchmarks.quality import Job, Outcome, outcome_of
+from tests.benchmarks.quality import Job, Outcome, outcome_of, prepare_worker
 from tests.benchmarks.worlds import FAMILIES, world_of
 
 CALLS = 1660
@@ -131,7 +131,7 @@ def main() -> None:
     chosen = parser.parse_args()
     jobs = [Job(family, seed, 200, {}, tuple(chosen.only)) for seed in range(chosen.seeds) for family in FAMILIES]
     outcomes: list[Outcome] = []
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count(), initializer=prepare_worker) as pool:
         for found in pool.imap(run, jobs):
             outcomes += found
     print("Gain in log-odds of the true quality by family; difference from the whole policy")
