@@ -54,10 +54,10 @@ PAIR_OF_DEMOS = 0.02
 """What each pair of demos in one prompt adds to the latter: the same ones can be near the best in one order, and near
 chance in another (Lu et al., "Fantastically ordered prompts and where to find them", 2022)."""
 
-ALL = slice(None)
-
 CROWD = 10.0
 """Divides the square of a prompt's number of parts, so that its column is of the size of the others."""
+
+ALL = slice(None)
 
 
 @dataclass(frozen=True, slots=True)

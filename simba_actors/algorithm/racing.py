@@ -22,7 +22,7 @@ FIRST_ROUND = 0.6
 """Of a step's evaluation, for all candidates; the rest is for those that are not clearly losing."""
 
 CLEARLY_LOSING = 0.1
-"""A chance of being better than the best program known below which a candidate is dropped."""
+"""A chance of being no worse than the best program known below which a candidate is dropped."""
 
 DRAWS = 100
 """From the posterior, for that chance."""
