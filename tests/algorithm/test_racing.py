@@ -49,21 +49,25 @@ def scored(program: int, count: int, right: float) -> list[Score]:
     return [Score(key, program, n, float(n % FIRST_ROUND < right * FIRST_ROUND)) for n, key in enumerate(keys)]
 
 
+def after_first_round(right: Mapping[int, float]) -> Evidence:
+    """Candidates are right on those shares of their rows, and the student on one half."""
+    known = Evidence(scored(STUDENT, 60, 0.5))
+    for program, share in right.items():
+        known.add(scored(program, FIRST_ROUND, share))
+    return known
+
+
 def second_round(right: Mapping[int, float], known: Evidence | None = None) -> tuple[Rollout, ...]:
-    """Of a race of the candidates that are right on those shares of the rows; the student is, on one half of them."""
+    """Of these candidates, by what is known after their first round if not told otherwise."""
     pool = cast("Pool", Ruled(list(right)))
-    if known is None:
-        known = Evidence(scored(STUDENT, 60, 0.5))
-        for program, share in right.items():
-            known.add(scored(program, FIRST_ROUND, share))
+    evidence = known or after_first_round(right)
     agenda = Agenda(STUDENT, {}, ((),) * len(right), (), (), tuple(range(len(ROWS))), STEP, 1.0)
     programs = {program: pool.parts(program) for program in pool.programs()}
-    evidence = known
 
     def model() -> PartModel:
         return PartModel(programs, evidence, Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
 
-    return Race(0, 1, agenda, {}).second_round(list(right), known, pool, model)
+    return Race(0, 1, agenda, {}).second_round(list(right), evidence, pool, model)
 
 
 def rollouts_of(rollouts: Sequence[Rollout]) -> dict[int, int]:
@@ -91,11 +95,10 @@ def test_nobody_runs_twice_on_a_row() -> None:
 
 def test_there_is_no_third_round() -> None:
     right = {1: 0.6, 2: 0.0, 3: 0.6, 4: 0.0}
-    known = Evidence(scored(STUDENT, 60, 0.5))
-    for program, share in right.items():
-        known.add(scored(program, FIRST_ROUND, share))
-    again = second_round(right, known)
-    known.add(Score(rollout.key, rollout.program, rollout.example, 1.0) for rollout in again)
+    known = after_first_round(right)
+    more = second_round(right, known)
+    known.add(Score(rollout.key, rollout.program, rollout.example, 1.0) for rollout in more)
+    assert more
     assert second_round(right, known) == ()
 
 
