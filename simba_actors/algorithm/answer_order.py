@@ -13,10 +13,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from simba_actors.algorithm.answers import Answers
-from simba_actors.algorithm.estimation import Matrix, Vector
+from simba_actors.algorithm.estimation import Indices, Matrix, Vector
 from simba_actors.algorithm.parts import Part
 
 POSITIONS = 8
@@ -69,7 +68,7 @@ class AnswerOrder:
                 stands[self._predictor[self._parts[place].predictor], position] = self._shows[place]
         return stands.ravel()
 
-    def design(self, standing: Matrix, rows: npt.NDArray[np.int64]) -> Matrix:
+    def design(self, standing: Matrix, rows: Indices) -> Matrix:
         """The columns for prompts in which answers stand so, each on the example of a row."""
         called_for = self._called_for[rows]
         return (standing[:, :, None] * called_for[:, None, :]).reshape(len(standing), self.columns)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 Matrix: TypeAlias = npt.NDArray[np.float64]
+Indices: TypeAlias = npt.NDArray[np.int64]
 
 NEWTON_STEPS = 20
 CONVERGED = 1e-3
@@ -35,7 +36,7 @@ class Observations:
     """Scores from 0 to 1, each with its row of the design and the example that it is of."""
 
     design: Matrix
-    example: npt.NDArray[np.int64]
+    example: Indices
     score: Vector
 
     def without_last(self, columns: int) -> Observations:
@@ -58,6 +59,10 @@ class Posterior:
     def draw(self, draws: np.random.Generator, scale: float = 1.0) -> Vector:
         """Effects as they may be: one draw, its distance from the most likely ones times `scale`."""
         return self.effects + scale * (self.spread @ draws.standard_normal(len(self.effects)))
+
+    def at(self, deviates: Matrix) -> Matrix:
+        """Effects as they may be: a row for each of `deviates`, whose rows are draws from a standard normal."""
+        return self.effects + deviates @ self.spread.T
 
     def deviations(self) -> Vector:
         """The standard deviation of each effect."""

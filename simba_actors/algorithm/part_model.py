@@ -19,7 +19,7 @@ import numpy as np
 
 from simba_actors.algorithm.answer_order import AnswerOrder
 from simba_actors.algorithm.answers import Answers
-from simba_actors.algorithm.estimation import Matrix, Observations, Posterior, Vector, fit, sigmoid
+from simba_actors.algorithm.estimation import Indices, Matrix, Observations, Posterior, Vector, fit, sigmoid
 from simba_actors.algorithm.evidence import Evidence, Score
 from simba_actors.algorithm.parts import Part
 from simba_actors.algorithm.similarity import Similarity
@@ -56,8 +56,6 @@ chance in another (Lu et al., "Fantastically ordered prompts and where to find t
 
 CROWD = 10.0
 """Divides the square of a prompt's number of parts, so that its column is of the size of the others."""
-
-ALL = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,13 +182,28 @@ class PartModel:
         beyond = beyond + scale * deviations * draws.standard_normal(len(beyond))
         return self._by_program(self._mean_scores(log_odds, beyond))
 
-    def drawn_qualities_of(self, programs: Sequence[int], draws: np.random.Generator) -> Vector:
-        """The same for these programs alone, in their order, with their own effects drawn around the likely ones."""
-        rows = [self._row[program] for program in programs]
-        means, deviations = self._own_effects
-        log_odds = self._log_odds_of_programs(self.draw(draws, 1.0), rows)
-        beyond = means[rows] + deviations[rows] * draws.standard_normal(len(rows))
-        return self._mean_scores(log_odds, beyond)
+    def drawn_qualities_of(self, programs: Sequence[int], draws: np.random.Generator, count: int) -> Matrix:
+        """The same for these programs alone, with their own effects drawn around the likely ones.
+
+        A row for each of `count` draws, a column for each program.
+        """
+        effects = len(self._posterior.effects)
+        deviates = draws.standard_normal((count, effects + len(programs)))
+        drawn = self._posterior.at(deviates[:, :effects])
+        own = [self.own_effect(program) for program in programs]
+        beyond = [mean + deviation * deviates[:, effects + n] for n, (mean, deviation) in enumerate(own)]
+        return np.column_stack([self._means_under(drawn, *each) for each in zip(programs, beyond, strict=True)])
+
+    def drawn_means(self, program: int, draws: np.random.Generator, count: int) -> Vector:
+        """The expected score of a program by its parts alone, under each of `count` draws of their effects."""
+        drawn = self._posterior.at(draws.standard_normal((count, len(self._posterior.effects))))
+        return self._means_under(drawn, program, np.zeros(count))
+
+    def _means_under(self, drawn: Matrix, program: int, beyond_parts: Vector) -> Vector:
+        """The expected score of a program under each row of `drawn` effects, with its own effect there."""
+        design = self._design(np.full(self.trainset, self._row[program]), np.arange(self.trainset))
+        log_odds = drawn @ design[:, : drawn.shape[1]].T + self._posterior.ease[: self.trainset]
+        return sigmoid(log_odds + beyond_parts[:, None]).mean(axis=1)
 
     def log_odds(self, program: int, effects: Effects) -> Vector:
         """What the parts of a program of the pool make of each example of the trainset."""
@@ -229,10 +242,10 @@ class PartModel:
     def _by_program(self, means: Vector) -> dict[int, float]:
         return {program: float(mean) for program, mean in zip(self.programs, means, strict=True)}
 
-    def _log_odds_of_programs(self, effects: Effects, rows: Sequence[int] | slice = ALL) -> Matrix:
-        of_length = self._length[rows] @ np.array(effects.length)
-        of_parts = self._holds[rows] @ effects.of_parts + effects.shown * self._shown[rows]
-        return effects.bare + of_parts + self._standing[rows] @ effects.in_order + of_length[:, None]
+    def _log_odds_of_programs(self, effects: Effects) -> Matrix:
+        of_length = self._length @ np.array(effects.length)
+        of_parts = self._holds @ effects.of_parts + effects.shown * self._shown
+        return effects.bare + of_parts + self._standing @ effects.in_order + of_length[:, None]
 
     def _beyond_parts(self, log_odds: Matrix) -> tuple[Vector, Vector]:
         """One Newton step for each program's own effect under its prior: the mode, and the deviation around it.
@@ -247,19 +260,24 @@ class PartModel:
     def _observations(self, scores: Sequence[Score]) -> Observations:
         example = [score.example + (self.trainset if score.split == "val" else 0) for score in scores]
         rows = np.array(example, dtype=np.int64)
-        in_order = PARTS + 2 * len(self.parts)
-        design = np.zeros((len(scores), in_order + self.order.columns))
-        design[:, LEVEL] = 1.0
+        design = self._design(self._program, rows)
         design[:, RESAMPLED] = [score.model.temperature is not None for score in scores]
-        held = self._holds[self._program]
-        design[:, RULES : CROWDING + 1] = self._length[self._program]
-        design[:, SAME_ANSWER] = (held * self._same[:, rows].T).sum(axis=1)
-        design[:, SHOWN] = self._shown[self._program, rows]
-        design[:, PARTS:in_order:2] = held
-        design[:, PARTS + 1 : in_order : 2] = held * self._near[:, rows].T
-        design[:, in_order:] = self.order.design(self._standing[self._program], rows)
         unit = [self.range.to_unit(score.score) for score in scores]
         return Observations(design, rows, np.array(unit, dtype=np.float64))
+
+    def _design(self, program: Indices, example: Indices) -> Matrix:
+        """A row for each of these programs' rows on the example beside it, as they run in use."""
+        in_order = PARTS + 2 * len(self.parts)
+        design = np.zeros((len(example), in_order + self.order.columns))
+        design[:, LEVEL] = 1.0
+        held = self._holds[program]
+        design[:, RULES : CROWDING + 1] = self._length[program]
+        design[:, SAME_ANSWER] = (held * self._same[:, example].T).sum(axis=1)
+        design[:, SHOWN] = self._shown[program, example]
+        design[:, PARTS:in_order:2] = held
+        design[:, PARTS + 1 : in_order : 2] = held * self._near[:, example].T
+        design[:, in_order:] = self.order.design(self._standing[program], example)
+        return design
 
     def _prior(self) -> Vector:
         specific = self._near.max(axis=1, initial=0.0) > 0

@@ -47,7 +47,7 @@ def best_by_model(model: PartModel) -> Quality:
     qualities = model.qualities(model.likely)
     best = max(sorted(qualities), key=qualities.__getitem__)
     draws = np.random.default_rng(0)  # Of its own: an interval must not change what the search draws next.
-    drawn = [_log_odds(float(model.chances(model.programs[best], model.draw(draws, 1.0)).mean())) for _ in range(DRAWS)]
+    drawn = [_log_odds(float(mean)) for mean in model.drawn_means(best, draws, DRAWS)]
     half = NormalDist().inv_cdf(1 - ERROR / 2) * math.hypot(float(np.std(drawn)), model.own_effect(best)[1])
     middle = _log_odds(qualities[best])
     low, high = (float(sigmoid(log_odds)) for log_odds in (middle - half, middle + half))

@@ -89,6 +89,6 @@ def chances_to_lead(model: PartModel, programs: Sequence[int]) -> dict[int, floa
     leader = max(sorted(qualities), key=qualities.__getitem__)
     draws = np.random.default_rng(0)  # Of its own: a race must not change what the search draws next.
     runners = sorted({leader, *programs})
-    drawn = np.array([model.drawn_qualities_of(runners, draws) for _ in range(DRAWS)])
+    drawn = model.drawn_qualities_of(runners, draws, DRAWS)
     chances = (drawn >= drawn[:, [runners.index(leader)]]).mean(axis=0)
     return {program: float(chances[runners.index(program)]) for program in programs}

@@ -96,6 +96,15 @@ def test_what_an_order_is_worth_is_known_of_demos_that_were_never_in_it() -> Non
     assert chances[0::2].mean() > chances[1::2].mean() + 0.2
 
 
+@pytest.mark.parametrize("chance", [the_last_answer_is_given, nothing_matters])
+def test_means_drawn_together_are_those_of_draws_one_by_one(chance: Callable[[Sequence[Part], str], float]) -> None:
+    """With and without effects of the order; the programs have demos whose answers the rows call for."""
+    model = model_of(PAIRS, chance)
+    program, draws = 2, np.random.default_rng(1)
+    one_by_one = [model.chances(model.programs[program], model.draw(draws, 1.0)).mean() for _ in range(5)]
+    assert model.drawn_means(program, np.random.default_rng(1), 5) == pytest.approx(one_by_one)
+
+
 @pytest.mark.parametrize("good", TOPICS)
 def test_demos_are_put_in_the_order_that_is_best(good: str) -> None:
     """One answer as the last makes everything right, the other nothing."""

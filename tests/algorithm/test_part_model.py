@@ -147,6 +147,17 @@ def test_the_more_a_program_was_tried_the_closer_are_draws_of_its_quality() -> N
     assert np.std([each[0] for each in drawn]) < np.std([each[1] for each in drawn])
 
 
+def test_qualities_drawn_of_a_few_programs_spread_around_the_likely_ones() -> None:
+    """That a program was tried more often than another shows in the spread."""
+    scores = [Score(RolloutKey(0, "evaluate", n), 0, n % 40, float(n % 2)) for n in range(800)]
+    model = PartModel({0: (), 1: (GOOD,)}, Evidence(scores), Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
+    drawn = model.drawn_qualities_of([1, 0], np.random.default_rng(0), 400)
+    likely = model.qualities(model.likely)
+    assert drawn.shape == (400, 2)
+    assert np.median(drawn, axis=0) == pytest.approx([likely[1], likely[0]], abs=0.02)
+    assert drawn[:, 1].std() < drawn[:, 0].std()
+
+
 def test_a_combination_shows_each_answer_where_none_is_given_that_is_not_shown() -> None:
     """More demos of one answer make it no likelier."""
     demos = [Part(f"demo {n}", "self", "demo", f"shown {n}", {"topic": LABELS[n % 2]["topic"]}) for n in range(8)]
