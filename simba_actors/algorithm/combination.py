@@ -39,13 +39,15 @@ def best_combination(
     held: Counter[tuple[str, str]] = Counter()  # By `Part.place`.
     chosen: list[int] = []
     quality = float(sigmoid(log_odds).mean())
-    left = list(candidates)
-    while left := [place for place in left if _fits(model.parts[place], held, caps)]:
-        added = {kind: _added_length(effects, *kind, held) for kind in {_kind(model.parts[place]) for place in left}}
-        length = np.array([added[_kind(model.parts[place])] for place in left])
-        newly_shown = np.maximum(answers[left] - shown, 0.0)
-        of_order = _of_order(model, effects, left, held)[:, :trainset]
-        options = log_odds + of_parts[left] + effects.shown * newly_shown + of_order + length[:, None]
+    kinds = {place: _kind(model.parts[place]) for place in candidates}
+    left: list[int] = [place for place in candidates if _fits(model.parts[place], held, caps)]
+    while left:
+        added = {kind: _added_length(effects, *kind, held) for kind in set(kinds.values())}
+        length = np.array([added[kinds[place]] for place in left])
+        options = log_odds + of_parts[left] + effects.shown * np.maximum(answers[left] - shown, 0.0)
+        if model.order_matters:
+            options += _of_order(model, effects, left, held)[:, :trainset]
+        options += length[:, None]
         qualities = sigmoid(options).mean(axis=1)
         best = int(qualities.argmax())
         if qualities[best] < quality + LEAST_GAIN:
@@ -55,6 +57,8 @@ def best_combination(
         shown = np.maximum(shown, answers[place])
         chosen.append(place)
         held[model.parts[place].place] += 1
+        if not _fits(model.parts[place], held, caps):
+            left = [other for other in left if model.parts[other].place != model.parts[place].place]
     if not model.order_matters:
         return tuple(sorted(chosen))
     demos = [place for place in chosen if model.parts[place].kind == "demo"]
@@ -65,8 +69,6 @@ def best_combination(
 def _of_order(model: PartModel, effects: Effects, places: Sequence[int], held: Counter[tuple[str, str]]) -> Matrix:
     """What each of these would do on each row by standing before the demos that are there already."""
     of_order = np.zeros((len(places), effects.bare.size))
-    if not model.order_matters:
-        return of_order
     for kind in {_kind(model.parts[place]) for place in places}:
         alike = [n for n, place in enumerate(places) if _kind(model.parts[place]) == kind]
         of_order[alike] = model.order.at(held[kind], [places[n] for n in alike], effects.in_order)
