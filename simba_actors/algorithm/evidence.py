@@ -26,6 +26,7 @@ class Evidence:
 
     def __init__(self, scores: Iterable[Score] = ()) -> None:
         self._by_program: dict[int, dict[RolloutKey, Score]] = {}
+        self._in_order: dict[int, tuple[Score, ...]] = {}  # Of programs that were asked for since their last score.
         self._tried: set[tuple[int, int, Split]] = set()
         self.add(scores)
 
@@ -33,6 +34,7 @@ class Evidence:
         """Adds `scores`; one that is known already changes nothing."""
         for score in scores:
             self._by_program.setdefault(score.program, {}).setdefault(score.key, score)
+            self._in_order.pop(score.program, None)
             if score.model == ModelSpec():
                 self._tried.add((score.program, score.example, score.split))
 
@@ -44,8 +46,11 @@ class Evidence:
 
     def of(self, program: int, phase: Phase | None = None) -> Sequence[Score]:
         """The program's scores, in the order of their keys; those of one phase if it is given."""
-        known = self._by_program.get(program, {})
-        return [known[key] for key in sorted(known) if phase is None or key.phase == phase]
+        if program not in self._in_order:
+            known = self._by_program.get(program, {})
+            self._in_order[program] = tuple(known[key] for key in sorted(known))
+        scores = self._in_order[program]
+        return scores if phase is None else [score for score in scores if score.key.phase == phase]
 
     def mean(self, program: int, phase: Phase) -> float | None:
         """The program's mean score in `phase`, or None where it has none. Sums in plan order, as `dspy.SIMBA` does."""
