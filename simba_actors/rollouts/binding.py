@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
 
 from simba_actors.algorithm.plan import ModelSpec
 from simba_actors.errors import NoLMError
 from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.programs.copying import copied
 from simba_actors.rollouts.governed_lm import governed
 from simba_actors.rollouts.governor import Caller, Governor
 from simba_actors.rollouts.threads import Threads
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 PROGRAMS_KEPT = 64
 """Bound programs kept for their next rollout: a step of `dspy.SIMBA`'s defaults uses fewer."""
@@ -58,22 +62,19 @@ class Programs:
         self._student: dspy.Module = student.deepcopy()
         for predictor in _all_predictors(self._student).values():
             predictor.lm = None
+        self._applied: OrderedDict[str, dspy.Module] = OrderedDict()
         self._bound: OrderedDict[tuple[str, ModelSpec], BoundProgram] = OrderedDict()
         self._lms: dict[tuple[int, ModelSpec], Any] = {}
         self.default_lm = self._governed(lms["student"], ModelSpec()) if lms.get("student") is not None else None
 
     def bound(self, configuration: Configuration, model: ModelSpec) -> BoundProgram:
         """The program of `configuration` with `model`."""
-        key = (configuration.digest, model)
-        if key not in self._bound:
-            self._bound[key] = self._bind(configuration, model)
-            if len(self._bound) > PROGRAMS_KEPT:
-                self._bound.popitem(last=False)
-        self._bound.move_to_end(key)
-        return self._bound[key]
+        return _kept(self._bound, (configuration.digest, model), lambda: self._bind(configuration, model))
 
     def _bind(self, configuration: Configuration, model: ModelSpec) -> BoundProgram:
-        module: Any = self._space.apply(configuration, self._student)
+        # A model may be for one rollout. New instructions make a new signature, which takes longer than a copy.
+        applied = _kept(self._applied, configuration.digest, lambda: self._space.apply(configuration, self._student))
+        module: Any = copied(applied)
         names = {id(predictor): name for name, predictor in module.named_predictors()}
         for name, predictor in _all_predictors(module).items():
             # Predictors of frozen sub-modules are no part of the configuration: `set_lm` passes them by, too.
@@ -100,6 +101,16 @@ class Programs:
                 self._lms.clear()
             self._lms[key] = governed(lm, self._governor, caller=self._caller, threads=self._threads, **_changes(model))
         return self._lms[key]
+
+
+def _kept(known: OrderedDict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
+    """What is known by `key`, made where nothing is; of what is known, that used last is kept."""
+    if key not in known:
+        known[key] = make()
+        if len(known) > PROGRAMS_KEPT:
+            known.popitem(last=False)
+    known.move_to_end(key)
+    return known[key]
 
 
 def _changes(model: ModelSpec) -> dict[str, Any]:
