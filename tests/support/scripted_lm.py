@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import dspy
@@ -32,7 +33,7 @@ class Ask:
     def prompt(self) -> str:
         return "\n".join([self.system, *(f"{role}: {text}" for role, text in self.messages)])
 
-    @property
+    @cached_property
     def fields(self) -> list[str]:
         tail = self.last.rpartition("Respond with ")[2]
         names = re.findall(r"`\[\[ ## (\w+) ## \]\]`", tail) or re.findall(r"`(\w+)`", tail)
@@ -85,7 +86,9 @@ class _Engine:
 
     def complete(self, request: Request) -> Response:
         ask = self.ask(request)
-        time.sleep(self.seconds(ask))
+        seconds = self.seconds(ask)
+        if seconds:  # Sleeping for no time at all takes a tenth of a millisecond.
+            time.sleep(seconds)
         return self.answer(ask)
 
     def ask(self, request: Request) -> Ask:

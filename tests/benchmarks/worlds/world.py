@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -82,10 +82,10 @@ class World:
     def quality(self, stage: int, instructions: str, demos: Sequence[Shown], question: str) -> float:
         """The chance that a part of the reply to `question` is right, given the prompt."""
         topic = topic_of(question)
-        advice = tuple(dict.fromkeys(ADVICE.findall(instructions)))
-        logit = self.base - self._difficulty(question) + self._advice_effect(stage, advice, topic)
+        advice = _advice_in(instructions)
+        logit = self.base - self._difficulty(question) + self._advice_effect(stage, dict.fromkeys(advice), topic)
         logit += self._demo_effect(demos, topic)
-        surplus = max(0, len(ADVICE.findall(instructions)) + len(demos) - self.roomy)
+        surplus = max(0, len(advice) + len(demos) - self.roomy)
         logit -= self.crowding * surplus**1.2
         if self.labels:
             logit += self._label_effect([self.label_of(demo.question) for demo in demos], self.label_of(question))
@@ -108,7 +108,7 @@ class World:
         uniform = min(max(self.chance("difficulty", question), 1e-6), 1 - 1e-6)
         return self.hardness * 0.55 * math.log(uniform / (1 - uniform))
 
-    def _advice_effect(self, stage: int, advice: Sequence[tuple[str, str]], topic: str) -> float:
+    def _advice_effect(self, stage: int, advice: Collection[tuple[str, str]], topic: str) -> float:
         own = [self.worth(stage, about, habit) for about, habit in advice if about == topic]
         general = [self.worth(stage, about, habit) * 0.35 for about, habit in advice if about == "everything"]
         gain = sum(worth for worth in own + general if worth > 0)
@@ -149,6 +149,11 @@ def sigmoid(x: float) -> float:
 
 def logit(p: float) -> float:
     return math.log(p / (1 - p))
+
+
+@lru_cache(maxsize=1_000)
+def _advice_in(instructions: str) -> list[tuple[str, str]]:
+    return ADVICE.findall(instructions)
 
 
 @lru_cache(maxsize=200_000)
