@@ -165,10 +165,6 @@ class PartModel:
         """Effects as they may be, their distance from the most likely ones times `scale`."""
         return self._effects(self._posterior.draw(draws, scale))
 
-    def chances(self, places: Sequence[int], effects: Effects) -> Vector:
-        """The expected score of a combination of parts on each example of the trainset, from 0 to 1."""
-        return sigmoid(self.log_odds_of(places, effects))
-
     def qualities(self, effects: Effects) -> dict[int, float]:
         """The expected score of each program of the pool on the trainset, its own rollouts counted, from 0 to 1."""
         log_odds = self._log_odds_of_programs(effects)

@@ -11,6 +11,7 @@ import pytest
 from simba_actors.algorithm.answer_order import POSITIONS, AnswerOrder
 from simba_actors.algorithm.answers import Answers
 from simba_actors.algorithm.combination import Caps, best_combination
+from simba_actors.algorithm.estimation import sigmoid
 from simba_actors.algorithm.evidence import Evidence, Score
 from simba_actors.algorithm.exploration import Exploration
 from simba_actors.algorithm.part_model import PartModel
@@ -92,7 +93,7 @@ def test_what_an_order_is_worth_is_known_of_demos_that_were_never_in_it() -> Non
     new = demo("the Don", "rivers")
     model = model_of([*PAIRS, (new,)], the_last_answer_is_given)
     place = {part: n for n, part in enumerate(model.parts)}
-    chances = model.chances([place[VIOLINS[0]], place[new]], model.likely)
+    chances = sigmoid(model.log_odds_of([place[VIOLINS[0]], place[new]], model.likely))
     assert chances[0::2].mean() > chances[1::2].mean() + 0.2
 
 
@@ -101,7 +102,7 @@ def test_means_drawn_together_are_those_of_draws_one_by_one(chance: Callable[[Se
     """With and without effects of the order; the programs have demos whose answers the rows call for."""
     model = model_of(PAIRS, chance)
     program, draws = 2, np.random.default_rng(1)
-    one_by_one = [model.chances(model.programs[program], model.draw(draws, 1.0)).mean() for _ in range(5)]
+    one_by_one = [sigmoid(model.log_odds_of(model.programs[program], model.draw(draws, 1.0))).mean() for _ in range(5)]
     assert model.drawn_means(program, np.random.default_rng(1), 5) == pytest.approx(one_by_one)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from simba_actors.algorithm.answers import Answers
 from simba_actors.algorithm.combination import Caps, best_combination
+from simba_actors.algorithm.estimation import sigmoid
 from simba_actors.algorithm.evidence import Evidence, Score
 from simba_actors.algorithm.part_model import PartModel, ScoreRange
 from simba_actors.algorithm.parts import Part
@@ -122,7 +123,7 @@ def test_what_demos_do_for_examples_of_the_same_answer_is_learned_from_other_dem
     programs = {1: (A_RIVER,), 2: (A_VIOLIN,), 3: (ANOTHER_VIOLIN,)}
     answers = Answers([LABELS[n % 2] for n in range(40)])
     model = PartModel(programs, Evidence(scores), Similarity(rows), answers, len(rows))
-    chances = model.chances([model.parts.index(ANOTHER_VIOLIN)], model.likely)
+    chances = sigmoid(model.log_odds_of([model.parts.index(ANOTHER_VIOLIN)], model.likely))
     assert chances[1::2].mean() > chances[0::2].mean() + 0.3
 
 

@@ -13,6 +13,7 @@ import optuna
 
 from simba_actors.algorithm import adaptive_policy, exploration, racing
 from simba_actors.algorithm.combination import Caps, best_combination
+from simba_actors.algorithm.estimation import sigmoid
 from simba_actors.algorithm.exploration import BOLDNESS, Exploration
 from simba_actors.algorithm.lessons import LEARNS_FROM_LABELS, LEARNS_FROM_SUCCESS, extended
 from simba_actors.algorithm.part_model import Effects, PartModel
@@ -57,10 +58,10 @@ class PayingExploration(Exploration):
         super().__init__(model, draws, caps, trainset)
         effects = model.draw(draws, BOLDNESS)
         best = best_combination(model, effects, range(len(model.parts)), caps, trainset)
-        whole = float(model.chances(best, effects).mean())
+        whole = float(sigmoid(model.log_odds_of(best, effects)).mean())
         added: defaultdict[PartKind, float] = defaultdict(float)
         for place in best:
-            without = model.chances([other for other in best if other != place], effects)
+            without = sigmoid(model.log_odds_of([other for other in best if other != place], effects))
             added[model.parts[place].kind] += max(0.0, whole - float(without.mean()))
         made: Counter[PartKind] = Counter(part.kind for part in model.parts)
         self.payoffs: dict[PartKind, float] = {kind: added[kind] / count for kind, count in made.items()}
