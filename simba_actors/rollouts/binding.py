@@ -78,8 +78,9 @@ class Programs:
         names = {id(predictor): name for name, predictor in module.named_predictors()}
         for name, predictor in _all_predictors(module).items():
             # Predictors of frozen sub-modules are no part of the configuration: `set_lm` passes them by, too.
-            lm = self._lm_for(names.get(id(predictor), name), self._own[name], model, tuned=id(predictor) in names)
-            predictor.lm = lm
+            tuned = id(predictor) in names
+            own = self._own[name] if predictor.lm is None else predictor.lm  # What the configuration chose comes first.
+            predictor.lm = self._lm_for(names.get(id(predictor), name), own, model, tuned=tuned)
         return BoundProgram(module, names)
 
     def _lm_for(self, name: str, own: Any, model: ModelSpec, *, tuned: bool) -> Any:

@@ -11,7 +11,7 @@ import pytest
 from simba_actors import Budget, Optimizer, OptimizerConfig
 from simba_actors.errors import ConfigError
 from simba_actors.events import StepClosed, TrajectorySampled
-from simba_actors.programs import Configuration, ConfigurationSpace, Float
+from simba_actors.programs import Choice, Configuration, ConfigurationSpace, Float
 from simba_actors.store import Reader
 from simba_actors.strategies import AppendADemo, AppendLabeledDemos, Recombine
 from tests.parity.scenarios import HintThenAnswer
@@ -137,3 +137,22 @@ async def test_an_lm_setting_that_the_user_opened_is_chosen_by_what_it_scores(tm
     config = adaptive_config(tmp_path / "simba.db", student=student, space=space, lm=lm)
     winner: Any = (await finish(config)).program
     assert winner.config == {"temperature": 1.0}
+
+
+def right(ask: Ask) -> dict[str, Any]:
+    return {"answer": right_answer(ask.input("question") or ask.last)}
+
+
+def wrong(ask: Ask) -> dict[str, Any]:
+    return {"answer": "grey"}
+
+
+async def test_the_lm_that_the_user_opened_is_chosen_by_what_it_scores(tmp_path: Path) -> None:
+    student = dspy.Predict("question -> answer")
+    small, large = ScriptedLM(wrong), ScriptedLM(right)
+    space = ConfigurationSpace.from_module(
+        student, settings={"self.lm": Choice(("small", "large"))}, lms={"small": small, "large": large}
+    )
+    config = adaptive_config(tmp_path / "simba.db", student=student, space=space, lm=small)
+    winner: Any = (await finish(config)).program
+    assert winner.lm is large
