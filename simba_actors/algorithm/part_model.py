@@ -262,7 +262,7 @@ class PartModel:
         return Observations(design, rows, np.array(unit, dtype=np.float64))
 
     def _design(self, program: Indices, example: Indices) -> Matrix:
-        """A row for each of these programs' rows on the example beside it, as they run in use."""
+        """A row for each rollout of a program, given by its place among them, on an example, as it runs in use."""
         in_order = PARTS + 2 * len(self.parts)
         design = np.zeros((len(example), in_order + self.order.columns))
         design[:, LEVEL] = 1.0
