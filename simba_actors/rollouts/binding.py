@@ -21,7 +21,7 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 PROGRAMS_KEPT = 64
-"""Bound programs kept for their next rollout: a step of `dspy.SIMBA`'s defaults uses fewer."""
+"""Configurations applied, and programs bound, that are kept: a step of `dspy.SIMBA`'s defaults uses fewer."""
 
 
 @dataclass(frozen=True, slots=True)
