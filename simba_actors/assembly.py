@@ -115,6 +115,7 @@ def assemble(
         max_concurrency=config.max_concurrency,
         publishes_to=config.channel if config.publish == "best" else None,
         rollouts_expected=_rollouts_expected(config),
+        max_steps=config.steps,
         stop_when=config.stop_when,
         objectives=config.objectives,
         governor=governor,

@@ -41,6 +41,10 @@ class Evidence:
     def __len__(self) -> int:
         return sum(len(scores) for scores in self._by_program.values())
 
+    def rollouts_in(self, step: int) -> int:
+        """How many rollouts of that step are scored."""
+        return sum(key.step == step for scores in self._by_program.values() for key in scores)
+
     def programs(self) -> list[int]:
         return sorted(self._by_program)
 

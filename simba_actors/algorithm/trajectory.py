@@ -57,6 +57,16 @@ class Usage:
             _add(self.cost, other.cost),
         )
 
+    def __mul__(self, factor: float) -> Usage:
+        """As much as `factor` times this, in whole calls and tokens."""
+        prompt, completion = self.prompt_tokens, self.completion_tokens
+        return Usage(
+            round(self.calls * factor),
+            None if prompt is None else round(prompt * factor),
+            None if completion is None else round(completion * factor),
+            None if self.cost is None else self.cost * factor,
+        )
+
 
 def _add(left: _Number | None, right: _Number | None) -> _Number | None:
     return None if left is None or right is None else left + right

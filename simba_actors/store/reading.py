@@ -146,8 +146,8 @@ class Reader:
         """What all rollouts and strategies of the run have used; unknown where it is unknown for any of them."""
         return sum((await self.usage_by_lm(run_id)).values(), start=Usage())
 
-    async def usage_by_lm(self, run_id: str) -> dict[str, Usage]:
-        """The same by name of the model pool's LMs, and `PROMPT_MODEL` for what wrote rules.
+    async def usage_by_lm(self, run_id: str, step: int | None = None) -> dict[str, Usage]:
+        """The same by name of the model pool's LMs, and `PROMPT_MODEL` for what wrote rules; of one `step` if given.
 
         Of a student whose predictors have LMs of their own, all of that is the "student"'s, and so are LM calls that
         the metric makes.
@@ -157,7 +157,7 @@ class Reader:
             "SELECT lm, TOTAL(calls), TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(cost), "
             "TOTAL(tokens_unknown), TOTAL(cost_unknown) "
             f"FROM ({of_rollouts} UNION ALL {_USED_BY_STRATEGIES}) GROUP BY lm",
-            {"run": run_id, "prompt_model": PROMPT_MODEL},
+            {"run": run_id, "step": step, "prompt_model": PROMPT_MODEL},
         )
         return {
             lm: Usage(
@@ -211,12 +211,13 @@ class Reader:
 
 _USED = "calls, prompt_tokens, completion_tokens, cost"
 _UNKNOWN = "prompt_tokens IS NULL OR completion_tokens IS NULL AS tokens_unknown, cost IS NULL AS cost_unknown"
-_USED_BY_STUDENT = f"SELECT 'student' AS lm, {_USED}, tokens_unknown, cost_unknown FROM tallies WHERE run_id = :run"
+_OF_RUN_OR_STEP = "run_id = :run AND (:step IS NULL OR step = :step)"
+_USED_BY_STUDENT = f"SELECT 'student' AS lm, {_USED}, tokens_unknown, cost_unknown FROM tallies WHERE {_OF_RUN_OR_STEP}"
 _USED_BY_LMS = (
     f"SELECT json_extract(model, '$[0]') AS lm, {_USED}, {_UNKNOWN} FROM rollouts "
-    "WHERE run_id = :run AND outcome IS NOT NULL"
+    f"WHERE {_OF_RUN_OR_STEP} AND outcome IS NOT NULL"
 )
-_USED_BY_STRATEGIES = f"SELECT :prompt_model AS lm, {_USED}, {_UNKNOWN} FROM proposals WHERE run_id = :run"
+_USED_BY_STRATEGIES = f"SELECT :prompt_model AS lm, {_USED}, {_UNKNOWN} FROM proposals WHERE {_OF_RUN_OR_STEP}"
 
 _RUN_COLUMNS = "run_id, status, reason, fingerprint, settings, result, created, updated"
 

@@ -34,6 +34,7 @@ from simba_actors.team.messages import (
     Proposed,
     PublishBest,
     ReadLedger,
+    ReadUsage,
     Resume,
     RunProgram,
     RunSamples,
@@ -233,7 +234,9 @@ class Coordinator(GenServer[CoordinatorState]):
         events = step_events(plan.step, proposed.baseline_score, result, progress, state.evidence)
         if state.steps_closed == 0:
             setup = self._setup
-            events.append(forecast(setup.purse.used, len(state.evidence), setup.rollouts_expected))
+            used = await setup.via(POOL_KEEPER).call(ReadUsage(plan.step), timeout=None)
+            done = state.evidence.rollouts_in(plan.step)
+            events.append(forecast(used, done, setup.rollouts_expected, setup.max_steps))
         await self._setup.cast_commit([CloseStep(plan.step, result.to_json(), progress.to_json())], events)
         state.policy_state, state.progress = result.state, progress
         state.steps_closed += 1

@@ -12,6 +12,7 @@ from simba_actors.algorithm.plan import Phase, Rollout
 from simba_actors.algorithm.policy import Proposal as PlannedProposal
 from simba_actors.algorithm.policy import StepPlan
 from simba_actors.algorithm.progress import Progress
+from simba_actors.algorithm.trajectory import Usage
 from simba_actors.errors import MetricError
 from simba_actors.events import Event
 from simba_actors.programs import Configuration
@@ -83,6 +84,13 @@ class ReadObjectives(Call[Mapping[str, Evidence]]):
 @dataclass(frozen=True, slots=True)
 class ReadProposals(Call[tuple[Proposal, ...]]):
     """The step's proposals that have an outcome, in order of their slots."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadUsage(Call[Mapping[str, Usage]]):
+    """What the step's rollouts and strategies have used, by name of the LM."""
 
     step: int
 

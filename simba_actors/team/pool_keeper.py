@@ -36,6 +36,7 @@ from simba_actors.team.messages import (
     ReadPool,
     ReadProposals,
     ReadRollouts,
+    ReadUsage,
     StoreReports,
 )
 from simba_actors.team.setup import RunSetup
@@ -149,6 +150,9 @@ class PoolKeeper(GenServer[PoolState]):
             case ReadProposals(step=step):
                 await self._commit_waiting()
                 return self._then(Reply(tuple(await read.proposals(run_id, step))))
+            case ReadUsage(step=step):
+                await self._commit_waiting()
+                return self._then(Reply(await read.usage_by_lm(run_id, step)))
             case ReadLedger():
                 await self._commit_waiting()
                 return self._then(Reply(await self._ledger()))

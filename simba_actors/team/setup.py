@@ -92,8 +92,9 @@ class RunSetup:
     `prompt_model` gives one for each application of a strategy, so that its usage can be told apart. `finished` is
     called once, with None when the run has its result or with the error that ended it. `heard` is called with events
     that are stored. `publishes_to` is the channel to which the best program is published, None if none is.
-    `rollouts_expected` is how many the whole run takes, as far as that is known beforehand. `stop_when` is asked
-    after each step whether the search is to end. `objectives` are those of a metric that gives several scores.
+    `rollouts_expected` is how many the whole run takes, as far as that is known beforehand, in `max_steps` or fewer.
+    `stop_when` is asked after each step whether the search is to end. `objectives` are those of a metric that gives
+    several scores.
     """
 
     run: NewRun
@@ -110,6 +111,7 @@ class RunSetup:
     max_concurrency: int
     publishes_to: str | None
     rollouts_expected: int
+    max_steps: int
     stop_when: StopWhen | None
     objectives: Objectives | None
     governor: Governor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from simba_actors.algorithm.evidence import Evidence
 from simba_actors.algorithm.policy import StepResult
@@ -18,6 +18,7 @@ from simba_actors.events import (
     StepClosed,
     TrendEstimated,
 )
+from simba_actors.store.reading import PROMPT_MODEL
 
 
 def step_events(
@@ -51,11 +52,14 @@ def dropped(step: int, programs: Iterable[int], evidence: Evidence) -> list[Even
     ]
 
 
-def forecast(used: Usage, done: int, expected: int) -> BudgetForecast:
-    """What the whole run will have used, if its `expected` rollouts go on as those that are `done`."""
+def forecast(used: Mapping[str, Usage], done: int, expected: int, max_steps: int) -> BudgetForecast:
+    """What the whole run will have used, if its `expected` rollouts and its steps go on as the first step did.
+
+    `used` is what this step's `done` rollouts and its strategies took, by name of the LM. Final rollouts that ran ahead
+    are not among them: how many are stored by then is a matter of timing.
+    """
     share = expected / max(1, done)
-    return BudgetForecast(
-        calls=round(used.calls * share),
-        tokens=None if used.tokens is None else round(used.tokens * share),
-        cost=None if used.cost is None else used.cost * share,
-    )
+    rollouts = sum((usage for lm, usage in used.items() if lm != PROMPT_MODEL), start=Usage())
+    strategies = used.get(PROMPT_MODEL, Usage())
+    whole = rollouts * share + strategies * min(share, max_steps)
+    return BudgetForecast(calls=whole.calls, tokens=whole.tokens, cost=whole.cost)

@@ -18,6 +18,8 @@ from tests.support.children import start_child
 from tests.support.openai_server import Faults, OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
 from tests.support.runs import PATIENCE, findings, finish, reach, small_config
+from tests.support.scripted_lm import ScriptedLM
+from tests.support.seeded_loop import run_seeded, use_one_thread
 
 PRICED = "openai/gpt-4o-mini"
 """A model whose price DSPy knows."""
@@ -165,6 +167,21 @@ async def test_the_first_step_gives_a_forecast_of_the_whole_run(server: OpenAISe
     assert usage.cost is not None
     assert 0.5 * usage.calls <= forecast.calls <= 2 * usage.calls
     assert 0.5 * usage.cost <= forecast.cost <= 2 * usage.cost
+
+
+def test_a_forecast_does_not_depend_on_when_final_rollouts_come_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_one_thread(monkeypatch)
+
+    async def told(salt: int) -> BudgetForecast:
+        lm = ScriptedLM(quiz_script, latency=lambda ask: ask.chance("seconds", salt))
+        config = small_config(tmp_path / f"{salt}.db", lm=lm, prompt_model=lm)
+        async with await Optimizer.start(config) as optimizer:
+            return await reach(optimizer, BudgetForecast)
+
+    forecasts = [run_seeded(salt, told(salt)) for salt in range(16)]
+    assert len({(forecast.calls, forecast.tokens) for forecast in forecasts}) == 1
 
 
 async def test_a_forecast_does_not_take_an_unknown_cost_for_none(tmp_path: Path) -> None:
