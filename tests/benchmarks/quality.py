@@ -29,6 +29,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # Worlds run side by side; t
 
 import dspy
 
+from simba_actors.rollouts.remembered_prompts import remembering
 from tests.benchmarks.contenders import CONTENDERS, Task
 from tests.benchmarks.worlds import FAMILIES, student_of, train_examples, true_quality, world_lm, world_of
 from tests.benchmarks.worlds.tasks import share_right
@@ -95,7 +96,10 @@ def prepare_worker() -> None:
 
 
 def outcome_of(job: Job, title: str, contender: str, calls: int) -> Outcome:
-    """What `contender` finds with `calls` in the job's world."""
+    """What `contender` finds with `calls` in the job's world.
+
+    Every contender's prompts are remembered: they are DSPy's to the letter, and writing them is up to half of its time.
+    """
     world = world_of(job.family, job.seed)
     asks: list[Ask] = []
     trainset = train_examples(world, job.examples)
@@ -103,7 +107,7 @@ def outcome_of(job: Job, title: str, contender: str, calls: int) -> Outcome:
     started = time.perf_counter()
     quiet = io.StringIO()
     with (
-        dspy.context(lm=world_lm(world, asks=asks)),
+        dspy.context(lm=world_lm(world, asks=asks), adapter=remembering(dspy.ChatAdapter())),
         contextlib.redirect_stdout(quiet),
         contextlib.redirect_stderr(quiet),
     ):
