@@ -14,15 +14,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simba_actors.algorithm.objectives import Pareto, Weighted
-    from simba_actors.algorithm.progress import Progress
-    from simba_actors.algorithm.stopping import EveryBucketSolved, NoImprovement, TargetReached, Timeout
-    from simba_actors.budget import Budget
     from simba_actors.config import OptimizerConfig
-    from simba_actors.live import Channel, LiveProgram, VariableAware
+    from simba_actors.live import LiveProgram, VariableAware
+    from simba_actors.lm.budget import Budget
+    from simba_actors.lm.endpoint import Limits
+    from simba_actors.lm.governor import Governor
+    from simba_actors.lm.retry import Retry
     from simba_actors.optimizer import Optimizer, Status
+    from simba_actors.publishing.channel import Channel
     from simba_actors.result import OptimizerResult
-    from simba_actors.rollouts import Governor, Limits, Retry
+    from simba_actors.search.objectives import Pareto, Weighted
+    from simba_actors.search.progress import Progress
+    from simba_actors.search.stopping import EveryBucketSolved, NoImprovement, TargetReached, Timeout
     from simba_actors.teleprompter import SIMBA
 
 __all__ = [
@@ -49,23 +52,23 @@ __all__ = [
 
 _HOMES = {
     "SIMBA": "simba_actors.teleprompter",
-    "Budget": "simba_actors.budget",
-    "Channel": "simba_actors.live",
-    "EveryBucketSolved": "simba_actors.algorithm.stopping",
-    "NoImprovement": "simba_actors.algorithm.stopping",
-    "TargetReached": "simba_actors.algorithm.stopping",
-    "Timeout": "simba_actors.algorithm.stopping",
-    "Pareto": "simba_actors.algorithm.objectives",
-    "Weighted": "simba_actors.algorithm.objectives",
-    "Progress": "simba_actors.algorithm.progress",
+    "Budget": "simba_actors.lm.budget",
+    "Channel": "simba_actors.publishing.channel",
+    "EveryBucketSolved": "simba_actors.search.stopping",
+    "NoImprovement": "simba_actors.search.stopping",
+    "TargetReached": "simba_actors.search.stopping",
+    "Timeout": "simba_actors.search.stopping",
+    "Pareto": "simba_actors.search.objectives",
+    "Weighted": "simba_actors.search.objectives",
+    "Progress": "simba_actors.search.progress",
     "LiveProgram": "simba_actors.live",
     "VariableAware": "simba_actors.live",
-    "Governor": "simba_actors.rollouts",
-    "Limits": "simba_actors.rollouts",
+    "Governor": "simba_actors.lm.governor",
+    "Limits": "simba_actors.lm.endpoint",
     "Optimizer": "simba_actors.optimizer",
     "OptimizerConfig": "simba_actors.config",
     "OptimizerResult": "simba_actors.result",
-    "Retry": "simba_actors.rollouts",
+    "Retry": "simba_actors.lm.retry",
     "Status": "simba_actors.optimizer",
 }
 

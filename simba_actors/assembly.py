@@ -9,32 +9,27 @@ from typing import Any, cast
 import dspy
 
 from simba_actors.actors import Registry
-from simba_actors.algorithm.adaptive_policy import AdaptivePolicy
-from simba_actors.algorithm.dspy_policy import DspyPolicy
-from simba_actors.algorithm.fitting import Row
-from simba_actors.algorithm.policy import Policy
-from simba_actors.algorithm.trajectory import JSON
 from simba_actors.config import STEPS, OptimizerConfig
 from simba_actors.errors import NoLMError, SimbaError
+from simba_actors.evaluation.executor import LocalExecutor
 from simba_actors.events import CallRetried, Event
 from simba_actors.fingerprint import SEARCH_SETTINGS, default_run_id, fingerprint
+from simba_actors.lm.budget_tracker import Purse
+from simba_actors.lm.governed_lm import endpoint_name, governed
+from simba_actors.lm.governor import Caller, Fault, shared_governor
+from simba_actors.lm.prompt_model import LocalPromptModel
 from simba_actors.observe.telemetry import telemetry_of
 from simba_actors.programs import ConfigurationSpace, to_json_value
-from simba_actors.rollouts import (
-    Caller,
-    Fault,
-    LocalExecutor,
-    LocalPromptModel,
-    endpoint_name,
-    governed,
-    shared_governor,
-)
-from simba_actors.rollouts.threads import Threads
+from simba_actors.runtime.threads import Threads
+from simba_actors.search.adaptive.policy import AdaptivePolicy
+from simba_actors.search.model.fitting import Row
+from simba_actors.search.policy import Policy
+from simba_actors.search.simba.policy import DspyPolicy
+from simba_actors.search.trajectory import JSON
 from simba_actors.store import Owner
 from simba_actors.store.opening import checked_path
 from simba_actors.store.records import NewRun
 from simba_actors.team.messages import Commit
-from simba_actors.team.purse import Purse
 from simba_actors.team.reports import Reports
 from simba_actors.team.setup import POOL_KEEPER, Gate, RunSetup
 

@@ -12,9 +12,6 @@ from typing import Any, Literal, TypeAlias, cast
 
 import dspy
 
-from simba_actors.algorithm.objectives import Objectives
-from simba_actors.algorithm.stopping import StopWhen, check_stop_when
-from simba_actors.budget import Budget
 from simba_actors.config_checks import (
     check_budget,
     check_callbacks,
@@ -35,9 +32,12 @@ from simba_actors.config_checks import (
 from simba_actors.errors import ConfigError
 from simba_actors.events import EventCallback
 from simba_actors.live import LiveProgram
+from simba_actors.lm.budget import Budget
+from simba_actors.lm.governor import Governor
 from simba_actors.programs import ConfigurationSpace
-from simba_actors.rollouts import Governor
-from simba_actors.store.channel import check_channel
+from simba_actors.publishing.channel import check_channel
+from simba_actors.search.objectives import Objectives
+from simba_actors.search.stopping import StopWhen, check_stop_when
 from simba_actors.store.opening import checked_path
 from simba_actors.strategies import AppendADemo, AppendARule, LearnFromFailures, MergeRules, Recombine, Strategy
 
@@ -66,7 +66,7 @@ class OptimizerConfig:
         valset: Examples that no rule or demo is made from: where given, the winner is chosen on them. With
             `policy="dspy"` there is none, as in `dspy.SIMBA`.
         objectives: Where the metric gives several named scores, what they come to: `Weighted({"accuracy": 0.8, …})` or
-            `Pareto(["accuracy", …])`, see `simba_actors.algorithm.objectives`.
+            `Pareto(["accuracy", …])`, see `simba_actors.search.objectives`.
         store: Path of the SQLite file that keeps the run. Made if it does not exist; its directory must. A relative one
             is taken from where the process is when the run is started.
         space: What can be optimized; by default the instructions and demos of each predictor.
@@ -92,7 +92,7 @@ class OptimizerConfig:
         temperature_for_candidates: The same for picking the programs that candidates are made from.
         seed: Of all random draws.
         policy: "adaptive" learns what each rule and demo is worth and puts the best together: see
-            `simba_actors.algorithm.adaptive_policy`. Without a cap on calls in `budget`, it makes as many rollouts as
+            `simba_actors.search.adaptive.policy`. Without a cap on calls in `budget`, it makes as many rollouts as
             `dspy.SIMBA` would with the same settings. "dspy" is `dspy.SIMBA`, draw for draw.
         strategies: What makes candidates; by default `AppendADemo` (unless `max_demos` is 0), `LearnFromFailures`,
             `MergeRules` and `Recombine`, and with `policy="dspy"` the first and `AppendARule`, in the order they are
@@ -101,7 +101,7 @@ class OptimizerConfig:
         rollout_timeout: Seconds that one rollout may take before it counts as an infrastructure failure.
         budget: Caps on calls, cost, tokens and time.
         stop_when: Asked at the end of each step whether the search has found enough, see
-            `simba_actors.algorithm.stopping`; then the winner is chosen as after `max_steps`, which remains the most.
+            `simba_actors.search.stopping`; then the winner is chosen as after `max_steps`, which remains the most.
             By default nothing ends the search early. It may differ from one life of the run to the next.
         governor: What LM calls go through, with limits for endpoints and the patience for their faults; by default one
             that all optimizers of the event loop share.

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import dspy
 
-from simba_actors.budget import Budget
 from simba_actors.errors import ConfigError
+from simba_actors.lm.budget import Budget
+from simba_actors.lm.governor import Governor
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.values import LARGEST_INTEGER, json_problem
-from simba_actors.rollouts import Governor
 from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.strategies import Strategy
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, Literal, TypeAlias, cast
 
-from simba_actors.algorithm.trajectory import JSON, Outcome
+from simba_actors.search.trajectory import JSON, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +212,7 @@ class CanaryJudged(Event):
 
 @dataclass(frozen=True, slots=True)
 class ParameterAdapted(Event):
-    """A parameter of the adaptive search follows the evidence: see `simba_actors.algorithm.adaptation`.
+    """A parameter of the adaptive search follows the evidence: see `simba_actors.search.adaptive.adaptation`.
 
     `parameter` is "temperature", "batch_size" or "rollouts_a_candidate", as in `Parameters` there.
     """

@@ -16,10 +16,10 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
-from simba_actors.algorithm.trajectory import JSON
 from simba_actors.config import OptimizerConfig
 from simba_actors.programs import Configuration, ConfigurationSpace, to_json_value
 from simba_actors.programs.values import contents
+from simba_actors.search.trajectory import JSON
 
 SEARCH_SETTINGS = (
     "policy",

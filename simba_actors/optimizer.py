@@ -13,19 +13,19 @@ import dspy
 
 from simba_actors.actors import ActorError, ExitReason, Ref, SupervisorEvent
 from simba_actors.actors.exits import describe, is_abnormal
-from simba_actors.algorithm.progress import Progress
-from simba_actors.algorithm.trajectory import Usage
 from simba_actors.assembly import assemble
 from simba_actors.config import OptimizerConfig
 from simba_actors.errors import RunError, RunStoppedError, SimbaError
 from simba_actors.events import ActorCrashed, ActorRestarted, Event
-from simba_actors.live.run_publisher import RunPublisher
 from simba_actors.observe.feed import EventFeed
 from simba_actors.observe.listeners import Listeners, call_back
 from simba_actors.observe.progress import follow_progress
+from simba_actors.publishing.publications import Publication
+from simba_actors.publishing.run_publisher import RunPublisher
 from simba_actors.result import OptimizerResult, read_result
+from simba_actors.search.progress import Progress
+from simba_actors.search.trajectory import Usage
 from simba_actors.store import Reader
-from simba_actors.store.publications import Publication
 from simba_actors.store.records import RunStatus
 from simba_actors.team.messages import Pause, Resume
 from simba_actors.team.setup import COORDINATOR, RunSetup

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import dspy
 
-from simba_actors.algorithm.trajectory import Usage
 from simba_actors.errors import RunError
 from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.search.trajectory import Usage
 from simba_actors.store import Reader
 from simba_actors.store.records import Run
 

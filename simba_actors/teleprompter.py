@@ -11,9 +11,9 @@ from typing import Any
 import dspy
 from dspy.teleprompt.teleprompt import Teleprompter
 
-from simba_actors.budget import Budget
 from simba_actors.config import Metric, OptimizerConfig, PolicyName
 from simba_actors.errors import RunningLoopError
+from simba_actors.lm.budget import Budget
 from simba_actors.optimizer import Optimizer
 
 

@@ -11,8 +11,8 @@ import typer
 
 from simba_actors.cli.options import DEFAULT_STORE, AsJSON, ChannelName, ProgramNumber, Reason, RunId, StorePath
 from simba_actors.cli.output import print_json, print_table, print_text, run
-from simba_actors.store.channels import Channels
-from simba_actors.store.publications import Publication, Served
+from simba_actors.publishing.channel_queries import Channels
+from simba_actors.publishing.publications import Publication, Served
 
 Until = Annotated[int, typer.Option("--keep", help="How many of the newest versions to keep.")]
 
@@ -68,7 +68,7 @@ async def _history(store: Path, channel: str) -> tuple[list[Publication], Served
 
 
 async def _publish(store: Path, name: str, run_id: str, number: int, reason: str) -> Publication:
-    from simba_actors.store.channel import Channel, Source  # DSPy, which it imports, takes seconds to import.
+    from simba_actors.publishing.channel import Channel, Source  # DSPy, which it imports, takes seconds to import.
 
     async with await Channel.open(store, name) as channel:
         newest = (await channel.served()).version
@@ -76,14 +76,14 @@ async def _publish(store: Path, name: str, run_id: str, number: int, reason: str
 
 
 async def _rollback(store: Path, name: str, to: int | None, reason: str) -> Publication:
-    from simba_actors.store.channel import Channel
+    from simba_actors.publishing.channel import Channel
 
     async with await Channel.open(store, name) as channel:
         return await channel.rollback(to, reason=reason)
 
 
 async def _prune(store: Path, name: str, keep: int) -> int:
-    from simba_actors.store.channel import Channel
+    from simba_actors.publishing.channel import Channel
 
     async with await Channel.open(store, name) as channel:
         return await channel.prune(keep)

@@ -8,7 +8,7 @@ import typer
 
 from simba_actors.cli.options import DEFAULT_STORE, AsJSON, StorePath
 from simba_actors.cli.output import print_json, print_text, run
-from simba_actors.store.checking import check
+from simba_actors.store.doctor import check
 
 
 def doctor(store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from simba_actors.algorithm.trend import Trend, trend_of
 from simba_actors.cli.options import DEFAULT_STORE, AsJSON, RunId, StorePath
 from simba_actors.cli.output import print_json, print_table, print_text, run, score
 from simba_actors.observe.wording import spending, step_shown
+from simba_actors.search.statistics.trend import Trend, trend_of
 from simba_actors.store.forking import fork as fork_run
 from simba_actors.store.queries import Queries, RunSummary, StepScores
 

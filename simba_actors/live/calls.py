@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from simba_actors.errors import PublicationError, UnknownCallError
-from simba_actors.live.lineup import BoundVersion, Lineup
+from simba_actors.live.routing_table import BoundVersion, Lineup
 
 CALL_ID = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.([0-9A-Za-z]{1,64})")
 """Numbers of up to 18 digits fit into a column of the store."""

@@ -13,10 +13,10 @@ from typing import Any
 
 from simba_actors.errors import NotAStoreError, StoreDamagedError, StoreError, StoreVersionError
 from simba_actors.programs import Configuration
+from simba_actors.publishing.notifications import name_of, publications_in
+from simba_actors.publishing.publications import CONFIGURATION, OF_CHANNEL, SERVED, Publication, Served
 from simba_actors.store.encoding import loads
-from simba_actors.store.failures import told_of, translated
-from simba_actors.store.news import name_of, publications_in
-from simba_actors.store.publications import CONFIGURATION, OF_CHANNEL, SERVED, Publication, Served
+from simba_actors.store.error_translation import told_of, translated
 from simba_actors.store.schema import APPLICATION_ID, VERSION
 
 POLL_SECONDS = 0.25

@@ -9,7 +9,7 @@ import dspy
 
 from simba_actors.errors import PublicationError
 from simba_actors.live.calls import LiveCall, call_block
-from simba_actors.live.lineup import STUDENT, Sides
+from simba_actors.live.routing_table import STUDENT, Sides
 from simba_actors.live.serving import Serving
 
 

@@ -13,14 +13,14 @@ from typing import Any, cast
 
 import dspy
 
-from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import ConfigError
+from simba_actors.evaluation.scoring import LARGEST_SCORE, is_score, verdict
 from simba_actors.live.calls import CallId
-from simba_actors.live.lineup import BoundVersion
 from simba_actors.live.recorder import Recorder, Reported
+from simba_actors.live.routing_table import BoundVersion
 from simba_actors.programs import to_json_value
-from simba_actors.rollouts.scoring import LARGEST_SCORE, is_score, verdict
-from simba_actors.store.online_examples import OnlineExample
+from simba_actors.publishing.online_examples import OnlineExample
+from simba_actors.search.trajectory import JSON
 
 CALLS_REMEMBERED = 1_000
 """Calls whose score may still come, newest first, if examples are kept."""

@@ -11,10 +11,10 @@ from typing import Any, cast
 import anyio
 import dspy
 
-from simba_actors.rollouts.endpoint import Priority, Slot
-from simba_actors.rollouts.endpoints_in_use import any_in_use, in_use_elsewhere, in_use_here
-from simba_actors.rollouts.governed_lm import endpoint_name, is_governed
-from simba_actors.rollouts.outcomes import Blame, blame
+from simba_actors.lm.endpoint import Priority, Slot
+from simba_actors.lm.endpoints_in_use import any_in_use, in_use_elsewhere, in_use_here
+from simba_actors.lm.failures import Blame, blame
+from simba_actors.lm.governed_lm import endpoint_name, is_governed
 
 REFUSED_SECONDS = 1.0
 """How long a refusal counts that does not say so itself."""

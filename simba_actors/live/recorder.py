@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from simba_actors.live.calls import CallId
-from simba_actors.live.canary import settle
-from simba_actors.rollouts.secrets import Secrets
-from simba_actors.store.news import tell_followers
-from simba_actors.store.online_examples import ADD, BOUND, OnlineExample
-from simba_actors.store.publications import Publication
+from simba_actors.lm.secrets import Secrets
+from simba_actors.publishing.canary import settle
+from simba_actors.publishing.notifications import tell_followers
+from simba_actors.publishing.online_examples import ADD, BOUND, OnlineExample
+from simba_actors.publishing.publications import Publication
 from simba_actors.store.schema import APPLICATION_ID, VERSION
 
 logger = logging.getLogger(__name__)

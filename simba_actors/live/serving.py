@@ -14,20 +14,20 @@ from typing import Any, cast
 import dspy
 
 from simba_actors.config_checks import check_module, check_space
+from simba_actors.dspy_compat.streaming import is_streamed, streamed_as
 from simba_actors.errors import MisfitError, SimbaError
 from simba_actors.live.calls import choose, id_of
 from simba_actors.live.follower import Follower, Offer
-from simba_actors.live.lineup import STUDENT, BoundVersion, Lineup, Sides
 from simba_actors.live.observer import LiveRun, Observation, Observer
 from simba_actors.live.precedence import going_first
-from simba_actors.live.streaming import is_streamed, streamed_as
+from simba_actors.live.routing_table import STUDENT, BoundVersion, Lineup, Sides
+from simba_actors.lm.endpoints_in_use import any_in_use
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.programs.variables import LM
-from simba_actors.rollouts.endpoints_in_use import any_in_use
-from simba_actors.rollouts.threads import Threads
-from simba_actors.store.channel import check_channel
+from simba_actors.publishing.channel import check_channel
+from simba_actors.publishing.publications import Publication, Served
+from simba_actors.runtime.threads import Threads
 from simba_actors.store.opening import checked_path
-from simba_actors.store.publications import Publication, Served
 
 logger = logging.getLogger(__name__)
 

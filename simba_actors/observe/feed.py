@@ -10,9 +10,9 @@ from pathlib import Path
 import anyio
 
 from simba_actors.events import Event
+from simba_actors.publishing.channel_queries import Channels
+from simba_actors.publishing.publications import Publication
 from simba_actors.store import Reader
-from simba_actors.store.channels import Channels
-from simba_actors.store.publications import Publication
 from simba_actors.store.queries import Queries
 
 LOOK_SECONDS = 0.2

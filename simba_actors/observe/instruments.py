@@ -9,9 +9,9 @@ from functools import cache
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
-from simba_actors.algorithm.trajectory import Trajectory
-from simba_actors.rollouts.endpoint import Endpoint
-from simba_actors.rollouts.endpoints_in_use import all_in_use
+from simba_actors.lm.endpoint import Endpoint
+from simba_actors.lm.endpoints_in_use import all_in_use
+from simba_actors.search.trajectory import Trajectory
 from simba_actors.store.records import ActorGauge
 
 SCOPE = "simba_actors"

@@ -8,7 +8,7 @@ from typing import Any
 from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
-from simba_actors.rollouts.usage import tokens
+from simba_actors.lm.usage import tokens
 
 
 class LMCallSpans(BaseCallback):

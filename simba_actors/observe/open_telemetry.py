@@ -16,14 +16,14 @@ from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanContext, StatusCode
 
-from simba_actors.algorithm.buckets import Bucket
-from simba_actors.algorithm.plan import Rollout, RolloutKey
-from simba_actors.algorithm.trajectory import Trajectory
 from simba_actors.events import ActorCrashed, ActorRestarted, Event, StepClosed, StepOpened
+from simba_actors.lm.secrets import Secrets
 from simba_actors.observe.instruments import SCOPE, Instruments, observe_endpoints
 from simba_actors.observe.lm_call_spans import LMCallSpans
 from simba_actors.observe.telemetry import Ended, Telemetry
-from simba_actors.rollouts.secrets import Secrets
+from simba_actors.search.buckets import Bucket
+from simba_actors.search.plan import Rollout, RolloutKey
+from simba_actors.search.trajectory import Trajectory
 from simba_actors.store.records import ActorGauge
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
-from simba_actors.algorithm.buckets import Bucket
-from simba_actors.algorithm.plan import Rollout
-from simba_actors.algorithm.trajectory import Trajectory
 from simba_actors.events import Event
-from simba_actors.rollouts.secrets import Secrets
+from simba_actors.lm.secrets import Secrets
+from simba_actors.search.buckets import Bucket
+from simba_actors.search.plan import Rollout
+from simba_actors.search.trajectory import Trajectory
 from simba_actors.store.records import ActorGauge
 
 Ended: TypeAlias = Callable[[Trajectory], None]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
-from simba_actors.algorithm.trajectory import Usage
 from simba_actors.events import Event, to_json
+from simba_actors.search.trajectory import Usage
 from simba_actors.store.queries import RunSummary
 
 LONGEST_VALUE = 300

@@ -11,9 +11,9 @@ from typing import Any, TypeAlias, cast
 
 import orjson
 
-from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import NotJSONError
 from simba_actors.programs.values import json_problem, to_json_value
+from simba_actors.search.trajectory import JSON
 
 Demo: TypeAlias = Mapping[str, JSON]
 """The fields of one worked example, as JSON."""

@@ -11,10 +11,10 @@ from typing import cast
 
 import orjson
 
-from simba_actors.algorithm.parts import Part, PartKind
-from simba_actors.algorithm.trajectory import JSON
 from simba_actors.programs.configuration import Configuration
 from simba_actors.programs.space import ConfigurationSpace
+from simba_actors.search.model.parts import Part, PartKind
+from simba_actors.search.trajectory import JSON
 
 RULE_SEPARATOR = "\n\n"
 """Between the instructions and each rule, as in `dspy.SIMBA`."""

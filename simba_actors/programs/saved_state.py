@@ -8,11 +8,11 @@ from typing import Any, cast
 import dspy
 import orjson
 
-from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import MisfitError
 from simba_actors.programs.configuration import Configuration
 from simba_actors.programs.space import ConfigurationSpace
 from simba_actors.programs.variables import DEMOS, INSTRUCTIONS, Variable
+from simba_actors.search.trajectory import JSON
 
 SETTINGS = "simba_actors_settings"
 """Where in the file's metadata the LM settings are, which DSPy does not save."""

@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import dspy
 
-from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import ConfigError, MisfitError, NoPredictorsError
 from simba_actors.programs.configuration import Configuration, Demo
 from simba_actors.programs.copying import copied
 from simba_actors.programs.values import revive_savable, to_json_value
 from simba_actors.programs.variables import DEMOS, INSTRUCTIONS, LM, Choice, Demos, Setting, Text, Variable
+from simba_actors.search.trajectory import JSON
 
 
 @dataclass(frozen=True, slots=True)

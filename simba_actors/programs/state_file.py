@@ -6,9 +6,9 @@ from typing import Any
 
 from dspy.utils.saving import get_dependency_versions
 
-from simba_actors.algorithm.trajectory import JSON
 from simba_actors.programs.configuration import Configuration
 from simba_actors.programs.saved_state import SETTINGS
+from simba_actors.search.trajectory import JSON
 
 ONLY_PREDICTOR = "self"
 """DSPy's name for a student that is a predictor itself, whose file has no names in it."""

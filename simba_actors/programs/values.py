@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 import pydantic
 
-from simba_actors.algorithm.trajectory import JSON
+from simba_actors.search.trajectory import JSON
 
 LARGEST_INTEGER = 2**63 - 1
 """Beyond it, JSON readers differ."""

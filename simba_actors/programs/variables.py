@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
-from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import ConfigError
+from simba_actors.search.trajectory import JSON
 
 INSTRUCTIONS = "instructions"
 DEMOS = "demos"

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import orjson
 
-from simba_actors.algorithm.plan import ModelSpec, Rollout, RolloutKey
-from simba_actors.algorithm.trajectory import JSON, Outcome, TraceStep, Trajectory, Usage
 from simba_actors.programs import to_json_value
+from simba_actors.search.plan import ModelSpec, Rollout, RolloutKey
+from simba_actors.search.trajectory import JSON, Outcome, TraceStep, Trajectory, Usage
 from simba_actors.store.records import RolloutRecord
 
 INTENT_COLUMNS = "step, phase, position, program, split, example, model"

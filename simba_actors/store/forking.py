@@ -10,7 +10,7 @@ from pathlib import Path
 from simba_actors.errors import RunError
 from simba_actors.events import RunForked, to_json
 from simba_actors.store.encoding import dumps
-from simba_actors.store.failures import told_of
+from simba_actors.store.error_translation import told_of
 from simba_actors.store.opening import open_for_writing
 from simba_actors.store.reading import Reader
 from simba_actors.store.schema import ROLLOUT_SUMS

@@ -14,7 +14,7 @@ import anyio
 
 from simba_actors.errors import ConfigError, NotAStoreError, StoreError, StoreVersionError
 from simba_actors.store.connection import Connection, connect
-from simba_actors.store.failures import told_of
+from simba_actors.store.error_translation import told_of
 from simba_actors.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 BUSY_SECONDS = 5.0

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, cast
 
-from simba_actors.algorithm.plan import Phase, Split
 from simba_actors.errors import UnknownProgramError
+from simba_actors.search.plan import Phase, Split
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, dumps, loads, rollout_record
 from simba_actors.store.reading import Reader
 from simba_actors.store.records import Program, RolloutRecord

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, cast
 
-from simba_actors.algorithm.trajectory import Usage
+from simba_actors.search.trajectory import Usage
 from simba_actors.store.encoding import loads
 from simba_actors.store.pool_queries import Estimate, PoolQueries
 from simba_actors.store.records import ActorGauge, Run

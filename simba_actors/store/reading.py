@@ -9,15 +9,15 @@ from typing import Any, Self
 
 import anyio
 
-from simba_actors.algorithm.evidence import Score
-from simba_actors.algorithm.plan import ModelSpec, Phase, RolloutKey
-from simba_actors.algorithm.progress import Progress, stored_progress
-from simba_actors.algorithm.trajectory import Outcome, Usage
 from simba_actors.errors import UnknownRunError
 from simba_actors.events import EVENT_TYPES, Event, from_json
+from simba_actors.search.evidence import Score
+from simba_actors.search.plan import ModelSpec, Phase, RolloutKey
+from simba_actors.search.progress import Progress, stored_progress
+from simba_actors.search.trajectory import Outcome, Usage
 from simba_actors.store.connection import Connection
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, loads, rollout_record
-from simba_actors.store.failures import told_of
+from simba_actors.store.error_translation import told_of
 from simba_actors.store.opening import open_for_reading
 from simba_actors.store.records import Program, Proposal, RolloutRecord, Run, Step
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from simba_actors.algorithm.plan import Rollout, RolloutKey
-from simba_actors.algorithm.trajectory import JSON, Trajectory, Usage
+from simba_actors.search.plan import Rollout, RolloutKey
+from simba_actors.search.trajectory import JSON, Trajectory, Usage
 
 RunStatus: TypeAlias = Literal["running", "paused", "finished", "failed"]
 

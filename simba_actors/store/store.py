@@ -12,10 +12,10 @@ from simba_actors.errors import FingerprintMismatchError, LeaseLostError
 from simba_actors.events import Event
 from simba_actors.store.connection import Connection
 from simba_actors.store.encoding import dumps, loads
-from simba_actors.store.failures import told_of
+from simba_actors.store.error_translation import told_of
+from simba_actors.store.file_guard import Presence
 from simba_actors.store.opening import BUSY_SECONDS, open_for_writing
 from simba_actors.store.ownership import LEASE_SECONDS, Owner, check_free
-from simba_actors.store.presence import Presence
 from simba_actors.store.reading import LAST_EVENT, Reader
 from simba_actors.store.records import NewRun, Run, Write
 from simba_actors.store.statements import statements

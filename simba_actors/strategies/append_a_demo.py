@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from simba_actors.algorithm.trajectory import JSON, TraceStep
 from simba_actors.programs import Configuration
+from simba_actors.search.trajectory import JSON, TraceStep
 from simba_actors.strategies.contract import Declined, StrategyContext
 
 TRUNCATION_MARK = "\n\t\t... <TRUNCATED FOR BREVITY>"

@@ -12,8 +12,8 @@ import dspy
 import orjson
 from dspy.teleprompt import simba_utils
 
-from simba_actors.algorithm.trajectory import JSON, Trajectory
 from simba_actors.programs import Configuration, to_json_value
+from simba_actors.search.trajectory import JSON, Trajectory
 from simba_actors.strategies.contract import Declined, StrategyContext
 
 NOT_AVAILABLE = "N/A"

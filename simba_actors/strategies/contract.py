@@ -22,8 +22,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import dspy
 
-from simba_actors.algorithm.buckets import BatchStatistics, Bucket
 from simba_actors.programs import Configuration
+from simba_actors.search.buckets import BatchStatistics, Bucket
 
 
 @dataclass(frozen=True, slots=True)

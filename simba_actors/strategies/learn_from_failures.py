@@ -10,10 +10,10 @@ from typing import Any
 import dspy
 from dspy.teleprompt import simba_utils
 
-from simba_actors.algorithm.buckets import Bucket
-from simba_actors.algorithm.trajectory import JSON
 from simba_actors.programs import Configuration, to_json_value
 from simba_actors.programs.parts import RULE_SEPARATOR
+from simba_actors.search.buckets import Bucket
+from simba_actors.search.trajectory import JSON
 from simba_actors.strategies.append_a_rule import (
     modules_definition,
     pretty,

@@ -7,9 +7,9 @@ from typing import Any
 
 import dspy
 
-from simba_actors.algorithm.parts import PartKind
 from simba_actors.programs import Configuration
 from simba_actors.programs.parts import RULE_SEPARATOR, parts_of
+from simba_actors.search.model.parts import PartKind
 from simba_actors.strategies.contract import Declined, StrategyContext
 
 

@@ -12,8 +12,8 @@ from simba_actors.strategies.contract import Declined, StrategyContext
 class Recombine:
     """The rules and demos that the policy chose from all programs of the pool, and nothing added to them.
 
-    Which parts are worth trying together is decided by `simba_actors.algorithm.combination`; parts that do not pay are
-    left out in the same way. Without such a choice, as under `policy="dspy"`, it declines.
+    Which parts are worth trying together is decided by `simba_actors.search.adaptive.combination`; parts that do not
+    pay are left out in the same way. Without such a choice, as under `policy="dspy"`, it declines.
     """
 
     @property

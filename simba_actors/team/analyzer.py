@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from simba_actors.actors import CastReturn, GenServer, InitReturn
-from simba_actors.algorithm.buckets import batch_statistics, make_buckets
 from simba_actors.events import BucketsAnalyzed
+from simba_actors.search.buckets import batch_statistics, make_buckets
 from simba_actors.team.messages import Analyzed, Sampled
 from simba_actors.team.setup import PROPOSER, RunSetup
 

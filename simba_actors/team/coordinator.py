@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from simba_actors.actors import CallReturn, CastReturn, Continue, From, GenServer, InitReturn, Reply
-from simba_actors.algorithm.plan import Rollout
-from simba_actors.algorithm.policy import BASELINE, StepPlan, StepResult
-from simba_actors.algorithm.progress import Progress, progress_of
-from simba_actors.algorithm.stopping import reason_to_stop
 from simba_actors.errors import StopperError
 from simba_actors.events import Event, RunPaused, RunResumed, RunStarted, StepOpened
+from simba_actors.search.plan import Rollout
+from simba_actors.search.policy import BASELINE, StepPlan, StepResult
+from simba_actors.search.progress import Progress, progress_of
+from simba_actors.search.stopping import reason_to_stop
 from simba_actors.store.records import (
     AddProgram,
     AddRollouts,

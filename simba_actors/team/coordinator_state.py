@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from simba_actors.algorithm.evidence import Evidence
-from simba_actors.algorithm.policy import StepPlan
-from simba_actors.algorithm.progress import Progress
-from simba_actors.algorithm.trajectory import JSON
+from simba_actors.search.evidence import Evidence
+from simba_actors.search.policy import StepPlan
+from simba_actors.search.progress import Progress
+from simba_actors.search.trajectory import JSON
 from simba_actors.team.messages import Proposed
 
 

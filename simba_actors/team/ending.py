@@ -9,12 +9,12 @@ from typing import cast
 import anyio
 
 from simba_actors.actors import spawn_link
-from simba_actors.algorithm.objectives import Objectives
-from simba_actors.algorithm.plan import Rollout
-from simba_actors.algorithm.policy import FINAL_STEP
-from simba_actors.algorithm.trajectory import JSON
 from simba_actors.errors import SimbaError
 from simba_actors.events import BudgetReached, RunFailed, RunFinished
+from simba_actors.search.objectives import Objectives
+from simba_actors.search.plan import Rollout
+from simba_actors.search.policy import FINAL_STEP
+from simba_actors.search.trajectory import JSON
 from simba_actors.store.records import AddRollouts, Run, SetStatus
 from simba_actors.team.coordinator_state import CoordinatorState
 from simba_actors.team.messages import BudgetSpent, Drain, PublishBest, ReadObjectives, ReadRollouts, RunProgram

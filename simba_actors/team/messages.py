@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from simba_actors.actors import Call
-from simba_actors.algorithm.buckets import BatchStatistics, Bucket, Sample
-from simba_actors.algorithm.evidence import Evidence, Score
-from simba_actors.algorithm.plan import Phase, Rollout
-from simba_actors.algorithm.policy import Proposal as PlannedProposal
-from simba_actors.algorithm.policy import StepPlan
-from simba_actors.algorithm.progress import Progress
-from simba_actors.algorithm.trajectory import Usage
 from simba_actors.errors import MetricError
 from simba_actors.events import Event
 from simba_actors.programs import Configuration
+from simba_actors.search.buckets import BatchStatistics, Bucket, Sample
+from simba_actors.search.evidence import Evidence, Score
+from simba_actors.search.plan import Phase, Rollout
+from simba_actors.search.policy import Proposal as PlannedProposal
+from simba_actors.search.policy import StepPlan
+from simba_actors.search.progress import Progress
+from simba_actors.search.trajectory import Usage
 from simba_actors.store.records import Proposal, RolloutRecord, Run, Step, Write
 
 # ── to the PoolKeeper ────────────────────────────────────────────────────────────────────────────────────────────────

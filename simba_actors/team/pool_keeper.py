@@ -21,9 +21,9 @@ from simba_actors.actors import (
     Reply,
     reply,
 )
-from simba_actors.algorithm.evidence import Evidence
 from simba_actors.errors import StoreError
 from simba_actors.programs import Configuration
+from simba_actors.search.evidence import Evidence
 from simba_actors.store import Store
 from simba_actors.store.records import AddProgram, RecordGauges, RecordProposal, ReserveCalls, SetStatus
 from simba_actors.team.gauges import read_gauges

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
-from simba_actors.algorithm.parts import Part
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.programs.parts import PartWithValue, assemble, parts_of, setting_parts
+from simba_actors.search.model.parts import Part
 
 
 class PoolView:
-    """The programs that the pool had when this was made. See `simba_actors.algorithm.policy.Pool`."""
+    """The programs that the pool had when this was made. See `simba_actors.search.policy.Pool`."""
 
     def __init__(
         self, configurations: Mapping[int, Configuration], student: Configuration, space: ConfigurationSpace

@@ -11,12 +11,12 @@ from typing import Any
 import anyio
 
 from simba_actors.actors import CastReturn, GenServer, InitReturn, spawn_link
-from simba_actors.algorithm.plan import Rollout
-from simba_actors.algorithm.policy import Proposal
 from simba_actors.errors import BudgetReachedError, InfrastructureError
 from simba_actors.events import CandidateProposed, Event, StrategyApplied, StrategyDeclined
 from simba_actors.programs import Configuration
-from simba_actors.rollouts.strays import contained
+from simba_actors.runtime.exception_isolation import contained
+from simba_actors.search.plan import Rollout
+from simba_actors.search.policy import Proposal
 from simba_actors.store.records import Program, RecordProposal
 from simba_actors.strategies import Declined, StrategyContext
 from simba_actors.team.messages import (

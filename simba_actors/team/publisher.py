@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from simba_actors.actors import CallReturn, CastReturn, From, GenServer, InitReturn, Reply
-from simba_actors.algorithm.clear_winner import ClearWinner
-from simba_actors.algorithm.evidence import Evidence
-from simba_actors.algorithm.policy import BASELINE
 from simba_actors.errors import PublicationError, StoreError
-from simba_actors.store.channel import Channel, Source
-from simba_actors.store.channels import Channels
-from simba_actors.store.publications import OPTIMIZER, Publication
+from simba_actors.publishing.channel import Channel, Source
+from simba_actors.publishing.channel_queries import Channels
+from simba_actors.publishing.publications import OPTIMIZER, Publication
+from simba_actors.search.clear_winner import ClearWinner
+from simba_actors.search.evidence import Evidence
+from simba_actors.search.policy import BASELINE
 from simba_actors.store.records import Program
 from simba_actors.team.messages import PublishBest
 from simba_actors.team.setup import RunSetup

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from simba_actors.actors import CastReturn, GenServer, InitReturn, spawn_link
-from simba_actors.algorithm.buckets import Sample
-from simba_actors.algorithm.evidence import Score
-from simba_actors.algorithm.plan import Phase, Rollout, RolloutKey
-from simba_actors.algorithm.policy import StepPlan
-from simba_actors.algorithm.trajectory import Outcome
 from simba_actors.errors import BudgetReachedError, InfrastructureError, MetricError
+from simba_actors.evaluation.executor import RolloutTask
 from simba_actors.events import TrajectorySampled
 from simba_actors.programs import Configuration
-from simba_actors.rollouts import RolloutTask
+from simba_actors.search.buckets import Sample
+from simba_actors.search.evidence import Score
+from simba_actors.search.plan import Phase, Rollout, RolloutKey
+from simba_actors.search.policy import StepPlan
+from simba_actors.search.trajectory import Outcome
 from simba_actors.store.records import RecordRollout
 from simba_actors.team.messages import (
     BudgetSpent,

@@ -10,21 +10,23 @@ from pathlib import Path
 import dspy
 
 from simba_actors.actors import Registry, Via
-from simba_actors.algorithm.objectives import Objectives
-from simba_actors.algorithm.policy import Policy
-from simba_actors.algorithm.stopping import StopWhen
 from simba_actors.errors import InfrastructureError, SimbaError
+from simba_actors.evaluation.executor import Executor
 from simba_actors.events import Event
+from simba_actors.lm.budget_tracker import Purse
+from simba_actors.lm.governor import Governor
+from simba_actors.lm.prompt_model import LocalPromptModel
 from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration, ConfigurationSpace
-from simba_actors.rollouts import Executor, Governor, LocalPromptModel
-from simba_actors.rollouts.threads import Threads
+from simba_actors.runtime.threads import Threads
+from simba_actors.search.objectives import Objectives
+from simba_actors.search.policy import Policy
+from simba_actors.search.stopping import StopWhen
 from simba_actors.store import Owner
 from simba_actors.store.records import NewRun, Write
 from simba_actors.strategies import Strategy
 from simba_actors.team.messages import Commit, ReadPool, Unreachable
 from simba_actors.team.pool_view import PoolView
-from simba_actors.team.purse import Purse
 from simba_actors.team.reports import Reports
 
 POOL_KEEPER = "pool_keeper"

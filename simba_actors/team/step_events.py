@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from simba_actors.algorithm.evidence import Evidence
-from simba_actors.algorithm.policy import StepResult
-from simba_actors.algorithm.progress import Progress
-from simba_actors.algorithm.trajectory import Usage
 from simba_actors.events import (
     BudgetForecast,
     CandidateDropped,
@@ -18,6 +14,10 @@ from simba_actors.events import (
     StepClosed,
     TrendEstimated,
 )
+from simba_actors.search.evidence import Evidence
+from simba_actors.search.policy import StepResult
+from simba_actors.search.progress import Progress
+from simba_actors.search.trajectory import Usage
 from simba_actors.store.reading import PROMPT_MODEL
 
 

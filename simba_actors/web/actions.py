@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from simba_actors.errors import ConfigError
-from simba_actors.store.channel import Channel, Source
+from simba_actors.publishing.channel import Channel, Source
 from simba_actors.web.rendering import name_in, site, slug, whole
 
 BY = "dashboard"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from simba_actors.store.channels import Channels
+from simba_actors.publishing.channel_queries import Channels
 from simba_actors.web.rendering import name_in, page, site
 
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from simba_actors.programs import Configuration
 from simba_actors.programs.configuration import Demo
-from simba_actors.store.channels import Channels
+from simba_actors.publishing.channel_queries import Channels
 from simba_actors.store.queries import Queries
 from simba_actors.store.records import Program
 from simba_actors.web.lineage_graph import legend, lineage_graph, shown_in_graph

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from simba_actors.observe.wording import described
-from simba_actors.store.channels import Channels
+from simba_actors.publishing.channel_queries import Channels
 from simba_actors.store.queries import Queries
 from simba_actors.web.rendering import name_in, open_store, page, site, whole
 from simba_actors.web.score_chart import score_chart, thinned

@@ -100,7 +100,7 @@ async def turns(number: int = 5) -> None:
         await asyncio.sleep(0)
 
 
-async def test_05_a_call_without_a_reply_is_answered_later(keep: Keep) -> None:
+async def test_a_call_without_a_reply_is_answered_later(keep: Keep) -> None:
     oracle = keep(await Oracle.start())
     asked = asyncio.create_task(oracle.call(Ask()))
     await turns()
@@ -114,7 +114,7 @@ async def test_a_call_has_the_type_of_its_messages_reply(keep: Keep) -> None:
     assert_type(await keep(await Worker.start()).call(Leave(NORMAL)), str)
 
 
-async def test_06_a_call_that_times_out_names_server_and_message_and_its_late_reply_is_dropped(keep: Keep) -> None:
+async def test_a_call_that_times_out_names_server_and_message_and_its_late_reply_is_dropped(keep: Keep) -> None:
     oracle = keep(await Oracle.start(name="delphi"))
     with pytest.raises(CallTimeoutError, match=r"Oracle 'delphi' to Ask\(\) within 2.0 s"):
         await oracle.call(Ask(), timeout=2.0)
@@ -145,7 +145,7 @@ async def test_each_caller_times_out_at_its_own_time(keep: Keep) -> None:
     assert await asyncio.gather(*map(ask, timeouts)) == timeouts
 
 
-async def test_07_a_call_to_the_dead_or_unknown_fails_at_once() -> None:
+async def test_a_call_to_the_dead_or_unknown_fails_at_once() -> None:
     server = await Worker.start()
     await server.stop()
     for address in (server, Registry().via("nobody")):
@@ -163,7 +163,7 @@ async def test_07_a_call_to_the_dead_or_unknown_fails_at_once() -> None:
     ],
     ids=["call", "stop", "wait"],
 )
-async def test_08_a_server_that_calls_or_stops_itself_fails_at_once(attempt: Any, keep: Keep) -> None:
+async def test_a_server_that_calls_or_stops_itself_fails_at_once(attempt: Any, keep: Keep) -> None:
     server = keep(await Worker.start(name="me"))
 
     async def try_it(worker: Worker) -> str:
@@ -175,7 +175,7 @@ async def test_08_a_server_that_calls_or_stops_itself_fails_at_once(attempt: Any
     assert asyncio.get_running_loop().time() == 0
 
 
-async def test_09_a_crash_gives_its_reason_to_every_waiting_caller_at_once() -> None:
+async def test_a_crash_gives_its_reason_to_every_waiting_caller_at_once() -> None:
     server, error = await Gate.start(), RuntimeError("crash")
     crash = Crash(error)
     results = await asyncio.gather(*(server.call(crash) for _ in range(10)), return_exceptions=True)
@@ -185,7 +185,7 @@ async def test_09_a_crash_gives_its_reason_to_every_waiting_caller_at_once() -> 
     assert asyncio.get_running_loop().time() == 0
 
 
-async def test_10_an_invalid_return_ends_the_server_and_the_caller_sees_it() -> None:
+async def test_an_invalid_return_ends_the_server_and_the_caller_sees_it() -> None:
     class Wrong(Worker):
         async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
             return 3  # pyright: ignore[reportReturnType] - as untyped code might
@@ -198,7 +198,7 @@ async def test_10_an_invalid_return_ends_the_server_and_the_caller_sees_it() -> 
     assert server.exit_reason is error.value.reason
 
 
-async def test_10_an_invalid_return_to_a_cast_ends_the_server() -> None:
+async def test_an_invalid_return_to_a_cast_ends_the_server() -> None:
     class Wrong(Worker):
         async def handle_cast(self, message: Any) -> CastReturn:
             return Reply(3)  # pyright: ignore[reportReturnType] - as untyped code might
@@ -208,27 +208,27 @@ async def test_10_an_invalid_return_to_a_cast_ends_the_server() -> None:
     assert isinstance(await server.wait(), BadReturnError)
 
 
-async def test_11_an_unhandled_call_ends_the_server() -> None:
+async def test_an_unhandled_call_ends_the_server() -> None:
     server = await Worker.start()
     with pytest.raises(CallExitError, match=r"Worker has no answer to the call Ask\(\)"):
         await server.call(Ask())
     assert isinstance(server.exit_reason, UnhandledMessageError)
 
 
-async def test_11_an_unhandled_cast_ends_the_server() -> None:
+async def test_an_unhandled_cast_ends_the_server() -> None:
     server = await Worker.start()
     await server.cast(Ask())
     assert isinstance(await server.wait(), UnhandledMessageError)
 
 
-async def test_11_an_unhandled_info_is_a_warning_and_the_server_lives(keep: Keep, reports: Reports) -> None:
+async def test_an_unhandled_info_is_a_warning_and_the_server_lives(keep: Keep, reports: Reports) -> None:
     server = keep(await Worker.start())
     server.send("hello")
     assert await server.call(Add()) == 1
     assert reports() == ["Worker got a message it does not know: 'hello'"]
 
 
-async def test_12_a_cast_to_the_dead_or_unknown_returns() -> None:
+async def test_a_cast_to_the_dead_or_unknown_returns() -> None:
     server = await Worker.start()
     await server.stop()
     for address in (server, Registry().via("nobody")):
@@ -237,14 +237,14 @@ async def test_12_a_cast_to_the_dead_or_unknown_returns() -> None:
         address.send("hello")
 
 
-async def test_14_stop_with_a_reply_delivers_it_and_then_exits_with_the_reason() -> None:
+async def test_stop_with_a_reply_delivers_it_and_then_exits_with_the_reason() -> None:
     server = await Worker.start()
     reason = Exit("shutdown", "upgrade")
     assert await server.call(Leave(reason)) == "bye"
     assert await server.wait() == reason
 
 
-async def test_14_stop_without_a_reply_gives_the_caller_the_reason() -> None:
+async def test_stop_without_a_reply_gives_the_caller_the_reason() -> None:
     class Leaving(Worker):
         async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
             return Stop(NORMAL)
@@ -254,14 +254,14 @@ async def test_14_stop_without_a_reply_gives_the_caller_the_reason() -> None:
     assert error.value.reason == NORMAL
 
 
-async def test_15_the_second_stop_is_a_no_process_error() -> None:
+async def test_the_second_stop_is_a_no_process_error() -> None:
     server = await Worker.start()
     assert await server.stop() == NORMAL
     with pytest.raises(NoProcessError):
         await server.stop()
 
 
-async def test_20_a_call_is_as_quick_whatever_waits_in_the_callers_own_mailbox(keep: Keep) -> None:
+async def test_a_call_is_as_quick_whatever_waits_in_the_callers_own_mailbox(keep: Keep) -> None:
     callee = keep(await Worker.start(name="callee"))
     empty, full = keep(await Worker.start(name="empty")), keep(await Worker.start(name="full"))
 

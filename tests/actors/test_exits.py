@@ -51,7 +51,7 @@ async def tie(server: Ref, other: Ref) -> None:
     await server.call(Run(run))
 
 
-async def test_16_what_terminate_raises_is_the_exit_reason_and_is_reported(reports: Reports) -> None:
+async def test_what_terminate_raises_is_the_exit_reason_and_is_reported(reports: Reports) -> None:
     server = await Careless.start(name="careless")
     reason = await server.stop()
     assert isinstance(reason, OSError)
@@ -60,14 +60,14 @@ async def test_16_what_terminate_raises_is_the_exit_reason_and_is_reported(repor
 
 
 @pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, Exit("shutdown", "upgrade")], ids=str)
-async def test_17_an_exit_normal_or_shutdown_makes_no_crash_report(reason: Exit, reports: Reports) -> None:
+async def test_an_exit_normal_or_shutdown_makes_no_crash_report(reason: Exit, reports: Reports) -> None:
     server = await Worker.start()
     await server.call(Leave(reason))
     assert await server.wait() == reason
     assert reports() == []
 
 
-async def test_18_any_other_exit_makes_one_readable_crash_report(caplog: pytest.LogCaptureFixture) -> None:
+async def test_any_other_exit_makes_one_readable_crash_report(caplog: pytest.LogCaptureFixture) -> None:
     server = await Discreet.start(name="bank")
     await server.call(Add(3))
     await server.cast(Crash(RuntimeError("crash")))
@@ -85,7 +85,7 @@ async def test_18_any_other_exit_makes_one_readable_crash_report(caplog: pytest.
 
 
 @pytest.mark.parametrize("reason", [Exit("out of paper"), Exit("normal", "but odd")], ids=str)
-async def test_18_a_named_abnormal_exit_is_reported_too(reason: Exit, reports: Reports) -> None:
+async def test_a_named_abnormal_exit_is_reported_too(reason: Exit, reports: Reports) -> None:
     server = await Worker.start()
     await server.call(Leave(reason))
     await server.wait()
@@ -103,14 +103,14 @@ async def test_a_state_that_cant_be_formatted_spoils_no_crash_report(reports: Re
     assert "state: (can't be shown: ValueError: no words)" in reports()[0]
 
 
-async def test_21_a_linked_process_that_exits_normal_is_ignored(keep: Keep) -> None:
+async def test_a_linked_process_that_exits_normal_is_ignored(keep: Keep) -> None:
     server, other = keep(await Worker.start()), await Worker.start()
     await tie(server, other)
     await other.stop()
     assert await server.call(Add()) == 1
 
 
-async def test_22_killed_exits_at_once_without_terminate(log: Log) -> None:
+async def test_killed_exits_at_once_without_terminate(log: Log) -> None:
     server = await Worker.start(log)
     call = asyncio.create_task(server.call(Run(lambda _: asyncio.sleep(100))))
     await asyncio.sleep(1)
@@ -121,7 +121,7 @@ async def test_22_killed_exits_at_once_without_terminate(log: Log) -> None:
     assert log == ["start worker"]
 
 
-async def test_22_what_a_killed_server_still_says_is_void(keep: Keep) -> None:
+async def test_what_a_killed_server_still_says_is_void(keep: Keep) -> None:
     listener, said = keep(await Worker.start()), asyncio.Event()
 
     async def hold_on_and_speak(_: Worker) -> None:
@@ -145,14 +145,14 @@ async def test_22_what_a_killed_server_still_says_is_void(keep: Keep) -> None:
 
 
 @pytest.mark.parametrize("reason", [Exit("out of paper"), SHUTDOWN, Exit("normal", "but odd")], ids=str)
-async def test_23_a_linked_process_exits_abnormally_and_so_does_this_one(reason: Exit) -> None:
+async def test_a_linked_process_exits_abnormally_and_so_does_this_one(reason: Exit) -> None:
     server, other = await Worker.start(), await Worker.start()
     await tie(server, other)
     await other.call(Leave(reason))
     assert await server.wait() == reason
 
 
-async def test_23_the_reason_goes_on_from_link_to_link() -> None:
+async def test_the_reason_goes_on_from_link_to_link() -> None:
     chain = [await Worker.start() for _ in range(10)]
     for server, other in itertools.pairwise(chain):
         await tie(server, other)
@@ -161,7 +161,7 @@ async def test_23_the_reason_goes_on_from_link_to_link() -> None:
     assert await chain[0].wait() is error
 
 
-async def test_23_a_kill_goes_on_through_any_number_of_links() -> None:
+async def test_a_kill_goes_on_through_any_number_of_links() -> None:
     chain = [await Worker.start() for _ in range(1000)]
     for server, other in itertools.pairwise(chain):
         await tie(server, other)
@@ -169,7 +169,7 @@ async def test_23_a_kill_goes_on_through_any_number_of_links() -> None:
     assert await chain[0].wait() == KILLED
 
 
-async def test_23_a_process_that_traps_exits_gets_a_message_instead(keep: Keep, log: Log) -> None:
+async def test_a_process_that_traps_exits_gets_a_message_instead(keep: Keep, log: Log) -> None:
     server, other = keep(await TrappingWorker.start(log)), await Worker.start(name="other")
     await tie(server, other)
     await other.call(Leave(Exit("out of paper")))

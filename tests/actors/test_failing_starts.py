@@ -46,7 +46,7 @@ class Unwilling:
         return await Worker.start_link(self.log, self.label, name=self.label)
 
 
-async def test_33_a_restart_that_fails_counts_as_a_restart(log: Log, reports: Reports) -> None:
+async def test_a_restart_that_fails_counts_as_a_restart(log: Log, reports: Reports) -> None:
     unwilling = Unwilling(log, "a", refused=range(2, 100))
     supervisor = await Supervisor.start([ChildSpec("a", unwilling.start)], max_restarts=5)
     await crash(await ref_of(supervisor, "a"))
@@ -55,7 +55,7 @@ async def test_33_a_restart_that_fails_counts_as_a_restart(log: Log, reports: Re
     assert reports()[1] == "Supervisor could not restart child 'a': UnwillingError: try 2"
 
 
-async def test_33_a_restart_that_fails_is_tried_again(log: Log, keep: Keep) -> None:
+async def test_a_restart_that_fails_is_tried_again(log: Log, keep: Keep) -> None:
     unwilling = Unwilling(log, "a", refused=(2, 3))
     supervisor = keep(await Supervisor.start([ChildSpec("a", unwilling.start)]))
     first = await ref_of(supervisor, "a")
@@ -73,14 +73,14 @@ async def restarting(log: Log) -> Ref:
     return supervisor
 
 
-async def test_34_a_restarting_child_can_be_neither_restarted_nor_deleted(log: Log, keep: Keep) -> None:
+async def test_a_restarting_child_can_be_neither_restarted_nor_deleted(log: Log, keep: Keep) -> None:
     supervisor = keep(await restarting(log))
     for attempt in (restart_child, delete_child):
         with pytest.raises(ChildRestartingError, match="'a'"):
             await attempt(supervisor, "a")
 
 
-async def test_34_a_restarting_child_can_be_terminated(log: Log, keep: Keep) -> None:
+async def test_a_restarting_child_can_be_terminated(log: Log, keep: Keep) -> None:
     supervisor = keep(await restarting(log))
     await terminate_child(supervisor, "a")
     await asyncio.sleep(4000)
@@ -88,13 +88,13 @@ async def test_34_a_restarting_child_can_be_terminated(log: Log, keep: Keep) -> 
     await delete_child(supervisor, "a")
 
 
-async def test_34_a_shutdown_does_not_wait_for_a_restarting_child(log: Log) -> None:
+async def test_a_shutdown_does_not_wait_for_a_restarting_child(log: Log) -> None:
     supervisor = await restarting(log)
     await supervisor.stop()
     assert asyncio.get_running_loop().time() == 0
 
 
-async def test_34_a_shutdown_comes_between_restarts_that_fail(log: Log) -> None:
+async def test_a_shutdown_comes_between_restarts_that_fail(log: Log) -> None:
     unwilling = Unwilling(log, "a", refused=range(2, 1_000_000))
     supervisor = await Supervisor.start([ChildSpec("a", unwilling.start)], max_restarts=1_000_000)
     await crash(await ref_of(supervisor, "a"))
@@ -115,7 +115,7 @@ async def life_after_a_crash_of_a(strategy: Any, log: Log, keep: Keep) -> Log:
     return log[log.index("start a") :]
 
 
-async def test_35_one_for_all_shuts_the_earlier_ones_down_and_tries_all_again(log: Log, keep: Keep) -> None:
+async def test_one_for_all_shuts_the_earlier_ones_down_and_tries_all_again(log: Log, keep: Keep) -> None:
     assert await life_after_a_crash_of_a("one_for_all", log, keep) == [
         "start a",
         "stop a",
@@ -125,11 +125,11 @@ async def test_35_one_for_all_shuts_the_earlier_ones_down_and_tries_all_again(lo
     ]
 
 
-async def test_36_rest_for_one_keeps_the_earlier_ones_and_tries_the_rest_again(log: Log, keep: Keep) -> None:
+async def test_rest_for_one_keeps_the_earlier_ones_and_tries_the_rest_again(log: Log, keep: Keep) -> None:
     assert await life_after_a_crash_of_a("rest_for_one", log, keep) == ["start a", "start b", "start c"]
 
 
-async def test_39_a_child_that_fails_at_first_stops_those_before_it_in_reverse(log: Log, reports: Reports) -> None:
+async def test_a_child_that_fails_at_first_stops_those_before_it_in_reverse(log: Log, reports: Reports) -> None:
     unwilling = Unwilling(log, "c", refused=(1,))
     children = [child(log, "a"), child(log, "b"), ChildSpec("c", unwilling.start), child(log, "d")]
     with pytest.raises(StartFailedError, match="child 'c' did not start: UnwillingError: try 1") as error:
@@ -162,19 +162,19 @@ class Ignoring(Worker):
         return Ignore()
 
 
-async def test_43_a_child_whose_init_says_ignore_is_kept_without_a_ref(log: Log, keep: Keep) -> None:
+async def test_a_child_whose_init_says_ignore_is_kept_without_a_ref(log: Log, keep: Keep) -> None:
     supervisor = keep(await Supervisor.start([child(log, "a", Ignoring), child(log, "b")]))
     assert (await refs(supervisor))["a"] is None
     assert await ref_of(supervisor, "b")
 
 
-async def test_43_a_temporary_child_whose_init_says_ignore_is_dropped(log: Log, keep: Keep) -> None:
+async def test_a_temporary_child_whose_init_says_ignore_is_dropped(log: Log, keep: Keep) -> None:
     supervisor = keep(await Supervisor.start([child(log, "a", Ignoring, restart="temporary")]))
     assert await refs(supervisor) == {}
 
 
 @pytest.mark.parametrize(("restart", "kept"), [("permanent", {"a": None}), ("temporary", {})])
-async def test_43_a_child_that_is_started_later_and_ignores_raises(
+async def test_a_child_that_is_started_later_and_ignores_raises(
     restart: str, kept: dict[str, None], log: Log, keep: Keep
 ) -> None:
     supervisor = keep(await Supervisor.start([]))

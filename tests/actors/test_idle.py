@@ -38,7 +38,7 @@ async def test_idle_comes_when_no_message_did(keep: Keep) -> None:
     assert await sys.get_state(idler) == [2.0]
 
 
-async def test_13_a_message_before_the_idle_timeout_clears_it(keep: Keep) -> None:
+async def test_a_message_before_the_idle_timeout_clears_it(keep: Keep) -> None:
     idler = keep(await Idler.start())
     await asyncio.sleep(1)
     await idler.cast("a message")

@@ -28,28 +28,28 @@ from tests.actors.conftest import Keep
 from tests.actors.servers import Log, child, crash, ref_of, refs
 
 
-async def test_44_a_child_that_runs_is_already_started(log: Log, keep: Keep) -> None:
+async def test_a_child_that_runs_is_already_started(log: Log, keep: Keep) -> None:
     supervisor = keep(await Supervisor.start([child(log, "a")]))
     with pytest.raises(AlreadyStartedError, match="'a'") as error:
         await start_child(supervisor, child(log, "a"))
     assert error.value.ref == await ref_of(supervisor, "a")
 
 
-async def test_44_a_child_that_does_not_run_is_already_present(log: Log, keep: Keep) -> None:
+async def test_a_child_that_does_not_run_is_already_present(log: Log, keep: Keep) -> None:
     supervisor = keep(await Supervisor.start([child(log, "a")]))
     await terminate_child(supervisor, "a")
     with pytest.raises(AlreadyPresentError, match="'a'"):
         await start_child(supervisor, child(log, "a"))
 
 
-async def test_45_a_running_child_can_be_neither_restarted_nor_deleted(log: Log, keep: Keep) -> None:
+async def test_a_running_child_can_be_neither_restarted_nor_deleted(log: Log, keep: Keep) -> None:
     supervisor = keep(await Supervisor.start([child(log, "a")]))
     for attempt in (restart_child, delete_child):
         with pytest.raises(ChildRunningError, match="'a'"):
             await attempt(supervisor, "a")
 
 
-async def test_45_a_stopped_child_can_be_terminated_again(log: Log, keep: Keep) -> None:
+async def test_a_stopped_child_can_be_terminated_again(log: Log, keep: Keep) -> None:
     supervisor = keep(await Supervisor.start([child(log, "a")]))
     for _ in range(2):
         await terminate_child(supervisor, "a")
@@ -103,7 +103,7 @@ async def test_an_unknown_child_is_an_error(log: Log, keep: Keep) -> None:
     ],
     ids=str,
 )
-async def test_47_a_bad_flag_is_refused_before_anything_starts(flags: dict[str, Any], log: Log) -> None:
+async def test_a_bad_flag_is_refused_before_anything_starts(flags: dict[str, Any], log: Log) -> None:
     with pytest.raises(BadSpecError, match=next(iter(flags))):
         await Supervisor.start([child(log, "a")], **flags)
     assert log == []
@@ -123,7 +123,7 @@ async def test_47_a_bad_flag_is_refused_before_anything_starts(flags: dict[str, 
     ],
     ids=str,
 )
-def test_47_a_bad_spec_is_refused_before_anything_starts(spec: dict[str, Any]) -> None:
+def test_a_bad_spec_is_refused_before_anything_starts(spec: dict[str, Any]) -> None:
     async def start() -> Any:
         raise AssertionError("it was started")
 
@@ -131,13 +131,13 @@ def test_47_a_bad_spec_is_refused_before_anything_starts(spec: dict[str, Any]) -
         ChildSpec(**{**dict[str, Any](id="a", start=start), **spec})
 
 
-async def test_47_duplicate_ids_are_refused_before_anything_starts(log: Log) -> None:
+async def test_duplicate_ids_are_refused_before_anything_starts(log: Log) -> None:
     with pytest.raises(BadSpecError, match="two children have the id 'a'"):
         await Supervisor.start([child(log, "a"), child(log, "b"), child(log, "a")])
     assert log == []
 
 
-async def test_47_what_is_no_spec_is_refused_before_anything_starts(log: Log, keep: Keep) -> None:
+async def test_what_is_no_spec_is_refused_before_anything_starts(log: Log, keep: Keep) -> None:
     with pytest.raises(BadSpecError, match="not by 'b'"):
         await Supervisor.start([child(log, "a"), "b"])
     assert log == []
@@ -146,7 +146,7 @@ async def test_47_what_is_no_spec_is_refused_before_anything_starts(log: Log, ke
         await start_child(supervisor, "b")  # pyright: ignore[reportArgumentType] - as untyped code might
 
 
-async def test_49_a_significant_child_without_auto_shutdown_is_refused(log: Log, keep: Keep) -> None:
+async def test_a_significant_child_without_auto_shutdown_is_refused(log: Log, keep: Keep) -> None:
     spec = child(log, "a", restart="transient", significant=True)
     with pytest.raises(BadSpecError, match="'a' is significant"):
         await Supervisor.start([spec])
@@ -156,7 +156,7 @@ async def test_49_a_significant_child_without_auto_shutdown_is_refused(log: Log,
     assert log == []
 
 
-async def test_48_children_that_are_restarting_count_for_max_children(log: Log, keep: Keep) -> None:
+async def test_children_that_are_restarting_count_for_max_children(log: Log, keep: Keep) -> None:
     supervisor = keep(await DynamicSupervisor.start(max_children=2))
     first = await start_child(supervisor, child(log, "a", backoff=lambda _: 3600.0))
     second = await start_child(supervisor, child(log, "a"))
@@ -167,7 +167,7 @@ async def test_48_children_that_are_restarting_count_for_max_children(log: Log, 
     await start_child(supervisor, child(log, "a"))
 
 
-async def test_48_max_children_that_is_no_number_is_refused() -> None:
+async def test_max_children_that_is_no_number_is_refused() -> None:
     with pytest.raises(BadSpecError, match="max_children=-1"):
         await DynamicSupervisor.start(max_children=-1)
 

@@ -18,7 +18,7 @@ async def kill(ref: Ref) -> None:
     await ref.wait()
 
 
-async def test_52_a_key_is_registered_once(keep: Keep) -> None:
+async def test_a_key_is_registered_once(keep: Keep) -> None:
     registry = Registry()
     first, second = keep(await Worker.start()), keep(await Worker.start())
     registry.register("key", first)
@@ -28,7 +28,7 @@ async def test_52_a_key_is_registered_once(keep: Keep) -> None:
 
 
 @pytest.mark.parametrize("end", [crash, Ref.stop, kill], ids=["crash", "stop", "kill"])
-async def test_52_a_key_is_free_when_its_owner_is_dead(end: Any, keep: Keep) -> None:
+async def test_a_key_is_free_when_its_owner_is_dead(end: Any, keep: Keep) -> None:
     registry = Registry()
     await end(await Worker.start(name="key", registry=registry))
     assert registry.whereis("key") is None

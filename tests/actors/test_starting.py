@@ -67,7 +67,7 @@ class Starting(GenServer[list[Any]]):
         return None
 
 
-async def test_01_init_beyond_the_start_timeout_fails_the_start_and_leaves_nothing() -> None:
+async def test_init_beyond_the_start_timeout_fails_the_start_and_leaves_nothing() -> None:
     registry, before = Registry(), asyncio.all_tasks()
     with pytest.raises(StartTimeoutError, match="Starting 'slow'"):
         await Starting.start(None, 10.0, name="slow", registry=registry, timeout=1.0)
@@ -86,7 +86,7 @@ async def test_01_init_beyond_the_start_timeout_fails_the_start_and_leaves_nothi
     ],
     ids=["ignore", "stop with a reason", "stop with an exception", "raise"],
 )
-async def test_02_a_start_that_init_declines_fails_with_its_reason_and_frees_the_name(
+async def test_a_start_that_init_declines_fails_with_its_reason_and_frees_the_name(
     returned: Any, error: type[Exception], keep: Keep
 ) -> None:
     registry = Registry()
@@ -96,7 +96,7 @@ async def test_02_a_start_that_init_declines_fails_with_its_reason_and_frees_the
     keep(await Worker.start(name="name", registry=registry))
 
 
-async def test_03_a_taken_name_fails_the_start_with_the_living_ref(keep: Keep) -> None:
+async def test_a_taken_name_fails_the_start_with_the_living_ref(keep: Keep) -> None:
     registry = Registry()
     first = keep(await Worker.start(name="name", registry=registry))
     with pytest.raises(AlreadyStartedError, match="'name'") as error:
@@ -105,7 +105,7 @@ async def test_03_a_taken_name_fails_the_start_with_the_living_ref(keep: Keep) -
     assert await first.call(Add()) == 1
 
 
-async def test_04_continue_comes_before_any_message_even_one_sent_during_init(keep: Keep) -> None:
+async def test_continue_comes_before_any_message_even_one_sent_during_init(keep: Keep) -> None:
     server = keep(await Starting.start(Continue("continued")))
     await server.cast("sent later")
     assert await server.call(Seen()) == ["continued", "sent during init", "sent later"]

@@ -51,9 +51,7 @@ def sub_supervisor(children: list[ChildSpec], **spec: Any) -> ChildSpec:
     return ChildSpec("sub", start, type="supervisor", **spec)
 
 
-async def test_37_a_replaced_sub_supervisor_has_its_static_children_but_not_its_dynamic_ones(
-    log: Log, keep: Keep
-) -> None:
+async def test_a_replaced_sub_supervisor_has_its_static_children_but_not_its_dynamic_ones(log: Log, keep: Keep) -> None:
     supervisor = keep(await Supervisor.start([sub_supervisor([child(log, "static")])]))
     sub = await ref_of(supervisor, "sub")
     await start_child(sub, child(log, "dynamic"))
@@ -62,7 +60,7 @@ async def test_37_a_replaced_sub_supervisor_has_its_static_children_but_not_its_
     assert list(await refs(sub)) == ["static"]
 
 
-async def test_38_a_transient_sub_supervisor_that_gives_up_is_not_restarted(log: Log, keep: Keep) -> None:
+async def test_a_transient_sub_supervisor_that_gives_up_is_not_restarted(log: Log, keep: Keep) -> None:
     supervisor = keep(await Supervisor.start([sub_supervisor([child(log, "a")], restart="transient")]))
     sub = await ref_of(supervisor, "sub")
     for _ in range(2):
@@ -73,7 +71,7 @@ async def test_38_a_transient_sub_supervisor_that_gives_up_is_not_restarted(log:
     assert await refs(supervisor) == {"sub": None}
 
 
-async def test_41_a_child_that_outlives_its_shutdown_timeout_is_killed_and_polite_ones_are_not(
+async def test_a_child_that_outlives_its_shutdown_timeout_is_killed_and_polite_ones_are_not(
     log: Log, reports: Reports
 ) -> None:
     children = [child(log, "a"), child(log, "slow", Slow, shutdown=3.0), child(log, "c")]
@@ -85,13 +83,13 @@ async def test_41_a_child_that_outlives_its_shutdown_timeout_is_killed_and_polit
     assert reports() == ["Slow 'slow' did not shut down within 3 s, and is killed"]
 
 
-async def test_41_a_worker_has_five_seconds_by_default(log: Log) -> None:
+async def test_a_worker_has_five_seconds_by_default(log: Log) -> None:
     supervisor = await Supervisor.start([child(log, "slow", Slow)])
     await supervisor.stop()
     assert asyncio.get_running_loop().time() == 5.0
 
 
-async def test_42_a_brutal_kill_is_at_once_and_without_terminate(log: Log) -> None:
+async def test_a_brutal_kill_is_at_once_and_without_terminate(log: Log) -> None:
     supervisor = await Supervisor.start([child(log, "slow", Slow, shutdown="brutal_kill")])
     slow = await ref_of(supervisor, "slow")
     await supervisor.stop()
@@ -100,7 +98,7 @@ async def test_42_a_brutal_kill_is_at_once_and_without_terminate(log: Log) -> No
     assert log == ["start slow"]
 
 
-async def test_42_infinity_waits(log: Log) -> None:
+async def test_infinity_waits(log: Log) -> None:
     supervisor = await Supervisor.start([child(log, "slow", Slow, shutdown=math.inf)])
     slow = await ref_of(supervisor, "slow")
     await supervisor.stop()
@@ -109,13 +107,13 @@ async def test_42_infinity_waits(log: Log) -> None:
     assert log == ["start slow", "stop slow"]
 
 
-async def test_42_a_sub_supervisor_is_waited_for(log: Log) -> None:
+async def test_a_sub_supervisor_is_waited_for(log: Log) -> None:
     supervisor = await Supervisor.start([sub_supervisor([child(log, "slow", Slow, shutdown=math.inf)])])
     await supervisor.stop()
     assert log == ["start slow", "stop slow"]
 
 
-async def test_46_a_child_that_unlinked_itself_is_shut_down_without_a_hang(log: Log) -> None:
+async def test_a_child_that_unlinked_itself_is_shut_down_without_a_hang(log: Log) -> None:
     supervisor = await Supervisor.start([child(log, "a")])
     a = await ref_of(supervisor, "a")
 
@@ -172,7 +170,7 @@ async def leave(supervisor: Ref, label: str) -> None:
     await (await ref_of(supervisor, label)).call(Leave(NORMAL))
 
 
-async def test_49_any_significant_child_that_ends_shuts_the_supervisor_down(log: Log) -> None:
+async def test_any_significant_child_that_ends_shuts_the_supervisor_down(log: Log) -> None:
     children = [significant(log, "a"), significant(log, "b"), child(log, "c")]
     supervisor = await Supervisor.start(children, auto_shutdown="any_significant")
     await leave(supervisor, "a")
@@ -180,7 +178,7 @@ async def test_49_any_significant_child_that_ends_shuts_the_supervisor_down(log:
     assert log[-2:] == ["stop c", "stop b"]
 
 
-async def test_49_all_significant_children_have_to_end(log: Log) -> None:
+async def test_all_significant_children_have_to_end(log: Log) -> None:
     children = [significant(log, "a"), significant(log, "b"), child(log, "c")]
     supervisor = await Supervisor.start(children, auto_shutdown="all_significant")
     await leave(supervisor, "a")
@@ -189,7 +187,7 @@ async def test_49_all_significant_children_have_to_end(log: Log) -> None:
     assert await supervisor.wait() == Exit("shutdown", "significant child 'b' ended")
 
 
-async def test_49_a_significant_child_that_is_restarted_has_not_ended(log: Log, keep: Keep) -> None:
+async def test_a_significant_child_that_is_restarted_has_not_ended(log: Log, keep: Keep) -> None:
     supervisor = keep(await Supervisor.start([significant(log, "a")], auto_shutdown="any_significant"))
     await crash(await ref_of(supervisor, "a"))
     assert await ref_of(supervisor, "a")

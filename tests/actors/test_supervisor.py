@@ -38,7 +38,7 @@ async def ids(supervisor: Ref) -> list[Any]:
 
 
 @pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, ABNORMAL], ids=str)
-async def test_24_a_permanent_child_is_restarted_whatever_the_reason(reason: Exit, log: Log, keep: Keep) -> None:
+async def test_a_permanent_child_is_restarted_whatever_the_reason(reason: Exit, log: Log, keep: Keep) -> None:
     supervisor = keep(await Supervisor.start([child(log, "a")]))
     first = await ref_of(supervisor, "a")
     await leave(first, reason)
@@ -46,7 +46,7 @@ async def test_24_a_permanent_child_is_restarted_whatever_the_reason(reason: Exi
 
 
 @pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, Exit("shutdown", "upgrade")], ids=str)
-async def test_25_a_transient_child_that_exits_normally_is_not_restarted_but_kept(
+async def test_a_transient_child_that_exits_normally_is_not_restarted_but_kept(
     reason: Exit, log: Log, keep: Keep
 ) -> None:
     supervisor = keep(await Supervisor.start([child(log, "a", restart="transient")]))
@@ -54,7 +54,7 @@ async def test_25_a_transient_child_that_exits_normally_is_not_restarted_but_kep
     assert await refs(supervisor) == {"a": None}
 
 
-async def test_25_a_transient_child_that_exits_abnormally_is_restarted(log: Log, keep: Keep) -> None:
+async def test_a_transient_child_that_exits_abnormally_is_restarted(log: Log, keep: Keep) -> None:
     supervisor = keep(await Supervisor.start([child(log, "a", restart="transient")]))
     first = await ref_of(supervisor, "a")
     await leave(first, ABNORMAL)
@@ -62,7 +62,7 @@ async def test_25_a_transient_child_that_exits_abnormally_is_restarted(log: Log,
 
 
 @pytest.mark.parametrize("reason", [NORMAL, ABNORMAL], ids=str)
-async def test_26_a_temporary_child_is_never_restarted_and_dropped(reason: Exit, log: Log, keep: Keep) -> None:
+async def test_a_temporary_child_is_never_restarted_and_dropped(reason: Exit, log: Log, keep: Keep) -> None:
     supervisor = keep(await Supervisor.start([child(log, "a", restart="temporary")]))
     await leave(await ref_of(supervisor, "a"), reason)
     assert await ids(supervisor) == []
@@ -78,20 +78,20 @@ async def renewed_by_a_crash_of_b(strategy: Any, log: Log, keep: Keep) -> list[A
     return [child_id for child_id, ref in after.items() if ref is not None and ref != before[child_id]]
 
 
-async def test_27_one_for_one_leaves_siblings_untouched(log: Log, keep: Keep) -> None:
+async def test_one_for_one_leaves_siblings_untouched(log: Log, keep: Keep) -> None:
     assert await renewed_by_a_crash_of_b("one_for_one", log, keep) == ["b"]
 
 
-async def test_28_one_for_all_renews_every_child(log: Log, keep: Keep) -> None:
+async def test_one_for_all_renews_every_child(log: Log, keep: Keep) -> None:
     assert await renewed_by_a_crash_of_b("one_for_all", log, keep) == ["a", "b", "c"]
 
 
-async def test_29_rest_for_one_keeps_the_earlier_siblings_and_renews_the_later(log: Log, keep: Keep) -> None:
+async def test_rest_for_one_keeps_the_earlier_siblings_and_renews_the_later(log: Log, keep: Keep) -> None:
     assert await renewed_by_a_crash_of_b("rest_for_one", log, keep) == ["b", "c"]
 
 
 @pytest.mark.parametrize("strategy", ["one_for_all", "rest_for_one"])
-async def test_30_a_temporary_bystander_of_a_group_restart_is_gone(strategy: Any, log: Log, keep: Keep) -> None:
+async def test_a_temporary_bystander_of_a_group_restart_is_gone(strategy: Any, log: Log, keep: Keep) -> None:
     children = [child(log, "a"), child(log, "b", restart="temporary"), child(log, "c")]
     supervisor = keep(await Supervisor.start(children, strategy=strategy))
     await crash(await ref_of(supervisor, "a"))
@@ -114,7 +114,7 @@ async def test_a_group_restart_starts_the_terminated_too(log: Log, keep: Keep) -
     assert await ref_of(supervisor, "b")
 
 
-async def test_31_one_crash_too_many_stops_the_children_and_the_supervisor(log: Log, reports: Reports) -> None:
+async def test_one_crash_too_many_stops_the_children_and_the_supervisor(log: Log, reports: Reports) -> None:
     supervisor = await Supervisor.start([child(log, "a"), child(log, "b")], max_restarts=2, max_seconds=5.0)
     error = RuntimeError("crash")
     for _ in range(3):
@@ -128,7 +128,7 @@ async def test_31_one_crash_too_many_stops_the_children_and_the_supervisor(log: 
     assert reports()[-1] == "Supervisor gives up: child 'a' failed too often: RuntimeError: crash"
 
 
-async def test_32_crashes_slower_than_the_intensity_go_on_for_ever(log: Log, keep: Keep) -> None:
+async def test_crashes_slower_than_the_intensity_go_on_for_ever(log: Log, keep: Keep) -> None:
     supervisor = keep(await Supervisor.start([child(log, "a")], max_restarts=1, max_seconds=5.0))
     for _ in range(100):
         await crash(await ref_of(supervisor, "a"))
@@ -136,12 +136,12 @@ async def test_32_crashes_slower_than_the_intensity_go_on_for_ever(log: Log, kee
     assert supervisor.alive
 
 
-def test_32_exactly_the_intensity_is_allowed() -> None:
+def test_exactly_the_intensity_is_allowed() -> None:
     intensity = RestartIntensity(2, 5.0)
     assert [intensity.allows(now) for now in (0.0, 1.0, 5.1, 5.2, 11.0)] == [True, True, True, False, True]
 
 
-async def test_40_children_start_in_order_and_stop_in_reverse(log: Log) -> None:
+async def test_children_start_in_order_and_stop_in_reverse(log: Log) -> None:
     supervisor = await Supervisor.start([child(log, label) for label in "abc"])
     await supervisor.stop()
     assert log == ["start a", "start b", "start c", "stop c", "stop b", "stop a"]

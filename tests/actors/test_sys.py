@@ -13,14 +13,14 @@ from tests.actors.conftest import Keep
 from tests.actors.servers import Add, Leave, Log, Run, TrappingWorker, Worker, crash
 
 
-async def test_19_get_state_answers_while_suspended(keep: Keep) -> None:
+async def test_get_state_answers_while_suspended(keep: Keep) -> None:
     server = keep(await Worker.start())
     await server.call(Add(7))
     await sys.suspend(server)
     assert await sys.get_state(server) == 7
 
 
-async def test_19_replace_state_with_a_function_that_raises_keeps_the_old_state(keep: Keep) -> None:
+async def test_replace_state_with_a_function_that_raises_keeps_the_old_state(keep: Keep) -> None:
     server = keep(await Worker.start())
 
     def fail(_: Any) -> Any:

@@ -26,24 +26,24 @@ async def collect(keep: Keep, inputs: list[float], **options: Any) -> list[Ok[fl
     return [result async for result in async_stream(tasks, wait, inputs, **options)]
 
 
-async def test_50_results_come_in_the_order_of_the_inputs(keep: Keep) -> None:
+async def test_results_come_in_the_order_of_the_inputs(keep: Keep) -> None:
     assert await collect(keep, [5, 3, 1]) == [Ok(5), Ok(3), Ok(1)]
     assert asyncio.get_running_loop().time() == 5
 
 
-async def test_50_a_crash_is_an_item(keep: Keep) -> None:
+async def test_a_crash_is_an_item(keep: Keep) -> None:
     results = await collect(keep, [1, 13, 2])
     assert [type(result) for result in results] == [Ok, Failed, Ok]
     assert isinstance(results[1], Failed)
     assert isinstance(results[1].reason, ValueError)
 
 
-async def test_50_a_timeout_is_an_item(keep: Keep) -> None:
+async def test_a_timeout_is_an_item(keep: Keep) -> None:
     assert await collect(keep, [1, 100, 2], timeout=10) == [Ok(1), Failed(Exit("timeout")), Ok(2)]
     assert asyncio.get_running_loop().time() == 10
 
 
-async def test_50_a_timeout_does_not_wait_for_a_task_that_holds_on(keep: Keep) -> None:
+async def test_a_timeout_does_not_wait_for_a_task_that_holds_on(keep: Keep) -> None:
     async def hold_on(_: float) -> None:
         try:
             await asyncio.sleep(100)
@@ -71,7 +71,7 @@ async def test_no_more_than_max_concurrency_run_at_a_time(keep: Keep) -> None:
     assert most == 3
 
 
-async def test_51_a_consumer_that_stops_early_leaves_no_task(keep: Keep) -> None:
+async def test_a_consumer_that_stops_early_leaves_no_task(keep: Keep) -> None:
     tasks, before = keep(await TaskSupervisor.start()), asyncio.all_tasks()
     async with aclosing(async_stream(tasks, wait, [1, 100, 100, 100])) as stream:
         async for _ in stream:
@@ -80,7 +80,7 @@ async def test_51_a_consumer_that_stops_early_leaves_no_task(keep: Keep) -> None
     assert asyncio.get_running_loop().time() == 1
 
 
-async def test_51_a_consumer_that_is_cancelled_leaves_no_task(keep: Keep) -> None:
+async def test_a_consumer_that_is_cancelled_leaves_no_task(keep: Keep) -> None:
     tasks, before = keep(await TaskSupervisor.start()), asyncio.all_tasks()
 
     async def consume() -> None:

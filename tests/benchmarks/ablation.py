@@ -20,15 +20,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest import mock
 
-from simba_actors.algorithm import (
-    adaptive_policy,
-    answer_order,
-    combination,
-    exploration,
-    lessons,
-    part_model,
-    racing,
-)
+from simba_actors.search.adaptive import combination, exploration, racing, strategy_allocation
+from simba_actors.search.adaptive import policy as adaptive_policy
+from simba_actors.search.model import answer_order, part_model
 from tests.benchmarks.alternatives import with_a_bandit, with_halving, with_optuna
 from tests.benchmarks.quality import Job, Outcome, outcome_of, prepare_worker
 from tests.benchmarks.worlds import FAMILIES, world_of
@@ -75,7 +69,7 @@ def without_draws() -> Generator[None]:
 
 def one_failure_a_rule() -> AbstractContextManager[Any]:
     """One failure for a rule, as in `dspy.SIMBA`."""
-    return mock.patch.multiple(lessons, FAILURES_A_RULE=1)
+    return mock.patch.multiple(strategy_allocation, FAILURES_A_RULE=1)
 
 
 def without_recombination() -> AbstractContextManager[Any]:

@@ -11,13 +11,14 @@ from unittest import mock
 import numpy as np
 import optuna
 
-from simba_actors.algorithm import adaptive_policy, exploration, racing
-from simba_actors.algorithm.combination import Caps, best_combination
-from simba_actors.algorithm.estimation import sigmoid
-from simba_actors.algorithm.exploration import BOLDNESS, Exploration
-from simba_actors.algorithm.lessons import LEARNS_FROM_LABELS, LEARNS_FROM_SUCCESS, extended
-from simba_actors.algorithm.part_model import Effects, PartModel
-from simba_actors.algorithm.parts import PartKind
+from simba_actors.search.adaptive import exploration, racing
+from simba_actors.search.adaptive import policy as adaptive_policy
+from simba_actors.search.adaptive.combination import Caps, best_combination
+from simba_actors.search.adaptive.exploration import BOLDNESS, Exploration
+from simba_actors.search.adaptive.strategy_allocation import LEARNS_FROM_LABELS, LEARNS_FROM_SUCCESS, extended
+from simba_actors.search.model.estimation import sigmoid
+from simba_actors.search.model.part_model import Effects, PartModel
+from simba_actors.search.model.parts import PartKind
 
 STARTUP_TRIALS = 8
 

@@ -22,14 +22,14 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from simba_actors import Optimizer, OptimizerConfig
-from simba_actors.algorithm.evidence import Evidence
-from simba_actors.algorithm.plan import Phase, RolloutKey
-from simba_actors.algorithm.policy import BASELINE
-from simba_actors.algorithm.trajectory import Outcome, Trajectory, Usage
 from simba_actors.assembly import assemble
+from simba_actors.evaluation.executor import RolloutTask
 from simba_actors.events import Event
 from simba_actors.programs import Configuration
-from simba_actors.rollouts import RolloutTask
+from simba_actors.search.evidence import Evidence
+from simba_actors.search.plan import Phase, RolloutKey
+from simba_actors.search.policy import BASELINE
+from simba_actors.search.trajectory import Outcome, Trajectory, Usage
 from simba_actors.store import Owner, Reader, Store
 from simba_actors.store.records import (
     AddProgram,

@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from simba_actors.rollouts import Caller, Governor, Retry
-from simba_actors.rollouts.usage import Meter
-from simba_actors.rollouts.watch import Watch
+from simba_actors.lm.governor import Caller, Governor
+from simba_actors.lm.retry import Retry
+from simba_actors.lm.rollout_context import Watch
+from simba_actors.lm.usage import Meter
 from tests.support.openai_server import Faults, OpenAIServer
 from tests.support.quiz import quiz_script
 

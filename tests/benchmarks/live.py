@@ -17,10 +17,12 @@ from typing import Any
 
 import dspy
 
-from simba_actors.live import Channel, LiveProgram
+from simba_actors.live import LiveProgram
 from simba_actors.live.follower import Follower
+from simba_actors.lm.governed_lm import governed
+from simba_actors.lm.governor import Governor
 from simba_actors.programs import ConfigurationSpace
-from simba_actors.rollouts import Governor, governed
+from simba_actors.publishing.channel import Channel
 from tests.support.live import sayer
 
 CALLS = 500

@@ -29,7 +29,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # Worlds run side by side; t
 
 import dspy
 
-from simba_actors.rollouts.remembered_prompts import remembering
+from simba_actors.dspy_compat.prompt_cache import remembering
 from tests.benchmarks.contenders import CONTENDERS, Task
 from tests.benchmarks.worlds import FAMILIES, student_of, train_examples, true_quality, world_lm, world_of
 from tests.benchmarks.worlds.tasks import share_right

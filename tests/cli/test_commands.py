@@ -19,9 +19,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from simba_actors import Optimizer
-from simba_actors.algorithm.trend import Trend
 from simba_actors.cli.app import app
 from simba_actors.programs import ConfigurationSpace, Float, load
+from simba_actors.search.statistics.trend import Trend
 from tests.support.hostile import ADVICE, hostile_script
 from tests.support.quiz import questions
 from tests.support.runs import findings, finish, small_config

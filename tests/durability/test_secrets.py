@@ -13,7 +13,7 @@ from dspy.utils.exceptions import LMAuthError
 from simba_actors import Governor, LiveProgram, Optimizer, Retry
 from simba_actors.errors import MetricError
 from simba_actors.events import ActorCrashed, CallRetried, RunPaused, TrajectorySampled
-from simba_actors.rollouts.secrets import Secrets
+from simba_actors.lm.secrets import Secrets
 from simba_actors.strategies import AppendADemo, StrategyContext
 from simba_actors.team.coordinator import Coordinator
 from tests.support.crashing import Injector, inject

@@ -17,10 +17,11 @@ import dspy
 import pytest
 
 from simba_actors.errors import ConfigError, NoPredictorsError, PublicationError
-from simba_actors.live import Channel, LiveProgram, VariableAware
+from simba_actors.live import LiveProgram, VariableAware
 from simba_actors.live.follower import POLL_SECONDS
 from simba_actors.live.serving import Serving
 from simba_actors.programs import Choice, Configuration, ConfigurationSpace, Float
+from simba_actors.publishing.channel import Channel
 from simba_actors.store.schema import MIGRATIONS
 from tests.support.live import answer, publish, said, sayer, saying
 from tests.support.quiz import exact

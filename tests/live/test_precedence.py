@@ -12,7 +12,9 @@ from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import LMUnexpectedError
 
 from simba_actors.live import LiveProgram, VariableAware
-from simba_actors.rollouts import Governor, Limits, governed
+from simba_actors.lm.endpoint import Limits
+from simba_actors.lm.governed_lm import governed
+from simba_actors.lm.governor import Governor
 from tests.support.live import publish, said
 from tests.support.quiz import quiz_script
 from tests.support.scripted_lm import Ask, ScriptedLM

@@ -10,8 +10,9 @@ import dspy
 import pytest
 from dspy.streaming import StreamListener, StreamResponse, streamify
 
-from simba_actors.live import Channel, LiveProgram, VariableAware
+from simba_actors.live import LiveProgram, VariableAware
 from simba_actors.programs import ConfigurationSpace
+from simba_actors.publishing.channel import Channel
 from tests.support.openai_server import OpenAIServer
 from tests.support.scripted_lm import Ask
 

@@ -21,8 +21,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from simba_actors import Governor, Limits
 from simba_actors.errors import MetricError
+from simba_actors.lm.secrets import Secrets
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
-from simba_actors.rollouts.secrets import Secrets
 from simba_actors.store.queries import Queries
 from simba_actors.strategies import AppendADemo
 from simba_actors.team.coordinator import Coordinator
@@ -227,7 +227,7 @@ def test_without_a_provider_there_is_no_telemetry() -> None:
 def test_an_application_that_has_not_imported_opentelemetry_is_spared_that() -> None:
     code = (
         "import sys; from simba_actors.observe.telemetry import telemetry_of; "
-        "from simba_actors.rollouts.secrets import Secrets; "
+        "from simba_actors.lm.secrets import Secrets; "
         "telemetry_of('run', Secrets()); sys.exit('opentelemetry' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,8 +7,8 @@ from typing import Any
 import dspy
 import pytest
 
-from simba_actors.algorithm.buckets import BatchStatistics
 from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.search.buckets import BatchStatistics
 from simba_actors.strategies import AppendLabeledDemos, Declined, StrategyContext
 from tests.parity.scenarios import HintThenAnswer
 

@@ -8,8 +8,8 @@ from typing import Any
 import dspy
 import pytest
 
-from simba_actors.algorithm.buckets import BatchStatistics
 from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.search.buckets import BatchStatistics
 from simba_actors.store import Reader
 from simba_actors.strategies import Declined, LearnFromFailures, MergeRules, Recombine, StrategyContext
 from tests.support.quiz import quiz_script

@@ -7,8 +7,8 @@ from typing import Any
 
 import dspy
 
-from simba_actors.live import Channel
 from simba_actors.programs import Configuration
+from simba_actors.publishing.channel import Channel
 from tests.support.scripted_lm import Ask, ScriptedLM
 
 

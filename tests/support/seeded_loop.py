@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import aiosqlite.core
 import pytest
 
-from simba_actors.rollouts.threads import Threads
+from simba_actors.runtime.threads import Threads
 from tests.support.virtual_clock import VirtualClockLoop
 
 R = TypeVar("R")

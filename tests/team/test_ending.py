@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from simba_actors import NoImprovement, Optimizer, OptimizerConfig, Progress, TargetReached, Timeout
-from simba_actors.algorithm.trend import trend_of
 from simba_actors.errors import ConfigError, StopperError
 from simba_actors.events import RunFinished, StepClosed, StepOpened, TrajectorySampled, TrendEstimated
+from simba_actors.search.statistics.trend import trend_of
 from simba_actors.store import Reader
 from simba_actors.store.forking import fork
 from tests.support.quiz import questions, quiz_script

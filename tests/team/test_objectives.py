@@ -10,8 +10,8 @@ import dspy
 import pytest
 
 from simba_actors import Optimizer, OptimizerConfig, Pareto, Weighted
-from simba_actors.algorithm.objectives import Objectives
 from simba_actors.errors import ConfigError, FingerprintMismatchError, MetricError
+from simba_actors.search.objectives import Objectives
 from simba_actors.store import Reader
 from tests.support.quiz import exact, questions
 from tests.support.runs import findings, finish, small_config

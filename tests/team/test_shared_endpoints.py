@@ -9,7 +9,7 @@ from typing import Any
 
 from simba_actors import Governor, Limits
 from simba_actors.assembly import assemble
-from simba_actors.rollouts import shared_governor
+from simba_actors.lm.governor import shared_governor
 from tests.support.quiz import quiz_script
 from tests.support.runs import finish, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM

@@ -1,0 +1,1 @@
+"""Everything that uses DSPy beyond its documented API."""

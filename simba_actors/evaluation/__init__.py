@@ -1,0 +1,1 @@
+"""Run a configuration on an example: executors, scoring."""

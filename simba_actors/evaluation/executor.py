@@ -1,0 +1,259 @@
+"""Executors: run a configuration of the student on an example with a model, and give back a trajectory."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import dspy
+
+from simba_actors.dspy_compat.prompt_cache import remembering
+from simba_actors.errors import InfrastructureError, LMUnavailableError, RolloutTimeoutError
+from simba_actors.evaluation.binding import BoundProgram, Programs
+from simba_actors.evaluation.scoring import Scorer, Verdict
+from simba_actors.lm.failures import infrastructure_cause
+from simba_actors.lm.governor import Caller, Governor, UnaskedCallError
+from simba_actors.lm.rollout_context import SETTING, Deadline, Watch
+from simba_actors.lm.secrets import Secrets
+from simba_actors.lm.usage import Meter
+from simba_actors.programs import Configuration, ConfigurationSpace, to_json_value
+from simba_actors.runtime.exception_isolation import contained
+from simba_actors.runtime.threads import Threads
+from simba_actors.search.objectives import Objectives
+from simba_actors.search.plan import ModelSpec, Split
+from simba_actors.search.trajectory import JSON, Outcome, TraceStep, Trajectory
+
+ATTEMPTS = 3
+"""How often a rollout is run before its infrastructure failure counts. LM calls in it are tried again on their own."""
+
+HISTORY_KEPT = 8
+"""Entries in the history of each copied module and LM. DSPy's 10,000 apiece would fill the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutTask:
+    """One rollout to run, as plain data. Where it is `ahead` of its time, all others' steps go before its own."""
+
+    configuration: Configuration
+    example: int
+    model: ModelSpec = ModelSpec()
+    split: Split = "train"
+    ahead: bool = False
+
+
+class Executor(Protocol):
+    """Where rollouts run. What crosses this seam is plain data, so that it may be another process or machine."""
+
+    async def run(self, task: RolloutTask) -> Trajectory:
+        """The trajectory of one rollout.
+
+        Raises:
+            InfrastructureError: An LM could not be reached, or did not answer in time.
+            MetricError: The metric raised, or gave no number.
+        """
+        ...
+
+    async def try_metric(self) -> None:
+        """Tries the metric before any money is spent.
+
+        Raises:
+            MetricError: It would not give a number, whatever the prediction.
+        """
+        ...
+
+
+class LocalExecutor:
+    """Runs rollouts in this process's event loop.
+
+        executor = LocalExecutor(student=student, space=space, rows={"train": trainset}, metric=metric,
+                                 lms={"student": lm}, governor=shared_governor())
+        trajectory = await executor.run(RolloutTask(space.extract(student), example=0))
+
+    Rollouts run under the `dspy.settings` that are in force where the executor is made.
+
+    Args:
+        student: Run by `acall` where it has `aforward`, otherwise in a thread.
+        space: The student's.
+        rows: The examples of each split.
+        metric, objectives: See `OptimizerConfig`.
+        lms: The run's model pool; "student" is what predictors without an LM of their own use.
+        governor: What LM calls go through.
+        caller: What the governor is told of these rollouts' calls.
+        threads: Where what blocks runs.
+        rollout_timeout: Seconds that a rollout may take, waiting for its turn at an endpoint not counted.
+        clock: Seconds, for how long rollouts take.
+    """
+
+    def __init__(
+        self,
+        *,
+        student: dspy.Module,
+        space: ConfigurationSpace,
+        rows: Mapping[Split, Sequence[dspy.Example]],
+        metric: Callable[..., Any],
+        lms: Mapping[str, Any],
+        governor: Governor,
+        caller: Caller | None = None,
+        threads: Threads | None = None,
+        objectives: Objectives | None = None,
+        rollout_timeout: float = 300.0,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        threads = threads or Threads()
+        self._rows = rows
+        self._governor = governor
+        self._rollout_timeout = rollout_timeout
+        self._clock = clock
+        self._threads = threads
+        self._scorer = Scorer(metric, threads, objectives, governor.secrets, governor.loop_share)
+        self._programs = Programs(student, space, lms, governor, caller or Caller(), threads)
+        settings: Any = dspy.settings
+        self._settings: dict[str, Any] = dict(settings.copy())
+        self._settings.update(
+            lm=self._programs.default_lm,
+            adapter=remembering(settings.adapter or dspy.ChatAdapter()),
+            caller_modules=None,
+            usage_tracker=None,
+            max_history_size=min(settings.max_history_size, HISTORY_KEPT),
+            disable_history=False,
+        )
+        self._keeps_history = not settings.disable_history
+
+    async def run(self, task: RolloutTask) -> Trajectory:
+        """See `Executor.run`.
+
+        Raises:
+            LMAccessError: An LM refused the key, the account or the model's name.
+            LMUnavailableError: An LM did not answer, or only with faults, for longer than patience lasts.
+            RolloutTimeoutError: The rollout took longer than `rollout_timeout`, each of `ATTEMPTS` times.
+            MetricError: The metric raised, or gave no number.
+        """
+        meter = Meter()
+        for attempt in itertools.count(1):
+            try:
+                return await self._run_once(task, meter)
+            except RolloutTimeoutError:
+                if attempt == ATTEMPTS:
+                    raise
+            except (_UngovernedError, UnaskedCallError) as error:
+                if attempt == ATTEMPTS:
+                    raise LMUnavailableError(f"{error}. Resume when it answers again") from error
+                await self._governor.back_off(attempt)
+        raise AssertionError("itertools.count ended")
+
+    async def try_metric(self) -> None:
+        """Asks the metric about the first training example, with its labels for a prediction.
+
+        A metric may well fail on that for want of a field, which says nothing. No LM is called by way of the settings.
+
+        Raises:
+            MetricError: Whatever the prediction, the metric would not give a number.
+        """
+        with dspy.context(**{**self._settings, "lm": None}), Deadline(self._rollout_timeout):
+            await self._scorer.try_on("trainset[0]", self._rows["train"][0])
+
+    async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:
+        share = self._governor.loop_share
+        await (share.go_ahead() if task.ahead else share.begin())
+        example = self._rows[task.split][task.example]
+        program = self._programs.bound(task.configuration, task.model)
+        started = self._clock()
+        deadline = Deadline(self._rollout_timeout)
+        watch = Watch(meter, deadline, keeps_history=self._keeps_history, ahead=task.ahead)
+        trace: list[Any] = []
+        ended: _Ended | None = None
+        try:
+            with self._context(trace, watch), deadline:
+                ended = await self._play(program, example, f"{task.split}set[{task.example}]", trace)
+        except Exception as error:
+            if watch.stopped_by is not None:
+                raise watch.stopped_by from error
+            raise
+        finally:
+            watch.end()
+        if watch.stopped_by is not None:
+            # The student or the metric made do without the LM's answer; that is no evidence of what they are worth.
+            raise watch.stopped_by
+        if ended is None:
+            raise RolloutTimeoutError(
+                f"a rollout took longer than rollout_timeout={self._rollout_timeout:g} s, {ATTEMPTS} times in a row: "
+                "an LM or the student hangs, or the limit is too low"
+            )
+        return ended.trajectory(meter, self._clock() - started)
+
+    def _context(self, trace: list[Any], watch: Watch) -> AbstractContextManager[None]:
+        return dspy.context(**{**self._settings, "trace": trace, SETTING: watch})
+
+    async def _play(self, program: BoundProgram, example: dspy.Example, row: str, trace: list[Any]) -> _Ended:
+        """Runs the student and, if it did not fail, asks the metric."""
+        try:
+            prediction = await contained(self._call(program.module, dict(cast("Any", example.inputs()))))
+        except Exception as error:  # noqa: BLE001 - what is not the infrastructure's is the program's, and scores 0
+            raise_if_infrastructure(error, self._governor.secrets)
+            return _Ended(_steps(trace, program.names), None, None, self._governor.secrets.told(error))
+        # Before the metric runs, which may call predictors too, or change what it is given.
+        steps, fields = _steps(trace, program.names), _fields(prediction)
+        verdict = await self._scorer.score(row, example, prediction)
+        return _Ended(steps, fields, verdict, None)
+
+    async def _call(self, module: Any, inputs: dict[str, Any]) -> Any:
+        if hasattr(module, "aforward"):
+            return await module.acall(**inputs)
+        return await self._threads.run(lambda: module(**inputs))
+
+
+class _UngovernedError(InfrastructureError):
+    """An LM that is not governed, such as one that the student made itself, could not be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How a rollout ended: with a verdict, or with an error."""
+
+    steps: tuple[TraceStep, ...]
+    prediction: dict[str, JSON] | None
+    verdict: Verdict | None
+    error: str | None
+
+    def trajectory(self, meter: Meter, seconds: float) -> Trajectory:
+        verdict = self.verdict
+        return Trajectory(
+            outcome=Outcome.SCORED if verdict is not None else Outcome.PROGRAM_FAILURE,
+            score=verdict.score if verdict is not None else 0.0,
+            prediction=self.prediction,
+            trace=self.steps,
+            feedback=verdict.feedback if verdict is not None else {},
+            usage=meter.total,
+            seconds=seconds,
+            error=self.error,
+        )
+
+
+def raise_if_infrastructure(error: Exception, secrets: Secrets) -> None:
+    """Raises the InfrastructureError that `error` comes from, if it comes from one; it tells no `secrets`."""
+    cause = infrastructure_cause(error)
+    if isinstance(cause, InfrastructureError):
+        raise cause
+    if cause is not None:
+        raise _UngovernedError(f"an LM that the student calls by itself failed: {secrets.told(cause)}") from error
+
+
+def _steps(trace: list[Any], names: Mapping[int, str]) -> tuple[TraceStep, ...]:
+    """The predictors' calls; those of predictors that are no part of the student's configuration are left out."""
+    return tuple(
+        TraceStep(names[id(predictor)], _fields(inputs), _fields(outputs))
+        for predictor, inputs, outputs in list(trace)
+        if id(predictor) in names
+    )
+
+
+def _fields(values: Any) -> dict[str, JSON]:
+    """The fields of a prediction as JSON. What a student returns that has no fields becomes one named "output"."""
+    if isinstance(values, dspy.Example | Mapping):
+        items = cast("Mapping[str, Any]", values).items()
+        return {str(name): to_json_value(value) for name, value in items}
+    return {"output": to_json_value(values)}

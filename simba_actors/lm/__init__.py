@@ -1,0 +1,1 @@
+"""LM calls: the governor, endpoints, retries, usage, budgets and secrets."""

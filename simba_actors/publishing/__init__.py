@@ -1,0 +1,1 @@
+"""Channels: published versions of a program, their history, and canaries."""

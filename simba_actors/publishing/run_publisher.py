@@ -1,0 +1,97 @@
+"""Publishing the programs of a run by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dspy
+
+from simba_actors.errors import ConfigError
+from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.publishing.canary import TESTER
+from simba_actors.publishing.channel import Channel, Source, check_share
+from simba_actors.publishing.channel_queries import Channels
+from simba_actors.publishing.publications import OPTIMIZER, Publication, Served
+from simba_actors.result import ranking_of
+from simba_actors.search.policy import BASELINE
+
+
+class RunPublisher:
+    """Publishes what a run found to one channel.
+
+    It never overwrites what others published unseen. Seen are the versions that there were at `look`, those that it
+    published itself, and what the run and the canary test did on their own since. Any other is a conflict, which names
+    it.
+    """
+
+    def __init__(self, store: Path, channel: str, run_id: str, space: ConfigurationSpace) -> None:
+        self._store = store
+        self._channel = channel
+        self._run_id = run_id
+        self._space = space
+        self._seen = 0
+
+    async def look(self) -> Served:
+        """What the channel serves now, which then counts as seen."""
+        async with await Channels.open(self._store) as store:
+            served = await store.served(self._channel)
+        self._seen = served.version
+        return served
+
+    async def publish(
+        self,
+        program: int | dspy.Module | None,
+        *,
+        share: float | None,
+        expected: int | None,
+        reason: str,
+        by: str | None,
+    ) -> Publication:
+        """See `Optimizer.publish`."""
+        if share is not None:
+            check_share(share)
+        async with await Channel.open(self._store, self._channel) as channel:
+            new = await self._new(program)
+            expected = await self._expected(channel) if expected is None else expected
+            if share is None:
+                published = await channel.publish(new, expected=expected, reason=reason, by=by)
+            else:
+                if expected == 0:
+                    if isinstance(new, Source):
+                        await channel.program(new)  # Where there is none, the student is not published either.
+                    student = Source(self._run_id, BASELINE)
+                    first = await channel.publish(student, expected=0, reason="the student itself", by=by)
+                    expected = first.version
+                published = await channel.start_canary(new, share=share, expected=expected, reason=reason, by=by)
+        self._seen = published.version
+        return published
+
+    async def rollback(self, to: int | None, *, reason: str, by: str | None) -> Publication:
+        """See `Optimizer.rollback`."""
+        async with await Channel.open(self._store, self._channel) as channel:
+            published = await channel.rollback(to, reason=reason, by=by)
+        self._seen = published.version
+        return published
+
+    async def _expected(self, channel: Channel) -> int:
+        if (await channel.served()).version <= self._seen:
+            return self._seen
+        unseen = [publication for publication in await channel.history() if publication.version > self._seen]
+        return unseen[-1].version if all(self._is_automatic(publication) for publication in unseen) else self._seen
+
+    def _is_automatic(self, publication: Publication) -> bool:
+        own = publication.publisher == OPTIMIZER and publication.run_id == self._run_id
+        return own or publication.publisher == TESTER
+
+    async def _new(self, program: object) -> Configuration | Source:
+        if isinstance(program, int) and not isinstance(program, bool):
+            return Source(self._run_id, program)
+        if program is not None and not isinstance(program, dspy.Module):
+            raise ConfigError(f"program={program!r:.80}: give its number in the run's pool, or a copy of the student")
+        async with await Channels.open(self._store) as store:
+            if program is None:
+                return Source(self._run_id, ranking_of(await store.run(self._run_id))[0][0])
+            configuration = self._space.extract(program)
+            known = await store.programs(self._run_id)
+        same = (Source(self._run_id, entry.number) for entry in known if entry.digest == configuration.digest)
+        return next(same, configuration)

@@ -1,0 +1,1 @@
+"""Threads, loop fairness and exception isolation. Knows neither DSPy nor SIMBA."""

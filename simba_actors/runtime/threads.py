@@ -1,0 +1,116 @@
+"""Threads for code that blocks: sync students, sync metrics, LMs without an async side."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from typing import Any, TypeVar
+
+from simba_actors.runtime.exception_isolation import raised_in_thread
+
+R = TypeVar("R")
+
+
+class Threads:
+    """Runs blocking calls, each in a thread of its own while it lasts, with the caller's context.
+
+        answer = await threads.run(lambda: student(question="…"))
+
+    Whoever is cancelled while it waits leaves the thread behind. Threads are daemons, so one that hangs holds up
+    neither a shutdown nor the end of the process, as anyio's and asyncio's worker threads would. Idle ones are used
+    again, and end after `idle` seconds.
+    """
+
+    def __init__(self, idle: float = 10.0) -> None:
+        self._idle_seconds = idle
+        self._idle: list[_Worker] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    async def run(self, call: Callable[[], R]) -> R:
+        """What `call()` gives or raises."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[R] = loop.create_future()
+        context = copy_context()
+        self.start(lambda: context.run(_run, call, loop, answer))
+        return await answer
+
+    def start(self, job: Callable[[], None]) -> None:
+        """Runs `job()`, which must not raise, in a thread of its own."""
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        if worker is None:
+            worker = _Worker(self._idle_seconds, self._rest, self._retire)
+        worker.jobs.put(job)
+
+    async def close(self) -> None:
+        """Returns when the idle threads have ended. Busy ones end as soon as their call does."""
+        with self._lock:
+            self._closed = True
+            ending, self._idle = self._idle, []
+        for worker in ending:
+            worker.jobs.put(None)
+        await asyncio.to_thread(lambda: [worker.thread.join() for worker in ending])
+
+    def _rest(self, worker: _Worker) -> bool:
+        """Whether the worker is to wait for another job."""
+        with self._lock:
+            if not self._closed:
+                self._idle.append(worker)
+            return not self._closed
+
+    def _retire(self, worker: _Worker) -> bool:
+        """Whether the worker may end: not if a job is on its way to it."""
+        with self._lock:
+            if worker in self._idle:
+                self._idle.remove(worker)
+                return True
+            return False
+
+
+class _Worker:
+    """A thread that runs the jobs of its queue; None ends it."""
+
+    def __init__(self, idle: float, rest: Callable[[_Worker], bool], retire: Callable[[_Worker], bool]) -> None:
+        self.jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._idle, self._rest, self._retire = idle, rest, retire
+        self.thread = threading.Thread(target=self._work, name="simba_actors", daemon=True)
+        self.thread.start()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self.jobs.get(timeout=self._idle)
+            except queue.Empty:
+                if self._retire(self):
+                    return
+                continue
+            if job is None:
+                return
+            job()
+            del job
+            if not self._rest(self):
+                return
+
+
+def _run(call: Callable[[], Any], loop: asyncio.AbstractEventLoop, answer: asyncio.Future[Any]) -> None:
+    try:
+        deliver = partial(_give, answer, call())
+    except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
+        deliver = partial(_fail, answer, raised_in_thread(error))
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(deliver)
+
+
+def _give(answer: asyncio.Future[Any], value: Any) -> None:
+    if not answer.done():
+        answer.set_result(value)
+
+
+def _fail(answer: asyncio.Future[Any], error: BaseException) -> None:
+    if not answer.done():
+        answer.set_exception(error)

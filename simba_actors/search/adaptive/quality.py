@@ -1,0 +1,75 @@
+"""How good the best program is by what is known, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, cast
+
+import numpy as np
+
+from simba_actors.search.evidence import Evidence
+from simba_actors.search.model.estimation import sigmoid
+from simba_actors.search.model.part_model import PartModel, ScoreRange
+from simba_actors.search.statistics.intervals import ERROR, wilson
+from simba_actors.search.trajectory import JSON
+
+DRAWS = 200
+"""From the posterior, for an interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The mean score that a program is expected to have on the trainset, with its 95 % interval."""
+
+    program: int
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+    def to_json(self) -> JSON:
+        return [self.program, self.mean, self.low, self.high]
+
+    @classmethod
+    def from_json(cls, stored: JSON) -> Quality | None:
+        return None if stored is None else cls(*cast("list[Any]", stored))
+
+
+def best_by_model(model: PartModel) -> Quality:
+    """The best of all programs by a model of their parts, with an interval from draws from its posterior.
+
+    What few rollouts say is shrunk towards what the others say, so that the best of many is no lucky one.
+    """
+    qualities = model.qualities(model.likely)
+    best = max(sorted(qualities), key=qualities.__getitem__)
+    draws = np.random.default_rng(0)  # Of its own: an interval must not change what the search draws next.
+    drawn = [_log_odds(float(mean)) for mean in model.drawn_means(best, draws, DRAWS)]
+    half = NormalDist().inv_cdf(1 - ERROR / 2) * math.hypot(float(np.std(drawn)), model.own_effect(best)[1])
+    middle = _log_odds(qualities[best])
+    low, high = (float(sigmoid(log_odds)) for log_odds in (middle - half, middle + half))
+    to_score = model.range.from_unit
+    return Quality(best, to_score(qualities[best]), to_score(low), to_score(high))
+
+
+def _log_odds(share: float) -> float:
+    kept = min(max(share, 1e-9), 1 - 1e-9)
+    return math.log(kept / (1 - kept))
+
+
+def best_by_batch(evidence: Evidence) -> Quality | None:
+    """The candidate with the best mean on its own batch, None where none was evaluated.
+
+    The error of its interval is divided by the number of candidates (Bonferroni): the best mean of many is a lucky one.
+    """
+    scores = {program: [float(s.score) for s in evidence.of(program, "evaluate")] for program in evidence.programs()}
+    means = {program: sum(own) / len(own) for program, own in scores.items() if own}
+    if not means:
+        return None
+    best = max(means, key=means.__getitem__)
+    known = ScoreRange.of([score for own in scores.values() for score in own])
+    low, high = wilson(known.to_unit(means[best]), len(scores[best]), ERROR / len(means))
+    return Quality(best, means[best], known.from_unit(low), known.from_unit(high))

@@ -1,0 +1,1 @@
+"""The posterior over the parts of a prompt."""

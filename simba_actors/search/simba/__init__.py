@@ -1,0 +1,1 @@
+"""The draws of `dspy.SIMBA`, one for one."""

@@ -1,0 +1,223 @@
+"""SIMBA as DSPy 3.4 has it, draw for draw.
+
+The same seed, student, trainset and LM replies give the batches, picks, candidates, scores and winner of `dspy.SIMBA`
+(`dspy/teleprompt/simba.py`). Its random numbers are drawn in the order of its loop, and none of them depends on when
+replies arrive: that is why the work itself may overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from simba_actors.search.adaptive.quality import best_by_batch
+from simba_actors.search.batches import BatchOrder
+from simba_actors.search.buckets import Bucket
+from simba_actors.search.clear_winner import ClearWinner, clear_winner_by_pairs
+from simba_actors.search.evidence import Evidence
+from simba_actors.search.plan import ModelSpec, Phase, Rollout, RolloutKey
+from simba_actors.search.policy import BASELINE, FINAL_STEP, Pool, Proposal, StepPlan, StepResult
+from simba_actors.search.randomness import Draws
+from simba_actors.search.simba.demo_dropping import demos_to_drop
+from simba_actors.search.simba.selection import softmax_sample, top_k_plus_baseline
+from simba_actors.search.trajectory import JSON
+
+SAMPLING_TEMPERATURE = 1.0
+"""The LM temperature of `dspy.SIMBA`'s resampled models."""
+
+
+@dataclass(slots=True)
+class _State:
+    """Everything that `dspy.SIMBA` keeps in local variables from one step to the next."""
+
+    draws: Draws
+    batches: BatchOrder
+    means: list[tuple[int, float]]
+    winners: list[int]
+    next_program: int = 1
+
+    def to_json(self) -> JSON:
+        return {
+            "draws": self.draws.to_json(),
+            "order": list(self.batches.order),
+            "used": self.batches.used,
+            "means": [[number, mean] for number, mean in self.means],
+            "winners": list(self.winners),
+            "next_program": self.next_program,
+        }
+
+    @classmethod
+    def from_json(cls, stored: JSON) -> _State:
+        data = cast("dict[str, Any]", stored)
+        return cls(
+            Draws.from_json(data["draws"]),
+            BatchOrder(tuple(data["order"]), data["used"]),
+            [(number, mean) for number, mean in data["means"]],
+            list(data["winners"]),
+            data["next_program"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DspyPolicy:
+    """`dspy.SIMBA`'s search over a trainset of `examples` rows; the other settings are its own, by its names.
+
+    `strategies` are the names to choose from in its order. `teacher` says whether the run has a teacher LM, which then
+    samples in place of the first copy of the student's. `first_rollout_id` is the student LM's own, or 0.
+    """
+
+    examples: int
+    bsize: int
+    num_candidates: int
+    max_steps: int
+    max_demos: int
+    temperature_for_sampling: float
+    temperature_for_candidates: float
+    seed: int
+    strategies: tuple[str, ...]
+    teacher: bool = False
+    first_rollout_id: int = 0
+    declined_makes_a_copy: bool = True
+
+    def initial_state(self) -> JSON:
+        draws = Draws(self.seed)
+        batches = BatchOrder.shuffled(self.examples, draws.python)
+        return _State(draws, batches, means=[(BASELINE, 0.0)], winners=[BASELINE]).to_json()
+
+    def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
+        if step >= self.max_steps:
+            return None
+        now = _State.from_json(state)
+        batch, now.batches = now.batches.next_batch(self.bsize, now.draws.python)
+        top = top_k_plus_baseline(now.means, self.num_candidates)
+        means = dict(now.means)
+        top_means = [means[number] for number in top]
+        pairs = [(model, example) for model in self._models() for example in batch]
+        rollouts = tuple(
+            Rollout(
+                RolloutKey(step, "sample", position),
+                softmax_sample(now.draws.python, top, top_means, self.temperature_for_sampling),
+                example,
+                model,
+            )
+            for position, (model, example) in enumerate(pairs)
+        )
+        return StepPlan(step, batch, rollouts, now.next_program, now.to_json())
+
+    def _models(self) -> list[ModelSpec]:
+        ids = range(self.first_rollout_id, self.first_rollout_id + self.num_candidates)
+        models = [ModelSpec("student", rollout_id=i, temperature=SAMPLING_TEMPERATURE) for i in ids]
+        if self.teacher:
+            models[0] = ModelSpec("teacher", rollout_id=self.first_rollout_id)
+        return models
+
+    def proposals(self, plan: StepPlan, buckets: Sequence[Bucket], failed: int, pool: Pool) -> tuple[Proposal, ...]:
+        proposals, _ = self._propose(plan, [bucket.example for bucket in buckets], failed, pool)
+        return proposals
+
+    def _propose(
+        self, plan: StepPlan, examples: Sequence[int], failed: int, pool: Pool
+    ) -> tuple[tuple[Proposal, ...], _State]:
+        now = _State.from_json(plan.state)
+        top = top_k_plus_baseline(now.means, self.num_candidates)
+        means = dict(now.means)
+        top_means = [means[number] for number in top]
+        proposals: list[Proposal] = []
+        for slot, example in enumerate(examples[: self.num_candidates + 1 + failed]):
+            source = softmax_sample(now.draws.python, top, top_means, self.temperature_for_candidates)
+            drop = demos_to_drop(pool.demos(source), self.max_demos, now.draws)
+            strategy = now.draws.python.choice(self.strategies)
+            proposals.append(Proposal(slot, plan.first_program + slot, source, (example,), (strategy,), drop))
+        return tuple(proposals), now
+
+    def evaluation(self, plan: StepPlan, proposal: Proposal, pool: Pool) -> tuple[Rollout, ...]:
+        first = proposal.slot * len(plan.batch)
+        return tuple(
+            Rollout(RolloutKey(plan.step, "evaluate", first + offset), proposal.program, example)
+            for offset, example in enumerate(plan.batch)
+        )
+
+    def next_round(
+        self,
+        plan: StepPlan,
+        proposals: Sequence[Proposal],
+        candidates: Sequence[int],
+        evidence: Evidence,
+        pool: Pool,
+    ) -> tuple[Rollout, ...]:
+        return ()
+
+    def close_step(
+        self,
+        plan: StepPlan,
+        proposals: Sequence[Proposal],
+        candidates: Sequence[int],
+        evidence: Evidence,
+        pool: Pool,
+    ) -> StepResult:
+        failed = len(proposals) - len(candidates)
+        examples = [proposal.examples[0] for proposal in proposals]
+        _, now = self._propose(plan, examples, failed, pool)
+        scores = {program: evidence.mean(program, "evaluate") or 0.0 for program in sorted(candidates)}
+        winner = max(scores, key=scores.__getitem__) if scores else None
+        now.means.extend(scores.items())
+        if winner is not None:
+            now.winners.append(winner)
+        now.next_program = plan.first_program + len(proposals)
+        return StepResult(now.to_json(), scores, winner, best_by_batch(evidence))
+
+    def rollouts_ahead(self, state: JSON, steps_closed: int) -> tuple[Rollout, ...]:
+        winners = _State.from_json(state).winners
+        steps_left = self.max_steps - steps_closed
+        lengths = range(len(winners), len(winners) + steps_left + 1)
+        certain = set[int].intersection(*(set(self._finalists(length)) for length in lengths))
+        return self._on_whole_trainset(winners, sorted(place for place in certain if place < len(winners)))
+
+    def final_rollouts(self, state: JSON, evidence: Evidence, pool: Pool) -> tuple[Rollout, ...]:
+        winners = _State.from_json(state).winners
+        rollouts = self._on_whole_trainset(winners, self._finalists(len(winners)))
+        return tuple(rollout for rollout in rollouts if not evidence.has(rollout.program, rollout.key))
+
+    def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
+        winners = _State.from_json(state).winners
+        finalists = [winners[place] for place in self._finalists(len(winners))]
+        scored = [(program, evidence.mean(program, "final")) for program in finalists]
+        if self.final_rollouts(
+            state, evidence, pool
+        ):  # The run was cut short: all that is known of most is their batch.
+            scored = [(program, _mean_so_far(program, evidence)) for program in dict.fromkeys(winners)]
+        return sorted(
+            ((program, mean) for program, mean in scored if mean is not None),
+            key=lambda entry: entry[1],
+            reverse=True,
+        )
+
+    def clear_winner(
+        self, incumbent: int, learnt_from: Mapping[int, Collection[int]], evidence: Evidence, pool: Pool
+    ) -> ClearWinner | None:
+        return clear_winner_by_pairs(evidence, incumbent, learnt_from)
+
+    def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
+        finals = {program: evidence.mean(program, "final") for program in programs}
+        if None in finals.values():
+            return {program: _mean_so_far(program, evidence) for program in programs}
+        return {program: mean for program, mean in finals.items() if mean is not None}
+
+    def _finalists(self, winners: int) -> list[int]:
+        """Places in a list of `winners` step winners: `num_candidates + 1` of them, evenly spaced, each once."""
+        last, intervals = winners - 1, self.num_candidates
+        return list(dict.fromkeys(round(i * last / intervals) for i in range(intervals + 1)))
+
+    def _on_whole_trainset(self, winners: Sequence[int], places: Sequence[int]) -> tuple[Rollout, ...]:
+        return tuple(
+            Rollout(RolloutKey(FINAL_STEP, "final", place * self.examples + example), winners[place], example)
+            for place in places
+            for example in range(self.examples)
+        )
+
+
+def _mean_so_far(program: int, evidence: Evidence) -> float:
+    """A step winner's mean over its own batch, the baseline's over what it sampled; 0 where it has not run at all."""
+    phases: tuple[Phase, ...] = ("sample", "final") if program == BASELINE else ("evaluate",)
+    return next((mean for phase in phases if (mean := evidence.mean(program, phase)) is not None), 0.0)

@@ -1,0 +1,339 @@
+"""How a rollout ends: with a score, as the program's failure, or with an error that is never a score."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import threading
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+import dspy
+import pytest
+
+from simba_actors.errors import BudgetReachedError, LMAccessError, LMUnavailableError, RolloutTimeoutError
+from simba_actors.evaluation.executor import LocalExecutor, RolloutTask
+from simba_actors.lm.governor import Caller, Governor
+from simba_actors.lm.retry import Retry
+from simba_actors.lm.rollout_context import current_watch
+from simba_actors.programs import ConfigurationSpace
+from simba_actors.search.trajectory import Outcome, Trajectory
+from tests.support.quiz import exact, questions
+from tests.support.scripted_lm import Ask, Script, ScriptedLM
+
+R = TypeVar("R")
+
+HASTY = Retry(attempts=3, base=0.001, longest=0.002)
+
+
+def right(ask: Ask) -> dict[str, Any]:
+    return {"answer": questions(1)[0].answer}
+
+
+def raising(error: Exception) -> Script:
+    def script(ask: Ask) -> str:
+        raise error
+
+    return script
+
+
+async def rollout(
+    student: dspy.Module,
+    script: Script,
+    *,
+    timeout: float = 30.0,
+    caller: Caller | None = None,
+    metric: Callable[..., Any] = exact,
+) -> Trajectory:
+    space = ConfigurationSpace.from_module(student)
+    executor = LocalExecutor(
+        student=student,
+        space=space,
+        rows={"train": questions(1)},
+        metric=metric,
+        lms={"student": ScriptedLM(script)},
+        governor=Governor(retry=HASTY),
+        caller=caller,
+        rollout_timeout=timeout,
+    )
+    return await executor.run(RolloutTask(space.extract(student), 0))
+
+
+class Wrapping(dspy.Module):
+    """Runs `before`, then asks; a failure of the LM becomes one of its own, or an answer."""
+
+    def __init__(self, before: Callable[[], None] = lambda: None, *, swallows: bool = False) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+        self.before = before
+        self.swallows = swallows
+
+    def forward(self, question: str) -> dspy.Prediction:
+        self.before()
+        try:
+            return self.ask(question=question)
+        except Exception as error:
+            if self.swallows:
+                return dspy.Prediction(answer="no idea")
+            raise RuntimeError("the student gave up") from error
+
+
+class Blocking(dspy.Module):
+    """Calls its LM in a way that blocks the event loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    async def aforward(self, question: str) -> dspy.Prediction:
+        return self.ask(question=question)
+
+
+async def test_an_answer_is_scored_with_its_trace_and_usage() -> None:
+    trajectory = await rollout(dspy.Predict("question -> answer"), right)
+    assert (trajectory.outcome, trajectory.score) == (Outcome.SCORED, True)
+    assert [step.outputs for step in trajectory.trace] == [{"answer": questions(1)[0].answer}]
+    assert trajectory.usage.calls == 1
+    assert trajectory.usage.cost is None
+
+
+async def test_a_reply_that_can_not_be_parsed_is_the_programs_failure() -> None:
+    trajectory = await rollout(dspy.Predict("question -> answer"), lambda ask: "I would rather not say.")
+    assert (trajectory.outcome, trajectory.score) == (Outcome.PROGRAM_FAILURE, 0.0)
+    assert "AdapterParseError" in (trajectory.error or "")
+
+
+async def test_an_error_of_the_students_own_is_its_failure() -> None:
+    def breaks() -> None:
+        raise KeyError("typo")
+
+    trajectory = await rollout(Wrapping(breaks), right)
+    assert (trajectory.outcome, trajectory.error) == (Outcome.PROGRAM_FAILURE, "KeyError: 'typo'")
+
+
+async def test_a_stop_iteration_of_a_sync_student_is_its_failure() -> None:
+    def breaks() -> None:
+        next(iter([]))
+
+    trajectory = await rollout(Wrapping(breaks), right, timeout=10.0)
+    assert trajectory.outcome is Outcome.PROGRAM_FAILURE
+    assert "StopIteration" in (trajectory.error or "")
+
+
+class Ending(dspy.Module):
+    """Awaits what `ends` gives."""
+
+    def __init__(self, ends: Callable[[], Awaitable[Any]]) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+        self.ends = ends
+
+    async def aforward(self, question: str) -> Any:
+        return await self.ends()
+
+
+async def cancels_its_own() -> None:
+    task = asyncio.create_task(asyncio.Event().wait())
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+
+
+async def exits() -> None:
+    sys.exit("enough")
+
+
+@pytest.mark.parametrize(("ends", "told"), [(cancels_its_own, "CancelledError"), (exits, "SystemExit")])
+async def test_a_cancellation_or_an_exit_of_the_students_own_is_its_failure(
+    ends: Callable[[], Awaitable[Any]], told: str
+) -> None:
+    trajectory = await rollout(Ending(ends), right)
+    assert trajectory.outcome is Outcome.PROGRAM_FAILURE
+    assert told in (trajectory.error or "")
+
+
+async def test_an_exit_of_a_sync_student_is_its_failure() -> None:
+    trajectory = await rollout(Wrapping(sys.exit), right)
+    assert trajectory.outcome is Outcome.PROGRAM_FAILURE
+    assert "SystemExit" in (trajectory.error or "")
+
+
+async def test_a_cancelled_rollout_ends_as_such() -> None:
+    begun = asyncio.Event()
+
+    async def waits() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(rollout(Ending(waits), right))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_an_async_student_that_hangs_is_told_of_as_such() -> None:
+    with pytest.raises(RolloutTimeoutError):
+        await rollout(Ending(lambda: asyncio.Event().wait()), right, timeout=0.05)
+
+
+async def test_an_error_is_told_in_text_that_can_be_printed() -> None:
+    def breaks() -> None:
+        raise ValueError("half a pair: \ud83d")
+
+    assert (await rollout(Wrapping(breaks), right)).error == "ValueError: half a pair: \\ud83d"
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+@pytest.mark.parametrize(
+    ("error", "ends_with"),
+    [(dspy.LMServerError("down"), LMUnavailableError), (dspy.LMAuthError("refused"), LMAccessError)],
+    ids=["down", "refused"],
+)
+async def test_an_lm_that_fails_is_no_score_whatever_the_student_makes_of_it(
+    error: Exception, ends_with: type[Exception], swallows: bool
+) -> None:
+    with pytest.raises(ends_with):
+        await rollout(Wrapping(swallows=swallows), raising(error))
+
+
+async def test_a_thread_that_hangs_costs_no_more_than_the_timeout() -> None:
+    release, runs = threading.Event(), list[int]()
+
+    def hangs_once() -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            release.wait(3600)
+
+    trajectory = await rollout(Wrapping(hangs_once), right, timeout=1.0)
+    release.set()
+    assert trajectory.outcome is Outcome.SCORED
+    assert len(runs) == 2
+
+
+async def test_a_student_that_always_hangs_is_told_of_in_the_end() -> None:
+    release = threading.Event()
+
+    def hangs() -> None:
+        release.wait(3600)
+
+    with pytest.raises(RolloutTimeoutError, match=r"longer than rollout_timeout=0.05 s, 3 times in a row"):
+        await rollout(Wrapping(hangs), right, timeout=0.05)
+    release.set()
+
+
+async def test_a_call_that_blocks_the_loop_counts_against_the_budget() -> None:
+    def none_left() -> None:
+        raise BudgetReachedError("the budget's max_calls=0 is reached", "max_calls")
+
+    with pytest.raises(BudgetReachedError):
+        await rollout(Blocking(), right, caller=Caller(before_blocking_call=none_left))
+
+
+class Parallel(dspy.Module):
+    """Asks twice at once, in threads that the event loop waits for; in a task of its own where that is `apart`."""
+
+    def __init__(self, *, apart: bool = False) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+        self.apart = apart
+
+    async def aforward(self, question: str) -> Any:
+        answers = self._both(question)
+        return await (asyncio.create_task(answers) if self.apart else answers)
+
+    async def _both(self, question: str) -> Any:
+        example = dspy.Example(question=question).with_inputs("question")
+        return self.ask.batch([example, example], num_threads=2, disable_progress_bar=True)[0]
+
+
+def in_a_loop_of_its_own(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    """What `work()` gives, on a loop that may be blocked for good."""
+    ended: Future[R] = Future()
+
+    def run() -> None:
+        try:
+            ended.set_result(asyncio.run(work()))
+        except BaseException as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return ended.result(30.0)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_threads_that_the_loop_waits_for_make_their_calls_without_it(apart: bool) -> None:
+    counted: list[int] = []
+    caller = Caller(before_blocking_call=lambda: counted.append(1))
+    trajectory = in_a_loop_of_its_own(lambda: rollout(Parallel(apart=apart), right, caller=caller))
+    assert (trajectory.outcome, trajectory.usage.calls, len(counted)) == (Outcome.SCORED, 2, 2)
+
+
+def test_so_do_threads_of_an_async_metric() -> None:
+    judge = dspy.Predict("question -> answer")
+
+    async def judged(example: dspy.Example, prediction: dspy.Prediction) -> bool:
+        answers: Any = judge.batch([example, example], num_threads=2, disable_progress_bar=True)
+        return all(exact(example, answer) for answer in answers)
+
+    student = dspy.Predict("question -> answer")
+    trajectory = in_a_loop_of_its_own(lambda: rollout(student, right, metric=judged))
+    assert (trajectory.score, trajectory.usage.calls) == (True, 3)
+
+
+def test_an_lm_that_fails_in_such_a_thread_is_no_score() -> None:
+    with pytest.raises(LMUnavailableError, match="ServerError: down"):
+        in_a_loop_of_its_own(lambda: rollout(Parallel(), raising(dspy.LMServerError("down"))))
+
+
+async def test_an_lm_that_fails_a_call_that_blocks_the_loop_for_a_while_is_asked_again() -> None:
+    asked: list[int] = []
+
+    def script(ask: Ask) -> dict[str, Any]:
+        asked.append(1)
+        if len(asked) == 1:
+            raise dspy.LMServerError("down")
+        return right(ask)
+
+    assert (await rollout(Blocking(), script)).outcome is Outcome.SCORED
+
+
+async def test_a_rollout_leaves_nothing_for_the_garbage_collector() -> None:
+    watches: list[weakref.ref[Any]] = []
+
+    def script(ask: Ask) -> dict[str, Any]:
+        watches.append(weakref.ref(current_watch()))
+        return right(ask)
+
+    gc.disable()
+    try:
+        await rollout(dspy.Predict("question -> answer"), script)
+        await asyncio.sleep(0)
+        assert [watch() for watch in watches] == [None]
+    finally:
+        gc.enable()
+
+
+async def test_the_steps_of_a_rollout_that_is_ahead_of_its_time_come_after_those_of_others() -> None:
+    student, asked = dspy.Predict("question -> answer"), list[str]()
+
+    def script(ask: Ask) -> dict[str, Any]:
+        asked.append(ask.input("question"))
+        return right(ask)
+
+    rows, space = questions(8), ConfigurationSpace.from_module(student)
+    executor = LocalExecutor(
+        student=student,
+        space=space,
+        rows={"train": rows},
+        metric=exact,
+        lms={"student": ScriptedLM(script)},
+        governor=Governor(),
+    )
+    program = space.extract(student)
+    tasks = [RolloutTask(program, example, ahead=example < 4) for example in range(8)]
+    await asyncio.gather(*(executor.run(task) for task in tasks))
+    assert asked == [row.question for row in rows[4:] + rows[:4]]

@@ -1,0 +1,213 @@
+"""What a metric may be, and what it may give."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+import sys
+from typing import Any
+
+import dspy
+import numpy as np
+import pytest
+
+from simba_actors.errors import LMUnavailableError, MetricError
+from simba_actors.evaluation.scoring import Scorer, Verdict
+from simba_actors.runtime.threads import Threads
+
+EXAMPLE = dspy.Example(question="1 + 1", answer="2").with_inputs("question")
+RIGHT = dspy.Prediction(answer="2")
+
+
+async def verdict_of(metric: Any) -> Verdict:
+    return await Scorer(metric, Threads()).score("trainset[0]", EXAMPLE, RIGHT)
+
+
+def two(example: Any, prediction: Any) -> bool:
+    return example.answer == prediction.answer
+
+
+def with_trace(example: Any, prediction: Any, trace: Any) -> bool:
+    return trace is None and two(example, prediction)
+
+
+def with_optional_trace(example: Any, prediction: Any, trace: Any = None) -> bool:
+    return trace is None and two(example, prediction)
+
+
+def for_gepa(example: Any, prediction: Any, trace: Any, pred_name: Any, pred_trace: Any) -> bool:
+    return (trace, pred_name, pred_trace) == (None, None, None) and two(example, prediction)
+
+
+def with_named_trace(example: Any, prediction: Any, *, trace: Any) -> bool:
+    return trace is None and two(example, prediction)
+
+
+async def asynchronous(example: Any, prediction: Any) -> bool:
+    return two(example, prediction)
+
+
+def weighted(weight: float, example: Any, prediction: Any) -> float:
+    return weight * two(example, prediction)
+
+
+class Callable:
+    def __call__(self, example: Any, prediction: Any) -> bool:
+        return two(example, prediction)
+
+    def method(self, example: Any, prediction: Any, trace: Any = None) -> bool:
+        return two(example, prediction)
+
+
+class AsyncCallable:
+    async def __call__(self, example: Any, prediction: Any) -> bool:
+        return two(example, prediction)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        two,
+        with_trace,
+        with_optional_trace,
+        for_gepa,
+        with_named_trace,
+        asynchronous,
+        Callable(),
+        Callable().method,
+        AsyncCallable(),
+        functools.partial(weighted, 1.0),
+        lambda example, prediction: asynchronous(example, prediction),
+        dspy.evaluate.answer_exact_match,
+    ],
+)
+async def test_any_callable_that_dspy_takes_is_a_metric(metric: Any) -> None:
+    assert (await verdict_of(metric)).score == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "score", "kind"),
+    [
+        (True, True, bool),
+        (3, 3, int),
+        (0.5, 0.5, float),
+        (-2.5, -2.5, float),
+        (np.float32(0.5), 0.5, float),
+        (np.int64(4), 4, int),
+        (np.bool_(True), True, bool),
+        (np.array(0.25), 0.25, float),
+        (dspy.Prediction(score=0.75), 0.75, float),
+        (dspy.Prediction(score=np.float64(0.75)), 0.75, float),
+    ],
+)
+async def test_a_number_of_any_kind_is_a_score(output: Any, score: float, kind: type) -> None:
+    verdict = await verdict_of(lambda example, prediction: output)
+    assert (verdict.score, type(verdict.score)) == (score, kind)
+
+
+async def test_the_other_fields_of_a_metrics_prediction_are_feedback() -> None:
+    verdict = await verdict_of(lambda example, prediction: dspy.Prediction(score=1.0, feedback="well done", parts=[1]))
+    assert verdict == Verdict(1.0, {"feedback": "well done", "parts": [1]})
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        (None, "None (NoneType)"),
+        ("0.5", "'0.5' (str)"),
+        ([1.0], "[1.0] (list)"),
+        (np.array([1.0, 2.0]), "(ndarray)"),
+        (math.nan, "nan"),
+        (math.inf, "inf"),
+        (np.float64("nan"), "nan"),
+        (-1e200, "-1e+200"),
+        (10**30, "a whole number of 100 bits"),
+        (1 << 16_000, "between -1e+18 and 1e+18"),
+        (dspy.Prediction(feedback="good"), "without a score"),
+        (dspy.Prediction(score=None), "None (NoneType)"),
+    ],
+    ids=lambda value: f"{value!r:.40}" if not isinstance(value, int) else f"{value.bit_length()} bits",
+)
+async def test_anything_else_is_no_score(output: Any, told: str) -> None:
+    with pytest.raises(MetricError) as raised:
+        await verdict_of(lambda example, prediction: output)
+    assert told in str(raised.value)
+    assert "trainset[0]" in str(raised.value)
+
+
+async def test_a_metric_that_raises_is_the_cause_with_its_own_traceback() -> None:
+    def broken(example: Any, prediction: Any) -> float:
+        return prediction.typo
+
+    with pytest.raises(MetricError, match=r"trainset\[0\]: AttributeError") as raised:
+        await verdict_of(broken)
+    cause = raised.value.__cause__
+    assert isinstance(cause, AttributeError)
+    traceback, names = cause.__traceback__, list[str]()
+    while traceback is not None:
+        names.append(traceback.tb_frame.f_code.co_name)
+        traceback = traceback.tb_next
+    assert "broken" in names
+
+
+async def cancels_its_own(example: Any, prediction: Any) -> float:
+    task = asyncio.create_task(asyncio.Event().wait())
+    await asyncio.sleep(0)
+    task.cancel()
+    return await task
+
+
+def exits(example: Any, prediction: Any) -> float:
+    sys.exit("enough")
+
+
+@pytest.mark.parametrize(("metric", "told"), [(cancels_its_own, "CancelledError"), (exits, "SystemExit")])
+async def test_a_cancellation_or_an_exit_of_the_metrics_own_is_its_defect(metric: Any, told: str) -> None:
+    with pytest.raises(MetricError, match=rf"trainset\[0\]: .*{told}"):
+        await verdict_of(metric)
+
+
+async def test_a_cancelled_call_of_a_metric_ends_as_such() -> None:
+    begun = asyncio.Event()
+
+    async def waits(example: Any, prediction: Any) -> float:
+        begun.set()
+        return await asyncio.Event().wait()
+
+    task = asyncio.create_task(verdict_of(waits))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("metric", [cancels_its_own, exits])
+async def test_a_trial_says_nothing_of_a_metric_that_ends_with_a_cancellation_or_an_exit(metric: Any) -> None:
+    await Scorer(metric, Threads()).try_on("trainset[0]", EXAMPLE)
+
+
+async def test_a_judge_that_can_not_be_reached_is_no_defect_of_the_metric() -> None:
+    def judged(example: Any, prediction: Any) -> float:
+        raise dspy.LMServerError("overloaded")
+
+    with pytest.raises(LMUnavailableError, match="overloaded"):
+        await verdict_of(judged)
+
+
+@pytest.mark.parametrize("output", [None, "good", math.nan])
+async def test_a_trial_shows_a_metric_that_gives_no_number(output: Any) -> None:
+    with pytest.raises(MetricError):
+        await Scorer(lambda example, prediction: output, Threads()).try_on("trainset[0]", EXAMPLE)
+
+
+async def test_a_trial_shows_a_metric_that_is_broken_whatever_it_is_given() -> None:
+    def broken(example: Any, prediction: Any) -> float:
+        return undefined(example)  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(MetricError, match="NameError"):
+        await Scorer(broken, Threads()).try_on("trainset[0]", EXAMPLE)
+
+
+async def test_a_trial_says_nothing_of_a_metric_that_wants_more_than_labels() -> None:
+    await Scorer(lambda example, prediction: len(prediction.reasoning), Threads()).try_on("trainset[0]", EXAMPLE)

@@ -1,0 +1,288 @@
+"""LM calls wait their turn, are tried again as long as patience lasts, and never meet a shut gate."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors.errors import ConfigError, LMAccessError, LMUnavailableError
+from simba_actors.lm.concurrency_limit import Window
+from simba_actors.lm.endpoint import Limits, Priority
+from simba_actors.lm.governor import Caller, Fault, Governor
+from simba_actors.lm.retry import Breaker, Retry
+from simba_actors.lm.rollout_context import Deadline, Watch
+from simba_actors.lm.usage import Meter
+
+NAME = "openai/quiz"
+
+
+class Time:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            self.slept.append(seconds)
+            self.now += seconds
+        await asyncio.sleep(0)
+
+
+class Gate:
+    def __init__(self, *, is_open: bool = True) -> None:
+        self.is_open = is_open
+        self.opened = asyncio.Event()
+
+    async def passed(self) -> None:
+        if not self.is_open:
+            await self.opened.wait()
+
+    def open(self) -> None:
+        self.is_open = True
+        self.opened.set()
+
+
+def governor_at(time: Time, retry: Retry | None = None, **limits: Any) -> Governor:
+    return Governor(retry=retry, limits={NAME: Limits(**limits)}, draws=random.Random(0), sleep=time.sleep, clock=time)
+
+
+def answers(*replies: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
+    """Gives the replies one after the other, and raises those that are errors."""
+    ahead = iter(replies)
+
+    async def send() -> Any:
+        reply = next(ahead)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    return send
+
+
+async def call(governor: Governor, send: Callable[[], Coroutine[Any, Any, Any]], caller: Caller | None = None) -> Any:
+    return await governor.call(governor.endpoint(NAME), caller or Caller(), Watch(Meter()), send)
+
+
+class NotedDeadline(Deadline):
+    """Notes how often it stood still."""
+
+    def __init__(self) -> None:
+        super().__init__(60.0)
+        self.stops = 0
+
+    def stop(self) -> None:
+        self.stops += 1
+        super().stop()
+
+
+async def stops_of_a_call(*, ahead: bool) -> int:
+    """How often a rollout's time stands still in a call that waits once for its answer."""
+    governor = governor_at(Time())
+    with NotedDeadline() as deadline:
+        watch = Watch(Meter(), deadline, ahead=ahead)
+        await governor.call(governor.endpoint(NAME), Caller(), watch, lambda: asyncio.sleep(0, "there"))
+    return deadline.stops
+
+
+async def test_what_a_rollout_that_is_ahead_of_its_time_waits_for_others_is_not_its_time() -> None:
+    assert await stops_of_a_call(ahead=True) == await stops_of_a_call(ahead=False) + 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        dspy.LMServerError("500"),
+        dspy.LMRateLimitError("429"),
+        dspy.LMTransportError("reset"),
+        TimeoutError(),
+        ConnectionResetError("reset"),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+async def test_a_fault_that_passes_is_tried_again(fault: Exception) -> None:
+    assert await call(governor_at(Time()), answers(fault, fault, "there")) == "there"
+
+
+async def test_retry_after_is_honoured() -> None:
+    time = Time()
+    error = dspy.LMRateLimitError("429", retry_after=17.0)
+    await call(governor_at(time), answers(error, "there"))
+    assert time.now >= 17.0
+
+
+async def test_a_caller_hears_of_each_call_that_is_made_again() -> None:
+    faults: list[Fault] = []
+    await call(governor_at(Time()), answers(dspy.LMServerError("down"), "there"), Caller(on_fault=faults.append))
+    (fault,) = faults
+    assert (fault.endpoint, fault.attempt) == (NAME, 1)
+    assert "LMServerError" in fault.error
+
+
+@pytest.mark.parametrize("error", [dspy.LMAuthError("401"), dspy.LMBillingError("402")], ids=["401", "402"])
+async def test_a_refused_key_or_account_is_not_tried_again(error: Exception) -> None:
+    with pytest.raises(LMAccessError, match="put the key, the account or the model's name right, then resume"):
+        await call(governor_at(Time()), answers(error))
+
+
+async def test_what_the_program_did_wrong_is_raised_as_it_is() -> None:
+    error = dspy.LMInvalidRequestError("400")
+    with pytest.raises(dspy.LMInvalidRequestError):
+        await call(governor_at(Time()), answers(error))
+
+
+async def test_patience_with_an_endpoint_ends() -> None:
+    time = Time()
+    send = answers(*[dspy.LMServerError("down")] * 100)
+    with pytest.raises(LMUnavailableError, match="Resume when it answers again"):
+        await call(governor_at(time, Retry(attempts=100, patience=60.0)), send)
+    assert 60.0 <= time.now <= 60.0 + 2 * Retry().longest
+
+
+async def test_calls_wait_at_a_shut_gate() -> None:
+    gate, sent = Gate(is_open=False), list[str]()
+
+    async def send() -> None:
+        sent.append("sent")
+
+    waiting = asyncio.ensure_future(call(governor_at(Time()), send, Caller(gate=gate)))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not sent
+    gate.open()
+    await waiting
+    assert sent
+
+
+async def test_a_retry_waits_at_a_gate_that_was_shut_meanwhile() -> None:
+    gate, attempts = Gate(), list[str]()
+
+    async def send() -> None:
+        attempts.append("sent")
+        if len(attempts) == 1:
+            gate.is_open = False
+            raise dspy.LMServerError("down")
+
+    waiting = asyncio.ensure_future(call(governor_at(Time()), send, Caller(gate=gate)))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(attempts) == 1
+    gate.open()
+    await waiting
+    assert len(attempts) == 2
+
+
+async def test_live_calls_go_before_those_of_optimizers() -> None:
+    governor = governor_at(Time(), most_at_a_time=1)
+    order: list[str] = []
+    release = asyncio.Event()
+
+    async def first() -> None:
+        await release.wait()
+
+    def noting(name: str) -> Callable[[], Coroutine[Any, Any, None]]:
+        async def send() -> None:
+            order.append(name)
+
+        return send
+
+    callers = [Caller(), Caller(), Caller(Priority.LIVE)]
+    calls = [asyncio.ensure_future(call(governor, first))]
+    await asyncio.sleep(0)
+    for caller, name in zip(callers, ["optimizer 1", "optimizer 2", "live"], strict=True):
+        calls.append(asyncio.ensure_future(call(governor, noting(name), caller)))
+        await asyncio.sleep(0)
+    release.set()
+    await asyncio.gather(*calls)
+    assert order == ["live", "optimizer 1", "optimizer 2"]
+
+
+async def test_no_more_are_sent_a_minute_than_allowed() -> None:
+    time = Time()
+    governor = governor_at(time, requests_per_minute=30)
+    for _ in range(90):
+        await call(governor, answers("there"))
+    assert time.now == pytest.approx(120.0)
+
+
+async def test_no_more_tokens_are_used_a_minute_than_allowed() -> None:
+    time = Time()
+    governor = governor_at(time, tokens_per_minute=1000)
+    for _ in range(40):
+        await call(governor, answers("there"))
+        governor.endpoint(NAME).used(100)
+    assert time.now == pytest.approx(180.0, rel=0.1)
+
+
+async def test_a_cancelled_call_leaves_its_place_to_others() -> None:
+    governor = governor_at(Time(), most_at_a_time=1)
+    hung = asyncio.ensure_future(call(governor, asyncio.Event().wait))
+    await asyncio.sleep(0)
+    hung.cancel()
+    await asyncio.wait([hung])
+    assert await call(governor, answers("there")) == "there"
+
+
+def test_a_window_takes_back_as_much_as_was_refused() -> None:
+    window = Window(start=64)
+    for in_flight in range(64, 32, -1):
+        window.refused(in_flight)
+    assert window.limit == 32
+
+
+def test_a_window_grows_only_while_it_holds_calls_up() -> None:
+    window = Window(start=4)
+    for _ in range(100):
+        window.answered(full=False)
+    assert window.limit == 4
+    window.answered(full=True)
+    assert window.limit == 5
+
+
+def test_a_window_that_met_a_limit_probes_it_rarely() -> None:
+    window = Window(start=33)
+    window.refused(33)
+    for _ in range(Window.PROBE_AFTER - 1):
+        window.answered(full=True)
+    assert window.limit == 32
+    window.answered(full=True)
+    assert window.limit == 33
+
+
+@pytest.mark.parametrize("name", ["requests_per_minute", "tokens_per_minute"])
+@pytest.mark.parametrize("cap", [0, -5, True, "500", float("nan")])
+def test_a_cap_that_is_no_number_above_zero_is_refused(name: str, cap: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"Limits\({name}=.*must be a number above 0"):
+        Limits(**{name: cap})
+
+
+@pytest.mark.parametrize("most", [0, -1, True, 1.5, None])
+def test_a_concurrency_below_one_is_refused(most: Any) -> None:
+    with pytest.raises(ConfigError, match=r"Limits\(most_at_a_time=.*must be a whole number of at least 1"):
+        Limits(most_at_a_time=most)
+
+
+def test_limits_that_are_a_number_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"limits\['openai/quiz'\]=5: must be Limits"):
+        Governor(limits={NAME: 5})  # pyright: ignore[reportArgumentType]
+
+
+def test_a_breaker_opens_after_nothing_but_faults_and_closes_with_an_answer() -> None:
+    time = Time()
+    breaker = Breaker(60.0, time)
+    for _ in range(Breaker.LEAST_FAULTS):
+        breaker.fault()
+    assert not breaker.is_open
+    time.now = 60.0
+    assert breaker.is_open
+    breaker.close()
+    assert not breaker.is_open

@@ -1,0 +1,55 @@
+"""Rounds of finals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from simba_actors.search.adaptive.finals import FINALISTS, Finals, most_rollouts
+from simba_actors.search.evidence import Evidence, Score
+from simba_actors.search.plan import Rollout, RolloutKey
+from tests.search.model.test_part_model import PROGRAMS, evidence, model_of
+
+FINALS = Finals(valset=0, rollouts=60)
+
+
+def next_round(known: Evidence, rounds_before: int = 0, finals: Finals = FINALS) -> tuple[Rollout, ...]:
+    return finals.next_round(model_of(known), known, lambda program: range(1_000), rounds_before)
+
+
+def after(rounds: int) -> Evidence:
+    known = evidence()
+    for _ in range(rounds):
+        planned = next_round(known)
+        known.add(Score(rollout.key, rollout.program, rollout.example, 1.0) for rollout in planned)
+    return known
+
+
+def programs_of(rollouts: Sequence[Rollout]) -> set[int]:
+    return {rollout.program for rollout in rollouts}
+
+
+@pytest.mark.parametrize("rounds", range(len(FINALISTS)))
+def test_each_round_has_as_many_programs_as_are_left(rounds: int) -> None:
+    assert len(programs_of(next_round(after(rounds)))) == FINALISTS[rounds]
+
+
+def test_after_the_last_round_there_is_none() -> None:
+    assert next_round(after(len(FINALISTS))) == ()
+
+
+def test_who_comes_through_all_rounds_has_a_use_for_each_fresh_row() -> None:
+    finals = Finals(valset=0, rollouts=most_rollouts(60))
+    rounds = [next_round(after(number), finals=finals) for number in range(len(FINALISTS))]
+    assert sum(len(planned) // len(programs_of(planned)) for planned in rounds) == 60
+
+
+def test_finals_of_before_the_search_went_on_do_not_count() -> None:
+    assert programs_of(next_round(after(2), rounds_before=2)) == set(PROGRAMS)
+
+
+def test_rollouts_of_later_finals_have_keys_of_their_own() -> None:
+    known = after(2)
+    keys: list[RolloutKey] = [score.key for program in PROGRAMS for score in known.of(program, "final")]
+    assert {rollout.key for rollout in next_round(known, rounds_before=2)}.isdisjoint(keys)

@@ -1,0 +1,73 @@
+"""The mixed model finds planted effects, and believes little of what was tried little."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from simba_actors.search.model.estimation import Observations, fit, sigmoid
+
+EXAMPLES = 60
+
+
+def planted(effects: list[float], rollouts: int, seed: int = 0) -> Observations:
+    """Rollouts of random subsets of parts with these effects, on examples that differ in ease."""
+    draws = np.random.default_rng(seed)
+    ease = draws.normal(0, 1, EXAMPLES)
+    design = draws.integers(0, 2, (rollouts, len(effects))).astype(np.float64)
+    example = draws.integers(0, EXAMPLES, rollouts)
+    score = (draws.random(rollouts) < sigmoid(design @ np.array(effects) + ease[example])).astype(np.float64)
+    return Observations(design, example, score)
+
+
+def test_planted_effects_are_found() -> None:
+    posterior = fit(planted([1.0, -0.7, 0.0], 6_000), np.full(3, 1.0), EXAMPLES, ease=1.0)
+    assert posterior.effects == pytest.approx([1.0, -0.7, 0.0], abs=0.2)
+
+
+def test_the_ease_of_examples_is_found() -> None:
+    observations = planted([0.5], 6_000)
+    posterior = fit(observations, np.full(1, 1.0), EXAMPLES, ease=1.0)
+    true = np.random.default_rng(0).normal(0, 1, EXAMPLES)
+    assert np.corrcoef(true, posterior.ease)[0, 1] > 0.9
+
+
+def test_deviations_shrink_with_evidence() -> None:
+    few, many = (fit(planted([0.5], n), np.full(1, 1.0), EXAMPLES, 1.0).deviations()[0] for n in (50, 5_000))
+    assert many < few / 3 < 1.0
+
+
+def test_without_evidence_the_posterior_is_the_prior() -> None:
+    nothing = Observations(np.zeros((0, 2)), np.zeros(0, dtype=np.int64), np.zeros(0))
+    posterior = fit(nothing, np.array([0.3, 2.0]), EXAMPLES, 1.0)
+    assert posterior.effects == pytest.approx([0, 0])
+    assert posterior.deviations() == pytest.approx([0.3, 2.0])
+
+
+def test_draws_scatter_as_the_deviations_say() -> None:
+    posterior = fit(planted([0.5, 0.2], 300), np.full(2, 1.0), EXAMPLES, 1.0)
+    draws = np.random.default_rng(1)
+    drawn = np.array([posterior.draw(draws) for _ in range(4_000)])
+    assert drawn.std(axis=0) == pytest.approx(posterior.deviations(), rel=0.1)
+
+
+def test_the_evidence_is_the_likelihood_of_the_scores_over_all_effects() -> None:
+    score = np.array([1.0, 1.0, 1.0, 0.0, 1.0])
+    observations = Observations(np.ones((5, 1)), np.arange(5), score)
+    effects = np.linspace(-12, 12, 4_001)
+    likelihood = sigmoid(effects) ** 4 * (1 - sigmoid(effects))
+    prior = np.exp(-((effects / 1.5) ** 2) / 2) / (1.5 * np.sqrt(2 * np.pi))
+    whole = float((likelihood * prior).sum() * (effects[1] - effects[0]))
+    assert fit(observations, np.array([1.5]), EXAMPLES, ease=1e-3).evidence == pytest.approx(np.log(whole), abs=0.05)
+
+
+def test_effects_that_are_not_there_make_the_scores_less_likely() -> None:
+    observations = planted([1.0, 0.0], 2_000)
+    one = fit(observations.without_last(1), np.ones(1), EXAMPLES, 1.0)
+    assert fit(observations, np.ones(2), EXAMPLES, 1.0).evidence < one.evidence
+
+
+def test_effects_that_are_there_make_the_scores_more_likely() -> None:
+    observations = planted([1.0, 1.0], 2_000)
+    one = fit(observations.without_last(1), np.ones(1), EXAMPLES, 1.0)
+    assert fit(observations, np.ones(2), EXAMPLES, 1.0).evidence > one.evidence

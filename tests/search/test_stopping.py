@@ -1,0 +1,134 @@
+"""Each stopper stops where it says, and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from simba_actors.errors import ConfigError, StopperError
+from simba_actors.search.adaptive.quality import Quality
+from simba_actors.search.progress import Progress
+from simba_actors.search.stopping import (
+    EveryBucketSolved,
+    NoImprovement,
+    StopWhen,
+    TargetReached,
+    Timeout,
+    check_stop_when,
+    reason_to_stop,
+)
+from simba_actors.search.trajectory import Usage
+
+WIDE, NARROW = 0.1, 0.01
+
+
+def run(
+    *means: float | None, margin: float = NARROW, floors: Sequence[float] = (1.0, 0.0), seconds: float = 0.0
+) -> Progress:
+    """A run whose best program had these means at the ends of its steps."""
+    last: Progress | None = None
+    for step, mean in enumerate(means, start=1):
+        best = None if mean is None else Quality(step, mean, mean - margin, mean + margin)
+        earlier = () if last is None else last.history
+        last = Progress(step, best, mean, tuple(floors), Usage(calls=step), seconds, earlier)
+    assert last is not None
+    return last
+
+
+STOPS: dict[str, tuple[StopWhen, Progress]] = {
+    "no_improvement_where_nothing_changed": (NoImprovement(3), run(0.3, 0.5, 0.5, 0.5, 0.5)),
+    "no_improvement_where_it_is_within_noise": (NoImprovement(3), run(0.5, 0.51, 0.53, 0.55, margin=WIDE)),
+    "target_with_its_whole_interval_above": (TargetReached(0.8), run(0.82)),
+    "target_of_a_metric_of_any_range": (TargetReached(-5), run(3.0)),
+    "buckets_without_a_failure": (EveryBucketSolved(steps=2), run(0.5, 0.5, floors=[1.0, 1.0])),
+    "time_that_is_over": (Timeout(60), run(0.5, seconds=61)),
+    "a_function_that_says_so": (lambda progress: progress.usage.calls >= 2, run(0.5, 0.5)),
+    "either_of_two": (TargetReached(0.9) | Timeout(60), run(0.5, seconds=61)),
+    "both_of_two": (TargetReached(0.4) & Timeout(60), run(0.5, seconds=61)),
+    "a_function_on_the_left": ((lambda _: True) | TargetReached(0.9), run(0.5)),
+    "a_function_on_the_right": (TargetReached(0.4) & (lambda _: True), run(0.5)),
+}
+
+GOES_ON: dict[str, tuple[StopWhen, Progress]] = {
+    "no_improvement_before_its_patience": (NoImprovement(3), run(0.5, 0.5, 0.5)),
+    "no_improvement_in_a_slow_rise": (NoImprovement(3), run(0.5, 0.51, 0.52, 0.53)),
+    "no_improvement_after_a_lucky_start": (NoImprovement(3), run(0.9, 0.5, 0.55, 0.6)),
+    "no_improvement_where_nothing_is_known": (NoImprovement(2), run(None, None, None, None)),
+    "target_that_a_lucky_mean_reaches": (TargetReached(0.8), run(0.85, margin=WIDE)),
+    "target_where_nothing_is_known": (TargetReached(0.0), run(None)),
+    "buckets_with_a_failure": (EveryBucketSolved(steps=2), run(0.5, 0.5, floors=[1.0, 0.5])),
+    "buckets_of_too_few_steps": (EveryBucketSolved(steps=3), run(0.5, 0.5, floors=[1.0])),
+    "steps_without_buckets": (EveryBucketSolved(steps=1), run(0.5, floors=[])),
+    "time_that_is_left": (Timeout(60), run(0.5, seconds=59)),
+    "a_function_that_says_nothing": (lambda _: None, run(0.5)),
+    "neither_of_two": (TargetReached(0.9) | Timeout(60), run(0.5)),
+    "one_of_both": (TargetReached(0.4) & Timeout(60), run(0.5)),
+}
+
+
+@pytest.mark.parametrize("case", STOPS)
+def test_stops(case: str) -> None:
+    assert reason_to_stop(*STOPS[case])
+
+
+@pytest.mark.parametrize("case", GOES_ON)
+def test_goes_on(case: str) -> None:
+    assert reason_to_stop(*GOES_ON[case]) is None
+
+
+def test_both_reasons_are_told_where_both_are_needed() -> None:
+    reason = reason_to_stop(TargetReached(0.4) & Timeout(60), run(0.5, seconds=61))
+    assert reason is not None
+    assert "target 0.4 is reached" in reason
+    assert "61 s" in reason
+
+
+def test_a_function_may_give_its_reason_in_words() -> None:
+    assert reason_to_stop(lambda _: "it is late", run(0.5)) == "it is late"
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "no_patience": (lambda: NoImprovement(0), r"NoImprovement\(patience=0\): must be a whole number of steps"),
+    "a_target_that_is_no_number": (lambda: TargetReached(float("nan")), r"TargetReached\(target=nan\)"),
+    "a_score_that_is_no_number": (lambda: EveryBucketSolved(score="1"), r"EveryBucketSolved\(score='1'\)"),  # pyright: ignore[reportArgumentType]
+    "no_steps": (lambda: EveryBucketSolved(steps=0), r"EveryBucketSolved\(steps=0\)"),
+    "no_time": (lambda: Timeout(0), r"Timeout\(seconds=0\): must be above 0"),
+    "a_number": (lambda: check_stop_when(0.9), "0.9 is no stopper"),
+    "a_class": (lambda: check_stop_when(NoImprovement), "is no stopper"),
+    "a_list": (lambda: check_stop_when([TargetReached(1)]), r"combined by \|"),
+    "a_number_beside_a_stopper": (lambda: TargetReached(1) | 5, "5 is no stopper"),  # pyright: ignore[reportOperatorIssue]
+    "no_arguments": (lambda: check_stop_when(lambda: True), r"can't be called as f\(progress\)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_refuses_at_construction(case: str) -> None:
+    make, message = BAD[case]
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_an_async_function_is_refused() -> None:
+    async def stop(progress: Progress) -> bool:
+        return True
+
+    with pytest.raises(ConfigError, match="is async"):
+        check_stop_when(stop)
+
+
+def test_a_function_that_raises_is_named_with_its_error() -> None:
+    with pytest.raises(StopperError, match=r"raised after step 1: AttributeError: .*best_score"):
+        reason_to_stop(lambda progress: progress.best_score > 1, run(0.5))  # type: ignore[attr-defined]
+
+
+def test_a_function_that_exits_is_named_as_one_that_raises() -> None:
+    with pytest.raises(StopperError, match=r"raised after step 1: SystemExit: enough"):
+        reason_to_stop(lambda progress: sys.exit("enough"), run(0.5))
+
+
+def test_a_function_that_gives_no_verdict_is_named() -> None:
+    with pytest.raises(StopperError, match=r"gave 0\.7 \(float\)"):
+        reason_to_stop(lambda progress: 0.7, run(0.5))  # pyright: ignore[reportArgumentType]
