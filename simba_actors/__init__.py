@@ -14,67 +14,149 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simba_actors import errors, events
     from simba_actors.config import OptimizerConfig
-    from simba_actors.live import LiveProgram, VariableAware
+    from simba_actors.live.calls import LiveCall
+    from simba_actors.live.program import LiveProgram
+    from simba_actors.live.variable_aware import VariableAware
     from simba_actors.lm.budget import Budget
     from simba_actors.lm.endpoint import Limits
     from simba_actors.lm.governor import Governor
     from simba_actors.lm.retry import Retry
     from simba_actors.optimizer import Optimizer, Status
-    from simba_actors.publishing.channel import Channel
+    from simba_actors.programs.configuration import Configuration
+    from simba_actors.programs.space import ConfigurationSpace
+    from simba_actors.programs.variables import Choice, Float, Integer
+    from simba_actors.publishing.channel import Channel, Source
+    from simba_actors.publishing.online_examples import OnlineExample
+    from simba_actors.publishing.publications import Publication, Served
     from simba_actors.result import OptimizerResult
     from simba_actors.search.objectives import Pareto, Weighted
     from simba_actors.search.progress import Progress
     from simba_actors.search.stopping import EveryBucketSolved, NoImprovement, TargetReached, Timeout
+    from simba_actors.strategies.append_a_demo import AppendADemo
+    from simba_actors.strategies.append_a_rule import AppendARule
+    from simba_actors.strategies.append_labeled_demos import AppendLabeledDemos
+    from simba_actors.strategies.contract import Declined, Strategy, StrategyContext
+    from simba_actors.strategies.learn_from_failures import LearnFromFailures
+    from simba_actors.strategies.merge_rules import MergeRules
+    from simba_actors.strategies.recombine import Recombine
     from simba_actors.teleprompter import SIMBA
+
+    __version__: str
 
 __all__ = [
     "SIMBA",
+    "AppendADemo",
+    "AppendARule",
+    "AppendLabeledDemos",
     "Budget",
     "Channel",
+    "Choice",
+    "Configuration",
+    "ConfigurationSpace",
+    "Declined",
     "EveryBucketSolved",
+    "Float",
     "Governor",
+    "Integer",
+    "LearnFromFailures",
     "Limits",
+    "LiveCall",
     "LiveProgram",
+    "MergeRules",
     "NoImprovement",
+    "OnlineExample",
     "Optimizer",
     "OptimizerConfig",
     "OptimizerResult",
     "Pareto",
     "Progress",
+    "Publication",
+    "Recombine",
     "Retry",
+    "Served",
+    "Source",
     "Status",
+    "Strategy",
+    "StrategyContext",
     "TargetReached",
     "Timeout",
     "VariableAware",
     "Weighted",
+    "errors",
+    "events",
 ]
 
-_HOMES = {
-    "SIMBA": "simba_actors.teleprompter",
-    "Budget": "simba_actors.lm.budget",
-    "Channel": "simba_actors.publishing.channel",
-    "EveryBucketSolved": "simba_actors.search.stopping",
-    "NoImprovement": "simba_actors.search.stopping",
-    "TargetReached": "simba_actors.search.stopping",
-    "Timeout": "simba_actors.search.stopping",
-    "Pareto": "simba_actors.search.objectives",
-    "Weighted": "simba_actors.search.objectives",
-    "Progress": "simba_actors.search.progress",
-    "LiveProgram": "simba_actors.live",
-    "VariableAware": "simba_actors.live",
-    "Governor": "simba_actors.lm.governor",
-    "Limits": "simba_actors.lm.endpoint",
-    "Optimizer": "simba_actors.optimizer",
-    "OptimizerConfig": "simba_actors.config",
-    "OptimizerResult": "simba_actors.result",
-    "Retry": "simba_actors.lm.retry",
-    "Status": "simba_actors.optimizer",
+_NAMES = {
+    "simba_actors.config": ("OptimizerConfig",),
+    "simba_actors.live.calls": ("LiveCall",),
+    "simba_actors.live.program": ("LiveProgram",),
+    "simba_actors.live.variable_aware": ("VariableAware",),
+    "simba_actors.lm.budget": ("Budget",),
+    "simba_actors.lm.endpoint": ("Limits",),
+    "simba_actors.lm.governor": ("Governor",),
+    "simba_actors.lm.retry": ("Retry",),
+    "simba_actors.optimizer": (
+        "Optimizer",
+        "Status",
+    ),
+    "simba_actors.programs.configuration": ("Configuration",),
+    "simba_actors.programs.space": ("ConfigurationSpace",),
+    "simba_actors.programs.variables": (
+        "Choice",
+        "Float",
+        "Integer",
+    ),
+    "simba_actors.publishing.channel": (
+        "Channel",
+        "Source",
+    ),
+    "simba_actors.publishing.online_examples": ("OnlineExample",),
+    "simba_actors.publishing.publications": (
+        "Publication",
+        "Served",
+    ),
+    "simba_actors.result": ("OptimizerResult",),
+    "simba_actors.search.objectives": (
+        "Pareto",
+        "Weighted",
+    ),
+    "simba_actors.search.progress": ("Progress",),
+    "simba_actors.search.stopping": (
+        "EveryBucketSolved",
+        "NoImprovement",
+        "TargetReached",
+        "Timeout",
+    ),
+    "simba_actors.strategies.append_a_demo": ("AppendADemo",),
+    "simba_actors.strategies.append_a_rule": ("AppendARule",),
+    "simba_actors.strategies.append_labeled_demos": ("AppendLabeledDemos",),
+    "simba_actors.strategies.contract": (
+        "Declined",
+        "Strategy",
+        "StrategyContext",
+    ),
+    "simba_actors.strategies.learn_from_failures": ("LearnFromFailures",),
+    "simba_actors.strategies.merge_rules": ("MergeRules",),
+    "simba_actors.strategies.recombine": ("Recombine",),
+    "simba_actors.teleprompter": ("SIMBA",),
 }
+"""The public names of each module."""
+
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what is asked for when it is asked for, since DSPy takes seconds to import."""
-    if name not in _HOMES:
+    """Import a public name on first use, since DSPy takes seconds to import."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("simba_actors")
+    if name in ("errors", "events"):
+        return import_module(f"simba_actors.{name}")
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
