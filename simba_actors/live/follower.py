@@ -131,7 +131,7 @@ class Follower:
     def _read(self) -> Offer:
         if not self._rows("SELECT 1 FROM sqlite_schema WHERE name = 'publications'", []):
             return Offer()
-        served = Served.of_rows(self._rows(SERVED.replace(":channel", "?1"), [self._channel]))
+        served = Served.of_rows(self._rows(SERVED, {"channel": self._channel}))
         known = {p.digest: self._offer.configurations[p.version] for p in _publications(self._offer.served)}
         configurations = {
             p.version: known.get(p.digest) or self._configuration(p.digest) for p in _publications(served)

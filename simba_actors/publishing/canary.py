@@ -47,7 +47,7 @@ def settle(db: sqlite3.Connection, channel: str, clock: Callable[[], float] = ti
 
     Returns the version that was published; None if there is no canary, or no verdict.
     """
-    served = Served.of_rows(db.execute(SERVED.replace(":channel", "?1"), [channel]).fetchall())
+    served = Served.of_rows(db.execute(SERVED, {"channel": channel}).fetchall())
     if served.canary is None or served.current is None:
         return None
     sums: Mapping[int, Sums] = {

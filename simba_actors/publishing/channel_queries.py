@@ -47,7 +47,7 @@ class Channels(Reader):
         """What the channel serves now; nothing if it does not exist."""
         if not await self._has_channels():
             return Served()
-        return Served.of_rows(await self._rows(SERVED.replace(":channel", "?1"), [channel]))
+        return Served.of_rows(await self._rows(SERVED, {"channel": channel}))
 
     async def version(self, channel: str, version: int) -> Publication:
         """Raises UnknownChannelError or UnknownVersionError if there is no such version."""
