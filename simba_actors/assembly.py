@@ -23,6 +23,7 @@ from simba_actors.programs import ConfigurationSpace, to_json_value
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.adaptive.policy import AdaptivePolicy
 from simba_actors.search.model.fitting import Row
+from simba_actors.search.plan import STUDENT_LM
 from simba_actors.search.policy import Policy
 from simba_actors.search.simba.policy import DspyPolicy
 from simba_actors.search.trajectory import JSON
@@ -45,9 +46,9 @@ def assemble(
         NoLMError: Some predictor has no LM, and there is no other to use.
     """
     space = config.space or ConfigurationSpace.from_module(config.student)
-    baseline = space.extract(config.student)
+    student_configuration = space.extract(config.student)
     lms = _model_pool(config)
-    parts = fingerprint(config, baseline, lms, space)
+    parts = fingerprint(config, student_configuration, lms, space)
     governor = config.governor or shared_governor()
     for lm in lms.values():
         governor.endpoint(endpoint_name(lm)).window.expect(config.max_concurrency)
@@ -75,7 +76,9 @@ def assemble(
         on_answer=telemetry.lm_answered,
     )
     settings: Any = dspy.settings
-    prompt_lm = governed(config.prompt_model or settings.lm or lms["student"], governor, caller=caller, threads=threads)
+    prompt_lm = governed(
+        config.prompt_model or settings.lm or lms[STUDENT_LM], governor, caller=caller, threads=threads
+    )
 
     def tell(events: Sequence[Event]) -> None:
         telemetry.heard(events)
@@ -103,7 +106,7 @@ def assemble(
         executor=executor,
         space=space,
         student=config.student,
-        baseline=baseline,
+        student_configuration=student_configuration,
         trainset=config.trainset,
         strategies=strategies,
         prompt_model=lambda: LocalPromptModel(prompt_lm, governor.secrets, config.rollout_timeout),
@@ -138,7 +141,7 @@ def _policy(config: OptimizerConfig, lms: dict[str, Any], strategies: tuple[str,
             seed=config.seed,
             strategies=strategies,
             teacher="teacher" in lms,
-            first_rollout_id=_first_rollout_id(config.student, lms["student"]),
+            first_rollout_id=_first_rollout_id(config.student, lms[STUDENT_LM]),
         )
     return AdaptivePolicy(
         train_rows=tuple(_row(example) for example in config.trainset),
@@ -150,7 +153,7 @@ def _policy(config: OptimizerConfig, lms: dict[str, Any], strategies: tuple[str,
         seed=config.seed,
         strategies=strategies,
         predictors=len(config.student.predictors()),
-        other_lms=tuple(name for name in lms if name != "student"),
+        other_lms=tuple(name for name in lms if name != STUDENT_LM),
     )
 
 
@@ -169,7 +172,7 @@ def _model_pool(config: OptimizerConfig) -> dict[str, Any]:
             "there is no LM to run the student with: pass lm=dspy.LM(…), set one with dspy.configure(lm=…) or "
             "dspy.context(lm=…), or give each predictor one"
         )
-    lms = {"student": student_lm}
+    lms = {STUDENT_LM: student_lm}
     if config.teacher_lm is not None:
         lms["teacher"] = config.teacher_lm
     return {**lms, **config.sampling_lms}

@@ -17,10 +17,11 @@ from simba_actors.lm.budget import Budget
 from simba_actors.lm.governor import Governor
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.values import LARGEST_INTEGER, json_problem
+from simba_actors.search.plan import STUDENT_LM
 from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.strategies import Strategy
 
-RESERVED_LMS = ("student", "teacher", PROMPT_MODEL)
+RESERVED_LMS = (STUDENT_LM, "teacher", PROMPT_MODEL)
 """Names of the LMs that have settings of their own."""
 
 

@@ -38,11 +38,11 @@ TOLD_OF_FIELDS = ("__dspy_field_type", "desc", "constraints")
 
 
 def fingerprint(
-    config: OptimizerConfig, baseline: Configuration, lms: dict[str, Any], space: ConfigurationSpace
+    config: OptimizerConfig, configuration: Configuration, lms: dict[str, Any], space: ConfigurationSpace
 ) -> dict[str, str]:
     """Digests of the student and the trainset, names of the metric and the LMs, and the settings, by name."""
     parts = {
-        "student": f"{type(config.student).__qualname__} {_student_digest(config.student, baseline)[:16]}",
+        "student": f"{type(config.student).__qualname__} {_student_digest(config.student, configuration)[:16]}",
         "trainset": f"{len(config.trainset)} examples {_digest(_rows(config.trainset))[:16]}",
         "metric": _name(config.metric),
         "strategies": " ".join(strategy.name for strategy in config.chosen_strategies()),
@@ -66,14 +66,14 @@ def default_run_id(config: OptimizerConfig, parts: dict[str, str]) -> str:
     return f"{type(config.student).__name__.lower()}-{_digest(dict(parts))[:10]}"
 
 
-def _student_digest(student: dspy.Module, baseline: Configuration) -> str:
+def _student_digest(student: dspy.Module, configuration: Configuration) -> str:
     """Of its configuration, and of its fields where the instructions do not tell all of them.
 
     Where they do, it is what earlier versions had, which knew nothing of fields: runs stored by them can be resumed.
     """
     predictors = cast("list[tuple[str, Any]]", student.named_predictors())
     fields = {name: _fields(predictor.signature) for name, predictor in predictors if not _is_told(predictor.signature)}
-    return _digest(to_json_value([baseline.values, fields])) if fields else baseline.digest
+    return _digest(to_json_value([configuration.values, fields])) if fields else configuration.digest
 
 
 def _is_told(signature: Any) -> bool:

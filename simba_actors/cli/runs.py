@@ -51,7 +51,7 @@ def show(run_id: RunId, store: StorePath = DEFAULT_STORE, as_json: AsJSON = Fals
         return
     print_text(f"{run_id}: {summary.run.status}" + (f", {summary.run.reason}" if summary.run.reason else ""))
     print_text(_progress(summary))
-    print_text(f"best {_best(summary)}, student {_baseline(summary)}")
+    print_text(f"best {_best(summary)}, student {_student(summary)}")
     if (trend := sampled_trend(summary, steps)) is not None:
         print_text(f"samples {trend}")
     print_text()
@@ -107,7 +107,7 @@ def summary_json(summary: RunSummary) -> dict[str, Any]:
         "steps_closed": summary.steps_closed,
         "programs": summary.programs,
         "best": None if summary.best is None else {"program": summary.best[0], "score": summary.best[1]},
-        "baseline": None if summary.baseline is None else asdict(summary.baseline),
+        "student": None if summary.student is None else asdict(summary.student),
         "rollouts_done": summary.rollouts_done,
         "rollouts_planned": summary.rollouts_planned,
         "usage": asdict(summary.usage),
@@ -131,8 +131,8 @@ def _best(summary: RunSummary) -> str:
     return "" if summary.best is None else f"{summary.best[1]:.3f} (program {summary.best[0]})"
 
 
-def _baseline(summary: RunSummary) -> str:
-    return "" if summary.baseline is None else f"{summary.baseline.mean:.3f}"
+def _student(summary: RunSummary) -> str:
+    return "" if summary.student is None else f"{summary.student.mean:.3f}"
 
 
 def _when(seconds: float) -> str:

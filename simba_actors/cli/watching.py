@@ -63,7 +63,7 @@ def _picture(summary: RunSummary, steps: list[StepScores], rate: float | None, c
     if run_.reason:
         title.append(f": {visible(run_.reason, keep='')}")
     glyphs = ASCII if console.options.ascii_only else None
-    curve = score_curve(steps, summary.baseline, width=console.width, glyphs=glyphs)
+    curve = score_curve(steps, summary.student, width=console.width, glyphs=glyphs)
     trend = sampled_trend(summary, steps)
     told = [] if trend is None else [Text(f"samples {trend}")]
     return Group(title, curve, *told, Text(progress_line(summary, rate)))

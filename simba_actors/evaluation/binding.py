@@ -15,7 +15,7 @@ from simba_actors.lm.governor import Caller, Governor
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.programs.copying import copied
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.plan import ModelSpec
+from simba_actors.search.plan import STUDENT_LM, ModelSpec
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -65,7 +65,7 @@ class Programs:
         self._applied: OrderedDict[str, dspy.Module] = OrderedDict()
         self._bound: OrderedDict[tuple[str, ModelSpec], BoundProgram] = OrderedDict()
         self._lms: dict[tuple[int, ModelSpec], Any] = {}
-        self.default_lm = self._governed(lms["student"], ModelSpec()) if lms.get("student") is not None else None
+        self.default_lm = self._governed(lms[STUDENT_LM], ModelSpec()) if lms.get(STUDENT_LM) is not None else None
 
     def bound(self, configuration: Configuration, model: ModelSpec) -> BoundProgram:
         """The program of `configuration` with `model`."""
@@ -85,7 +85,7 @@ class Programs:
 
     def _lm_for(self, name: str, own: Any, model: ModelSpec, *, tuned: bool) -> Any:
         """What the predictor is to use; None for the default LM of the context."""
-        if tuned and model.lm != "student":
+        if tuned and not model.is_student_lm:
             return self._governed(self._pool[model.lm], model)
         if own is not None:
             return self._governed(own, model if tuned else ModelSpec())
@@ -93,7 +93,7 @@ class Programs:
             raise NoLMError(
                 f"predictor {name!r} has no LM: give it one, pass lm=dspy.LM(…), or set one with dspy.configure(lm=…)"
             )
-        return self._governed(self._pool["student"], model) if tuned and model != ModelSpec() else None
+        return self._governed(self._pool[STUDENT_LM], model) if tuned and model != ModelSpec() else None
 
     def _governed(self, lm: Any, model: ModelSpec) -> Any:
         key = (id(lm), model)

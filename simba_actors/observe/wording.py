@@ -25,8 +25,8 @@ def progress_line(summary: RunSummary, rate: float | None = None, step: int | No
     elif rate and (left := seconds_left(summary, rate)) is not None:
         parts.append(f"{duration(left)} left")
     parts.append(spending(summary.usage))
-    if summary.baseline is not None:
-        parts.append(f"student {summary.baseline.mean:.3f}")
+    if summary.student is not None:
+        parts.append(f"student {summary.student.mean:.3f}")
     parts.append(f"{summary.programs} programs")
     parts.append(f"{summary.rollouts_done:,} rollouts" + (f" at {rate:.1f}/s" if rate else ""))
     return ", ".join(parts)

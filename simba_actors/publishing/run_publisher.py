@@ -13,7 +13,7 @@ from simba_actors.publishing.channel import Channel, Source, check_share
 from simba_actors.publishing.channel_queries import Channels
 from simba_actors.publishing.publications import OPTIMIZER, Publication, Served
 from simba_actors.result import ranking_of
-from simba_actors.search.policy import BASELINE
+from simba_actors.search.policy import STUDENT
 
 
 class RunPublisher:
@@ -59,7 +59,7 @@ class RunPublisher:
                 if expected == 0:
                     if isinstance(new, Source):
                         await channel.program(new)  # Where there is none, the student is not published either.
-                    student = Source(self._run_id, BASELINE)
+                    student = Source(self._run_id, STUDENT)
                     first = await channel.publish(student, expected=0, reason="the student itself", by=by)
                     expected = first.version
                 published = await channel.start_canary(new, share=share, expected=expected, reason=reason, by=by)

@@ -111,10 +111,10 @@ def _means(evidence: Evidence, program: int) -> dict[_Row, float]:
     """The program's mean score on each row with the student's own LM."""
     scores: defaultdict[_Row, list[float]] = defaultdict(list)
     for score in evidence.of(program):
-        if score.model.lm == "student":
+        if score.model.is_student_lm:
             scores[_Row(score.split, score.example, score.model.temperature)].append(float(score.score))
     return {row: sum(values) / len(values) for row, values in scores.items()}
 
 
 def _own_scores(evidence: Evidence, program: int) -> int:
-    return sum(score.model.lm == "student" for score in evidence.of(program))
+    return sum(score.model.is_student_lm for score in evidence.of(program))

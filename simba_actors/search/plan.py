@@ -10,18 +10,26 @@ Phase: TypeAlias = Literal["sample", "evaluate", "final"]
 
 Split: TypeAlias = Literal["train", "val"]
 
+STUDENT_LM = "student"
+"""The name, in a run's model pool, of the LM that the student uses by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """An LM of the run's model pool, with what is set on the copy that a rollout uses.
 
-    `ModelSpec()` is the student's own LM, untouched. `ModelSpec("student", rollout_id=3, temperature=1.0)` is a copy of
-    it that samples afresh; `ModelSpec("teacher", rollout_id=0)` the teacher's.
+    `ModelSpec()` is the student's own LM, untouched. `ModelSpec(rollout_id=3, temperature=1.0)` is a copy of it that
+    samples afresh, and `ModelSpec("teacher", rollout_id=0)` a copy of the teacher's.
     """
 
-    lm: str = "student"
+    lm: str = STUDENT_LM
     rollout_id: int | None = None
     temperature: float | None = None
+
+    @property
+    def is_student_lm(self) -> bool:
+        """Whether this is the student's own LM, with or without settings changed."""
+        return self.lm == STUDENT_LM
 
 
 @dataclass(frozen=True, slots=True, order=True)

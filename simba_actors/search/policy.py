@@ -32,8 +32,8 @@ from simba_actors.search.model.parts import Part
 from simba_actors.search.plan import Rollout
 from simba_actors.search.trajectory import JSON
 
-BASELINE = 0
-"""The number of the student itself in every pool."""
+STUDENT = 0
+"""The number, in every pool, of the program that is the student itself."""
 
 FINAL_STEP = -1
 """The step of final rollouts, which belong to none."""

@@ -97,7 +97,7 @@ def _samples(evidence: Evidence, step: int) -> list[Score]:
         score
         for program in evidence.programs()
         for score in evidence.of(program, "sample")
-        if score.key.step == step and score.model.lm == "student"
+        if score.key.step == step and score.model.is_student_lm
     ]
 
 

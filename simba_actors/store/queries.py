@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, cast
 
+from simba_actors.search.plan import STUDENT_LM
 from simba_actors.search.trajectory import Usage
 from simba_actors.store.encoding import loads
 from simba_actors.store.pool_queries import Estimate, PoolQueries
@@ -36,7 +37,7 @@ class RunSummary:
     """How far a run is.
 
     `best` is the number and score of the program that won, or of the best candidate so far by its own batch;
-    `baseline` is the student's score: on the final rows if they are in, otherwise where it was sampled.
+    `student` is the student's score: on the final rows if they are in, otherwise where it was sampled.
     `rollouts_planned` counts what has been planned up to now, done or not.
     """
 
@@ -46,7 +47,7 @@ class RunSummary:
     steps_closed: int
     programs: int
     best: tuple[int, float] | None
-    baseline: Estimate | None
+    student: Estimate | None
     rollouts_done: int
     rollouts_planned: int
     rollouts_failed: int
@@ -152,7 +153,7 @@ class Queries(PoolQueries):
             closed,
             programs,
             await self._best(run),
-            await self._baseline(run.run_id),
+            await self._student(run.run_id),
             int(done),
             int(planned),
             int(failures),
@@ -186,7 +187,7 @@ class Queries(PoolQueries):
         )
         return (rows[0][0], rows[0][1]) if rows else None
 
-    async def _baseline(self, run_id: str) -> Estimate | None:
+    async def _student(self, run_id: str) -> Estimate | None:
         done, planned, scores, squares = (
             await self._rows(
                 "SELECT TOTAL(done), TOTAL(planned), TOTAL(scores), TOTAL(squares) FROM tallies "
@@ -205,7 +206,7 @@ class Queries(PoolQueries):
         """How much the student's LM sampled in each step, and the sums of the scores and of their squares."""
         if await self._has_other_lms(run_id):
             columns, source = "COUNT(*), TOTAL(score), TOTAL(score * score)", "rollouts"
-            done = "outcome IS NOT NULL AND json_extract(model, '$[0]') = 'student'"
+            done = f"outcome IS NOT NULL AND json_extract(model, '$[0]') = '{STUDENT_LM}'"
         else:
             columns, source, done = "SUM(done), SUM(scores), SUM(squares)", "tallies", "done > 0"
         rows = await self._rows(

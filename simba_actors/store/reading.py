@@ -12,7 +12,7 @@ import anyio
 from simba_actors.errors import UnknownRunError
 from simba_actors.events import EVENT_TYPES, Event, from_json
 from simba_actors.search.evidence import Score
-from simba_actors.search.plan import ModelSpec, Phase, RolloutKey
+from simba_actors.search.plan import STUDENT_LM, ModelSpec, Phase, RolloutKey
 from simba_actors.search.progress import Progress, stored_progress
 from simba_actors.search.trajectory import Outcome, Usage
 from simba_actors.store.connection import Connection
@@ -212,7 +212,9 @@ class Reader:
 _USED = "calls, prompt_tokens, completion_tokens, cost"
 _UNKNOWN = "prompt_tokens IS NULL OR completion_tokens IS NULL AS tokens_unknown, cost IS NULL AS cost_unknown"
 _OF_RUN_OR_STEP = "run_id = :run AND (:step IS NULL OR step = :step)"
-_USED_BY_STUDENT = f"SELECT 'student' AS lm, {_USED}, tokens_unknown, cost_unknown FROM tallies WHERE {_OF_RUN_OR_STEP}"
+_USED_BY_STUDENT = (
+    f"SELECT '{STUDENT_LM}' AS lm, {_USED}, tokens_unknown, cost_unknown FROM tallies WHERE {_OF_RUN_OR_STEP}"
+)
 _USED_BY_LMS = (
     f"SELECT json_extract(model, '$[0]') AS lm, {_USED}, {_UNKNOWN} FROM rollouts "
     f"WHERE {_OF_RUN_OR_STEP} AND outcome IS NOT NULL"

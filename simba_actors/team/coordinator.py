@@ -10,7 +10,7 @@ from simba_actors.actors import CallReturn, CastReturn, Continue, From, GenServe
 from simba_actors.errors import StopperError
 from simba_actors.events import Event, RunPaused, RunResumed, RunStarted, StepOpened
 from simba_actors.search.plan import Rollout
-from simba_actors.search.policy import BASELINE, StepPlan, StepResult
+from simba_actors.search.policy import STUDENT, StepPlan, StepResult
 from simba_actors.search.progress import Progress, progress_of
 from simba_actors.search.stopping import reason_to_stop
 from simba_actors.store.records import (
@@ -138,15 +138,15 @@ class Coordinator(GenServer[CoordinatorState]):
         writes: list[Write] = [SetStatus("running")]
         event: Event = RunResumed(by="start")
         if not ledger.programs:
-            writes.append(AddProgram(self._baseline()))
+            writes.append(AddProgram(self._student()))
             event = RunStarted(policy=type(self._setup.policy).__name__, settings=self._setup.run.settings)
         await self._setup.commit(writes, [event])
         self._setup.gate.announced = True
         self._setup.purse.start_clock()
 
-    def _baseline(self) -> Program:
-        configuration = self._setup.baseline
-        return Program(BASELINE, configuration.digest, configuration.to_json(), (), "student", -1)
+    def _student(self) -> Program:
+        configuration = self._setup.student_configuration
+        return Program(STUDENT, configuration.digest, configuration.to_json(), (), "student", -1)
 
     async def _next_step(self, pool: PoolView) -> None:
         state = self.state

@@ -184,7 +184,7 @@ class Proposer(GenServer[ProposerState]):
         buckets = {bucket.example: bucket for bucket in analyzed.buckets}
         context = StrategyContext(
             source,
-            self._setup.baseline,
+            self._setup.student_configuration,
             lambda: self._setup.space.apply(source, self._setup.student),
             tuple(buckets[example] for example in proposal.examples if example in buckets),
             tuple(self._setup.trainset[example] for example in proposal.examples),

@@ -13,7 +13,7 @@ from simba_actors.publishing.channel_queries import Channels
 from simba_actors.publishing.publications import OPTIMIZER, Publication
 from simba_actors.search.clear_winner import ClearWinner
 from simba_actors.search.evidence import Evidence
-from simba_actors.search.policy import BASELINE
+from simba_actors.search.policy import STUDENT
 from simba_actors.store.records import Program
 from simba_actors.team.messages import PublishBest
 from simba_actors.team.setup import RunSetup
@@ -94,12 +94,12 @@ class Publisher(GenServer[int]):
 def _incumbent(current: Publication | None, programs: Sequence[Program]) -> int | None:
     """The program of this run that is served, told by its configuration; None if that is none of this run's."""
     if current is None:
-        return BASELINE
+        return STUDENT
     return next((program.number for program in programs if program.digest == current.digest), None)
 
 
 def _reason(winner: ClearWinner, incumbent: int) -> str:
-    than = "the student itself" if incumbent == BASELINE else f"program {incumbent}"
+    than = "the student itself" if incumbent == STUDENT else f"program {incumbent}"
     return f"better than {than} on {winner.examples} examples by {winner.comparison}"
 
 

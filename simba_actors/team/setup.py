@@ -106,7 +106,7 @@ class RunSetup:
     executor: Executor
     space: ConfigurationSpace
     student: dspy.Module
-    baseline: Configuration
+    student_configuration: Configuration
     trainset: Sequence[dspy.Example]
     strategies: Mapping[str, Strategy]
     prompt_model: Callable[[], LocalPromptModel]
@@ -149,4 +149,6 @@ class RunSetup:
 
     async def pool(self) -> PoolView:
         """The pool as it is now."""
-        return PoolView(await self.via(POOL_KEEPER).call(ReadPool(), timeout=None), self.baseline, self.space)
+        return PoolView(
+            await self.via(POOL_KEEPER).call(ReadPool(), timeout=None), self.student_configuration, self.space
+        )

@@ -48,7 +48,7 @@ async def _facts(request: Request, store: Queries) -> dict[str, Any]:
         "run_id": run_id,
         "steps": steps[-STEPS_LISTED:],
         "earlier_steps": len(steps[:-STEPS_LISTED]),
-        "chart": score_chart(thinned(steps), summary.baseline),
+        "chart": score_chart(thinned(steps), summary.student),
         "actors": await store.actors(run_id),
         "events": [(event, described(event)) for event in reversed(events)],
         "last": last,

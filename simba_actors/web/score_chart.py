@@ -22,15 +22,15 @@ def thinned(steps: Sequence[StepScores]) -> list[StepScores]:
     return [step for place, step in enumerate(steps) if place % stride == 0 or place == len(steps) - 1]
 
 
-def score_chart(steps: Sequence[StepScores], baseline: Estimate | None) -> Markup:
+def score_chart(steps: Sequence[StepScores], student: Estimate | None) -> Markup:
     """Each step's sampled mean and its best candidate with 95 % intervals, over the student's own score."""
     if not steps:
         return Markup("")
-    axis = _Axis.over(steps, baseline)
+    axis = _Axis.over(steps, student)
     parts = [*axis.lines()]
-    if baseline is not None:
-        y = axis.y(baseline.mean)
-        parts.append(f'<line class="baseline" x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}"/>')
+    if student is not None:
+        y = axis.y(student.mean)
+        parts.append(f'<line class="student" x1="{LEFT}" x2="{WIDTH}" y1="{y}" y2="{y}"/>')
     sampled = [(step.step, step.sampled) for step in steps if step.sampled is not None]
     best = [(step.step, step.best_score) for step in steps if step.best_score is not None]
     parts += [*_series("sampled", sampled, axis), *_series("best", best, axis)]
@@ -47,8 +47,8 @@ class _Axis:
         self._first, self._last, self._low, self._high = first, last, low, high
 
     @classmethod
-    def over(cls, steps: Sequence[StepScores], baseline: Estimate | None) -> _Axis:
-        known = [e for step in steps for e in (step.sampled, step.best_score)] + [baseline]
+    def over(cls, steps: Sequence[StepScores], student: Estimate | None) -> _Axis:
+        known = [e for step in steps for e in (step.sampled, step.best_score)] + [student]
         found = [estimate for estimate in known if estimate is not None]
         low = min(0.0, *(e.mean - (e.margin or 0) for e in found)) if any(e.mean < 0 for e in found) else 0.0
         high = max(e.mean + (e.margin or 0) for e in found)

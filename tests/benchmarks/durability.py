@@ -28,7 +28,7 @@ from simba_actors.events import Event
 from simba_actors.programs import Configuration
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.plan import Phase, RolloutKey
-from simba_actors.search.policy import BASELINE
+from simba_actors.search.policy import STUDENT
 from simba_actors.search.trajectory import Outcome, Trajectory, Usage
 from simba_actors.store import Owner, Reader, Store
 from simba_actors.store.records import (
@@ -174,10 +174,12 @@ async def fill(config: OptimizerConfig) -> None:
     left = Trajectory(Outcome.SCORED, 1.0, {"answer": "red"}, (), usage=Usage(1, 100, 10, 0.0001))
     store = await Store.open(config.store)
     await store.claim(setup.run, owner)
-    baseline = Program(BASELINE, setup.baseline.digest, setup.baseline.to_json(), (), "student", -1)
-    await store.commit("run", owner, [AddProgram(baseline)])
+    student = Program(
+        STUDENT, setup.student_configuration.digest, setup.student_configuration.to_json(), (), "student", -1
+    )
+    await store.commit("run", owner, [AddProgram(student)])
     state = policy.initial_state()
-    pool = PoolView({BASELINE: setup.baseline}, setup.baseline, setup.space)
+    pool = PoolView({STUDENT: setup.student_configuration}, setup.student_configuration, setup.space)
     for number in range(STEPS):
         plan = policy.open_step(state, number, evidence, pool)
         assert plan is not None

@@ -27,8 +27,8 @@ async def test_a_summary_agrees_with_the_rollouts(tmp_path: Path) -> None:
     assert (summary.rollouts_done, summary.usage) == (len(scores), usage)
     assert summary.best is not None
     assert summary.best[1] == result.score
-    assert summary.baseline is not None
-    assert summary.baseline.mean == pytest.approx(
+    assert summary.student is not None
+    assert summary.student.mean == pytest.approx(
         sum(s.score for s in scores if s.program == 0 and s.key.phase == "final") / 8
     )
 

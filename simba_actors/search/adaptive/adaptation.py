@@ -104,7 +104,7 @@ def _buckets(evidence: Evidence) -> list[list[Score]]:
     buckets: defaultdict[tuple[int, int], list[Score]] = defaultdict(list)
     for program in evidence.programs():
         for score in evidence.of(program, "sample"):
-            if score.model.lm == "student":
+            if score.model.is_student_lm:
                 buckets[score.key.step, score.example].append(score)
     return [buckets[key] for key in sorted(buckets)]
 

@@ -309,7 +309,7 @@ class AdaptivePolicy:
 
 
 def _afresh(step: int, position: int, temperature: float) -> ModelSpec:
-    return ModelSpec("student", rollout_id=1 + step * POSITIONS + position, temperature=temperature)
+    return ModelSpec(rollout_id=1 + step * POSITIONS + position, temperature=temperature)
 
 
 def _without_demos(parts: Iterable[str], pool: Pool) -> tuple[str, ...]:

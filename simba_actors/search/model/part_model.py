@@ -312,4 +312,4 @@ class PartModel:
 
 def _of_student(score: Score) -> bool:
     """Whether a score says what the student's LM makes of the program; a teacher's does not."""
-    return score.model.lm == "student"
+    return score.model.is_student_lm

@@ -17,10 +17,10 @@ from simba_actors.search.buckets import Bucket
 from simba_actors.search.clear_winner import ClearWinner, clear_winner_by_pairs
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.plan import ModelSpec, Phase, Rollout, RolloutKey
-from simba_actors.search.policy import BASELINE, FINAL_STEP, Pool, Proposal, StepPlan, StepResult
+from simba_actors.search.policy import FINAL_STEP, STUDENT, Pool, Proposal, StepPlan, StepResult
 from simba_actors.search.randomness import Draws
 from simba_actors.search.simba.demo_dropping import demos_to_drop
-from simba_actors.search.simba.selection import softmax_sample, top_k_plus_baseline
+from simba_actors.search.simba.selection import softmax_sample, top_k_with_student
 from simba_actors.search.trajectory import JSON
 
 SAMPLING_TEMPERATURE = 1.0
@@ -83,14 +83,14 @@ class DspyPolicy:
     def initial_state(self) -> JSON:
         draws = Draws(self.seed)
         batches = BatchOrder.shuffled(self.examples, draws.python)
-        return _State(draws, batches, means=[(BASELINE, 0.0)], winners=[BASELINE]).to_json()
+        return _State(draws, batches, means=[(STUDENT, 0.0)], winners=[STUDENT]).to_json()
 
     def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
         if step >= self.max_steps:
             return None
         now = _State.from_json(state)
         batch, now.batches = now.batches.next_batch(self.bsize, now.draws.python)
-        top = top_k_plus_baseline(now.means, self.num_candidates)
+        top = top_k_with_student(now.means, self.num_candidates)
         means = dict(now.means)
         top_means = [means[number] for number in top]
         pairs = [(model, example) for model in self._models() for example in batch]
@@ -107,7 +107,7 @@ class DspyPolicy:
 
     def _models(self) -> list[ModelSpec]:
         ids = range(self.first_rollout_id, self.first_rollout_id + self.num_candidates)
-        models = [ModelSpec("student", rollout_id=i, temperature=SAMPLING_TEMPERATURE) for i in ids]
+        models = [ModelSpec(rollout_id=i, temperature=SAMPLING_TEMPERATURE) for i in ids]
         if self.teacher:
             models[0] = ModelSpec("teacher", rollout_id=self.first_rollout_id)
         return models
@@ -120,7 +120,7 @@ class DspyPolicy:
         self, plan: StepPlan, examples: Sequence[int], failed: int, pool: Pool
     ) -> tuple[tuple[Proposal, ...], _State]:
         now = _State.from_json(plan.state)
-        top = top_k_plus_baseline(now.means, self.num_candidates)
+        top = top_k_with_student(now.means, self.num_candidates)
         means = dict(now.means)
         top_means = [means[number] for number in top]
         proposals: list[Proposal] = []
@@ -218,6 +218,6 @@ class DspyPolicy:
 
 
 def _mean_so_far(program: int, evidence: Evidence) -> float:
-    """A step winner's mean over its own batch, the baseline's over what it sampled; 0 where it has not run at all."""
-    phases: tuple[Phase, ...] = ("sample", "final") if program == BASELINE else ("evaluate",)
+    """A step winner's mean over its own batch, the student's over what it sampled; 0 where it has not run at all."""
+    phases: tuple[Phase, ...] = ("sample", "final") if program == STUDENT else ("evaluate",)
     return next((mean for phase in phases if (mean := evidence.mean(program, phase)) is not None), 0.0)

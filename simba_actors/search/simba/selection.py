@@ -8,16 +8,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from simba_actors.search.policy import STUDENT
 
-def top_k_plus_baseline(means: Sequence[tuple[int, float]], k: int) -> list[int]:
-    """The numbers of the `k` best programs, best first, with the baseline in the last place if it is not among them.
 
-    `means` lists (program number, mean score) in order of registration, which breaks ties; the baseline is number 0.
+def top_k_with_student(means: Sequence[tuple[int, float]], k: int) -> list[int]:
+    """The numbers of the `k` best programs, best first, with the student in the last place if it is not among them.
+
+    `means` lists (program number, mean score) in order of registration, which breaks ties; the student is number 0.
     """
     ranked = sorted(means, key=lambda entry: entry[1], reverse=True)
     top = [number for number, _ in ranked[:k]]
-    if top and 0 not in top:
-        top[-1] = 0
+    if top and STUDENT not in top:
+        top[-1] = STUDENT
     return top
 
 
