@@ -67,7 +67,7 @@ def assemble(
             await registry.via(POOL_KEEPER).call(Commit(()), timeout=None)
 
     run_id = config.run_id or default_run_id(config, parts)
-    telemetry = telemetry_of(run_id, governor.secrets)
+    telemetry = telemetry_of(run_id, governor)
     caller = Caller(
         gate=gate,
         before_call=reserve_call,

@@ -19,9 +19,7 @@ from simba_actors.errors import MisfitError, SimbaError
 from simba_actors.live.calls import choose, id_of
 from simba_actors.live.follower import Follower, Offer
 from simba_actors.live.observer import LiveRun, Observation, Observer
-from simba_actors.live.precedence import going_first
 from simba_actors.live.routing_table import STUDENT, BoundVersion, Lineup, Sides
-from simba_actors.lm.endpoints_in_use import any_in_use
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.programs.variables import LM
 from simba_actors.publishing.channel import check_channel
@@ -138,7 +136,7 @@ class Serving:
 
     def _is_attended(self) -> bool:
         """Whether more is to be done than running the program: next to nothing is as quick as that."""
-        return self.observer.wants_runs or any_in_use() or is_streamed()
+        return self.observer.wants_runs or is_streamed()
 
     @contextmanager
     def _attended(self, chosen: BoundVersion) -> Generator[list[Any]]:
@@ -147,7 +145,7 @@ class Serving:
         DSPy's settings are asked once and set once: either takes longer than all the rest.
         """
         now = cast("dict[str, Any]", dspy.settings.copy())
-        settings = {**going_first(now), **streamed_as(self._student, chosen.program, now)}
+        settings = streamed_as(self._student, chosen.program, now)
         trace: list[Any] = []
         if self.observer.wants_runs:
             settings["trace"] = trace

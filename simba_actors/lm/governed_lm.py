@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 from simba_actors.dspy_compat.reply_cache import has_cached_reply
 from simba_actors.dspy_compat.text_calls import acall_of_text, calls_as_dspy_does, is_text_call
 from simba_actors.lm.endpoint import Endpoint
-from simba_actors.lm.endpoints_in_use import put_in_use
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.rollout_context import Watch, current_watch
 from simba_actors.lm.usage import Meter
@@ -102,7 +101,6 @@ def governed(
     governor.secrets.learn(lm)
     copied.num_retries = 0
     endpoint = governor.endpoint(endpoint_name(lm))
-    put_in_use(endpoint)
     copied._ties = _Ties(
         governor,
         endpoint,
@@ -116,11 +114,6 @@ def governed(
     kind: type[Any] = copied.__class__
     copied.__class__ = _governed_class(kind)
     return copied
-
-
-def is_governed(cls: type[Any]) -> bool:
-    """Whether LMs of that class come from `governed`."""
-    return issubclass(cls, _Governed)
 
 
 @cache

@@ -122,6 +122,10 @@ class Governor:
             self._endpoints[name] = Endpoint(name, self._limits.get(name, Limits()), breaker, self._clock)
         return self._endpoints[name]
 
+    def endpoints(self) -> list[Endpoint]:
+        """Return all endpoints used so far. May be called from any thread."""
+        return list(self._endpoints.values())
+
     async def call(
         self, endpoint: Endpoint, caller: Caller, watch: Watch, send: Callable[[], Coroutine[Any, Any, R]]
     ) -> R:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import cache
+from weakref import WeakKeyDictionary, WeakSet
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from simba_actors.lm.endpoint import Endpoint
-from simba_actors.lm.endpoints_in_use import all_in_use
+from simba_actors.lm.governor import Governor
 from simba_actors.search.trajectory import Trajectory
 from simba_actors.store.records import ActorGauge
 
@@ -49,27 +50,41 @@ class Instruments:
         self._mailbox.set(gauge.mailbox, {**self._common, "actor": gauge.actor})
 
 
-@cache
-def observe_endpoints(provider: MeterProvider) -> None:
-    """Has `provider` ask how many LM calls each endpoint bears, serves and keeps waiting; once for the whole process.
+_governors: WeakKeyDictionary[MeterProvider, WeakSet[Governor]] = WeakKeyDictionary()
+_governors_lock = threading.Lock()
+"""Exporters collect metrics in threads of their own."""
 
-    Endpoints are shared by all runs of an event loop, and by live programs, so this belongs to none of them.
+
+def observe_endpoints(provider: MeterProvider, governor: Governor) -> None:
+    """Report how many LM calls each endpoint of `governor` accepts, is serving and keeps waiting.
+
+    Runs share governors, and governors of different event loops call the same endpoints. So the gauges belong to the
+    process: each shows the sum over all governors that are alive.
     """
+    with _governors_lock:
+        known = _governors.get(provider)
+        governors = _governors.setdefault(provider, WeakSet[Governor]())
+        governors.add(governor)
+    if known is not None:
+        return
     meter = provider.get_meter(SCOPE)
 
     def gauge(name: str, value: Callable[[Endpoint], int], description: str) -> None:
-        meter.create_observable_gauge(f"simba_actors.endpoint.{name}", [_observed(value)], "{call}", description)
+        def observe(options: CallbackOptions) -> Iterable[Observation]:
+            return _sums(governors, value)
+
+        meter.create_observable_gauge(f"simba_actors.endpoint.{name}", [observe], "{call}", description)
 
     gauge("in_flight", lambda endpoint: endpoint.in_flight, "LM calls that an endpoint is serving")
-    gauge("waiting", lambda endpoint: endpoint.waiting, "LM calls that wait for their turn at an endpoint")
-    gauge("limit", lambda endpoint: endpoint.window.limit, "LM calls that an endpoint bears at a time, as found out")
+    gauge("waiting", lambda endpoint: endpoint.waiting, "LM calls waiting for a slot at an endpoint")
+    gauge("limit", lambda endpoint: endpoint.window.limit, "Concurrent LM calls that an endpoint accepts, as measured")
 
 
-def _observed(value: Callable[[Endpoint], int]) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    def observe(options: CallbackOptions) -> Iterable[Observation]:
-        sums = Counter[str]()
-        for endpoint in all_in_use():
+def _sums(governors: WeakSet[Governor], value: Callable[[Endpoint], int]) -> Iterable[Observation]:
+    with _governors_lock:
+        alive = list(governors)
+    sums = Counter[str]()
+    for governor in alive:
+        for endpoint in governor.endpoints():
             sums[endpoint.name] += value(endpoint)
-        return [Observation(total, {"endpoint": name}) for name, total in sums.items()]
-
-    return observe
+    return [Observation(total, {"endpoint": name}) for name, total in sums.items()]

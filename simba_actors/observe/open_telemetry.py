@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanContext, StatusCode
 
 from simba_actors.events import ActorCrashed, ActorRestarted, Event, StepClosed, StepOpened
-from simba_actors.lm.secrets import Secrets
+from simba_actors.lm.governor import Governor
 from simba_actors.observe.instruments import SCOPE, Instruments, observe_endpoints
 from simba_actors.observe.lm_call_spans import LMCallSpans
 from simba_actors.observe.telemetry import Ended, Telemetry
@@ -39,11 +39,11 @@ def is_set_up() -> bool:
 class OpenTelemetry(Telemetry):
     """Spans and metrics of one run in one process."""
 
-    def __init__(self, run_id: str, secrets: Secrets) -> None:
+    def __init__(self, run_id: str, governor: Governor) -> None:
         self._tracer = trace.get_tracer(SCOPE)
-        self._secrets = secrets
+        self._secrets = governor.secrets
         self._instruments = Instruments({"simba_actors.run_id": run_id})
-        observe_endpoints(metrics.get_meter_provider())
+        observe_endpoints(metrics.get_meter_provider(), governor)
         self._calls = LMCallSpans(self._tracer)
         self._run = self._tracer.start_span("run", attributes={"simba_actors.run_id": run_id})
         self._steps: dict[int, Span] = {}

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 from simba_actors.events import Event
-from simba_actors.lm.secrets import Secrets
+from simba_actors.lm.governor import Governor
 from simba_actors.search.buckets import Bucket
 from simba_actors.search.plan import Rollout
 from simba_actors.search.trajectory import Trajectory
@@ -50,13 +50,13 @@ def _forget(trajectory: Trajectory) -> None:
     """Nobody listens."""
 
 
-def telemetry_of(run_id: str, secrets: Secrets) -> Telemetry:
-    """OpenTelemetry's where the application has set a provider for it, otherwise none, at no cost.
+def telemetry_of(run_id: str, governor: Governor) -> Telemetry:
+    """Return OpenTelemetry's telemetry if the application has set a provider, otherwise one that records nothing.
 
-    Spans tell no `secrets`.
+    Secrets that `governor` knows are hidden in spans, and its endpoints are measured.
     """
     if "opentelemetry" not in sys.modules:  # Who has set it up has imported it; doing so takes 20 ms.
         return Telemetry()
     from simba_actors.observe.open_telemetry import OpenTelemetry, is_set_up
 
-    return OpenTelemetry(run_id, secrets) if is_set_up() else Telemetry()
+    return OpenTelemetry(run_id, governor) if is_set_up() else Telemetry()

@@ -19,8 +19,6 @@ import dspy
 
 from simba_actors.live import LiveProgram
 from simba_actors.live.follower import Follower
-from simba_actors.lm.governed_lm import governed
-from simba_actors.lm.governor import Governor
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.publishing.channel import Channel
 from tests.support.live import sayer
@@ -90,16 +88,11 @@ async def main() -> None:
         follower.taken_up()
         look = statistics.median(microseconds_a_look(follower) for _ in range(ROUNDS))
         alone = await microseconds_added(student, live)
-        governor = Governor()  # Its endpoint is in use as long as it is there.
-        governed(student.ask.lm, governor)
-        with dspy.context(lm=student.ask.lm):
-            beside = await microseconds_added(student, live)
     print(f"µs of CPU time added, medians of {ROUNDS} rounds of {CALLS} calls; bar: {BAR:.0f} with a look")
     print(f"{'':<36}{'acall':>8}{'call':>8}")
     print(f"{'following':<36}{alone[0]:>8.1f}{alone[1]:>8.1f}")
-    print(f"{'and going first beside an optimizer':<36}{beside[0]:>8.1f}{beside[1]:>8.1f}")
     print(f"a look at the file, which at most four calls a second take: {look:.1f}")
-    if max(*alone, *beside) + look > BAR:
+    if max(alone) + look > BAR:
         raise SystemExit(f"following costs a call more than {BAR:.0f} µs")
 
 

@@ -21,7 +21,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from simba_actors import Governor, Limits
 from simba_actors.errors import MetricError
-from simba_actors.lm.secrets import Secrets
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
 from simba_actors.store.queries import Queries
 from simba_actors.strategies import AppendADemo
@@ -221,13 +220,13 @@ async def test_other_callbacks_of_dspy_go_on_working(tmp_path: Path, exporter: I
 
 
 def test_without_a_provider_there_is_no_telemetry() -> None:
-    assert type(telemetry_of("run", Secrets())) is Telemetry
+    assert type(telemetry_of("run", Governor())) is Telemetry
 
 
 def test_an_application_that_has_not_imported_opentelemetry_is_spared_that() -> None:
     code = (
         "import sys; from simba_actors.observe.telemetry import telemetry_of; "
-        "from simba_actors.lm.secrets import Secrets; "
-        "telemetry_of('run', Secrets()); sys.exit('opentelemetry' in sys.modules)"
+        "from simba_actors.lm.governor import Governor; "
+        "telemetry_of('run', Governor()); sys.exit('opentelemetry' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
