@@ -1,4 +1,4 @@
-"""A small OTP for asyncio: servers that keep a state, and supervisors that start them again when they fail.
+"""OTP for asyncio: servers that keep a state, and supervisors that restart them when they fail.
 
 >>> import asyncio
 >>> from dataclasses import dataclass
@@ -7,7 +7,7 @@
 ...     Call, CallExitError, ChildSpec, GenServer, Registry, Reply, Supervisor, which_children
 ... )
 
-A server's messages are frozen dataclasses. One that expects a reply says of which type:
+The messages of a server are frozen dataclasses. A message that expects a reply declares the reply's type:
 
 >>> @dataclass(frozen=True, slots=True)
 ... class Push(Call[int]):
@@ -16,7 +16,7 @@ A server's messages are frozen dataclasses. One that expects a reply says of whi
 ... class Pop(Call[str]):
 ...     pass
 
-The server itself matches on them. It is the only one that touches its state, one message at a time:
+The server matches on its messages and handles them one at a time. Only its own callbacks touch its state:
 
 >>> class Stack(GenServer[list[str]]):
 ...     def __init__(self, *items):
@@ -33,15 +33,14 @@ The server itself matches on them. It is the only one that touches its state, on
 ...             case _:
 ...                 return await super().handle_call(message, sender)
 
-Callers use functions of the same module, so that nobody else needs to know the messages. `call` gives the message's own
-reply type to a type checker:
+Functions in the same module hide the messages from callers. A type checker infers the type of each reply:
 
 >>> async def push(stack, item):
 ...     return await stack.call(Push(item))
 >>> async def pop(stack):
 ...     return await stack.call(Pop())
 
-A supervisor starts it, and starts it again when it fails. A name finds it across its lives:
+A supervisor starts the server and restarts it when it crashes. A registered name finds it across restarts:
 
 >>> async def main():
 ...     registry = Registry()
@@ -50,10 +49,10 @@ A supervisor starts it, and starts it again when it fails. A name finds it acros
 ...     supervisor = await Supervisor.start([ChildSpec("stack", start)])
 ...     print(await push(stack, "world"), await pop(stack), await pop(stack))
 ...     try:
-...         await pop(stack)  # Nothing is left: the server crashes, and the caller hears why.
+...         await pop(stack)  # The stack is empty: the server crashes, and the caller learns why.
 ...     except CallExitError as error:
 ...         print(error)
-...     await which_children(supervisor)  # The supervisor has seen to it when it answers this.
+...     await which_children(supervisor)  # The supervisor answers after it has restarted the server.
 ...     print(await pop(stack))
 ...     await supervisor.stop()
 >>> asyncio.run(main())
@@ -63,43 +62,43 @@ hello
 
 The rules:
 
-- A process is an asyncio task with a mailbox. It ends once, with one exit reason: `NORMAL`, `SHUTDOWN`, `KILLED`, an
-  `Exit` of your own, or the exception that a callback raised. Let it raise: its supervisor knows what to do.
-- `call` waits for a reply, 5 seconds by default, and raises where none can come. `cast` tells and goes on; to the dead
-  it does nothing. `send` is for `handle_info`.
-- `start_link` ties a process to the one that starts it. An abnormal end of one ends the other, or comes as an
-  `ExitSignal` where `trap_exit` is set. A child ends with its parent in any case. `monitor` tells of an end and ties
-  nothing.
-- A supervisor starts its children in order and stops them in reverse. More than 3 restarts within 5 seconds, and it
-  gives up and exits, for its own supervisor to deal with.
-- A stop or a shutdown passes the messages that wait, so that a full mailbox can be shut down. A mailbox is unbounded
-  unless `mailbox_size` says otherwise; then `call` and `cast` wait for room, and nothing is dropped.
-- A restart loses the mailbox and the state. What must survive is stored before it is answered.
-- A crash is one record in the log of `simba_actors.actors`: who, why, the last message, the state as `format_state`
-  shows it, and the restarts so far.
-- Whoever starts a process keeps its ref, names it in a registry, or has a supervisor. The last ref dropped while it
-  lives is a ResourceWarning.
-- `simba_actors.actors.sys` looks into a running server: its state, its pauses, its statistics.
+- A process is an asyncio task with a mailbox. It ends once, with one exit reason: `NORMAL`, `SHUTDOWN`, `KILLED`, your
+  own `Exit`, or the exception that a callback raised. Let callbacks raise: the supervisor handles it.
+- `call` waits for a reply, for 5 seconds by default, and raises if there will be none. `cast` does not wait for a
+  reply. `send` delivers to `handle_info`. A cast or send to a dead process does nothing.
+- `start_link` links a process to the one that starts it, its parent. If one exits abnormally, so does the other, or it
+  gets an `ExitSignal` if it sets `trap_exit`. A child always exits with its parent. `monitor` delivers a `Down` when
+  another process ends, and links nothing.
+- A supervisor starts its children in order and stops them in reverse order. After more than 3 restarts within 5 seconds
+  it gives up and exits, and its own supervisor decides what to do.
+- A stop or shutdown overtakes waiting messages. A mailbox is unbounded unless `mailbox_size` is set; then `call` and
+  `cast` wait for room. No message is dropped.
+- A restart loses the mailbox and the state. Store what must survive before you reply.
+- A crash is one record of the logger `simba_actors.actors`, with the name, the reason, the last message, the state as
+  `format_state` returns it, and the number of restarts so far.
+- Keep the ref of every process you start, or register a name, or start it under a supervisor. Dropping the last ref of
+  a living process is a ResourceWarning.
+- `simba_actors.actors.sys` looks at a running server: its state, its statistics. It can also suspend it.
 
-Where asyncio is not the BEAM:
+Differences from the BEAM:
 
-- A callback that blocks, blocks the whole event loop. Use a thread for what blocks.
-- A task can hold on to its cancellation. A killed process is therefore declared dead at once, whatever its task still
-  does: its replies, messages and calls are void from then on.
-- A process without `trap_exit` that is told to exit does so at its next await, and `terminate` runs; on the BEAM it
-  would not. When the host cancels a process's task it shuts down the same way, and the cancellation goes on.
-- Messages are passed as they are, not copied: do not change what you have sent.
-- All processes of a tree live in one event loop. From another thread or loop, `loop.call_soon_threadsafe` it.
+- A callback that blocks stops the whole event loop. Run blocking code in a thread.
+- A task can ignore its cancellation. A killed process therefore counts as dead at once, whatever its task still does:
+  its replies, messages and calls have no effect.
+- A process without `trap_exit` exits at its next await and runs `terminate`. On the BEAM it would not. If the host
+  cancels a process's task, the process shuts down the same way and the cancellation propagates.
+- Messages are not copied. Do not change a message after sending it.
+- All processes of a tree run in one event loop. From another thread, use `loop.call_soon_threadsafe`.
 
-When not to use it: a process is for something that runs at the same time as others and keeps a state of its own, or
-that may fail on its own. Code that is only to be kept together is a module or a class; a few concurrent calls are an
-`asyncio.TaskGroup`; a value that many read and none changes needs no server in front of it, which all would wait for.
+When not to use it: a process is for something that runs concurrently and keeps its own state, or that may fail on its
+own. To organize code, use modules and classes. To run a few things concurrently, use an `asyncio.TaskGroup`. A value
+that many read and nobody changes needs no server, which would only make its readers wait.
 """
 
-from simba_actors.actors.callers import From, reply
-from simba_actors.actors.child_spec import ChildSpec
+from simba_actors.actors.calls import Call, From, reply
 from simba_actors.actors.children import (
     ChildInfo,
+    ChildSpec,
     delete_child,
     restart_child,
     start_child,
@@ -116,9 +115,8 @@ from simba_actors.actors.errors import (
 )
 from simba_actors.actors.exits import KILLED, NORMAL, SHUTDOWN, Exit, ExitReason
 from simba_actors.actors.gen_server import GenServer
-from simba_actors.actors.links import demonitor, link, monitor, unlink
 from simba_actors.actors.process import Down, ExitSignal
-from simba_actors.actors.ref import Address, Call, Ref
+from simba_actors.actors.ref import Address, Ref
 from simba_actors.actors.registry import Registry, Via
 from simba_actors.actors.returns import (
     IDLE,
@@ -132,7 +130,7 @@ from simba_actors.actors.returns import (
     Reply,
     Stop,
 )
-from simba_actors.actors.spawn import spawn, spawn_link
+from simba_actors.actors.spawn import demonitor, link, monitor, spawn, spawn_link, unlink
 from simba_actors.actors.supervisor import Supervisor, SupervisorEvent
 from simba_actors.actors.task_supervisor import Failed, Ok, TaskSupervisor, async_stream
 

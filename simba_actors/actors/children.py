@@ -1,34 +1,96 @@
-"""A supervisor's children: what each place holds, and what can be asked of them from outside."""
+"""Children of a supervisor: their specifications, and functions to start, stop and list them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+import math
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from simba_actors.actors.child_spec import ChildSpec
-from simba_actors.actors.errors import ActorError, BadReturnError
+from simba_actors.actors.calls import Call, is_duration
+from simba_actors.actors.errors import ActorError, BadReturnError, BadSpecError
 from simba_actors.actors.process import Process
-from simba_actors.actors.ref import Address, Call, Ref
-from simba_actors.actors.shutting_down import shut_down
+from simba_actors.actors.ref import Address, Ref
+
+Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
+Shutdown: TypeAlias = "float | Literal['brutal_kill']"
+
+WORKER_SHUTDOWN = 5.0
+"""Default seconds that a worker has to shut down, as in OTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """How a supervisor starts, restarts and shuts down one child.
+
+        ChildSpec("counter", partial(Counter.start_link, 5, name="counter", registry=registry))
+
+    Raises:
+        BadSpecError: A field has an invalid value.
+    """
+
+    id: Hashable
+    """The child's name among its siblings."""
+    start: Callable[[], Awaitable[Ref]]
+    """Starts the child, linked, and returns its ref."""
+    restart: Restart = "permanent"
+    """When to restart it: "permanent" always, "transient" after an abnormal exit, "temporary" never."""
+    shutdown: Shutdown | None = None
+    """Seconds it has to exit when asked, before it is killed. `math.inf` waits without a limit and "brutal_kill" kills
+    it at once. None means 5 seconds for a worker and no limit for a supervisor."""
+    type: Literal["worker", "supervisor"] = "worker"
+    """Whether the child is a supervisor itself."""
+    significant: bool = False
+    """Whether its own exit counts for the supervisor's `auto_shutdown`. Not for permanent children."""
+    backoff: Callable[[int], float] | None = None
+    """Seconds to wait before the nth consecutive restart, n starting at 1. None restarts at once, as OTP does. The
+    count starts again once the child has lived longer than the supervisor's `max_seconds`. Siblings that are restarted
+    with the child keep running while it waits."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, Hashable):  # pyright: ignore[reportUnnecessaryIsInstance] - the caller may be untyped
+            raise BadSpecError(f"id={self.id!r} must be hashable")
+        if not callable(self.start):
+            raise BadSpecError(f"child {self.id!r}: start={self.start!r} must be a function that starts the child")
+        if self.restart not in ("permanent", "transient", "temporary"):
+            raise BadSpecError(f"child {self.id!r}: restart={self.restart!r} must be permanent, transient or temporary")
+        if self.type not in ("worker", "supervisor"):
+            raise BadSpecError(f"child {self.id!r}: type={self.type!r} must be worker or supervisor")
+        if self.shutdown is not None and self.shutdown != "brutal_kill" and not is_duration(self.shutdown):
+            raise BadSpecError(
+                f"child {self.id!r}: shutdown={self.shutdown!r} must be seconds, math.inf or 'brutal_kill'"
+            )
+        if self.backoff is not None and not callable(self.backoff):
+            raise BadSpecError(f"child {self.id!r}: backoff={self.backoff!r} must be a function of a number")
+        if self.significant and self.restart == "permanent":
+            raise BadSpecError(f"child {self.id!r}: a permanent child is always restarted, so it can't be significant")
+
+    @property
+    def grace_period(self) -> float:
+        """Seconds the child has to exit when asked; 0 for a brutal kill."""
+        if self.shutdown is None:
+            return WORKER_SHUTDOWN if self.type == "worker" else math.inf
+        return 0.0 if self.shutdown == "brutal_kill" else self.shutdown
 
 
 @dataclass(slots=True, eq=False)
 class Child:
-    """A child's place: its spec, its process while it has one, and whether it is to have one again.
-
-    `restarts` counts all restarts, those that failed included; `row` those of the present row, which ends when a life
-    lasts longer than the supervisor's `max_seconds`. `timer` runs while a backoff lasts.
-    """
+    """A supervisor's record of one child."""
 
     spec: ChildSpec
     process: Process | None = None
+    """The running process, or None."""
     restarting: bool = False
+    """Whether the child is waiting for its next restart."""
     restarts: int = 0
-    row: int = 0
+    """All restarts, failed ones included."""
+    consecutive_restarts: int = 0
+    """Restarts since the child last lived longer than the supervisor's `max_seconds`."""
     started: float = 0.0
+    """Loop time of the last start."""
     timer: asyncio.TimerHandle | None = None
+    """The timer of a backoff."""
 
     @property
     def running(self) -> bool:
@@ -39,14 +101,14 @@ class Child:
         return None if self.process is None else Ref(self.process)
 
     async def start(self, supervisor: Process) -> Ref:
-        """Starts the process and ties it to `supervisor`. Raises what the start raises."""
+        """Start the process and link it to `supervisor`. Raise what the start function raises."""
         try:
             ref = await self.spec.start()
         finally:
             self.stop_restarting()
         if not isinstance(ref, Ref):  # pyright: ignore[reportUnnecessaryIsInstance] - it is the caller's function
-            raise BadReturnError(f"the start function of child {self.spec.id!r} gave {ref!r}, which is no Ref")
-        process = ref.target  # It may have started well and crashed since; its exit signal then tells.
+            raise BadReturnError(f"the start function of child {self.spec.id!r} must return a Ref, not {ref!r}")
+        process = ref.target  # If it has crashed since it started, its exit signal follows.
         process.parent = supervisor
         process.restarts = self.restarts
         supervisor.link(process)
@@ -55,9 +117,9 @@ class Child:
         return ref
 
     async def stop(self, supervisor: Process) -> None:
-        """Shuts the process down, if there is one, with the patience of the spec."""
+        """Shut the process down, if it is running."""
         if self.process is not None:
-            await shut_down(self.process, supervisor, self.spec.patience)
+            await self.process.shut_down(supervisor, self.spec.grace_period)
             self.process = None
 
     def stop_restarting(self) -> None:
@@ -69,13 +131,18 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class ChildInfo:
-    """What `which_children` tells of one child."""
+    """One child, as `which_children` returns it."""
 
     id: Hashable
+    """Its id."""
     ref: Ref | None
+    """Its ref, or None while it is not running."""
     restarting: bool
+    """Whether it is waiting for its next restart."""
     restarts: int
+    """How often it has been restarted, failed restarts included."""
     type: Literal["worker", "supervisor"]
+    """Whether it is a worker or a supervisor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,54 +171,60 @@ class WhichChildren(Call[list[ChildInfo]]):
 
 
 async def start_child(supervisor: Address, spec: ChildSpec) -> Ref:
-    """Adds a child and starts it.
+    """Add a child to a supervisor, start it, and return its ref.
 
     Raises:
-        StartIgnoredError: Its `init` said Ignore. It was added, but for a temporary one.
-        AlreadyStartedError, AlreadyPresentError: There is a child of that id, running or not.
-        MaxChildrenError: A dynamic supervisor is full.
-        StartFailedError: It did not start, and was not added.
-        BadSpecError: The spec makes no sense here.
+        StartIgnoredError: Its `init` returned `Ignore`. The supervisor keeps the spec, unless the child is temporary.
+        AlreadyStartedError: A running child has this id.
+        AlreadyPresentError: A stopped child has this id.
+        MaxChildrenError: The dynamic supervisor is full.
+        StartFailedError: The child did not start. It was not added.
+        BadSpecError: The spec does not fit this supervisor.
     """
-    return _or_raise(await supervisor.call(StartChild(spec), timeout=None))
+    return _value_or_raise(await supervisor.call(StartChild(spec), timeout=None))
 
 
 async def terminate_child(supervisor: Address, child: Hashable) -> None:
-    """Shuts a child down, given by its id or ref, and keeps its spec (a temporary child's is dropped).
+    """Shut down a child, given by its id or ref. Do nothing if it is not running.
 
-    Fine if it is not running.
+    The supervisor keeps the child's spec, unless the child is temporary.
 
     Raises:
-        NotAChildError: There is no such child.
+        NotAChildError: The supervisor has no such child.
     """
-    _or_raise(await supervisor.call(TerminateChild(child), timeout=None))
+    _value_or_raise(await supervisor.call(TerminateChild(child), timeout=None))
 
 
 async def restart_child(supervisor: Address, child: Hashable) -> Ref:
-    """Starts a child that is not running.
+    """Start a child that is not running, and return its new ref.
 
     Raises:
-        NotAChildError, ChildRunningError, ChildRestartingError: It can't be restarted now.
-        StartFailedError, StartIgnoredError: It did not start.
+        NotAChildError: The supervisor has no such child.
+        ChildRunningError: The child is running.
+        ChildRestartingError: The child is waiting for its restart.
+        StartFailedError: The child did not start.
+        StartIgnoredError: Its `init` returned `Ignore`.
     """
-    return _or_raise(await supervisor.call(RestartChild(child), timeout=None))
+    return _value_or_raise(await supervisor.call(RestartChild(child), timeout=None))
 
 
 async def delete_child(supervisor: Address, child: Hashable) -> None:
-    """Forgets a child that is not running.
+    """Remove a child that is not running.
 
     Raises:
-        NotAChildError, ChildRunningError, ChildRestartingError: It can't be deleted now.
+        NotAChildError: The supervisor has no such child.
+        ChildRunningError: The child is running.
+        ChildRestartingError: The child is waiting for its restart.
     """
-    _or_raise(await supervisor.call(DeleteChild(child), timeout=None))
+    _value_or_raise(await supervisor.call(DeleteChild(child), timeout=None))
 
 
 async def which_children(supervisor: Address) -> list[ChildInfo]:
-    """The children, in order of their start."""
+    """Return a supervisor's children in start order."""
     return await supervisor.call(WhichChildren(), timeout=None)
 
 
-def _or_raise(answer: Any) -> Any:
+def _value_or_raise(answer: Any) -> Any:
     if isinstance(answer, ActorError):
         raise answer
     return answer

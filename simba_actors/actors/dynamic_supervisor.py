@@ -1,4 +1,4 @@
-"""DynamicSupervisor: children that come and go, each on its own."""
+"""DynamicSupervisor: a supervisor for children that are started on demand."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from simba_actors.actors.child_spec import ChildSpec
-from simba_actors.actors.children import Child
-from simba_actors.actors.durations import is_duration
+from simba_actors.actors.calls import is_duration
+from simba_actors.actors.children import Child, ChildSpec
 from simba_actors.actors.errors import BadSpecError, MaxChildrenError
 from simba_actors.actors.ref import Ref
 from simba_actors.actors.supervisor import Supervisor, SupervisorEvent
 
 
 class DynamicSupervisor(Supervisor):
-    """Starts children on demand, each restarted on its own, and stops them all at once.
+    """Starts children on demand, restarts each on its own, and stops all of them concurrently.
 
     >>> import asyncio
     >>> from simba_actors.actors import ChildSpec, DynamicSupervisor, GenServer, start_child, which_children
@@ -31,8 +30,13 @@ class DynamicSupervisor(Supervisor):
     >>> asyncio.run(main())
     3
 
-    Ids need not differ: a child's place is `(id, n)` with an n of its own, and `terminate_child` takes its ref as well.
-    `max_children` counts children that are being restarted too; one more is refused with MaxChildrenError.
+    Specs may share an id: each child gets the id `(id, n)` with a number of its own. `terminate_child` accepts that id
+    or the child's ref.
+
+    Args of `start`:
+        max_children: Maximum number of children, those that are restarting included. `start_child` raises
+            MaxChildrenError beyond it. No limit by default.
+        max_restarts, max_seconds, on_event: As for Supervisor.
     """
 
     def __init__(
@@ -44,16 +48,16 @@ class DynamicSupervisor(Supervisor):
         on_event: Callable[[SupervisorEvent], None] | None = None,
     ) -> None:
         if not is_duration(max_children):
-            raise BadSpecError(f"max_children={max_children!r} is no number of at least 0")
+            raise BadSpecError(f"max_children={max_children!r} must be a number of at least 0")
         super().__init__([], max_restarts=max_restarts, max_seconds=max_seconds, on_event=on_event)
         self._max_children = max_children
-        self._places = itertools.count(1)
+        self._numbers = itertools.count(1)
 
     async def _add(self, spec: ChildSpec) -> Ref:
         self._checked(spec)
         if sum(child.running or child.restarting for child in self.state) >= self._max_children:
-            raise MaxChildrenError(f"{self._process.name} has {self._max_children} children, and may not have more")
-        return await super()._add(replace(spec, id=(spec.id, next(self._places))))
+            raise MaxChildrenError(f"{self._process.name} already has its maximum of {self._max_children} children")
+        return await super()._add(replace(spec, id=(spec.id, next(self._numbers))))
 
     async def _stop_all(self, children: Sequence[Child]) -> None:
         await asyncio.gather(*(child.stop(self._process) for child in children))

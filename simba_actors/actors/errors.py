@@ -1,32 +1,32 @@
-"""Every error of the kernel.
+"""All errors of the actor kernel.
 
 ActorError
-├── NoProcessError            the server is dead or unknown
-├── CallTimeoutError          no reply in time; the server may still be at work
+├── NoProcessError            the process is dead or unknown
+├── CallTimeoutError          no reply in time; the server may still be working on it
 ├── CallExitError             the server exited before it replied
 ├── CallingSelfError          a server called or stopped itself
-├── NotInAProcessError        only a process has links and monitors
-├── NotAServerError           only a GenServer can be looked into
-├── WrongLoopError            the process lives in another event loop
-├── MailboxFullError          a bounded mailbox had no room
-├── AlreadyStartedError       the child's id belongs to a living process
-│   └── AlreadyRegisteredError    the name belongs to a living process
-├── AlreadyPresentError       the supervisor has a stopped child of that id
+├── NotInAProcessError        link or monitor was called outside a process
+├── NotAServerError           the process is not a GenServer
+├── WrongLoopError            the process belongs to another event loop
+├── MailboxFullError          a bounded mailbox is full
+├── AlreadyStartedError       a running child has this id
+│   └── AlreadyRegisteredError    a living process has this name
+├── AlreadyPresentError       a stopped child has this id
 ├── NotAChildError            the supervisor has no such child
-├── ChildRunningError         the child has to be terminated first
-├── ChildRestartingError      the child is between two lives
+├── ChildRunningError         the child must be terminated first
+├── ChildRestartingError      the child is waiting for its restart
 ├── MaxChildrenError          a dynamic supervisor is full
 ├── StartTimeoutError         init took too long
 ├── StartStoppedError         init stopped with a named reason
-├── StartIgnoredError         init said that there is nothing to run
+├── StartIgnoredError         init returned Ignore
 ├── StartFailedError          a child of a supervisor did not start
-├── TooManyRestartsError      why a supervisor gave up
+├── TooManyRestartsError      the reason why a supervisor gave up
 ├── UnhandledMessageError     a server has no handler for a call, cast or continuation
-├── BadReturnError            a callback returned what it must not
+├── BadReturnError            a callback returned something invalid
 ├── StrayCancellationError    a callback awaited something that was cancelled
 ├── BadReasonError            an exit reason is neither an Exit nor an exception
-├── BadSpecError              a flag or child specification makes no sense
-└── BadTimeoutError           a timeout is no number of seconds
+├── BadSpecError              a flag or child specification is invalid
+└── BadTimeoutError           a timeout is not a number of seconds
 """
 
 from __future__ import annotations
@@ -36,65 +36,67 @@ from typing import Any
 
 
 class ActorError(Exception):
-    """Base of every error of the kernel."""
+    """Base of all errors of the actor kernel."""
 
 
 class NoProcessError(ActorError):
-    """The server is dead or was never there."""
+    """The process is dead, or no process has this name."""
 
 
 class CallTimeoutError(ActorError, TimeoutError):
-    """No reply came in time. A reply that comes later is dropped."""
+    """No reply arrived in time. A later reply is dropped."""
 
 
 class CallExitError(ActorError):
-    """The server exited while the call waited. `reason` is its exit reason, chained where it is an exception."""
+    """The server exited while the call waited. An exception as the reason is also the `__cause__`."""
 
     def __init__(self, message: str, reason: Any) -> None:
         super().__init__(message)
         self.reason = reason
+        """The server's exit reason."""
         if isinstance(reason, BaseException):
             self.__cause__ = reason
 
 
 class CallingSelfError(ActorError):
-    """A server called or stopped itself, which could never be answered."""
+    """A server called, stopped or waited for itself, which would never return."""
 
 
 class NotInAProcessError(ActorError):
-    """Links and monitors were asked for by code that no process runs."""
+    """`link`, `unlink`, `monitor` or `demonitor` was called outside a process."""
 
 
 class NotAServerError(ActorError):
-    """The process is a plain function, which has no state to look into."""
+    """The process is a spawned function, which has no state to look at."""
 
 
 class WrongLoopError(ActorError):
-    """The process lives in another event loop than the one that runs here, if one does. Nothing was sent."""
+    """The process belongs to another event loop than the running one. Nothing was sent."""
 
 
 class MailboxFullError(ActorError):
-    """A bounded mailbox had no room, and the sender did not want to wait. Nothing was sent."""
+    """The bounded mailbox is full and the sender does not wait. Nothing was sent."""
 
 
 class AlreadyStartedError(ActorError):
-    """The name or child id belongs to the living process `ref`."""
+    """A running child has this id."""
 
     def __init__(self, message: str, ref: Any) -> None:
         super().__init__(message)
         self.ref = ref
+        """The ref of the living process."""
 
 
 class AlreadyRegisteredError(AlreadyStartedError):
-    """The name belongs to the living process `ref`."""
+    """A living process has this name. `ref` is its ref."""
 
 
 class AlreadyPresentError(ActorError):
-    """The supervisor has a child of that id, which is not running: restart or delete it."""
+    """The supervisor has a stopped child with this id: restart or delete it."""
 
 
 class NotAChildError(ActorError):
-    """The supervisor has no child of that id or ref."""
+    """The supervisor has no child with this id or ref."""
 
 
 class ChildRunningError(ActorError):
@@ -102,11 +104,11 @@ class ChildRunningError(ActorError):
 
 
 class ChildRestartingError(ActorError):
-    """The child is being restarted: terminate it first."""
+    """The child is waiting for its restart: terminate it first."""
 
 
 class MaxChildrenError(ActorError):
-    """A dynamic supervisor has as many children as it may have, those being restarted included."""
+    """A dynamic supervisor has `max_children` children. Children that are restarting count."""
 
 
 class StartTimeoutError(ActorError, TimeoutError):
@@ -114,55 +116,59 @@ class StartTimeoutError(ActorError, TimeoutError):
 
 
 class StartStoppedError(ActorError):
-    """`init` stopped the start with the named `reason`."""
+    """`init` stopped the start with a named reason."""
 
     def __init__(self, message: str, reason: Any) -> None:
         super().__init__(message)
         self.reason = reason
+        """The `Exit` that `init` stopped with."""
 
 
 class StartIgnoredError(ActorError):
-    """`init` said `Ignore`: there is nothing to run."""
+    """`init` returned `Ignore`."""
 
 
 class StartFailedError(ActorError):
-    """A child did not start; those before it were stopped in reverse order. `reason` is why."""
+    """A child did not start. The children that had started were stopped in reverse order."""
 
     def __init__(self, message: str, reason: Any) -> None:
         super().__init__(message)
         self.reason = reason
+        """What the child's start raised."""
 
 
 class TooManyRestartsError(ActorError):
-    """Why a supervisor gave up: `child` failed more often than its restart intensity allows, last for `reason`."""
+    """A supervisor gave up, because a child failed more often than its restart intensity allows."""
 
     def __init__(self, message: str, child: Hashable, reason: Any) -> None:
         super().__init__(message)
         self.child = child
+        """The id of the child that failed last."""
         self.reason = reason
+        """Its exit reason."""
 
 
 class UnhandledMessageError(ActorError):
-    """A server got a call, a cast or a continuation that it has no handler for."""
+    """A server got a call, cast or continuation that it has no handler for."""
 
 
 class BadReturnError(ActorError):
-    """A callback, or a child's start function, returned something that is none of its return values."""
+    """A callback or a child's start function returned something invalid."""
 
 
 class StrayCancellationError(ActorError):
-    """A callback awaited a task or future that was cancelled, without its own process being so.
+    """A callback awaited a task or future that was cancelled, while its own process was not.
 
-    It is an exit reason as any other error; a bare `CancelledError` would look like a request to end.
+    It is an exit reason like any other error. A bare `CancelledError` would look like a request to exit.
     """
 
 
 class BadReasonError(ActorError, TypeError):
-    """An exit reason is neither an `Exit` nor an exception. Nobody was asked to exit."""
+    """An exit reason is neither an `Exit` nor an exception. Nothing was sent."""
 
 
 class BadSpecError(ActorError, ValueError):
-    """A supervisor's flag or a child specification makes no sense. Nothing was started."""
+    """A supervisor's flag or a child specification is invalid. Nothing was started."""
 
 
 class BadTimeoutError(ActorError, ValueError):

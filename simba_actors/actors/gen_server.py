@@ -1,4 +1,4 @@
-"""GenServer: a process that keeps a state and answers messages one at a time."""
+"""GenServer: a process that keeps a state and handles messages one at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Hashable
 from typing import Any, ClassVar, Generic, TypeVar
 
-from simba_actors.actors.callers import From
+from simba_actors.actors.calls import From
 from simba_actors.actors.errors import UnhandledMessageError
 from simba_actors.actors.exits import ExitReason
 from simba_actors.actors.process import current_process, logger
@@ -19,7 +19,7 @@ S = TypeVar("S")
 
 
 class GenServer(Generic[S]):
-    """Base of servers with a state of type S.
+    """Base class of servers with a state of type S.
 
     >>> import asyncio
     >>> from dataclasses import dataclass
@@ -44,103 +44,112 @@ class GenServer(Generic[S]):
     >>> asyncio.run(main())
     2
 
-    Arguments of `start` that it does not name itself go to the class's `__init__`, which only keeps them; work is done
-    in `init`, inside the new process. Callbacks run one at a time, so the state needs no lock. One that raises ends the
-    server with that error as the exit reason; every waiting caller gets it at once.
+    `start` passes arguments it does not know to the class's `__init__`, which only stores them. `init` does the work,
+    inside the new process. Callbacks run one at a time, so the state needs no lock. If a callback raises, the server
+    exits with that exception as the reason, and all waiting callers get it at once.
     """
 
     state: S
+    """The server's state. Only its own callbacks touch it."""
 
     mailbox_size: ClassVar[int] = 0
-    """How many ordinary messages may wait; 0 is no bound."""
+    """Maximum number of ordinary messages in the mailbox; 0 means no bound."""
 
     trap_exit: ClassVar[bool] = False
-    """Whether exit signals of linked processes come as `ExitSignal` to `handle_info`, and a supervisor's request to
-    shut down waits for the callback under way. Without it they end the server at its next await."""
+    """Whether exit signals of linked processes arrive in `handle_info` as `ExitSignal`.
+
+    A server that traps exits also finishes the callback that is running before it shuts down. Other servers exit at
+    their next await.
+    """
 
     async def init(self) -> InitReturn:
-        """Sets `self.state`. Start returns when it is done.
+        """Set `self.state`. `start` returns when this is done.
 
         Returns:
-            None: The server is up.
-            Continue(token): Up; `handle_continue(token)` runs before any message.
-            Idle(seconds): Up; `handle_info(IDLE)` runs if no message comes in that time. Every message ends it.
-            Ignore(): Nothing to run: start raises StartIgnoredError, and a supervisor goes on without this child.
-            Stop(reason): Start fails: with the reason where it is an exception, otherwise with StartStoppedError.
-            Anything else: Start fails with BadReturnError. So it does with what `init` raises.
+            None: The server is running.
+            Continue(token): The server is running. `handle_continue(token)` runs before the first message.
+            Idle(seconds): The server is running. `handle_info(IDLE)` runs unless a message arrives within `seconds`.
+                Every message ends the idle time.
+            Ignore(): The server does not run. `start` raises StartIgnoredError, and a supervisor skips this child.
+            Stop(reason): The start fails. `start` raises `reason` if it is an exception, or else StartStoppedError.
+            Anything else: The start fails with BadReturnError. If `init` raises, the start fails with that exception.
         """
         return None
 
     async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
-        """Answers a call.
+        """Handle a call. The default raises UnhandledMessageError.
 
         Returns:
-            Reply(value): `value` goes to the caller, and the server lives on.
-            Reply(value, then=Continue(token)): So it does; `handle_continue(token)` runs before any message.
-            Reply(value, then=Idle(seconds)): So it does; `handle_info(IDLE)` runs if no message comes in that time.
-            NoReply(): The server lives on; the reply comes later, by `reply(sender, value)`. `then=` as with Reply.
-            Stop(reason, reply=value): `value` goes to the caller; then `terminate` runs, and the server exits.
-            Stop(reason): The same without an answer: the caller gets a CallExitError with the reason.
-            Anything else: The server exits with BadReturnError. So it does, with UnhandledMessageError, by default.
+            Reply(value): The caller gets `value`.
+            Reply(value, then=Continue(token)): The same, and `handle_continue(token)` runs before the next message.
+            Reply(value, then=Idle(seconds)): The same, and `handle_info(IDLE)` runs unless a message arrives in time.
+            NoReply(): The caller waits until `reply(sender, value)`, or until its timeout. `then` works as in Reply.
+            Stop(reason, reply=value): The caller gets `value`. Then `terminate` runs and the server exits.
+            Stop(reason): `terminate` runs and the server exits. The caller gets a CallExitError with the reason.
+            Anything else: The server exits with BadReturnError.
         """
-        raise UnhandledMessageError(f"{type(self).__name__} has no answer to the call {reprlib.repr(message)}")
+        raise UnhandledMessageError(f"{type(self).__name__} does not handle the call {reprlib.repr(message)}")
 
     async def handle_cast(self, message: Any) -> CastReturn:
-        """Handles a cast.
+        """Handle a cast. The default raises UnhandledMessageError.
 
         Returns:
-            None or NoReply(): The server lives on.
-            Continue(token), or NoReply(Continue(token)): So it does; `handle_continue(token)` runs before any message.
-            Idle(seconds), or NoReply(Idle(seconds)): So it does; `handle_info(IDLE)` runs if no message comes in time.
-            Stop(reason): `terminate` runs, and the server exits with the reason.
-            Anything else: The server exits with BadReturnError. So it does, with UnhandledMessageError, by default.
+            None or NoReply(): The server waits for the next message.
+            Continue(token) or NoReply(Continue(token)): `handle_continue(token)` runs before the next message.
+            Idle(seconds) or NoReply(Idle(seconds)): `handle_info(IDLE)` runs unless a message arrives in time.
+            Stop(reason): `terminate` runs and the server exits.
+            Anything else: The server exits with BadReturnError.
         """
-        raise UnhandledMessageError(f"{type(self).__name__} does not know the cast {reprlib.repr(message)}")
+        raise UnhandledMessageError(f"{type(self).__name__} does not handle the cast {reprlib.repr(message)}")
 
     async def handle_info(self, message: Any) -> CastReturn:
-        """Handles everything else: what `ref.send` sent, `IDLE`, `ExitSignal`, `Down`.
+        """Handle all other messages: those of `ref.send`, `IDLE`, `ExitSignal` and `Down`.
+
+        The default ignores `IDLE` and logs a warning for everything else.
 
         Returns:
-            None or NoReply(): The server lives on. By default it does, and logs a warning of all but `IDLE`.
-            Continue(token), or NoReply(Continue(token)): `handle_continue(token)` runs before any message.
-            Idle(seconds), or NoReply(Idle(seconds)): `handle_info(IDLE)` runs if no message comes in that time.
-            Stop(reason): `terminate` runs, and the server exits with the reason.
+            None or NoReply(): The server waits for the next message.
+            Continue(token) or NoReply(Continue(token)): `handle_continue(token)` runs before the next message.
+            Idle(seconds) or NoReply(Idle(seconds)): `handle_info(IDLE)` runs unless a message arrives in time.
+            Stop(reason): `terminate` runs and the server exits.
             Anything else: The server exits with BadReturnError.
         """
         if message is not IDLE:
-            logger.warning("%s got a message it does not know: %s", type(self).__name__, reprlib.repr(message))
+            logger.warning("%s ignored an unknown message: %s", type(self).__name__, reprlib.repr(message))
         return None
 
     async def handle_continue(self, token: Any) -> CastReturn:
-        """Goes on after a callback that returned `Continue(token)`: for work that nobody has to wait for.
+        """Do work that nobody should wait for, after a callback returned `Continue(token)`.
+
+        The default raises UnhandledMessageError.
 
         Returns:
-            None or NoReply(): The server turns to its messages.
-            Continue(token), or NoReply(Continue(token)): `handle_continue(token)` runs next.
-            Idle(seconds), or NoReply(Idle(seconds)): `handle_info(IDLE)` runs if no message comes in that time.
-            Stop(reason): `terminate` runs, and the server exits with the reason.
-            Anything else: The server exits with BadReturnError. So it does, with UnhandledMessageError, by default.
+            None or NoReply(): The server waits for the next message.
+            Continue(token) or NoReply(Continue(token)): `handle_continue(token)` runs next.
+            Idle(seconds) or NoReply(Idle(seconds)): `handle_info(IDLE)` runs unless a message arrives in time.
+            Stop(reason): `terminate` runs and the server exits.
+            Anything else: The server exits with BadReturnError.
         """
-        raise UnhandledMessageError(f"{type(self).__name__} does not know how to continue with {reprlib.repr(token)}")
+        raise UnhandledMessageError(f"{type(self).__name__} does not handle the continuation {reprlib.repr(token)}")
 
     async def terminate(self, reason: ExitReason) -> None:
-        """Cleans up before the exit, for whatever reason, but not when the server itself is killed.
+        """Clean up before the server exits. Does not run if the server is killed.
 
         Returns:
-            None: The server exits with `reason`. With what is raised here, if anything is.
+            None: The server exits with `reason`. If `terminate` raises, it exits with that exception instead.
         """
 
     def format_state(self) -> str:
-        """The state as crash reports show it. Override it to mask secrets."""
+        """Return the state as text for crash reports. Override it to mask secrets."""
         return reprlib.repr(self.state)
 
     def format_message(self, message: Any) -> str:
-        """A message as crash reports show it. Override it to mask secrets."""
+        """Return a message as text for crash reports. Override it to mask secrets."""
         return reprlib.repr(message)
 
     @property
     def ref(self) -> Ref:
-        """This server's own ref, to hand out. Known from `init` on."""
+        """This server's own ref, available from `init` on."""
         return Ref(self._process)
 
     _process: ServerProcess
@@ -154,20 +163,22 @@ class GenServer(Generic[S]):
         timeout: float | None = None,
         **kwargs: Any,
     ) -> Ref:
-        """A new server on its own. Keep the ref, or name it in a registry: who drops it gets a ResourceWarning.
+        """Start a server that is linked to nobody, and return its ref.
+
+        Keep the ref or register a name: dropping the last ref of a running server is a ResourceWarning.
 
         Args:
-            name: What it is called in reports, and its key in `registry`.
-            registry: Where it can be found by its name while it lives.
-            timeout: Seconds that `init` may take; None is no limit.
+            name: The server's name in log records and errors, and its key in `registry`.
+            registry: Where others find the server by its name.
+            timeout: Seconds that `init` may take; None means no limit.
 
         Raises:
-            AlreadyRegisteredError: The name belongs to a living server, whose ref the error carries.
-            StartTimeoutError: `init` took too long; nothing is left running.
-            BaseException: What `init` raised, or stopped with where that is an exception.
-            StartStoppedError: `init` stopped with a named reason.
-            StartIgnoredError: `init` said Ignore.
-            BadSpecError: There is a registry, but no name.
+            AlreadyRegisteredError: A living server has this name. The error carries its ref.
+            StartTimeoutError: `init` took too long. Nothing is left running.
+            StartStoppedError: `init` returned `Stop` with a named reason.
+            StartIgnoredError: `init` returned `Ignore`.
+            BadSpecError: `registry` is given without a name.
+            BaseException: Whatever `init` raised, or the exception it returned in `Stop`.
         """
         process = ServerProcess(cls(*args, **kwargs), name)
         await process.start(name, registry, timeout)
@@ -182,10 +193,10 @@ class GenServer(Generic[S]):
         timeout: float | None = None,
         **kwargs: Any,
     ) -> Ref:
-        """As `start`, linked to the process that calls it, its parent.
+        """Start a server that is linked to the current process, its parent, and return its ref.
 
-        An abnormal end of the child ends the parent too, unless that traps exits. The child ends with its parent,
-        whatever the reason.
+        The arguments and errors are those of `start`. If the server exits abnormally, its parent exits too, unless it
+        traps exits. If the parent exits, for whatever reason, so does the server.
         """
         process = ServerProcess(cls(*args, **kwargs), name)
         process.parent = current_process()

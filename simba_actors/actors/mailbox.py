@@ -1,4 +1,4 @@
-"""A process's mailbox: an asyncio queue with a lane that passes everything else."""
+"""Mailboxes: an asyncio queue with a fast lane for system messages."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class SystemMessage:
-    """Base of what travels in the fast lane: exit signals, requests to stop, `sys` requests."""
+    """Base of messages that use the fast lane: exit signals, stop requests, requests of the `sys` module."""
+
+
+@dataclass(frozen=True, slots=True)
+class CastEnvelope:
+    """A cast in a mailbox. A call in a mailbox is the `From` of its caller."""
+
+    message: Any
 
 
 class Mailbox(asyncio.Queue[Any]):
-    """First in, first out, system messages before all others.
+    """A first-in, first-out queue that delivers system messages before all others.
 
-    `maxsize` bounds the ordinary messages, 0 being no bound: `put` waits for room and `put_nowait` raises
-    `asyncio.QueueFull`, but no message is ever dropped. System messages always find room, so that a full mailbox can
-    still be shut down. A suspended mailbox hands out system messages only. Once closed it takes everything and keeps
-    nothing.
+    `maxsize` bounds the ordinary messages; 0 means no bound. In a full mailbox `put` waits for room and `put_nowait`
+    raises `asyncio.QueueFull`. No message is ever dropped. System messages ignore the bound, so that a process with a
+    full mailbox can still be shut down. A suspended mailbox delivers system messages only. A closed mailbox accepts
+    everything and keeps nothing.
     """
 
     suspended = False
@@ -50,12 +57,12 @@ class Mailbox(asyncio.Queue[Any]):
         self._wake(self._getters)
 
     def put_system(self, message: SystemMessage) -> None:
-        """Puts `message` in the fast lane, whatever the bound."""
+        """Add `message` to the fast lane, regardless of the bound."""
         self._system.append(message)
         self._wake(self._getters)
 
     def close(self) -> None:
-        """Lets go of everything waiting in the mailbox, and of everyone waiting to put something in."""
+        """Drop all messages and wake everyone who waits to add one."""
         self._ordinary = deque(maxlen=0)
         self._system = deque(maxlen=0)
         while self._putters:

@@ -1,17 +1,18 @@
-"""A process: an asyncio task with a mailbox, links, monitors and one exit reason."""
+"""Processes: asyncio tasks with a mailbox, links, monitors and one exit reason."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from simba_actors.actors.callers import Callers
+from simba_actors.actors.calls import Callers
 from simba_actors.actors.errors import CallExitError, StrayCancellationError
 from simba_actors.actors.exits import KILLED, NORMAL, SHUTDOWN, ExitReason, describe, is_abnormal
 from simba_actors.actors.mailbox import Mailbox, SystemMessage
@@ -19,41 +20,48 @@ from simba_actors.actors.mailbox import Mailbox, SystemMessage
 logger = logging.getLogger("simba_actors.actors")
 
 REAP_SECONDS = 0.1
-"""How long a killed process's task is waited for, so that one that obeys is gone when its killer goes on."""
+"""Seconds to wait for the task of a killed process to end. Most tasks end at once when they are cancelled."""
 
 _serial = itertools.count(1)
 _current: ContextVar[Process | None] = ContextVar("simba_actors_current_process", default=None)
 _tasks: set[asyncio.Task[None]] = set()
-"""Holds running tasks, of which asyncio itself keeps weak references only."""
+"""Strong references to running tasks, since asyncio keeps only weak ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExitSignal(SystemMessage):
-    """What a process that traps exits gets, in `handle_info`, when a process linked to it ends."""
+    """The message that `handle_info` of a process with `trap_exit` gets when a linked process ends."""
 
     process: Process
+    """The process that ended."""
     reason: ExitReason
+    """Why it ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Down(SystemMessage):
-    """What a monitoring process gets, in `handle_info`, when the process it monitors ends."""
+    """The message that `handle_info` of a monitoring process gets when the monitored process ends."""
 
     process: Process
+    """The process that ended."""
     reason: ExitReason
+    """Why it ended."""
 
 
 def current_process() -> Process | None:
-    """The process whose own task runs this code, or None. It may be dead: killed, and still at it."""
+    """Return the process whose task runs this code, or None.
+
+    The process may be dead: a task that ignores its cancellation keeps running after it was killed.
+    """
     process = _current.get()
     return process if process is not None and process.task is asyncio.current_task() else None
 
 
 class Process(ABC):
-    """Runs `body` in a task of its own until it returns, raises, or is made to exit.
+    """Runs `body` in its own task until it returns, raises, or is asked to exit.
 
-    `exited` is a future with the exit reason, which is never an exception that it raises. A process dies once: from
-    then on nothing it does counts, even where its task holds on to its cancellation and goes on for a while.
+    `exited` is a future whose result is the exit reason; it never raises. A process dies once. From then on nothing
+    that its task does has any effect, even if the task ignores its cancellation and runs on for a while.
     """
 
     def __init__(self, name: str, *, mailbox_size: int = 0, trap_exit: bool = False) -> None:
@@ -64,7 +72,7 @@ class Process(ABC):
         self.loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[ExitReason] = self.loop.create_future()
         self.callers = Callers(self.loop, name)
-        self.links: dict[Process, None] = {}  # Dictionaries, so that signals go out in the same order each time.
+        self.links: dict[Process, None] = {}  # Dictionaries keep signals in a fixed order.
         self.monitors: dict[Process, None] = {}
         self.monitored_by: dict[Process, None] = {}
         self.on_exit: list[Callable[[], None]] = []
@@ -77,13 +85,13 @@ class Process(ABC):
 
     @abstractmethod
     async def body(self) -> ExitReason:
-        """The work. What it returns, or raises, is the exit reason."""
+        """Do the work. The value returned, or the exception raised, is the exit reason."""
 
     async def cleanup(self, reason: ExitReason) -> None:
-        """Runs before the process ends for `reason`, unless it is killed. What it raises becomes the reason."""
+        """Clean up before the process exits, unless it is killed. An exception raised here becomes the exit reason."""
 
     def report(self, reason: ExitReason) -> None:
-        """Tells of an abnormal end."""
+        """Log an abnormal exit."""
 
     @property
     def alive(self) -> bool:
@@ -91,20 +99,21 @@ class Process(ABC):
 
     @property
     def exit_reason(self) -> ExitReason | None:
-        """Why the process ended, or None while it lives."""
+        """Why the process ended, or None while it is alive."""
         return self.exited.result() if self.exited.done() else None
 
     def spawn(self) -> None:
-        """Starts the task, unless the process was killed first."""
+        """Start the task, unless the process has been killed already."""
         if self.alive:
             self.task = asyncio.create_task(self._main(), name=self.name)
             _tasks.add(self.task)
             self.task.add_done_callback(self._task_done)
 
     def link(self, other: Process) -> None:
-        """Ties two processes: when one ends abnormally so does the other, or gets an `ExitSignal` if it traps exits.
+        """Link two processes: when one exits abnormally, so does the other, or it gets an `ExitSignal`.
 
-        A child ends with its parent whatever the reason. Where one is dead, the other gets its exit signal at once.
+        A child exits with its parent, whatever the reason. If one of the two is dead, the other gets the exit signal
+        at once.
         """
         if not other.alive:
             self.receive_exit(other, other.exited.result())
@@ -119,7 +128,7 @@ class Process(ABC):
         other.links.pop(self, None)
 
     def monitor(self, other: Process) -> None:
-        """Has this process get a `Down` when `other` ends, at once if it has."""
+        """Send this process a `Down` when `other` ends, or at once if it has ended."""
         if other.alive:
             self.monitors[other] = None
             other.monitored_by[self] = None
@@ -131,7 +140,7 @@ class Process(ABC):
         other.monitored_by.pop(self, None)
 
     def exit(self, reason: ExitReason) -> None:
-        """Makes the process end for `reason`: at its next await, or at once and without cleanup if that is `KILLED`."""
+        """Make the process exit at its next await, or at once and without cleanup if `reason` is `KILLED`."""
         if reason == KILLED:
             self.abandon(KILLED)
         elif self.alive and self.asked_to_exit is None and not self._ending:
@@ -141,45 +150,61 @@ class Process(ABC):
             self._cancel()
 
     def abandon(self, reason: ExitReason) -> None:
-        """Declares the process dead at once, without cleanup, and cancels its task."""
+        """Declare the process dead at once, without cleanup, and cancel its task."""
         if self.alive:
             self.asked_to_exit = reason
             self.die(reason)
             self._cancel()
 
     async def reap(self) -> None:
-        """Waits until the task of a dead process is gone, for 0.1 s at most: it may hold on to its cancellation."""
+        """Wait up to 0.1 s until the task of a dead process has ended. The task may ignore its cancellation."""
         if self.task is not None and not self.task.done():
             await asyncio.wait([self.task], timeout=REAP_SECONDS)
 
+    async def shut_down(self, parent: Process, grace_period: float) -> ExitReason:
+        """Ask the process to shut down, kill it after `grace_period` seconds, and return its exit reason.
+
+        A grace period of 0 kills the process at once.
+        """
+        if grace_period > 0:
+            self.receive_exit(parent, SHUTDOWN)
+            try:
+                async with asyncio.timeout(None if math.isinf(grace_period) else grace_period):
+                    return await asyncio.shield(self.exited)
+            except TimeoutError:
+                logger.warning("%s did not shut down within %g s: killing it", self.name, grace_period)
+        self.exit(KILLED)
+        await self.reap()
+        return self.exited.result()
+
     def request_stop(self, reason: ExitReason) -> None:
-        """Has the process end for `reason` when that suits it best."""
+        """Ask the process to exit. A GenServer finishes the callback that is running first."""
         self.exit(reason)
 
     def receive_exit(self, sender: Process, reason: ExitReason) -> None:
-        """An exit signal from a linked process, or from the parent."""
+        """Handle an exit signal from a linked process or from the parent."""
         if not self.alive:
             return
         if self.trap_exit:
             self.mailbox.put_system(ExitSignal(sender, reason))
         elif reason == KILLED:
-            self.loop.call_soon(self.exit, KILLED)  # Not at once: a long chain of links would be as deep a recursion.
+            self.loop.call_soon(self.exit, KILLED)  # Scheduled: a long chain of links would recurse too deep.
         elif reason != NORMAL:
             self.exit(reason)
 
     def die(self, reason: ExitReason) -> None:
-        """Makes `reason` the exit reason, and tells everyone who has to hear of it. The process is dead then."""
+        """Set the exit reason and notify callers, links and monitors. The process is dead from now on."""
         self.exited.set_result(reason)
-        for hear in self.on_exit:
+        for callback in self.on_exit:
             try:
-                hear()
+                callback()
             except Exception:
-                logger.exception("%s ended, and what was to hear of it raised", self.name)
+                logger.exception("an on_exit callback of %s raised", self.name)
         self.callers.fail(lambda: CallExitError(f"{self.name} exited ({describe(reason)})", reason))
         self.mailbox.close()
         for other in list(self.links):
             self.unlink(other)
-            # A child has no owner left, even where its parent's end was a normal one.
+            # A child is left without its owner, even if its parent exited normally.
             other.receive_exit(self, SHUTDOWN if reason == NORMAL and other.parent is self else reason)
         for watcher in list(self.monitored_by):
             watcher.mailbox.put_system(Down(self, reason))
@@ -208,46 +233,48 @@ class Process(ABC):
         try:
             return await self.body() if self.asked_to_exit is None else self.asked_to_exit
         except asyncio.CancelledError as cancellation:
-            return self._meaning_of(cancellation)
+            return self._reason_for(cancellation)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except BaseException as error:  # noqa: BLE001 - any error is an exit reason; the supervisor hears of it
+        except BaseException as error:  # noqa: BLE001 - any error is an exit reason, which the supervisor handles
             return error
 
     async def _end(self, reason: ExitReason) -> None:
         self._ending = True
-        await self._take_back_cancellations()
+        await self._undo_cancellations()
         try:
             if self.alive:
                 await self.cleanup(reason)
         except asyncio.CancelledError as cancellation:
             if not self._cancelled_by_host(_current_task()):
                 reason = self._stray(cancellation)
-        except Exception as error:  # noqa: BLE001 - an error in cleanup is the exit reason, and reported
+        except Exception as error:  # noqa: BLE001 - an error in cleanup is the exit reason and is reported
             reason = error
         if self.alive:
             if is_abnormal(reason):
                 self.report(reason)
             self.die(reason)
 
-    def _meaning_of(self, cancellation: asyncio.CancelledError) -> ExitReason:
+    def _reason_for(self, cancellation: asyncio.CancelledError) -> ExitReason:
         if self.asked_to_exit is not None:
             return self.asked_to_exit
         return SHUTDOWN if self._cancelled_by_host(_current_task()) else self._stray(cancellation)
 
     def _stray(self, cancellation: asyncio.CancelledError) -> ExitReason:
-        error = StrayCancellationError(f"{self.name} awaited something that was cancelled, without being so itself")
+        error = StrayCancellationError(
+            f"{self.name} awaited something that was cancelled, without being cancelled itself"
+        )
         error.__cause__ = cancellation
         return error
 
     def _cancelled_by_host(self, task: asyncio.Task[None]) -> bool:
         return task.cancelling() > self._cancellations
 
-    async def _take_back_cancellations(self) -> None:
-        """Has `exit`'s own cancellations be over, whether or not they were delivered, so that cleanup can await."""
+    async def _undo_cancellations(self) -> None:
+        """Undo the cancellations that `exit` made, delivered or not, so that cleanup can await."""
         if not self._cancellations:
             return
-        with suppress(asyncio.CancelledError):  # One of the host's stays counted in the task.
+        with suppress(asyncio.CancelledError):  # The host's own cancellation stays counted in the task.
             await asyncio.sleep(0)
         task = _current_task()
         for _ in range(self._cancellations):
@@ -257,12 +284,12 @@ class Process(ABC):
     def _task_done(self, task: asyncio.Task[None]) -> None:
         _tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if self.alive:  # It was cancelled before its first step.
+        if self.alive:  # The task was cancelled before its first step.
             self.die(self.asked_to_exit or error or SHUTDOWN)
 
 
 def _current_task() -> asyncio.Task[None]:
     task = asyncio.current_task()
     if task is None:
-        raise RuntimeError("a process runs in a task")
+        raise RuntimeError("a process must run in a task")
     return task

@@ -1,4 +1,4 @@
-"""References: how a process is talked to."""
+"""References: how to send messages to a process, stop it and wait for it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import math
 import reprlib
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
-from simba_actors.actors.callers import From
-from simba_actors.actors.durations import check_timeout
+from simba_actors.actors.calls import CALL_TIMEOUT, Call, From, check_timeout
 from simba_actors.actors.errors import (
     CallingSelfError,
     CallTimeoutError,
@@ -20,53 +18,47 @@ from simba_actors.actors.errors import (
     WrongLoopError,
 )
 from simba_actors.actors.exits import KILLED, NORMAL, ExitReason, check_reason, describe
+from simba_actors.actors.mailbox import CastEnvelope
 from simba_actors.actors.process import Process, current_process
 
 R = TypeVar("R")
 
-CALL_TIMEOUT = 5.0
-"""Seconds that a call waits for its reply by default, as in OTP."""
-
-
-class Call(Generic[R]):
-    """Base of messages that expect a reply of type R.
-
-    @dataclass(frozen=True, slots=True)
-    class Increment(Call[int]):
-        by: int = 1
-
-    count = await ref.call(Increment(2))     # a type checker knows that this is an int
-    """
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CastEnvelope:
-    """A cast on its way. A call on its way is the `From` of its caller."""
-
-    message: Any
-
 
 class Address(ABC):
-    """Where messages go: a `Ref`, or a name that is looked up at each use."""
+    """Where messages go: a `Ref`, or a name that is looked up each time it is used.
+
+        count = await address.call(Increment(2))      # wait for the reply
+        await address.cast(Increment(2))              # do not wait for it
+        address.send("anything")                      # to handle_info
+        reason = await address.stop()
+
+    Every method raises WrongLoopError if the process belongs to another event loop.
+    """
 
     __slots__ = ()
 
     @abstractmethod
     def process(self) -> Process:
-        """The living process behind this address. Raises NoProcessError where there is none."""
-
-    async def call(self, message: Call[R], timeout: float | None = CALL_TIMEOUT) -> R:
-        """Sends `message` and waits for the reply, for `timeout` seconds (None: for ever).
+        """Return the living process at this address.
 
         Raises:
-            NoProcessError: There is no such process.
-            CallTimeoutError: No reply in time; a late one is dropped.
-            CallExitError: The server exited first; its `reason` is the exit reason.
+            NoProcessError: There is none.
+        """
+
+    async def call(self, message: Call[R], timeout: float | None = CALL_TIMEOUT) -> R:
+        """Send `message` and return the reply.
+
+        Args:
+            message: Goes to `handle_call`.
+            timeout: Seconds to wait, 5 by default; None waits without a limit.
+
+        Raises:
+            NoProcessError: The process is dead or unknown.
+            CallTimeoutError: No reply arrived in time. A later one is dropped.
+            CallExitError: The server exited before it replied; `reason` is its exit reason.
             CallingSelfError: The server is calling itself.
-            WrongLoopError: The process lives in another event loop. So do the others here.
-            BadTimeoutError: `timeout` is no duration.
+            WrongLoopError: The process belongs to another event loop.
+            BadTimeoutError: `timeout` is not a number of seconds.
         """
         process = self.process()
         _check_loop(process)
@@ -78,21 +70,21 @@ class Address(ABC):
             try:
                 process.mailbox.put_nowait(sender)
             except asyncio.QueueFull:
-                await _put_in_time(process, sender)
+                await _put_before_deadline(process, sender)
             return await sender.future
         except asyncio.CancelledError:
-            sender.forget()
+            sender.discard()
             raise
         finally:
             process.callers.remove(sender)
 
     async def cast(self, message: Any) -> None:
-        """Sends `message` and does not wait for it to be handled; waits for room where the mailbox is bounded and full.
+        """Send `message` to `handle_cast` without waiting until it is handled.
 
-        To a dead or unknown process it does nothing.
+        Waits for room if the mailbox is bounded and full. Does nothing if the process is dead or unknown.
 
         Raises:
-            MailboxFullError: A server casts to itself, and only it could make room.
+            MailboxFullError: A server casts to itself, and its own mailbox is full.
         """
         process = self._receiver()
         if process is None:
@@ -102,67 +94,72 @@ class Address(ABC):
         await process.mailbox.put(CastEnvelope(message))
 
     def cast_nowait(self, message: Any) -> None:
-        """Sends `message` at once. To a dead or unknown process it does nothing.
+        """Send `message` to `handle_cast` at once. Does nothing if the process is dead or unknown.
 
         Raises:
-            MailboxFullError: The mailbox is bounded and full; nothing was sent.
+            MailboxFullError: The mailbox is bounded and full. Nothing was sent.
         """
         process = self._receiver()
         if process is not None:
             _put(process, CastEnvelope(message))
 
     def send(self, message: Any) -> None:
-        """Sends `message` to `handle_info`. To a dead or unknown process it does nothing.
+        """Send `message` to `handle_info` at once. Does nothing if the process is dead or unknown.
 
         Raises:
-            MailboxFullError: The mailbox is bounded and full; nothing was sent.
+            MailboxFullError: The mailbox is bounded and full. Nothing was sent.
         """
         process = self._receiver()
         if process is not None:
             _put(process, message)
 
     async def stop(self, reason: ExitReason = NORMAL, timeout: float | None = None) -> ExitReason:
-        """Has the server run `terminate` and exit for `reason`, and waits until it has.
+        """Ask the server to run `terminate` and exit, wait until it has, and return its exit reason.
 
-        Gives the exit reason, which is another one if it was exiting already, or if `terminate` raised. The request
-        passes the messages that wait: they are not handled any more, and callers among them get a CallExitError.
+        The exit reason differs from `reason` if the server was exiting already or if `terminate` raised. The request
+        overtakes waiting messages: they are not handled, and their callers get a CallExitError.
+
+        Args:
+            reason: The exit reason.
+            timeout: Seconds to wait; None waits without a limit.
 
         Raises:
-            NoProcessError: It is dead already.
-            CallTimeoutError: It did not exit within `timeout` seconds; it may still.
-            CallingSelfError: A server is stopping itself; it returns `Stop` instead.
+            NoProcessError: The process is dead or unknown.
+            CallTimeoutError: It has not exited within `timeout` seconds. It may still do so.
+            CallingSelfError: A server stops itself. Return `Stop` from a callback instead.
+            BadReasonError: `reason` is neither an `Exit` nor an exception.
         """
         process = self.process()
         _check_loop(process)
         if process is current_process():
-            raise CallingSelfError(f"{process.name} stopped itself: a callback returns Stop(reason) for that")
+            raise CallingSelfError(f"{process.name} can't stop itself: return Stop(reason) from a callback instead")
         check_timeout(timeout)
         check_reason(reason)
         process.request_stop(reason)
         return await _wait(process, timeout)
 
     async def wait(self, timeout: float | None = None) -> ExitReason:
-        """The exit reason, once there is one.
+        """Wait until the process has ended and return its exit reason.
 
         Raises:
-            NoProcessError: There is no such process.
-            CallTimeoutError: It still lives after `timeout` seconds.
+            NoProcessError: The process is dead or unknown.
+            CallTimeoutError: It is still alive after `timeout` seconds.
         """
         return await _wait(self.process(), timeout)
 
     def exit(self, reason: ExitReason) -> None:
-        """Makes the process exit for `reason` at its next await. Returns at once. Does nothing to a dead one."""
+        """Make the process exit at its next await. Returns at once. Does nothing if the process is dead or unknown."""
         check_reason(reason)
         process = self._receiver()
         if process is not None:
             process.exit(reason)
 
     def kill(self) -> None:
-        """Ends the process at once, without `terminate`. Its task is cancelled, and void where it does not obey."""
+        """End the process at once, without `terminate`. If its task ignores the cancellation, it has no effect."""
         self.exit(KILLED)
 
     def _receiver(self) -> Process | None:
-        """Who gets what is sent now. None where nobody is there, or where the sender was killed and is still at it."""
+        """Return the living process, or None if there is none or if the sender itself has been killed."""
         sender = current_process()
         if sender is not None and not sender.alive:
             return None
@@ -174,53 +171,8 @@ class Address(ABC):
         return process
 
 
-def _check_loop(process: Process) -> None:
-    try:
-        here = asyncio.get_running_loop()
-    except RuntimeError:
-        here = None
-    if here is not process.loop:
-        raise WrongLoopError(f"{process.name} lives in another event loop: use its loop's call_soon_threadsafe")
-
-
-def _check_caller(caller: Process, callee: Process, message: Any) -> None:
-    if caller is callee:
-        text = reprlib.repr(message)
-        raise CallingSelfError(f"{callee.name} called itself with {text}, and could never answer")
-    if not caller.alive:
-        raise NoProcessError(f"{caller.name} was killed, and has no say any more")
-
-
-async def _put_in_time(process: Process, sender: From[Any]) -> None:
-    deadline = None if math.isinf(sender.deadline) else sender.deadline
-    try:
-        async with asyncio.timeout_at(deadline):
-            await process.mailbox.put(sender)
-    except TimeoutError:
-        process.callers.expire(sender)
-
-
-async def _wait(process: Process, timeout: float | None) -> ExitReason:
-    check_timeout(timeout)
-    _check_loop(process)
-    if process is current_process():
-        raise CallingSelfError(f"{process.name} waits for its own end")
-    try:
-        async with asyncio.timeout(timeout):
-            return await asyncio.shield(process.exited)
-    except TimeoutError as error:
-        raise CallTimeoutError(f"{process.name} did not exit within {timeout} s") from error
-
-
-def _put(process: Process, item: Any) -> None:
-    try:
-        process.mailbox.put_nowait(item)
-    except asyncio.QueueFull:
-        raise MailboxFullError(f"the mailbox of {process.name} is full ({process.mailbox.maxsize} messages)") from None
-
-
 class Ref(Address):
-    """One process, for as long as it lives and after. A restarted server is another one, with another ref."""
+    """One process, alive or dead. A restarted server has a new ref."""
 
     __slots__ = ("__weakref__", "_process")
 
@@ -240,22 +192,24 @@ class Ref(Address):
 
     @property
     def name(self) -> str:
+        """The process's name in log records and errors."""
         return self._process.name
 
     @property
     def alive(self) -> bool:
+        """Whether the process has not ended yet."""
         return self._process.alive
 
     @property
     def exit_reason(self) -> ExitReason | None:
-        """Why the process ended, or None while it lives."""
+        """Why the process ended, or None while it is alive."""
         return self._process.exit_reason
 
     async def wait(self, timeout: float | None = None) -> ExitReason:
-        """The exit reason, once there is one, however long ago that was.
+        """Wait until the process has ended and return its exit reason, also if it ended long ago.
 
         Raises:
-            CallTimeoutError: It still lives after `timeout` seconds.
+            CallTimeoutError: It is still alive after `timeout` seconds.
         """
         return await _wait(self._process, timeout)
 
@@ -270,7 +224,7 @@ class Ref(Address):
 
 
 class OwningRef(Ref):
-    """What the one who starts an unlinked server gets: while it lives, somebody must be able to stop it."""
+    """The ref of an unlinked process. Dropping the last one while the process is alive is a ResourceWarning."""
 
     __slots__ = ()
 
@@ -278,9 +232,54 @@ class OwningRef(Ref):
         process = self._process
         if process.alive and not process.links and not process.loop.is_closed():
             warnings.warn(
-                f"{process.name} is still running, and nobody can stop it any more: keep the ref and "
+                f"{process.name} is still running and nothing can stop it any more: keep the ref and "
                 "`await ref.stop()`, or start it under a Supervisor",
                 ResourceWarning,
                 source=self,
                 stacklevel=2,
             )
+
+
+def _check_loop(process: Process) -> None:
+    try:
+        running = asyncio.get_running_loop()
+    except RuntimeError:
+        running = None
+    if running is not process.loop:
+        raise WrongLoopError(f"{process.name} belongs to another event loop: use that loop's call_soon_threadsafe")
+
+
+def _check_caller(caller: Process, callee: Process, message: Any) -> None:
+    if caller is callee:
+        text = reprlib.repr(message)
+        raise CallingSelfError(f"{callee.name} called itself with {text}, which would never return")
+    if not caller.alive:
+        raise NoProcessError(f"{caller.name} was killed and can't make calls any more")
+
+
+async def _put_before_deadline(process: Process, sender: From[Any]) -> None:
+    deadline = None if math.isinf(sender.deadline) else sender.deadline
+    try:
+        async with asyncio.timeout_at(deadline):
+            await process.mailbox.put(sender)
+    except TimeoutError:
+        process.callers.expire(sender)
+
+
+async def _wait(process: Process, timeout: float | None) -> ExitReason:
+    check_timeout(timeout)
+    _check_loop(process)
+    if process is current_process():
+        raise CallingSelfError(f"{process.name} can't wait for its own exit")
+    try:
+        async with asyncio.timeout(timeout):
+            return await asyncio.shield(process.exited)
+    except TimeoutError as error:
+        raise CallTimeoutError(f"{process.name} did not exit within {timeout} s") from error
+
+
+def _put(process: Process, item: Any) -> None:
+    try:
+        process.mailbox.put_nowait(item)
+    except asyncio.QueueFull:
+        raise MailboxFullError(f"the mailbox of {process.name} is full ({process.mailbox.maxsize} messages)") from None

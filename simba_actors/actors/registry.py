@@ -1,4 +1,4 @@
-"""Names for processes: registered once, freed when their owner ends."""
+"""Registries: names for processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simba_actors.actors.ref import Address, Ref
 
 
 class Registry:
-    """Finds a process by a key, across its restarts.
+    """Finds a process by a key, across restarts.
 
     >>> import asyncio
     >>> from simba_actors.actors import GenServer, Registry
@@ -30,47 +30,48 @@ class Registry:
     hello
     None
 
-    A key has one owner at a time. When the owner ends, the key is free again before anyone hears of the end.
+    Each key belongs to one process at a time. When that process ends, the key is free before anyone is notified.
     """
 
     def __init__(self) -> None:
         self._owners: dict[Hashable, Process] = {}
 
     def register(self, key: Hashable, ref: Ref) -> None:
-        """Gives `key` to the process behind `ref`.
+        """Register the process of `ref` under `key`.
 
         Raises:
-            AlreadyRegisteredError: It belongs to a living process, whose ref the error carries.
+            AlreadyRegisteredError: A living process has this key. The error carries its ref.
             NoProcessError: The process is dead.
         """
         owner = self._owners.get(key)
         if owner is not None:
-            raise AlreadyRegisteredError(f"{key!r} is registered by {owner.name}", Ref(owner))
+            raise AlreadyRegisteredError(f"{key!r} is already registered by {owner.name}", Ref(owner))
         process = ref.process()
         self._owners[key] = process
         process.on_exit.append(lambda: self.unregister(key, ref))
 
     def unregister(self, key: Hashable, ref: Ref) -> None:
-        """Frees `key` if it belongs to the process behind `ref`."""
+        """Free `key`, if it belongs to the process of `ref`."""
         if self._owners.get(key) is ref.target:
             del self._owners[key]
 
     def whereis(self, key: Hashable) -> Ref | None:
-        """The living process registered under `key`, or None."""
+        """Return the ref of the living process with this key, or None."""
         owner = self._owners.get(key)
         return None if owner is None else Ref(owner)
 
     def keys(self) -> list[Hashable]:
+        """Return all keys, in the order of their registration."""
         return list(self._owners)
 
     def via(self, key: Hashable) -> Via:
-        """An address that looks `key` up each time it is used."""
+        """Return an address that looks up `key` each time it is used."""
         return Via(self, key)
 
 
 @dataclass(frozen=True, slots=True)
 class Via(Address):
-    """The process that is registered under a key when a message is sent."""
+    """The process that has a key at the time a message is sent."""
 
     registry: Registry
     key: Hashable

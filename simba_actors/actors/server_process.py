@@ -1,4 +1,4 @@
-"""The process behind a GenServer: takes messages from its mailbox one at a time and runs the callbacks."""
+"""The process of a GenServer: takes messages from the mailbox one at a time and runs the callbacks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from simba_actors.actors.callers import From, reply
-from simba_actors.actors.crash_reports import report_crash
-from simba_actors.actors.durations import check_timeout
+from simba_actors.actors.calls import From, check_timeout, reply
 from simba_actors.actors.errors import (
     BadReturnError,
     BadSpecError,
@@ -17,31 +15,33 @@ from simba_actors.actors.errors import (
     StartStoppedError,
     StartTimeoutError,
 )
-from simba_actors.actors.exits import KILLED, NORMAL, SHUTDOWN, Exit, ExitReason
-from simba_actors.actors.mailbox import SystemMessage
-from simba_actors.actors.process import Down, ExitSignal, Process
-from simba_actors.actors.ref import CastEnvelope, Ref
+from simba_actors.actors.exits import KILLED, NORMAL, SHUTDOWN, Exit, ExitReason, describe
+from simba_actors.actors.mailbox import CastEnvelope, SystemMessage
+from simba_actors.actors.process import Down, ExitSignal, Process, logger
+from simba_actors.actors.ref import Ref
 from simba_actors.actors.registry import Registry
 from simba_actors.actors.returns import IDLE, Continue, Idle, Ignore, NoReply, Reply, Stop, Then
 
 if TYPE_CHECKING:
     from simba_actors.actors.gen_server import GenServer
 
-START_PATIENCE = 5.0
-"""Seconds that a start has to undo itself when its caller is cancelled, before it is killed."""
+START_GRACE_PERIOD = 5.0
+"""Seconds that `init` has to clean up when the caller of `start` is cancelled. Then it is killed."""
 
 BURST = 100
-"""After so many messages in a row that were waiting already, the rest of the event loop has a turn."""
+"""Maximum number of waiting messages to handle before the rest of the event loop gets a turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopRequest(SystemMessage):
+    """What `ref.stop` sends."""
+
     reason: ExitReason
 
 
 @dataclass(frozen=True, slots=True)
 class SystemRequest(SystemMessage):
-    """What the functions of `simba_actors.actors.sys` send: `run` is called with the process, between callbacks."""
+    """What the functions of the `sys` module send. The server calls `run` with its process, between callbacks."""
 
     run: Callable[[ServerProcess], Any]
     sender: From[Any]
@@ -49,42 +49,46 @@ class SystemRequest(SystemMessage):
 
 @dataclass(slots=True)
 class Statistics:
-    """Since the start: messages handled, by kind, and the loop time of the start."""
+    """What a server has handled since it started."""
 
     started: float
+    """The event loop's time at the start, in seconds."""
     calls: int = 0
+    """Calls handled."""
     casts: int = 0
+    """Casts handled."""
     infos: int = 0
+    """Other messages handled by `handle_info`."""
 
 
 class ServerProcess(Process):
-    """Runs a GenServer's callbacks."""
+    """Runs the callbacks of one GenServer."""
 
     def __init__(self, server: GenServer[Any], name: Hashable) -> None:
         kind = type(server).__name__
         if server.mailbox_size < 0:
-            raise BadSpecError(f"{kind}.mailbox_size={server.mailbox_size!r} is no number of messages")
+            raise BadSpecError(f"{kind}.mailbox_size={server.mailbox_size!r} must be at least 0")
         super().__init__(
             kind if name is None else f"{kind} {name!r}",
             mailbox_size=server.mailbox_size,
             trap_exit=server.trap_exit,
         )
         self.server = server
-        server._process = self  # pyright: ignore[reportPrivateUsage] - the two halves of one server
+        server._process = self  # pyright: ignore[reportPrivateUsage] - the two objects form one server
         self.up: asyncio.Future[None] = self.loop.create_future()
-        self.up.add_done_callback(_retrieve)
+        self.up.add_done_callback(_mark_retrieved)
         self.last_message: Any = None
         self.statistics = Statistics(self.loop.time())
         self._ignored = False
-        self._set_aside: list[SystemMessage] = []
+        self._deferred: list[SystemMessage] = []
         self._burst = 0
 
     async def start(self, name: Hashable, registry: Registry | None, timeout: float | None) -> None:
-        """Returns when the server is up, and raises what `GenServer.start` does."""
+        """Run `init`. Return when the server is running; raise what `GenServer.start` documents."""
         check_timeout(timeout)
         if registry is not None:
             if name is None:
-                raise BadSpecError(f"{self.name} has a registry, but no name to be registered by")
+                raise BadSpecError(f"{self.name} has a registry but no name: pass name= as well")
             registry.register(name, Ref(self))
         if self.parent is not None:
             self.link(self.parent)
@@ -110,11 +114,11 @@ class ServerProcess(Process):
         self.mailbox.suspended = True
 
     def resume(self) -> None:
-        """Messages are handed out again, after the exit signals that came meanwhile."""
+        """Handle messages again, first the exit signals that arrived while suspended."""
         self.mailbox.suspended = False
-        for message in self._set_aside:
+        for message in self._deferred:
             self.mailbox.put_system(message)
-        self._set_aside.clear()
+        self._deferred.clear()
 
     async def body(self) -> ExitReason:
         match returned := await self.server.init():
@@ -134,17 +138,25 @@ class ServerProcess(Process):
             await self.server.terminate(reason)
 
     def report(self, reason: ExitReason) -> None:
-        if self.up.done():  # Who started it hears of a failed start by its error.
-            report_crash(self.name, reason, self.server, self.last_message, self.restarts)
+        if self.up.done():  # A failed start is an error of whoever called it.
+            logger.error(
+                "%s crashed: %s\n  last message: %s\n  state: %s\n  restarts so far: %d",
+                self.name,
+                describe(reason),
+                _formatted(lambda: self.server.format_message(self.last_message)),
+                _formatted(self.server.format_state),
+                self.restarts,
+                exc_info=reason if isinstance(reason, BaseException) else None,
+            )
 
     def die(self, reason: ExitReason) -> None:
         if not self.up.done() and self.parent is not None:
-            self.unlink(self.parent)  # It hears of a failed start by the error, not by a signal besides.
+            self.unlink(self.parent)  # A failed start is an error of the parent's call, not an exit signal.
         super().die(reason)
         if self.up.done():
             return
         if self._ignored:
-            self.up.set_exception(StartIgnoredError(f"{self.name} has nothing to run"))
+            self.up.set_exception(StartIgnoredError(f"{self.name} did not start: init returned Ignore"))
         elif isinstance(reason, Exit):
             self.up.set_exception(StartStoppedError(f"{self.name} did not start: {reason}", reason))
         else:
@@ -154,7 +166,7 @@ class ServerProcess(Process):
         self.exit(SHUTDOWN)
         try:
             if self.task is not None:
-                await asyncio.wait([self.task], timeout=START_PATIENCE)
+                await asyncio.wait([self.task], timeout=START_GRACE_PERIOD)
         finally:
             self.exit(KILLED)
 
@@ -229,7 +241,7 @@ class ServerProcess(Process):
                 _run_request(self, message)
                 return then
             case ExitSignal() | Down() if self.mailbox.suspended:
-                self._set_aside.append(message)
+                self._deferred.append(message)
                 return then
             case _:
                 return await self._info(message)
@@ -240,18 +252,25 @@ class ServerProcess(Process):
         return await self.server.handle_info(message)
 
 
+def _formatted(format_: Callable[[], str]) -> str:
+    try:
+        return format_()
+    except Exception as error:  # noqa: BLE001 - formatting a crash report must not crash
+        return f"(can't be formatted: {describe(error)})"
+
+
 def _run_request(process: ServerProcess, request: SystemRequest) -> None:
     future = request.sender.future
     try:
         result = request.run(process)
-    except Exception as error:  # noqa: BLE001 - it is the asker's error, who gets it
+    except Exception as error:  # noqa: BLE001 - the error belongs to whoever sent the request
         if not future.done():
             future.set_exception(error)
     else:
         reply(request.sender, result)
 
 
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Keeps asyncio from complaining of an error that nobody is left to hear."""
+def _mark_retrieved(future: asyncio.Future[Any]) -> None:
+    """Keep asyncio from logging the error if the caller of `start` is gone."""
     if not future.cancelled():
         future.exception()

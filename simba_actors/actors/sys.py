@@ -1,4 +1,4 @@
-"""Looking into a running server: its state, its pauses, its statistics. As Erlang's module of that name.
+"""Look at a running server: its state, its statistics. Suspend and resume it. Like Erlang's module `sys`.
 
 >>> import asyncio
 >>> from simba_actors.actors import GenServer, sys
@@ -22,9 +22,9 @@
 40
 42
 
-These requests travel in the fast lane and are answered between callbacks, by a suspended server too. All raise
-NoProcessError, CallTimeoutError and CallExitError as a call does, NotAServerError where the process is no GenServer,
-and CallingSelfError in the server itself, where `self.state` is at hand.
+Requests overtake waiting messages and are answered between callbacks, also by a suspended server. All functions raise
+NoProcessError, CallTimeoutError and CallExitError as a call does, NotAServerError if the process is not a GenServer,
+and CallingSelfError in the server itself, which can use `self.state`.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from simba_actors.actors.calls import CALL_TIMEOUT
 from simba_actors.actors.errors import CallingSelfError, NotAServerError
 from simba_actors.actors.process import current_process
-from simba_actors.actors.ref import CALL_TIMEOUT, Address
+from simba_actors.actors.ref import Address
 from simba_actors.actors.server_process import ServerProcess, Statistics, SystemRequest
 
 R = TypeVar("R")
 
 
 async def get_state(address: Address, timeout: float | None = CALL_TIMEOUT) -> Any:
-    """The server's `state`."""
+    """Return the server's `state`."""
     return await _request(address, lambda process: process.server.state, "get_state", timeout)
 
 
 async def replace_state(address: Address, change: Callable[[Any], Any], timeout: float | None = CALL_TIMEOUT) -> Any:
-    """Sets the server's state to `change(state)` and returns it. If `change` raises, so does this: nothing changes."""
+    """Set the server's state to `change(state)` and return it. If `change` raises, so does this; the state stays."""
 
     def run(process: ServerProcess) -> Any:
         process.server.state = change(process.server.state)
@@ -58,32 +59,32 @@ async def replace_state(address: Address, change: Callable[[Any], Any], timeout:
 
 
 async def suspend(address: Address, timeout: float | None = CALL_TIMEOUT) -> None:
-    """Has the server leave its messages where they are, until `resume`. It can still be shut down."""
+    """Stop handling messages until `resume`. The server can still be shut down."""
     await _request(address, ServerProcess.suspend, "suspend", timeout)
 
 
 async def resume(address: Address, timeout: float | None = CALL_TIMEOUT) -> None:
-    """Has a suspended server go on."""
+    """Handle messages again."""
     await _request(address, ServerProcess.resume, "resume", timeout)
 
 
 async def statistics(address: Address, timeout: float | None = CALL_TIMEOUT) -> Statistics:
-    """What the server has handled since it started."""
+    """Return what the server has handled since it started."""
     return await _request(address, lambda process: replace(process.statistics), "statistics", timeout)
 
 
 async def _request(address: Address, run: Callable[[ServerProcess], R], what: str, timeout: float | None) -> R:
     process = address.process()
     if not isinstance(process, ServerProcess):
-        raise NotAServerError(f"{process.name} is no GenServer: it has no state, and can't be suspended")
+        raise NotAServerError(f"{process.name} is not a GenServer: it has no state and can't be suspended")
     if process is current_process():
-        raise CallingSelfError(f"{process.name} asked itself for {what}, and could never answer")
+        raise CallingSelfError(f"{process.name} called sys.{what} on itself, which would never return")
     sender = process.callers.add(what, timeout)
     try:
         process.mailbox.put_system(SystemRequest(run, sender))
         return await sender.future
     except asyncio.CancelledError:
-        sender.forget()
+        sender.discard()
         raise
     finally:
         process.callers.remove(sender)

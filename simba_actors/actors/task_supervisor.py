@@ -1,4 +1,4 @@
-"""TaskSupervisor: functions run side by side, whose failures are results and not accidents."""
+"""TaskSupervisor: runs functions concurrently, with failures as results."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from simba_actors.actors.callers import From
-from simba_actors.actors.durations import check_timeout
+from simba_actors.actors.calls import Call, From, check_timeout
 from simba_actors.actors.errors import BadSpecError
 from simba_actors.actors.exits import NORMAL, Exit, ExitReason
 from simba_actors.actors.gen_server import GenServer
 from simba_actors.actors.process import ExitSignal, Process
-from simba_actors.actors.ref import Address, Call
+from simba_actors.actors.ref import Address
 from simba_actors.actors.returns import CallReturn, CastReturn, InitReturn, Reply
-from simba_actors.actors.shutting_down import shut_down
 from simba_actors.actors.spawn import FunctionProcess
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 TASK_SHUTDOWN = 5.0
-"""Seconds that a task has to end when it is shut down, as in OTP."""
+"""Seconds that a task has to end when it is shut down, as in OTP. Then it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ok(Generic[B]):
-    """What the function gave."""
+    """The function returned a value."""
 
     value: B
+    """The value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Why there is no value: what the function raised, or `Exit("timeout")`."""
+    """The function raised an exception, or ran out of time."""
 
     reason: ExitReason
+    """The exception, or `Exit("timeout")`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartTask(Call[None]):
-    """Adopts a process that was not started yet, and starts it."""
+    """Start a process as a child of the supervisor."""
 
     process: FunctionProcess
 
 
 class TaskSupervisor(GenServer[dict[Process, None]]):
-    """Keeps tasks until they end, and shuts down those that are left when it stops.
+    """Runs tasks, and shuts down those that are still running when it stops.
 
     >>> import asyncio
     >>> from simba_actors.actors import TaskSupervisor, async_stream
@@ -65,7 +65,7 @@ class TaskSupervisor(GenServer[dict[Process, None]]):
     Ok(value=4)
     Ok(value=6)
 
-    What fails is a `Failed(reason)` in its place. Tasks are not restarted; for that, use a DynamicSupervisor.
+    A failure is a `Failed(reason)` among the results. Tasks are not restarted; use a DynamicSupervisor for that.
     """
 
     trap_exit = True
@@ -106,15 +106,22 @@ async def async_stream(
     max_concurrency: int = 8,
     timeout: float | None = None,
 ) -> AsyncGenerator[Ok[B] | Failed, None]:
-    """`function` of each input, at most `max_concurrency` at a time, in the order of the inputs.
+    """Call `function` with each input, concurrently, and yield the results in the order of the inputs.
 
-    A crash is a `Failed` with its reason and a run of more than `timeout` seconds a `Failed` with `Exit("timeout")`,
-    not an exception. When the consumer stops early (use `contextlib.aclosing`), the rest is shut down.
+    A call that raises yields `Failed` with the exception. A call that takes longer than `timeout` seconds yields
+    `Failed(Exit("timeout"))`. If the consumer stops early (use `contextlib.aclosing`), running calls are shut down.
+
+    Args:
+        supervisor: The TaskSupervisor that runs the calls.
+        function: Called with one input.
+        inputs: Read one at a time, as slots become free.
+        max_concurrency: Maximum number of calls at a time.
+        timeout: Seconds that one call may take; None means no limit.
 
     Raises:
         BadSpecError: `max_concurrency` is less than 1.
-        BadTimeoutError: `timeout` is no duration.
-        NoProcessError, CallExitError: The supervisor is gone.
+        BadTimeoutError: `timeout` is not a number of seconds.
+        NoProcessError, CallExitError: The supervisor has exited.
     """
     if max_concurrency < 1:
         raise BadSpecError(f"max_concurrency={max_concurrency!r} must be at least 1")
@@ -128,7 +135,7 @@ async def async_stream(
                 process = FunctionProcess(function, (value,))
                 running.append(process)
                 await supervisor.call(StartTask(process), timeout=None)
-                _limit(process, timeout)
+                _set_time_limit(process, timeout)
                 if len(running) >= max_concurrency:
                     break
             if not running:
@@ -142,11 +149,11 @@ async def async_stream(
 
 
 async def _shut_down_all(processes: Iterable[Process], parent: Process) -> None:
-    await asyncio.gather(*(shut_down(process, parent, TASK_SHUTDOWN) for process in processes))
+    await asyncio.gather(*(process.shut_down(parent, TASK_SHUTDOWN) for process in processes))
 
 
-def _limit(process: FunctionProcess, seconds: float | None) -> None:
-    """Declares the process dead after `seconds`, whether or not its task obeys."""
+def _set_time_limit(process: FunctionProcess, seconds: float | None) -> None:
+    """Declare the process dead after `seconds`, even if its task ignores the cancellation."""
     if seconds is not None:
         timer = process.loop.call_later(seconds, process.abandon, Exit("timeout"))
         process.on_exit.append(timer.cancel)

@@ -210,7 +210,7 @@ async def test_an_invalid_return_to_a_cast_ends_the_server() -> None:
 
 async def test_an_unhandled_call_ends_the_server() -> None:
     server = await Worker.start()
-    with pytest.raises(CallExitError, match=r"Worker has no answer to the call Ask\(\)"):
+    with pytest.raises(CallExitError, match=r"Worker does not handle the call Ask\(\)"):
         await server.call(Ask())
     assert isinstance(server.exit_reason, UnhandledMessageError)
 
@@ -225,7 +225,7 @@ async def test_an_unhandled_info_is_a_warning_and_the_server_lives(keep: Keep, r
     server = keep(await Worker.start())
     server.send("hello")
     assert await server.call(Add()) == 1
-    assert reports() == ["Worker got a message it does not know: 'hello'"]
+    assert reports() == ["Worker ignored an unknown message: 'hello'"]
 
 
 async def test_a_cast_to_the_dead_or_unknown_returns() -> None:
@@ -384,9 +384,9 @@ async def test_a_huge_message_makes_no_huge_error(keep: Keep) -> None:
 
 async def test_an_exit_reason_is_an_exit_or_an_exception(keep: Keep) -> None:
     server = keep(await Worker.start())
-    with pytest.raises(BadReasonError, match=r"give an Exit, such as Exit\('done'\), or an exception"):
+    with pytest.raises(BadReasonError, match=r"pass an Exit, such as Exit\('done'\), or an exception"):
         await server.stop("done")  # pyright: ignore[reportArgumentType] - as untyped code might
-    with pytest.raises(BadReasonError, match="'done' is no exit reason"):
+    with pytest.raises(BadReasonError, match="'done' is not an exit reason"):
         server.exit("done")  # pyright: ignore[reportArgumentType] - as untyped code might
     assert server.alive
 
@@ -411,7 +411,7 @@ async def test_a_process_of_another_loop_is_an_error(keep: Keep) -> None:
 
     def elsewhere() -> None:
         for attempt in (lambda: asyncio.run(server.call(Add())), lambda: server.cast_nowait(Add()), server.kill):
-            with pytest.raises(WrongLoopError, match="Worker 'here' lives in another event loop"):
+            with pytest.raises(WrongLoopError, match="Worker 'here' belongs to another event loop"):
                 attempt()
 
     await asyncio.to_thread(elsewhere)

@@ -100,7 +100,7 @@ async def test_a_state_that_cant_be_formatted_spoils_no_crash_report(reports: Re
     server = await Unshowable.start()
     await server.cast(Crash(RuntimeError("crash")))
     assert isinstance(await server.wait(), RuntimeError)
-    assert "state: (can't be shown: ValueError: no words)" in reports()[0]
+    assert "state: (can't be formatted: ValueError: no words)" in reports()[0]
 
 
 async def test_a_linked_process_that_exits_normal_is_ignored(keep: Keep) -> None:
@@ -236,7 +236,7 @@ async def test_a_listener_of_the_end_that_raises_keeps_it_from_nobody(reports: R
     server.target.on_exit.append(listen)
     with pytest.raises(CallExitError):
         await server.call(Crash(RuntimeError("crash")))
-    assert reports()[1] == "Worker ended, and what was to hear of it raised"
+    assert reports()[1] == "an on_exit callback of Worker raised"
 
 
 async def test_a_process_asked_to_exit_cleans_up_first(log: Log) -> None:

@@ -143,7 +143,7 @@ async def test_a_start_function_that_gives_no_ref_fails_the_start() -> None:
     async def start() -> Any:
         return 3
 
-    with pytest.raises(StartFailedError, match="the start function of child 'a' gave 3") as error:
+    with pytest.raises(StartFailedError, match="the start function of child 'a' must return a Ref, not 3") as error:
         await Supervisor.start([ChildSpec("a", start)])
     assert isinstance(error.value.reason, BadReturnError)
 

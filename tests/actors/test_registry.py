@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from simba_actors.actors import Ref, Registry, Supervisor, which_children
-from simba_actors.actors.child_spec import ChildSpec
+from simba_actors.actors.children import ChildSpec
 from simba_actors.actors.errors import AlreadyRegisteredError, NoProcessError
 from tests.actors.conftest import Keep
 from tests.actors.servers import Add, Worker, crash
@@ -22,7 +22,7 @@ async def test_a_key_is_registered_once(keep: Keep) -> None:
     registry = Registry()
     first, second = keep(await Worker.start()), keep(await Worker.start())
     registry.register("key", first)
-    with pytest.raises(AlreadyRegisteredError, match="'key' is registered by Worker") as error:
+    with pytest.raises(AlreadyRegisteredError, match="'key' is already registered by Worker") as error:
         registry.register("key", second)
     assert error.value.ref == first
 

@@ -80,7 +80,7 @@ async def test_a_child_that_outlives_its_shutdown_timeout_is_killed_and_polite_o
     await supervisor.stop()
     assert [ref.exit_reason for ref in (a, slow, c)] == [SHUTDOWN, KILLED, SHUTDOWN]
     assert asyncio.get_running_loop().time() == 3.0
-    assert reports() == ["Slow 'slow' did not shut down within 3 s, and is killed"]
+    assert reports() == ["Slow 'slow' did not shut down within 3 s: killing it"]
 
 
 async def test_a_worker_has_five_seconds_by_default(log: Log) -> None:
@@ -174,7 +174,7 @@ async def test_any_significant_child_that_ends_shuts_the_supervisor_down(log: Lo
     children = [significant(log, "a"), significant(log, "b"), child(log, "c")]
     supervisor = await Supervisor.start(children, auto_shutdown="any_significant")
     await leave(supervisor, "a")
-    assert await supervisor.wait() == Exit("shutdown", "significant child 'a' ended")
+    assert await supervisor.wait() == Exit("shutdown", "significant child 'a' exited")
     assert log[-2:] == ["stop c", "stop b"]
 
 
@@ -184,7 +184,7 @@ async def test_all_significant_children_have_to_end(log: Log) -> None:
     await leave(supervisor, "a")
     assert list((await refs(supervisor)).values()).count(None) == 1
     await leave(supervisor, "b")
-    assert await supervisor.wait() == Exit("shutdown", "significant child 'b' ended")
+    assert await supervisor.wait() == Exit("shutdown", "significant child 'b' exited")
 
 
 async def test_a_significant_child_that_is_restarted_has_not_ended(log: Log, keep: Keep) -> None:

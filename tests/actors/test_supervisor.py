@@ -21,7 +21,7 @@ from simba_actors.actors import (
     terminate_child,
     which_children,
 )
-from simba_actors.actors.restarts import RestartIntensity
+from simba_actors.actors.supervisor import RestartIntensity
 from tests.actors.conftest import Keep, Reports
 from tests.actors.servers import Add, Leave, Log, child, crash, ref_of, refs
 
@@ -176,7 +176,7 @@ async def test_a_listener_that_raises_ends_nobody(log: Log, keep: Keep, reports:
     supervisor = keep(await Supervisor.start([child(log, "a")], on_event=listen))
     await crash(await ref_of(supervisor, "a"))
     assert await ref_of(supervisor, "a")
-    assert [report.split(" at ")[0] for report in reports()[1:]] == ["Supervisor: on_event raised"] * 2
+    assert [report.split(" for ")[0] for report in reports()[1:]] == ["on_event of Supervisor raised"] * 2
 
 
 async def test_crash_reports_count_restarts(log: Log, keep: Keep, reports: Reports) -> None:
