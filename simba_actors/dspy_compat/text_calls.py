@@ -9,7 +9,7 @@ import dspy
 from dspy.clients import execution
 from dspy.lm15 import Request
 
-from simba_actors.lm.rollout_context import current_watch
+from simba_actors.lm.rollout_context import current_rollout
 
 _ACALL: Any = vars(dspy.BaseLM)["acall"]
 
@@ -77,8 +77,8 @@ async def _executed_once(lm: Any, call: Any) -> Any:
 
 def _finalized(lm: Any, call: Any, result: Any) -> Any:
     """What `execution.finalize` does; where no history is kept, the LM hears only of what was used."""
-    watch = current_watch()
-    if watch is None or watch.keeps_history:
+    rollout = current_rollout()
+    if rollout is None or rollout.keeps_history:
         return _STEPS.finalize(lm, call, result)
     settings: Any = dspy.settings
     if settings.usage_tracker and not result.cache_hit:

@@ -16,12 +16,12 @@ from simba_actors.errors import InfrastructureError, LMUnavailableError, Rollout
 from simba_actors.evaluation.binding import BoundProgram, Programs
 from simba_actors.evaluation.scoring import Scorer, Verdict
 from simba_actors.lm.failures import infrastructure_cause
-from simba_actors.lm.governor import Caller, Governor, UnaskedCallError
-from simba_actors.lm.rollout_context import SETTING, Deadline, Watch
+from simba_actors.lm.governor import BlockingCallError, Caller, Governor
+from simba_actors.lm.rollout_context import SETTING, Deadline, RolloutContext
 from simba_actors.lm.secrets import Secrets
 from simba_actors.lm.usage import Meter
 from simba_actors.programs import Configuration, ConfigurationSpace, to_json_value
-from simba_actors.runtime.exception_isolation import contained
+from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
 from simba_actors.search.plan import ModelSpec, Split
@@ -109,7 +109,7 @@ class LocalExecutor:
         self._rollout_timeout = rollout_timeout
         self._clock = clock
         self._threads = threads
-        self._scorer = Scorer(metric, threads, objectives, governor.secrets, governor.loop_share)
+        self._scorer = Scorer(metric, threads, objectives, governor.secrets, governor.scheduler)
         self._programs = Programs(student, space, lms, governor, caller or Caller(), threads)
         settings: Any = dspy.settings
         self._settings: dict[str, Any] = dict(settings.copy())
@@ -139,7 +139,7 @@ class LocalExecutor:
             except RolloutTimeoutError:
                 if attempt == ATTEMPTS:
                     raise
-            except (_UngovernedError, UnaskedCallError) as error:
+            except (_UngovernedError, BlockingCallError) as error:
                 if attempt == ATTEMPTS:
                     raise LMUnavailableError(f"{error}. Resume when it answers again") from error
                 await self._governor.back_off(attempt)
@@ -157,27 +157,27 @@ class LocalExecutor:
             await self._scorer.try_on("trainset[0]", self._rows["train"][0])
 
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:
-        share = self._governor.loop_share
+        share = self._governor.scheduler
         await (share.go_ahead() if task.ahead else share.begin())
         example = self._rows[task.split][task.example]
         program = self._programs.bound(task.configuration, task.model)
         started = self._clock()
         deadline = Deadline(self._rollout_timeout)
-        watch = Watch(meter, deadline, keeps_history=self._keeps_history, ahead=task.ahead)
+        rollout = RolloutContext(meter, deadline, keeps_history=self._keeps_history, ahead=task.ahead)
         trace: list[Any] = []
         ended: _Ended | None = None
         try:
-            with self._context(trace, watch), deadline:
+            with self._context(trace, rollout), deadline:
                 ended = await self._play(program, example, f"{task.split}set[{task.example}]", trace)
         except Exception as error:
-            if watch.stopped_by is not None:
-                raise watch.stopped_by from error
+            if rollout.stopped_by is not None:
+                raise rollout.stopped_by from error
             raise
         finally:
-            watch.end()
-        if watch.stopped_by is not None:
+            rollout.end()
+        if rollout.stopped_by is not None:
             # The student or the metric made do without the LM's answer; that is no evidence of what they are worth.
-            raise watch.stopped_by
+            raise rollout.stopped_by
         if ended is None:
             raise RolloutTimeoutError(
                 f"a rollout took longer than rollout_timeout={self._rollout_timeout:g} s, {ATTEMPTS} times in a row: "
@@ -185,16 +185,16 @@ class LocalExecutor:
             )
         return ended.trajectory(meter, self._clock() - started)
 
-    def _context(self, trace: list[Any], watch: Watch) -> AbstractContextManager[None]:
-        return dspy.context(**{**self._settings, "trace": trace, SETTING: watch})
+    def _context(self, trace: list[Any], rollout: RolloutContext) -> AbstractContextManager[None]:
+        return dspy.context(**{**self._settings, "trace": trace, SETTING: rollout})
 
     async def _play(self, program: BoundProgram, example: dspy.Example, row: str, trace: list[Any]) -> _Ended:
         """Runs the student and, if it did not fail, asks the metric."""
         try:
-            prediction = await contained(self._call(program.module, dict(cast("Any", example.inputs()))))
+            prediction = await isolated(self._call(program.module, dict(cast("Any", example.inputs()))))
         except Exception as error:  # noqa: BLE001 - what is not the infrastructure's is the program's, and scores 0
             raise_if_infrastructure(error, self._governor.secrets)
-            return _Ended(_steps(trace, program.names), None, None, self._governor.secrets.told(error))
+            return _Ended(_steps(trace, program.names), None, None, self._governor.secrets.describe(error))
         # Before the metric runs, which may call predictors too, or change what it is given.
         steps, fields = _steps(trace, program.names), _fields(prediction)
         verdict = await self._scorer.score(row, example, prediction)
@@ -239,7 +239,7 @@ def raise_if_infrastructure(error: Exception, secrets: Secrets) -> None:
     if isinstance(cause, InfrastructureError):
         raise cause
     if cause is not None:
-        raise _UngovernedError(f"an LM that the student calls by itself failed: {secrets.told(cause)}") from error
+        raise _UngovernedError(f"an LM that the student calls by itself failed: {secrets.describe(cause)}") from error
 
 
 def _steps(trace: list[Any], names: Mapping[int, str]) -> tuple[TraceStep, ...]:

@@ -15,8 +15,8 @@ from simba_actors.errors import InfrastructureError, LMUnavailableError, MetricE
 from simba_actors.lm.failures import infrastructure_cause
 from simba_actors.lm.secrets import Secrets
 from simba_actors.programs import to_json_value
-from simba_actors.runtime.exception_isolation import contained
-from simba_actors.runtime.fair_scheduler import LoopShare
+from simba_actors.runtime.exception_isolation import isolated
+from simba_actors.runtime.fair_scheduler import FairScheduler
 from simba_actors.runtime.quick_calls import QuickCalls
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
@@ -50,7 +50,7 @@ class Scorer:
         threads: Threads,
         objectives: Objectives | None = None,
         secrets: Secrets | None = None,
-        loop_share: LoopShare | None = None,
+        scheduler: FairScheduler | None = None,
     ) -> None:
         self._objectives = objectives
         self._secrets = secrets or Secrets()
@@ -58,7 +58,7 @@ class Scorer:
         self._extra: tuple[None, ...] = (None,) * _arguments_beyond_two(metric)
         call = getattr(metric, "__call__", None)  # noqa: B004 - an async __call__ is what is asked for
         self._asynchronous = inspect.iscoroutinefunction(metric) or inspect.iscoroutinefunction(call)
-        self._calls = QuickCalls(threads, loop_share)
+        self._calls = QuickCalls(threads, scheduler)
 
     async def score(self, row: str, example: dspy.Example, prediction: Any) -> Verdict:
         """The metric's verdict; `row` says which example it is about.
@@ -68,13 +68,13 @@ class Scorer:
             InfrastructureError: The metric calls an LM, which could not be reached.
         """
         try:
-            output = await contained(self._ask(example, prediction))
+            output = await isolated(self._ask(example, prediction))
         except Exception as error:
             cause = infrastructure_cause(error)
             if isinstance(cause, InfrastructureError):
                 raise cause from error
             if cause is not None:
-                raise LMUnavailableError(f"the metric's LM failed: {self._secrets.told(cause)}") from error
+                raise LMUnavailableError(f"the metric's LM failed: {self._secrets.describe(cause)}") from error
             raise self._raised(row, error) from error
         return verdict(row, output, self._objectives)
 
@@ -82,7 +82,7 @@ class Scorer:
         """Asks about an example with its own labels for a prediction; raises MetricError if that shows a defect."""
         labels = dspy.Prediction(**dict(cast("Any", example.labels())))
         try:
-            output = await contained(self._ask(example, labels))
+            output = await isolated(self._ask(example, labels))
         except SURELY_WRONG as error:
             raise self._raised(row, error) from error
         except Exception:  # noqa: BLE001 - labels are no real prediction; the first rollout tells more
@@ -97,7 +97,7 @@ class Scorer:
         return await output if inspect.isawaitable(output) else output
 
     def _raised(self, row: str, error: Exception) -> MetricError:
-        return MetricError(f"the metric raised on {row}: {self._secrets.told(error)}")
+        return MetricError(f"the metric raised on {row}: {self._secrets.describe(error)}")
 
 
 def verdict(row: str, output: Any, objectives: Objectives | None = None) -> Verdict:

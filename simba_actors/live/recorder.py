@@ -104,7 +104,7 @@ class Recorder:
         try:
             return work()
         except Exception as error:  # noqa: BLE001 - a metric of the user's raised; requests go on
-            self._say(f"a call of channel {self._channel!r} got no score: {Secrets().told(error)}")
+            self._say(f"a call of channel {self._channel!r} got no score: {Secrets().describe(error)}")
             return ()
 
     def _stored(self, entries: Sequence[Reported | OnlineExample]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Window:
+class ConcurrencyLimit:
     """A limit on calls in flight that finds the endpoint's own, which nobody tells.
 
     Additive increase, multiplicative decrease (Chiu and Jain, 1989), with two turns that keep refusals rare:

@@ -11,9 +11,9 @@ from enum import IntEnum
 from typing import Any, cast
 
 from simba_actors.errors import ConfigError
-from simba_actors.lm.concurrency_limit import Window
-from simba_actors.lm.rate_limit import Pace
-from simba_actors.lm.retry import Breaker
+from simba_actors.lm.concurrency_limit import ConcurrencyLimit
+from simba_actors.lm.rate_limit import RateLimit
+from simba_actors.lm.retry import CircuitBreaker
 
 
 class Priority(IntEnum):
@@ -86,16 +86,16 @@ class Slot:
 class Endpoint:
     """The calls to one model at one address, of one event loop."""
 
-    def __init__(self, name: str, limits: Limits, breaker: Breaker, clock: Callable[[], float]) -> None:
+    def __init__(self, name: str, limits: Limits, breaker: CircuitBreaker, clock: Callable[[], float]) -> None:
         self.name = name
-        self.window = Window(most=limits.most_at_a_time)
+        self.window = ConcurrencyLimit(most=limits.most_at_a_time)
         self.breaker = breaker
         self.in_flight = 0
         self.has_answered = False
         self._clock = clock
         self._closed_until = 0.0
-        self._requests = Pace(limits.requests_per_minute, clock) if limits.requests_per_minute else None
-        self._tokens = Pace(limits.tokens_per_minute, clock) if limits.tokens_per_minute else None
+        self._requests = RateLimit(limits.requests_per_minute, clock) if limits.requests_per_minute else None
+        self._tokens = RateLimit(limits.tokens_per_minute, clock) if limits.tokens_per_minute else None
         self._mean_tokens = 0.0
         self._waiting: list[tuple[Priority, int, asyncio.Future[None]]] = []
         self._order = itertools.count()

@@ -28,7 +28,7 @@ from dspy.utils.exceptions import (
 from simba_actors.errors import InfrastructureError
 
 
-class Blame(Enum):
+class FailureClass(Enum):
     """What an LM's error says."""
 
     CROWDED = "crowded"
@@ -41,23 +41,23 @@ class Blame(Enum):
     """The provider refused what the program made of its input, and would again."""
 
 
-BLAME: tuple[tuple[type[BaseException], Blame], ...] = (
-    (LMRateLimitError, Blame.CROWDED),
-    (LMTimeoutError, Blame.TRANSIENT),
-    (LMServerError, Blame.TRANSIENT),
-    (LMTransportError, Blame.TRANSIENT),
-    (LMLockTimeoutError, Blame.TRANSIENT),  # Another process holds the credentials for a moment.
-    (LMStreamAssemblyError, Blame.TRANSIENT),  # The reply broke off on its way.
-    (LMAuthError, Blame.PERSISTENT),
-    (LMBillingError, Blame.PERSISTENT),
-    (LMConfigurationError, Blame.PERSISTENT),  # A missing key among others.
-    (LMUnsupportedModelError, Blame.PERSISTENT),  # An invalid request by class, but whatever the prompt is.
-    (LMInvalidRequestError, Blame.PROGRAM),  # A prompt beyond the context window among others.
-    (LMUnsupportedFeatureError, Blame.PROGRAM),  # Tools, images or the like, which the student asks for.
-    (LMCollectionLimitError, Blame.PROGRAM),  # A reply beyond all bounds: the prompt brought it about.
-    (LMUnexpectedError, Blame.TRANSIENT),  # An engine broke; nothing says that the prompt is to blame.
-    (LMProviderError, Blame.TRANSIENT),  # The provider said no, and nothing more.
-    (LMError, Blame.TRANSIENT),
+CLASSES: tuple[tuple[type[BaseException], FailureClass], ...] = (
+    (LMRateLimitError, FailureClass.CROWDED),
+    (LMTimeoutError, FailureClass.TRANSIENT),
+    (LMServerError, FailureClass.TRANSIENT),
+    (LMTransportError, FailureClass.TRANSIENT),
+    (LMLockTimeoutError, FailureClass.TRANSIENT),  # Another process holds the credentials for a moment.
+    (LMStreamAssemblyError, FailureClass.TRANSIENT),  # The reply broke off on its way.
+    (LMAuthError, FailureClass.PERSISTENT),
+    (LMBillingError, FailureClass.PERSISTENT),
+    (LMConfigurationError, FailureClass.PERSISTENT),  # A missing key among others.
+    (LMUnsupportedModelError, FailureClass.PERSISTENT),  # An invalid request by class, but whatever the prompt is.
+    (LMInvalidRequestError, FailureClass.PROGRAM),  # A prompt beyond the context window among others.
+    (LMUnsupportedFeatureError, FailureClass.PROGRAM),  # Tools, images or the like, which the student asks for.
+    (LMCollectionLimitError, FailureClass.PROGRAM),  # A reply beyond all bounds: the prompt brought it about.
+    (LMUnexpectedError, FailureClass.TRANSIENT),  # An engine broke; nothing says that the prompt is to blame.
+    (LMProviderError, FailureClass.TRANSIENT),  # The provider said no, and nothing more.
+    (LMError, FailureClass.TRANSIENT),
 )
 """The blame of each kind of DSPy's LM errors; the first that fits counts."""
 
@@ -69,32 +69,32 @@ NETWORK_ERRORS = frozenset({"TransportError", "APIConnectionError", "APITimeoutE
 """Base classes of network errors in httpx, openai, litellm, requests and aiohttp, known without importing those."""
 
 
-def blame(error: BaseException) -> Blame | None:
+def classify(error: BaseException) -> FailureClass | None:
     """The blame of an error that an LM's call raised, or None if nothing of it points to an LM or the network.
 
     Custom LMs raise what their clients raise: what has an HTTP status is judged by it.
     """
     status: Any = getattr(error, "status", None) or getattr(error, "status_code", None)
     if isinstance(error, LMServerError) and status in CROWDED_STATUS:
-        return Blame.CROWDED
-    for kind, verdict in BLAME:
+        return FailureClass.CROWDED
+    for kind, verdict in CLASSES:
         if isinstance(error, kind):
             return verdict
     if isinstance(status, int) and 400 <= status <= 599:
-        return _blame_of_status(status)
+        return _class_of_status(status)
     if isinstance(error, ConnectionError | TimeoutError):
-        return Blame.TRANSIENT
+        return FailureClass.TRANSIENT
     if any(cls.__name__ in NETWORK_ERRORS for cls in type(error).__mro__):
-        return Blame.TRANSIENT
+        return FailureClass.TRANSIENT
     return None
 
 
-def _blame_of_status(status: int) -> Blame:
+def _class_of_status(status: int) -> FailureClass:
     if status in CROWDED_STATUS:
-        return Blame.CROWDED
+        return FailureClass.CROWDED
     if status in PERSISTENT_STATUS:
-        return Blame.PERSISTENT
-    return Blame.TRANSIENT if status >= 500 or status in TIMEOUT_STATUS else Blame.PROGRAM
+        return FailureClass.PERSISTENT
+    return FailureClass.TRANSIENT if status >= 500 or status in TIMEOUT_STATUS else FailureClass.PROGRAM
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -122,7 +122,7 @@ def infrastructure_cause(error: BaseException) -> BaseException | None:
         if isinstance(cause, InfrastructureError):
             return cause
         if isinstance(cause, LMError) or type(cause).__module__.partition(".")[0] in ("litellm", "openai", "anthropic"):
-            verdict = blame(cause)
+            verdict = classify(cause)
             if verdict is not None:
-                return None if verdict is Blame.PROGRAM else cause
+                return None if verdict is FailureClass.PROGRAM else cause
     return None

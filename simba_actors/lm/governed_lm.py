@@ -13,13 +13,13 @@ from simba_actors.dspy_compat.reply_cache import has_cached_reply
 from simba_actors.dspy_compat.text_calls import acall_of_text, calls_as_dspy_does, is_text_call
 from simba_actors.lm.endpoint import Endpoint
 from simba_actors.lm.governor import Caller, Governor
-from simba_actors.lm.rollout_context import Watch, current_watch
+from simba_actors.lm.rollout_context import RolloutContext, current_rollout
 from simba_actors.lm.usage import Meter
 from simba_actors.runtime.threads import Threads
 
 
 @dataclass(frozen=True, slots=True)
-class _Ties:
+class _Binding:
     """What a governed LM is tied to."""
 
     governor: Governor
@@ -40,7 +40,7 @@ class _Ties:
         """
         return not self.has_async_side or (self.imports_late and not self.endpoint.has_answered)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Ties:
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Binding:
         """The same: students copy themselves, and DSPy's LMs with them."""
         return self
 
@@ -48,42 +48,42 @@ class _Ties:
 class _Governed:
     """Mixed into a copy's class: the same LM, with calls that wait their turn and are tried again."""
 
-    _ties: _Ties
+    _binding: _Binding
 
     async def acall(self, prompt: Any = None, **kwargs: Any) -> Any:
-        ties, lm = self._ties, cast("Any", super())
-        if asyncio.get_running_loop() is not ties.loop:
+        binding, lm = self._binding, cast("Any", super())
+        if asyncio.get_running_loop() is not binding.loop:
             # A student in a thread that runs an event loop of its own: this one is not to be blocked either.
-            return await ties.threads.run(partial(self, prompt, **kwargs))
+            return await binding.threads.run(partial(self, prompt, **kwargs))
         send: Any = partial(lm.acall, prompt, **kwargs)
-        if ties.calls_in_thread:
-            send = partial(ties.threads.run, partial(lm.__call__, prompt, **kwargs))
-        elif ties.calls_as_dspy_does and is_text_call(self, prompt, kwargs):
+        if binding.calls_in_thread:
+            send = partial(binding.threads.run, partial(lm.__call__, prompt, **kwargs))
+        elif binding.calls_as_dspy_does and is_text_call(self, prompt, kwargs):
             send = partial(acall_of_text, self, prompt, **kwargs)
-        if await _cached(self, prompt, kwargs, asynchronous=not ties.calls_in_thread):
+        if await _cached(self, prompt, kwargs, asynchronous=not binding.calls_in_thread):
             return await send()
-        return await ties.governor.call(ties.endpoint, ties.caller, _watch(), send)
+        return await binding.governor.call(binding.endpoint, binding.caller, _rollout(), send)
 
     def __call__(self, prompt: Any = None, **kwargs: Any) -> Any:
-        ties, lm = self._ties, cast("Any", super())
+        binding, lm = self._binding, cast("Any", super())
         send: Any = partial(lm.__call__, prompt, **kwargs)
         if has_cached_reply(self, prompt, kwargs, asynchronous=False):
             return send()
-        if _runs_here(ties.loop):
+        if _runs_here(binding.loop):
             # A student that blocks the event loop can't wait for a turn that is given on it.
-            return ties.governor.call_unasked(ties.endpoint, ties.caller, _watch(), send)
-        return ties.governor.call_in_thread(ties.endpoint, ties.caller, _watch(), send, ties.loop)
+            return binding.governor.call_blocking(binding.endpoint, binding.caller, _rollout(), send)
+        return binding.governor.call_in_thread(binding.endpoint, binding.caller, _rollout(), send, binding.loop)
 
     def update_history(self, entry: Mapping[str, Any]) -> None:
         """Called by DSPy with what it knows of a call that was answered."""
-        if self._ties.caller.on_answer is not None:
-            self._ties.caller.on_answer(entry)
-        watch = current_watch()
-        if watch is not None:
-            tokens = watch.meter.report(entry)
+        if self._binding.caller.on_answer is not None:
+            self._binding.caller.on_answer(entry)
+        rollout = current_rollout()
+        if rollout is not None:
+            tokens = rollout.meter.report(entry)
             if tokens is not None:
-                self._ties.endpoint.used(tokens)
-        if watch is None or watch.keeps_history:
+                self._binding.endpoint.used(tokens)
+        if rollout is None or rollout.keeps_history:
             lm: Any = super()
             lm.update_history(entry)
 
@@ -101,7 +101,7 @@ def governed(
     governor.secrets.learn(lm)
     copied.num_retries = 0
     endpoint = governor.endpoint(endpoint_name(lm))
-    copied._ties = _Ties(
+    copied._binding = _Binding(
         governor,
         endpoint,
         caller or Caller(),
@@ -124,8 +124,8 @@ def _governed_class(cls: type[Any]) -> type[Any]:
     return type(cls.__name__, (_Governed, cls), names)
 
 
-def _watch() -> Watch:
-    return current_watch() or Watch(Meter())
+def _rollout() -> RolloutContext:
+    return current_rollout() or RolloutContext(Meter())
 
 
 def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:

@@ -16,12 +16,12 @@ import anyio
 
 from simba_actors.errors import ConfigError, InfrastructureError, LMAccessError, LMUnavailableError
 from simba_actors.lm.endpoint import Endpoint, Limits, Priority, Slot
-from simba_actors.lm.failures import Blame, blame
-from simba_actors.lm.retry import Breaker, Retry
-from simba_actors.lm.rollout_context import RolloutOverError, Watch
+from simba_actors.lm.failures import FailureClass, classify
+from simba_actors.lm.retry import CircuitBreaker, Retry
+from simba_actors.lm.rollout_context import RolloutContext, RolloutOverError
 from simba_actors.lm.secrets import Secrets
-from simba_actors.runtime.fair_scheduler import LoopShare, Paced
-from simba_actors.runtime.loop_bridge import Errands, LoopBlockedError, LoopEndedError
+from simba_actors.runtime.fair_scheduler import FairScheduler, YieldingDriver
+from simba_actors.runtime.loop_bridge import LoopBlockedError, LoopBridge, LoopEndedError
 
 R = TypeVar("R")
 
@@ -42,7 +42,7 @@ class Fault:
     delay: float
 
 
-class Turnstile(Protocol):
+class Gate(Protocol):
     """Open while calls may be sent."""
 
     @property
@@ -64,14 +64,14 @@ class Caller:
     """
 
     priority: Priority = Priority.OPTIMIZER
-    gate: Turnstile | None = None
+    gate: Gate | None = None
     before_call: Callable[[], Awaitable[None]] | None = None
     before_blocking_call: Callable[[], None] | None = None
     on_fault: Callable[[Fault], None] | None = None
     on_answer: Callable[[Mapping[str, Any]], None] | None = None
 
 
-class UnaskedCallError(InfrastructureError):
+class BlockingCallError(InfrastructureError):
     """A call that waited for no turn, and so is not made again by itself, met an infrastructure failure."""
 
 
@@ -111,14 +111,14 @@ class Governor:
         self._draws = draws or random.Random()  # noqa: S311 - jitter, no secret
         self._sleep = sleep
         self._clock = clock
-        self.loop_share = LoopShare()
+        self.scheduler = FairScheduler()
         self._endpoints: dict[str, Endpoint] = {}
         self.secrets = Secrets()
-        self._errands = Errands()
+        self._bridge = LoopBridge()
 
     def endpoint(self, name: str) -> Endpoint:
         if name not in self._endpoints:
-            breaker = Breaker(self._retry.patience, self._clock)
+            breaker = CircuitBreaker(self._retry.grace_period, self._clock)
             self._endpoints[name] = Endpoint(name, self._limits.get(name, Limits()), breaker, self._clock)
         return self._endpoints[name]
 
@@ -127,7 +127,7 @@ class Governor:
         return list(self._endpoints.values())
 
     async def call(
-        self, endpoint: Endpoint, caller: Caller, watch: Watch, send: Callable[[], Coroutine[Any, Any, R]]
+        self, endpoint: Endpoint, caller: Caller, rollout: RolloutContext, send: Callable[[], Coroutine[Any, Any, R]]
     ) -> R:
         """What `send()` gives, tried again while the infrastructure fails.
 
@@ -137,17 +137,17 @@ class Governor:
             Exception: Anything else that `send()` or `before_call()` raised.
         """
         for attempt in itertools.count(1):
-            slot = await self._enter(endpoint, caller, watch)
+            slot = await self._enter(endpoint, caller, rollout)
             try:
-                answer = await Paced(send(), self._turn_of(watch))
+                answer = await YieldingDriver(send(), self._turn_of(rollout))
             except Exception as error:  # noqa: BLE001 - raised again if it is not to be tried again
-                await self._wait_after(slot, endpoint, caller, watch, error, attempt)
+                await self._wait_after(slot, endpoint, caller, rollout, error, attempt)
             except BaseException:
                 slot.leave()
                 raise
             else:
                 slot.answered()
-                watch.meter.answered()
+                rollout.meter.answered()
                 return answer
         raise AssertionError("itertools.count ended")
 
@@ -155,25 +155,25 @@ class Governor:
         self,
         endpoint: Endpoint,
         caller: Caller,
-        watch: Watch,
+        rollout: RolloutContext,
         send: Callable[[], R],
         loop: asyncio.AbstractEventLoop,
     ) -> R:
         """As `call`, from another thread than that of the governor's `loop`, with a `send` that blocks.
 
-        Where the loop is blocked, as by `dspy.Parallel` in an async student, the call is made as by `call_unasked`.
+        Where the loop is blocked, as by `dspy.Parallel` in an async student, the call is made as by `call_blocking`.
         """
         for attempt in itertools.count(1):
             try:
-                slot = self._on(loop, watch, partial(self._enter, endpoint, caller, watch))
+                slot = self._on(loop, rollout, partial(self._enter, endpoint, caller, rollout))
             except LoopBlockedError:
-                return self.call_unasked(endpoint, caller, watch, send)
-            watch.hold(slot)
+                return self.call_blocking(endpoint, caller, rollout, send)
+            rollout.hold(slot)
             try:
                 answer = send()
             except Exception as error:  # noqa: BLE001 - raised again if it is not to be tried again
                 try:
-                    self._on(loop, watch, partial(self._wait_after, slot, endpoint, caller, watch, error, attempt))
+                    self._on(loop, rollout, partial(self._wait_after, slot, endpoint, caller, rollout, error, attempt))
                 except LoopBlockedError:
                     loop.call_soon_threadsafe(slot.leave)
                     raise error from None
@@ -182,40 +182,40 @@ class Governor:
                 raise
             else:
                 loop.call_soon_threadsafe(slot.answered)
-                watch.meter.answered()
+                rollout.meter.answered()
                 return answer
             finally:
-                watch.let_go(slot)
+                rollout.let_go(slot)
         raise AssertionError("itertools.count ended")
 
-    def call_unasked(self, endpoint: Endpoint, caller: Caller, watch: Watch, send: Callable[[], R]) -> R:
+    def call_blocking(self, endpoint: Endpoint, caller: Caller, rollout: RolloutContext, send: Callable[[], R]) -> R:
         """What `send()` gives, where the event loop is blocked until it has: without waiting for a turn.
 
         Raises:
-            UnaskedCallError: The infrastructure failed. The call can't wait to be made again, but the rollout can.
+            BlockingCallError: The infrastructure failed. The call can't wait to be made again, but the rollout can.
             Exception: Anything else that `send()` or `before_blocking_call()` raised.
         """
-        watch.check()
+        rollout.check()
         if caller.before_blocking_call is not None:
             try:
                 caller.before_blocking_call()
             except Exception as error:
-                watch.stop(error)
+                rollout.stop(error)
                 raise
-        watch.meter.sent()
+        rollout.meter.sent()
         try:
             answer = send()
         except Exception as error:
-            if blame(error) in (None, Blame.PROGRAM):
+            if classify(error) in (None, FailureClass.PROGRAM):
                 raise
             told = self.secrets.hide(f"{type(error).__name__}: {error}")
-            failure = UnaskedCallError(f"{endpoint.name} failed a call that blocks the event loop: {told}")
-            watch.stop(failure)
+            failure = BlockingCallError(f"{endpoint.name} failed a call that blocks the event loop: {told}")
+            rollout.stop(failure)
             raise failure from error
-        watch.meter.answered()
+        rollout.meter.answered()
         return answer
 
-    def renew_patience(self) -> None:
+    def renew_grace_period(self) -> None:
         """Somebody says that the endpoints answer again. Calls that are under way still are given time to find out."""
         for endpoint in self._endpoints.values():
             endpoint.breaker.close()
@@ -224,30 +224,30 @@ class Governor:
         """Waits as before another attempt of something that failed `attempt` times."""
         await self._sleep(self._retry.delay(attempt, None, self._draws))
 
-    def _turn_of(self, watch: Watch) -> Callable[[], Coroutine[Any, Any, None]]:
+    def _turn_of(self, rollout: RolloutContext) -> Callable[[], Coroutine[Any, Any, None]]:
         """How a rollout waits for its turn after each of a call's waits."""
-        if not watch.ahead:
-            return self.loop_share.go_on
+        if not rollout.ahead:
+            return self.scheduler.go_on
 
         async def go_ahead() -> None:
-            with watch.waiting():  # It may be long, and is not the rollout's time.
-                await self.loop_share.go_ahead()
+            with rollout.waiting():  # It may be long, and is not the rollout's time.
+                await self.scheduler.go_ahead()
 
         return go_ahead
 
-    async def _enter(self, endpoint: Endpoint, caller: Caller, watch: Watch) -> Slot:
-        with watch.waiting():
+    async def _enter(self, endpoint: Endpoint, caller: Caller, rollout: RolloutContext) -> Slot:
+        with rollout.waiting():
             slot = await self._turn(endpoint, caller)
             try:
-                watch.check()
+                rollout.check()
                 if caller.before_call is not None:
                     await caller.before_call()
             except BaseException as error:
                 slot.leave()
                 if isinstance(error, Exception):
-                    watch.stop(error)
+                    rollout.stop(error)
                 raise
-        watch.meter.sent()
+        rollout.meter.sent()
         return slot
 
     async def _turn(self, endpoint: Endpoint, caller: Caller) -> Slot:
@@ -261,37 +261,37 @@ class Governor:
         return await endpoint.enter(caller.priority, self._sleep)
 
     async def _wait_after(
-        self, slot: Slot, endpoint: Endpoint, caller: Caller, watch: Watch, error: Exception, attempt: int
+        self, slot: Slot, endpoint: Endpoint, caller: Caller, rollout: RolloutContext, error: Exception, attempt: int
     ) -> None:
         """Leaves the slot of a failed attempt and waits until the next one. Raises if there is to be none."""
         delay = self._retry.delay(attempt, getattr(error, "retry_after", None), self._draws)
-        verdict = blame(error)
+        verdict = classify(error)
         match verdict:
             case None:
                 slot.leave()
                 raise error
-            case Blame.PROGRAM:
+            case FailureClass.PROGRAM:
                 slot.answered()
                 raise error
-            case Blame.CROWDED:
+            case FailureClass.CROWDED:
                 slot.refused(delay)
-            case Blame.TRANSIENT | Blame.PERSISTENT:
+            case FailureClass.TRANSIENT | FailureClass.PERSISTENT:
                 slot.failed()
-        told = self.secrets.told(error)
+        told = self.secrets.describe(error)
         ending = self._ending(endpoint, verdict, told, attempt)
         if ending is not None:
-            watch.stop(ending)
+            rollout.stop(ending)
             raise ending from error
         if caller.on_fault is not None:
             caller.on_fault(Fault(endpoint.name, told, attempt, delay))
-        with watch.waiting():
+        with rollout.waiting():
             await self._sleep(delay)
 
     def _ending(
-        self, endpoint: Endpoint, verdict: Blame, told: str, attempt: int
+        self, endpoint: Endpoint, verdict: FailureClass, told: str, attempt: int
     ) -> LMAccessError | LMUnavailableError | None:
         """Why the call is not made again, if it is not."""
-        if verdict is Blame.PERSISTENT:
+        if verdict is FailureClass.PERSISTENT:
             return LMAccessError(
                 f"{endpoint.name} refuses to serve: {told}. Waiting does not mend that: put the key, the account or "
                 "the model's name right, then resume"
@@ -302,11 +302,13 @@ class Governor:
             )
         return None
 
-    def _on(self, loop: asyncio.AbstractEventLoop, watch: Watch, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    def _on(
+        self, loop: asyncio.AbstractEventLoop, rollout: RolloutContext, work: Callable[[], Coroutine[Any, Any, R]]
+    ) -> R:
         """What `work()` gives, run on `loop` while this thread waits."""
-        patience = OWN_TURN_SECONDS if watch.is_of_task_that_runs_on(loop) else TURN_SECONDS
+        turn_seconds = OWN_TURN_SECONDS if rollout.is_of_task_that_runs_on(loop) else TURN_SECONDS
         try:
-            return self._errands.run(loop, work, patience)
+            return self._bridge.run(loop, work, turn_seconds)
         except LoopEndedError:
             raise RolloutOverError(
                 "the event loop that this LM call belongs to has ended, and the call with it"

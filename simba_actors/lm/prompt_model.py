@@ -8,7 +8,7 @@ import dspy
 
 from simba_actors.errors import InfrastructureError, LMUnavailableError, RolloutTimeoutError
 from simba_actors.lm.failures import infrastructure_cause
-from simba_actors.lm.rollout_context import SETTING, Deadline, Watch
+from simba_actors.lm.rollout_context import SETTING, Deadline, RolloutContext
 from simba_actors.lm.secrets import Secrets
 from simba_actors.lm.usage import Meter
 from simba_actors.search.trajectory import Usage
@@ -51,19 +51,19 @@ class LocalPromptModel:
         """The answer, or None if it took too long."""
         settings: Any = dspy.settings
         deadline = Deadline(self._timeout)
-        watch = Watch(self._meter, deadline, keeps_history=not settings.disable_history)
+        rollout = RolloutContext(self._meter, deadline, keeps_history=not settings.disable_history)
         try:
-            with dspy.context(**{"trace": [], "lm": self._lm, "disable_history": False, SETTING: watch}), deadline:
+            with dspy.context(**{"trace": [], "lm": self._lm, "disable_history": False, SETTING: rollout}), deadline:
                 return await dspy.Predict(signature).acall(**inputs)
         except Exception as error:
-            if watch.stopped_by is not None:
-                raise watch.stopped_by from error
+            if rollout.stopped_by is not None:
+                raise rollout.stopped_by from error
             cause = infrastructure_cause(error)
             if cause is None:
                 raise
             if isinstance(cause, InfrastructureError):
                 raise cause from error
-            raise LMUnavailableError(f"the prompt model failed: {self._secrets.told(cause)}") from error
+            raise LMUnavailableError(f"the prompt model failed: {self._secrets.describe(cause)}") from error
         finally:
-            watch.end()
+            rollout.end()
         return None

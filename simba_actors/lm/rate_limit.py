@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-class Pace:
+class RateLimit:
     """At most `per_minute` units a minute, evenly: the generic cell rate algorithm (ITU-T I.371, 1993).
 
     A minute's worth may be sent at once after a minute of silence, as providers count it. `spend` takes units and says

@@ -13,14 +13,14 @@ class Retry:
 
     Full jitter, a delay drawn evenly from 0 up to the bound, is the variant that ends contention soonest:
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/. A provider's `retry_after` is honoured
-    where it is longer. `patience` is how many seconds an endpoint may answer nothing but faults before all its calls
-    give up.
+    where it is longer. `grace_period` is how many seconds an endpoint may answer nothing but faults before all its
+    calls give up.
     """
 
     attempts: int = 16
     base: float = 0.5
     longest: float = 30.0
-    patience: float = 60.0
+    grace_period: float = 60.0
 
     def delay(self, attempt: int, retry_after: float | None, draws: random.Random) -> float:
         """Seconds to wait after the failed `attempt`, counted from 1."""
@@ -28,8 +28,8 @@ class Retry:
         return max(draws.uniform(0, bound), retry_after or 0.0)
 
 
-class Breaker:
-    """A circuit breaker: open once an endpoint has answered nothing but faults for `patience` seconds.
+class CircuitBreaker:
+    """A circuit breaker: open once an endpoint has answered nothing but faults for `grace_period` seconds.
 
     While it is open no call is tried again. Each new one is a probe, sent once, and the first answer closes it.
     """
@@ -37,15 +37,15 @@ class Breaker:
     LEAST_FAULTS = 4
     """Fewer in a row may be one call's bad luck, however long they took."""
 
-    def __init__(self, patience: float, clock: Callable[[], float]) -> None:
-        self._patience = patience
+    def __init__(self, grace_period: float, clock: Callable[[], float]) -> None:
+        self._grace_period = grace_period
         self._clock = clock
         self._since = 0.0
         self._faults = 0
 
     @property
     def is_open(self) -> bool:
-        return self._faults >= self.LEAST_FAULTS and self._clock() - self._since >= self._patience
+        return self._faults >= self.LEAST_FAULTS and self._clock() - self._since >= self._grace_period
 
     def fault(self) -> None:
         if self._faults == 0:

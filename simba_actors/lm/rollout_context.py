@@ -16,7 +16,7 @@ from simba_actors.lm.endpoint import Slot
 from simba_actors.lm.usage import Meter
 
 SETTING = "simba_actors_watch"
-"""The name of a rollout's watch in `dspy.settings`, which DSPy carries into every thread that it starts."""
+"""The name of the rollout context in `dspy.settings`, which DSPy carries into every thread that it starts."""
 
 
 class RolloutOverError(Exception):
@@ -92,7 +92,7 @@ class Deadline:
             self.task.cancel()
 
 
-class Watch:
+class RolloutContext:
     """Keeps what a rollout's LM calls used, and the first error that ends it whatever the student makes of it.
 
     `keeps_history` is whether DSPy's histories are to hear of the calls as well, `ahead` whether nothing waits for the
@@ -110,7 +110,7 @@ class Watch:
         self._slots: set[Slot] = set()
         self._over = False
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Watch:
+    def __deepcopy__(self, memo: dict[int, Any]) -> RolloutContext:
         return self
 
     @contextmanager
@@ -152,7 +152,7 @@ class Watch:
         self._slots.clear()
 
 
-def current_watch() -> Watch | None:
-    """The watch of the rollout that this code runs in, if any."""
+def current_rollout() -> RolloutContext | None:
+    """Return the context of the rollout that this code runs in, if any."""
     settings: Any = dspy.settings
     return settings.get(SETTING)

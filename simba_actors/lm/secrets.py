@@ -38,7 +38,7 @@ class Secrets:
             text = text.replace(secret, HIDDEN)
         return LOOKS_SECRET.sub(HIDDEN, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
-    def told(self, error: BaseException) -> str:
+    def describe(self, error: BaseException) -> str:
         """What an error says, without keys."""
         return self.hide(f"{type(error).__name__}: {error}")
 

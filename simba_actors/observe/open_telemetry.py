@@ -142,7 +142,7 @@ class OpenTelemetry(Telemetry):
         stacktrace = self._secrets.hide("".join(traceback.format_exception(error)))
         told = {"exception.message": self._secrets.hide(str(error)), "exception.stacktrace": stacktrace}
         span.record_exception(error, told)
-        span.set_status(StatusCode.ERROR, self._secrets.told(error))
+        span.set_status(StatusCode.ERROR, self._secrets.describe(error))
 
     def _step(self, step: int) -> Span:
         """The open step's span; a step that an earlier process opened gets one of this process."""

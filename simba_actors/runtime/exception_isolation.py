@@ -13,7 +13,7 @@ from typing import TypeVar
 R = TypeVar("R")
 
 
-async def contained(work: Awaitable[R]) -> R:
+async def isolated(work: Awaitable[R]) -> R:
     """What `work` gives or raises.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 R = TypeVar("R")
 
 
-class LoopShare:
+class FairScheduler:
     """Lets one pass in each turn of the event loop, those that are under way first.
 
     Without it, as many rollouts as have replies at one moment hold up everything else on the loop, each with what it
@@ -64,10 +64,10 @@ class LoopShare:
         self._turning = False
 
 
-class Paced(Generic[R]):
+class YieldingDriver(Generic[R]):
     """Drives a coroutine as `await` does, with a wait for its `turn` after each of the coroutine's own.
 
-        answer = await Paced(lm.acall(messages=messages), share.go_on)
+        answer = await YieldingDriver(lm.acall(messages=messages), share.go_on)
 
     It is cancelled without waiting.
     """

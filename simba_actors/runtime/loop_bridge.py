@@ -20,10 +20,10 @@ class LoopEndedError(Exception):
     """The event loop has ended: what it was to do is not done."""
 
 
-class Errands:
+class LoopBridge:
     """Runs coroutines of threads on an event loop.
 
-        slot = errands.run(loop, lambda: endpoint.enter(priority, sleep), patience=1.0)
+        slot = bridge.run(loop, lambda: endpoint.enter(priority, sleep), patience=1.0)
 
     `dspy.Parallel` in an async student blocks the loop until its threads are done. Were they to wait for the loop,
     both would wait for ever. So a thread takes back what the loop does not begin in `patience` seconds, and after that

@@ -9,7 +9,7 @@ from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 from simba_actors.runtime.exception_isolation import raised_in_thread
-from simba_actors.runtime.fair_scheduler import LoopShare
+from simba_actors.runtime.fair_scheduler import FairScheduler
 from simba_actors.runtime.threads import Threads
 
 R = TypeVar("R")
@@ -31,9 +31,9 @@ class QuickCalls:
     them takes longer than `SPREAD_SECONDS`, the others get threads of their own.
     """
 
-    def __init__(self, threads: Threads, loop_share: LoopShare | None = None) -> None:
+    def __init__(self, threads: Threads, scheduler: FairScheduler | None = None) -> None:
         self._threads = threads
-        self._loop_share = loop_share or LoopShare()
+        self._scheduler = scheduler or FairScheduler()
         self._trip: _Trip | None = None
 
     async def run(self, call: Callable[[], R]) -> R:
@@ -41,7 +41,7 @@ class QuickCalls:
         loop = asyncio.get_running_loop()
         arrived = _Call(call, copy_context(), loop.create_future())
         if self._trip is None or not self._trip.takes_more:
-            self._trip = _Trip(self._threads, self._loop_share, loop)
+            self._trip = _Trip(self._threads, self._scheduler, loop)
         self._trip.add(arrived)
         return await arrived.answer
 
@@ -74,11 +74,11 @@ class _Call:
 class _Trip:
     """Calls on their way through one thread. Both deques are taken from by one popleft, so neither needs a lock."""
 
-    def __init__(self, threads: Threads, loop_share: LoopShare, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, threads: Threads, scheduler: FairScheduler, loop: asyncio.AbstractEventLoop) -> None:
         self._ahead: deque[_Call] = deque()
         self._ended: deque[_Call] = deque()
         self._threads = threads
-        self._loop_share = loop_share
+        self._scheduler = scheduler
         self._loop = loop
         self._sets_out_by = loop.time() + GATHER_SECONDS
         self._until = loop.time() + SPREAD_SECONDS
@@ -98,7 +98,7 @@ class _Trip:
 
     def _set_out(self) -> None:
         """On the event loop, as all that follows up to `_work`."""
-        more_may_come = self._loop_share.is_taken and self._loop.time() < self._sets_out_by
+        more_may_come = self._scheduler.is_taken and self._loop.time() < self._sets_out_by
         if more_may_come and self._taken_on < ENOUGH:
             self._loop.call_soon(self._set_out)
         else:

@@ -270,5 +270,5 @@ class Coordinator(GenServer[CoordinatorState]):
         self.state.paused = False
         await self._setup.commit([SetStatus("running")], [RunResumed(by="resume")])
         self._setup.purse.start_clock()
-        self._setup.governor.renew_patience()
+        self._setup.governor.renew_grace_period()
         self._setup.gate.open()

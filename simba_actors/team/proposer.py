@@ -14,7 +14,7 @@ from simba_actors.actors import CastReturn, GenServer, InitReturn, spawn_link
 from simba_actors.errors import BudgetReachedError, InfrastructureError
 from simba_actors.events import CandidateProposed, Event, StrategyApplied, StrategyDeclined
 from simba_actors.programs import Configuration
-from simba_actors.runtime.exception_isolation import contained
+from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.search.plan import Rollout
 from simba_actors.search.policy import Proposal
 from simba_actors.store.records import Program, RecordProposal
@@ -200,7 +200,7 @@ class Proposer(GenServer[ProposerState]):
                 if not isinstance(result, Declined):
                     result.check_json()
             except Exception as error:  # noqa: BLE001 - as in DSPy, a strategy that fails makes no candidate
-                told = self._setup.governor.secrets.told(error)
+                told = self._setup.governor.secrets.describe(error)
                 logger.warning("strategy %s failed: %s", name, told)
                 return Outcome(name, None, told)
             if isinstance(result, Declined):
@@ -223,7 +223,7 @@ class Proposer(GenServer[ProposerState]):
             try:
                 self._setup.purse.check()
                 self.state.applying.add((step, slot))
-                return await contained(strategy.apply(context))
+                return await isolated(strategy.apply(context))
             except BudgetReachedError as error:
                 self._setup.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
                 self._applied(step, slot)

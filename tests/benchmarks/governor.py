@@ -17,7 +17,7 @@ from typing import Any
 
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.retry import Retry
-from simba_actors.lm.rollout_context import Watch
+from simba_actors.lm.rollout_context import RolloutContext
 from simba_actors.lm.usage import Meter
 from tests.support.openai_server import Faults, OpenAIServer
 from tests.support.quiz import quiz_script
@@ -109,7 +109,7 @@ async def governed(limits: list[int]) -> list[Measured]:
         connections = Connections(server)
 
         async def call(number: int) -> None:
-            await governor.call(endpoint, Caller(), Watch(Meter()), lambda: connections.send(number))
+            await governor.call(endpoint, Caller(), RolloutContext(Meter()), lambda: connections.send(number))
 
         told: list[Measured] = []
         for limit in limits:

@@ -18,7 +18,7 @@ from dspy.utils.usage_tracker import UsageTracker
 from simba_actors.dspy_compat.text_calls import acall_of_text, calls_as_dspy_does, is_text_call
 from simba_actors.lm.governed_lm import governed
 from simba_actors.lm.governor import Governor
-from simba_actors.lm.rollout_context import SETTING, Watch
+from simba_actors.lm.rollout_context import SETTING, RolloutContext
 from simba_actors.lm.usage import Meter
 from simba_actors.search.trajectory import Usage
 from tests.support.quiz import legible_script
@@ -52,10 +52,10 @@ async def test_the_history_tells_the_same_as_of_dspys_own_call() -> None:
 
 async def watched_call(lm: Any, *, keeps_history: bool) -> tuple[Any, Usage]:
     """The answer to a call of a governed copy of `lm`, and what its rollout used."""
-    watch = Watch(Meter(), keeps_history=keeps_history)
-    with dspy.context(**{SETTING: watch}):
+    rollout = RolloutContext(Meter(), keeps_history=keeps_history)
+    with dspy.context(**{SETTING: rollout}):
         answer = await governed(lm, Governor()).acall("What is 1 + 1?")
-    return answer, watch.meter.total
+    return answer, rollout.meter.total
 
 
 async def test_where_no_history_is_kept_the_answer_and_what_it_used_are_the_same() -> None:

@@ -16,7 +16,7 @@ from tests.support.quiz import quiz_script
 from tests.support.runs import findings, finish, reach, small_config
 
 MIX = Faults(rate_limited=0.3, server_error=0.1, resets=0.05, cut=0.05, hangs=0.02)
-HASTY = Retry(base=0.01, longest=0.1, patience=0.3)
+HASTY = Retry(base=0.01, longest=0.1, grace_period=0.3)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ async def test_a_planted_password_in_an_address_is_found_nowhere(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     lm = lm_at(f"http://me:{PASSWORD}@127.0.0.1:1/v1")
-    governor = Governor(retry=Retry(base=0.01, longest=0.02, patience=0.05))
+    governor = Governor(retry=Retry(base=0.01, longest=0.02, grace_period=0.05))
     config = small_config(tmp_path / "simba.db", lm=lm, prompt_model=lm, governor=governor)
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, RunPaused)

@@ -18,7 +18,7 @@ from simba_actors.errors import BudgetReachedError, LMAccessError, LMUnavailable
 from simba_actors.evaluation.executor import LocalExecutor, RolloutTask
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.retry import Retry
-from simba_actors.lm.rollout_context import current_watch
+from simba_actors.lm.rollout_context import current_rollout
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.search.trajectory import Outcome, Trajectory
 from tests.support.quiz import exact, questions
@@ -305,7 +305,7 @@ async def test_a_rollout_leaves_nothing_for_the_garbage_collector() -> None:
     watches: list[weakref.ref[Any]] = []
 
     def script(ask: Ask) -> dict[str, Any]:
-        watches.append(weakref.ref(current_watch()))
+        watches.append(weakref.ref(current_rollout()))
         return right(ask)
 
     gc.disable()

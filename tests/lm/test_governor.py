@@ -11,11 +11,11 @@ import dspy
 import pytest
 
 from simba_actors.errors import ConfigError, LMAccessError, LMUnavailableError
-from simba_actors.lm.concurrency_limit import Window
+from simba_actors.lm.concurrency_limit import ConcurrencyLimit
 from simba_actors.lm.endpoint import Limits, Priority
 from simba_actors.lm.governor import Caller, Fault, Governor
-from simba_actors.lm.retry import Breaker, Retry
-from simba_actors.lm.rollout_context import Deadline, Watch
+from simba_actors.lm.retry import CircuitBreaker, Retry
+from simba_actors.lm.rollout_context import Deadline, RolloutContext
 from simba_actors.lm.usage import Meter
 
 NAME = "openai/quiz"
@@ -70,7 +70,7 @@ def answers(*replies: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
 
 
 async def call(governor: Governor, send: Callable[[], Coroutine[Any, Any, Any]], caller: Caller | None = None) -> Any:
-    return await governor.call(governor.endpoint(NAME), caller or Caller(), Watch(Meter()), send)
+    return await governor.call(governor.endpoint(NAME), caller or Caller(), RolloutContext(Meter()), send)
 
 
 class NotedDeadline(Deadline):
@@ -89,8 +89,8 @@ async def stops_of_a_call(*, ahead: bool) -> int:
     """How often a rollout's time stands still in a call that waits once for its answer."""
     governor = governor_at(Time())
     with NotedDeadline() as deadline:
-        watch = Watch(Meter(), deadline, ahead=ahead)
-        await governor.call(governor.endpoint(NAME), Caller(), watch, lambda: asyncio.sleep(0, "there"))
+        rollout = RolloutContext(Meter(), deadline, ahead=ahead)
+        await governor.call(governor.endpoint(NAME), Caller(), rollout, lambda: asyncio.sleep(0, "there"))
     return deadline.stops
 
 
@@ -144,7 +144,7 @@ async def test_patience_with_an_endpoint_ends() -> None:
     time = Time()
     send = answers(*[dspy.LMServerError("down")] * 100)
     with pytest.raises(LMUnavailableError, match="Resume when it answers again"):
-        await call(governor_at(time, Retry(attempts=100, patience=60.0)), send)
+        await call(governor_at(time, Retry(attempts=100, grace_period=60.0)), send)
     assert 60.0 <= time.now <= 60.0 + 2 * Retry().longest
 
 
@@ -233,14 +233,14 @@ async def test_a_cancelled_call_leaves_its_place_to_others() -> None:
 
 
 def test_a_window_takes_back_as_much_as_was_refused() -> None:
-    window = Window(start=64)
+    window = ConcurrencyLimit(start=64)
     for in_flight in range(64, 32, -1):
         window.refused(in_flight)
     assert window.limit == 32
 
 
 def test_a_window_grows_only_while_it_holds_calls_up() -> None:
-    window = Window(start=4)
+    window = ConcurrencyLimit(start=4)
     for _ in range(100):
         window.answered(full=False)
     assert window.limit == 4
@@ -249,9 +249,9 @@ def test_a_window_grows_only_while_it_holds_calls_up() -> None:
 
 
 def test_a_window_that_met_a_limit_probes_it_rarely() -> None:
-    window = Window(start=33)
+    window = ConcurrencyLimit(start=33)
     window.refused(33)
-    for _ in range(Window.PROBE_AFTER - 1):
+    for _ in range(ConcurrencyLimit.PROBE_AFTER - 1):
         window.answered(full=True)
     assert window.limit == 32
     window.answered(full=True)
@@ -278,8 +278,8 @@ def test_limits_that_are_a_number_are_refused() -> None:
 
 def test_a_breaker_opens_after_nothing_but_faults_and_closes_with_an_answer() -> None:
     time = Time()
-    breaker = Breaker(60.0, time)
-    for _ in range(Breaker.LEAST_FAULTS):
+    breaker = CircuitBreaker(60.0, time)
+    for _ in range(CircuitBreaker.LEAST_FAULTS):
         breaker.fault()
     assert not breaker.is_open
     time.now = 60.0

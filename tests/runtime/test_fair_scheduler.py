@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from simba_actors.runtime.fair_scheduler import LoopShare, Paced
+from simba_actors.runtime.fair_scheduler import FairScheduler, YieldingDriver
 
 
 async def test_the_loop_turns_between_one_and_the_next() -> None:
-    share, turn = LoopShare(), 0
+    share, turn = FairScheduler(), 0
     passed_in: list[int] = []
 
     async def rollout() -> None:
@@ -27,7 +27,7 @@ async def test_the_loop_turns_between_one_and_the_next() -> None:
 
 
 async def test_those_who_wait_go_on_in_the_order_in_which_they_came() -> None:
-    share = LoopShare()
+    share = FairScheduler()
     order: list[int] = []
 
     async def rollout(number: int) -> None:
@@ -39,7 +39,7 @@ async def test_those_who_wait_go_on_in_the_order_in_which_they_came() -> None:
 
 
 async def test_what_is_under_way_goes_before_what_begins_and_that_before_what_is_ahead_of_its_time() -> None:
-    share = LoopShare()
+    share = FairScheduler()
     order: list[str] = []
 
     async def rollout(name: str, turn: Callable[[], Awaitable[None]]) -> None:
@@ -55,7 +55,7 @@ async def test_what_is_under_way_goes_before_what_begins_and_that_before_what_is
 
 
 async def test_one_who_is_cancelled_holds_up_nobody() -> None:
-    share = LoopShare()
+    share = FairScheduler()
     rollouts = [asyncio.ensure_future(share.begin()) for _ in range(20)]
     await asyncio.sleep(0)
     for rollout in rollouts[10:15]:
@@ -65,7 +65,7 @@ async def test_one_who_is_cancelled_holds_up_nobody() -> None:
 
 
 async def test_it_is_taken_until_all_have_had_their_turn() -> None:
-    share = LoopShare()
+    share = FairScheduler()
     assert not share.is_taken
     seen: list[bool] = []
 
@@ -80,7 +80,7 @@ async def test_it_is_taken_until_all_have_had_their_turn() -> None:
 
 
 async def test_one_alone_does_not_wait() -> None:
-    share = LoopShare()
+    share = FairScheduler()
     turn = share.begin()
     try:
         turn.send(None)
@@ -92,7 +92,7 @@ async def test_one_alone_does_not_wait() -> None:
 
 
 async def test_paced_work_waits_for_its_turn_after_each_of_its_waits() -> None:
-    share, turn = LoopShare(), 0
+    share, turn = FairScheduler(), 0
     steps_in: list[int] = []
 
     async def work() -> None:
@@ -101,7 +101,7 @@ async def test_paced_work_waits_for_its_turn_after_each_of_its_waits() -> None:
             steps_in.append(turn)
 
     async def rollout() -> None:
-        await Paced(work(), share.go_on)
+        await YieldingDriver(work(), share.go_on)
 
     rollouts = [asyncio.ensure_future(rollout()) for _ in range(30)]
     while not all(rollout.done() for rollout in rollouts):
@@ -112,7 +112,7 @@ async def test_paced_work_waits_for_its_turn_after_each_of_its_waits() -> None:
 
 
 async def test_paced_work_gives_what_it_returns() -> None:
-    assert await Paced(asyncio.sleep(0, "value"), LoopShare().go_on) == "value"
+    assert await YieldingDriver(asyncio.sleep(0, "value"), FairScheduler().go_on) == "value"
 
 
 async def test_paced_work_raises_what_it_raises() -> None:
@@ -121,7 +121,7 @@ async def test_paced_work_raises_what_it_raises() -> None:
         raise LookupError("mine")
 
     with pytest.raises(LookupError, match="mine"):
-        await Paced(fails(), LoopShare().go_on)
+        await YieldingDriver(fails(), FairScheduler().go_on)
 
 
 async def test_paced_work_may_see_its_cancellation_and_clean_up() -> None:
@@ -135,7 +135,7 @@ async def test_paced_work_may_see_its_cancellation_and_clean_up() -> None:
             seen.append("cleaned up")
 
     async def rollout() -> None:
-        await Paced(work(), LoopShare().go_on)
+        await YieldingDriver(work(), FairScheduler().go_on)
 
     task = asyncio.ensure_future(rollout())
     await asyncio.sleep(0)
@@ -146,7 +146,7 @@ async def test_paced_work_may_see_its_cancellation_and_clean_up() -> None:
 
 
 async def test_paced_work_is_cancelled_while_it_waits_for_its_turn() -> None:
-    share = LoopShare()
+    share = FairScheduler()
     seen: list[str] = []
 
     async def work() -> None:
@@ -158,7 +158,7 @@ async def test_paced_work_is_cancelled_while_it_waits_for_its_turn() -> None:
             raise
 
     async def rollout() -> None:
-        await Paced(work(), share.go_on)
+        await YieldingDriver(work(), share.go_on)
 
     rollouts = [asyncio.ensure_future(rollout()) for _ in range(30)]
     await asyncio.sleep(0)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from simba_actors.runtime.loop_bridge import Errands, LoopBlockedError, LoopEndedError
+from simba_actors.runtime.loop_bridge import LoopBlockedError, LoopBridge, LoopEndedError
 
 LONG, SHORT = 3600.0, 0.01
 
@@ -24,56 +24,56 @@ async def two_turns() -> None:
 
 
 async def test_work_is_run_on_the_loop() -> None:
-    errands, loop = Errands(), asyncio.get_running_loop()
-    assert await asyncio.to_thread(lambda: errands.run(loop, where, LONG)) is threading.current_thread()
+    bridge, loop = LoopBridge(), asyncio.get_running_loop()
+    assert await asyncio.to_thread(lambda: bridge.run(loop, where, LONG)) is threading.current_thread()
 
 
 async def test_work_that_has_begun_is_waited_for() -> None:
-    errands, loop, go_on = Errands(), asyncio.get_running_loop(), asyncio.Event()
+    bridge, loop, go_on = LoopBridge(), asyncio.get_running_loop(), asyncio.Event()
 
     async def waits() -> str:
         loop.call_later(5 * SHORT, go_on.set)
         await go_on.wait()
         return "done"
 
-    assert await asyncio.to_thread(lambda: errands.run(loop, waits, SHORT)) == "done"
+    assert await asyncio.to_thread(lambda: bridge.run(loop, waits, SHORT)) == "done"
 
 
 async def test_what_work_raises_is_raised_in_the_thread() -> None:
-    errands, loop = Errands(), asyncio.get_running_loop()
+    bridge, loop = LoopBridge(), asyncio.get_running_loop()
 
     async def fails() -> None:
         raise TimeoutError("mine")
 
     with pytest.raises(TimeoutError, match="mine"):
-        await asyncio.to_thread(lambda: errands.run(loop, fails, LONG))
+        await asyncio.to_thread(lambda: bridge.run(loop, fails, LONG))
 
 
 async def test_work_that_a_blocked_loop_does_not_begin_is_never_done() -> None:
-    errands, loop, done = Errands(), asyncio.get_running_loop(), list[str]()
+    bridge, loop, done = LoopBridge(), asyncio.get_running_loop(), list[str]()
 
     async def works() -> None:
         done.append("work")
 
     with ThreadPoolExecutor(1) as pool:
         # Blocks the loop, with a thread that waits for it.
-        error = pool.submit(errands.run, loop, works, SHORT).exception()
+        error = pool.submit(bridge.run, loop, works, SHORT).exception()
     await two_turns()
     assert (type(error), done) == (LoopBlockedError, [])
 
 
 async def test_a_loop_that_is_known_to_be_blocked_is_not_waited_for_until_it_has_turned() -> None:
-    errands, loop = Errands(), asyncio.get_running_loop()
+    bridge, loop = LoopBridge(), asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(errands.run, loop, where, SHORT).exception()
-        second = pool.submit(errands.run, loop, where, LONG).exception()
+        first = pool.submit(bridge.run, loop, where, SHORT).exception()
+        second = pool.submit(bridge.run, loop, where, LONG).exception()
     assert (type(first), type(second)) == (LoopBlockedError, LoopBlockedError)
     await two_turns()
-    assert await asyncio.to_thread(lambda: errands.run(loop, where, LONG)) is threading.current_thread()
+    assert await asyncio.to_thread(lambda: bridge.run(loop, where, LONG)) is threading.current_thread()
 
 
 def test_work_for_a_loop_that_has_ended_is_not_done() -> None:
     loop = asyncio.new_event_loop()
     loop.close()
     with pytest.raises(LoopEndedError):
-        Errands().run(loop, where, LONG)
+        LoopBridge().run(loop, where, LONG)

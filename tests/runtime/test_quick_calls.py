@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from simba_actors.runtime.fair_scheduler import LoopShare
+from simba_actors.runtime.fair_scheduler import FairScheduler
 from simba_actors.runtime.quick_calls import ENOUGH, QuickCalls
 from simba_actors.runtime.threads import Threads
 from tests.support.virtual_clock import VirtualClockLoop
@@ -144,7 +144,7 @@ def arrivals_at_departure(rollouts: int) -> int:
             departed.set()
 
     async def main() -> None:
-        share = LoopShare()
+        share = FairScheduler()
         calls = QuickCalls(WatchedThreads(), share)
 
         async def rollout() -> None:
