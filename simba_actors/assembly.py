@@ -13,7 +13,7 @@ from simba_actors.config import STEPS, OptimizerConfig
 from simba_actors.errors import NoLMError, SimbaError
 from simba_actors.evaluation.executor import LocalExecutor
 from simba_actors.events import CallRetried, Event
-from simba_actors.fingerprint import SEARCH_SETTINGS, default_run_id, fingerprint
+from simba_actors.fingerprint import SEARCH_SETTINGS, SIMBA_SETTINGS, default_run_id, fingerprint
 from simba_actors.lm.budget_tracker import Purse
 from simba_actors.lm.governed_lm import endpoint_name, governed
 from simba_actors.lm.governor import Caller, Fault, shared_governor
@@ -25,6 +25,7 @@ from simba_actors.search.adaptive.policy import AdaptivePolicy
 from simba_actors.search.model.fitting import Row
 from simba_actors.search.plan import STUDENT_LM
 from simba_actors.search.policy import Policy
+from simba_actors.search.settings import SearchSettings
 from simba_actors.search.simba.policy import DspyPolicy
 from simba_actors.search.trajectory import JSON
 from simba_actors.store import Owner
@@ -129,28 +130,20 @@ def assemble(
 
 
 def _policy(config: OptimizerConfig, lms: dict[str, Any], strategies: tuple[str, ...]) -> Policy:
+    settings = SearchSettings(**{name: getattr(config, name) for name in SIMBA_SETTINGS}, max_steps=config.steps)
     if config.policy == "dspy":
         return DspyPolicy(
+            settings,
             examples=len(config.trainset),
-            bsize=config.bsize,
-            num_candidates=config.num_candidates,
-            max_steps=config.steps,
-            max_demos=config.max_demos,
-            temperature_for_sampling=config.temperature_for_sampling,
-            temperature_for_candidates=config.temperature_for_candidates,
-            seed=config.seed,
             strategies=strategies,
             teacher="teacher" in lms,
             first_rollout_id=_first_rollout_id(config.student, lms[STUDENT_LM]),
         )
     return AdaptivePolicy(
-        train_rows=tuple(_row(example) for example in config.trainset),
-        val_rows=tuple(_row(example) for example in config.valset),
+        settings,
+        train_examples=tuple(_row(example) for example in config.trainset),
+        val_examples=tuple(_row(example) for example in config.valset),
         rollouts=_rollouts_expected(config),
-        bsize=config.bsize,
-        max_steps=config.steps,
-        max_demos=config.max_demos,
-        seed=config.seed,
         strategies=strategies,
         predictors=len(config.student.predictors()),
         other_lms=tuple(name for name in lms if name != STUDENT_LM),

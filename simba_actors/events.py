@@ -214,7 +214,7 @@ class CanaryJudged(Event):
 class ParameterAdapted(Event):
     """A parameter of the adaptive search follows the evidence: see `simba_actors.search.adaptive.adaptation`.
 
-    `parameter` is "temperature", "batch_size" or "rollouts_a_candidate", as in `Parameters` there.
+    `parameter` is "temperature", "batch_size" or "rollouts_per_candidate", as in `Parameters` there.
     """
 
     parameter: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 from collections.abc import Sequence
@@ -19,18 +20,13 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from simba_actors.config import OptimizerConfig
 from simba_actors.programs import Configuration, ConfigurationSpace, to_json_value
 from simba_actors.programs.values import contents
+from simba_actors.search.settings import SearchSettings
 from simba_actors.search.trajectory import JSON
 
-SEARCH_SETTINGS = (
-    "policy",
-    "seed",
-    "bsize",
-    "num_candidates",
-    "max_demos",
-    "demo_input_field_maxlen",
-    "temperature_for_sampling",
-    "temperature_for_candidates",
-)
+SIMBA_SETTINGS = tuple(field.name for field in dataclasses.fields(SearchSettings) if field.name != "max_steps")
+"""Settings that policies take over from the config. `max_steps` depends on the policy."""
+
+SEARCH_SETTINGS = ("policy", "demo_input_field_maxlen", *SIMBA_SETTINGS)
 """Settings that shape the search. Concurrency, timeouts and budgets do not, and may change."""
 
 TOLD_OF_FIELDS = ("__dspy_field_type", "desc", "constraints")

@@ -1,4 +1,4 @@
-"""Planned work: which program is to run on which example with which LM."""
+"""Planned work: which program to run on which example with which LM."""
 
 from __future__ import annotations
 
@@ -13,22 +13,31 @@ Split: TypeAlias = Literal["train", "val"]
 STUDENT_LM = "student"
 """The name, in a run's model pool, of the LM that the student uses by itself."""
 
+FINAL_STEP = -1
+"""The step number of final rollouts, which belong to no step."""
+
+POSITIONS_PER_ROUND = 100_000
+"""Positions reserved for each round of finals. It must not change: stored keys depend on it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """An LM of the run's model pool, with what is set on the copy that a rollout uses.
 
-    `ModelSpec()` is the student's own LM, untouched. `ModelSpec(rollout_id=3, temperature=1.0)` is a copy of it that
+    `ModelSpec()` is the student's own LM, unchanged. `ModelSpec(rollout_id=3, temperature=1.0)` is a copy of it that
     samples afresh, and `ModelSpec("teacher", rollout_id=0)` a copy of the teacher's.
     """
 
     lm: str = STUDENT_LM
+    """The LM's name in the pool."""
     rollout_id: int | None = None
+    """Distinguishes calls that would otherwise share a cached reply. None leaves the LM's own."""
     temperature: float | None = None
+    """Sampling temperature. None leaves the LM's own."""
 
     @property
     def is_student_lm(self) -> bool:
-        """Whether this is the student's own LM, with or without settings changed."""
+        """Whether this is the student's own LM, with or without changed settings."""
         return self.lm == STUDENT_LM
 
 
@@ -37,16 +46,30 @@ class RolloutKey:
     """A rollout's identity within its run: the same before and after a crash."""
 
     step: int
+    """The step, counted from 0; `FINAL_STEP` for final rollouts."""
     phase: Phase
     position: int
+    """The rollout's place in the phase of its step."""
+
+    @classmethod
+    def of_final(cls, round_number: int, index: int) -> RolloutKey:
+        """Return the key of a final rollout: number `index` of a round, both counted from 0."""
+        return cls(FINAL_STEP, "final", round_number * POSITIONS_PER_ROUND + index)
+
+    @property
+    def round_number(self) -> int:
+        """The round of finals that `of_final` put the rollout in."""
+        return self.position // POSITIONS_PER_ROUND
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """The intent to run `program` (its number in the pool) on row `example` of `split` with `model`."""
+    """The intent to run one program on one example."""
 
     key: RolloutKey
     program: int
+    """The program's number in the pool."""
     example: int
+    """The example's index in its split."""
     model: ModelSpec = ModelSpec()
     split: Split = "train"

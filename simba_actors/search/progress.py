@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from simba_actors.search.adaptive.quality import Quality
 from simba_actors.search.evidence import Evidence, Score
+from simba_actors.search.quality import Quality
 from simba_actors.search.statistics.trend import Trend, trend_of
 from simba_actors.search.trajectory import JSON, Usage
 

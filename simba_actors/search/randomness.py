@@ -1,8 +1,9 @@
-"""A run's randomness as plain data: drawn from, stored with a plan, and restored to the same next draw."""
+"""A run's randomness as plain data, which is stored with each plan and restored to the same next draw."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -11,10 +12,10 @@ from simba_actors.search.trajectory import JSON
 
 
 class Draws:
-    """The two generators of SIMBA, side by side: Python's for picks and shuffles, NumPy's for Poisson counts.
+    """The two generators of `dspy.SIMBA`: Python's for picks and shuffles, NumPy's for Poisson counts.
 
-    `Draws.from_json(draws.to_json())` goes on with the same numbers. The generators and their seeding are
-    `dspy.SIMBA`'s, which is what makes a run comparable with it draw for draw.
+    `Draws.from_json(draws.to_json())` continues with the same numbers. Both are seeded as in `dspy.SIMBA`, so that a
+    run can be compared with it draw for draw.
     """
 
     def __init__(self, seed: int) -> None:
@@ -26,7 +27,7 @@ class Draws:
         numpy_state = cast("dict[str, Any]", self.numpy.bit_generator.state)
         return {
             "python": [version, list(internal), gauss],
-            # PCG64 counts in 128 bits, which JSON numbers do not hold everywhere.
+            # PCG64's counters have 128 bits, more than JSON numbers hold everywhere.
             "numpy": {**numpy_state, "state": {name: str(value) for name, value in numpy_state["state"].items()}},
         }
 
@@ -42,3 +43,32 @@ class Draws:
             "state": {name: int(value) for name, value in numpy_state["state"].items()},
         }
         return draws
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOrder:
+    """A shuffled order of the trainset, from which mini-batches are taken one slice at a time."""
+
+    order: tuple[int, ...]
+    """Indices of the examples."""
+    used: int = 0
+    """How many of them have been taken."""
+
+    @classmethod
+    def shuffled(cls, size: int, draws: random.Random) -> BatchOrder:
+        """Shuffle `size` examples."""
+        order = list(range(size))
+        draws.shuffle(order)
+        return cls(tuple(order))
+
+    def next_batch(self, bsize: int, draws: random.Random) -> tuple[tuple[int, ...], BatchOrder]:
+        """Return the next `bsize` examples and the order after them.
+
+        When fewer than `bsize` are left, those are skipped and all are shuffled anew, as in `dspy.SIMBA`.
+        """
+        order, used = self.order, self.used
+        if used + bsize > len(order):
+            reshuffled = list(order)
+            draws.shuffle(reshuffled)
+            order, used = tuple(reshuffled), 0
+        return order[used : used + bsize], BatchOrder(order, used + bsize)

@@ -12,8 +12,7 @@ from simba_actors.actors import spawn_link
 from simba_actors.errors import SimbaError
 from simba_actors.events import BudgetReached, RunFailed, RunFinished
 from simba_actors.search.objectives import Objectives
-from simba_actors.search.plan import Rollout
-from simba_actors.search.policy import FINAL_STEP
+from simba_actors.search.plan import FINAL_STEP, Rollout
 from simba_actors.search.trajectory import JSON
 from simba_actors.store.records import AddRollouts, Run, SetStatus
 from simba_actors.team.coordinator_state import CoordinatorState

@@ -107,11 +107,11 @@ class Proposer(GenServer[ProposerState]):
         ended: asyncio.Queue[int] = asyncio.Queue()
 
         async def one(proposal: Proposal) -> None:
-            if proposal.slot in known:
-                made[proposal.slot] = known[proposal.slot]
+            if proposal.index in known:
+                made[proposal.index] = known[proposal.index]
             else:
-                made[proposal.slot], fresh[proposal.slot] = await self._apply(analyzed, proposal, pool)
-            ended.put_nowait(proposal.slot)
+                made[proposal.index], fresh[proposal.index] = await self._apply(analyzed, proposal, pool)
+            ended.put_nowait(proposal.index)
 
         async def more(proposals: Sequence[Proposal], failed: int) -> tuple[Proposal, ...]:
             """All proposals, now that so many failed; those that are new are begun."""
@@ -168,11 +168,11 @@ class Proposer(GenServer[ProposerState]):
             )
         rollouts = () if program is None else policy.evaluation(plan, proposal, pool)
         write = RecordProposal(
-            plan.step, proposal.slot, proposal.to_json(), program, outcome.reason, prompt_model.usage, rollouts
+            plan.step, proposal.index, proposal.to_json(), program, outcome.reason, prompt_model.usage, rollouts
         )
         events = _events(plan.step, proposal, outcome, program)
         await self._setup.commit([write], events)
-        self._applied(plan.step, proposal.slot)
+        self._applied(plan.step, proposal.index)
         return (None if program is None else program.number), tuple(rollouts)
 
     async def _try_strategies(
@@ -196,7 +196,7 @@ class Proposer(GenServer[ProposerState]):
         for name in proposal.strategies:
             try:
                 with self._setup.telemetry.strategy(name, analyzed.plan.step, proposal.program, context.buckets):
-                    result = await self._try(name, context, analyzed.plan.step, proposal.slot)
+                    result = await self._try(name, context, analyzed.plan.step, proposal.index)
                 if not isinstance(result, Declined):
                     result.check_json()
             except Exception as error:  # noqa: BLE001 - as in DSPy, a strategy that fails makes no candidate
@@ -252,10 +252,12 @@ def _events(step: int, proposal: Proposal, outcome: Outcome, program: Program | 
     events: list[Event] = []
     if outcome.reason is None:
         events.append(
-            StrategyApplied(step=step, slot=proposal.slot, strategy=outcome.strategy, program=proposal.program)
+            StrategyApplied(step=step, slot=proposal.index, strategy=outcome.strategy, program=proposal.program)
         )
     else:
-        events.append(StrategyDeclined(step=step, slot=proposal.slot, strategy=outcome.strategy, reason=outcome.reason))
+        events.append(
+            StrategyDeclined(step=step, slot=proposal.index, strategy=outcome.strategy, reason=outcome.reason)
+        )
     if program is not None:
         events.append(
             CandidateProposed(step=step, program=program.number, parents=program.parents, strategy=program.strategy)

@@ -69,7 +69,7 @@ def without_draws() -> Generator[None]:
 
 def one_failure_a_rule() -> AbstractContextManager[Any]:
     """One failure for a rule, as in `dspy.SIMBA`."""
-    return mock.patch.multiple(strategy_allocation, FAILURES_A_RULE=1)
+    return mock.patch.multiple(strategy_allocation, FAILURES_PER_RULE=1)
 
 
 def without_recombination() -> AbstractContextManager[Any]:

@@ -13,12 +13,13 @@ import optuna
 
 from simba_actors.search.adaptive import exploration, racing
 from simba_actors.search.adaptive import policy as adaptive_policy
-from simba_actors.search.adaptive.combination import Caps, best_combination
+from simba_actors.search.adaptive.combination import best_combination
 from simba_actors.search.adaptive.exploration import BOLDNESS, Exploration
-from simba_actors.search.adaptive.strategy_allocation import LEARNS_FROM_LABELS, LEARNS_FROM_SUCCESS, extended
+from simba_actors.search.adaptive.strategy_allocation import LEARNS_FROM_LABELS, LEARNS_FROM_SUCCESS, extend
 from simba_actors.search.model.estimation import sigmoid
 from simba_actors.search.model.part_model import Effects, PartModel
 from simba_actors.search.model.parts import PartKind
+from simba_actors.search.settings import Caps
 
 STARTUP_TRIALS = 8
 
@@ -70,7 +71,7 @@ class PayingExploration(Exploration):
 
 @contextlib.contextmanager
 def with_a_bandit() -> Generator[None]:
-    """Lessons are shifted to the strategies whose parts add more, each, to the best combination under a draw."""
+    """Applications are shifted to the strategies whose parts add more, each, to the best combination under a draw."""
     payoffs: dict[PartKind, float] = {}
 
     def exploration_of(*args: Any) -> Exploration:
@@ -78,26 +79,26 @@ def with_a_bandit() -> Generator[None]:
         payoffs.update(made.payoffs)
         return made
 
-    def shifted_and_extended(lessons: Mapping[str, int], candidates: int) -> dict[str, int]:
-        return extended(shifted(lessons, payoffs), candidates)
+    def shifted_and_extended(allocation: Mapping[str, int], candidates: int) -> dict[str, int]:
+        return extend(shifted(allocation, payoffs), candidates)
 
-    with mock.patch.multiple(adaptive_policy, Exploration=exploration_of, extended=shifted_and_extended):
+    with mock.patch.multiple(adaptive_policy, Exploration=exploration_of, extend=shifted_and_extended):
         yield
 
 
-def shifted(lessons: Mapping[str, int], payoffs: Mapping[PartKind, float]) -> dict[str, int]:
-    """As many lessons, shared out by what parts of the strategies' kinds have paid; each strategy keeps one."""
+def shifted(allocation: Mapping[str, int], payoffs: Mapping[PartKind, float]) -> dict[str, int]:
+    """As many applications, shared out by what parts of the strategies' kinds have paid; each strategy keeps one."""
     kinds: dict[str, PartKind] = {
-        name: "demo" if name in (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS) else "rule" for name in lessons
+        name: "demo" if name in (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS) else "rule" for name in allocation
     }
     paid = {name: payoffs.get(kind, 0.0) for name, kind in kinds.items()}
     if not all(kind in payoffs for kind in kinds.values()) or sum(paid.values()) <= 0:
-        return dict(lessons)
-    spare = sum(lessons.values()) - len(lessons)
+        return dict(allocation)
+    spare = sum(allocation.values()) - len(allocation)
     shares = {name: 1 + spare * value / sum(paid.values()) for name, value in paid.items()}
     times = {name: int(share) for name, share in shares.items()}
     by_remainder = sorted(shares, key=lambda name: times[name] - shares[name])
-    for name in by_remainder[: sum(lessons.values()) - sum(times.values())]:
+    for name in by_remainder[: sum(allocation.values()) - sum(times.values())]:
         times[name] += 1
     return times
 

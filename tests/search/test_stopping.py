@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from simba_actors.errors import ConfigError, StopperError
-from simba_actors.search.adaptive.quality import Quality
 from simba_actors.search.progress import Progress
+from simba_actors.search.quality import Quality
 from simba_actors.search.stopping import (
     EveryBucketSolved,
     NoImprovement,

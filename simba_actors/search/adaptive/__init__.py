@@ -1,1 +1,1 @@
-"""The adaptive policy."""
+"""`policy="adaptive"`: programs are put together from parts whose effects are estimated from all scores."""

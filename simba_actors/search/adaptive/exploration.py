@@ -1,4 +1,4 @@
-"""Which combinations of parts to try: the best ones, were the effects of parts as a draw has them."""
+"""Which combinations of parts to try next: Thompson sampling."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ from dataclasses import replace
 
 import numpy as np
 
-from simba_actors.search.adaptive.combination import Caps, best_combination
+from simba_actors.search.adaptive.combination import best_combination
 from simba_actors.search.model.part_model import Effects, PartModel
+from simba_actors.search.settings import Caps
 
 BOLDNESS = 0.6
-"""Scale of the draws for combinations: below 1, since the best of many parts under a draw tends to be a lucky one."""
+"""Scale of the draws for combinations. Below 1, since the best of many parts under a draw is usually a lucky one."""
 
-ACTIVE_PARTS, PROMISE_DRAWS = 60, 12
-"""Parts that combinations are made from: those that may be worth the most, by as many draws."""
+ACTIVE_PARTS = 60
+"""How many parts combinations are made from: the most promising ones."""
+
+PROMISE_DRAWS = 12
+"""Draws by which parts are found to be promising."""
 
 
 class Exploration:
-    """Thompson sampling over combinations: part ids in the order of the prompt."""
+    """Chooses combinations that are the best under draws from the posterior over the effects of parts.
+
+    A combination is a tuple of part ids in the order of the prompt.
+    """
 
     def __init__(self, model: PartModel, draws: np.random.Generator, caps: Caps, trainset: int) -> None:
         self._model = model
@@ -26,64 +33,68 @@ class Exploration:
         self._caps = caps
         self._trainset = trainset
         ranked = np.argsort(-model.promise(draws, PROMISE_DRAWS), kind="stable")
-        self._promising = [int(place) for place in ranked[:ACTIVE_PARTS]]
+        self._promising = [int(index) for index in ranked[:ACTIVE_PARTS]]
 
     def base(self) -> tuple[str, ...]:
-        """The best combination under one draw that has room for one more demo."""
+        """Return the best combination under one draw that leaves room for one more demo."""
         caps = replace(self._caps, demos=max(0, self._caps.demos - 1))
         return self._part_ids(self._best(self._model.draw(self._draws, BOLDNESS), caps))
 
     def untried(self, attempts: int) -> tuple[tuple[str, ...], ...]:
-        """Combinations that no program has, of as many attempts: the likely best one, drawn ones and variations."""
+        """Return the combinations, of at most `attempts`, that no program has.
+
+        The first attempt is the best one under the most likely effects; then combinations from draws alternate with
+        variations of good programs.
+        """
         model = self._model
-        known = {self._made_of(places) for places in model.programs.values()}
+        known = {self._identity(parts) for parts in model.programs.values()}
         found: list[tuple[str, ...]] = []
         for attempt in range(attempts):
             effects = model.likely if attempt == 0 else model.draw(self._draws, BOLDNESS)
-            places = self._best(effects, self._caps)
+            parts = self._best(effects, self._caps)
             if attempt % 2:
-                places = self._variation() or places
-            if self._made_of(places) not in known:
-                known.add(self._made_of(places))
-                found.append(self._part_ids(places))
+                parts = self._variation() or parts
+            if self._identity(parts) not in known:
+                known.add(self._identity(parts))
+                found.append(self._part_ids(parts))
         return tuple(found)
 
     def _variation(self) -> Sequence[int] | None:
-        """The best program under a draw with another demo in the place of one of its own.
+        """Return the best program under a draw with one of its demos replaced by another.
 
-        Only of a program that is better than its parts: what it owes to the order of its demos is kept so, and is lost
-        where its parts are put together anew.
+        Return None unless the program is better than the sum of its parts. A variation then keeps what it owes to the
+        order of its demos, which putting its parts together anew would lose.
         """
         model = self._model
         qualities = model.drawn_qualities(self._draws, BOLDNESS)
         program = max(qualities, key=qualities.__getitem__)
-        places = list(model.programs[program])
-        others = [place for place in self._promising if self._is_demo(place) and place not in places]
+        parts = list(model.programs[program])
+        others = [index for index in self._promising if self._is_demo(index) and index not in parts]
         if model.own_effect(program)[0] <= 0 or not others:
             return None
         new = int(self._draws.choice(others))
-        alike = [n for n, place in enumerate(places) if model.parts[place].place == model.parts[new].place]
+        alike = [n for n, index in enumerate(parts) if model.parts[index].place == model.parts[new].place]
         if len(alike) < 2:
             return None
-        places[int(self._draws.choice(alike))] = new
-        return places
+        parts[int(self._draws.choice(alike))] = new
+        return parts
 
     def _best(self, effects: Effects, caps: Caps) -> Sequence[int]:
-        """Its demos in any order where that is not known to matter."""
-        places = best_combination(self._model, effects, self._promising, caps, self._trainset)
+        """Return the best combination. Its demos are in random order if order is not known to matter."""
+        parts = best_combination(self._model, effects, self._promising, caps, self._trainset)
         if self._model.order_matters:
-            return places
-        demos = [place for place in places if self._is_demo(place)]
+            return parts
+        demos = [index for index in parts if self._is_demo(index)]
         self._draws.shuffle(demos)
-        return [*(place for place in places if not self._is_demo(place)), *demos]
+        return [*(index for index in parts if not self._is_demo(index)), *demos]
 
-    def _made_of(self, places: Sequence[int]) -> frozenset[tuple[int, int | None]]:
-        """What makes a combination another one: its parts, and where its demos stand if that matters."""
-        positions = dict(self._model.order.positions(places)) if self._model.order_matters else {}
-        return frozenset((place, positions.get(index)) for index, place in enumerate(places))
+    def _identity(self, parts: Sequence[int]) -> frozenset[tuple[int, int | None]]:
+        """Return what distinguishes a combination: its parts, and the positions of its demos if order matters."""
+        positions = dict(self._model.order.positions(parts)) if self._model.order_matters else {}
+        return frozenset((part, positions.get(index)) for index, part in enumerate(parts))
 
-    def _is_demo(self, place: int) -> bool:
-        return self._model.parts[place].kind == "demo"
+    def _is_demo(self, index: int) -> bool:
+        return self._model.parts[index].kind == "demo"
 
-    def _part_ids(self, places: Sequence[int]) -> tuple[str, ...]:
-        return tuple(self._model.parts[place].part_id for place in places)
+    def _part_ids(self, parts: Sequence[int]) -> tuple[str, ...]:
+        return tuple(self._model.parts[index].part_id for index in parts)

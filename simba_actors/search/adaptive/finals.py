@@ -1,7 +1,8 @@
 """Choosing the winner among all programs of a run, on examples that are fresh to them.
 
-Successive halving (Karnin, Koren and Somekh, "Almost optimal exploration in multi-armed bandits", 2013): in each round
-the programs that look best by all that is known get the same number of rollouts, and each round has fewer programs.
+Successive halving: in each round the programs that look best by all that is known get the same number of rollouts, and
+each round has fewer programs (Z. Karnin, T. Koren and O. Somekh, "Almost optimal exploration in multi-armed bandits",
+ICML 2013).
 """
 
 from __future__ import annotations
@@ -12,45 +13,44 @@ from dataclasses import dataclass
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.plan import Rollout, RolloutKey, Split
-from simba_actors.search.policy import FINAL_STEP
 
 FINALISTS = (6, 3, 2)
 """How many programs each round has."""
 
-POSITIONS = 100_000
-"""Room for the rollouts of one round."""
 
+def most_rollouts(examples: int) -> int:
+    """Return how many rollouts finals can use if so many examples are fresh to each finalist.
 
-def most_rollouts(rows: int) -> int:
-    """What finals can use where so many `rows` are fresh to each finalist.
-
-    Who comes through all rounds runs on 1/6, 1/3 and 1/2 of a round's rollouts: on as many rows as a round has.
+    A program that stays in for all rounds gets 1/6, 1/3 and 1/2 of a round's rollouts: as many as one round has.
     """
-    return len(FINALISTS) * rows
+    return len(FINALISTS) * examples
 
 
 @dataclass(frozen=True, slots=True)
 class Finals:
-    """`rollouts` in all; on the valset where it has rows, otherwise on the trainset."""
+    """Plans the rounds of finals and ranks the programs."""
 
     valset: int
+    """Size of the valset. Finals run on it, or on the trainset if it is empty."""
     rollouts: int
+    """Rollouts of all rounds together."""
 
     @property
     def split(self) -> Split:
         return "val" if self.valset else "train"
 
     def rounds(self, evidence: Evidence) -> int:
-        """How many rounds there were."""
-        known = [score.key.position for program in evidence.programs() for score in evidence.of(program, "final")]
-        return max(known) // POSITIONS + 1 if known else 0
+        """Return how many rounds have been run."""
+        played = [score.key.round_number for program in evidence.programs() for score in evidence.of(program, "final")]
+        return max(played, default=-1) + 1
 
     def next_round(
-        self, model: PartModel, evidence: Evidence, rows: Callable[[int], Sequence[int]], rounds_before: int
+        self, model: PartModel, evidence: Evidence, examples: Callable[[int], Sequence[int]], rounds_before: int
     ) -> tuple[Rollout, ...]:
-        """The rollouts of the next round, none when the winner can be named.
+        """Plan the next round. Return no rollouts once the winner can be named.
 
-        `rows` are those left for a program; `rounds_before` are of finals that the search went on after.
+        `examples` returns those that a program has not run on. `rounds_before` counts the rounds of earlier finals,
+        after which the search continued.
         """
         rounds = self.rounds(evidence)
         number = rounds - rounds_before
@@ -58,18 +58,17 @@ class Finals:
             return ()
         finalists = [program for program, _ in self.ranking(model, evidence)[: FINALISTS[number]]]
         each = self.rollouts // len(FINALISTS) // len(finalists)
-        planned = [(program, row) for program in finalists for row in rows(program)[:each]]
-        first = rounds * POSITIONS
+        planned = [(program, example) for program in finalists for example in examples(program)[:each]]
         return tuple(
-            Rollout(RolloutKey(FINAL_STEP, "final", first + n), program, row, split=self.split)
-            for n, (program, row) in enumerate(planned)
+            Rollout(RolloutKey.of_final(rounds, n), program, example, split=self.split)
+            for n, (program, example) in enumerate(planned)
         )
 
     def ranking(self, model: PartModel, evidence: Evidence) -> list[tuple[int, float]]:
-        """The best programs with their estimates, in the metric's units.
+        """Return the best programs with their estimates in the metric's units, the best first.
 
-        By the mean on the valset, those first that were tried on more of it; without one, by what the model makes of
-        all rollouts.
+        With a valset, programs are ranked by how much of it they ran on, then by their mean on it. Otherwise they are
+        ranked by the model's estimate from all rollouts.
         """
         validated = {program: len(evidence.of(program, "final")) for program in model.programs} if self.valset else {}
         if any(validated.values()):

@@ -1,16 +1,16 @@
-"""The adaptive policy: every rollout tells of the parts of its program, and programs are put together from good parts.
+"""The adaptive policy: each rollout is evidence about the parts of its program, and programs combine good parts.
 
 A step samples trajectories with programs that seem good, writes rules from several failures at a time (as GEPA does:
-Agrawal et al., "GEPA: reflective prompt evolution can outperform reinforcement learning", 2025) and demos from
-successes, and puts together combinations of all parts known so far. What parts are worth is estimated from all scores
-of the run (see `part_model`), and combinations are the best ones under draws from that estimate's uncertainty: Thompson
-sampling (Thompson, 1933; for linear bandits Agrawal and Goyal, 2013), which tries what may yet be good and leaves alone
-what is known to be bad. Candidates race: after a first round on few examples, those that are clearly losing are dropped
-(Maron and Moore, "Hoeffding races", 1994), and the best programs of the whole run race for its end (successive halving:
-Karnin, Koren and Somekh, "Almost optimal exploration in multi-armed bandits", 2013).
+L. Agrawal et al., "GEPA: reflective prompt evolution can outperform reinforcement learning", arXiv 2507.19457, 2025),
+makes demos from successes, and combines all parts known so far. What parts are worth is estimated from all scores of
+the run (see `search.model.part_model`). Combinations are the best ones under draws from the uncertainty of that
+estimate: Thompson sampling (W. Thompson, 1933; for linear bandits S. Agrawal and N. Goyal, "Thompson sampling for
+contextual bandits with linear payoffs", ICML 2013), which tries what may yet be good and avoids what is known to be
+bad. The candidates of a step race (see `racing`), and so do the best programs of the whole run at its end (see
+`finals`).
 
-No candidate is judged on an example that one of its demos was made from, and no rollout is made twice that would have
-to end the same.
+No candidate is judged on an example that one of its demos was made from, and no rollout is repeated that would have to
+end the same.
 """
 
 from __future__ import annotations
@@ -21,23 +21,19 @@ from functools import cached_property
 from itertools import cycle, islice
 
 from simba_actors.search.adaptive.adaptation import HOTTEST, Parameters, adapt
-from simba_actors.search.adaptive.combination import Caps
 from simba_actors.search.adaptive.exploration import Exploration
 from simba_actors.search.adaptive.finals import Finals, most_rollouts
-from simba_actors.search.adaptive.quality import best_by_model
-from simba_actors.search.adaptive.racing import Race, unseen_rows
-from simba_actors.search.adaptive.state import AdaptiveState
-from simba_actors.search.adaptive.step_plan import Agenda
+from simba_actors.search.adaptive.racing import Race, unseen_examples
+from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan
 from simba_actors.search.adaptive.strategy_allocation import (
     LEARNS_FROM_LABELS,
     MERGE_RULES,
     RECOMBINE,
+    allocate,
     assign,
-    extended,
+    extend,
     failures_needed,
-    lessons_of,
 )
-from simba_actors.search.batches import BatchOrder
 from simba_actors.search.buckets import Bucket
 from simba_actors.search.clear_winner import ClearWinner, clear_winner_by_model
 from simba_actors.search.evidence import Evidence
@@ -46,107 +42,106 @@ from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.plan import ModelSpec, Rollout, RolloutKey
 from simba_actors.search.policy import Pool, Proposal, StepPlan, StepResult
-from simba_actors.search.randomness import Draws
+from simba_actors.search.quality import best_by_model
+from simba_actors.search.randomness import BatchOrder, Draws
+from simba_actors.search.settings import SearchSettings
 from simba_actors.search.trajectory import JSON
 
 FINAL_SHARE = 0.18
-"""Of all rollouts, at most, for choosing the winner."""
+"""Largest share of all rollouts that goes into choosing the winner."""
 
-FRESH_ROWS = 0.75
-"""Share of the train rows that the programs of the finals are likely to be fresh to."""
+FRESH_EXAMPLES = 0.75
+"""Share of the trainset that the finalists are likely to be fresh to."""
 
 LAST_NEW_PARTS = 0.7
 """Share of the search after which no new parts are made: there would be no time left to learn what they are worth."""
 
 SAMPLED_SHARE = 0.2
-"""Of a step's rollouts, for finding trajectories to learn from."""
+"""Share of a step's rollouts that samples trajectories to learn from."""
 
 SAMPLERS = 3
-"""Programs that a step samples with."""
+"""How many programs a step samples with."""
 
-ROLLOUTS_A_COMBINATION = 16
-"""Of a step, as long as the metric is not seen to be quieter than a binary one: see `adaptation`."""
+ROLLOUTS_PER_COMBINATION = 16
+"""Default rollouts per candidate, for a metric that is not known to be quieter than a binary one."""
 
-LEAST_ROWS = 4
-"""That a step samples."""
+LEAST_EXAMPLES = 4
+"""Minimum examples sampled per step."""
 
 CAUTIOUS_BOLDNESS = 0.5
-"""Scale of the draws for the programs that trajectories are sampled with; see `exploration` for combinations."""
+"""Scale of the draws that choose the programs to sample with; `exploration.BOLDNESS` is that for combinations."""
 
-MOST_RULES = 12
-"""Rules that a predictor's instructions hold."""
-
-POSITIONS = 10_000
-"""Room for the rollout ids of a step's samples."""
+ROLLOUT_IDS_PER_STEP = 10_000
+"""Rollout ids reserved for the samples of one step."""
 
 
 @dataclass(frozen=True)
 class AdaptivePolicy:
-    """The search of `policy="adaptive"`.
+    """The search of `policy="adaptive"`."""
 
-    `train_rows` and `val_rows` are the examples, by which it is told what parts are about. `rollouts` caps the
-    whole run, `max_steps` its steps; a step is `bsize` rollouts at the least. `strategies` are the names of those to
-    use, `predictors` how many the student has. `other_lms` of the model pool sample beside the student's.
-    """
-
-    train_rows: tuple[Row, ...]
+    settings: SearchSettings
+    train_examples: tuple[Row, ...]
+    """The trainset as text, from which the model learns what parts are about."""
     rollouts: int
-    bsize: int
-    max_steps: int
-    max_demos: int
-    seed: int
+    """Rollouts of the whole run at most."""
     strategies: tuple[str, ...]
+    """Names of the strategies to use."""
     predictors: int
+    """How many predictors the student has."""
     other_lms: tuple[str, ...] = ()
-    val_rows: tuple[Row, ...] = ()
+    """Names of LMs of the model pool that sample trajectories beside the student's."""
+    val_examples: tuple[Row, ...] = ()
+    """The valset as text."""
     declined_makes_a_copy: bool = field(default=False, init=False)
 
     @cached_property
     def _fitting(self) -> Fitting:
-        return Fitting(self.train_rows, self.val_rows)
+        return Fitting(self.train_examples, self.val_examples)
 
     @cached_property
     def _finals(self) -> Finals:
-        fresh = len(self.val_rows) or int(len(self.train_rows) * FRESH_ROWS)
-        return Finals(len(self.val_rows), min(int(self.rollouts * FINAL_SHARE), most_rollouts(fresh)))
+        fresh = len(self.val_examples) or int(len(self.train_examples) * FRESH_EXAMPLES)
+        return Finals(len(self.val_examples), min(int(self.rollouts * FINAL_SHARE), most_rollouts(fresh)))
 
     @property
-    def _search(self) -> int:
+    def _search_rollouts(self) -> int:
+        """Rollouts of all steps together."""
         return self.rollouts - self._finals.rollouts
 
     @property
-    def _effort(self) -> int:
+    def _rollouts_per_step(self) -> int:
         """Rollouts of a usual step."""
-        return max(self._search // self.max_steps, self.bsize)
+        return max(self._search_rollouts // self.settings.max_steps, self.settings.bsize)
 
     @property
     def _usual_parameters(self) -> Parameters:
-        rows = max(LEAST_ROWS, int(self._effort * SAMPLED_SHARE) // 2)
-        return Parameters(HOTTEST, rows, ROLLOUTS_A_COMBINATION)
+        examples = max(LEAST_EXAMPLES, int(self._rollouts_per_step * SAMPLED_SHARE) // 2)
+        return Parameters(HOTTEST, examples, ROLLOUTS_PER_COMBINATION)
 
     def initial_state(self) -> JSON:
-        draws = Draws(self.seed)
-        batches = BatchOrder.shuffled(len(self.train_rows), draws.python)
+        draws = Draws(self.settings.seed)
+        batches = BatchOrder.shuffled(len(self.train_examples), draws.python)
         return AdaptiveState(draws, batches, self._usual_parameters).to_json()
 
     def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
         now = AdaptiveState.from_json(state)
         spent = len(evidence) + now.questions
-        usual = self._effort
-        if step >= self.max_steps or spent + usual // 2 > self._search:
+        usual = self._rollouts_per_step
+        if step >= self.settings.max_steps or spent + usual // 2 > self._search_rollouts:
             return None
-        left = self._search - spent
-        effort = min(left, max(usual, left // (self.max_steps - step)))  # What races saved goes to later steps.
+        left = self._search_rollouts - spent
+        rollouts = min(left, max(usual, left // (self.settings.max_steps - step)))  # Later steps get what races saved.
         model = self._fitting.model(pool, evidence)
-        rows = max(LEAST_ROWS, now.parameters.batch_size * effort // usual)
-        batch, now.batches = now.batches.next_batch(min(rows, len(self.train_rows)), now.draws.python)
+        examples = max(LEAST_EXAMPLES, now.parameters.batch_size * rollouts // usual)
+        batch, now.batches = now.batches.next_batch(min(examples, len(self.train_examples)), now.draws.python)
         samplers = self._samplers(model, now.draws)
-        rollouts = self._samples(step, batch, samplers, evidence, now.parameters.temperature)
-        now.agenda = self._agenda(model, now, samplers[0], effort, len(rollouts), spent < self._search * LAST_NEW_PARTS)
-        return StepPlan(step, batch, rollouts, now.next_program, now.to_json())
+        samples = self._samples(step, batch, samplers, evidence, now.parameters.temperature)
+        makes_parts = spent < self._search_rollouts * LAST_NEW_PARTS
+        now.candidates = self._plan_candidates(model, now, samplers[0], rollouts, len(samples), makes_parts)
+        return StepPlan(step, batch, samples, now.next_program, now.to_json())
 
     def _samplers(self, model: PartModel, draws: Draws) -> list[int]:
-        """The best programs under as many draws of what parts are worth."""
+        """Choose the programs to sample with: the best one under each of `SAMPLERS` draws."""
         samplers: list[int] = []
         for _ in range(SAMPLERS):
             qualities = model.qualities(model.draw(draws.numpy, CAUTIOUS_BOLDNESS))
@@ -156,72 +151,81 @@ class AdaptivePolicy:
     def _samples(
         self, step: int, batch: Sequence[int], samplers: Sequence[int], evidence: Evidence, temperature: float
     ) -> tuple[Rollout, ...]:
-        """Two for each row: one as the program runs in use, where that is not known yet, and one sampled afresh.
+        """Plan two rollouts per example: one as the program runs in use, unless that is known, and one sampled afresh.
 
-        In every other row, the latter is one of the other LMs', which take turns.
+        For every other example the latter runs with one of the other LMs, which take turns.
         """
         rollouts: list[Rollout] = []
-        for place, example in enumerate(batch):
-            program = samplers[place % len(samplers)]
+        for index, example in enumerate(batch):
+            program = samplers[index % len(samplers)]
             fresh = _afresh(step, len(rollouts), temperature)
             model = fresh if evidence.has_example(program, example) else ModelSpec()
             rollouts.append(Rollout(RolloutKey(step, "sample", len(rollouts)), program, example, model))
             fresh = _afresh(step, len(rollouts), temperature)
-            if self.other_lms and place % 2:
-                lm = self.other_lms[(step + place // 2) % len(self.other_lms)]
+            if self.other_lms and index % 2:
+                lm = self.other_lms[(step + index // 2) % len(self.other_lms)]
                 fresh = ModelSpec(lm, rollout_id=fresh.rollout_id)
             rollouts.append(Rollout(RolloutKey(step, "sample", len(rollouts)), program, example, fresh))
         return tuple(rollouts)
 
-    def _agenda(
-        self, model: PartModel, now: AdaptiveState, source: int, effort: int, sampled: int, learns: bool
-    ) -> Agenda:
-        """What to do with a step's `effort`, of which `sampled` rollouts go into samples."""
-        caps = Caps(self.max_demos, MOST_RULES)
-        exploration = Exploration(model, now.draws.numpy, caps, len(self.train_rows))
-        attempts = effort // now.parameters.rollouts_a_candidate
+    def _plan_candidates(
+        self, model: PartModel, now: AdaptiveState, source: int, rollouts: int, sampled: int, makes_parts: bool
+    ) -> CandidatePlan:
+        """Plan how a step spends its `rollouts`, `sampled` of which are samples."""
+        exploration = Exploration(model, now.draws.numpy, self.settings.caps, len(self.train_examples))
+        attempts = rollouts // now.parameters.rollouts_per_candidate
         combinations = exploration.untried(attempts) if RECOMBINE in self.strategies else ()
-        lessons: dict[str, int] = {}
-        if learns:
-            usual = lessons_of(self.strategies, effort, self.predictors)
-            lessons = extended(usual, attempts - len(combinations))
-        bases = tuple(exploration.base() for _ in range(sum(lessons.values())))
-        order = list(range(len(self.train_rows)))
+        allocation: dict[str, int] = {}
+        if makes_parts:
+            usual = allocate(self.strategies, rollouts, self.predictors)
+            allocation = extend(usual, attempts - len(combinations))
+        bases = tuple(exploration.base() for _ in range(sum(allocation.values())))
+        order = list(range(len(self.train_examples)))
         now.draws.python.shuffle(order)
-        fills = self._fills(lessons.get(LEARNS_FROM_LABELS, 0), order)
+        demo_examples = self._demo_examples(allocation.get(LEARNS_FROM_LABELS, 0), order)
         order = self._fitting.answers.evenly_spread(order)
-        return Agenda(source, lessons, bases, fills, combinations, tuple(order), effort - sampled, model.range.high)
+        return CandidatePlan(
+            source=source,
+            allocation=allocation,
+            bases=bases,
+            demo_examples=demo_examples,
+            combinations=combinations,
+            order=tuple(order),
+            rollouts=rollouts - sampled,
+            best_score=model.range.high,
+        )
 
-    def _fills(self, lessons: int, order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-        """For each lesson from labels, rows that fill a prompt with demos; no row twice, as far as there are enough.
+    def _demo_examples(self, applications: int, order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+        """Return, for each application, as many examples as a prompt holds demos; none twice if there are enough.
 
-        So demos are tried many at a time, as factors are in a factorial experiment, before any of them is known.
+        Demos are tried many at a time, as in a factorial experiment, before anything is known about any of them.
         """
-        rows = cycle(reversed(order))
-        return tuple(tuple(dict.fromkeys(islice(rows, self.max_demos))) for _ in range(lessons))
+        examples = cycle(reversed(order))
+        return tuple(tuple(dict.fromkeys(islice(examples, self.settings.caps.demos))) for _ in range(applications))
 
     def proposals(self, plan: StepPlan, buckets: Sequence[Bucket], failed: int, pool: Pool) -> tuple[Proposal, ...]:
-        agenda = _agenda_of(plan)
+        candidates = _candidates_of(AdaptiveState.from_json(plan.state))
         proposals: list[Proposal] = []
 
         def propose(strategies: Iterable[str], examples: Iterable[int], parts: tuple[str, ...]) -> None:
-            slot = len(proposals)
-            program = plan.first_program + slot
-            proposals.append(Proposal(slot, program, agenda.source, tuple(examples), tuple(strategies), parts=parts))
+            index = len(proposals)
+            program = plan.first_program + index
+            proposals.append(
+                Proposal(index, program, candidates.source, tuple(examples), tuple(strategies), parts=parts)
+            )
 
-        bases = list(agenda.bases)
-        for strategies, examples in assign(agenda.lessons, buckets, agenda.best_score, agenda.fills):
-            base = bases[len(proposals)]
+        assigned = assign(candidates.allocation, buckets, candidates.best_score, candidates.demo_examples)
+        for (strategies, examples), base in zip(assigned, candidates.bases, strict=False):
             propose(strategies, examples, _without_demos(base, pool) if strategies[0] == LEARNS_FROM_LABELS else base)
-        for combination in agenda.combinations:
+        for combination in candidates.combinations:
             propose([RECOMBINE], [], combination)
-        source = pool.parts(agenda.source)
+        source = pool.parts(candidates.source)
         if MERGE_RULES in self.strategies and sum(part.kind == "rule" for part in source) > 1:
             propose([MERGE_RULES], [], tuple(part.part_id for part in source))
         return tuple(proposals)
 
     def evaluation(self, plan: StepPlan, proposal: Proposal, pool: Pool) -> tuple[Rollout, ...]:
-        return self._race(plan, AdaptiveState.from_json(plan.state)).first_round(proposal)
+        return _race(plan, AdaptiveState.from_json(plan.state)).first_round(proposal)
 
     def next_round(
         self,
@@ -231,11 +235,8 @@ class AdaptivePolicy:
         evidence: Evidence,
         pool: Pool,
     ) -> tuple[Rollout, ...]:
-        race = self._race(plan, self._after(plan, proposals, candidates, pool))
+        race = _race(plan, self._after(plan, proposals, candidates, pool))
         return race.second_round(candidates, evidence, pool, lambda: self._fitting.model(pool, evidence))
-
-    def _race(self, plan: StepPlan, now: AdaptiveState) -> Race:
-        return Race(plan.step, plan.first_program, _agenda_of(plan), now.shown)
 
     def close_step(
         self,
@@ -248,13 +249,13 @@ class AdaptivePolicy:
         now = self._after(plan, proposals, candidates, pool)
         now.questions += sum(proposal.strategies != (RECOMBINE,) for proposal in proposals)
         now.next_program = plan.first_program + len(proposals)
-        now.agenda = None
+        now.candidates = None
         now.rounds_before = self._finals.rounds(evidence)
         model = self._fitting.model(pool, evidence)
         qualities = model.qualities(model.likely)
         scores = {program: model.range.from_unit(qualities[program]) for program in sorted(candidates)}
         winner = max(scores, key=scores.__getitem__) if scores else None
-        needed = failures_needed(lessons_of(self.strategies, self._effort, self.predictors))
+        needed = failures_needed(allocate(self.strategies, self._rollouts_per_step, self.predictors))
         now.parameters, adaptations = adapt(
             now.parameters, self._usual_parameters, evidence, plan.step, model.range, needed
         )
@@ -263,14 +264,14 @@ class AdaptivePolicy:
     def _after(
         self, plan: StepPlan, proposals: Sequence[Proposal], candidates: Sequence[int], pool: Pool
     ) -> AdaptiveState:
-        """The state of the plan, with what the candidates' new demos were made from."""
+        """Return the plan's state, with the examples that the candidates' new demos were made from."""
         now = AdaptiveState.from_json(plan.state)
         for proposal in proposals:
             made = pool.parts(proposal.program) if proposal.program in candidates else ()
             demos = [part for part in made if part.kind == "demo" and part.part_id not in (proposal.parts or ())]
-            for part_id, rows in _rows_of_demos(demos, proposal.examples).items():
-                if rows:
-                    now.shown.setdefault(part_id, rows)
+            for part_id, examples in _examples_of_demos(demos, proposal.examples).items():
+                if examples:
+                    now.shown.setdefault(part_id, examples)
         return now
 
     def rollouts_ahead(self, state: JSON, steps_closed: int) -> tuple[Rollout, ...]:
@@ -278,17 +279,17 @@ class AdaptivePolicy:
 
     def final_rollouts(self, state: JSON, evidence: Evidence, pool: Pool) -> tuple[Rollout, ...]:
         now = AdaptiveState.from_json(state)
-        first = len(self.train_rows) if self.val_rows else 0
-        order = list(range(first, first + len(self.val_rows or self.train_rows)))
+        first = len(self.train_examples) if self.val_examples else 0
+        order = list(range(first, first + len(self.val_examples or self.train_examples)))
         now.draws.python.shuffle(order)
-        order = [row - first for row in self._fitting.answers.evenly_spread(order)]
+        order = [example - first for example in self._fitting.answers.evenly_spread(order)]
 
-        def rows(program: int) -> list[int]:
-            if self.val_rows:
-                return [row for row in order if not evidence.has_example(program, row, "val")]
-            return unseen_rows(program, order, now.shown, evidence, pool)
+        def fresh(program: int) -> list[int]:
+            if self.val_examples:
+                return [example for example in order if not evidence.has_example(program, example, "val")]
+            return unseen_examples(program, order, now.shown, evidence, pool)
 
-        return self._finals.next_round(self._fitting.model(pool, evidence), evidence, rows, now.rounds_before)
+        return self._finals.next_round(self._fitting.model(pool, evidence), evidence, fresh, now.rounds_before)
 
     def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
         return self._finals.ranking(self._fitting.model(pool, evidence), evidence)
@@ -300,7 +301,7 @@ class AdaptivePolicy:
 
     def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
         model = self._fitting.model(pool, evidence)
-        validated = {program: evidence.mean(program, "final") for program in programs} if self.val_rows else {}
+        validated = {program: evidence.mean(program, "final") for program in programs} if self.val_examples else {}
         qualities = model.qualities(model.likely)
         return {
             program: model.range.from_unit(qualities[program]) if (mean := validated.get(program)) is None else mean
@@ -309,27 +310,30 @@ class AdaptivePolicy:
 
 
 def _afresh(step: int, position: int, temperature: float) -> ModelSpec:
-    return ModelSpec(rollout_id=1 + step * POSITIONS + position, temperature=temperature)
+    return ModelSpec(rollout_id=1 + step * ROLLOUT_IDS_PER_STEP + position, temperature=temperature)
+
+
+def _race(plan: StepPlan, now: AdaptiveState) -> Race:
+    return Race(plan.step, plan.first_program, _candidates_of(now), now.shown)
 
 
 def _without_demos(parts: Iterable[str], pool: Pool) -> tuple[str, ...]:
-    """A set of new demos takes the place of those known."""
+    """Return the parts that are no demos: a set of new demos replaces those known."""
     demos = {part.part_id for program in pool.programs() for part in pool.parts(program) if part.kind == "demo"}
     return tuple(part_id for part_id in parts if part_id not in demos)
 
 
-def _rows_of_demos(demos: Sequence[Part], examples: Sequence[int]) -> dict[str, list[int]]:
-    """The rows that each demo was made from: all of `examples` where one can't be told from another."""
-    rows: dict[str, list[int]] = {}
+def _examples_of_demos(demos: Sequence[Part], examples: Sequence[int]) -> dict[str, list[int]]:
+    """Return the examples that each demo was made from: all of them if demos and examples can't be matched."""
+    made_from: dict[str, list[int]] = {}
     for predictor in {part.predictor for part in demos}:
         own = [part.part_id for part in demos if part.predictor == predictor]
-        apart = len(own) == len(examples)
-        rows.update((part_id, [examples[n]] if apart else list(examples)) for n, part_id in enumerate(own))
-    return rows
+        matched = len(own) == len(examples)
+        made_from.update((part_id, [examples[n]] if matched else list(examples)) for n, part_id in enumerate(own))
+    return made_from
 
 
-def _agenda_of(plan: StepPlan) -> Agenda:
-    agenda = AdaptiveState.from_json(plan.state).agenda
-    if agenda is None:
-        raise AssertionError("an open step has an agenda")
-    return agenda
+def _candidates_of(now: AdaptiveState) -> CandidatePlan:
+    if now.candidates is None:
+        raise AssertionError("an open step has a plan for its candidates")
+    return now.candidates

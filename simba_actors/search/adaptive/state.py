@@ -6,27 +6,79 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from simba_actors.search.adaptive.adaptation import Parameters
-from simba_actors.search.adaptive.step_plan import Agenda
-from simba_actors.search.batches import BatchOrder
-from simba_actors.search.randomness import Draws
+from simba_actors.search.randomness import BatchOrder, Draws
 from simba_actors.search.trajectory import JSON
+
+Parts = tuple[str, ...]
+"""Part ids, in the order of the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatePlan:
+    """Which candidates a step makes and evaluates once its samples are done. Drawn when the step opens."""
+
+    source: int
+    """The best program, which counts as the parent of every candidate."""
+    allocation: dict[str, int]
+    """How often to apply each strategy that makes new parts."""
+    bases: tuple[Parts, ...]
+    """For each application, the combination of known parts that it adds to."""
+    demo_examples: tuple[tuple[int, ...], ...]
+    """For each application that makes demos from labels, the train examples to make them from."""
+    combinations: tuple[Parts, ...]
+    """Combinations of known parts to try as they are."""
+    order: tuple[int, ...]
+    """All train examples, in the order in which candidates are evaluated on them."""
+    rollouts: int
+    """Rollouts for the evaluation of all candidates together."""
+    best_score: float
+    """The highest score of any rollout before this step."""
+
+    # The keys are those of runs that earlier versions stored.
+    def to_json(self) -> JSON:
+        return {
+            "source": self.source,
+            "lessons": dict(self.allocation),
+            "bases": [list(parts) for parts in self.bases],
+            "fills": [list(examples) for examples in self.demo_examples],
+            "combinations": [list(parts) for parts in self.combinations],
+            "order": list(self.order),
+            "rollouts": self.rollouts,
+            "best_score": self.best_score,
+        }
+
+    @classmethod
+    def from_json(cls, stored: JSON) -> CandidatePlan:
+        data = cast("dict[str, Any]", stored)
+        return cls(
+            source=data["source"],
+            allocation=dict(data["lessons"]),
+            bases=tuple(tuple(parts) for parts in data["bases"]),
+            demo_examples=tuple(tuple(examples) for examples in data.get("fills", ())),
+            combinations=tuple(tuple(parts) for parts in data["combinations"]),
+            order=tuple(data["order"]),
+            rollouts=data["rollouts"],
+            best_score=data["best_score"],
+        )
 
 
 @dataclass(slots=True)
 class AdaptiveState:
-    """`shown` maps a demo's part to the train rows that it was made from; `questions` counts rules asked for.
-
-    `rounds_before` counts rounds of finals that were run before the search went on with a larger budget.
-    """
+    """The state of the adaptive policy."""
 
     draws: Draws
     batches: BatchOrder
     parameters: Parameters
     next_program: int = 1
+    """The number of the next new program."""
     questions: int = 0
+    """How often strategies were asked for new parts; each counts as much as a rollout."""
     shown: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
-    agenda: Agenda | None = None
+    """The train examples that each demo was made from, by part id."""
+    candidates: CandidatePlan | None = None
+    """The open step's; None between steps."""
     rounds_before: int = 0
+    """Rounds of finals that were run before the search continued with a larger budget."""
 
     def to_json(self) -> JSON:
         return {
@@ -36,8 +88,8 @@ class AdaptiveState:
             "parameters": self.parameters.to_json(),
             "next_program": self.next_program,
             "questions": self.questions,
-            "shown": {part_id: list(rows) for part_id, rows in self.shown.items()},
-            "agenda": None if self.agenda is None else self.agenda.to_json(),
+            "shown": {part_id: list(examples) for part_id, examples in self.shown.items()},
+            "agenda": None if self.candidates is None else self.candidates.to_json(),
             "rounds_before": self.rounds_before,
         }
 
@@ -45,12 +97,12 @@ class AdaptiveState:
     def from_json(cls, stored: JSON) -> AdaptiveState:
         data = cast("dict[str, Any]", stored)
         return cls(
-            Draws.from_json(data["draws"]),
-            BatchOrder(tuple(data["order"]), data["used"]),
-            Parameters.from_json(data["parameters"]),
-            data["next_program"],
-            data["questions"],
-            {part_id: list(rows) for part_id, rows in data["shown"].items()},
-            None if data["agenda"] is None else Agenda.from_json(data["agenda"]),
-            data.get("rounds_before", 0),
+            draws=Draws.from_json(data["draws"]),
+            batches=BatchOrder(tuple(data["order"]), data["used"]),
+            parameters=Parameters.from_json(data["parameters"]),
+            next_program=data["next_program"],
+            questions=data["questions"],
+            shown={part_id: list(examples) for part_id, examples in data["shown"].items()},
+            candidates=None if data["agenda"] is None else CandidatePlan.from_json(data["agenda"]),
+            rounds_before=data.get("rounds_before", 0),
         )

@@ -1,4 +1,4 @@
-"""What a step learns new parts from: which strategy is shown which trajectories, and how often."""
+"""How often a step applies each strategy, and what each application learns from."""
 
 from __future__ import annotations
 
@@ -9,71 +9,76 @@ from itertools import cycle, islice
 from simba_actors.search.buckets import Bucket
 
 RECOMBINE, MERGE_RULES = "recombine", "merge_rules"
-"""Strategies that learn from no trajectories: the first makes no new parts, the second new ones of old ones."""
+"""Strategies that learn from no trajectories: the first makes no new parts, the second makes new parts of old ones."""
 
 LEARNS_FROM_SUCCESS = "append_a_demo"
 LEARNS_FROM_LABELS = "append_labeled_demos"
-"""Strategies that make demos: the first is shown a success, the second what failed most and as many other rows as the
-prompt holds. Others are shown failures."""
+"""Strategies that make demos: the first from a success, the second from the labels of an example that failed and of as
+many others as the prompt holds. All other strategies learn from failures."""
 
-ROOTS_A_LESSON = 4.0
-"""A step of n rollouts has sqrt(n) / `ROOTS_A_LESSON` applications of a strategy to one predictor. With n times the
-rollouts there are so sqrt(n) times the parts, and each is tried sqrt(n) times as often: small runs need parts to choose
-from, and large ones need to know what theirs are worth."""
+ROOTS_PER_APPLICATION = 4.0
+"""A step of n rollouts applies strategies sqrt(n) / `ROOTS_PER_APPLICATION` times per predictor. With n times the
+rollouts there are sqrt(n) times the parts, each tried sqrt(n) times as often: small runs need parts to choose from, and
+large ones need to know what theirs are worth."""
 
-FAILURES_A_RULE = 2
+FAILURES_PER_RULE = 2
+"""Failures that a rule is written from."""
 
 
-def lessons_of(strategies: Sequence[str], rollouts: int, predictors: int) -> dict[str, int]:
-    """How often a step of so many rollouts applies each strategy that learns from trajectories."""
+def allocate(strategies: Sequence[str], rollouts: int, predictors: int) -> dict[str, int]:
+    """Return how often a step of `rollouts` applies each strategy that makes new parts from its examples."""
     makers = [name for name in strategies if name not in (RECOMBINE, MERGE_RULES)]
     of_demos = [name for name in makers if name in (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS)]
     writers = [name for name in makers if name not in of_demos]
-    lessons = math.sqrt(rollouts) / (ROOTS_A_LESSON * predictors)
-    return {name: max(1, round(lessons / len(kind))) for kind in (writers, of_demos) for name in kind}
+    applications = math.sqrt(rollouts) / (ROOTS_PER_APPLICATION * predictors)
+    return {name: max(1, round(applications / len(kind))) for kind in (writers, of_demos) for name in kind}
 
 
-def extended(lessons: Mapping[str, int], candidates: int) -> dict[str, int]:
-    """More lessons of each kind, in turn, until they make so many candidates: a young run has little to combine."""
-    times = dict(lessons)
-    for name in islice(cycle(lessons), max(0, candidates - sum(lessons.values()))):
-        times[name] += 1
-    return times
+def extend(allocation: Mapping[str, int], candidates: int) -> dict[str, int]:
+    """Add applications of each strategy in turn until there are `candidates`: a young run has little to combine."""
+    extended = dict(allocation)
+    for name in islice(cycle(allocation), max(0, candidates - sum(allocation.values()))):
+        extended[name] += 1
+    return extended
 
 
-def failures_needed(lessons: Mapping[str, int]) -> int:
-    """Buckets with a failure that rules are to be written from."""
+def failures_needed(allocation: Mapping[str, int]) -> int:
+    """Return how many failures the allocated rules are to be written from."""
     of_demos = (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS)
-    return FAILURES_A_RULE * sum(times for name, times in lessons.items() if name not in of_demos)
+    return FAILURES_PER_RULE * sum(times for name, times in allocation.items() if name not in of_demos)
 
 
 def assign(
-    lessons: Mapping[str, int], buckets: Sequence[Bucket], best_score: float, fills: Sequence[Sequence[int]]
+    allocation: Mapping[str, int],
+    buckets: Sequence[Bucket],
+    best_score: float,
+    demo_examples: Sequence[Sequence[int]],
 ) -> list[tuple[list[str], list[int]]]:
-    """Strategies in the order to try them, and the rows to learn from, for each lesson that has any.
+    """Return, for each application that has something to learn from, the strategies to try in order and the examples.
 
-    A score below `best_score`, or below the best of these buckets, is a failure. `fills` has, for each lesson from
-    labels, rows that no trajectory need be known of; strategies that learn from trajectories are not tried on those.
+    A score below `best_score`, or below the best of these buckets, is a failure. `demo_examples` has more examples for
+    each application that makes demos from labels. They have no trajectories, so an application that has no others does
+    not fall back on strategies that need trajectories.
     """
     best_score = max([best_score, *(bucket.max_score for bucket in buckets)])
     failures = [bucket for bucket in buckets if bucket.worst.trajectory.score < best_score]
     successes = sorted(buckets, key=lambda bucket: (-bucket.max_score, bucket.worst.trajectory.score))
     never_right = sorted(failures, key=lambda bucket: bucket.max_score)
-    filling = iter(fills)
+    more_examples = iter(demo_examples)
     assigned: list[tuple[list[str], list[int]]] = []
-    for name, times in lessons.items():
-        others = [other for other in lessons if other != name]
+    for name, times in allocation.items():
+        others = [other for other in allocation if other != name]
         for _ in range(times):
-            fill: Sequence[int] = ()
+            more: Sequence[int] = ()
             if name == LEARNS_FROM_SUCCESS:
-                shown, successes = successes[:1], successes[1:]
+                taken, successes = successes[:1], successes[1:]
             elif name == LEARNS_FROM_LABELS:
-                shown, never_right = never_right[:1], never_right[1:]
-                fill = next(filling)
+                taken, never_right = never_right[:1], never_right[1:]
+                more = next(more_examples)
             else:
-                shown, failures = failures[:FAILURES_A_RULE], failures[FAILURES_A_RULE:]
-            own = [bucket.example for bucket in shown]
-            rows = list(dict.fromkeys([*own, *fill]))[: max(len(own), len(fill))]
-            if rows:
-                assigned.append(([name, *(others if own else ())], rows))
+                taken, failures = failures[:FAILURES_PER_RULE], failures[FAILURES_PER_RULE:]
+            own = [bucket.example for bucket in taken]
+            examples = list(dict.fromkeys([*own, *more]))[: max(len(own), len(more))]
+            if examples:
+                assigned.append(([name, *(others if own else ())], examples))
     return assigned

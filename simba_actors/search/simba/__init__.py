@@ -1,1 +1,1 @@
-"""The draws of `dspy.SIMBA`, one for one."""
+"""`policy="dspy"`: the search of `dspy.SIMBA`, draw for draw."""

@@ -1,8 +1,8 @@
-"""SIMBA as DSPy 3.4 has it, draw for draw.
+"""`dspy.SIMBA` as in DSPy 3.4, draw for draw.
 
 The same seed, student, trainset and LM replies give the batches, picks, candidates, scores and winner of `dspy.SIMBA`
-(`dspy/teleprompt/simba.py`). Its random numbers are drawn in the order of its loop, and none of them depends on when
-replies arrive: that is why the work itself may overlap.
+(`dspy/teleprompt/simba.py`). Random numbers are drawn in the order of its loop, and none depends on when replies
+arrive, so the work itself may overlap.
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from simba_actors.search.adaptive.quality import best_by_batch
-from simba_actors.search.batches import BatchOrder
 from simba_actors.search.buckets import Bucket
 from simba_actors.search.clear_winner import ClearWinner, clear_winner_by_pairs
 from simba_actors.search.evidence import Evidence
-from simba_actors.search.plan import ModelSpec, Phase, Rollout, RolloutKey
-from simba_actors.search.policy import FINAL_STEP, STUDENT, Pool, Proposal, StepPlan, StepResult
-from simba_actors.search.randomness import Draws
-from simba_actors.search.simba.demo_dropping import demos_to_drop
-from simba_actors.search.simba.selection import softmax_sample, top_k_with_student
+from simba_actors.search.plan import FINAL_STEP, ModelSpec, Phase, Rollout, RolloutKey
+from simba_actors.search.policy import STUDENT, Pool, Proposal, StepPlan, StepResult
+from simba_actors.search.quality import best_by_batch
+from simba_actors.search.randomness import BatchOrder, Draws
+from simba_actors.search.settings import SearchSettings
+from simba_actors.search.simba.choices import demos_to_drop, softmax_sample, top_k_with_student
 from simba_actors.search.trajectory import JSON
 
 SAMPLING_TEMPERATURE = 1.0
-"""The LM temperature of `dspy.SIMBA`'s resampled models."""
+"""LM temperature of the copies that `dspy.SIMBA` samples trajectories with."""
 
 
 @dataclass(slots=True)
@@ -34,8 +33,11 @@ class _State:
     draws: Draws
     batches: BatchOrder
     means: list[tuple[int, float]]
+    """Each program with its mean score, in order of registration."""
     winners: list[int]
+    """The student, then the winner of each closed step."""
     next_program: int = 1
+    """The number of the next new program."""
 
     def to_json(self) -> JSON:
         return {
@@ -61,43 +63,37 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class DspyPolicy:
-    """`dspy.SIMBA`'s search over a trainset of `examples` rows; the other settings are its own, by its names.
+    """The search of `dspy.SIMBA`."""
 
-    `strategies` are the names to choose from in its order. `teacher` says whether the run has a teacher LM, which then
-    samples in place of the first copy of the student's. `first_rollout_id` is the student LM's own, or 0.
-    """
-
+    settings: SearchSettings
     examples: int
-    bsize: int
-    num_candidates: int
-    max_steps: int
-    max_demos: int
-    temperature_for_sampling: float
-    temperature_for_candidates: float
-    seed: int
+    """Size of the trainset."""
     strategies: tuple[str, ...]
+    """Names of the strategies to choose from, in the order that `dspy.SIMBA` has them in."""
     teacher: bool = False
+    """Whether a teacher LM samples in place of the first copy of the student's."""
     first_rollout_id: int = 0
+    """The rollout id of the first copy of the student's LM."""
     declined_makes_a_copy: bool = True
 
     def initial_state(self) -> JSON:
-        draws = Draws(self.seed)
+        draws = Draws(self.settings.seed)
         batches = BatchOrder.shuffled(self.examples, draws.python)
         return _State(draws, batches, means=[(STUDENT, 0.0)], winners=[STUDENT]).to_json()
 
     def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
-        if step >= self.max_steps:
+        if step >= self.settings.max_steps:
             return None
         now = _State.from_json(state)
-        batch, now.batches = now.batches.next_batch(self.bsize, now.draws.python)
-        top = top_k_with_student(now.means, self.num_candidates)
+        batch, now.batches = now.batches.next_batch(self.settings.bsize, now.draws.python)
+        top = top_k_with_student(now.means, self.settings.num_candidates)
         means = dict(now.means)
         top_means = [means[number] for number in top]
         pairs = [(model, example) for model in self._models() for example in batch]
         rollouts = tuple(
             Rollout(
                 RolloutKey(step, "sample", position),
-                softmax_sample(now.draws.python, top, top_means, self.temperature_for_sampling),
+                softmax_sample(now.draws.python, top, top_means, self.settings.temperature_for_sampling),
                 example,
                 model,
             )
@@ -106,7 +102,7 @@ class DspyPolicy:
         return StepPlan(step, batch, rollouts, now.next_program, now.to_json())
 
     def _models(self) -> list[ModelSpec]:
-        ids = range(self.first_rollout_id, self.first_rollout_id + self.num_candidates)
+        ids = range(self.first_rollout_id, self.first_rollout_id + self.settings.num_candidates)
         models = [ModelSpec(rollout_id=i, temperature=SAMPLING_TEMPERATURE) for i in ids]
         if self.teacher:
             models[0] = ModelSpec("teacher", rollout_id=self.first_rollout_id)
@@ -120,19 +116,19 @@ class DspyPolicy:
         self, plan: StepPlan, examples: Sequence[int], failed: int, pool: Pool
     ) -> tuple[tuple[Proposal, ...], _State]:
         now = _State.from_json(plan.state)
-        top = top_k_with_student(now.means, self.num_candidates)
+        top = top_k_with_student(now.means, self.settings.num_candidates)
         means = dict(now.means)
         top_means = [means[number] for number in top]
         proposals: list[Proposal] = []
-        for slot, example in enumerate(examples[: self.num_candidates + 1 + failed]):
-            source = softmax_sample(now.draws.python, top, top_means, self.temperature_for_candidates)
-            drop = demos_to_drop(pool.demos(source), self.max_demos, now.draws)
+        for index, example in enumerate(examples[: self.settings.num_candidates + 1 + failed]):
+            source = softmax_sample(now.draws.python, top, top_means, self.settings.temperature_for_candidates)
+            drop = demos_to_drop(pool.demos(source), self.settings.caps.demos, now.draws)
             strategy = now.draws.python.choice(self.strategies)
-            proposals.append(Proposal(slot, plan.first_program + slot, source, (example,), (strategy,), drop))
+            proposals.append(Proposal(index, plan.first_program + index, source, (example,), (strategy,), drop))
         return tuple(proposals), now
 
     def evaluation(self, plan: StepPlan, proposal: Proposal, pool: Pool) -> tuple[Rollout, ...]:
-        first = proposal.slot * len(plan.batch)
+        first = proposal.index * len(plan.batch)
         return tuple(
             Rollout(RolloutKey(plan.step, "evaluate", first + offset), proposal.program, example)
             for offset, example in enumerate(plan.batch)
@@ -169,10 +165,10 @@ class DspyPolicy:
 
     def rollouts_ahead(self, state: JSON, steps_closed: int) -> tuple[Rollout, ...]:
         winners = _State.from_json(state).winners
-        steps_left = self.max_steps - steps_closed
+        steps_left = self.settings.max_steps - steps_closed
         lengths = range(len(winners), len(winners) + steps_left + 1)
         certain = set[int].intersection(*(set(self._finalists(length)) for length in lengths))
-        return self._on_whole_trainset(winners, sorted(place for place in certain if place < len(winners)))
+        return self._on_whole_trainset(winners, sorted(index for index in certain if index < len(winners)))
 
     def final_rollouts(self, state: JSON, evidence: Evidence, pool: Pool) -> tuple[Rollout, ...]:
         winners = _State.from_json(state).winners
@@ -181,11 +177,9 @@ class DspyPolicy:
 
     def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
         winners = _State.from_json(state).winners
-        finalists = [winners[place] for place in self._finalists(len(winners))]
+        finalists = [winners[index] for index in self._finalists(len(winners))]
         scored = [(program, evidence.mean(program, "final")) for program in finalists]
-        if self.final_rollouts(
-            state, evidence, pool
-        ):  # The run was cut short: all that is known of most is their batch.
+        if self.final_rollouts(state, evidence, pool):  # The run was cut short: most have run on their batch alone.
             scored = [(program, _mean_so_far(program, evidence)) for program in dict.fromkeys(winners)]
         return sorted(
             ((program, mean) for program, mean in scored if mean is not None),
@@ -205,19 +199,19 @@ class DspyPolicy:
         return {program: mean for program, mean in finals.items() if mean is not None}
 
     def _finalists(self, winners: int) -> list[int]:
-        """Places in a list of `winners` step winners: `num_candidates + 1` of them, evenly spaced, each once."""
-        last, intervals = winners - 1, self.num_candidates
+        """Return indices into a list of `winners` step winners: `num_candidates + 1`, evenly spaced, each once."""
+        last, intervals = winners - 1, self.settings.num_candidates
         return list(dict.fromkeys(round(i * last / intervals) for i in range(intervals + 1)))
 
-    def _on_whole_trainset(self, winners: Sequence[int], places: Sequence[int]) -> tuple[Rollout, ...]:
+    def _on_whole_trainset(self, winners: Sequence[int], indices: Sequence[int]) -> tuple[Rollout, ...]:
         return tuple(
-            Rollout(RolloutKey(FINAL_STEP, "final", place * self.examples + example), winners[place], example)
-            for place in places
+            Rollout(RolloutKey(FINAL_STEP, "final", index * self.examples + example), winners[index], example)
+            for index in indices
             for example in range(self.examples)
         )
 
 
 def _mean_so_far(program: int, evidence: Evidence) -> float:
-    """A step winner's mean over its own batch, the student's over what it sampled; 0 where it has not run at all."""
+    """Return a step winner's mean over its own batch, or the student's over what it sampled; 0 without rollouts."""
     phases: tuple[Phase, ...] = ("sample", "final") if program == STUDENT else ("evaluate",)
     return next((mean for phase in phases if (mean := evidence.mean(program, phase)) is not None), 0.0)

@@ -10,7 +10,7 @@ from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.part_model import ScoreRange
 from simba_actors.search.plan import ModelSpec, RolloutKey
 
-USUAL = Parameters(temperature=1.0, batch_size=10, rollouts_a_candidate=16)
+USUAL = Parameters(temperature=1.0, batch_size=10, rollouts_per_candidate=16)
 STEPS, ROWS = 3, 25
 
 Bucket = Callable[[int], tuple[float | None, float | None]]
@@ -83,21 +83,21 @@ def test_what_was_sampled_before_a_change_does_not_change_it_again() -> None:
 def test_a_batch_grows_when_failures_get_rare() -> None:
     change = adapted(sampled(lambda n: (1.0, float(n % 25 > 0))))["batch_size"]
     assert change.before < change.after <= 2 * change.before
-    assert change.reason == "3 of 75 buckets have a failure, and rules are to be written from 2"
+    assert change.reason == "3 of 75 buckets have a failure, and rules need 2 failures"
 
 
 def test_a_batch_shrinks_to_its_usual_size_when_failures_are_common() -> None:
     assert adapted(sampled(ordinary), Parameters(1.0, 20, 16))["batch_size"].after == 10
 
 
-def test_a_quiet_metric_takes_fewer_rollouts_a_candidate() -> None:
-    change = adapted(sampled(lambda n: (coin(n) * 0.9, coin(n) * 0.9 + 0.1)))["rollouts_a_candidate"]
+def test_a_quiet_metric_takes_fewer_rollouts_per_candidate() -> None:
+    change = adapted(sampled(lambda n: (coin(n) * 0.9, coin(n) * 0.9 + 0.1)))["rollouts_per_candidate"]
     assert change.after == round(0.6 * 16)
     assert "noise of a score is at most 0.18" in change.reason
 
 
 def test_a_few_lucky_pairs_do_not_make_a_metric_quiet() -> None:
-    assert "rollouts_a_candidate" not in adapted(sampled(lambda n: (coin(n), coin(n) if n % 3 else coin(n + 1_000))))
+    assert "rollouts_per_candidate" not in adapted(sampled(lambda n: (coin(n), coin(n) if n % 3 else coin(n + 1_000))))
 
 
 def test_what_another_model_scored_changes_nothing() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simba_actors.search.adaptive.combination import Caps
 from simba_actors.search.adaptive.exploration import Exploration
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.answers import Answers
@@ -14,6 +13,7 @@ from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.model.similarity import Similarity
 from simba_actors.search.plan import RolloutKey
+from simba_actors.search.settings import Caps
 
 ROWS = tuple(f"row {n}" for n in range(40))
 DEMOS = tuple(Part(f"demo {n}", "self", "demo", f"shown {n}", {"text": f"shown {n}"}) for n in range(12))

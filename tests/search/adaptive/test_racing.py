@@ -1,4 +1,4 @@
-"""Which candidates of a step are dropped midway, and what becomes of their rollouts."""
+"""Which candidates of a step are dropped midway, and who gets their rollouts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import cast
 
 from simba_actors.search.adaptive.policy import AdaptivePolicy
 from simba_actors.search.adaptive.racing import Race
-from simba_actors.search.adaptive.state import AdaptiveState
-from simba_actors.search.adaptive.step_plan import Agenda
+from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.answers import Answers
 from simba_actors.search.model.fitting import Row
@@ -17,16 +16,16 @@ from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.model.similarity import Similarity
 from simba_actors.search.plan import Rollout, RolloutKey
-from simba_actors.search.policy import Pool, StepPlan
+from simba_actors.search.policy import STUDENT, Pool, StepPlan
+from simba_actors.search.settings import SearchSettings
 
-ROWS = tuple(f"row {n}" for n in range(100))
-STUDENT = 0
+EXAMPLES = tuple(f"example {n}" for n in range(100))
 FIRST_ROUND, STEP = 12, 80
-"""Rollouts of each candidate in the first round, and of the four candidates in both rounds together."""
+"""Rollouts of each candidate in the first round, and of all candidates in both rounds together."""
 
 
 class Ruled:
-    """A pool of the student and programs that have one rule each."""
+    """A pool of the student and of programs with one rule each."""
 
     def __init__(self, candidates: Sequence[int] = ()) -> None:
         self.rules = {n: Part(f"rule {n}", "self", "rule", f"advice number {n}") for n in candidates}
@@ -50,7 +49,7 @@ def scored(program: int, count: int, right: float) -> list[Score]:
 
 
 def after_first_round(right: Mapping[int, float]) -> Evidence:
-    """Candidates are right on those shares of their rows, and the student on one half."""
+    """Return scores by which each candidate is right on its share of the examples, and the student on half of them."""
     known = Evidence(scored(STUDENT, 60, 0.5))
     for program, share in right.items():
         known.add(scored(program, FIRST_ROUND, share))
@@ -58,16 +57,16 @@ def after_first_round(right: Mapping[int, float]) -> Evidence:
 
 
 def second_round(right: Mapping[int, float], known: Evidence | None = None) -> tuple[Rollout, ...]:
-    """Of these candidates, by what is known after their first round if not told otherwise."""
+    """Plan the second round of these candidates, by default with the scores of their first round."""
     pool = cast("Pool", Ruled(list(right)))
     evidence = known or after_first_round(right)
-    agenda = Agenda(STUDENT, {}, ((),) * len(right), (), (), tuple(range(len(ROWS))), STEP, 1.0)
+    plan = CandidatePlan(STUDENT, {}, ((),) * len(right), (), (), tuple(range(len(EXAMPLES))), STEP, 1.0)
     programs = {program: pool.parts(program) for program in pool.programs()}
 
     def model() -> PartModel:
-        return PartModel(programs, evidence, Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
+        return PartModel(programs, evidence, Similarity(EXAMPLES), Answers([{}] * len(EXAMPLES)), len(EXAMPLES))
 
-    return Race(0, 1, agenda, {}).second_round(list(right), evidence, pool, model)
+    return Race(0, 1, plan, {}).second_round(list(right), evidence, pool, model)
 
 
 def rollouts_of(rollouts: Sequence[Rollout]) -> dict[int, int]:
@@ -79,18 +78,18 @@ def test_a_candidate_that_is_clearly_losing_leaves_its_rollouts_to_the_others() 
     assert rollouts_of(second_round({1: 0.6, 2: 0.0, 3: 0.6, 4: 0.0})) == {1: left // 2, 3: left // 2}
 
 
-def test_candidates_that_may_yet_lead_all_go_on() -> None:
+def test_all_candidates_that_may_yet_lead_stay_in() -> None:
     assert set(rollouts_of(second_round({1: 0.5, 2: 0.6, 3: 0.55, 4: 0.5}))) == {1, 2, 3, 4}
 
 
-def test_where_all_are_clearly_losing_none_goes_on() -> None:
+def test_if_all_are_clearly_losing_none_stays_in() -> None:
     assert second_round({1: 0.0, 2: 0.0, 3: 0.0, 4: 0.0}) == ()
 
 
-def test_nobody_runs_twice_on_a_row() -> None:
-    rows = [rollout.example for rollout in second_round({1: 0.9, 2: 0.0}) if rollout.program == 1]
-    assert len(rows) == len(set(rows)) > 0
-    assert min(rows) >= FIRST_ROUND
+def test_no_candidate_runs_twice_on_an_example() -> None:
+    examples = [rollout.example for rollout in second_round({1: 0.9, 2: 0.0}) if rollout.program == 1]
+    assert len(examples) == len(set(examples)) > 0
+    assert min(examples) >= FIRST_ROUND
 
 
 def test_there_is_no_third_round() -> None:
@@ -102,16 +101,17 @@ def test_there_is_no_third_round() -> None:
     assert second_round(right, known) == ()
 
 
-def test_what_races_saved_goes_to_later_steps() -> None:
-    rows = tuple(Row(text, {}) for text in ROWS)
-    policy = AdaptivePolicy(rows, 2_000, 16, 10, 4, 0, ("append_a_rule", "recombine"), 1)
+def test_later_steps_get_the_rollouts_that_races_saved() -> None:
+    settings = SearchSettings(bsize=16, num_candidates=6, max_steps=10, max_demos=4)
+    examples = tuple(Row(text, {}) for text in EXAMPLES)
+    policy = AdaptivePolicy(settings, examples, 2_000, ("append_a_rule", "recombine"), predictors=1)
 
     def evaluation(step: int) -> int:
-        """Rollouts of a step before which nothing was spent."""
+        """Return the rollouts of a step before which nothing was spent."""
         plan = policy.open_step(policy.initial_state(), step, Evidence(), cast("Pool", Ruled()))
         assert isinstance(plan, StepPlan)
-        agenda = AdaptiveState.from_json(plan.state).agenda
-        assert agenda is not None
-        return agenda.rollouts
+        candidates = AdaptiveState.from_json(plan.state).candidates
+        assert candidates is not None
+        return candidates.rollouts
 
     assert evaluation(5) > 1.8 * evaluation(0)

@@ -1,8 +1,8 @@
-"""How often a step learns new parts."""
+"""How often a step applies each strategy, and what the applications learn from."""
 
 from __future__ import annotations
 
-from simba_actors.search.adaptive.strategy_allocation import assign, lessons_of
+from simba_actors.search.adaptive.strategy_allocation import allocate, assign
 from simba_actors.search.buckets import Bucket, Sample, make_buckets
 from simba_actors.search.plan import Rollout, RolloutKey
 from simba_actors.search.trajectory import Outcome, Trajectory
@@ -10,35 +10,35 @@ from simba_actors.search.trajectory import Outcome, Trajectory
 STRATEGIES = ("append_a_demo", "learn_from_failures", "merge_rules", "recombine")
 
 
-def test_four_times_the_rollouts_have_twice_the_lessons() -> None:
-    small, large = (lessons_of(STRATEGIES, rollouts, predictors=1) for rollouts in (256, 1024))
+def test_four_times_the_rollouts_have_twice_the_applications() -> None:
+    small, large = (allocate(STRATEGIES, rollouts, predictors=1) for rollouts in (256, 1024))
     assert (small["learn_from_failures"], large["learn_from_failures"]) == (4, 8)
 
 
-def test_a_small_step_has_a_lesson_of_each_kind() -> None:
-    assert lessons_of(STRATEGIES, 8, predictors=2) == {"append_a_demo": 1, "learn_from_failures": 1}
+def test_a_small_step_applies_each_kind_of_strategy_once() -> None:
+    assert allocate(STRATEGIES, 8, predictors=2) == {"append_a_demo": 1, "learn_from_failures": 1}
 
 
-def test_strategies_of_one_kind_share_its_lessons() -> None:
+def test_strategies_of_one_kind_share_its_applications() -> None:
     strategies = ("append_a_demo", "append_labeled_demos", "learn_from_failures")
-    lessons = lessons_of(strategies, 256, predictors=1)
-    assert lessons == {"append_a_demo": 2, "append_labeled_demos": 2, "learn_from_failures": 4}
+    allocation = allocate(strategies, 256, predictors=1)
+    assert allocation == {"append_a_demo": 2, "append_labeled_demos": 2, "learn_from_failures": 4}
 
 
-def bucket(row: int, *scores: float) -> Bucket:
+def bucket(example: int, *scores: float) -> Bucket:
     samples = [
-        Sample(Rollout(RolloutKey(0, "sample", n), 0, row), Trajectory(Outcome.SCORED, score, {}, ()))
+        Sample(Rollout(RolloutKey(0, "sample", n), 0, example), Trajectory(Outcome.SCORED, score, {}, ()))
         for n, score in enumerate(scores)
     ]
-    return make_buckets([row], samples)[0]
+    return make_buckets([example], samples)[0]
 
 
-def test_labels_are_learned_from_what_failed_most_and_from_other_rows_that_fill_the_prompt() -> None:
+def test_labels_are_taken_from_the_worst_failure_and_from_other_examples_that_fill_the_prompt() -> None:
     buckets = [bucket(1, 1.0, 0.0), bucket(2, 0.0, 0.0)]
     assigned = assign({"append_labeled_demos": 1, "append_a_demo": 1}, buckets, 1.0, [(7, 8, 9)])
     assert assigned[0] == (["append_labeled_demos", "append_a_demo"], [2, 7, 8])
 
 
-def test_where_nothing_failed_no_strategy_that_learns_from_trajectories_takes_the_place_of_labels() -> None:
+def test_without_failures_no_strategy_that_needs_trajectories_stands_in_for_labels() -> None:
     assigned = assign({"append_labeled_demos": 1, "append_a_demo": 0}, [bucket(1, 1.0)], 1.0, [(7, 8)])
     assert assigned == [(["append_labeled_demos"], [7, 8])]

@@ -8,7 +8,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from simba_actors.search.adaptive.combination import Caps, best_combination
+from simba_actors.search.adaptive.combination import best_combination
 from simba_actors.search.adaptive.exploration import Exploration
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.answer_order import POSITIONS, AnswerOrder
@@ -18,6 +18,7 @@ from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.model.similarity import Similarity
 from simba_actors.search.plan import RolloutKey
+from simba_actors.search.settings import Caps
 
 TOPICS = ("rivers", "violins")
 ROWS = tuple(f"row {n}" for n in range(40))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simba_actors.search.adaptive.combination import Caps, best_combination
+from simba_actors.search.adaptive.combination import best_combination
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.answers import Answers
 from simba_actors.search.model.estimation import sigmoid
@@ -13,6 +13,7 @@ from simba_actors.search.model.part_model import PartModel, ScoreRange
 from simba_actors.search.model.parts import Part
 from simba_actors.search.model.similarity import Similarity
 from simba_actors.search.plan import ModelSpec, RolloutKey
+from simba_actors.search.settings import Caps
 
 ROWS = tuple(f"row {n} about {'rivers' if n % 2 else 'violins'}" for n in range(40))
 GOOD = Part("good", "self", "rule", "be careful")

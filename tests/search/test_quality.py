@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simba_actors.search.adaptive.quality import Quality, best_by_batch, best_by_model
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.answers import Answers
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.model.similarity import Similarity
 from simba_actors.search.plan import RolloutKey
+from simba_actors.search.quality import Quality, best_by_batch, best_by_model
 
 ROWS = tuple(f"row {n}" for n in range(60))
 RULES = tuple(Part(f"rule {n}", "self", "rule", f"rule number {n}") for n in range(10))

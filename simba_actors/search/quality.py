@@ -1,4 +1,4 @@
-"""How good the best program is by what is known, and how sure that is."""
+"""An estimate of how good the best program is, with its interval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from simba_actors.search.statistics.intervals import ERROR, wilson
 from simba_actors.search.trajectory import JSON
 
 DRAWS = 200
-"""From the posterior, for an interval."""
+"""Draws from the posterior for an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class Quality:
     """The mean score that a program is expected to have on the trainset, with its 95 % interval."""
 
     program: int
+    """The program's number in the pool."""
     mean: float
     low: float
     high: float
@@ -40,13 +41,14 @@ class Quality:
 
 
 def best_by_model(model: PartModel) -> Quality:
-    """The best of all programs by a model of their parts, with an interval from draws from its posterior.
+    """Return the best of all programs by a model of their parts.
 
-    What few rollouts say is shrunk towards what the others say, so that the best of many is no lucky one.
+    The interval comes from draws from the posterior. Estimates from few rollouts are shrunk towards what the other
+    rollouts say, so that the best of many programs is not just the luckiest.
     """
     qualities = model.qualities(model.likely)
     best = max(sorted(qualities), key=qualities.__getitem__)
-    draws = np.random.default_rng(0)  # Of its own: an interval must not change what the search draws next.
+    draws = np.random.default_rng(0)  # A generator of its own: an interval must not change what the search draws next.
     drawn = [_log_odds(float(mean)) for mean in model.drawn_means(best, draws, DRAWS)]
     half = NormalDist().inv_cdf(1 - ERROR / 2) * math.hypot(float(np.std(drawn)), model.own_effect(best)[1])
     middle = _log_odds(qualities[best])
@@ -61,9 +63,9 @@ def _log_odds(share: float) -> float:
 
 
 def best_by_batch(evidence: Evidence) -> Quality | None:
-    """The candidate with the best mean on its own batch, None where none was evaluated.
+    """Return the candidate with the best mean on its own batch. Return None if no candidate was evaluated.
 
-    The error of its interval is divided by the number of candidates (Bonferroni): the best mean of many is a lucky one.
+    The error of the interval is divided by the number of candidates (Bonferroni), since the best of many is lucky.
     """
     scores = {program: [float(s.score) for s in evidence.of(program, "evaluate")] for program in evidence.programs()}
     means = {program: sum(own) / len(own) for program, own in scores.items() if own}

@@ -1,0 +1,41 @@
+"""Settings that shape the search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MOST_RULES = 12
+"""Rules that a predictor's instructions can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How many parts of a kind one predictor may have."""
+
+    demos: int
+    rules: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSettings:
+    """The settings that `dspy.SIMBA` has too, by its names. `OptimizerConfig` documents and checks them."""
+
+    bsize: int
+    """Examples per step."""
+    num_candidates: int
+    """Trajectories sampled per example of a step, and one less than the candidates of a step."""
+    max_steps: int
+    """Steps at most."""
+    max_demos: int
+    """Demos a predictor can hold; 0 means that none are added."""
+    temperature_for_sampling: float = 0.2
+    """Softmax temperature for picking the programs that sample trajectories."""
+    temperature_for_candidates: float = 0.2
+    """Softmax temperature for picking the programs that candidates are made from."""
+    seed: int = 0
+    """Seed of all random draws."""
+
+    @property
+    def caps(self) -> Caps:
+        """The parts that one predictor may have."""
+        return Caps(self.max_demos, MOST_RULES)
