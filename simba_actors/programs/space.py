@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ import dspy
 from simba_actors.errors import ConfigError, MisfitError, NoPredictorsError
 from simba_actors.programs.configuration import Configuration, Demo
 from simba_actors.programs.copying import copied
-from simba_actors.programs.values import revive_savable, to_json_value
+from simba_actors.programs.values import json_fields, revive_savable
 from simba_actors.programs.variables import DEMOS, INSTRUCTIONS, LM, Choice, Demos, Setting, Text, Variable
 from simba_actors.search.trajectory import JSON
 
@@ -38,8 +38,9 @@ class ConfigurationSpace:
         student: dspy.Module,
         settings: Mapping[str, Setting] | None = None,
         lms: Mapping[str, Any] | None = None,
+        optimize: Collection[str] | None = None,
     ) -> ConfigurationSpace:
-        """The space of `student`: the instructions and demos of each predictor, and LM settings if any are named.
+        """Return the space of `student`: each predictor's instructions and demos, and LM settings if any are named.
 
             ConfigurationSpace.from_module(
                 student,
@@ -47,11 +48,19 @@ class ConfigurationSpace:
                 lms={"small": dspy.LM(…), "large": dspy.LM(…)},
             )
 
+        `optimize` names the predictors to optimize, as in `named_predictors()`; by default all. The others run as they
+        are, like those of sub-modules that are frozen by `_compiled=True`. A live program of such a run needs the same
+        space.
+
         Raises:
             NoPredictorsError: There is nothing to optimize.
-            ConfigError: A setting is of no predictor, or names an LM that `lms` does not have.
+            ConfigError: `optimize` or a setting names a predictor that the student does not have, or a setting names an
+                LM that `lms` does not have.
         """
         fields = {name: _annotations(predictor) for name, predictor in _predictors(student).items()}
+        if optimize is not None:
+            _check_optimize(optimize, fields)
+            fields = {name: annotations for name, annotations in fields.items() if name in optimize}
         if not fields:
             raise NoPredictorsError(f"{type(student).__name__} has no predictors, so there is nothing to optimize")
         for name, setting in (settings or {}).items():
@@ -155,7 +164,7 @@ class ConfigurationSpace:
 
     def _example(self, predictor: str, demo: Demo) -> dspy.Example:
         types = self.fields[predictor]
-        return dspy.Example(**{name: revive_savable(value, types.get(name, Any)) for name, value in demo.items()})
+        return dspy.Example({name: revive_savable(value, types.get(name, Any)) for name, value in demo.items()})
 
 
 def _predictors(module: dspy.Module) -> dict[str, Any]:
@@ -167,12 +176,20 @@ def _annotations(predictor: Any) -> dict[str, Any]:
 
 
 def _demo_to_json(demo: Any) -> dict[str, JSON]:
-    return {str(name): to_json_value(value) for name, value in dict(demo).items()}
+    return json_fields(demo)
 
 
 def _split(name: str) -> tuple[str, str]:
     predictor, _, attribute = name.rpartition(".")
     return predictor, attribute
+
+
+def _check_optimize(optimize: object, predictors: Mapping[str, Any]) -> None:
+    if isinstance(optimize, str) or not isinstance(optimize, Collection):
+        raise ConfigError(f"optimize={optimize!r:.80} must be a list of predictors' names, as in ['answer']")
+    unknown = [name for name in cast("Collection[object]", optimize) if name not in predictors]
+    if unknown:
+        raise ConfigError(f"optimize names {unknown}, which the student does not have; it has {sorted(predictors)}")
 
 
 def _check_setting(name: str, setting: Setting, predictors: Mapping[str, Any], lms: Mapping[str, Any]) -> None:

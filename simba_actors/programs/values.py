@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -16,108 +16,159 @@ import numpy as np
 import orjson
 import pydantic
 
+from simba_actors.dspy_compat.custom_types import custom_object, is_custom
 from simba_actors.search.trajectory import JSON
 
 LARGEST_INTEGER = 2**63 - 1
 """Beyond it, JSON readers differ."""
 
+DEEPEST = 100
+"""Lists and objects within each other. Readers and writers of JSON give up at a few hundred."""
+
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-"""Where an object is, as the texts of objects tell it: another place in every process."""
+"""Where an object is in memory, as in its default repr: different in every process."""
 
 
 def to_json_value(value: Any) -> JSON:
-    """`value` as JSON, whatever it is: what has no JSON form of its own becomes text.
+    """Return `value` as JSON. Never raises; what has no JSON form of its own becomes text.
 
-    Pydantic models, dataclasses and mappings become objects, sequences and sets lists, numpy numbers and arrays
-    Python's, dates ISO 8601; NaN and infinities become text. No text tells the address of an object.
+    Pydantic models, dataclasses and mappings become objects; sequences and sets, lists; numpy numbers and arrays,
+    Python's; dates, ISO 8601. NaN, infinities and integers beyond 64 bits become text, and so does what lies deeper
+    than `DEEPEST`. Sets are sorted, and no text holds an object's address, so the result is the same in every process.
     """
-    return _convert(value, _Place())
+    return _convert(value, _Path())
 
 
 def contents(value: Any) -> JSON:
     """As `to_json_value`, with the attributes of objects that have no text of their own. Not to be stored or shown.
 
-    Equal in every process for what was made in the same way; such an object within another is told by its type alone.
+    Equal in every process for what was made in the same way. An object within such an object gives its type only.
     """
-    return _convert(value, _Place(open_up=True))
+    return _convert(value, _Path(open_up=True))
 
 
-class _Place(NamedTuple):
-    """Where a conversion is: the ids of what is around, and whether it opens up what has no text of its own."""
+def json_fields(values: Any) -> dict[str, JSON]:
+    """Return the fields of a prediction, an example or a mapping as JSON; of anything else, one named "output"."""
+    if isinstance(values, dspy.Example | Mapping):
+        converted = to_json_value(values)
+        if isinstance(converted, dict):
+            return converted
+    return {"output": to_json_value(values)}
+
+
+def text_of(value: Any) -> str:
+    """Return `str(value)` without halves of surrogate pairs. Where that raises, the type and the error."""
+    try:
+        return _without_surrogates(str(value))
+    except Exception as error:  # noqa: BLE001 - a class of the user's may raise anything
+        return f"<{type(value).__name__}, whose text raises {type(error).__name__}>"
+
+
+class _Path(NamedTuple):
+    """The ids of what is around a value, and whether objects without a text of their own are opened up."""
 
     around: tuple[int, ...] = ()
     open_up: bool = False
 
 
-def _convert(value: Any, place: _Place) -> JSON:
+def _convert(value: Any, path: _Path) -> JSON:
+    try:
+        return _converted(value, path)
+    except Exception:  # noqa: BLE001 - a class of the user's may raise anything, as may a value that is nested too deep
+        return _ADDRESS.sub("", text_of(value))
+
+
+def _converted(value: Any, path: _Path) -> JSON:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Enum):
-        return _convert(value.value, place)
+        return _convert(value.value, path)
     if isinstance(value, str):
-        return _text(value)
+        return _without_surrogates(value)
     if isinstance(value, int):
-        return int(value) if -LARGEST_INTEGER <= value <= LARGEST_INTEGER else str(value)
+        return _integer(value)
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else str(value)
-    if id(value) in place.around:
+        return float(value) if math.isfinite(value) else float.__repr__(value)
+    if id(value) in path.around:
         return f"<{type(value).__name__} within itself>"
-    return _compound(value, place._replace(around=(*place.around, id(value))))
+    if len(path.around) >= DEEPEST:
+        return _ADDRESS.sub("", text_of(value))
+    return _compound(value, path._replace(around=(*path.around, id(value))))
 
 
-def _compound(value: Any, place: _Place) -> JSON:
+def _compound(value: Any, path: _Path) -> JSON:
     match value:
         case pydantic.BaseModel():
-            return _of_model(value, place)
+            return _of_model(value, path)
         case dspy.Example():
-            return _of_items(cast("Iterable[tuple[Any, Any]]", value.items()), place)
+            return _of_items(cast("Iterable[tuple[Any, Any]]", value.items()), path)
         case Mapping():
-            return _of_items(cast("Mapping[Any, Any]", value).items(), place)
+            return _of_items(cast("Mapping[Any, Any]", value).items(), path)
         case np.generic() | np.ndarray():
-            return _convert(cast("Any", value).tolist(), place)
-        case set() | frozenset():
-            return [_convert(item, place) for item in sorted(cast("set[Any]", value), key=repr)]
+            return _convert(cast("Any", value).tolist(), path)
+        case Set():  # Also the views of a dict.
+            items = [_convert(item, path) for item in cast("Set[Any]", value)]
+            return sorted(items, key=lambda item: orjson.dumps(item, option=orjson.OPT_SORT_KEYS))
         case list() | tuple():
-            return [_convert(item, place) for item in cast("list[Any]", value)]
+            return [_convert(item, path) for item in cast("list[Any]", value)]
         case dt.date() | dt.time():
             return value.isoformat()
         case bytes() | bytearray():
             return bytes(value).decode("utf-8", "backslashreplace")
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return _of_items(((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)), place)
-        case _ if place.open_up and type(value).__str__ is object.__str__ and type(value).__repr__ is object.__repr__:
+            return _of_items(((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)), path)
+        case _ if path.open_up and type(value).__str__ is object.__str__ and type(value).__repr__ is object.__repr__:
             attributes = cast("dict[str, Any]", getattr(value, "__dict__", {}))
-            return {type(value).__qualname__: _of_items(attributes.items(), place._replace(open_up=False))}
+            return {type(value).__qualname__: _of_items(attributes.items(), path._replace(open_up=False))}
         case _:
-            return _text(_ADDRESS.sub("", str(value)))
+            return _ADDRESS.sub("", text_of(value))
 
 
-def _of_model(model: pydantic.BaseModel, place: _Place) -> JSON:
+def _of_model(model: pydantic.BaseModel, path: _Path) -> JSON:
     try:
-        dumped = model.model_dump(mode="json")
-    except (TypeError, ValueError):  # A field that pydantic can't serialize: take the fields one by one.
-        return _of_items(((name, getattr(model, name)) for name in type(model).model_fields), place)
-    return _convert(dumped, place)
+        plain: Any = model.model_dump()
+        # In JSON, pydantic lists the members of sets in the order of their hashes.
+        dumped = plain if _holds_set(plain) else model.model_dump(mode="json")
+    except Exception:  # noqa: BLE001 - a serializer of the user's may raise anything: take the fields one by one
+        return _of_items(((name, getattr(model, name)) for name in type(model).model_fields), path)
+    return _convert(dumped, path)
 
 
-def _of_items(items: Iterable[tuple[Any, Any]], place: _Place) -> JSON:
-    return {_text(str(key)): _convert(item, place) for key, item in items}
+def _holds_set(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_set, cast("Mapping[Any, Any]", value).values()))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_set, cast("list[Any]", value)))
+    return isinstance(value, Set)
 
 
-def _text(value: str) -> str:
-    """`value` without what can't be written as UTF-8 (half of a surrogate pair)."""
+def _of_items(items: Iterable[tuple[Any, Any]], path: _Path) -> JSON:
+    return {text_of(key): _convert(item, path) for key, item in items}
+
+
+def _integer(value: int) -> JSON:
+    if -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
+        return int(value)
+    try:
+        return int.__repr__(value)
+    except ValueError:  # Python writes no more than a few thousand digits.
+        return hex(value)
+
+
+def _without_surrogates(value: str) -> str:
+    """Return `value` without what can't be written as UTF-8 (half of a surrogate pair)."""
     if value.isascii():
         return str(value)
     return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def json_problem(value: object) -> str | None:
-    """Where in `value` something is no plain JSON, and what: "[0].question is a set"; None where all is."""
+    """Say where in `value` something is not plain JSON, as in "[0].question is a set"; None if all of it is."""
     match value:
         case None | bool():
             return None
         case str():
-            return None if _text(value) == value else " is text with half of a surrogate pair"
+            return None if _without_surrogates(value) == value else " holds half of a surrogate pair"
         case int():
             return None if abs(value) <= LARGEST_INTEGER else f" is {value}, more than 64 bits hold"
         case float():
@@ -134,30 +185,46 @@ def json_problem(value: object) -> str | None:
 def _problem_of_object(value: dict[object, object]) -> str | None:
     for key, item in value.items():
         if not isinstance(key, str):
-            return f" has the key {key!r}, which is no text"
+            return f" has the key {key!r}, which is not a string"
         if problem := json_problem(item):
             return f".{key}{problem}"
     return None
 
 
 def revive(value: JSON, annotation: Any) -> Any:
-    """`value` as an object of the annotated type; as it is where it is none of that type."""
+    """Return `value` as an object of the annotated type, or as it is if it does not fit that type."""
     if annotation is str or annotation is Any:
         return value
+    media = _with_custom_objects(value)
     try:
+        if media is not value:
+            return _adapter(annotation).validate_python(media)
         return _adapter(annotation).validate_json(orjson.dumps(value), strict=True)
     except Exception:  # noqa: BLE001 - validators of the user's types may raise anything
         return value
 
 
 def revive_savable(value: JSON, annotation: Any) -> Any:
-    """As `revive`, but `value` as it is where the object is of a type that `dspy.Module.save` can't write."""
+    """As `revive`, but leave `value` as it is where `dspy.Module.save` can't write the object."""
     revived = revive(value, annotation)
     try:
         orjson.dumps(revived, default=_saved_by_dspy)
     except TypeError:
         return value
     return revived
+
+
+def _with_custom_objects(value: JSON) -> Any:
+    """Return `value` with images, audio and files as such; the same object if it has none."""
+    if isinstance(value, str):
+        return custom_object(value) if is_custom(value) else value
+    if isinstance(value, list):
+        items = [_with_custom_objects(item) for item in value]
+        return value if all(new is old for new, old in zip(items, value, strict=True)) else items
+    if isinstance(value, dict):
+        fields = {name: _with_custom_objects(item) for name, item in value.items()}
+        return value if all(fields[name] is item for name, item in value.items()) else fields
+    return value
 
 
 def _saved_by_dspy(value: Any) -> Any:

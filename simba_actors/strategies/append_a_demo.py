@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from simba_actors.dspy_compat.custom_types import is_custom
 from simba_actors.programs import Configuration
 from simba_actors.search.trajectory import JSON, TraceStep
 from simba_actors.strategies.contract import Declined, StrategyContext
@@ -33,6 +34,8 @@ class AppendADemo:
 
     async def apply(self, context: StrategyContext) -> Configuration | Declined:
         trace = context.buckets[0].best.trajectory.trace
+        if not trace:
+            return Declined("none of the student's predictors was called in the best trajectory, so there is no demo")
         configuration = context.source
         for predictor, step in {step.predictor: step for step in trace}.items():
             demos = (*configuration.demos(predictor), self._demo(step))
@@ -44,8 +47,15 @@ class AppendADemo:
 
 
 def cut(inputs: Mapping[str, JSON], limit: int) -> dict[str, JSON]:
-    """`inputs`, each cut to `limit` characters and marked; 0 means no limit."""
-    return {
-        name: f"{str(value)[:limit]}{TRUNCATION_MARK}" if limit and len(str(value)) > limit else value
-        for name, value in inputs.items()
-    }
+    """Return `inputs`, each cut to `limit` characters and marked; 0 means no limit.
+
+    Images, audio and files stay whole: part of one is of no use.
+    """
+    return {name: _cut(value, limit) for name, value in inputs.items()}
+
+
+def _cut(value: JSON, limit: int) -> JSON:
+    text = str(value)
+    if not limit or len(text) <= limit or is_custom(text):
+        return value
+    return f"{text[:limit]}{TRUNCATION_MARK}"

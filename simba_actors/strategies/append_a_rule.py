@@ -12,6 +12,7 @@ import dspy
 import orjson
 from dspy.teleprompt import simba_utils
 
+from simba_actors.dspy_compat.custom_types import named
 from simba_actors.programs import Configuration, to_json_value
 from simba_actors.search.trajectory import JSON, Trajectory
 from simba_actors.strategies.contract import Declined, StrategyContext
@@ -114,4 +115,17 @@ def withheld(run: dict[str, JSON]) -> dict[str, JSON]:
 
 
 def pretty(value: JSON) -> str:
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    """Return `value` as indented JSON, with images, audio and files by their names alone."""
+    return orjson.dumps(_with_named_media(value), option=orjson.OPT_INDENT_2).decode()
+
+
+def _with_named_media(value: JSON) -> JSON:
+    match value:
+        case str():
+            return named(value)
+        case list():
+            return [_with_named_media(item) for item in value]
+        case dict():
+            return {name: _with_named_media(item) for name, item in value.items()}
+        case _:
+            return value

@@ -86,10 +86,6 @@ def test_a_student_without_predictors_has_no_space() -> None:
         ({"part_0.instructions": 3}, "instructions of predictor 'part_0': must be text, not 3"),
         ({"part_1.demos": "none"}, "demos of predictor 'part_1': must be a list of demos, not 'none'"),
         ({"part_1.demos": ["none"]}, "demos of predictor 'part_1': demo 0 must be an object of fields, not 'none'"),
-        (
-            {"part_1.demos": [{"city": "Oslo"}]},
-            r"predictor 'part_1': demo 0 has the fields \['city'\], the predictor \['answer', 'hint', 'question'\]",
-        ),
     ],
 )
 def test_a_misfit_names_what_does_not_fit(change: dict[str, Any], told: str) -> None:
@@ -134,9 +130,9 @@ def test_a_value_that_the_users_own_type_fails_of_stays_as_it_is() -> None:
     [
         ({"red"}, r"part_0.demos\[0\].question is a set"),
         (float("nan"), r"part_0.demos\[0\].question is nan"),
-        ("\ud800", r"part_0.demos\[0\].question is text with half of a surrogate pair"),
+        ("\ud800", r"part_0.demos\[0\].question holds half of a surrogate pair"),
         ({"deep": [2**70]}, r"part_0.demos\[0\].question.deep\[0\] is 1180591620717411303424"),
-        ({1: 2}, r"part_0.demos\[0\].question has the key 1, which is no text"),
+        ({1: 2}, r"part_0.demos\[0\].question has the key 1, which is not a string"),
     ],
 )
 def test_a_value_that_is_no_json_is_named(value: Any, told: str) -> None:
