@@ -10,7 +10,6 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from simba_actors.dspy_compat.reply_cache import has_cached_reply
-from simba_actors.dspy_compat.text_calls import acall_of_text, calls_as_dspy_does, is_text_call
 from simba_actors.lm.endpoint import Endpoint
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.rollout_context import RolloutContext, current_rollout
@@ -29,7 +28,6 @@ class _Binding:
     loop: asyncio.AbstractEventLoop
     has_async_side: bool
     imports_late: bool
-    calls_as_dspy_does: bool
 
     @property
     def calls_in_thread(self) -> bool:
@@ -58,8 +56,6 @@ class _Governed:
         send: Any = partial(lm.acall, prompt, **kwargs)
         if binding.calls_in_thread:
             send = partial(binding.threads.run, partial(lm.__call__, prompt, **kwargs))
-        elif binding.calls_as_dspy_does and is_text_call(self, prompt, kwargs):
-            send = partial(acall_of_text, self, prompt, **kwargs)
         if await _cached(self, prompt, kwargs, asynchronous=not binding.calls_in_thread):
             return await send()
         return await binding.governor.call(binding.endpoint, binding.caller, _rollout(), send)
@@ -109,7 +105,6 @@ def governed(
         asyncio.get_running_loop(),
         has_async_side(lm),
         isinstance(getattr(lm, "_engine_spec", None), str),
-        calls_as_dspy_does(lm),
     )
     kind: type[Any] = copied.__class__
     copied.__class__ = _governed_class(kind)
