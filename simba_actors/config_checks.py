@@ -16,6 +16,8 @@ from simba_actors.errors import ConfigError
 from simba_actors.lm.budget import Budget
 from simba_actors.lm.governor import Governor
 from simba_actors.programs import ConfigurationSpace
+from simba_actors.programs.copying import Copier
+from simba_actors.programs.entry_points import method_of, takes
 from simba_actors.programs.values import LARGEST_INTEGER, json_problem
 from simba_actors.search.plan import STUDENT_LM
 from simba_actors.store.reading import PROMPT_MODEL
@@ -28,6 +30,7 @@ RESERVED_LMS = (STUDENT_LM, "teacher", PROMPT_MODEL)
 def check_module(student: object) -> None:
     if not isinstance(student, dspy.Module):
         raise ConfigError(f"student must be a dspy.Module, not {type(student).__name__}: {student!r:.80}")
+    Copier(student)
 
 
 def check_student(student: dspy.Module) -> None:
@@ -181,22 +184,13 @@ def check_inputs_fit(student: dspy.Module, name: str, examples: Sequence[dspy.Ex
 
 
 def _signature_of_call(student: dspy.Module) -> Callable[[set[str]], str | None]:
-    """What is wrong with a set of input names for this student, or None."""
-    if isinstance(student, dspy.Predict):
-        return lambda inputs: _misfit_of_predict(student, inputs)
-    call = getattr(type(student), "aforward", None) or getattr(type(student), "forward", None)
-    if call is None:
+    """Return a function that says what is wrong with a set of input names for this student, or None."""
+    method = method_of(student)
+    if method is None:
         return lambda inputs: "it has neither forward nor aforward"
-    signature = inspect.signature(call)
-
-    def fits_call(inputs: set[str]) -> str | None:
-        try:
-            signature.bind(student, **dict.fromkeys(inputs))
-        except TypeError as error:
-            return f"{call.__name__}{signature} was to be called with {sorted(inputs)}: {error}"
-        return None
-
-    return fits_call
+    if isinstance(student, dspy.Predict) and getattr(method, "__func__", None) in vars(dspy.Predict).values():
+        return lambda inputs: _misfit_of_predict(student, inputs)
+    return lambda inputs: takes(method, inputs)
 
 
 def _misfit_of_predict(predict: dspy.Predict, inputs: set[str]) -> str | None:

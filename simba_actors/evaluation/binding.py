@@ -1,19 +1,20 @@
-"""Copies of the student that are ready to run: one for each configuration and model."""
+"""Copies of the student that are ready to run: a fresh one for each rollout."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import dspy
 
+from simba_actors.dspy_compat.predictor_names import PredictorNames, tell_apart
 from simba_actors.errors import NoLMError
 from simba_actors.lm.governed_lm import governed
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.programs import Configuration, ConfigurationSpace
-from simba_actors.programs.copying import copied
+from simba_actors.programs.copying import Copier, copied, lms_within
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.plan import STUDENT_LM, ModelSpec
 
@@ -21,28 +22,36 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 PROGRAMS_KEPT = 64
-"""Configurations applied, and programs bound, that are kept: a step of `dspy.SIMBA`'s defaults uses fewer."""
+"""Configurations kept applied, and choices of LMs kept made. A step of `dspy.SIMBA`'s defaults uses fewer."""
 
 
 @dataclass(frozen=True, slots=True)
 class BoundProgram:
-    """A copy of the student with one configuration and model, run by many rollouts at a time as in `dspy.SIMBA`.
-
-    `names` maps the `id` of each predictor of the configuration to its name.
-    """
+    """A copy of the student with one configuration and model, for one rollout."""
 
     module: Any
-    names: Mapping[int, str]
+    names: PredictorNames
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """The student with a configuration. It is never run: rollouts run copies of it."""
+
+    program: dspy.Module
+    copier: Copier
+    names: PredictorNames
 
 
 class Programs:
-    """Makes bound programs, and keeps those used last.
+    """Makes the program of each rollout.
+
+    Each gets a copy of its own, so that nothing a student keeps on `self` during a call reaches another example.
 
     Args:
-        student: Never changed. Its predictors' own LMs are used by all its copies, through governed copies of them.
+        student: Never changed. Its LMs are used by all its copies, through governed copies of them.
         space: The student's.
-        lms: The run's model pool. "student" is for predictors without an LM of their own; the others take the place of
-            every predictor's LM.
+        lms: The run's model pool. The student's LM is for predictors without an LM of their own; the others take the
+            place of every optimized predictor's LM.
     """
 
     def __init__(
@@ -57,34 +66,50 @@ class Programs:
         self._space = space
         self._pool = lms
         self._governor, self._caller, self._threads = governor, caller, threads
-        self._own = {name: predictor.lm for name, predictor in _all_predictors(student).items()}
-        # Copying a program must not copy LMs, nor the histories in them.
-        self._student: dspy.Module = student.deepcopy()
-        for predictor in _all_predictors(self._student).values():
-            predictor.lm = None
-        self._applied: OrderedDict[str, dspy.Module] = OrderedDict()
-        self._bound: OrderedDict[tuple[str, ModelSpec], BoundProgram] = OrderedDict()
         self._lms: dict[tuple[int, ModelSpec], Any] = {}
+        self._own = {name: predictor.lm for name, predictor in _all_predictors(student).items()}
+        self._student = self._without_lms(student)
+        self._applied: OrderedDict[str, _Applied] = OrderedDict()
+        self._chosen: OrderedDict[tuple[str, ModelSpec], Mapping[int, Any]] = OrderedDict()
         self.default_lm = self._governed(lms[STUDENT_LM], ModelSpec()) if lms.get(STUDENT_LM) is not None else None
 
     def bound(self, configuration: Configuration, model: ModelSpec) -> BoundProgram:
-        """The program of `configuration` with `model`."""
-        return _kept(self._bound, (configuration.digest, model), lambda: self._bind(configuration, model))
+        """Return a fresh program of `configuration` with `model`."""
+        digest = configuration.digest
+        applied = _kept(self._applied, digest, lambda: self._apply(configuration))
+        chosen = _kept(self._chosen, (digest, model), lambda: self._choose_lms(applied.program, model))
+        module, copy_of = applied.copier.copy()
+        for predictor, lm in chosen.items():
+            copy_of[predictor].lm = lm
+        return BoundProgram(module, applied.names)
 
-    def _bind(self, configuration: Configuration, model: ModelSpec) -> BoundProgram:
-        # A model may be for one rollout. New instructions make a new signature, which takes longer than a copy.
-        applied = _kept(self._applied, configuration.digest, lambda: self._space.apply(configuration, self._student))
-        module: Any = copied(applied)
-        names = {id(predictor): name for name, predictor in module.named_predictors()}
-        for name, predictor in _all_predictors(module).items():
-            # Predictors of frozen sub-modules are no part of the configuration: `set_lm` passes them by, too.
-            tuned = id(predictor) in names
-            own = self._own[name] if predictor.lm is None else predictor.lm  # What the configuration chose comes first.
-            predictor.lm = self._lm_for(names.get(id(predictor), name), own, model, tuned=tuned)
-        return BoundProgram(module, names)
+    def _without_lms(self, student: dspy.Module) -> dspy.Module:
+        """Return a copy whose predictors have no LM, and in which other LMs, such as a judge, are governed."""
+        twin = copied(student)
+        for predictor in _all_predictors(twin).values():
+            predictor.lm = None
+        others = {id(lm): self._governed(lm, ModelSpec()) for lm in lms_within(twin)}
+        return Copier(twin, others).copy()[0]
+
+    def _apply(self, configuration: Configuration) -> _Applied:
+        program = self._space.apply(configuration, self._student)
+        tell_apart(program)
+        return _Applied(program, Copier(program), PredictorNames(program, self._space.predictors))
+
+    def _choose_lms(self, program: dspy.Module, model: ModelSpec) -> Mapping[int, Any]:
+        """Return the LM of each predictor by the predictor's `id`; None means the default LM of the context."""
+        predictors = dict(cast("list[tuple[str, Any]]", program.named_predictors()))
+        tuned = {id(predictors[name]): name for name in self._space.predictors}
+        chosen: dict[int, Any] = {}
+        for path, predictor in _all_predictors(program).items():
+            # Frozen predictors are not part of the configuration: `set_lm` passes them by, too.
+            name = tuned.get(id(predictor))
+            own = self._own[path] if predictor.lm is None else predictor.lm  # What the configuration chose comes first.
+            chosen[id(predictor)] = self._lm_for(name or path, own, model, tuned=name is not None)
+        return chosen
 
     def _lm_for(self, name: str, own: Any, model: ModelSpec, *, tuned: bool) -> Any:
-        """What the predictor is to use; None for the default LM of the context."""
+        """Return what the predictor is to use; None for the default LM of the context."""
         if tuned and not model.is_student_lm:
             return self._governed(self._pool[model.lm], model)
         if own is not None:
@@ -105,7 +130,7 @@ class Programs:
 
 
 def _kept(known: OrderedDict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
-    """What is known by `key`, made where nothing is; of what is known, that used last is kept."""
+    """Return what is known by `key`, made if it is new. Those used last are kept."""
     if key not in known:
         known[key] = make()
         if len(known) > PROGRAMS_KEPT:
@@ -120,5 +145,5 @@ def _changes(model: ModelSpec) -> dict[str, Any]:
 
 
 def _all_predictors(module: Any) -> dict[str, Any]:
-    """Every predictor, those of frozen sub-modules included, by the path that leads to it."""
+    """Return every predictor, those of frozen sub-modules included, by the path that leads to it."""
     return dict(module.named_sub_modules(dspy.Predict))

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 import dspy
 
+from simba_actors.dspy_compat.predictor_names import PredictorNames
 from simba_actors.dspy_compat.prompt_cache import remembering
 from simba_actors.errors import InfrastructureError, LMUnavailableError, RolloutTimeoutError
 from simba_actors.evaluation.binding import BoundProgram, Programs
@@ -20,7 +21,10 @@ from simba_actors.lm.governor import BlockingCallError, Caller, Governor
 from simba_actors.lm.rollout_context import SETTING, Deadline, RolloutContext
 from simba_actors.lm.secrets import Secrets
 from simba_actors.lm.usage import Meter
-from simba_actors.programs import Configuration, ConfigurationSpace, to_json_value
+from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.programs.copying import copied_example, copied_value
+from simba_actors.programs.entry_points import runs_async
+from simba_actors.programs.values import json_fields
 from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
@@ -76,7 +80,7 @@ class LocalExecutor:
     Rollouts run under the `dspy.settings` that are in force where the executor is made.
 
     Args:
-        student: Run by `acall` where it has `aforward`, otherwise in a thread.
+        student: Run by `acall` where its `aforward` is nearer than its `forward`, otherwise in a thread.
         space: The student's.
         rows: The examples of each split.
         metric, objectives: See `OptimizerConfig`.
@@ -110,6 +114,7 @@ class LocalExecutor:
         self._clock = clock
         self._threads = threads
         self._scorer = Scorer(metric, threads, objectives, governor.secrets, governor.scheduler)
+        self._runs_async = runs_async(student)
         self._programs = Programs(student, space, lms, governor, caller or Caller(), threads)
         settings: Any = dspy.settings
         self._settings: dict[str, Any] = dict(settings.copy())
@@ -190,18 +195,19 @@ class LocalExecutor:
 
     async def _play(self, program: BoundProgram, example: dspy.Example, row: str, trace: list[Any]) -> _Ended:
         """Runs the student and, if it did not fail, asks the metric."""
+        inputs = {name: copied_value(value) for name, value in cast("Any", example.inputs()).items()}
         try:
-            prediction = await isolated(self._call(program.module, dict(cast("Any", example.inputs()))))
+            prediction = await isolated(self._call(program.module, inputs))
         except Exception as error:  # noqa: BLE001 - what is not the infrastructure's is the program's, and scores 0
             raise_if_infrastructure(error, self._governor.secrets)
             return _Ended(_steps(trace, program.names), None, None, self._governor.secrets.describe(error))
         # Before the metric runs, which may call predictors too, or change what it is given.
-        steps, fields = _steps(trace, program.names), _fields(prediction)
-        verdict = await self._scorer.score(row, example, prediction)
+        steps, fields = _steps(trace, program.names), json_fields(prediction)
+        verdict = await self._scorer.score(row, copied_example(example), prediction)
         return _Ended(steps, fields, verdict, None)
 
     async def _call(self, module: Any, inputs: dict[str, Any]) -> Any:
-        if hasattr(module, "aforward"):
+        if self._runs_async:
             return await module.acall(**inputs)
         return await self._threads.run(lambda: module(**inputs))
 
@@ -242,18 +248,11 @@ def raise_if_infrastructure(error: Exception, secrets: Secrets) -> None:
         raise _UngovernedError(f"an LM that the student calls by itself failed: {secrets.describe(cause)}") from error
 
 
-def _steps(trace: list[Any], names: Mapping[int, str]) -> tuple[TraceStep, ...]:
-    """The predictors' calls; those of predictors that are no part of the student's configuration are left out."""
+def _steps(trace: list[Any], names: PredictorNames) -> tuple[TraceStep, ...]:
+    """Return the calls of predictors that are part of the student's configuration."""
+    called = [(names.of(predictor), inputs, outputs) for predictor, inputs, outputs in list(trace)]
     return tuple(
-        TraceStep(names[id(predictor)], _fields(inputs), _fields(outputs))
-        for predictor, inputs, outputs in list(trace)
-        if id(predictor) in names
+        TraceStep(name, json_fields(inputs), json_fields(outputs))
+        for name, inputs, outputs in called
+        if name is not None
     )
-
-
-def _fields(values: Any) -> dict[str, JSON]:
-    """The fields of a prediction as JSON. What a student returns that has no fields becomes one named "output"."""
-    if isinstance(values, dspy.Example | Mapping):
-        items = cast("Mapping[str, Any]", values).items()
-        return {str(name): to_json_value(value) for name, value in items}
-    return {"output": to_json_value(values)}

@@ -11,6 +11,7 @@ from simba_actors.errors import PublicationError
 from simba_actors.live.calls import LiveCall, call_block
 from simba_actors.live.routing_table import STUDENT, Sides
 from simba_actors.live.serving import Serving
+from simba_actors.programs.entry_points import runs_async, sync_call
 
 
 class LiveModule(dspy.Module):
@@ -90,4 +91,4 @@ class LiveModule(dspy.Module):
     def _as_it_is(self) -> Sides:
         """What runs the module itself, whatever is published."""
         plain: Any = super()
-        return Sides(plain.__call__, plain.acall if hasattr(self, "aforward") else None)
+        return Sides(sync_call(self, plain.__call__, plain.acall), plain.acall if runs_async(self) else None)

@@ -13,12 +13,13 @@ from typing import Any, cast
 
 import dspy
 
+from simba_actors.dspy_compat.predictor_names import PredictorNames
 from simba_actors.errors import ConfigError
 from simba_actors.evaluation.scoring import LARGEST_SCORE, is_score, verdict
 from simba_actors.live.calls import CallId
 from simba_actors.live.recorder import Recorder, Reported
 from simba_actors.live.routing_table import BoundVersion
-from simba_actors.programs import to_json_value
+from simba_actors.programs.values import json_fields
 from simba_actors.publishing.online_examples import OnlineExample
 from simba_actors.search.trajectory import JSON
 
@@ -114,16 +115,9 @@ class Observer:
 
 
 def _example(run: LiveRun, score: float, now: float) -> OnlineExample:
-    program: Any = run.chosen.program
-    names = {id(predictor): name for name, predictor in program.named_predictors()}
+    names = PredictorNames(run.chosen.program)
+    called = [(names.of(predictor), inputs, outputs) for predictor, inputs, outputs in run.trace]
     trace: list[JSON] = [
-        [names[id(predictor)], _fields(inputs), _fields(outputs)]
-        for predictor, inputs, outputs in run.trace
-        if id(predictor) in names
+        [name, json_fields(inputs), json_fields(outputs)] for name, inputs, outputs in called if name is not None
     ]
-    return OnlineExample(_fields(run.inputs), _fields(run.prediction), trace, run.call.version, score, now)
-
-
-def _fields(values: Any) -> dict[str, JSON]:
-    converted = to_json_value(values)
-    return converted if isinstance(converted, dict) else {"output": converted}
+    return OnlineExample(json_fields(run.inputs), json_fields(run.prediction), trace, run.call.version, score, now)

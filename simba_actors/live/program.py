@@ -12,6 +12,7 @@ from simba_actors.live.module import LiveModule
 from simba_actors.live.observer import Observation
 from simba_actors.live.serving import Serving
 from simba_actors.programs import ConfigurationSpace
+from simba_actors.programs.entry_points import runs_async, sync_call
 
 
 class LiveProgram(LiveModule):
@@ -59,10 +60,11 @@ class LiveProgram(LiveModule):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What a copy runs, which follows no channel."""
-        return self.student(*args, **kwargs)
+        student: Any = self.student
+        return sync_call(student, student, student.acall)(*args, **kwargs)
 
     async def aforward(self, *args: Any, **kwargs: Any) -> Any:
         student: Any = self.student
-        if hasattr(student, "aforward"):
+        if runs_async(student):
             return await student.acall(*args, **kwargs)
         return await dspy.asyncify(student)(*args, **kwargs)

@@ -9,6 +9,8 @@ from typing import Any
 
 import dspy
 
+from simba_actors.programs.entry_points import runs_async, sync_call
+
 STUDENT = 0
 """The version number of the student itself, which runs until something is published."""
 
@@ -22,7 +24,7 @@ class Sides:
 
     @classmethod
     def of(cls, program: Any) -> Sides:
-        return cls(program, program.acall if hasattr(program, "aforward") else None)
+        return cls(sync_call(program, program, program.acall), program.acall if runs_async(program) else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,46 +1,249 @@
-"""Copies of a student that can be changed without a trace in it."""
+"""Copies of a student that can be run and changed without a trace in it."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Iterator, Mapping
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any, cast
 
 import dspy
 
+from simba_actors.errors import ConfigError
+
+ATOMS = frozenset({str, bytes, int, float, complex, bool, type(None), type(Ellipsis), range, slice})
+"""Types whose values can't be changed, and hold nothing that can."""
+
+SHARED = (type, FunctionType, BuiltinFunctionType, ModuleType, dspy.BaseLM)
+"""What a copy uses together with its original: code, and LMs with their connections."""
+
+LARGEST_ARRAY = 1_000_000
+"""Bytes. Larger arrays are taken for data, such as a retriever's index, and shared."""
+
+MISSING = object()
+
 
 def copied(student: dspy.Module) -> dspy.Module:
-    """A copy of `student` that uses the same LMs.
+    """Return a copy of `student` that uses the same LMs. See `Copier`.
 
-    What it holds twice, such as a predictor shared by two modules, its copy holds twice as well. What can't be copied
-    (a lock, a client) the copy shares with it, as in `dspy.Module.deepcopy`.
+    Raises:
+        ConfigError: One of the student's predictors can't be copied; the message names it.
     """
-    memo: dict[int, Any] = {id(lm): lm for lm in _lms(student)}
+    return Copier(student).copy()[0]
+
+
+class Copier:
+    """Makes copies of one program, which must not change meanwhile.
+
+        copier = Copier(program)
+        twin, copy_of = copier.copy()
+        copy_of[id(program.answer)] is twin.answer
+
+    Lists, dicts, tuples, plain objects and the modules in them are copied. An object that appears twice in the program
+    appears twice in its copy. What can't be copied, such as a lock or a client, is shared, as in
+    `dspy.Module.deepcopy`; a container or an object that holds such a thing beside a module is copied around it.
+
+    Args:
+        program: What is copied.
+        lms: By the `id` of an LM of the program, the LM that copies use in its place. All others are shared.
+
+    Raises:
+        ConfigError: One of the program's predictors can't be copied; the message names it.
+    """
+
+    def __init__(self, program: dspy.Module, lms: Mapping[int, Any] | None = None) -> None:
+        self._program = program
+        self._lms = {id(lm): (lms or {}).get(id(lm), lm) for lm in lms_within(program)}
+        self._plain: set[int] = set()
+        self._uncopyable: set[int] = set()
+        self._check()
+
+    def copy(self) -> tuple[dspy.Module, Mapping[int, Any]]:
+        """Return a copy, and the copies of the program's parts by the `id` of the part."""
+        memo: dict[int, Any] = dict(self._lms)
+        return self._copy(self._program, memo), memo
+
+    def _check(self) -> None:
+        """Raise ConfigError for a predictor that a copy shares with the program."""
+        twin, _ = self.copy()
+        own = {id(predictor): name for name, predictor in _all_predictors(self._program)}
+        for _, predictor in _all_predictors(twin):
+            if id(predictor) in own:
+                raise ConfigError(
+                    f"student {type(self._program).__name__}: {own[id(predictor)]} can't be copied, since something "
+                    "that holds it copies itself without it. Rollouts need copies of their own: hold the predictor in "
+                    "a dspy.Module, a list or a dict, or take out the __deepcopy__ that returns the same object."
+                )
+
+    def _copy(self, value: Any, memo: dict[int, Any]) -> Any:
+        kind = cast("type[Any]", type(value))
+        if kind in ATOMS:
+            return value
+        known = memo.get(id(value), MISSING)
+        if known is not MISSING:
+            return known
+        if id(value) in self._uncopyable or isinstance(value, SHARED):
+            return value
+        if kind is list or kind is dict or kind is set:
+            return self._of_container(value, memo)
+        if kind is tuple:
+            return self._of_tuple(value, memo)
+        if isinstance(value, MethodType):
+            return MethodType(value.__func__, self._copy(value.__self__, memo))
+        if isinstance(value, dspy.Tool):
+            return self._of_tool(value, memo)
+        if kind is dspy.Example or (isinstance(value, dspy.Module) and _is_copied_as_any_module(kind)):
+            return self._of_attributes(value, memo)
+        return self._of_object(value, memo)
+
+    def _of_container(self, value: Any, memo: dict[int, Any]) -> Any:
+        kind = cast("type[Any]", type(value))
+        if id(value) in self._plain or _holds_atoms(value):
+            self._plain.add(id(value))
+            twin = memo[id(value)] = value.copy()
+            return twin
+        twin = memo[id(value)] = kind()
+        if kind is list:
+            twin.extend(self._copy(item, memo) for item in value)
+        elif kind is dict:
+            twin.update((self._copy(key, memo), self._copy(item, memo)) for key, item in value.items())
+        else:
+            twin.update(self._copy(item, memo) for item in value)
+        return twin
+
+    def _of_tuple(self, value: tuple[Any, ...], memo: dict[int, Any]) -> tuple[Any, ...]:
+        items = tuple([self._copy(item, memo) for item in value])
+        return value if all(twin is item for twin, item in zip(items, value, strict=True)) else items
+
+    def _of_tool(self, tool: Any, memo: dict[int, Any]) -> Any:
+        """Return the tool itself, unless its function is a method of something that is copied."""
+        function = self._copy(tool.func, memo)
+        twin = tool if function is tool.func else tool.model_copy(update={"func": function})
+        memo[id(tool)] = twin
+        return twin
+
+    def _of_attributes(self, value: Any, memo: dict[int, Any]) -> Any:
+        twin: Any = object.__new__(cast("type[Any]", type(value)))
+        memo[id(value)] = twin
+        attributes = cast("dict[str, Any]", vars(twin))
+        for name, item in cast("dict[str, Any]", vars(value)).items():
+            attributes[name] = self._copy(item, memo)
+        if isinstance(value, dspy.Module):
+            # As in DSPy's own copies.
+            attributes["history"], attributes["callbacks"] = [], []
+        return twin
+
+    def _of_object(self, value: Any, memo: dict[int, Any]) -> Any:
+        if getattr(value, "nbytes", 0) > LARGEST_ARRAY:
+            return value
+        known = dict(memo)
+        try:
+            twin = copy.deepcopy(value, known)
+        except Exception:  # noqa: BLE001 - an attribute's own __deepcopy__ may raise anything
+            return self._around_what_can_not_be_copied(value, memo)
+        # What deepcopy keeps alive must live as long as the memo, under a key that no later object can have for its id.
+        memo[-len(memo)] = known.pop(id(known), None)
+        memo.update(known)
+        return twin
+
+    def _around_what_can_not_be_copied(self, value: Any, memo: dict[int, Any]) -> Any:
+        """Return a copy of a container or an object that holds a module, and anything else as it is."""
+        if isinstance(value, dspy.Module):
+            return self._of_attributes(value, memo)
+        if not any(isinstance(part, dspy.Module) for part in parts_of(value)):
+            self._uncopyable.add(id(value))
+            return value
+        if isinstance(value, partial):
+            parts = cast("partial[Any]", value)
+            keywords = self._copy(parts.keywords, memo)
+            return partial(self._copy(parts.func, memo), *self._copy(parts.args, memo), **keywords)
+        if isinstance(value, tuple):  # A named one.
+            return type(cast("Any", value))(*self._of_tuple(cast("tuple[Any, ...]", value), memo))
+        twin: Any = copy.copy(value)
+        memo[id(value)] = twin
+        kind = cast("type[Any]", type(value))
+        if issubclass(kind, list):
+            twin[:] = [self._copy(item, memo) for item in value]
+        elif issubclass(kind, dict):
+            for key, item in value.items():
+                twin[key] = self._copy(item, memo)
+        attributes = cast("dict[str, Any]", getattr(twin, "__dict__", {}))
+        attributes.update({name: self._copy(item, memo) for name, item in attributes.items()})
+        return twin
+
+
+def copied_value(value: Any) -> Any:
+    """Return a deep copy of an input; of what can't be copied, the thing itself."""
+    if type(value) in ATOMS:
+        return value
+    if type(value) in (list, dict, set) and _holds_atoms(value):
+        return value.copy()
     try:
-        return copy.deepcopy(student, dict(memo))
-    except Exception:  # noqa: BLE001 - whatever an attribute's own __deepcopy__ raises, and as DSPy does
-        return _by_attributes(student, memo)
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 - a value's own __deepcopy__ may raise anything
+        return value
 
 
-def _lms(student: dspy.Module) -> list[Any]:
-    predictors: Any = student.named_sub_modules(dspy.Predict)
-    return [predictor.lm for _, predictor in predictors if predictor.lm is not None]
-
-
-def _by_attributes(module: dspy.Module, memo: dict[int, Any]) -> dspy.Module:
-    if id(module) in memo:
-        return memo[id(module)]
-    twin: Any = object.__new__(type(module))
-    memo[id(module)] = twin
-    for name, value in vars(module).items():
-        vars(twin)[name] = _of_attribute(value, memo)
+def copied_example(example: dspy.Example) -> dspy.Example:
+    """Return a copy of `example` with copies of its values."""
+    twin: Any = example.copy()
+    for name, value in cast("list[tuple[str, Any]]", list(twin.items())):
+        if type(value) not in ATOMS:
+            twin[name] = copied_value(value)
     return twin
 
 
-def _of_attribute(value: Any, memo: dict[int, Any]) -> Any:
-    known = dict(memo)
-    try:
-        result = copy.deepcopy(value, known)
-    except Exception:  # noqa: BLE001 - see above
-        return _by_attributes(value, memo) if isinstance(value, dspy.Module) else value
-    memo.update(known)
-    return result
+def parts_of(value: Any) -> Iterator[Any]:
+    """Yield `value` and all that it holds: attributes, items of containers, what methods and partials are bound to.
+
+    Does not look into code and LMs.
+    """
+    seen: set[int] = set()
+    ahead: list[Any] = [value]
+    while ahead:
+        part = ahead.pop()
+        if type(part) in ATOMS or id(part) in seen:
+            continue
+        seen.add(id(part))
+        yield part
+        if not isinstance(part, SHARED):
+            ahead.extend(_held_by(part))
+
+
+def lms_within(program: Any) -> list[Any]:
+    """Return the LMs that a program holds, in whatever attribute or container, each once."""
+    return [part for part in parts_of(program) if isinstance(part, dspy.BaseLM)]
+
+
+def _held_by(value: Any) -> list[Any]:
+    kind = cast("type[Any]", type(value))
+    held: list[Any] = [*cast("dict[str, Any]", getattr(value, "__dict__", {})).values()]
+    if issubclass(kind, dict):
+        held += value.values()
+    elif issubclass(kind, list | tuple | set | frozenset):
+        held += value
+    elif issubclass(kind, MethodType):
+        held.append(value.__self__)
+    elif issubclass(kind, partial):
+        held += [value.func, *value.args, *value.keywords.values()]
+    return held
+
+
+def _holds_atoms(value: Any) -> bool:
+    items: list[Any] = [*value, *value.values()] if type(value) is dict else value
+    return ATOMS.issuperset(map(type, items))
+
+
+def _is_copied_as_any_module(kind: type[Any]) -> bool:
+    """Whether a class leaves its copies to `dspy.Module`."""
+    names = ("__deepcopy__", "__copy__", "__getstate__", "__setstate__", "__reduce__", "__reduce_ex__")
+    return all(name not in vars(ancestor) for ancestor in kind.__mro__ if ancestor not in _MODULES for name in names)
+
+
+_MODULES = frozenset(dspy.Module.__mro__)
+
+
+def _all_predictors(program: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every predictor, those of frozen sub-modules included, with the path that leads to it."""
+    return program.named_sub_modules(dspy.Predict)

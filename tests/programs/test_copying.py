@@ -1,0 +1,159 @@
+"""Every copy of a student has its own predictors, wherever the student holds them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors.errors import ConfigError
+from simba_actors.programs.copying import LARGEST_ARRAY, Copier, copied, copied_example, lms_within
+
+QUESTION: Any = "question -> answer"
+
+
+def answer() -> Any:
+    return dspy.Predict("question -> answer")
+
+
+class Client:
+    """Can't be copied."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def search(self, query: str) -> str:
+        return query
+
+
+class Agent:
+    """A plain object that holds a module beside something that can't be copied."""
+
+    def __init__(self) -> None:
+        self.client = Client()
+        self.ask = answer()
+
+
+class Holder(dspy.Module):
+    def __init__(self, held: Any) -> None:
+        super().__init__()
+        self.held = held
+        self.lock = threading.Lock()
+
+
+def agent() -> Any:
+    return dspy.ReAct(QUESTION, tools=[Client().search])
+
+
+HOLDERS: list[Callable[[], Any]] = [
+    agent,
+    lambda: [agent(), agent()],
+    lambda: (agent(), Client()),
+    lambda: {"a": agent(), "b": Client()},
+    lambda: {"a": [agent(), {"b": (Client(), agent())}]},
+    lambda: OrderedDict(a=agent(), b=Client()),
+    lambda: defaultdict(list, a=[agent(), Client()]),
+    lambda: Holder([agent(), Client()]),
+]
+
+
+@pytest.mark.parametrize("make", HOLDERS)
+def test_a_copy_shares_no_predictor_with_its_student(make: Callable[[], Any]) -> None:
+    student: Any = Holder(make())
+    twin: Any = copied(student)
+    own, copies = (dict(module.named_sub_modules(dspy.Predict)) for module in (student, twin))
+    assert list(copies) == list(own) != []
+    assert not {*map(id, own.values())} & {*map(id, copies.values())}
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, lambda a: [a], lambda a: partial(a.ask, 1), lambda a: {"x": (a,)}])
+def test_a_module_in_a_plain_object_is_copied_too(wrap: Callable[[Any], Any]) -> None:
+    held = Agent()
+    student = Holder([wrap(held), answer()])
+    parts = {id(part) for part in Copier(student).copy()[1].values() if isinstance(part, dspy.Predict)}
+    assert id(held.ask) not in parts
+    assert len(parts) == 2
+
+
+def test_what_can_not_be_copied_is_shared() -> None:
+    client = Client()
+    twin: Any = copied(Holder([answer(), client]))
+    assert twin.held[1] is client
+
+
+def test_a_method_of_the_student_in_a_tool_is_the_copys_own() -> None:
+    class WithTool(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lock = threading.Lock()
+            self.notes: list[str] = []
+            self.agent = dspy.ReAct(QUESTION, tools=[self.note])
+
+        def note(self, text: str) -> str:
+            self.notes.append(text)
+            return text
+
+    student = WithTool()
+    twin: Any = copied(student)
+    twin.agent.tools["note"](text="hello")
+    assert (student.notes, twin.notes) == ([], ["hello"])
+
+
+def test_a_predictor_held_twice_is_held_twice_by_the_copy() -> None:
+    shared = answer()
+    twin: Any = copied(Holder([shared, {"again": shared}, Client()]))
+    assert twin.held[0] is twin.held[1]["again"]
+
+
+def test_lms_are_shared_wherever_they_are_held() -> None:
+    lm = dspy.LM("openai/none")
+    student: Any = Holder({"judge": lm, "ask": answer()})
+    student.held["ask"].lm = lm
+    twin: Any = copied(student)
+    assert lms_within(student) == lms_within(twin) == [lm]
+
+
+def test_an_lm_can_be_replaced_wherever_it_is_held() -> None:
+    lm, other = dspy.LM("openai/none"), dspy.LM("openai/other")
+    student = Holder([lm, {"a": lm}, answer()])
+    twin, _ = Copier(student, {id(lm): other}).copy()
+    assert lms_within(twin) == [other]
+
+
+def test_a_predictor_that_copies_itself_as_itself_is_refused_by_name() -> None:
+    class Stubborn(dspy.Predict):
+        def __deepcopy__(self, memo: dict[int, Any]) -> Stubborn:
+            return self
+
+    with pytest.raises(ConfigError, match=r"Holder: self\.held\[a\] can't be copied"):
+        copied(Holder({"a": Stubborn("question -> answer")}))
+
+
+def test_a_large_array_is_taken_for_data_and_shared() -> None:
+    np = pytest.importorskip("numpy")
+    small, large = np.zeros(8), np.zeros(LARGEST_ARRAY)
+    twin: Any = copied(Holder([answer(), small, large]))
+    assert (twin.held[1] is small, twin.held[2] is large) == (False, True)
+
+
+def test_a_copy_of_an_example_keeps_its_inputs_and_shares_no_value() -> None:
+    example = dspy.Example(history=[{"q": "a"}], answer="x").with_inputs("history")
+    twin: Any = copied_example(example)
+    twin.history.append("more")
+    assert example.history == [{"q": "a"}]
+    assert set(twin.inputs().keys()) == {"history"}
+
+
+def test_many_copies_in_a_row_hold_what_the_student_holds() -> None:
+    """deepcopy's memo must not outlive what it names."""
+    student = Holder([answer(), Client(), {"x": Agent()}, [agent() for _ in range(3)]])
+    copier = Copier(student)
+    for _ in range(50):
+        twin: Any = copier.copy()[0]
+        assert [name for name, _ in twin.named_predictors()] == [name for name, _ in student.named_predictors()]
+        assert isinstance(twin.held[2]["x"].client, Client)
