@@ -1,24 +1,26 @@
-"""From a config to everything that a run is made of."""
+"""Assemble a run from its config: the actors, and what each of them needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import dspy
 
-from simba_actors.actors import Registry
+from simba_actors.actors import ChildSpec, GenServer, Registry
 from simba_actors.config import STEPS, OptimizerConfig
 from simba_actors.errors import NoLMError, SimbaError
-from simba_actors.evaluation.executor import LocalExecutor
+from simba_actors.evaluation.executor import Executor, LocalExecutor
 from simba_actors.events import CallRetried, Event
 from simba_actors.fingerprint import SEARCH_SETTINGS, SIMBA_SETTINGS, default_run_id, fingerprint
-from simba_actors.lm.budget_tracker import Purse
+from simba_actors.lm.budget import BudgetTracker
 from simba_actors.lm.governed_lm import endpoint_name, governed
-from simba_actors.lm.governor import Caller, Fault, shared_governor
+from simba_actors.lm.governor import Caller, Fault, Governor, shared_governor
 from simba_actors.lm.prompt_model import LocalPromptModel
-from simba_actors.observe.telemetry import telemetry_of
+from simba_actors.observe.telemetry import Telemetry, telemetry_of
 from simba_actors.programs import ConfigurationSpace, to_json_value
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.adaptive.policy import AdaptivePolicy
@@ -31,48 +33,86 @@ from simba_actors.search.trajectory import JSON
 from simba_actors.store import Owner
 from simba_actors.store.opening import checked_path
 from simba_actors.store.records import NewRun
-from simba_actors.team.messages import Commit
-from simba_actors.team.reports import Reports
-from simba_actors.team.setup import POOL_KEEPER, Gate, RunSetup
+from simba_actors.team.analyzer import Analyzer
+from simba_actors.team.coordinator import Coordinator
+from simba_actors.team.ending import Ending
+from simba_actors.team.messages import ANALYZER, COORDINATOR, POOL_KEEPER, PROPOSER, PUBLISHER, SAMPLER
+from simba_actors.team.pool_keeper import PoolKeeper
+from simba_actors.team.proposer import Proposer
+from simba_actors.team.publisher import Publisher
+from simba_actors.team.run_state import Gate, Life
+from simba_actors.team.sampler import Sampler
+from simba_actors.team.teammates import Teammates
+
+TEAM: Mapping[str, type[GenServer[Any]]] = {
+    POOL_KEEPER: PoolKeeper,
+    SAMPLER: Sampler,
+    ANALYZER: Analyzer,
+    PROPOSER: Proposer,
+    PUBLISHER: Publisher,
+    COORDINATOR: Coordinator,
+}
+"""The actors in the order in which they start: each needs only those before it to be up."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssembledRun:
+    """A run that is ready to start, and what its Optimizer needs of it."""
+
+    new: NewRun
+    store: Path
+    owner: Owner
+    space: ConfigurationSpace
+    executor: Executor
+    governor: Governor
+    teammates: Teammates
+    gate: Gate
+    threads: Threads
+    telemetry: Telemetry
+    team: Sequence[ChildSpec]
+    """The actors in the order in which they start."""
 
 
 def assemble(
     config: OptimizerConfig,
     finished: Callable[[SimbaError | None], None],
-    heard: Callable[[Sequence[Event]], None],
-) -> RunSetup:
-    """The setup of the run that `config` describes. Called on the event loop, in the context that rollouts get.
+    on_stored: Callable[[Sequence[Event]], None],
+) -> AssembledRun:
+    """Make everything that the run of `config` consists of. Rollouts get the context in which this is called.
+
+    `finished` is called once, with None when the run has its result or with the error that ended it; `on_stored` is
+    called with events that were stored.
 
     Raises:
-        NoLMError: Some predictor has no LM, and there is no other to use.
+        NoLMError: A predictor has no LM, and there is no default.
     """
     space = config.space or ConfigurationSpace.from_module(config.student)
-    student_configuration = space.extract(config.student)
+    student = space.extract(config.student)
     lms = _model_pool(config)
-    parts = fingerprint(config, student_configuration, lms, space)
+    parts = fingerprint(config, student, lms, space)
+    run = NewRun(config.run_id or default_run_id(config, parts), parts, _shown_settings(config))
+    owner, store, life = Owner.this_process(), checked_path(config.store), Life()
+    teammates, gate, threads = Teammates(Registry()), Gate(), Threads()
     governor = config.governor or shared_governor()
     for lm in lms.values():
         governor.endpoint(endpoint_name(lm)).window.expect(config.max_concurrency)
-    registry, gate, threads = Registry(), Gate(), Threads()
-    reports = Reports(registry.via(POOL_KEEPER))
+    telemetry = telemetry_of(run.run_id, governor)
+    budget = BudgetTracker(config.budget, reserve=lambda: teammates.commit([]))
+    strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
+    policy = policy_of(config, lms, tuple(strategies))
 
     def on_fault(fault: Fault) -> None:
         event = CallRetried(endpoint=fault.endpoint, error=fault.error, attempt=fault.attempt, delay=fault.delay)
-        reports.report(event)
+        teammates.report(event)
 
-    purse = Purse(config.budget)
+    def stored(events: Sequence[Event]) -> None:
+        telemetry.heard(events)
+        on_stored(events)
 
-    async def reserve_call() -> None:
-        purse.take_call()
-        if purse.unreserved:
-            await registry.via(POOL_KEEPER).call(Commit(()), timeout=None)
-
-    run_id = config.run_id or default_run_id(config, parts)
-    telemetry = telemetry_of(run_id, governor)
     caller = Caller(
         gate=gate,
-        before_call=reserve_call,
-        before_blocking_call=purse.take_call,
+        before_call=budget.before_call,
+        before_blocking_call=budget.before_blocking_call,
         on_fault=on_fault,
         on_answer=telemetry.lm_answered,
     )
@@ -80,12 +120,6 @@ def assemble(
     prompt_lm = governed(
         config.prompt_model or settings.lm or lms[STUDENT_LM], governor, caller=caller, threads=threads
     )
-
-    def tell(events: Sequence[Event]) -> None:
-        telemetry.heard(events)
-        heard(events)
-
-    strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
     with telemetry.lm_calls():
         executor = LocalExecutor(
             student=config.student,
@@ -99,37 +133,89 @@ def assemble(
             objectives=config.objectives,
             rollout_timeout=config.rollout_timeout,
         )
-    return RunSetup(
-        run=NewRun(run_id, parts, _shown_settings(config)),
-        owner=Owner.this_process(),
-        store=checked_path(config.store),
-        policy=_policy(config, lms, tuple(strategies)),
-        executor=executor,
-        space=space,
-        student=config.student,
-        student_configuration=student_configuration,
-        trainset=config.trainset,
-        strategies=strategies,
-        prompt_model=lambda: LocalPromptModel(prompt_lm, governor.secrets, config.rollout_timeout),
-        max_concurrency=config.max_concurrency,
-        publishes_to=config.channel if config.publish == "best" else None,
-        rollouts_expected=_rollouts_expected(config),
-        max_steps=config.steps,
-        stop_when=config.stop_when,
+    ending = Ending(
+        teammates,
+        policy=policy,
         objectives=config.objectives,
-        governor=governor,
-        purse=purse,
-        registry=registry,
-        gate=gate,
+        budget=budget,
+        failure=gate.failure,
+        secrets=governor.secrets,
         threads=threads,
-        reports=reports,
-        telemetry=telemetry,
         finished=finished,
-        heard=tell,
     )
+    actors: dict[str, Callable[..., Any]] = {
+        POOL_KEEPER: partial(
+            PoolKeeper.start_link,
+            teammates,
+            path=store,
+            run=run,
+            owner=owner,
+            life=life,
+            student=student,
+            space=space,
+            budget=budget,
+            trouble=gate.store_trouble,
+            telemetry=telemetry,
+            on_stored=stored,
+        ),
+        SAMPLER: partial(
+            Sampler.start_link,
+            teammates,
+            executor=executor,
+            max_concurrency=config.max_concurrency,
+            budget=budget,
+            gate=gate,
+            telemetry=telemetry,
+        ),
+        ANALYZER: partial(Analyzer.start_link, teammates),
+        PROPOSER: partial(
+            Proposer.start_link,
+            teammates,
+            policy=policy,
+            strategies=strategies,
+            student=config.student,
+            space=space,
+            trainset=config.trainset,
+            prompt_model=lambda: LocalPromptModel(prompt_lm, governor.secrets, config.rollout_timeout),
+            secrets=governor.secrets,
+            budget=budget,
+            gate=gate,
+            threads=threads,
+            telemetry=telemetry,
+        ),
+        PUBLISHER: partial(
+            Publisher.start_link,
+            teammates,
+            store=store,
+            run_id=run.run_id,
+            channel=config.channel if config.publish == "best" else None,
+            policy=policy,
+            threads=threads,
+        ),
+        COORDINATOR: partial(
+            Coordinator.start_link,
+            teammates,
+            run=run,
+            student=student,
+            life=life,
+            policy=policy,
+            ending=ending,
+            budget=budget,
+            stop_when=config.stop_when,
+            rollouts_expected=_rollouts_expected(config),
+            max_steps=config.steps,
+            pausing=gate.pausing,
+            failure=gate.failure,
+            renew_grace_period=governor.renew_grace_period,
+            threads=threads,
+        ),
+    }
+    team = [ChildSpec(name, partial(actors[name], name=name, registry=teammates.registry)) for name in TEAM]
+    return AssembledRun(run, store, owner, space, executor, governor, teammates, gate, threads, telemetry, team)
 
 
-def _policy(config: OptimizerConfig, lms: dict[str, Any], strategies: tuple[str, ...]) -> Policy:
+def policy_of(config: OptimizerConfig, lms: Mapping[str, Any], strategies: tuple[str, ...]) -> Policy:
+    """Return the policy that `config` names, with its settings."""
     settings = SearchSettings(**{name: getattr(config, name) for name in SIMBA_SETTINGS}, max_steps=config.steps)
     if config.policy == "dspy":
         return DspyPolicy(

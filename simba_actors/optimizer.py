@@ -11,9 +11,9 @@ from typing import Any
 
 import dspy
 
-from simba_actors.actors import ActorError, ExitReason, Ref, SupervisorEvent
+from simba_actors.actors import ActorError, ExitReason, Ref, Supervisor, SupervisorEvent
 from simba_actors.actors.exits import describe, is_abnormal
-from simba_actors.assembly import assemble
+from simba_actors.assembly import AssembledRun, assemble
 from simba_actors.config import OptimizerConfig
 from simba_actors.errors import RunError, RunStoppedError, SimbaError
 from simba_actors.events import ActorCrashed, ActorRestarted, Event
@@ -27,9 +27,7 @@ from simba_actors.search.progress import Progress
 from simba_actors.search.trajectory import Usage
 from simba_actors.store import Reader
 from simba_actors.store.records import RunStatus
-from simba_actors.team.messages import Pause, Resume
-from simba_actors.team.setup import COORDINATOR, RunSetup
-from simba_actors.team.tree import start_team
+from simba_actors.team.messages import COORDINATOR, Pause, Resume
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +76,8 @@ class Optimizer:
         self._outcome.add_done_callback(_retrieve)
         self._feed = EventFeed()
         self._restarts: dict[str, int] = {}
-        self._setup: RunSetup = assemble(config, self._finished, self._feed.heard)
-        self._publisher = RunPublisher(self._setup.store, config.channel, self._setup.run.run_id, self._setup.space)
+        self._run: AssembledRun = assemble(config, self._finished, self._feed.heard)
+        self._publisher = RunPublisher(self._run.store, config.channel, self._run.new.run_id, self._run.space)
         self._supervisor: Ref | None = None
         self._listeners = Listeners()
         self._ending: asyncio.Task[None] | None = None
@@ -99,19 +97,21 @@ class Optimizer:
         try:
             await optimizer._start_team()
         except BaseException as error:
-            optimizer._setup.owner.retire()
-            optimizer._setup.telemetry.end(error)
-            await optimizer._setup.threads.close()
+            optimizer._run.owner.retire()
+            optimizer._run.telemetry.end(error)
+            await optimizer._run.threads.close()
             raise
         await optimizer._look_at_channel()
         optimizer._start_listeners()
         return optimizer
 
     async def _start_team(self) -> None:
-        await self._setup.executor.try_metric()
+        await self._run.executor.try_metric()
         try:
-            with self._setup.telemetry.lm_calls():
-                supervisor = await start_team(self._setup, self._on_supervisor_event)
+            with self._run.telemetry.lm_calls():
+                supervisor = await Supervisor.start(
+                    self._run.team, strategy="rest_for_one", on_event=self._on_supervisor_event
+                )
         except ActorError as error:
             raise _root_cause(error) from error
         self._supervisor = supervisor
@@ -120,12 +120,12 @@ class Optimizer:
     @property
     def run_id(self) -> str:
         """The run's name in the store."""
-        return self._setup.run.run_id
+        return self._run.new.run_id
 
     @property
     def store(self) -> Path:
         """The file that keeps the run."""
-        return self._setup.store
+        return self._run.store
 
     async def result(self) -> OptimizerResult:
         """What the run found, once it is finished. Cancelling this call does not cancel the run.
@@ -137,20 +137,20 @@ class Optimizer:
             RunError: The team failed too often to go on; the cause is chained. The run can go on.
         """
         await asyncio.shield(self._outcome)
-        async with await Reader.open(self._setup.store) as reader:
-            return await read_result(reader, self.run_id, self._config.student, self._setup.space)
+        async with await Reader.open(self._run.store) as reader:
+            return await read_result(reader, self.run_id, self._config.student, self._run.space)
 
     def events(self, after: int = 0) -> AsyncGenerator[Event]:
         """The run's events with a seq above `after`: those stored so far, then new ones, until the run is over.
 
         Another process follows the run with `simba_actors.observe.follow_events`.
         """
-        return self._feed.follow(self._setup.store, self.run_id, after)
+        return self._feed.follow(self._run.store, self.run_id, after)
 
     async def status(self) -> Status:
         """Where the run stands, read from the store."""
-        async with await Reader.open(self._setup.store) as reader:
-            run, trouble = await reader.run(self.run_id), self._setup.gate.trouble
+        async with await Reader.open(self._run.store) as reader:
+            run, trouble = await reader.run(self.run_id), self._run.gate.store_trouble.reason
             steps = [step.result for step in await reader.steps(self.run_id) if step.result is not None]
             means = [(number, mean) for step in steps for number, mean in _scores(step)]
             return Status(
@@ -188,7 +188,7 @@ class Optimizer:
         """Tells a run that has not ended."""
         if not self._outcome.done():
             try:
-                await self._setup.via(COORDINATOR).call(message, timeout=None)
+                await self._run.teammates.via(COORDINATOR).call(message, timeout=None)
             except ActorError as error:
                 raise self._unheard() from error
             return
@@ -263,7 +263,7 @@ class Optimizer:
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None and supervisor.alive:
             await supervisor.stop()
-        await self._setup.threads.close()
+        await self._run.threads.close()
         await self._listeners.stop()
 
     def _start_listeners(self) -> None:
@@ -291,7 +291,7 @@ class Optimizer:
     def _finished(self, error: SimbaError | None) -> None:
         if self._outcome.done():
             return
-        self._setup.telemetry.end(error)
+        self._run.telemetry.end(error)
         if error is None:
             self._outcome.set_result(None)
         else:
@@ -299,7 +299,7 @@ class Optimizer:
         self._feed.close()
 
     def _tree_ended(self) -> None:
-        self._setup.owner.retire()
+        self._run.owner.retire()
         if self._outcome.done():
             return
         supervisor = self._supervisor
@@ -319,10 +319,10 @@ class Optimizer:
         actor = str(event.child)
         if event.kind == "restarted":
             self._restarts[actor] = self._restarts.get(actor, 0) + 1
-            self._setup.reports.report(ActorRestarted(actor=actor, restarts=self._restarts[actor]))
+            self._run.teammates.report(ActorRestarted(actor=actor, restarts=self._restarts[actor]))
         elif is_abnormal(event.reason):
-            reason = self._setup.governor.secrets.hide(describe(event.reason))
-            self._setup.reports.report(ActorCrashed(actor=actor, reason=reason))
+            reason = self._run.governor.secrets.hide(describe(event.reason))
+            self._run.teammates.report(ActorCrashed(actor=actor, reason=reason))
 
 
 def _scores(result: Any) -> list[tuple[int, float]]:

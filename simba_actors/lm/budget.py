@@ -1,25 +1,43 @@
-"""What a run may use at most."""
+"""What a run may use, what it has used, and what it may still use.
+
+tracker = BudgetTracker(Budget(max_calls=5_000, max_cost=2.0))
+await tracker.before_call()     # before each LM call; raises BudgetReachedError where none is left
+"""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 
-from simba_actors.errors import ConfigError
+import anyio
+
+from simba_actors.errors import BudgetReachedError, ConfigError, UnknownUsageError
+from simba_actors.events import BudgetForecast
+from simba_actors.search.trajectory import Usage
+from simba_actors.store.reading import PROMPT_MODEL
+from simba_actors.store.records import RecordProposal, RecordRollout, ReserveCalls, Write
+
+LEAST_WAIT = 0.1
+"""Seconds between looks at a clock that stops while the run is paused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """Caps on what a run may use over all its lives; None means no cap.
 
-    `max_calls` counts LM calls, which are reserved before they are sent, so it is never passed. `max_cost` is in US
-    dollars as the LM reports them. `max_seconds` counts the time that the run was up. Reaching a cap ends the run in
-    order with the best program known; the same run goes on when started with a larger budget.
+    Reaching a cap ends the run with the best program known by then. Started again with a larger budget, it continues.
     """
 
     max_calls: int | None = None
+    """LM calls. They are stored before they are sent, so this cap is never passed."""
     max_cost: float | None = None
+    """US dollars, as the LM reports them."""
     max_tokens: int | None = None
+    """Tokens of prompts and completions together."""
     max_seconds: float | None = None
+    """Seconds that the run was up; pauses and the time between its lives do not count."""
 
     def __post_init__(self) -> None:
         for cap in fields(self):
@@ -27,3 +45,158 @@ class Budget:
             number = isinstance(limit, int | float) and not isinstance(limit, bool)
             if limit is not None and not (number and limit > 0):
                 raise ConfigError(f"Budget({cap.name}={limit!r}): a cap must be a number above 0, or None for no cap")
+
+
+class BudgetTracker:
+    """Counts what a run uses, and keeps it within its budget over all its lives.
+
+    Args:
+        budget: The caps.
+        reserve: Stores the calls counted so far, and returns once they are safe. Calls are stored before they are
+            sent, so that a killed process cannot pass `max_calls`.
+        clock: Gives monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        budget: Budget,
+        reserve: Callable[[], Awaitable[None]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.budget = budget
+        limits = ((cap.name, getattr(budget, cap.name)) for cap in fields(budget))
+        self._caps: list[tuple[str, float]] = [(cap, limit) for cap, limit in limits if limit is not None]
+        self._reserve = reserve
+        self._clock = clock
+        self.calls = 0
+        """LM calls that were sent, or may have been before a crash."""
+        self.used = Usage()
+        """The sum of all stored results."""
+        self._restored = False
+        self._lock = threading.Lock()
+        self._calls_stored = 0
+        self._seconds = 0.0
+        self._up_since: float | None = None
+
+    # ── the store ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def restore(self, calls: int, used: Usage, seconds: float) -> None:
+        """Start from what the store knows. Once this was done, only the number of `calls` stored is news."""
+        self._calls_stored = calls
+        if not self._restored:
+            self.calls, self.used, self._seconds = max(calls, used.calls), used, seconds
+            self._restored = True
+
+    def writes(self) -> list[Write]:
+        """Return what the next transaction has to store."""
+        unstored = self._unstored_calls
+        return [ReserveCalls(unstored)] if unstored else []
+
+    def stored(self, writes: Iterable[Write]) -> None:
+        """Take note of what was stored."""
+        for write in writes:
+            match write:
+                case RecordRollout(trajectory=trajectory):
+                    self.used += trajectory.usage
+                case RecordProposal(usage=usage):
+                    self.used += usage
+                case ReserveCalls(calls=calls):
+                    self._calls_stored += calls
+                case _:
+                    pass
+
+    @property
+    def _unstored_calls(self) -> int:
+        """Calls that the store does not know of; 0 where there is no cap on calls."""
+        return 0 if self.budget.max_calls is None else self.calls - self._calls_stored
+
+    # ── LM calls ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def before_call(self) -> None:
+        """Count a call and store that, before it is sent. Raises BudgetReachedError where none is left."""
+        self.before_blocking_call()
+        if self._reserve is not None and self._unstored_calls:
+            await self._reserve()
+
+    def before_blocking_call(self) -> None:
+        """Count a call without waiting. Raises BudgetReachedError where none is left."""
+        with self._lock:  # Threads make calls too, while the event loop is blocked.
+            if self.budget.max_calls is not None and self.calls >= self.budget.max_calls:
+                raise self._reached("max_calls")
+            self.calls += 1
+
+    # ── work ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def check(self) -> None:
+        """Raise if no rollout may be started.
+
+        Raises:
+            BudgetReachedError: A cap is reached.
+            UnknownUsageError: A cap cannot be kept, because the LM does not report what its calls use.
+        """
+        cap = self.reached()
+        if cap is not None:
+            raise self._reached(cap)
+        if self.budget.max_cost is not None and self.used.cost is None:
+            raise UnknownUsageError(
+                f"max_cost={self.budget.max_cost:g} can't be kept: the LM does not say what its calls cost. Start the "
+                "run again with max_calls or max_tokens in its place"
+            )
+        if self.budget.max_tokens is not None and self.used.tokens is None:
+            raise UnknownUsageError(
+                f"max_tokens={self.budget.max_tokens} can't be kept: the LM does not say how many its calls use. Start "
+                "the run again with max_calls in its place"
+            )
+
+    def reached(self) -> str | None:
+        """Return the name of a cap that is reached, if any is."""
+        return next((cap for cap, limit in self._caps if self._spent(cap) >= limit), None)
+
+    async def until_time_is_up(self) -> str:
+        """Wait until the run has been up for `max_seconds`, or another cap is reached, and return that cap's name."""
+        while (cap := self.reached()) is None:  # noqa: ASYNC110 - a clock that stops in pauses has no event
+            await anyio.sleep(max(LEAST_WAIT, (self.budget.max_seconds or 0.0) - self.seconds))
+        return cap
+
+    def _spent(self, cap: str) -> float:
+        match cap:
+            case "max_calls":
+                return self.calls
+            case "max_cost":
+                return self.used.cost or 0.0
+            case "max_tokens":
+                return self.used.tokens or 0
+            case _:
+                return self.seconds
+
+    def _reached(self, cap: str) -> BudgetReachedError:
+        return BudgetReachedError(f"the budget's {cap}={getattr(self.budget, cap):g} is reached", cap)
+
+    # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start_clock(self) -> None:
+        """Count time as up from now on."""
+        if self._up_since is None:
+            self._up_since = self._clock()
+
+    def stop_clock(self) -> None:
+        """Stop counting time, because the run is paused."""
+        self._seconds, self._up_since = self.seconds, None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that the run was up over all its lives, without pauses."""
+        return self._seconds + (0.0 if self._up_since is None else self._clock() - self._up_since)
+
+
+def forecast(used: Mapping[str, Usage], done: int, expected: int, max_steps: int) -> BudgetForecast:
+    """Return what the whole run will have used if it continues like its first step.
+
+    `used` is what the first step's `done` rollouts and its strategies used, by name of the LM; the whole run makes
+    `expected` rollouts. Final rollouts that ran ahead are left out: how many are stored by then is a matter of timing.
+    """
+    share = expected / max(1, done)
+    rollouts = sum((usage for lm, usage in used.items() if lm != PROMPT_MODEL), start=Usage())
+    strategies = used.get(PROMPT_MODEL, Usage())
+    whole = rollouts * share + strategies * min(share, max_steps)
+    return BudgetForecast(calls=whole.calls, tokens=whole.tokens, cost=whole.cost)

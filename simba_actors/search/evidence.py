@@ -38,6 +38,10 @@ class Evidence:
             if score.model == ModelSpec():
                 self._tried.add((score.program, score.example, score.split))
 
+    def copy(self) -> Evidence:
+        """Return the same evidence, unchanged by scores that are added to this one later."""
+        return Evidence(score for scores in self._by_program.values() for score in scores.values())
+
     def __len__(self) -> int:
         return sum(len(scores) for scores in self._by_program.values())
 

@@ -1,4 +1,4 @@
-"""Turns a step's samples into buckets and statistics."""
+"""The Analyzer: turns a step's samples into buckets and statistics."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 from simba_actors.actors import CastReturn, GenServer, InitReturn
 from simba_actors.events import BucketsAnalyzed
 from simba_actors.search.buckets import batch_statistics, make_buckets
-from simba_actors.team.messages import Analyzed, Sampled
-from simba_actors.team.setup import PROPOSER, RunSetup
+from simba_actors.team.messages import PROPOSER, Analyzed, Sampled
+from simba_actors.team.teammates import Teammates
 
 
 class Analyzer(GenServer[set[int]]):
-    """Its state is the steps that it has told of, so that an event is stored once in its life."""
+    """Keeps the steps that it has analyzed, to store the event of each only once."""
 
-    def __init__(self, setup: RunSetup) -> None:
-        self._setup = setup
+    def __init__(self, teammates: Teammates) -> None:
+        self._teammates = teammates
 
     async def init(self) -> InitReturn:
         self.state = set()
@@ -29,8 +29,8 @@ class Analyzer(GenServer[set[int]]):
                 analyzed = Analyzed(plan, tuple(buckets), statistics)
                 if plan.step not in self.state:
                     self.state.add(plan.step)
-                    await self._setup.cast_commit([], [_event(analyzed)])
-                await self._setup.via(PROPOSER).cast(analyzed)
+                    await self._teammates.commit_later([], [_event(analyzed)])
+                await self._teammates.via(PROPOSER).cast(analyzed)
                 return None
             case _:
                 return await super().handle_cast(message)

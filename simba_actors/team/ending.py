@@ -1,145 +1,174 @@
-"""How a run ends: with its winner chosen, for want of a budget, or with an error that is the user's to mend."""
+"""How a run ends: with its winner chosen, with its budget spent, or with an error that the user has to fix."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
-
-import anyio
 
 from simba_actors.actors import spawn_link
 from simba_actors.errors import SimbaError
 from simba_actors.events import BudgetReached, RunFailed, RunFinished
+from simba_actors.lm.budget import BudgetTracker
+from simba_actors.lm.secrets import Secrets
+from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
 from simba_actors.search.plan import FINAL_STEP, Rollout
+from simba_actors.search.policy import Policy
 from simba_actors.search.trajectory import JSON
 from simba_actors.store.records import AddRollouts, Run, SetStatus
-from simba_actors.team.coordinator_state import CoordinatorState
-from simba_actors.team.messages import BudgetSpent, Drain, PublishBest, ReadObjectives, ReadRollouts, RunProgram
+from simba_actors.team.coordinator_state import CoordinatorState, Phase
+from simba_actors.team.messages import (
+    COORDINATOR,
+    POOL_KEEPER,
+    PROPOSER,
+    PUBLISHER,
+    SAMPLER,
+    BudgetSpent,
+    Drain,
+    PublishBest,
+    ReadObjectives,
+    ReadRollouts,
+    RunProgram,
+)
 from simba_actors.team.pool_view import PoolView
-from simba_actors.team.setup import COORDINATOR, POOL_KEEPER, PROPOSER, PUBLISHER, SAMPLER, RunSetup
+from simba_actors.team.run_state import Failure
+from simba_actors.team.teammates import Teammates
 
 logger = logging.getLogger(__name__)
 
-LEAST_WAIT = 0.1
-"""Seconds between looks at the budget's clock, which stands still while the run is paused."""
-
 
 class Ending:
-    """What the Coordinator does when there is no more step to open, and when there can be none."""
+    """What the Coordinator does when there are no more steps to open, or when none may be opened.
 
-    def __init__(self, setup: RunSetup, state: CoordinatorState) -> None:
-        self._setup = setup
-        self._state = state
+    `finished` is called once, with None when the run has its result or with the error that ended it.
+    """
 
-    async def choose_winner(self, ended_by: str) -> None:
-        """Runs what is missing to choose the winner, and ends the run when nothing is."""
-        state, policy, pool = self._state, self._setup.policy, await self._setup.pool()
+    def __init__(
+        self,
+        teammates: Teammates,
+        *,
+        policy: Policy,
+        objectives: Objectives | None,
+        budget: BudgetTracker,
+        failure: Failure,
+        secrets: Secrets,
+        threads: Threads,
+        finished: Callable[[SimbaError | None], None],
+    ) -> None:
+        self._teammates = teammates
+        self._policy = policy
+        self._objectives = objectives
+        self._budget = budget
+        self._failure = failure
+        self._secrets = secrets
+        self._threads = threads
+        self._finished = finished
+
+    async def choose_winner(self, state: CoordinatorState, ended_by: str) -> None:
+        """Run the rollouts that are missing to choose the winner. If none are, end the run."""
         state.ended_by = ended_by
-        rollouts = await self._final_rollouts_left()
+        if state.phase is not Phase.DRAINING:
+            state.phase = Phase.FINALS
+        pool = await self._teammates.pool()
+        rollouts = await self._final_rollouts_left(state)
         if not rollouts:
-            rollouts = await self._setup.threads.run(
-                lambda: policy.final_rollouts(state.policy_state, state.evidence, pool)
+            rollouts = await self._threads.run(
+                lambda: self._policy.final_rollouts(state.policy_state, state.evidence, pool)
             )
-        if rollouts:
-            await self._setup.commit([AddRollouts(rollouts)])
-            state.finalists = {rollout.program for rollout in rollouts}
-            for job in RunProgram.jobs(rollouts, only=state.finalists):
-                await self._setup.via(SAMPLER).cast(job)
+        if not rollouts:
+            await self._finish(state, ended_by)
             return
-        await self._finish(ended_by)
+        await self._teammates.commit([AddRollouts(rollouts)])
+        state.finalists = {rollout.program for rollout in rollouts}
+        for job in RunProgram.jobs(rollouts, only=state.finalists):
+            await self._teammates.via(SAMPLER).cast(job)
 
-    async def scored(self, program: int) -> None:
-        """The final rollouts of a program are in."""
-        finalists = self._state.finalists
-        if program in finalists:
-            finalists.discard(program)
-            if not finalists:
-                await self.choose_winner(self._state.ended_by)
+    async def scored(self, state: CoordinatorState, program: int) -> None:
+        """Note that the final rollouts of a program have results."""
+        if program in state.finalists:
+            state.finalists.discard(program)
+            if not state.finalists:
+                await self.choose_winner(state, state.ended_by)
 
-    def may_go_on(self, run: Run) -> bool:
-        """Whether the run ended for want of a budget that it has by now."""
-        return cast("dict[str, JSON]", run.result).get("cap") is not None and self._setup.purse.reached() is None
+    def may_continue(self, run: Run) -> bool:
+        """Return whether the run ended because of a budget that is larger now."""
+        return cast("dict[str, JSON]", run.result).get("cap") is not None and self._budget.reached() is None
 
-    async def with_result(self) -> None:
-        """The run has its result; who waits for it finds it published, if it is to be."""
-        await self._setup.via(PUBLISHER).call(PublishBest(), timeout=None)
-        self._end(None)
+    async def with_result(self, state: CoordinatorState) -> None:
+        """End a run that has its result, once its winner is published, if it is to be."""
+        await self._teammates.via(PUBLISHER).call(PublishBest(state.evidence), timeout=None)
+        self._end(state, None)
 
-    async def with_error(self, error: SimbaError) -> None:
-        if self._state.finished:
+    async def with_error(self, state: CoordinatorState, error: SimbaError) -> None:
+        """End the run with an error. Started again, it continues."""
+        if state.phase is Phase.ENDED:
             return
-        self._setup.gate.fail(error)
-        reason = self._setup.governor.secrets.hide(str(error))
-        await self._setup.commit([SetStatus("failed", reason)], [RunFailed(reason=reason)])
-        self._end(error)
+        self._failure.set(error)
+        reason = self._secrets.hide(str(error))
+        await self._teammates.commit([SetStatus("failed", reason)], [RunFailed(reason=reason)])
+        self._end(state, error)
 
     def watch_clock(self) -> None:
-        """Workers look at the budget's clock when they start a rollout; where all of them hang, nobody else does."""
-        if self._setup.purse.budget.max_seconds is not None:
-            spawn_link(self._until_a_cap_is_reached, name="clock of the budget")
+        """Notice that time is up even if all workers hang: they look at the clock when they start a rollout."""
+        if self._budget.budget.max_seconds is not None:
+            spawn_link(self._watch_clock, name="clock of the budget")
 
-    async def budget_spent(self, cap: str) -> None:
-        """Waits for the work in flight, and ends the run when that is over."""
-        state = self._state
-        if state.finished or state.spent is not None:
+    async def budget_spent(self, state: CoordinatorState, cap: str) -> None:
+        """Wait for the work in flight, then end the run."""
+        if state.phase in (Phase.DRAINING, Phase.ENDED):
             return
-        state.spent = cap
-        limit = float(getattr(self._setup.purse.budget, cap))
-        await self._setup.commit([], [BudgetReached(cap=cap, limit=limit)])
-        state.draining = {PROPOSER, SAMPLER}
+        state.phase, state.spent, state.draining = Phase.DRAINING, cap, {PROPOSER, SAMPLER}
+        limit = float(getattr(self._budget.budget, cap))
+        await self._teammates.commit([], [BudgetReached(cap=cap, limit=limit)])
         for actor in sorted(state.draining):
-            await self._setup.via(actor).cast(Drain())
+            await self._teammates.via(actor).cast(Drain())
 
-    async def drained(self, actor: str) -> None:
-        state = self._state
+    async def drained(self, state: CoordinatorState, actor: str) -> None:
+        """Note that an actor has no more work in flight. End the run if none has."""
         state.draining.discard(actor)
-        if not state.draining and state.spent is not None and not state.finished:
+        if state.phase is Phase.DRAINING and not state.draining:
             reason = f"the budget's {state.spent} is reached; started with a larger one, the run goes on"
-            await self._finish(reason, state.spent)
+            await self._finish(state, reason, state.spent)
 
-    async def _until_a_cap_is_reached(self) -> None:
-        purse = self._setup.purse
-        while (cap := purse.reached()) is None:  # noqa: ASYNC110 - a clock that stands still in pauses has no event
-            await anyio.sleep(max(LEAST_WAIT, purse.seconds_left))
-        self._setup.via(COORDINATOR).cast_nowait(BudgetSpent(cap))
+    async def _watch_clock(self) -> None:
+        cap = await self._budget.until_time_is_up()
+        self._teammates.via(COORDINATOR).cast_nowait(BudgetSpent(cap))
 
-    async def _final_rollouts_left(self) -> tuple[Rollout, ...]:
-        """Those that an earlier life planned and did not bring to an end: the policy has decided nothing since."""
-        if not self._state.recalled:
+    async def _final_rollouts_left(self, state: CoordinatorState) -> tuple[Rollout, ...]:
+        """Return final rollouts that an earlier life planned and did not run: the policy has decided nothing since."""
+        if not state.final_rollouts_may_be_left:
             return ()
-        self._state.recalled = False
-        records = await self._setup.via(POOL_KEEPER).call(ReadRollouts(FINAL_STEP, "final"), timeout=None)
+        state.final_rollouts_may_be_left = False
+        records = await self._teammates.via(POOL_KEEPER).call(ReadRollouts(FINAL_STEP, "final"), timeout=None)
         return tuple(record.rollout for record in records if record.trajectory is None)
 
-    async def _finish(self, reason: str, cap: str | None = None) -> None:
-        """Ends the run with the best program known; `cap` is what of its budget kept it from knowing more."""
-        state, policy, pool = self._state, self._setup.policy, await self._setup.pool()
-        ranking = await self._setup.threads.run(lambda: policy.ranking(state.policy_state, state.evidence, pool))
+    async def _finish(self, state: CoordinatorState, reason: str, cap: str | None = None) -> None:
+        """End the run with the best program known. `cap` is the cap of the budget that kept it from knowing more."""
+        pool = await self._teammates.pool()
+        ranking = await self._threads.run(lambda: self._policy.ranking(state.policy_state, state.evidence, pool))
         result: dict[str, JSON] = {"cap": cap}
-        if self._setup.objectives is not None:
-            scores = await self._scores_by_objective(self._setup.objectives, [program for program, _ in ranking], pool)
-            ranking = self._setup.objectives.choose(ranking, scores)
+        if self._objectives is not None:
+            scores = await self._scores_by_objective(self._objectives, [program for program, _ in ranking], pool)
+            ranking = self._objectives.choose(ranking, scores)
             result["scores"] = [[program, dict(scores[program])] for program, _ in ranking]
         result["ranking"] = [[program, mean] for program, mean in ranking]
         winner, score = ranking[0]
         event = RunFinished(program=winner, score=score, reason=reason)
-        await self._setup.commit([SetStatus("finished", reason, result)], [event])
+        await self._teammates.commit([SetStatus("finished", reason, result)], [event])
         logger.info("finished: program %d with %.3f; %s", winner, score, reason)
-        await self.with_result()
+        await self.with_result(state)
 
     async def _scores_by_objective(
         self, objectives: Objectives, programs: Sequence[int], pool: PoolView
     ) -> dict[int, dict[str, float]]:
-        """What the finalists are expected to score by each objective."""
-        policy = self._setup.policy
-        known = await self._setup.via(POOL_KEEPER).call(ReadObjectives(objectives.names), timeout=None)
-        estimates = await self._setup.threads.run(
-            lambda: {name: policy.estimates(programs, evidence, pool) for name, evidence in known.items()}
+        """Return what the finalists are expected to score by each objective."""
+        known = await self._teammates.via(POOL_KEEPER).call(ReadObjectives(objectives.names), timeout=None)
+        estimates = await self._threads.run(
+            lambda: {name: self._policy.estimates(programs, evidence, pool) for name, evidence in known.items()}
         )
         return {program: {name: estimates[name][program] for name in objectives.names} for program in programs}
 
-    def _end(self, error: SimbaError | None) -> None:
-        self._state.finished = True
-        self._setup.finished(error)
+    def _end(self, state: CoordinatorState, error: SimbaError | None) -> None:
+        state.phase = Phase.ENDED
+        self._finished(error)

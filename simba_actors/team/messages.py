@@ -1,4 +1,4 @@
-"""What the actors of a run say to one another. A `Call[R]` expects a reply of type R; the others expect none."""
+"""The messages of a run's actors. A `Call[R]` expects a reply of type R; the others expect none."""
 
 from __future__ import annotations
 
@@ -16,16 +16,24 @@ from simba_actors.search.policy import Proposal as PlannedProposal
 from simba_actors.search.policy import StepPlan
 from simba_actors.search.progress import Progress
 from simba_actors.search.trajectory import Usage
-from simba_actors.store.records import Proposal, RolloutRecord, Run, Step, Write
+from simba_actors.store.records import Program, Proposal, RolloutRecord, Run, Step, Write
+from simba_actors.team.pool_view import PoolView
+
+POOL_KEEPER = "pool_keeper"
+SAMPLER = "sampler"
+ANALYZER = "analyzer"
+PROPOSER = "proposer"
+PUBLISHER = "publisher"
+COORDINATOR = "coordinator"
 
 # ── to the PoolKeeper ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
 class Commit(Call[None]):
-    """Store `writes` and `events` in one transaction, with the calls counted so far under a cap on calls.
+    """Store `writes` and `events` in one transaction, together with the LM calls reserved so far.
 
-    The reply comes when they are safe. It may be cast as well: then they are stored before what is asked for later.
+    The reply comes once they are safe. A commit that is cast is stored before whatever is asked for later.
     """
 
     writes: tuple[Write, ...]
@@ -34,12 +42,12 @@ class Commit(Call[None]):
 
 @dataclass(frozen=True, slots=True)
 class StoreReports:
-    """There are events that no commit brings."""
+    """Store the events that were reported outside of a commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Where a run stands: all that a Coordinator needs to go on with it."""
+    """Everything that a Coordinator needs to continue a run."""
 
     run: Run
     steps: tuple[Step, ...]
@@ -50,24 +58,32 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class ReadLedger(Call[Ledger]):
-    """Where the run stands."""
+    """Return where the run stands."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadConfiguration(Call[Configuration]):
-    """The configuration of a program of the pool."""
+    """Return the configuration of one program of the pool."""
 
     program: int
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPool(Call[Mapping[int, Configuration]]):
-    """The configurations of all programs of the pool, by number."""
+class ReadPool(Call[PoolView]):
+    """Return all programs of the pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPrograms(Call[tuple[Program, ...]]):
+    """Return all programs of the pool as stored, with their parents and provenance."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadRollouts(Call[tuple[RolloutRecord, ...]]):
-    """Rollouts of one step and phase, of all programs or of one, with what they left, in the order of the plan."""
+    """Return the rollouts of one step and phase with their results, in the order of the plan.
+
+    Those of one `program` if it is given, otherwise those of all programs.
+    """
 
     step: int
     phase: Phase
@@ -76,21 +92,21 @@ class ReadRollouts(Call[tuple[RolloutRecord, ...]]):
 
 @dataclass(frozen=True, slots=True)
 class ReadObjectives(Call[Mapping[str, Evidence]]):
-    """All scores of the run by each of these names that its metric gives."""
+    """Return all scores of the run for each of these objectives."""
 
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadProposals(Call[tuple[Proposal, ...]]):
-    """The step's proposals that have an outcome, in order of their slots."""
+    """Return the step's proposals that have an outcome, in order of their index."""
 
     step: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReadUsage(Call[Mapping[str, Usage]]):
-    """What the step's rollouts and strategies have used, by name of the LM."""
+    """Return what the step's rollouts and strategies have used, by name of the LM."""
 
     step: int
 
@@ -100,9 +116,9 @@ class ReadUsage(Call[Mapping[str, Usage]]):
 
 @dataclass(frozen=True, slots=True)
 class RunSamples:
-    """Run the step's planned rollouts; the Analyzer hears when all are in.
+    """Run the step's planned rollouts, and tell the Analyzer when all results are in.
 
-    Those of a `fresh` plan are in the store without a result, and need not be read from it.
+    A `fresh` plan has no results in the store yet, so the Sampler does not look for them.
     """
 
     plan: StepPlan
@@ -111,10 +127,10 @@ class RunSamples:
 
 @dataclass(frozen=True, slots=True)
 class RunProgram:
-    """Run what is planned for one program in one phase; the Coordinator hears when all are in.
+    """Run what is planned for one program in one phase, and tell the Coordinator when all results are in.
 
-    Work that is `ahead` of its time waits until there is nothing else to do. `fresh` is all of it where it is in the
-    store without a result, and need not be read from it.
+    Work that is `ahead` of its time waits until there is nothing else to do. `fresh` lists all the rollouts if none of
+    them has a result in the store yet; otherwise the Sampler reads them.
     """
 
     step: int
@@ -125,7 +141,7 @@ class RunProgram:
 
     @classmethod
     def jobs(cls, rollouts: Sequence[Rollout], *, only: set[int], ahead: bool = False) -> tuple[RunProgram, ...]:
-        """One for each program and phase of `rollouts`, of these programs alone."""
+        """Return one job for each program of `only` and phase in `rollouts`."""
         jobs = [cls(r.key.step, r.key.phase, r.program, ahead) for r in rollouts if r.program in only]
         return tuple(dict.fromkeys(jobs))
 
@@ -135,7 +151,9 @@ class RunProgram:
 
 @dataclass(frozen=True, slots=True)
 class PublishBest(Call[None]):
-    """Publish the program that is better than the published one beyond doubt, if there is one."""
+    """Publish the program that is clearly better than the published one by this `evidence`, if there is one."""
+
+    evidence: Evidence
 
 
 # ── to the Analyzer, the Proposer and the Coordinator ────────────────────────────────────────────────────────────────
@@ -143,7 +161,7 @@ class PublishBest(Call[None]):
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """All rollouts of the step's plan are in."""
+    """All rollouts of the step's plan have results."""
 
     plan: StepPlan
     samples: tuple[Sample, ...]
@@ -151,7 +169,7 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Analyzed:
-    """The step's samples, by example."""
+    """The step's samples, grouped by example."""
 
     plan: StepPlan
     buckets: tuple[Bucket, ...]
@@ -160,7 +178,7 @@ class Analyzed:
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """All proposals of the step have an outcome; `candidates` are the programs that they made."""
+    """All proposals of the step have an outcome. `candidates` are the programs that they made."""
 
     plan: StepPlan
     proposals: tuple[PlannedProposal, ...]
@@ -170,7 +188,7 @@ class Proposed:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """All rollouts planned so far for a program in one phase are in, or all of a step's samples (`program` is None)."""
+    """All rollouts planned so far for a program in one phase have results; `program` is None for a step's samples."""
 
     step: int
     phase: Phase
@@ -180,23 +198,25 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """An LM can't be reached, and patience with it is over. The work that met this began at that opening of the gate,
-    and stays planned."""
+    """An LM cannot be reached, and the grace period is over. The affected work stays planned.
+
+    `epoch` is the pausing epoch in which that work began.
+    """
 
     reason: str
-    opening: int
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetSpent:
-    """A cap of the budget, named `cap`, kept a call from being sent. The work that met this stays planned."""
+    """The budget's `cap` kept an LM call from being sent. The affected work stays planned."""
 
     cap: str
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Tell the Coordinator, by `Drained`, as soon as no work that calls an LM is in flight."""
+    """Send `Drained` to the Coordinator once no work that calls an LM is in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,18 +228,18 @@ class Drained:
 
 @dataclass(frozen=True, slots=True)
 class MetricFailed:
-    """The metric raised or gave no number: the user's to mend."""
+    """The metric raised or returned something that is not a number. The user has to fix it."""
 
     error: MetricError
 
 
 @dataclass(frozen=True, slots=True)
 class Pause(Call[None]):
-    """Start no more rollouts. Those in flight end and are stored."""
+    """Start no more rollouts. Those in flight are finished and stored."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Resume(Call[None]):
-    """Go on after a pause."""
+    """Continue after a pause."""

@@ -1,11 +1,12 @@
-"""The one writer of the store."""
+"""The PoolKeeper: the one writer of the store."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from simba_actors.actors import (
@@ -18,15 +19,27 @@ from simba_actors.actors import (
     Idle,
     InitReturn,
     NoReply,
+    Registry,
     Reply,
     reply,
 )
+from simba_actors.actors.server_process import ServerProcess
 from simba_actors.errors import StoreError
-from simba_actors.programs import Configuration
+from simba_actors.events import Event
+from simba_actors.lm.budget import BudgetTracker
+from simba_actors.observe.telemetry import Telemetry
+from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.search.evidence import Evidence
-from simba_actors.store import Store
-from simba_actors.store.records import AddProgram, RecordGauges, RecordProposal, ReserveCalls, SetStatus
-from simba_actors.team.gauges import read_gauges
+from simba_actors.store import Owner, Store
+from simba_actors.store.records import (
+    ActorGauge,
+    AddProgram,
+    NewRun,
+    Program,
+    RecordGauges,
+    RecordProposal,
+    SetStatus,
+)
 from simba_actors.team.messages import (
     Commit,
     Ledger,
@@ -34,23 +47,26 @@ from simba_actors.team.messages import (
     ReadLedger,
     ReadObjectives,
     ReadPool,
+    ReadPrograms,
     ReadProposals,
     ReadRollouts,
     ReadUsage,
     StoreReports,
 )
-from simba_actors.team.setup import RunSetup
+from simba_actors.team.pool_view import PoolView
+from simba_actors.team.run_state import Life, StoreTrouble
+from simba_actors.team.teammates import Teammates
 
 logger = logging.getLogger(__name__)
 
 BUSY_SECONDS = 0.5
-"""How long a commit waits for another writer before it counts as refused; the keeper hears nothing meanwhile."""
+"""How long a commit waits for another writer before it fails. The PoolKeeper handles no messages meanwhile."""
 
 RETRY_SECONDS = 1.0
-"""How soon a commit that the file refused (locked, full) is tried again."""
+"""How soon a failed commit is tried again."""
 
 GAUGE_SECONDS = 1.0
-"""How often, at most, a commit brings the actors' gauges along, but for those that change the run's status."""
+"""The least time between two commits that store how busy the actors are. A change of status always does."""
 
 HEARTBEAT_SECONDS = 10.0
 """How often an idle PoolKeeper renews its lease: a third of the lease."""
@@ -58,106 +74,93 @@ HEARTBEAT_SECONDS = 10.0
 
 @dataclass(slots=True)
 class PoolState:
-    """The open store, and the commits that wait for the next transaction.
-
-    `configurations` are those of the pool's programs, but for new ones where `grown`. `gauges_due` is the loop time
-    from which on a commit brings the actors' gauges.
-    """
+    """The open store, and the commits that wait for the next transaction."""
 
     store: Store
     gauges_due: float = 0.0
+    """The loop time from which on a commit stores how busy the actors are."""
+    pool: PoolView | None = None
+    """The pool as last read; None if programs were added since."""
+    programs: tuple[Program, ...] = ()
+    """The programs of `pool` as stored."""
     configurations: Mapping[int, Configuration] = field(default_factory=dict[int, Configuration])
-    grown: bool = True
+    """The configurations of `programs`."""
     waiting: list[tuple[Commit, From[None] | None]] = field(default_factory=list[tuple[Commit, From[None] | None]])
 
 
 class PoolKeeper(GenServer[PoolState]):
     """Owns the store's connection. Commits that arrive together share one transaction.
 
-    A commit is answered when it is safe. Where the file can't be written for now, it waits and is tried again, and so
-    does whoever asked for it; no LM is called meanwhile: nothing goes on that is not stored.
+    A commit is answered once it is safe. While the file cannot be written, commits are kept and tried again, whoever
+    asked for them waits, and no LM call starts: nothing happens that is not stored.
     """
 
     trap_exit = True
 
-    def __init__(self, setup: RunSetup) -> None:
-        self._setup = setup
+    def __init__(
+        self,
+        teammates: Teammates,
+        *,
+        path: Path,
+        run: NewRun,
+        owner: Owner,
+        life: Life,
+        student: Configuration,
+        space: ConfigurationSpace,
+        budget: BudgetTracker,
+        trouble: StoreTrouble,
+        telemetry: Telemetry,
+        on_stored: Callable[[Sequence[Event]], None],
+    ) -> None:
+        self._teammates = teammates
+        self._path = path
+        self._run = run
+        self._owner = owner
+        self._life = life
+        self._student, self._space = student, space
+        self._budget = budget
+        self._trouble = trouble
+        self._telemetry = telemetry
+        self._on_stored = on_stored
 
     async def init(self) -> InitReturn:
         self.state = PoolState(await self._claimed())
         return Idle(HEARTBEAT_SECONDS)
 
-    async def _claimed(self) -> Store:
-        """The store, with the run claimed. Restarted within a run, a PoolKeeper waits until the file can be written."""
-        while True:
-            try:
-                return await self._claim()
-            except StoreError as error:
-                if not self._setup.gate.announced:
-                    raise
-                logger.warning("%s: it is tried again in %g s", error, RETRY_SECONDS)
-                self._setup.gate.tell_trouble(str(error))
-                await asyncio.sleep(RETRY_SECONDS)
-
-    async def _claim(self) -> Store:
-        new = not self._setup.gate.announced
-        store = await Store.open(self._setup.store, busy_seconds=BUSY_SECONDS, make=new)
-        self.ref.target.on_exit.append(store.abandon)  # Killed, it gets no chance to close it.
-        try:
-            await store.claim(self._setup.run, self._setup.owner)
-            await self._fill_purse(store)
-        except BaseException:
-            try:
-                await store.release(self._setup.run.run_id, self._setup.owner)
-            finally:
-                await store.close()
-            raise
-        return store
-
-    async def _fill_purse(self, store: Store) -> None:
-        """Tells the purse what earlier lives used."""
-        run_id, read = self._setup.run.run_id, store.read
-        self._setup.purse.fill(
-            await read.calls_reserved(run_id), await read.usage(run_id), await read.seconds_up(run_id)
-        )
-
     async def terminate(self, reason: ExitReason) -> None:
         try:
             await self._commit_waiting()
-            await self.state.store.release(self._setup.run.run_id, self._setup.owner)
+            await self.state.store.release(self._run.run_id, self._owner)
         finally:
             await self.state.store.close()
 
     async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
-        run_id, read = self._setup.run.run_id, self.state.store.read
+        if isinstance(message, Commit):
+            self.state.waiting.append((message, sender))
+            return NoReply(Idle(0))
+        await self._commit_waiting()
+        run_id, read = self._run.run_id, self.state.store.read
         match message:
-            case Commit():
-                self.state.waiting.append((message, sender))
-                return NoReply(Idle(0))
             case ReadConfiguration(program=program):
-                await self._commit_waiting()
-                return self._then(Reply((await self._configurations())[program]))
+                answer: Any = (await self._pool()).configurations[program]
             case ReadPool():
-                await self._commit_waiting()
-                return self._then(Reply(await self._configurations()))
+                answer = await self._pool()
             case ReadRollouts(step=step, phase=phase, program=program):
-                await self._commit_waiting()
-                return self._then(Reply(tuple(await read.rollouts(run_id, step, phase, program))))
+                answer = tuple(await read.rollouts(run_id, step, phase, program))
+            case ReadPrograms():
+                await self._pool()
+                answer = self.state.programs
             case ReadObjectives(names=names):
-                await self._commit_waiting()
-                scores = {name: Evidence(await read.objective_scores(run_id, name)) for name in names}
-                return self._then(Reply(scores))
+                answer = {name: Evidence(await read.objective_scores(run_id, name)) for name in names}
             case ReadProposals(step=step):
-                await self._commit_waiting()
-                return self._then(Reply(tuple(await read.proposals(run_id, step))))
+                answer = tuple(await read.proposals(run_id, step))
             case ReadUsage(step=step):
-                await self._commit_waiting()
-                return self._then(Reply(await read.usage_by_lm(run_id, step)))
+                answer = await read.usage_by_lm(run_id, step)
             case ReadLedger():
-                await self._commit_waiting()
-                return self._then(Reply(await self._ledger()))
+                answer = await self._ledger()
             case _:
                 return await super().handle_call(message, sender)
+        return Reply(answer, self._idle())
 
     async def handle_cast(self, message: Any) -> CastReturn:
         match message:
@@ -178,69 +181,110 @@ class PoolKeeper(GenServer[PoolState]):
     def format_state(self) -> str:
         return f"{len(self.state.waiting)} commits waiting"
 
-    def _then(self, answer: Reply[Any]) -> Reply[Any]:
-        return Reply(answer.value, self._idle())
-
     def _idle(self) -> Idle:
-        return Idle(HEARTBEAT_SECONDS if self._setup.gate.trouble is None else RETRY_SECONDS)
+        return Idle(HEARTBEAT_SECONDS if self._trouble.reason is None else RETRY_SECONDS)
+
+    async def _claimed(self) -> Store:
+        """Open the store and claim the run. A PoolKeeper restarted within a run waits until the file can be used."""
+        while True:
+            try:
+                return await self._claim()
+            except StoreError as error:
+                if not self._life.claimed:
+                    raise
+                self._note_trouble(error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _claim(self) -> Store:
+        run_id = self._run.run_id
+        store = await Store.open(self._path, busy_seconds=BUSY_SECONDS, make=not self._life.claimed)
+        self.ref.target.on_exit.append(store.abandon)  # A killed PoolKeeper gets no chance to close it.
+        try:
+            await store.claim(self._run, self._owner)
+            self._budget.restore(
+                await store.read.calls_reserved(run_id),
+                await store.read.usage(run_id),
+                await store.read.seconds_up(run_id),
+            )
+        except BaseException:
+            try:
+                await store.release(run_id, self._owner)
+            finally:
+                await store.close()
+            raise
+        self._life.claimed = True
+        return store
 
     async def _commit_waiting(self, *, renew: bool = False) -> None:
-        """One transaction for all that waits; with nothing waiting, one only to `renew` the lease."""
-        # Taken before they are on their way: a keeper that is cancelled meanwhile is not to store them once more.
+        """Store everything that waits in one transaction. With nothing waiting, do so only to `renew` the lease."""
+        # Taken before the transaction starts: a keeper that is cancelled during it must not store them again.
         waiting, self.state.waiting = self.state.waiting, []
-        reports = self._setup.reports.take()
+        reports = self._teammates.take_reports()
         if not (waiting or reports or renew):
             return
         commits = [commit for commit, _ in waiting]
-        writes = [*self._reservation(), *self._gauges(commits), *(write for c in commits for write in c.writes)]
+        writes = [*self._budget.writes(), *self._gauges(commits), *(write for c in commits for write in c.writes)]
         events = [*reports, *(event for commit in commits for event in commit.events)]
         try:
-            stamped = await self.state.store.commit(self._setup.run.run_id, self._setup.owner, writes, events)
+            stamped = await self.state.store.commit(self._run.run_id, self._owner, writes, events)
         except StoreError as error:
             self.state.waiting = [*waiting, *self.state.waiting]
-            self._setup.reports.put_back(reports)
-            logger.warning("%s: %d commits wait, and are tried again in %g s", error, len(waiting), RETRY_SECONDS)
-            self._setup.gate.tell_trouble(str(error))
+            self._teammates.put_back_reports(reports)
+            self._note_trouble(error)
             return
-        self._setup.gate.tell_trouble(None)
-        self._setup.purse.count(writes)
+        self._trouble.set(None)
+        self._budget.stored(writes)
         if any(isinstance(write, AddProgram | RecordProposal) for write in writes):
-            self.state.grown = True
+            self.state.pool = None
         for _, sender in waiting:
             if sender is not None:
                 reply(sender, None)
-        self._setup.heard(stamped)
+        self._on_stored(stamped)
 
-    def _reservation(self) -> list[ReserveCalls]:
-        calls = self._setup.purse.unreserved
-        return [ReserveCalls(calls)] if calls else []
+    def _note_trouble(self, error: StoreError) -> None:
+        if self._trouble.reason != str(error):
+            logger.warning(
+                "run %r waits for its store, and tries again every %g s: %s", self._run.run_id, RETRY_SECONDS, error
+            )
+        self._trouble.set(str(error))
 
     def _gauges(self, commits: Sequence[Commit]) -> list[RecordGauges]:
         now = asyncio.get_running_loop().time()
-        turning = any(isinstance(write, SetStatus) for commit in commits for write in commit.writes)
-        if now < self.state.gauges_due and not turning:
+        changes_status = any(isinstance(write, SetStatus) for commit in commits for write in commit.writes)
+        if now < self.state.gauges_due and not changes_status:
             return []
         self.state.gauges_due = now + GAUGE_SECONDS
-        gauges = read_gauges(self._setup.registry)
-        self._setup.telemetry.gauges(gauges)
+        gauges = tuple(_gauges(self._teammates.registry))
+        self._telemetry.gauges(gauges)
         return [RecordGauges(gauges)]
 
-    async def _configurations(self) -> Mapping[int, Configuration]:
-        if self.state.grown:
-            known, programs = self.state.configurations, await self.state.store.read.programs(self._setup.run.run_id)
-            # A program never changes. The same object is handed out again, with all that was computed of it.
+    async def _pool(self) -> PoolView:
+        if self.state.pool is None:
+            known = self.state.configurations
+            self.state.programs = tuple(await self.state.store.read.programs(self._run.run_id))
+            # A program never changes. The same object is used again, with everything computed from it.
             self.state.configurations = {
-                p.number: known.get(p.number) or Configuration.from_json(p.configuration) for p in programs
+                p.number: known.get(p.number) or Configuration.from_json(p.configuration) for p in self.state.programs
             }
-            self.state.grown = False
-        return self.state.configurations
+            self.state.pool = PoolView(self.state.configurations, self._student, self._space)
+        return self.state.pool
 
     async def _ledger(self) -> Ledger:
-        run_id, read = self._setup.run.run_id, self.state.store.read
+        run_id, read = self._run.run_id, self.state.store.read
         return Ledger(
             await read.run(run_id),
             tuple(await read.steps(run_id)),
-            await self._configurations(),
+            (await self._pool()).configurations,
             Evidence(await read.scores(run_id)),
             await read.progress(run_id),
         )
+
+
+def _gauges(registry: Registry) -> Iterator[ActorGauge]:
+    """How busy each actor is that is up."""
+    for name in registry.keys():  # noqa: SIM118 - a Registry is not a mapping
+        ref = registry.whereis(name)
+        if ref is not None and isinstance(ref.target, ServerProcess):
+            process, counts = ref.target, ref.target.statistics
+            handled = counts.calls + counts.casts + counts.infos
+            yield ActorGauge(str(name), process.mailbox.qsize(), handled, process.server.format_state())

@@ -1,25 +1,35 @@
-"""Applies strategies to a step's buckets: new configurations, side by side."""
+"""The Proposer: applies strategies to a step's buckets, several at a time, to make new configurations."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import dspy
 
 from simba_actors.actors import CastReturn, GenServer, InitReturn, spawn_link
 from simba_actors.errors import BudgetReachedError, InfrastructureError
 from simba_actors.events import CandidateProposed, Event, StrategyApplied, StrategyDeclined
-from simba_actors.programs import Configuration
+from simba_actors.lm.budget import BudgetTracker
+from simba_actors.lm.prompt_model import LocalPromptModel
+from simba_actors.lm.secrets import Secrets
+from simba_actors.observe.telemetry import Telemetry
+from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.runtime.exception_isolation import isolated
+from simba_actors.runtime.threads import Threads
 from simba_actors.search.plan import Rollout
-from simba_actors.search.policy import Proposal
+from simba_actors.search.policy import Policy, Proposal
 from simba_actors.store.records import Program, RecordProposal
-from simba_actors.strategies import Declined, StrategyContext
+from simba_actors.strategies import Declined, Strategy, StrategyContext
 from simba_actors.team.messages import (
+    COORDINATOR,
+    POOL_KEEPER,
+    PROPOSER,
+    SAMPLER,
     Analyzed,
     BudgetSpent,
     Drain,
@@ -29,14 +39,15 @@ from simba_actors.team.messages import (
     RunProgram,
 )
 from simba_actors.team.pool_view import PoolView
-from simba_actors.team.setup import COORDINATOR, POOL_KEEPER, PROPOSER, SAMPLER, RunSetup
+from simba_actors.team.run_state import Gate
+from simba_actors.team.teammates import Teammates
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What applying a proposal's strategies came to: a configuration, a reason why the strategies declined, or both."""
+class StrategyOutcome:
+    """What applying a proposal's strategies led to: a configuration, the reasons why they declined, or both."""
 
     strategy: str
     configuration: Configuration | None
@@ -45,24 +56,50 @@ class Outcome:
 
 @dataclass(slots=True)
 class ProposerState:
-    """`steps` are being worked on, so that none is twice at the same time; `applying` has the step and slot of each
-    strategy that may have called an LM and whose outcome is not stored yet.
-
-    `asked_again` has those of `steps` that were analyzed again meanwhile: for a Coordinator that knows nothing of their
-    candidates. `draining` is whether the Coordinator waits for `applying` to be empty.
-    """
+    """The steps and strategies that are being worked on."""
 
     steps: set[int] = field(default_factory=set[int])
+    """Steps that are being worked on, so that none is worked on twice at the same time."""
     asked_again: set[int] = field(default_factory=set[int])
+    """Those of `steps` that were analyzed again meanwhile, for a Coordinator that does not know their candidates."""
     applying: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
+    """Step and index of each proposal that may have called an LM and whose outcome is not stored yet."""
     draining: bool = False
+    """Whether the Coordinator waits for `applying` to be empty."""
 
 
 class Proposer(GenServer[ProposerState]):
     """Works on each step in a process of its own."""
 
-    def __init__(self, setup: RunSetup) -> None:
-        self._setup = setup
+    def __init__(
+        self,
+        teammates: Teammates,
+        *,
+        policy: Policy,
+        strategies: Mapping[str, Strategy],
+        student: dspy.Module,
+        space: ConfigurationSpace,
+        trainset: Sequence[dspy.Example],
+        prompt_model: Callable[[], LocalPromptModel],
+        secrets: Secrets,
+        budget: BudgetTracker,
+        gate: Gate,
+        threads: Threads,
+        telemetry: Telemetry,
+    ) -> None:
+        self._teammates = teammates
+        self._policy = policy
+        self._strategies = strategies
+        self._student = student
+        self._configuration = space.extract(student)
+        self._space = space
+        self._trainset = trainset
+        self._prompt_model = prompt_model  # One for each application of a strategy, to tell their usage apart.
+        self._secrets = secrets
+        self._budget = budget
+        self._gate = gate
+        self._threads = threads
+        self._telemetry = telemetry
 
     async def init(self) -> InitReturn:
         self.state = ProposerState()
@@ -91,17 +128,17 @@ class Proposer(GenServer[ProposerState]):
     def _tell_if_drained(self) -> None:
         if self.state.draining and not self.state.applying:
             self.state.draining = False
-            self._setup.via(COORDINATOR).cast_nowait(Drained(PROPOSER))
+            self._teammates.via(COORDINATOR).cast_nowait(Drained(PROPOSER))
 
     def _applied(self, step: int, slot: int) -> None:
         self.state.applying.discard((step, slot))
         self._tell_if_drained()
 
     async def _propose(self, analyzed: Analyzed) -> None:
-        """Applies all proposals of a step at the same time; one that makes no program may make room for another."""
-        policy, plan, pool = self._setup.policy, analyzed.plan, await self._setup.pool()
-        stored = await self._setup.via(POOL_KEEPER).call(ReadProposals(plan.step), timeout=None)
-        known = {proposal.slot: proposal.program for proposal in stored}
+        """Apply all proposals of a step at the same time. One that makes no program may make room for another."""
+        policy, plan, pool = self._policy, analyzed.plan, await self._teammates.pool()
+        stored = await self._teammates.via(POOL_KEEPER).call(ReadProposals(plan.step), timeout=None)
+        known = {proposal.index: proposal.program for proposal in stored}
         made: dict[int, int | None] = {}
         fresh: dict[int, tuple[Rollout, ...]] = {}
         ended: asyncio.Queue[int] = asyncio.Queue()
@@ -114,25 +151,25 @@ class Proposer(GenServer[ProposerState]):
             ended.put_nowait(proposal.index)
 
         async def more(proposals: Sequence[Proposal], failed: int) -> tuple[Proposal, ...]:
-            """All proposals, now that so many failed; those that are new are begun."""
-            planned = await self._setup.threads.run(lambda: policy.proposals(plan, analyzed.buckets, failed, pool))
+            """Return all proposals given that so many failed, and start the new ones."""
+            planned = await self._threads.run(lambda: policy.proposals(plan, analyzed.buckets, failed, pool))
             for proposal in planned[len(proposals) :]:
                 tasks.start_soon(one, proposal)
-                await asyncio.sleep(0)  # The host's event loop turns in between.
+                await asyncio.sleep(0)
             return planned
 
         proposals: tuple[Proposal, ...] = ()
         async with anyio.create_task_group() as tasks:
-            told = failed = 0
+            done = failed = 0
             proposals = await more(proposals, failed)
-            while told < len(proposals):
+            while done < len(proposals):
                 program = made[slot := await ended.get()]
-                told += 1
+                done += 1
                 if program is None:
                     failed += 1
                     proposals = await more(proposals, failed)
                 else:
-                    await self._setup.via(SAMPLER).cast(
+                    await self._teammates.via(SAMPLER).cast(
                         RunProgram(plan.step, "evaluate", program, fresh=fresh.get(slot))
                     )
         candidates = tuple(program for _, program in sorted(made.items()) if program is not None)
@@ -140,19 +177,19 @@ class Proposer(GenServer[ProposerState]):
         if plan.step in self.state.asked_again:
             self.state.asked_again.discard(plan.step)
             for program in candidates:
-                await self._setup.via(SAMPLER).cast(RunProgram(plan.step, "evaluate", program))
+                await self._teammates.via(SAMPLER).cast(RunProgram(plan.step, "evaluate", program))
         baseline_score = analyzed.statistics.baseline_score
-        await self._setup.via(COORDINATOR).cast(Proposed(plan, proposals, candidates, baseline_score))
+        await self._teammates.via(COORDINATOR).cast(Proposed(plan, proposals, candidates, baseline_score))
 
     async def _apply(
         self, analyzed: Analyzed, proposal: Proposal, pool: PoolView
     ) -> tuple[int | None, tuple[Rollout, ...]]:
-        """The number of the program that the proposal makes, None if it makes none, and the rollouts to evaluate it on.
+        """Return the number of the program that the proposal makes, or None, and the rollouts to evaluate it on.
 
-        The program is stored with its evidence by then, and the rollouts are planned.
+        By then the program is stored with its evidence, and its rollouts are planned.
         """
-        policy, plan = self._setup.policy, analyzed.plan
-        prompt_model = self._setup.prompt_model()
+        policy, plan = self._policy, analyzed.plan
+        prompt_model = self._prompt_model()
         outcome = await self._try_strategies(analyzed, proposal, pool, prompt_model)
         configuration = outcome.configuration
         program = None
@@ -171,23 +208,23 @@ class Proposer(GenServer[ProposerState]):
             plan.step, proposal.index, proposal.to_json(), program, outcome.reason, prompt_model.usage, rollouts
         )
         events = _events(plan.step, proposal, outcome, program)
-        await self._setup.commit([write], events)
+        await self._teammates.commit([write], events)
         self._applied(plan.step, proposal.index)
         return (None if program is None else program.number), tuple(rollouts)
 
     async def _try_strategies(
         self, analyzed: Analyzed, proposal: Proposal, pool: PoolView, prompt_model: Any
-    ) -> Outcome:
-        copies = self._setup.policy.declined_makes_a_copy
+    ) -> StrategyOutcome:
+        copies = self._policy.declined_makes_a_copy
         source = pool.configurations[proposal.source] if proposal.parts is None else pool.combine(proposal.parts)
         source = source.without_demos(proposal.drop)
         buckets = {bucket.example: bucket for bucket in analyzed.buckets}
         context = StrategyContext(
             source,
-            self._setup.student_configuration,
-            lambda: self._setup.space.apply(source, self._setup.student),
+            self._configuration,
+            lambda: self._space.apply(source, self._student),
             tuple(buckets[example] for example in proposal.examples if example in buckets),
-            tuple(self._setup.trainset[example] for example in proposal.examples),
+            tuple(self._trainset[example] for example in proposal.examples),
             analyzed.statistics,
             prompt_model,
             combined=proposal.parts is not None,
@@ -195,46 +232,46 @@ class Proposer(GenServer[ProposerState]):
         name, reasons = proposal.strategies[0], list[str]()
         for name in proposal.strategies:
             try:
-                with self._setup.telemetry.strategy(name, analyzed.plan.step, proposal.program, context.buckets):
+                with self._telemetry.strategy(name, analyzed.plan.step, proposal.program, context.buckets):
                     result = await self._try(name, context, analyzed.plan.step, proposal.index)
                 if not isinstance(result, Declined):
                     result.check_json()
             except Exception as error:  # noqa: BLE001 - as in DSPy, a strategy that fails makes no candidate
-                told = self._setup.governor.secrets.describe(error)
-                logger.warning("strategy %s failed: %s", name, told)
-                return Outcome(name, None, told)
+                reason = self._secrets.describe(error)
+                logger.warning("strategy %s failed: %s", name, reason)
+                return StrategyOutcome(name, None, reason)
             if isinstance(result, Declined):
                 reasons.append(result.reason)
             elif not copies and pool.has(result):
                 reasons.append("the pool has the same program already")
             else:
-                return Outcome(name, result, None)
-        return Outcome(name, source if copies else None, "; ".join(reasons))
+                return StrategyOutcome(name, result, None)
+        return StrategyOutcome(name, source if copies else None, "; ".join(reasons))
 
     async def _try(self, name: str, context: StrategyContext, step: int, slot: int) -> Configuration | Declined:
-        """The strategy's answer, asked again after each pause that an outage brings."""
-        strategy, gate = self._setup.strategies[name], self._setup.gate
+        """Return the strategy's answer. Ask it again after each pause that an outage leads to."""
+        strategy, gate = self._strategies[name], self._gate
         declined = strategy.applicable(context)
         if declined is not None:
             return declined
         while True:
             await gate.passed()
-            opening = gate.openings
+            epoch = gate.pausing.epoch
             try:
-                self._setup.purse.check()
+                self._budget.check()
                 self.state.applying.add((step, slot))
                 return await isolated(strategy.apply(context))
             except BudgetReachedError as error:
-                self._setup.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
+                self._teammates.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
                 self._applied(step, slot)
-                await asyncio.Event().wait()  # It stays planned, for a life with a larger budget.
+                await asyncio.Event().wait()  # It stays planned, for a run with a larger budget.
             except InfrastructureError as error:
-                self._setup.tell_outage(error, opening)
+                self._teammates.report_outage(error, epoch, gate.pausing)
                 self._applied(step, slot)
 
 
 def _provenance(analyzed: Analyzed, proposal: Proposal) -> dict[str, Any]:
-    """The evidence that a program was made from: the rollouts with the best and the worst score of each bucket."""
+    """Return the evidence for a program: the rollouts with the best and the worst score of each bucket."""
     buckets = {bucket.example: bucket for bucket in analyzed.buckets}
     return {
         "examples": list(proposal.examples),
@@ -248,7 +285,7 @@ def _provenance(analyzed: Analyzed, proposal: Proposal) -> dict[str, Any]:
     }
 
 
-def _events(step: int, proposal: Proposal, outcome: Outcome, program: Program | None) -> tuple[Event, ...]:
+def _events(step: int, proposal: Proposal, outcome: StrategyOutcome, program: Program | None) -> tuple[Event, ...]:
     events: list[Event] = []
     if outcome.reason is None:
         events.append(

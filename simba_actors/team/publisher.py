@@ -1,38 +1,44 @@
-"""Publishes the best program of the run when the evidence is clear."""
+"""The Publisher: publishes the run's best program once the evidence is clear."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from simba_actors.actors import CallReturn, CastReturn, From, GenServer, InitReturn, Reply
 from simba_actors.errors import PublicationError, StoreError
 from simba_actors.publishing.channel import Channel, Source
-from simba_actors.publishing.channel_queries import Channels
 from simba_actors.publishing.publications import OPTIMIZER, Publication
+from simba_actors.runtime.threads import Threads
 from simba_actors.search.clear_winner import ClearWinner
 from simba_actors.search.evidence import Evidence
-from simba_actors.search.policy import STUDENT
+from simba_actors.search.policy import STUDENT, Policy
 from simba_actors.store.records import Program
-from simba_actors.team.messages import PublishBest
-from simba_actors.team.setup import RunSetup
+from simba_actors.team.messages import POOL_KEEPER, PublishBest, ReadPrograms
+from simba_actors.team.teammates import Teammates
 
 logger = logging.getLogger(__name__)
 
 
 class Publisher(GenServer[int]):
-    """Compares what the run has scored with what the channel serves, each time that it is asked.
+    """Compares the run's scores with what the channel serves, each time it is asked to.
 
-    Its state is how many programs it has published in its life.
+    Before the first publication, the channel serves the student itself. Where it serves a program that is not from this
+    run, nothing is known about that program, and nothing is published. A publication that fails is logged and tried the
+    next time. `channel` is None if the run publishes nothing on its own.
 
-    Before the first publication that is the student itself. Where the channel serves what is no program of this run,
-    nothing is known about it, and nothing is published. A publication that fails, for another publisher or the file, is
-    logged, and tried the next time.
+    The state is the number of programs published in this life.
     """
 
-    def __init__(self, setup: RunSetup) -> None:
-        self._setup = setup
+    def __init__(
+        self, teammates: Teammates, *, store: Path, run_id: str, channel: str | None, policy: Policy, threads: Threads
+    ) -> None:
+        self._teammates = teammates
+        self._store, self._run_id, self._channel = store, run_id, channel
+        self._policy = policy
+        self._threads = threads
 
     async def init(self) -> InitReturn:
         self.state = 0
@@ -40,16 +46,16 @@ class Publisher(GenServer[int]):
 
     async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
         match message:
-            case PublishBest():
-                await self._publish_best()
+            case PublishBest(evidence=evidence):
+                await self._publish_best(evidence)
                 return Reply(None)
             case _:
                 return await super().handle_call(message, sender)
 
     async def handle_cast(self, message: Any) -> CastReturn:
         match message:
-            case PublishBest():
-                await self._publish_best()
+            case PublishBest(evidence=evidence):
+                await self._publish_best(evidence)
                 return None
             case _:
                 return await super().handle_cast(message)
@@ -57,42 +63,40 @@ class Publisher(GenServer[int]):
     def format_state(self) -> str:
         return f"{self.state} programs published"
 
-    async def _publish_best(self) -> None:
-        channel = self._setup.publishes_to
-        if channel is None:
+    async def _publish_best(self, evidence: Evidence) -> None:
+        if self._channel is None:
             return
         try:
-            await self._publish_best_to(channel)
+            async with await Channel.open(self._store, self._channel) as channel:
+                await self._publish_best_to(channel, evidence)
         except (PublicationError, StoreError) as error:
-            logger.warning("nothing was published to %r: %s", channel, error)
+            logger.warning("nothing was published to %r: %s", self._channel, error)
 
-    async def _publish_best_to(self, name: str) -> None:
-        run_id = self._setup.run.run_id
-        async with await Channels.open(self._setup.store) as store:
-            served = await store.served(name)
-            scores = await store.scores(run_id)
-            programs = await store.programs(run_id)
+    async def _publish_best_to(self, channel: Channel, evidence: Evidence) -> None:
+        served = await channel.served()
+        if served.canary is not None:
+            return  # The canary's own test comes first.
+        programs = await self._teammates.via(POOL_KEEPER).call(ReadPrograms(), timeout=None)
         incumbent = _incumbent(served.current, programs)
-        if incumbent is None or served.canary is not None:
-            return  # A canary's own test comes first.
-        pool = await self._setup.pool()
-        winner = await self._setup.threads.run(
-            lambda: self._setup.policy.clear_winner(incumbent, _learnt_from(programs), Evidence(scores), pool)
+        if incumbent is None:
+            return
+        pool = await self._teammates.pool()
+        winner = await self._threads.run(
+            lambda: self._policy.clear_winner(incumbent, _learnt_from(programs), evidence, pool)
         )
         if winner is None:
             return
-        async with await Channel.open(self._setup.store, name) as channel:
-            await channel.publish(
-                Source(run_id, winner.program),
-                expected=served.version,
-                reason=_reason(winner, incumbent),
-                by=OPTIMIZER,
-            )
+        await channel.publish(
+            Source(self._run_id, winner.program),
+            expected=served.version,
+            reason=_reason(winner, incumbent),
+            by=OPTIMIZER,
+        )
         self.state += 1
 
 
 def _incumbent(current: Publication | None, programs: Sequence[Program]) -> int | None:
-    """The program of this run that is served, told by its configuration; None if that is none of this run's."""
+    """The program of this run that is served, recognized by its configuration; None if it is not from this run."""
     if current is None:
         return STUDENT
     return next((program.number for program in programs if program.digest == current.digest), None)
@@ -104,7 +108,7 @@ def _reason(winner: ClearWinner, incumbent: int) -> str:
 
 
 def _learnt_from(programs: Sequence[Program]) -> dict[int, set[int]]:
-    """The train rows that each program, or a program that it comes from, was made from."""
+    """The train examples from which each program, or an ancestor of it, was made."""
     learnt: dict[int, set[int]] = {}
     for program in programs:
         provenance = cast("dict[str, Any]", program.provenance) if isinstance(program.provenance, dict) else {}

@@ -1,4 +1,4 @@
-"""Runs rollouts, as many at a time as the run allows, and stores what they leave."""
+"""The Sampler: runs rollouts, as many at a time as the run allows, and stores their results."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any, TypeAlias
 
 from simba_actors.actors import CastReturn, GenServer, InitReturn, spawn_link
 from simba_actors.errors import BudgetReachedError, InfrastructureError, MetricError
-from simba_actors.evaluation.executor import RolloutTask
+from simba_actors.evaluation.executor import Executor, RolloutTask
 from simba_actors.events import TrajectorySampled
+from simba_actors.lm.budget import BudgetTracker
+from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration
 from simba_actors.search.buckets import Sample
 from simba_actors.search.evidence import Score
@@ -20,6 +22,10 @@ from simba_actors.search.policy import StepPlan
 from simba_actors.search.trajectory import Outcome
 from simba_actors.store.records import RecordRollout
 from simba_actors.team.messages import (
+    ANALYZER,
+    COORDINATOR,
+    POOL_KEEPER,
+    SAMPLER,
     BudgetSpent,
     Commit,
     Drain,
@@ -32,24 +38,26 @@ from simba_actors.team.messages import (
     Sampled,
     Scored,
 )
-from simba_actors.team.setup import ANALYZER, COORDINATOR, POOL_KEEPER, SAMPLER, RunSetup
+from simba_actors.team.run_state import Gate
+from simba_actors.team.teammates import Teammates
 
 URGENT, AHEAD = 0, 1
+"""Priorities of the queue, the first one first."""
 
 RECORDS_A_TURN = 100
-"""Taken on at a stretch: it takes about a millisecond."""
+"""Rollouts queued before the event loop runs other work: they take about a millisecond."""
 
 Queued: TypeAlias = "tuple[int, int, Rollout]"
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutsEnded:
-    """From the workers: results wait to be stored."""
+    """From the workers: results are waiting to be stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Rollouts that are told of together: all samples of a step (`program` is None), or a program's of one phase."""
+    """Rollouts that are reported together: all samples of a step (`program` is None), or a program's in one phase."""
 
     step: int
     phase: Phase
@@ -57,11 +65,12 @@ class Job:
 
 
 @dataclass(slots=True)
-class Progress:
-    """What a job still waits for, and what is in: samples where there is a `plan` to analyze them for, else scores."""
+class JobProgress:
+    """The results of a job so far. Whole samples are kept only where there is a `plan` to analyze them for."""
 
     plan: StepPlan | None
     missing: set[RolloutKey] = field(default_factory=set[RolloutKey])
+    """Rollouts without a result."""
     samples: list[Sample] = field(default_factory=list[Sample])
     scores: list[Score] = field(default_factory=list[Score])
 
@@ -74,30 +83,46 @@ class Progress:
 
 @dataclass(slots=True)
 class SamplerState:
-    """`queued` and `running` hold the keys of rollouts that are on their way, `ended` results that are to be stored.
-
-    `draining` is whether the Coordinator waits for `running` to be empty.
-    """
+    """The rollouts that are planned, running or ended, and the jobs they belong to."""
 
     queue: asyncio.PriorityQueue[Queued] = field(default_factory=asyncio.PriorityQueue[Queued])
     queued: set[RolloutKey] = field(default_factory=set[RolloutKey])
+    """Rollouts in the queue. An entry of the queue that is not among them is out of date."""
     running: set[RolloutKey] = field(default_factory=set[RolloutKey])
+    """Rollouts that a worker has, and those whose result is not stored yet."""
     ended: list[Sample] = field(default_factory=list[Sample])
-    jobs: dict[Job, Progress] = field(default_factory=dict[Job, Progress])
+    """Results to store."""
+    jobs: dict[Job, JobProgress] = field(default_factory=dict[Job, JobProgress])
     configurations: dict[int, Configuration] = field(default_factory=dict[int, Configuration])
+    """Configurations of programs, by number."""
     workers: int = 0
     draining: bool = False
+    """Whether the Coordinator waits for `running` to be empty."""
 
 
 class Sampler(GenServer[SamplerState]):
-    """Workers take rollouts from one queue, urgent ones first; the Sampler stores what they bring in batches.
+    """Workers take rollouts from one queue, urgent ones first; the Sampler stores their results in batches.
 
-    A job may be asked for many times. Unless they are fresh, its rollouts are read from the store each time, so what
-    has a result is told of again, and what is on its way is not run twice.
+    A job may be requested many times. Unless it is fresh, its rollouts are read from the store each time, so a rollout
+    that has a result is not run again, and neither is one that is queued or running.
     """
 
-    def __init__(self, setup: RunSetup) -> None:
-        self._setup = setup
+    def __init__(
+        self,
+        teammates: Teammates,
+        *,
+        executor: Executor,
+        max_concurrency: int,
+        budget: BudgetTracker,
+        gate: Gate,
+        telemetry: Telemetry,
+    ) -> None:
+        self._teammates = teammates
+        self._executor = executor
+        self._max_concurrency = max_concurrency
+        self._budget = budget
+        self._gate = gate
+        self._telemetry = telemetry
         self._order = itertools.count()
 
     async def init(self) -> InitReturn:
@@ -107,9 +132,9 @@ class Sampler(GenServer[SamplerState]):
     async def handle_cast(self, message: Any) -> CastReturn:
         match message:
             case RunSamples(plan=plan, fresh=fresh):
-                await self._take_on(Job(plan.step, "sample", None), Progress(plan), plan.rollouts if fresh else None)
+                await self._take_on(Job(plan.step, "sample", None), JobProgress(plan), plan.rollouts if fresh else None)
             case RunProgram(step=step, phase=phase, program=program, ahead=ahead, fresh=fresh):
-                await self._take_on(Job(step, phase, program), Progress(None), fresh, AHEAD if ahead else URGENT)
+                await self._take_on(Job(step, phase, program), JobProgress(None), fresh, AHEAD if ahead else URGENT)
             case RolloutsEnded():
                 await self._store()
                 await self._tell_if_drained()
@@ -125,16 +150,16 @@ class Sampler(GenServer[SamplerState]):
         return f"{len(state.queued)} rollouts queued, {len(state.running)} running, {len(state.jobs)} jobs"
 
     async def _take_on(
-        self, job: Job, progress: Progress, fresh: Sequence[Rollout] | None, urgency: int = URGENT
+        self, job: Job, progress: JobProgress, fresh: Sequence[Rollout] | None, urgency: int = URGENT
     ) -> None:
         planned = await self._read(job, progress) if fresh is None else fresh
-        for place, rollout in enumerate(planned):
-            if place % RECORDS_A_TURN == 0:
-                await asyncio.sleep(0)  # The host's event loop turns in between.
+        for count, rollout in enumerate(planned):
+            if count % RECORDS_A_TURN == 0:
+                await asyncio.sleep(0)
             progress.missing.add(rollout.key)
             await self._know(rollout.program)
             if rollout.key not in self.state.running:
-                # One that is queued already may have become more urgent; the worker leaves out the later of the two.
+                # A queued one may have become more urgent. The worker skips the later entry.
                 self.state.queued.add(rollout.key)
                 self.state.queue.put_nowait((urgency, next(self._order), rollout))
                 self._hire()
@@ -142,15 +167,17 @@ class Sampler(GenServer[SamplerState]):
         await self._tell_if_complete(job)
 
     def _hire(self) -> None:
-        """As many workers as there is work for, where the run allows so many."""
+        """Start another worker if there is work for it and the run allows one more."""
         state = self.state
-        if state.workers < min(self._setup.max_concurrency, len(state.queued) + len(state.running)):
+        if state.workers < min(self._max_concurrency, len(state.queued) + len(state.running)):
             spawn_link(self._work, name=f"rollout worker {state.workers}")
             state.workers += 1
 
-    async def _read(self, job: Job, progress: Progress) -> list[Rollout]:
-        """The job's rollouts that have no result yet; those that have one are in."""
-        records = await self._setup.via(POOL_KEEPER).call(ReadRollouts(job.step, job.phase, job.program), timeout=None)
+    async def _read(self, job: Job, progress: JobProgress) -> list[Rollout]:
+        """Return the job's rollouts that have no result yet, and add the results of the others to `progress`."""
+        records = await self._teammates.via(POOL_KEEPER).call(
+            ReadRollouts(job.step, job.phase, job.program), timeout=None
+        )
         for record in records:
             if record.trajectory is not None:
                 progress.add(Sample(record.rollout, record.trajectory))
@@ -159,41 +186,41 @@ class Sampler(GenServer[SamplerState]):
     async def _know(self, program: int) -> None:
         known = self.state.configurations
         if program not in known:
-            known[program] = await self._setup.via(POOL_KEEPER).call(ReadConfiguration(program), timeout=None)
+            known[program] = await self._teammates.via(POOL_KEEPER).call(ReadConfiguration(program), timeout=None)
 
     async def _work(self) -> None:
-        """One worker: a rollout at a time, for ever."""
-        state, gate = self.state, self._setup.gate
+        """Run one rollout after another, forever."""
+        state, gate = self.state, self._gate
         while True:
             urgency, _, rollout = await state.queue.get()
             await gate.passed()
-            opening = gate.openings
+            epoch = gate.pausing.epoch
             if rollout.key not in state.queued:
                 continue
             state.queued.discard(rollout.key)
             state.running.add(rollout.key)
             try:
-                self._setup.purse.check()
+                self._budget.check()
                 await self._run(rollout, ahead=urgency == AHEAD)
             except BudgetReachedError as error:
-                # It stays planned, for a life with a larger budget.
+                # It stays planned, for a run with a larger budget.
                 state.running.discard(rollout.key)
-                self._setup.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
+                self._teammates.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
                 self.ref.cast_nowait(RolloutsEnded())
             except InfrastructureError as error:
-                self._setup.tell_outage(error, opening)
+                self._teammates.report_outage(error, epoch, gate.pausing)
                 state.running.discard(rollout.key)
                 state.queued.add(rollout.key)
                 state.queue.put_nowait((URGENT, next(self._order), rollout))
             except MetricError as error:
-                gate.fail(error)
-                self._setup.via(COORDINATOR).cast_nowait(MetricFailed(error))
+                gate.failure.set(error)
+                self._teammates.via(COORDINATOR).cast_nowait(MetricFailed(error))
 
     async def _run(self, rollout: Rollout, *, ahead: bool) -> None:
         configuration = self.state.configurations[rollout.program]
         task = RolloutTask(configuration, rollout.example, rollout.model, rollout.split, ahead)
-        with self._setup.telemetry.rollout(rollout) as ended:
-            trajectory = await self._setup.executor.run(task)
+        with self._telemetry.rollout(rollout) as ended:
+            trajectory = await self._executor.run(task)
             ended(trajectory)
         self.state.ended.append(Sample(rollout, trajectory))
         if len(self.state.ended) == 1:
@@ -202,7 +229,7 @@ class Sampler(GenServer[SamplerState]):
     async def _tell_if_drained(self) -> None:
         if self.state.draining and not self.state.running:
             self.state.draining = False
-            await self._setup.via(COORDINATOR).cast(Drained(SAMPLER))
+            await self._teammates.via(COORDINATOR).cast(Drained(SAMPLER))
 
     async def _store(self) -> None:
         ended, self.state.ended = self.state.ended, []
@@ -210,7 +237,7 @@ class Sampler(GenServer[SamplerState]):
             return
         writes = tuple(RecordRollout(sample.rollout.key, sample.trajectory) for sample in ended)
         events = tuple(_sampled(sample) for sample in ended if sample.rollout.key.phase == "sample")
-        await self._setup.via(POOL_KEEPER).call(Commit(writes, events), timeout=None)
+        await self._teammates.via(POOL_KEEPER).call(Commit(writes, events), timeout=None)
         jobs: dict[Job, None] = {}
         for sample in ended:
             key = sample.rollout.key
@@ -229,10 +256,10 @@ class Sampler(GenServer[SamplerState]):
             return
         del self.state.jobs[job]
         scores = tuple(sorted(progress.scores, key=lambda score: score.key.position))
-        await self._setup.via(COORDINATOR).cast(Scored(job.step, job.phase, job.program, scores))
+        await self._teammates.via(COORDINATOR).cast(Scored(job.step, job.phase, job.program, scores))
         if progress.plan is not None:
             samples = tuple(sorted(progress.samples, key=lambda sample: sample.rollout.key.position))
-            await self._setup.via(ANALYZER).cast(Sampled(progress.plan, samples))
+            await self._teammates.via(ANALYZER).cast(Sampled(progress.plan, samples))
 
 
 def _score(sample: Sample) -> Score:

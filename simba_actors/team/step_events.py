@@ -1,11 +1,10 @@
-"""What is told of a step when candidates leave it, and when it is closed."""
+"""The events of a step: candidates that leave it, and its end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from simba_actors.events import (
-    BudgetForecast,
     CandidateDropped,
     CandidateEvaluated,
     Event,
@@ -17,14 +16,12 @@ from simba_actors.events import (
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.policy import StepResult
 from simba_actors.search.progress import Progress
-from simba_actors.search.trajectory import Usage
-from simba_actors.store.reading import PROMPT_MODEL
 
 
 def step_events(
     step: int, baseline_score: float, result: StepResult, progress: Progress, evidence: Evidence
 ) -> list[Event]:
-    """`baseline_score` is the mean of all that the step sampled."""
+    """Return the events of a closed step. `baseline_score` is the mean score of its samples."""
     events: list[Event] = []
     for program, score in result.scores.items():
         rollouts = len(evidence.of(program, "evaluate"))
@@ -38,28 +35,16 @@ def step_events(
     events.append(StepClosed(step=step, winner=result.winner, score=score, baseline_score=baseline_score))
     trend = progress.trend
     if trend is not None:
-        told = TrendEstimated(step=step, direction=trend.direction, slope=trend.slope, low=trend.low, high=trend.high)
-        events.append(told)
+        events.append(
+            TrendEstimated(step=step, direction=trend.direction, slope=trend.slope, low=trend.low, high=trend.high)
+        )
     return events
 
 
 def dropped(step: int, programs: Iterable[int], evidence: Evidence) -> list[Event]:
-    """Candidates of which no more is asked, while others of their step go on."""
+    """Return the events of candidates that get no more rollouts, while others of their step do."""
     counts = {program: len(evidence.of(program, "evaluate")) for program in programs}
     return [
         CandidateDropped(step=step, program=program, reason=f"clearly losing after {count} rollouts")
         for program, count in counts.items()
     ]
-
-
-def forecast(used: Mapping[str, Usage], done: int, expected: int, max_steps: int) -> BudgetForecast:
-    """What the whole run will have used, if its `expected` rollouts and its steps go on as the first step did.
-
-    `used` is what this step's `done` rollouts and its strategies took, by name of the LM. Final rollouts that ran ahead
-    are not among them: how many are stored by then is a matter of timing.
-    """
-    share = expected / max(1, done)
-    rollouts = sum((usage for lm, usage in used.items() if lm != PROMPT_MODEL), start=Usage())
-    strategies = used.get(PROMPT_MODEL, Usage())
-    whole = rollouts * share + strategies * min(share, max_steps)
-    return BudgetForecast(calls=whole.calls, tokens=whole.tokens, cost=whole.cost)

@@ -22,12 +22,12 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from simba_actors import Optimizer, OptimizerConfig
-from simba_actors.assembly import assemble
+from simba_actors.assembly import assemble, policy_of
 from simba_actors.evaluation.executor import RolloutTask
 from simba_actors.events import Event
 from simba_actors.programs import Configuration
 from simba_actors.search.evidence import Evidence
-from simba_actors.search.plan import Phase, RolloutKey
+from simba_actors.search.plan import STUDENT_LM, Phase, RolloutKey
 from simba_actors.search.policy import STUDENT
 from simba_actors.search.trajectory import Outcome, Trajectory, Usage
 from simba_actors.store import Owner, Reader, Store
@@ -169,17 +169,16 @@ async def overhead(directory: Path) -> float:
 
 async def fill(config: OptimizerConfig) -> None:
     """A run with `STEPS` steps, the last one open with a few rollouts to go."""
-    setup = assemble(config, lambda error: None, lambda events: None)
-    policy, owner, evidence = setup.policy, Owner.this_process(), Evidence()
+    run = assemble(config, lambda error: None, lambda events: None)
+    policy = policy_of(config, {STUDENT_LM: config.lm}, tuple(each.name for each in config.chosen_strategies()))
+    owner, evidence, configuration = Owner.this_process(), Evidence(), run.space.extract(config.student)
     left = Trajectory(Outcome.SCORED, 1.0, {"answer": "red"}, (), usage=Usage(1, 100, 10, 0.0001))
     store = await Store.open(config.store)
-    await store.claim(setup.run, owner)
-    student = Program(
-        STUDENT, setup.student_configuration.digest, setup.student_configuration.to_json(), (), "student", -1
-    )
-    await store.commit("run", owner, [AddProgram(student)])
+    await store.claim(run.new, owner)
+    baseline = Program(STUDENT, configuration.digest, configuration.to_json(), (), "student", -1)
+    await store.commit("run", owner, [AddProgram(baseline)])
     state = policy.initial_state()
-    pool = PoolView({STUDENT: setup.student_configuration}, setup.student_configuration, setup.space)
+    pool = PoolView({STUDENT: configuration}, configuration, run.space)
     for number in range(STEPS):
         plan = policy.open_step(state, number, evidence, pool)
         assert plan is not None

@@ -13,7 +13,7 @@ import pytest
 from simba_actors import Budget, Governor, Optimizer, OptimizerConfig, Retry
 from simba_actors.events import BudgetForecast, BudgetReached, RunPaused
 from simba_actors.strategies import AppendARule
-from simba_actors.team.setup import COORDINATOR
+from simba_actors.team.messages import COORDINATOR
 from tests.support.children import start_child
 from tests.support.openai_server import Faults, OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
@@ -152,7 +152,7 @@ async def test_max_seconds_ends_a_run_whose_coordinator_crashed_while_calls_hang
         config = config_for(hanging.address, tmp_path / "simba.db", Budget(max_seconds=0.5))
         async with await Optimizer.start(config) as optimizer:
             await asyncio.to_thread(hanging.called.wait)
-            coordinator = optimizer._setup.registry.whereis(COORDINATOR)
+            coordinator = optimizer._run.teammates.registry.whereis(COORDINATOR)
             assert coordinator is not None
             coordinator.kill()
             assert (await reach(optimizer, BudgetReached)).cap == "max_seconds"

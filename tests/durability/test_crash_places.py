@@ -14,8 +14,8 @@ import pytest
 
 from simba_actors import Budget, OptimizerConfig
 from simba_actors.actors import GenServer
+from simba_actors.assembly import TEAM
 from simba_actors.store import Store
-from simba_actors.team.tree import TEAM
 from tests.support.crashing import InjectedCrashError, Injector, When, inject
 from tests.support.quiz import questions, quiz_script
 from tests.support.runs import findings, finish, small_config

@@ -12,7 +12,7 @@ import pytest
 
 from simba_actors import Optimizer
 from simba_actors.errors import MetricError, RunError
-from simba_actors.team.setup import COORDINATOR
+from simba_actors.team.messages import COORDINATOR
 from tests.support.quiz import exact
 from tests.support.runs import PATIENCE, findings, finish, settle, small_config
 
@@ -90,7 +90,7 @@ async def test_a_failed_run_stays_failed_when_its_coordinator_is_killed(tmp_path
         with pytest.raises(MetricError) as raised:
             await optimizer.result()
         asks = len(config.lm.asks)
-        coordinator = optimizer._setup.registry.whereis(COORDINATOR)
+        coordinator = optimizer._run.teammates.registry.whereis(COORDINATOR)
         assert coordinator is not None
         coordinator.kill()
         await settle(optimizer)

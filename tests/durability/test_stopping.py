@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from simba_actors import Optimizer, OptimizerConfig
+from simba_actors.assembly import TEAM
 from simba_actors.errors import RunStoppedError
 from simba_actors.events import RunPaused, TrajectorySampled
-from simba_actors.team.tree import TEAM
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
@@ -103,7 +103,7 @@ async def test_a_second_stop_waits_for_the_end_that_a_cancelled_one_began(tmp_pa
     with pytest.raises(asyncio.CancelledError):
         await first
     await optimizer.stop()
-    assert [optimizer._setup.registry.whereis(name) for name in TEAM] == [None] * len(TEAM)
+    assert [optimizer._run.teammates.registry.whereis(name) for name in TEAM] == [None] * len(TEAM)
 
 
 async def test_stop_does_not_wait_for_threads_that_hang(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from simba_actors.errors import StoreDamagedError
 from simba_actors.events import TrajectorySampled
 from simba_actors.store import Store
 from simba_actors.team import pool_keeper
-from simba_actors.team.setup import POOL_KEEPER
+from simba_actors.team.messages import POOL_KEEPER
 from tests.support.runs import PATIENCE, findings, finish, reach, small_config
 
 
@@ -27,7 +27,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def store_of(optimizer: Optimizer) -> Store:
-    ref = optimizer._setup.registry.whereis(POOL_KEEPER)
+    ref = optimizer._run.teammates.registry.whereis(POOL_KEEPER)
     assert ref is not None
     return ref.target.server.state.store  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -41,11 +41,11 @@ async def paused(optimizer: Optimizer) -> Status:
 
 async def trouble(optimizer: Optimizer, words: str = "") -> str:
     """What keeps the run from being stored; it is not in the store, which may be gone."""
-    gate = optimizer._setup.gate
+    store = optimizer._run.gate.store_trouble
     async with asyncio.timeout(PATIENCE):
-        while gate.trouble is None or words not in gate.trouble:  # noqa: ASYNC110 - no event can be stored
+        while store.reason is None or words not in store.reason:  # noqa: ASYNC110 - no event can be stored
             await asyncio.sleep(0)
-    return gate.trouble
+    return store.reason
 
 
 def has_store(config: OptimizerConfig) -> bool:
@@ -119,11 +119,11 @@ async def test_a_keeper_that_crashes_beside_another_writer_waits_until_that_is_d
         with closing(sqlite3.connect(config.store, isolation_level=None, check_same_thread=False)) as other:
             await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
             await paused(optimizer)
-            keeper = optimizer._setup.registry.whereis(POOL_KEEPER)
+            keeper = optimizer._run.teammates.registry.whereis(POOL_KEEPER)
             assert keeper is not None
             keeper.kill()
             async with asyncio.timeout(PATIENCE):
-                while "it is tried again" not in caplog.text:  # noqa: ASYNC110 - no event can be stored
+                while "waits for its store" not in caplog.text:  # noqa: ASYNC110 - no event can be stored
                     await asyncio.sleep(0)
             other.execute("ROLLBACK")
         await optimizer.result()
@@ -158,7 +158,7 @@ async def test_a_keeper_that_crashes_beside_a_file_that_is_gone_makes_no_new_one
         await reach(optimizer, TrajectorySampled)
         away = moved_away(config)
         await trouble(optimizer)
-        keeper = optimizer._setup.registry.whereis(POOL_KEEPER)
+        keeper = optimizer._run.teammates.registry.whereis(POOL_KEEPER)
         assert keeper is not None
         keeper.kill()
         await trouble(optimizer, "does not exist")
@@ -182,7 +182,7 @@ async def test_a_file_that_was_cut_short_pauses_the_run(tmp_path: Path) -> None:
         await reach(optimizer, TrajectorySampled)
         await optimizer.pause()
         await store_of(optimizer)._db.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
-        await optimizer._setup.commit([])
+        await optimizer._run.teammates.commit([])
         os.truncate(config.store, 3 * 4096)
         resumed = asyncio.ensure_future(optimizer.resume())
         assert "was cut short" in await trouble(optimizer)

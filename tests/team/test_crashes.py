@@ -11,6 +11,7 @@ from dspy.utils.exceptions import LMAuthError
 
 from simba_actors import Optimizer, OptimizerConfig
 from simba_actors.actors import ActorError
+from simba_actors.assembly import TEAM
 from simba_actors.events import (
     BucketsAnalyzed,
     CandidateProposed,
@@ -22,7 +23,6 @@ from simba_actors.events import (
 )
 from simba_actors.team.coordinator import Coordinator
 from simba_actors.team.messages import Unreachable
-from simba_actors.team.tree import TEAM
 from tests.support.crashing import InjectedCrashError
 from tests.support.quiz import quiz_script
 from tests.support.runs import PATIENCE, findings, finish, small_config
@@ -53,7 +53,7 @@ async def test_an_actor_that_is_killed_in_any_phase_is_restarted_and_the_run_end
         async for event in optimizer.events():
             if isinstance(event, phase):
                 break
-        ref = optimizer._setup.registry.whereis(name)
+        ref = optimizer._run.teammates.registry.whereis(name)
         assert ref is not None
         ref.kill()
         await optimizer.result()
