@@ -12,6 +12,7 @@ import dspy
 
 from simba_actors.actors import ChildSpec, GenServer, Registry
 from simba_actors.config import STEPS, OptimizerConfig
+from simba_actors.dspy_compat import check_dspy
 from simba_actors.errors import NoLMError, SimbaError
 from simba_actors.evaluation.executor import Executor, LocalExecutor
 from simba_actors.events import CallRetried, Event
@@ -84,8 +85,10 @@ def assemble(
     called with events that were stored.
 
     Raises:
+        UnsupportedDSPyError: The installed DSPy is one that this version does not know.
         NoLMError: A predictor has no LM, and there is no default.
     """
+    check_dspy()
     space = config.space or ConfigurationSpace.from_module(config.student)
     student = space.extract(config.student)
     lms = _model_pool(config)

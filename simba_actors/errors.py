@@ -2,6 +2,7 @@
 
 SimbaError
 ├── ConfigError                    an OptimizerConfig that cannot run
+├── UnsupportedDSPyError           the installed DSPy is one that this version does not know
 ├── StudentError                   a student that cannot be optimized
 │   ├── NoPredictorsError          there is nothing in it to optimize
 │   ├── MisfitError                a configuration for another student
@@ -47,6 +48,10 @@ class SimbaError(Exception):
 
 class ConfigError(SimbaError, ValueError):
     """A setting is missing, out of range, or does not fit the others. The message names it and what it may be."""
+
+
+class UnsupportedDSPyError(SimbaError):
+    """The installed DSPy lacks something that this package uses of it. The message names it and the versions to use."""
 
 
 class StudentError(SimbaError, ValueError):

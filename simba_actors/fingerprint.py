@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import dspy
 import orjson
-from dspy.adapters.utils import get_annotation_name  # pyright: ignore[reportUnknownVariableType]
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
@@ -29,8 +28,8 @@ SIMBA_SETTINGS = tuple(field.name for field in dataclasses.fields(SearchSettings
 SEARCH_SETTINGS = ("policy", "demo_input_field_maxlen", *SIMBA_SETTINGS)
 """Settings that shape the search. Concurrency, timeouts and budgets do not, and may change."""
 
-TOLD_OF_FIELDS = ("__dspy_field_type", "desc", "constraints")
-"""What prompts tell of a field beside its name and type."""
+TOLD_OF_FIELDS = ("desc", "constraints")
+"""What prompts tell of a field beside its name, its type, and whether it is an input or an output."""
 
 
 def fingerprint(
@@ -87,7 +86,12 @@ def _fields(signature: Any) -> list[list[Any]]:
     """What prompts tell of each."""
     fields = cast("dict[str, Any]", signature.fields)
     return [
-        [name, _schema(field.annotation), *(field.json_schema_extra.get(key) for key in TOLD_OF_FIELDS)]
+        [
+            name,
+            _schema(field.annotation),
+            "input" if name in signature.input_fields else "output",
+            *(field.json_schema_extra.get(key) for key in TOLD_OF_FIELDS),
+        ]
         for name, field in fields.items()
     ]
 
@@ -100,7 +104,7 @@ def _schema(annotation: Any) -> JSON:
     try:
         return TypeAdapter(annotation).json_schema(schema_generator=_Schema)
     except (PydanticUserError, NameError):  # It has none.
-        return str(cast("object", get_annotation_name(annotation)))
+        return inspect.formatannotation(annotation)
 
 
 def _name(metric: Any) -> str:

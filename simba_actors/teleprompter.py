@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
-from dspy.teleprompt.teleprompt import Teleprompter
+from dspy.teleprompt import Teleprompter
 
 from simba_actors.config import Metric, OptimizerConfig, PolicyName
 from simba_actors.errors import RunningLoopError

@@ -37,9 +37,6 @@ def remembering(adapter: Any) -> Any:
     copied.format_user_message_content = _remembered_content(adapter.format_user_message_content)
     copied.format_assistant_message_content = _remembered_content(adapter.format_assistant_message_content)
     copied.format_demos = _remembered_demos(copied.format_demos)
-    fallback: Any = getattr(adapter, "_make_json_adapter_fallback", None)
-    if fallback is not None:
-        copied._make_json_adapter_fallback = lru_cache(maxsize=1)(lambda: remembering(fallback()))
     return copied
 
 

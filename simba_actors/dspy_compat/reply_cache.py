@@ -10,13 +10,19 @@ from dspy.clients import execution
 
 
 def has_cached_reply(lm: Any, prompt: Any, kwargs: Mapping[str, Any], *, asynchronous: bool) -> bool:
-    """Whether `lm(prompt, **kwargs)` would be answered by the cache. May read the disk."""
+    """Whether the cache would answer `lm(prompt, **kwargs)`. May read the disk.
+
+    A call that can't be prepared has no cached reply: DSPy says what is wrong with it when it is made.
+    """
     if not kwargs.get("cache", lm.cache):
         return False
     options = dict(kwargs)
     steps: Any = execution
-    prepared = steps.prepare(lm, prompt, options.pop("messages", None), options, asynchronous=asynchronous)
+    try:
+        prepared = steps.prepare(lm, prompt, options.pop("messages", None), options, asynchronous=asynchronous)
+    except Exception:  # noqa: BLE001 - the call itself raises it again
+        return False
     cache: Any = dspy.cache
     if not prepared.cache:
         return False
-    return cache.get(prepared.key(lm, asynchronous), execution.IGNORED_CACHE_KEYS) is not None
+    return cache.get(prepared.key(lm, asynchronous), steps.IGNORED_CACHE_KEYS) is not None

@@ -9,6 +9,7 @@ from functools import cache, partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from simba_actors.dspy_compat.engines import has_async_side, imports_on_first_call
 from simba_actors.dspy_compat.reply_cache import has_cached_reply
 from simba_actors.lm.endpoint import Endpoint
 from simba_actors.lm.governor import Caller, Governor
@@ -104,7 +105,7 @@ def governed(
         threads or Threads(),
         asyncio.get_running_loop(),
         has_async_side(lm),
-        isinstance(getattr(lm, "_engine_spec", None), str),
+        imports_on_first_call(lm),
     )
     kind: type[Any] = copied.__class__
     copied.__class__ = _governed_class(kind)
@@ -143,22 +144,3 @@ def endpoint_name(lm: Any) -> str:
         return str(lm.model)
     address = urlsplit(str(base))
     return f"{lm.model} at {address.hostname}{f':{address.port}' if address.port else ''}"
-
-
-def has_async_side(lm: Any) -> bool:
-    """Whether `lm.acall` does what `lm(…)` does.
-
-    It does not where a class overrides only the sync method of a pair, nor where an engine was given without its async
-    counterpart.
-    """
-    engine: Any = getattr(lm, "_engine_spec", "auto")
-    if not isinstance(engine, str) and lm._async_engine_spec is None:
-        return False
-    cls = cast("type[Any]", type(lm))
-    pairs = (("__call__", "acall"), ("forward", "aforward"))
-    return all(_depth(cls, sync) >= _depth(cls, asynchronous) for sync, asynchronous in pairs)
-
-
-def _depth(cls: type[Any], method: str) -> int:
-    """How far up the class's ancestry a method is defined."""
-    return next(depth for depth, ancestor in enumerate(cls.__mro__) if method in vars(ancestor))

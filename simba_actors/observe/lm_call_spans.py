@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any
 
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+from dspy.utils.callback import BaseCallback
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
 from simba_actors.lm.usage import tokens
+
+_current_call: ContextVar[str] = ContextVar("simba_actors_lm_call", default="")
+"""DSPy's id of the LM call that is under way."""
 
 
 class LMCallSpans(BaseCallback):
@@ -29,11 +33,13 @@ class LMCallSpans(BaseCallback):
             "gen_ai.request.max_tokens": settings.get("max_tokens"),
         }
         attributes: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
+        # DSPy calls this in the context of the call itself.
+        _current_call.set(call_id)
         self._open[call_id] = self._tracer.start_span(f"chat {model}", kind=SpanKind.CLIENT, attributes=attributes)
 
     def answered(self, entry: Mapping[str, Any]) -> None:
         """What DSPy puts into an LM's history, before the call ends: DSPy tells its callbacks nothing of usage."""
-        span = self._open.get(ACTIVE_CALL_ID.get() or "")
+        span = self._open.get(_current_call.get())
         if span is None:
             return
         prompt, completion = tokens(entry)

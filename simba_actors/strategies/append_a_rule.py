@@ -10,9 +10,9 @@ from typing import Any
 
 import dspy
 import orjson
-from dspy.teleprompt import simba_utils
 
 from simba_actors.dspy_compat.custom_types import named
+from simba_actors.dspy_compat.simba import inspect_modules, offer_feedback
 from simba_actors.programs import Configuration, to_json_value
 from simba_actors.search.trajectory import JSON, Trajectory
 from simba_actors.strategies.contract import Declined, StrategyContext
@@ -40,7 +40,7 @@ class AppendARule:
         return None
 
     async def apply(self, context: StrategyContext) -> Configuration | Declined:
-        answer: Any = await context.prompt_model.ask(simba_utils.OfferFeedback, **self._inputs(context))
+        answer: Any = await context.prompt_model.ask(offer_feedback(), **self._inputs(context))
         advice: Mapping[str, str] = answer.module_advice
         configuration = context.source
         for predictor in configuration.predictors:
@@ -60,7 +60,7 @@ class AppendARule:
                 worse = better
         described: dict[str, Any] = {
             "program_code": program_code(context.program),
-            "modules_defn": modules_definition(context.program),
+            "modules_defn": inspect_modules(context.program),
             "program_inputs": to_json_value(dict(example.inputs())),
             "oracle_metadata": to_json_value(dict(example.labels())),
             **{f"better_{name}": value for name, value in better.items()},
@@ -83,12 +83,6 @@ def _source(program: type[dspy.Module]) -> str | None:
         return inspect.getsource(program)
     except (OSError, TypeError):
         return None
-
-
-def modules_definition(program: dspy.Module) -> str:
-    """Each predictor's fields and instructions, in DSPy's words."""
-    utilities: Any = simba_utils
-    return utilities.inspect_modules(program)
 
 
 def told(trajectory: Trajectory) -> dict[str, JSON]:

@@ -8,14 +8,13 @@ from functools import cache
 from typing import Any
 
 import dspy
-from dspy.teleprompt import simba_utils
 
+from simba_actors.dspy_compat.simba import inspect_modules, offer_feedback
 from simba_actors.programs import Configuration, to_json_value
 from simba_actors.programs.parts import RULE_SEPARATOR
 from simba_actors.search.buckets import Bucket
 from simba_actors.search.trajectory import JSON
 from simba_actors.strategies.append_a_rule import (
-    modules_definition,
     pretty,
     program_code,
     told,
@@ -61,7 +60,7 @@ class LearnFromFailures:
 @cache
 def _signature() -> type[dspy.Signature]:
     """Made once: it takes DSPy some 20 ms, in which the host's event loop would stand still."""
-    signature: Any = simba_utils.OfferFeedback
+    signature: Any = offer_feedback()
     for name in NOT_ALWAYS_NUMBERS:
         signature = signature.with_updated_fields(name, type_=str)
     return signature
@@ -79,7 +78,7 @@ def _inputs(context: StrategyContext) -> dict[str, str]:
     runs = [_runs(bucket) for bucket in context.buckets]
     described: dict[str, Any] = {
         "program_code": program_code(context.program),
-        "modules_defn": modules_definition(context.program),
+        "modules_defn": inspect_modules(context.program),
         "program_inputs": _one_or_all([to_json_value(dict(example.inputs())) for example in context.examples]),
         "oracle_metadata": _one_or_all([to_json_value(dict(example.labels())) for example in context.examples]),
         **{name: _one_or_all([run[name] for run in runs]) for name in runs[0]},

@@ -118,9 +118,3 @@ def test_the_adapter_itself_is_not_changed() -> None:
     before = dict(vars(adapter))
     remembering(adapter)
     assert vars(adapter) == before
-
-
-def test_the_fallback_to_json_remembers_too() -> None:
-    fallback = remembering(dspy.ChatAdapter())._make_json_adapter_fallback()
-    assert isinstance(fallback, dspy.JSONAdapter)
-    assert "format_system_message" in vars(fallback)

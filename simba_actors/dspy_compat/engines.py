@@ -1,0 +1,33 @@
+"""How an LM reaches its provider, which DSPy keeps to itself."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+_ENGINE, _ASYNC_ENGINE = "_engine_spec", "_async_engine_spec"
+
+
+def has_async_side(lm: Any) -> bool:
+    """Whether `lm.acall` does what `lm(…)` does.
+
+    It does not where a class overrides only the sync method of a pair, nor where an engine was given without its async
+    counterpart.
+    """
+    if not isinstance(getattr(lm, _ENGINE, "auto"), str) and getattr(lm, _ASYNC_ENGINE) is None:
+        return False
+    cls = cast("type[Any]", type(lm))
+    pairs = (("__call__", "acall"), ("forward", "aforward"))
+    return all(_depth(cls, sync) >= _depth(cls, asynchronous) for sync, asynchronous in pairs)
+
+
+def imports_on_first_call(lm: Any) -> bool:
+    """Whether DSPy chooses how to reach the provider, and imports what that takes with the first call.
+
+    Where that is LiteLLM it takes seconds.
+    """
+    return isinstance(getattr(lm, _ENGINE, None), str)
+
+
+def _depth(cls: type[Any], method: str) -> int:
+    """How far up the class's ancestry a method is defined."""
+    return next(depth for depth, ancestor in enumerate(cls.__mro__) if method in vars(ancestor))
