@@ -1,4 +1,4 @@
-"""Seeing what is published, at next to no cost while nothing is."""
+"""Following a channel of a store: reading what it serves, at next to no cost while nothing new is published."""
 
 from __future__ import annotations
 
@@ -20,126 +20,93 @@ from simba_actors.store.error_translation import told_of, translated
 from simba_actors.store.schema import APPLICATION_ID, VERSION
 
 POLL_SECONDS = 0.25
-"""How often another process's publications are looked for: they are to be seen within a second."""
+"""Seconds between looks at the file. What another process publishes must be seen within a second."""
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """What a channel serves, with the configurations by version."""
+class Snapshot:
+    """What a channel serves at one moment."""
 
     served: Served = field(default_factory=Served)
+    """The publications that are served; empty before the first one."""
+
     configurations: dict[int, Configuration] = field(default_factory=dict[int, Configuration])
+    """Their configurations, by version."""
 
 
 class Follower:
-    """Follows one channel of a store, which may not exist yet, may be damaged, and is never changed or held up.
+    """Follows one channel of a store, which may not exist yet or may be damaged. Never changes or locks the file.
 
         if follower.is_due() and follower.is_stale():
-            offer = follower.read()
+            snapshot = follower.read()
+            follower.acknowledge()
 
-    Between looks nothing is asked of the file. A look asks SQLite's `PRAGMA data_version`, which tells of other
-    connections' commits without reading a table: https://sqlite.org/pragma.html#pragma_data_version. None of the
-    methods may be called from two threads at a time, but for `is_due` and `published_here`.
+    Between looks the file is not touched. A look asks SQLite's `PRAGMA data_version`, which tells whether another
+    connection has committed without reading a table: https://sqlite.org/pragma.html#pragma_data_version. The methods
+    must not be called from two threads at a time, except for `is_due` and `has_local_publication`.
     """
 
     def __init__(self, store: Path, channel: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._db: sqlite3.Connection | None = None  # First, since `__del__` needs it.
         self._path = store.resolve()
         self._name = name_of(store)
         self._channel = channel
         self._clock = clock
-        self._db: sqlite3.Connection | None = None
-        self._identity: tuple[int, int, int] | None = None
-        self._read_at = -1
+        self._immutable = False
+        self._identity: tuple[int, ...] | None = None
+        self._data_version = -1
         self._publications_seen = self._publications_read = -1
         self._next_look = 0.0
-        self._offer = Offer()
+        self._snapshot = Snapshot()
+
+    def __del__(self) -> None:
+        self.close()
 
     def is_due(self) -> bool:
-        """Whether to look: `POLL_SECONDS` after the last time, or where this process has published."""
-        return self._clock() >= self._next_look or self.published_here()
+        """Return whether it is time for a look: `POLL_SECONDS` after the last one, or after a local publication."""
+        return self._clock() >= self._next_look or self.has_local_publication()
 
-    def published_here(self) -> bool:
-        """Whether this process has published something that was not `taken_up`."""
+    def has_local_publication(self) -> bool:
+        """Return whether this process has published something that was not acknowledged yet."""
         return self._publications_seen != publications_in(self._name)
 
     def is_stale(self) -> bool:
-        """Looks whether there may be something to `read`. Takes microseconds, and never waits for a lock."""
+        """Look whether there may be something new to `read`. Takes microseconds and never waits for a lock."""
         self._next_look = self._clock() + POLL_SECONDS
-        if self._db is None or self.published_here():
+        if self._db is None or self.has_local_publication():
             return True
         try:
-            return self._identity != self._identify() or self._one("PRAGMA data_version") != self._read_at
-        except (sqlite3.Error, StoreError):
+            if self._identity != self._identify():
+                return True
+            return not self._immutable and self._one("PRAGMA data_version") != self._data_version
+        except Exception:  # noqa: BLE001 - `read` meets the same error, and says what it is
             return True
 
-    def read(self) -> Offer:
-        """What the channel serves.
+    def read(self) -> Snapshot:
+        """Read what the channel serves.
 
         Raises:
-            StoreError: The file can't be read; what was read before still counts.
+            StoreError: The file cannot be read; the last snapshot is still good.
         """
         self._publications_read = publications_in(self._name)
         try:
             self._connect()
-            self._read_at = self._one("PRAGMA data_version")
-            self._offer = self._read()
+            self._data_version = self._one("PRAGMA data_version")
+            self._snapshot = self._read()
         except sqlite3.Error as error:
             self.close()
             raise translated(error, self._path) from error
         except BaseException:
             self.close()
             raise
-        return self._offer
+        return self._snapshot
 
-    def taken_up(self) -> None:
-        """What was last `read` is in force: from now on nobody needs to wait for it."""
+    def acknowledge(self) -> None:
+        """Note that the last `read` is in force, or cannot be had: no call needs to wait for it any more."""
         self._publications_seen = self._publications_read
 
-    def close(self) -> None:
-        """Lets go of the file. The next `read` opens it again."""
-        db, self._db = self._db, None
-        if db is not None:
-            with contextlib.suppress(sqlite3.Error):
-                db.close()
-
-    def _connect(self) -> None:
-        identity = self._identify()
-        if self._db is not None and identity == self._identity:
-            return
-        self.close()
-        self._identity = identity
-        self._db = sqlite3.connect(
-            f"{self._path.as_uri()}?mode=ro", uri=True, timeout=0, check_same_thread=False, isolation_level=None
-        )
-        application, version = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
-        if application != APPLICATION_ID:
-            raise NotAStoreError(f"{self._path} is no store of simba_actors")
-        if version > VERSION:
-            raise StoreVersionError(f"{self._path} was written by a newer simba_actors: upgrade")
-
-    def _identify(self) -> tuple[int, int, int]:
-        """Which file is at the path, since another may have taken its place, and which process asks, since SQLite's
-        connections must not be used beyond a fork."""
-        try:
-            status = os.stat(self._name)  # noqa: PTH116 - several times as fast as the path's own
-        except OSError as error:
-            raise StoreError(f"{self._path} can't be read: {error.strerror}") from error
-        if status.st_size == 0:
-            raise StoreError(f"{self._path} is empty")
-        return status.st_dev, status.st_ino, os.getpid()
-
-    def _read(self) -> Offer:
-        if not self._rows("SELECT 1 FROM sqlite_schema WHERE name = 'publications'", []):
-            return Offer()
-        served = Served.of_rows(self._rows(SERVED, {"channel": self._channel}))
-        known = {p.digest: self._offer.configurations[p.version] for p in _publications(self._offer.served)}
-        configurations = {
-            p.version: known.get(p.digest) or self._configuration(p.digest) for p in _publications(served)
-        }
-        return Offer(served, configurations)
-
     def earlier(self, version: int) -> Iterator[tuple[Publication, Configuration]]:
-        """What all calls were served before `version`, the newest first, as far as it was not pruned.
+        """Yield what all calls were served before `version`, newest first, without pruned versions.
 
         Raises StoreError as `read` does.
         """
@@ -149,6 +116,62 @@ class Follower:
                 if publication.version < version and publication.kind != "canary" and not publication.pruned:
                     yield publication, self._configuration(publication.digest)
 
+    def close(self) -> None:
+        """Close the file. The next `read` opens it again."""
+        db, self._db = self._db, None
+        if db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                db.close()
+
+    def abandon(self) -> None:
+        """Forget the connection without closing it, as a child process must do with one of its parent."""
+        db, self._db = self._db, None
+        if db is not None:
+            _abandoned.append(db)
+
+    def _connect(self) -> None:
+        if self._db is not None and self._identity == self._identify():
+            return
+        self.close()
+        self._immutable = _is_at_rest_on_read_only_volume(self._path)
+        self._identity = self._identify()
+        mode = "immutable=1" if self._immutable else "mode=ro"
+        self._db = sqlite3.connect(
+            f"{self._path.as_uri()}?{mode}", uri=True, timeout=0, check_same_thread=False, isolation_level=None
+        )
+        application, version = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
+        if application != APPLICATION_ID:
+            raise NotAStoreError(f"{self._path} is not a store of simba_actors: give the path of one")
+        if version > VERSION:
+            raise StoreVersionError(f"{self._path} was written by a newer simba_actors: upgrade this one")
+
+    def _identify(self) -> tuple[int, ...]:
+        """Return what tells this file from another that takes its place.
+
+        An immutable connection never notices changes. While there is one, a write shows by the file's size and time, or
+        by a write-ahead log that appears.
+        """
+        try:
+            status = os.stat(self._name)  # noqa: PTH116 - several times as fast as the path's own
+        except OSError as error:
+            raise StoreError(f"{self._path} can't be read: {error.strerror}") from error
+        if status.st_size == 0:
+            raise StoreError(f"{self._path} is empty")
+        if not self._immutable:
+            return status.st_dev, status.st_ino
+        has_log = os.path.exists(f"{self._name}-wal")  # noqa: PTH110 - as above
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, has_log
+
+    def _read(self) -> Snapshot:
+        if not self._rows("SELECT 1 FROM sqlite_schema WHERE name = 'publications'", []):
+            return Snapshot()
+        served = Served.of_rows(self._rows(SERVED, {"channel": self._channel}))
+        known = {p.digest: self._snapshot.configurations[p.version] for p in _publications(self._snapshot.served)}
+        configurations = {
+            p.version: known.get(p.digest) or self._configuration(p.digest) for p in _publications(served)
+        }
+        return Snapshot(served, configurations)
+
     def _configuration(self, digest: str) -> Configuration:
         rows = self._rows(CONFIGURATION, [digest])
         try:
@@ -156,16 +179,29 @@ class Follower:
             return Configuration.from_json(dict(stored))
         except (LookupError, TypeError, ValueError, RecursionError) as error:
             raise StoreDamagedError(
-                f"{self._path} is damaged: what was published as {digest:.12} can't be read: {error!r}; publish again"
+                f"{self._path} is damaged: the configuration {digest:.12} can't be read ({error!r}); publish it again"
             ) from error
 
-    def _one(self, sql: str, *parameters: Any) -> Any:
-        return self._rows(sql, parameters)[0][0]
+    def _one(self, sql: str) -> Any:
+        return self._rows(sql, [])[0][0]
 
     def _rows(self, sql: str, parameters: Any) -> list[Any]:
         if self._db is None:
-            raise AssertionError("the follower is connected before it asks")
+            raise AssertionError("the follower connects before it asks")
         return self._db.execute(sql, parameters).fetchall()
+
+
+_abandoned: list[sqlite3.Connection] = []
+"""Connections of a parent process. Kept, so that garbage collection does not close them in the child."""
+
+
+def _is_at_rest_on_read_only_volume(path: Path) -> bool:
+    """Return whether SQLite can read the file only as immutable.
+
+    A store is in write-ahead mode. Reading it needs the `-shm` file beside it, which cannot be made on a read-only
+    volume. Without a `-wal` file nobody is writing.
+    """
+    return not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
 
 
 def _publications(served: Served) -> list[Publication]:

@@ -1,18 +1,128 @@
-"""LiveProgram: a student that always runs with what was published last."""
+"""Live programs: modules that always run what was published last to a channel."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dspy
 
-from simba_actors.live.module import LiveModule
-from simba_actors.live.observer import Observation
-from simba_actors.live.serving import Serving
+from simba_actors.errors import PublicationError
+from simba_actors.live.recording import RecordingOptions
+from simba_actors.live.router import Router
+from simba_actors.live.routing import STUDENT_VERSION, Callables, LiveCall
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.entry_points import runs_async, sync_call
+
+
+class LiveModule(dspy.Module):
+    """Base of LiveProgram and VariableAware: a module that runs what was published last to the channel it follows.
+
+    A copy, by `deepcopy` or pickle, follows no channel. It is a module like any other, which can be changed, compiled
+    and optimized.
+    """
+
+    _router: Router | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_router"}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._router is None:
+            return super().__call__(*args, **kwargs)
+        self._router.sync()
+        return self._router.run(self._router.pick(), args, kwargs)
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        if self._router is None:
+            return await super().acall(*args, **kwargs)
+        await self._router.sync_on_loop()
+        return await self._router.run_on_loop(self._router.pick(), args, kwargs)
+
+    @property
+    def version(self) -> int:
+        """The current version of the channel as far as it is known; 0 is the student as it is."""
+        return STUDENT_VERSION if self._router is None else self._router.routing_table.current.version
+
+    def sync_variables(self) -> None:
+        """Take up what was published. Every run does so first; a run that has begun keeps its version."""
+        if self._router is not None:
+            self._router.sync()
+
+    def set_lm(self, lm: dspy.BaseLM) -> None:
+        """Set the LM of every predictor, except where a version chooses the LM; see `ConfigurationSpace`."""
+        super().set_lm(lm)
+        if self._router is not None:
+            self._router.set_lm(lm)
+
+    def save(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """Save the version that is served, as `dspy.Module.save` saves a module.
+
+        With `save_program=True`, what is loaded is a copy that follows no channel.
+        """
+        if self._router is None:
+            super().save(path, *args, **kwargs)
+            return
+        self._router.sync()
+        self._as_module(self._router.routing_table.current.program).save(path, *args, **kwargs)
+
+    def call(self, key: str | None = None) -> LiveCall:
+        """Return a block whose runs share a version, and that tells which version that is.
+
+            with live.call(key=user_id) as call:
+                prediction = await live.acall(question="…")
+            live.report(1.0, call.id)
+
+        While there is a canary, calls with the same `key` get the same version. Without a key the version is drawn at
+        random. Where the block is opened in one thread and the program runs in another, run it through the call:
+        `await call.acall(question="…")`.
+        """
+        return LiveCall(self, self._followed(), key)
+
+    def report(self, score: float, call_id: str) -> None:
+        """Report the score of a call, higher is better. Works from any process, also after a restart. Never waits.
+
+        Scores of calls beside a canary decide about it. A second score of the same call does not count.
+
+        Ids are not signed: anyone who can report scores can make one up, and so decide about a canary. Where scores
+        come from users, accept only those for ids that were given to the user who sends them.
+
+        Raises:
+            UnknownCallError: `call_id` is not the id of a call.
+            ConfigError: `score` is not a number between -1e18 and 1e18.
+        """
+        self._followed().recorder.report(score, call_id)
+
+    def close(self) -> None:
+        """Wait until all scores are stored, and close the store. The next run opens it again."""
+        if self._router is not None:
+            self._router.close()
+
+    def _followed(self) -> Router:
+        if self._router is None:
+            raise PublicationError(
+                f"this {type(self).__name__} follows no channel, since it is a copy or was not told to follow one: use "
+                "the live program itself, or call follow(store, channel) first"
+            )
+        return self._router
+
+    def _as_module(self, program: dspy.Module) -> dspy.Module:
+        """Return `program`, a version's, as a module of this class that follows no channel."""
+        return program
+
+
+class _InitSignature:
+    """Shows the arguments of `__init__` as the class's signature, which DSPy's metaclass hides from `help`."""
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError("__signature__")
+        signature = inspect.signature(owner.__init__)
+        arguments = list(signature.parameters.values())[1:]
+        return signature.replace(parameters=arguments, return_annotation=inspect.Signature.empty)
 
 
 class LiveProgram(LiveModule):
@@ -21,28 +131,33 @@ class LiveProgram(LiveModule):
         live = LiveProgram(student, store="simba.db", channel="support-bot")
         prediction = await live.acall(question="…")     # or live(question="…")
 
-    What this process publishes is seen by the next call, what others publish within a second. A run keeps the version
-    that it began with. Where the store is missing, empty or damaged, the student runs as it is, or goes on with the
-    version that was read last; that is logged once, and no call ever fails of it.
+    The next call sees what this process publishes, and what other processes publish within a second. A run keeps the
+    version that it began with. If the store is missing, empty or damaged, the student runs as it is, or the version
+    that was read last keeps running. That is logged once as a warning. No call fails because of the store, and no call
+    waits for an optimizer.
 
-    A copy, as `deepcopy` and DSPy's optimizers make it, follows no channel: it runs its own student as that is.
+    A copy, as made by `deepcopy`, pickle and DSPy's optimizers, follows no channel: it runs its own student as it is.
+    `save` saves what is served. A live program may be used in many threads, and in processes that are forked after it
+    was made.
 
     Args:
-        student: Never changed. Where it has no async side, `acall` runs it in a thread. Versions are copies of it, made
-            when they are taken up: `live.set_lm(lm)` sets the LM of all of them.
-        store: The store's file, which need not exist yet.
+        student: The program to run. Never changed. If it has no async side, `acall` runs it in a thread. Versions are
+            copies of it, made when they are taken up; `live.set_lm(lm)` sets the LM of all of them.
+        store: The path of the store's file, which need not exist yet.
         channel: The channel to follow, which need not exist yet.
-        space: What published configurations can hold: that of the run, where it chose LM settings too.
-        metric: `metric(example, prediction)`, a plain function: scores each call, in a thread, as `report` would.
-            `example` has the call's inputs, and no labels.
-        keep_examples: Scored calls that the store keeps, with what users asked, as examples for later trainsets: a
-            sample of the distinct ones, read by `Channel.examples`. 0, the default, keeps none. Calls with positional
-            arguments are not kept.
+        space: What published configurations may contain: the run's space, if the run chose LM settings too.
+        metric: `metric(example, prediction)`, a plain function that scores each call in a thread, as `report` would.
+            `example` has the call's inputs and no labels.
+        keep_examples: Number of scored calls that the store keeps, with what users asked, as examples for later
+            trainsets: a sample of the distinct ones, read by `Channel.examples`. The default, 0, keeps none. Calls with
+            positional arguments are not kept.
 
     Raises:
         NoPredictorsError: The student has nothing to configure.
         ConfigError: A value is out of range; the message names it.
     """
+
+    __signature__ = _InitSignature()
 
     def __init__(
         self,
@@ -56,15 +171,66 @@ class LiveProgram(LiveModule):
     ) -> None:
         super().__init__()
         self.student = student
-        self._serving = Serving(student, store, channel, Observation(metric, keep_examples), space=space)
+        self._router = Router(student, store, channel, RecordingOptions(metric, keep_examples), space=space)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What a copy runs, which follows no channel."""
-        student: Any = self.student
-        return sync_call(student, student, student.acall)(*args, **kwargs)
+        """Run the student as it is. Only copies do, since they follow no channel."""
+        return Callables.of(self.student).call(*args, **kwargs)
 
     async def aforward(self, *args: Any, **kwargs: Any) -> Any:
-        student: Any = self.student
-        if runs_async(student):
-            return await student.acall(*args, **kwargs)
-        return await dspy.asyncify(student)(*args, **kwargs)
+        """Run the student as it is, in a thread if it has no async side. Only copies do."""
+        acall = Callables.of(self.student).acall
+        if acall is not None:
+            return await acall(*args, **kwargs)
+        return await dspy.asyncify(self.student)(*args, **kwargs)
+
+    def _as_module(self, program: dspy.Module) -> dspy.Module:
+        module = cast("LiveProgram", object.__new__(type(self)))
+        module.__setstate__({**self.__getstate__(), "student": program})
+        return module
+
+
+class VariableAware(LiveModule):
+    """A base class, or a mixin, for a module of your own that follows a channel itself.
+
+        class Bot(VariableAware):
+            def __init__(self):
+                super().__init__()
+                self.answer = dspy.Predict("question -> answer")
+
+            async def aforward(self, question):
+                return await self.answer.acall(question=question)
+
+        bot = Bot()
+        bot.follow("simba.db", channel="support-bot")
+
+    As with `LiveProgram`, a run keeps the version that it began with: it runs a copy of the module that is never
+    changed, in a thread if `acall` is used and the module has no async side. The module itself runs until something is
+    published, and while it follows no channel. A copy, such as a candidate of an optimizer, follows no channel until
+    its own `follow` is called.
+    """
+
+    def follow(
+        self,
+        store: str | Path,
+        channel: str = "default",
+        *,
+        space: ConfigurationSpace | None = None,
+        metric: Callable[..., Any] | None = None,
+        keep_examples: int = 0,
+    ) -> None:
+        """Follow `channel` of `store` from the next run on. Neither need exist yet.
+
+        `space`, `metric` and `keep_examples` are those of `LiveProgram`.
+
+        Raises:
+            NoPredictorsError: The module has nothing to configure.
+            ConfigError: A value is out of range; the message names it.
+        """
+        options = RecordingOptions(metric, keep_examples)
+        self._router = Router(self, store, channel, options, space=space, as_it_is=self._as_it_is())
+
+    def _as_it_is(self) -> Callables:
+        """Return what runs the module itself, whatever is published."""
+        plain: Any = super(LiveModule, self)
+        return Callables(sync_call(self, plain.__call__, plain.acall), plain.acall if runs_async(self) else None)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from simba_actors.runtime.exception_isolation import raised_in_thread
+from simba_actors.runtime.forks import survive_forks
 
 R = TypeVar("R")
 
@@ -30,14 +31,19 @@ class Threads:
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
         self._closed = False
+        survive_forks(self)
 
     async def run(self, call: Callable[[], R]) -> R:
-        """What `call()` gives or raises."""
+        """What `call()` gives or raises. Raises RuntimeError if the process can't start a thread."""
+        return await self.submit(call)
+
+    def submit(self, call: Callable[[], R]) -> asyncio.Future[R]:
+        """A future of what `call()` gives or raises. Raises RuntimeError if the process can't start a thread."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
         context = copy_context()
         self.start(lambda: context.run(_run, call, loop, answer))
-        return await answer
+        return answer
 
     def start(self, job: Callable[[], None]) -> None:
         """Runs `job()`, which must not raise, in a thread of its own."""
@@ -55,6 +61,17 @@ class Threads:
         for worker in ending:
             worker.jobs.put(None)
         await asyncio.to_thread(lambda: [worker.thread.join() for worker in ending])
+
+    def before_fork(self) -> None:
+        """Nothing to close."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing was closed."""
+
+    def after_fork_in_child(self) -> None:
+        """Forget the threads, which the child does not have."""
+        self._lock = threading.Lock()
+        self._idle = []
 
     def _rest(self, worker: _Worker) -> bool:
         """Whether the worker is to wait for another job."""

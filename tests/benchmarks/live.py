@@ -85,7 +85,7 @@ async def main() -> None:
         await live.acall()
         follower = Follower(store, "default")
         follower.read()
-        follower.taken_up()
+        follower.acknowledge()
         look = statistics.median(microseconds_a_look(follower) for _ in range(ROUNDS))
         alone = await microseconds_added(student, live)
     print(f"µs of CPU time added, medians of {ROUNDS} rounds of {CALLS} calls; bar: {BAR:.0f} with a look")

@@ -141,7 +141,7 @@ async def test_a_planted_key_in_the_error_of_a_live_programs_metric_is_not_logge
     await answer(live)
     live.close()
     assert [record.message for record in caplog.records] == [
-        "a call of channel 'default' got no score: RuntimeError: the judge refused [hidden]"
+        "a call of channel 'default' was not scored: RuntimeError: the judge refused [hidden]"
     ]
 
 

@@ -101,4 +101,4 @@ def test_feedback_that_makes_no_sense_is_refused(tmp_path: Path, provider: OpenA
     with service(tmp_path / "service.db", provider) as (_, client):
         answers = [client.post("/feedback", content=body, headers=JSON) for body in bodies]
     assert [answer.status_code for answer in answers] == [422, 422, 422]
-    assert "'nonsense' is no call's id" in answers[0].json()["detail"]
+    assert "'nonsense' is not the id of a call" in answers[0].json()["detail"]

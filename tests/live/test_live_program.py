@@ -19,7 +19,7 @@ import pytest
 from simba_actors.errors import ConfigError, NoPredictorsError, PublicationError
 from simba_actors.live import LiveProgram, VariableAware
 from simba_actors.live.follower import POLL_SECONDS
-from simba_actors.live.serving import Serving
+from simba_actors.live.router import Router
 from simba_actors.programs import Choice, Configuration, ConfigurationSpace, Float
 from simba_actors.publishing.channel import Channel
 from simba_actors.store.schema import MIGRATIONS
@@ -84,15 +84,15 @@ async def test_a_sync_call_sees_it_too(store: Path) -> None:
 
 def test_a_publication_of_another_process_is_seen_by_the_first_call_after_a_quarter_of_a_second(store: Path) -> None:
     clock = Ticking()
-    serving = Serving(sayer(), store, "default", clock=clock)
+    router = Router(sayer(), store, "default", clock=clock)
     publish_elsewhere(store, "one")
-    serving.sync()
+    router.sync()
     publish_elsewhere(store, "two")
-    serving.sync()
-    seen_at_once = serving.lineup.current.version
+    router.sync()
+    seen_at_once = router.routing_table.current.version
     clock.now += POLL_SECONDS
-    serving.sync()
-    assert (seen_at_once, serving.lineup.current.version, POLL_SECONDS) == (1, 2, 0.25)
+    router.sync()
+    assert (seen_at_once, router.routing_table.current.version, POLL_SECONDS) == (1, 2, 0.25)
 
 
 def publish_elsewhere(store: Path, word: str) -> None:
@@ -288,7 +288,7 @@ async def test_without_a_store_the_student_runs_as_it_is_and_that_is_said_once(
     damage(store)
     clock = Ticking()
     live = LiveProgram(sayer(), store=store)
-    live._serving = Serving(live.student, store, "default", clock=clock)
+    live._router = Router(live.student, store, "default", clock=clock)
     for _ in range(3):
         assert await answer(live) == "nothing"
         clock.now += 1.0
@@ -302,7 +302,7 @@ async def test_the_last_good_version_goes_on_whatever_happens_to_the_store(
 ) -> None:
     clock = Ticking()
     live = LiveProgram(sayer(), store=store)
-    live._serving = Serving(live.student, store, "default", clock=clock)
+    live._router = Router(live.student, store, "default", clock=clock)
     await publish(store, "one")
     assert await answer(live) == "one"
     clear(store)
@@ -384,7 +384,7 @@ async def test_a_configuration_that_cannot_be_read_is_said_and_the_last_good_one
 ) -> None:
     clock = Ticking()
     live = LiveProgram(sayer(), store=store)
-    live._serving = Serving(live.student, store, "default", clock=clock)
+    live._router = Router(live.student, store, "default", clock=clock)
     await publish(store, "one")
     assert await answer(live) == "one"
     publish_elsewhere(store, "two")
@@ -394,7 +394,7 @@ async def test_a_configuration_that_cannot_be_read_is_said_and_the_last_good_one
     clock.now += POLL_SECONDS
     assert [await answer(live), live.version] == ["one", 1]
     (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
-    assert "is damaged: what was published as" in warning.message
+    assert "is damaged: the configuration" in warning.message
 
 
 async def test_a_channel_that_does_not_exist_is_said_once(store: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -402,7 +402,7 @@ async def test_a_channel_that_does_not_exist_is_said_once(store: Path, caplog: p
     live = LiveProgram(sayer(), store=store, channel="bot")
     assert [await answer(live), await answer(live)] == ["nothing", "nothing"]
     (warning,) = caplog.records
-    assert "has no channel 'bot' yet: the student as it is runs until there is one" in warning.message
+    assert "has no channel 'bot' yet: the student as it is runs until something is published" in warning.message
 
 
 async def test_many_calls_at_a_time_see_one_version_or_the_next(store: Path) -> None:
@@ -445,7 +445,7 @@ async def test_a_copy_around_a_student_without_an_async_side_has_one(store: Path
 
 async def test_a_copy_has_no_calls_to_report_on(store: Path) -> None:
     copied: Any = LiveProgram(sayer(), store=store).deepcopy()
-    with pytest.raises(PublicationError, match="LiveProgram follows no channel, as copies of live programs don't"):
+    with pytest.raises(PublicationError, match="this LiveProgram follows no channel, since it is a copy"):
         copied.call()
 
 

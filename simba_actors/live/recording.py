@@ -1,0 +1,435 @@
+"""Recording calls of live programs: online scores, which decide about canaries, and online examples for training.
+
+Requests only put work into queues. What takes time, such as a metric or the file, happens in threads that exist while
+there is something to do.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sqlite3
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar, cast
+from weakref import WeakValueDictionary
+
+import dspy
+
+from simba_actors.dspy_compat.predictor_names import PredictorNames
+from simba_actors.errors import ConfigError
+from simba_actors.evaluation.scoring import LARGEST_SCORE, is_score, verdict
+from simba_actors.live.routing import BoundVersion, CallId
+from simba_actors.lm.secrets import Secrets
+from simba_actors.programs.values import json_fields
+from simba_actors.publishing.canary import settle
+from simba_actors.publishing.notifications import tell_followers
+from simba_actors.publishing.online_examples import ADD, BOUND, OnlineExample
+from simba_actors.publishing.publications import Publication
+from simba_actors.runtime.forks import survive_forks
+from simba_actors.runtime.threads import Threads
+from simba_actors.search.trajectory import JSON
+from simba_actors.store.schema import APPLICATION_ID, VERSION
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CALLS_REMEMBERED = 1_000
+"""Number of newest calls whose score may still become an example, if examples are kept."""
+
+QUEUE_SIZE = 10_000
+"""Number of calls that may wait to be scored, or scores to be stored. Later ones are dropped."""
+
+BATCH_SIZE = 500
+"""Number of queued items handled at once: scores in one transaction."""
+
+RETRY_SECONDS = 1.0
+"""Seconds between attempts to write a store that cannot be written."""
+
+CLOSE_SECONDS = 30.0
+"""Seconds that closing waits for scores to be stored."""
+
+BUSY_SECONDS = 5.0
+"""Seconds that a transaction waits for another writer."""
+
+_REPORT = "INSERT OR IGNORE INTO reports (channel, canary, call_id, version, score, time) VALUES (?, ?, ?, ?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingOptions:
+    """What a live program records of its calls.
+
+    Raises:
+        ConfigError: A value is out of range.
+    """
+
+    metric: Callable[..., Any] | None = None
+    """`metric(example, prediction)` scores each call, in a thread. `example` has the call's inputs and no labels."""
+
+    keep_examples: int = 0
+    """Number of scored calls that the store keeps as examples."""
+
+    def __post_init__(self) -> None:
+        keep = cast("Any", self.keep_examples)
+        if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
+            raise ConfigError(f"keep_examples={keep!r}: must be a whole number of at least 0")
+        if self.metric is not None and (not callable(self.metric) or inspect.iscoroutinefunction(self.metric)):
+            raise ConfigError("metric must be a plain function metric(example, prediction): it runs in a thread")
+
+
+@dataclass(slots=True)
+class LiveRun:
+    """One run that has ended."""
+
+    call: CallId
+    """The id of its call."""
+
+    version: BoundVersion
+    """The version that ran."""
+
+    inputs: dict[str, Any]
+    """The keyword arguments of the call."""
+
+    prediction: Any
+    """What the program returned."""
+
+    trace: list[Any]
+    """DSPy's trace: the predictor, inputs and outputs of each predictor call."""
+
+    has_example: bool = False
+    """Whether an example was made of it already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A score to be stored."""
+
+    channel: str
+    call: CallId
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class KeptExample:
+    """An example to be stored in a channel that keeps `keep` of them."""
+
+    channel: str
+    keep: int
+    example: OnlineExample
+
+
+MakeEntries: TypeAlias = Callable[[], Sequence[Score | KeptExample]]
+"""Makes what is to be stored. Called in the writer's thread, since turning values into JSON takes time."""
+
+
+class CallRecorder:
+    """Records the calls of one live program."""
+
+    def __init__(self, store: Path, channel: str, options: RecordingOptions, threads: Threads) -> None:
+        self._channel = channel
+        self._options = options
+        self._writer = writer_of(store, threads)
+        self._to_score = BackgroundQueue(threads, self._score_all)
+        self._warn_once = WarnOnce(logger)
+        self._recent: OrderedDict[str, LiveRun] = OrderedDict()
+        self._lock = threading.Lock()
+        survive_forks(self)
+
+    @property
+    def wants_runs(self) -> bool:
+        """Whether `record` must be called for each run."""
+        return self._options.metric is not None or self._options.keep_examples > 0
+
+    def record(self, run: LiveRun) -> None:
+        """Take note of a run that ended without an error."""
+        if self._options.keep_examples:
+            with self._lock:
+                self._recent[str(run.call)] = run
+                if len(self._recent) > CALLS_REMEMBERED:
+                    self._recent.popitem(last=False)
+        if self._options.metric is not None:
+            context = copy_context()
+            self._put(self._to_score, lambda: context.run(self._score, run))
+
+    def report(self, score: Any, call_id: str) -> None:
+        """Take the score of a call. Raises UnknownCallError or ConfigError if either is not valid."""
+        call = CallId.parse(call_id)
+        if not is_score(score):
+            raise ConfigError(
+                f"score={score!r:.80}: must be a number between -{LARGEST_SCORE:g} and {LARGEST_SCORE:g}, higher is "
+                "better"
+            )
+        with self._lock:
+            run = self._recent.get(call_id)
+
+        def write() -> None:
+            self._put(self._writer.queue, lambda: self._entries(call, float(score), run))
+
+        if self._options.metric is None:
+            write()
+        else:
+            self._put(self._to_score, write)  # After the metric's score, which came first.
+
+    def close(self) -> None:
+        """Wait until everything recorded so far is stored, or until that fails."""
+        deadline = time.monotonic() + CLOSE_SECONDS
+        if self._to_score.wait_until_empty(deadline) and self._writer.flush(deadline):
+            return
+        self._warn_once(
+            f"some scores of channel {self._channel!r} are not stored yet: the metric is slow, or the store "
+            "can't be written; those that are not stored when the process ends are lost"
+        )
+
+    def before_fork(self) -> None:
+        """Nothing to close."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing was closed."""
+
+    def after_fork_in_child(self) -> None:
+        self._lock = threading.Lock()
+
+    def _put(self, queue: BackgroundQueue[Any], work: Any) -> None:
+        if not queue.put(work):
+            self._warn_once(
+                f"{QUEUE_SIZE} calls of channel {self._channel!r} wait to be scored or stored; more are dropped until "
+                "the store can be written and the metric keeps up"
+            )
+
+    def _score_all(self, runs: Sequence[Callable[[], None]]) -> None:
+        for score in runs:
+            try:
+                score()
+            except Exception as error:  # noqa: BLE001 - the user's metric may raise anything
+                self._warn_once(f"a call of channel {self._channel!r} was not scored: {Secrets().describe(error)}")
+
+    def _score(self, run: LiveRun) -> None:
+        if self._options.metric is None:
+            return
+        example = dspy.Example(**run.inputs).with_inputs(*run.inputs)
+        score = float(verdict(f"call {run.call}", self._options.metric(example, run.prediction)).score)
+        self._put(self._writer.queue, lambda: self._entries(run.call, score, run))
+
+    def _entries(self, call: CallId, score: float, run: LiveRun | None) -> Sequence[Score | KeptExample]:
+        entries: list[Score | KeptExample] = [Score(self._channel, call, score)]
+        if run is not None and self._options.keep_examples and self._is_first_score(run):
+            entries.append(KeptExample(self._channel, self._options.keep_examples, _example(run, score)))
+        return entries
+
+    def _is_first_score(self, run: LiveRun) -> bool:
+        with self._lock:
+            first, run.has_example = not run.has_example, True
+        return first
+
+
+def _example(run: LiveRun, score: float) -> OnlineExample:
+    names = PredictorNames(run.version.program)
+    called = [(names.of(predictor), inputs, outputs) for predictor, inputs, outputs in run.trace]
+    trace: list[JSON] = [
+        [name, json_fields(inputs), json_fields(outputs)] for name, inputs, outputs in called if name is not None
+    ]
+    inputs, outputs = json_fields(run.inputs), json_fields(run.prediction)
+    return OnlineExample(inputs, outputs, trace, run.call.version, score, time.time())
+
+
+class StoreWriter:
+    """Writes scores and examples to one store, and settles canaries whose scores say enough. Never makes the file.
+
+    All live programs of a process that follow the same store share one writer, and so at most one thread.
+    """
+
+    def __init__(self, store: Path, threads: Threads) -> None:
+        self._store = store
+        self._warn_once = WarnOnce(logger)
+        self.queue: BackgroundQueue[MakeEntries] = BackgroundQueue(threads, self._write)
+
+    def flush(self, deadline: float) -> bool:
+        """Wait until the queue is empty. Return False if a write fails meanwhile, or at `deadline`."""
+        return self.queue.wait_until_empty(deadline)
+
+    def _write(self, work: Sequence[MakeEntries]) -> None:
+        scores: list[tuple[Any, ...]] = []
+        examples: list[tuple[Any, ...]] = []
+        bounds: dict[str, int] = {}
+        for make in work:
+            try:
+                self._convert(make(), scores, examples, bounds)
+            except Exception as error:  # noqa: BLE001 - values of the user's program; the other calls count
+                self._warn_once(f"a call was not recorded in {self._store}: {Secrets().describe(error)}")
+        while (scores or examples) and not self._wrote(scores, examples, bounds):
+            self.queue.failed(RETRY_SECONDS)
+
+    def _convert(
+        self,
+        entries: Sequence[Score | KeptExample],
+        scores: list[tuple[Any, ...]],
+        examples: list[tuple[Any, ...]],
+        bounds: dict[str, int],
+    ) -> None:
+        now = time.time()
+        for entry in entries:
+            match entry:
+                case Score(channel, call, value):
+                    if call.canary:  # Other scores decide nothing.
+                        scores.append((channel, call.canary, str(call), call.version, value, now))
+                case KeptExample(channel, keep, example):
+                    examples.append(example.adding(channel))
+                    bounds[channel] = keep
+
+    def _wrote(
+        self, scores: Sequence[tuple[Any, ...]], examples: Sequence[tuple[Any, ...]], bounds: dict[str, int]
+    ) -> bool:
+        """Return False if the same write can be tried again."""
+        try:
+            published = self._transact(scores, examples, bounds)
+        except (sqlite3.Error, OSError) as error:
+            self._warn_once(f"scores can't be stored in {self._store} and are tried again: {error}")
+            return False
+        except Exception as error:  # noqa: BLE001 - a batch that can never be stored must not hold up the next one
+            self._warn_once(f"{len(scores)} scores were not stored in {self._store}: {Secrets().describe(error)}")
+            return True
+        self._warn_once.forget()
+        for publication in published:
+            logger.info("channel %r: version %d: %s", publication.channel, publication.version, publication.reason)
+        if published:
+            tell_followers(self._store)
+        return True
+
+    def _transact(
+        self, scores: Sequence[tuple[Any, ...]], examples: Sequence[tuple[Any, ...]], bounds: dict[str, int]
+    ) -> list[Publication]:
+        """Store all of it in one transaction. Return what canaries were promoted or rolled back to."""
+        uri = f"{self._store.resolve().as_uri()}?mode=rw"
+        db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            _check_store(db)
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(_REPORT, scores)
+            db.executemany(ADD, examples)
+            for channel, keep in bounds.items():
+                db.execute(BOUND, [channel, channel, keep - 1])
+            settled = [settle(db, channel) for channel in dict.fromkeys(channel for channel, *_ in scores)]
+            db.execute("COMMIT")
+        finally:
+            db.close()
+        return [publication for publication in settled if publication is not None]
+
+
+def _check_store(db: sqlite3.Connection) -> None:
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if (application, version) != (APPLICATION_ID, VERSION):
+        raise sqlite3.DatabaseError("it is not a store of this version of simba_actors")
+
+
+_writers: WeakValueDictionary[Path, StoreWriter] = WeakValueDictionary()
+
+
+def writer_of(store: Path, threads: Threads) -> StoreWriter:
+    """Return the writer of `store` that this process shares."""
+    return _writers.get(store) or _writers.setdefault(store, StoreWriter(store, threads))
+
+
+class BackgroundQueue(Generic[T]):
+    """Hands items to `handle`, in batches and in order, in a thread that exists only while there are items.
+
+    Args:
+        threads: Where the thread comes from. If it can't be started, items wait for the next `put` or for
+            `wait_until_empty`.
+        handle: Called with up to `BATCH_SIZE` items. Must not raise.
+    """
+
+    def __init__(self, threads: Threads, handle: Callable[[Sequence[T]], None]) -> None:
+        self._threads = threads
+        self._handle = handle
+        self._warn_once = WarnOnce(logger)
+        self._reset()
+        survive_forks(self)
+
+    def put(self, item: T) -> bool:
+        """Add an item. Never waits. Return False if the queue is full and the item was dropped."""
+        with self._changed:
+            if len(self._items) >= QUEUE_SIZE:
+                return False
+            self._items.append(item)
+        self._start_if_needed()
+        return True
+
+    def wait_until_empty(self, deadline: float) -> bool:
+        """Wait until all items are handled. Return False if one `failed` meanwhile, or at `deadline`."""
+        self._start_if_needed()
+        with self._changed:
+            failures = self._failures
+            self._changed.wait_for(
+                lambda: not self._running or self._failures != failures, max(0.0, deadline - time.monotonic())
+            )
+            return not self._running and not self._items
+
+    def failed(self, retry_seconds: float) -> None:
+        """Say, from within `handle`, that the items can't be handled now. Wait until they can be tried again."""
+        with self._changed:
+            self._failures += 1
+            self._changed.notify_all()
+        time.sleep(retry_seconds)
+
+    def before_fork(self) -> None:
+        """Nothing to close."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing was closed."""
+
+    def after_fork_in_child(self) -> None:
+        """Start empty: the parent has the items and the thread that handles them."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._items: deque[T] = deque()
+        self._running = False
+        self._failures = 0
+        self._changed = threading.Condition()
+
+    def _start_if_needed(self) -> None:
+        with self._changed:
+            if self._running or not self._items:
+                return
+            self._running = True
+        try:
+            self._threads.start(self._run)
+        except RuntimeError as error:
+            self._running = False
+            self._warn_once(f"calls wait to be recorded, since the process can't start a thread for that: {error}")
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            self._handle(batch)
+
+    def _next_batch(self) -> list[T]:
+        with self._changed:
+            batch = [self._items.popleft() for _ in range(min(len(self._items), BATCH_SIZE))]
+            if not batch:
+                self._running = False
+                self._changed.notify_all()
+            return batch
+
+
+class WarnOnce:
+    """Logs a warning unless it is the same as the last one."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._last: str | None = None
+
+    def __call__(self, message: str) -> None:
+        if message != self._last:
+            self._last = message
+            self._logger.warning("%s", message)
+
+    def forget(self) -> None:
+        """Have the next warning logged in any case: all is well again."""
+        self._last = None

@@ -1,0 +1,204 @@
+"""Routing: which version of a channel each call runs, and the id by which its score is reported."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import dspy
+
+from simba_actors.errors import PublicationError, UnknownCallError
+from simba_actors.programs.entry_points import runs_async, sync_call
+
+STUDENT_VERSION = 0
+"""The version number of the student as it is, which runs until something is published."""
+
+CALL_ID = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.([0-9A-Za-z]{1,64})")
+"""Canary, version and token. Numbers of up to 18 digits fit into a column of the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Callables:
+    """The two ways of running a program. `acall` is None if the program can only be called in a thread."""
+
+    call: Callable[..., Any]
+    acall: Callable[..., Any] | None
+
+    @classmethod
+    def of(cls, program: Any) -> Callables:
+        return cls(sync_call(program, program, program.acall), program.acall if runs_async(program) else None)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundVersion:
+    """A version of a channel as a program that is ready to run."""
+
+    version: int
+    """The version's number in its channel; 0 is the student as it is."""
+
+    program: dspy.Module
+    """A copy of the student with the version's configuration. Never changed, except for its LM."""
+
+    callables: Callables
+    """How the program is run."""
+
+    canary: int = 0
+    """The version number of the canary at that time; 0 if there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """What a channel serves at one moment. A new publication makes a new table; a table is never changed."""
+
+    current: BoundVersion
+    """What calls run unless the canary takes them."""
+
+    canary: BoundVersion | None = None
+    """The version that is being tried, if there is one."""
+
+    share: float = 0.0
+    """The part of all calls that the canary takes, between 0 and 1."""
+
+    def pick(self, key: str) -> BoundVersion:
+        """Return the version for `key`: always the same one while the canary is the same."""
+        if self.canary is None or _fraction(self.canary.version, key) >= self.share:
+            return self.current
+        return self.canary
+
+
+def _fraction(canary: int, key: str) -> float:
+    """Return a number in [0, 1), evenly spread over keys and drawn anew for each canary."""
+    drawn = hashlib.blake2b(f"{canary}/{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(drawn) / 2**64
+
+
+@dataclass(frozen=True, slots=True)
+class CallId:
+    """The id of a call. It is not signed: anyone who can report scores can make one up."""
+
+    canary: int
+    """The version number of the canary when the call began; 0 if there was none."""
+
+    version: int
+    """The version that the call ran."""
+
+    token: str
+    """Random, so that ids are unique."""
+
+    def __str__(self) -> str:
+        return f"{self.canary}.{self.version}.{self.token}"
+
+    @classmethod
+    def parse(cls, text: object) -> CallId:
+        """Parse what `str` made of an id. Raises UnknownCallError if `text` is not the id of a call."""
+        match = CALL_ID.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise UnknownCallError(
+                f"{text!r:.80} is not the id of a call: pass call.id of a block `with live.call() as call:`"
+            )
+        canary, version, token = match.groups()
+        return cls(int(canary), int(version), token)
+
+
+class Runnable(Protocol):
+    """The part of a live program that a LiveCall needs."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    async def acall(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class LiveCall:
+    """One call from the user's point of view: runs of a live program that share a version and a score.
+
+        with live.call(key=user_id) as call:
+            prediction = await live.acall(question="…")
+        live.report(1.0, call.id)
+
+    The block sets a context variable, so it covers what runs in the same task or thread. Where the block is opened in
+    one thread and the program runs in another, as with sync dependencies of FastAPI, pass the call along and run the
+    program through it: `call(question="…")` or `await call.acall(question="…")`.
+    """
+
+    def __init__(self, live: Runnable, router: object, key: str | None) -> None:
+        """Use `LiveProgram.call`."""
+        self.router = router
+        self.key = key or secrets.token_hex(8)
+        self._live = live
+        self._picked: BoundVersion | None = None
+        self._token = secrets.token_hex(8)
+
+    @property
+    def id(self) -> str:
+        """The id to report a score with, from any process and also after a restart.
+
+        Raises PublicationError before the first run.
+        """
+        return str(CallId(self._known().canary, self.version, self._token))
+
+    @property
+    def version(self) -> int:
+        """The version that runs; 0 is the student as it is. Raises PublicationError before the first run."""
+        return self._known().version
+
+    def __enter__(self) -> LiveCall:
+        _open_calls.set((*_open_calls.get(), self))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The block may end in another context than it began in, where a token of the variable would be refused.
+        _open_calls.set(tuple(call for call in _open_calls.get() if call is not self))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the live program as part of this call, whatever thread or context this is."""
+        with self:
+            return self._live(*args, **kwargs)
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the live program as part of this call, whatever task or context this is."""
+        with self:
+            return await self._live.acall(*args, **kwargs)
+
+    def pick(self, table: RoutingTable) -> BoundVersion:
+        """Return the version that all runs of this call run: that of the first one."""
+        if self._picked is None:
+            self._picked = table.pick(self.key)
+        return self._picked
+
+    def _known(self) -> BoundVersion:
+        if self._picked is None:
+            raise PublicationError(
+                "a call has no version and no id before its first run: run the live program in its block first"
+            )
+        return self._picked
+
+
+_open_calls: ContextVar[tuple[LiveCall, ...]] = ContextVar("simba_actors_live_calls", default=())
+"""The blocks that are open here, the innermost last."""
+
+
+def pick(router: object, table: RoutingTable) -> BoundVersion:
+    """Return the version for a run that begins here.
+
+    In a block of the same live program that is the block's version. In a block of another live program the block's key
+    decides, so that a user stays on one version of both.
+    """
+    calls = _open_calls.get()
+    for call in reversed(calls):
+        if call.router is router:
+            return call.pick(table)
+    if table.canary is None:
+        return table.current
+    return table.pick(calls[-1].key if calls else secrets.token_hex(8))
+
+
+def call_id(router: object, version: BoundVersion) -> CallId:
+    """Return the id of a run that ran `version`: that of the block around it, or one of its own."""
+    for call in reversed(_open_calls.get()):
+        if call.router is router:
+            return CallId.parse(call.id)
+    return CallId(version.canary, version.version, secrets.token_hex(8))
