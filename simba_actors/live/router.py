@@ -221,8 +221,8 @@ class Router:
             self._warn_once(f"{error}; channel {self.channel!r} goes on with {self._current()}")
         except Exception as error:  # noqa: BLE001 - such as a value of a type that no publisher of ours writes
             self._warn_once(
-                f"what {self.store} says of channel {self.channel!r} can't be used: {Secrets().describe(error)}; publish "
-                f"again; until then {self._current()} keeps running"
+                f"what {self.store} says of channel {self.channel!r} can't be used: {Secrets().describe(error)}; "
+                f"publish again; until then {self._current()} keeps running"
             )
         finally:
             self._follower.acknowledge()
