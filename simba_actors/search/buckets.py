@@ -11,7 +11,7 @@ from simba_actors.search.trajectory import Trajectory
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A rollout with what it left."""
+    """A rollout and its trajectory."""
 
     rollout: Rollout
     trajectory: Trajectory
@@ -19,10 +19,12 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """All samples of one example within a step, best score first; equal scores keep the order of the plan."""
+    """All samples of one example within a step."""
 
     example: int
+    """The example's index in the trainset."""
     samples: tuple[Sample, ...]
+    """Best score first; equal scores keep the order of the plan."""
     max_score: float
     max_to_min_gap: float
     max_to_avg_gap: float
@@ -38,15 +40,18 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class BatchStatistics:
-    """The sampled scores of a step: their mean and their 10th and 90th percentiles (linear interpolation)."""
+    """The distribution of a step's sampled scores."""
 
     baseline_score: float
+    """Their mean, which `dspy.SIMBA` calls the baseline score."""
     p10: float
+    """10th percentile, interpolated linearly."""
     p90: float
+    """90th percentile, interpolated linearly."""
 
 
 def make_buckets(batch: Sequence[int], samples: Iterable[Sample]) -> list[Bucket]:
-    """A bucket for each row of `batch`, ordered by (max - min, max, max - mean) of its scores, all descending."""
+    """Return a bucket for each example of `batch`, sorted down by (max - min, max, max - mean) of its scores."""
     by_example: dict[int, list[Sample]] = {example: [] for example in batch}
     for sample in samples:
         by_example[sample.rollout.example].append(sample)
@@ -62,15 +67,15 @@ def _bucket(example: int, samples: Iterable[Sample]) -> Bucket:
 
 
 def batch_statistics(scores: Sequence[float]) -> BatchStatistics:
-    """Statistics of `scores`, which are in the order of the plan (a float sum depends on it)."""
+    """Return the statistics of `scores`, which are in the order of the plan: a sum of floats depends on it."""
     ranked = sorted(float(score) for score in scores)
     return BatchStatistics(sum(scores) / len(scores), _percentile(ranked, 10), _percentile(ranked, 90))
 
 
 def _percentile(ranked: Sequence[float], percent: int) -> float:
-    """What `numpy.percentile` gives, to the last bit, without the 0.1 s that its first call takes to import."""
-    place = (len(ranked) - 1) * (percent / 100)
-    below = int(place)
-    part = place - below
+    """Return what `numpy.percentile` would, to the last bit, without the 0.1 s that its first call takes to import."""
+    position = (len(ranked) - 1) * (percent / 100)
+    below = int(position)
+    fraction = position - below
     low, high = ranked[below], ranked[min(below + 1, len(ranked) - 1)]
-    return high - (high - low) * (1 - part) if part >= 0.5 else low + (high - low) * part
+    return high - (high - low) * (1 - fraction) if fraction >= 0.5 else low + (high - low) * fraction

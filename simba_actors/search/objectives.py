@@ -1,4 +1,4 @@
-"""Several metrics at once: how the named scores of a rollout become the one that the search goes by.
+"""Several metrics at once: how the named scores of a rollout become the one score that the search maximizes.
 
     def metric(example, prediction):
         return dspy.Prediction(accuracy=example.answer == prediction.answer, brevity=1 / (1 + len(prediction.answer)))
@@ -6,7 +6,7 @@
     config = OptimizerConfig(…, metric=metric, objectives=Weighted({"accuracy": 0.8, "brevity": 0.2}))
     config = OptimizerConfig(…, metric=metric, objectives=Pareto(["accuracy", "brevity"]))
 
-All scores are better the higher they are. The store keeps each of them, as the metric gave it.
+Of each score, higher is better. The store keeps all of them as the metric returned them.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ from typing import Any, TypeAlias, cast
 from simba_actors.errors import ConfigError
 
 Ranking: TypeAlias = "list[tuple[int, float]]"
-"""Programs with their scores, the best first."""
+"""(program, score) pairs, the best first."""
 
 
 class Objectives(ABC):
-    """What several named scores come to."""
+    """How to combine several named scores."""
 
     @property
     @abstractmethod
     def names(self) -> tuple[str, ...]:
-        """Of the scores that the metric is to give."""
+        """Names of the scores that the metric returns."""
 
     @abstractmethod
     def combine(self, scores: Mapping[str, float]) -> float:
-        """The score that the search goes by."""
+        """Return the score that the search maximizes."""
 
     @abstractmethod
     def choose(self, ranking: Ranking, scores: Mapping[int, Mapping[str, float]]) -> Ranking:
-        """The programs to give as the result with their combined scores, the winner first.
+        """Return the programs of the result with their combined scores, the winner first.
 
-        `ranking` are the finalists by their combined score, the best first, and `scores` what they are expected to have
-        of each objective.
+        `ranking` has the finalists by their combined score, and `scores` what each is expected to score by objective.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Weighted(Objectives):
-    """The mean of the named scores by their weights. The winner is the program with the best mean."""
+    """The weighted mean of the named scores. The winner is the program with the best mean."""
 
     weights: Mapping[str, float]
+    """A positive weight by name. Only their ratios matter."""
 
     def __post_init__(self) -> None:
         if not isinstance(cast("Any", self.weights), Mapping):
             raise ConfigError(
-                f"Weighted({self.weights!r:.80}): give the weights as {{'accuracy': 0.8, 'brevity': 0.2}}"
+                f"Weighted({self.weights!r:.80}): pass a dict such as {{'accuracy': 0.8, 'brevity': 0.2}}"
             )
         _check_names("Weighted", tuple(self.weights))
         for name, weight in self.weights.items():
@@ -61,8 +61,8 @@ class Weighted(Objectives):
                 raise ConfigError(f"Weighted({{{name!r}: {weight!r}}}): a weight must be a number above 0")
             if not 0 < weight < math.inf:
                 raise ConfigError(
-                    f"Weighted({{{name!r}: {weight!r}}}): a weight must be above 0 and finite; where less is better, "
-                    "have the metric give a score that is better the higher it is, such as 1 / length"
+                    f"Weighted({{{name!r}: {weight!r}}}): a weight must be above 0 and finite. If less is better, "
+                    "let the metric return a score that grows as it gets better, such as 1 / length"
                 )
 
     @property
@@ -78,17 +78,19 @@ class Weighted(Objectives):
 
 @dataclass(frozen=True, slots=True)
 class Pareto(Objectives):
-    """The Pareto front: the finalists that no other one is at least as good as in all scores and better in one.
+    """The Pareto front: the finalists that no other finalist dominates.
 
-    The search goes by the plain mean of the scores. The winner is the program of the front with the highest mean; the
-    others are in `result.candidate_programs`, each with its `scores`, for the user to choose from.
+    One program dominates another if it is at least as good in all scores and better in one. The search maximizes the
+    plain mean of the scores, and the winner is the program of the front with the highest mean. The others are in
+    `result.candidate_programs`, each with its `scores`, for the user to choose from.
     """
 
     objectives: Sequence[str]
+    """Names of the scores, at least two."""
 
     def __post_init__(self) -> None:
         if isinstance(self.objectives, str) or len(self.objectives) < 2:
-            raise ConfigError(f"Pareto({self.objectives!r}): give at least two names, as in ['accuracy', 'brevity']")
+            raise ConfigError(f"Pareto({self.objectives!r}): pass at least two names, such as ['accuracy', 'brevity']")
         _check_names("Pareto", tuple(self.objectives))
 
     @property
@@ -114,9 +116,9 @@ def _dominates(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
 
 def _check_names(kind: str, names: Sequence[object]) -> None:
     if not names:
-        raise ConfigError(f"{kind}: name at least one score that the metric gives")
+        raise ConfigError(f"{kind}: name at least one score that the metric returns")
     for name in names:
         if not isinstance(name, str) or not name.isidentifier():
-            raise ConfigError(f"{kind}: {name!r} can't be a field of the dspy.Prediction that the metric gives")
+            raise ConfigError(f"{kind}: {name!r} can't be a field of the dspy.Prediction that the metric returns")
         if names.count(name) > 1:
             raise ConfigError(f"{kind}: {name!r} is named twice")

@@ -1,4 +1,4 @@
-"""How far a run has come, as it was known when its last step was closed."""
+"""How far a run has come, as known when its last step closed."""
 
 from __future__ import annotations
 
@@ -13,37 +13,24 @@ from simba_actors.search.trajectory import JSON, Usage
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """What a run had found and used when a step was closed.
-
-        config = OptimizerConfig(…, stop_when=lambda progress: progress.step >= 5 and progress.usage.calls > 2_000)
-
-    `step` counts the closed steps. `best` is the program that seems best by all that is known, None where there is no
-    evidence of any. `sampled` is the mean score of the step's trajectories, and `bucket_floors` the lowest in each of
-    its buckets; both are of the student's own LM alone, None and empty where it sampled nothing. `usage` and `seconds`
-    are the whole run's, time in pauses not counted. `earlier` are the steps before, the first one first.
-    """
+class StepProgress:
+    """What a run had found and used when a step closed."""
 
     step: int
+    """Number of closed steps."""
     best: Quality | None
+    """The program that seems best by all that is known; None if no program was evaluated."""
     sampled: float | None
+    """Mean score of the trajectories that the step sampled with the student's own LM; None if it sampled none."""
     bucket_floors: tuple[float, ...]
+    """Lowest score in each bucket of the step, of the student's own LM."""
     usage: Usage
+    """What the whole run has used."""
     seconds: float
-    earlier: tuple[Progress, ...] = field(default=(), repr=False, compare=False)
-
-    @property
-    def history(self) -> tuple[Progress, ...]:
-        """All closed steps, this one last."""
-        return (*self.earlier, self)
-
-    @property
-    def trend(self) -> Trend | None:
-        """Whether the student's samples get better from step to step; None while there are too few steps to tell."""
-        return trend_of([each.sampled for each in self.history if each.sampled is not None])
+    """Time that the run has been up, over all its lives and without pauses."""
 
     def to_json(self) -> JSON:
-        """Without `step`, `best` and `earlier`, which the store has already."""
+        """Return everything but `step` and `best`, which the store has already."""
         usage = self.usage
         return {
             "sampled": self.sampled,
@@ -53,43 +40,70 @@ class Progress:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Progress(StepProgress):
+    """What a run had found and used when its last step closed, and the steps before.
+
+    config = OptimizerConfig(…, stop_when=lambda progress: progress.step >= 5 and progress.usage.calls > 2_000)
+    """
+
+    earlier: tuple[StepProgress, ...] = field(default=(), repr=False, compare=False)
+    """The steps before, the first one first."""
+
+    @property
+    def history(self) -> tuple[StepProgress, ...]:
+        """All closed steps, this one last."""
+        last = StepProgress(self.step, self.best, self.sampled, self.bucket_floors, self.usage, self.seconds)
+        return (*self.earlier, last)
+
+    @property
+    def trend(self) -> Trend | None:
+        """Whether the student's samples improve from step to step; None while there are too few steps to tell."""
+        sampled = (*(each.sampled for each in self.earlier), self.sampled)
+        return trend_of([mean for mean in sampled if mean is not None])
+
+
 def progress_of(
     step: int, best: Quality | None, evidence: Evidence, usage: Usage, seconds: float, before: Progress | None
 ) -> Progress:
-    """The progress at the end of `step`, which counts from 0; `before` is that of the step before."""
+    """Return the progress at the end of `step`, which counts from 0. `before` is that of the step before."""
     floors = _floors(evidence, step)
     scores = [float(score.score) for score in _samples(evidence, step)]
     return Progress(
-        step + 1,
-        best,
-        sum(scores) / len(scores) if scores else None,
-        tuple(floors[example] for example in sorted(floors)),
-        usage,
-        seconds,
-        () if before is None else before.history,
+        step=step + 1,
+        best=best,
+        sampled=sum(scores) / len(scores) if scores else None,
+        bucket_floors=tuple(floors[example] for example in sorted(floors)),
+        usage=usage,
+        seconds=seconds,
+        earlier=() if before is None else before.history,
     )
 
 
 def stored_progress(steps: Iterable[tuple[int, JSON, JSON]]) -> Progress | None:
-    """From the steps' numbers, results and `to_json`s, the first step first; None where no step is closed.
+    """Return the progress from the stored steps: (number, result, `to_json`) of each, the first step first.
 
-    Steps that an older version closed have none, and are left out.
+    Steps that an old version closed have no progress and are left out. Return None if no step has any.
     """
-    last: Progress | None = None
+    history: list[StepProgress] = []
     for step, result, stored in steps:
         if stored is None:
             continue
         data = cast("dict[str, Any]", stored)
-        last = Progress(
-            step + 1,
-            Quality.from_json(cast("Mapping[str, JSON]", result).get("best")),
-            data["sampled"],
-            tuple(data["bucket_floors"]),
-            Usage(*data["usage"]),
-            data["seconds"],
-            () if last is None else last.history,
+        history.append(
+            StepProgress(
+                step=step + 1,
+                best=Quality.from_json(cast("Mapping[str, JSON]", result).get("best")),
+                sampled=data["sampled"],
+                bucket_floors=tuple(data["bucket_floors"]),
+                usage=Usage(*data["usage"]),
+                seconds=data["seconds"],
+            )
         )
-    return last
+    if not history:
+        return None
+    *earlier, last = history
+    return Progress(last.step, last.best, last.sampled, last.bucket_floors, last.usage, last.seconds, tuple(earlier))
 
 
 def _samples(evidence: Evidence, step: int) -> list[Score]:
@@ -102,7 +116,7 @@ def _samples(evidence: Evidence, step: int) -> list[Score]:
 
 
 def _floors(evidence: Evidence, step: int) -> dict[int, float]:
-    """The lowest score of each bucket."""
+    """Return the lowest score of each bucket, by example."""
     floors: dict[int, float] = {}
     for score in _samples(evidence, step):
         floors[score.example] = min(float(score.score), floors.get(score.example, float("inf")))

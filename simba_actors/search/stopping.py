@@ -1,10 +1,10 @@
-"""When a run has found enough: stoppers, asked at the end of each step.
+"""Stoppers: rules that end a run early, asked at the end of each step.
 
     config = OptimizerConfig(…, stop_when=TargetReached(0.9) | NoImprovement(patience=5))
 
-A stopper is a value without a state of its own: it looks at the `Progress` of the steps so far, which the store keeps,
-so that a run that was killed and goes on decides the same. `a | b` stops when either does, `a & b` when both do at the
-end of the same step; a function of one's own can take the place of either.
+`a | b` stops when either does, `a & b` when both do at the end of the same step. Either can also be a plain function of
+the `Progress`. A stopper has no state: it decides by the progress of the steps so far, which the store keeps, so a run
+that was killed and resumed decides the same.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from simba_actors.errors import ConfigError, StopperError
-from simba_actors.search.progress import Progress
+from simba_actors.search.progress import Progress, StepProgress
 
 StopWhen: TypeAlias = Callable[[Progress], bool | str | None]
-"""Given the `Progress`, says whether the run is to end: False or None if not, True or the reason in words if so."""
+"""Called with the `Progress`. Returns False or None to continue, and True or the reason as a str to end the run."""
 
 
 class Stopper:
-    """What the stoppers have in common: they combine by `|` and `&`."""
+    """Base class of stoppers, which combine with `|` and `&`."""
 
     def __call__(self, progress: Progress) -> str | None:
-        """The reason to end the run, or None."""
+        """Return the reason to end the run, or None to continue."""
         raise NotImplementedError
 
     def __or__(self, other: StopWhen) -> Stopper:
@@ -69,14 +69,15 @@ class AllOf(Stopper):
 
 @dataclass(frozen=True, slots=True)
 class NoImprovement(Stopper):
-    """Stops when the best program has not become better, beyond noise, for `patience` steps.
+    """Stop when the best program has not improved beyond noise for `patience` steps.
 
-    It has become better when the low end of its interval is above the best program's mean at the end of any of those
-    steps. Early stopping as in neural networks (Prechelt, "Early stopping - but when?", 1998), with an interval in
-    place of a fixed least gain.
+    It has improved if the low end of its interval is above the best program's mean at the end of any of those steps.
+    This is early stopping as for neural networks (L. Prechelt, "Early stopping - but when?", 1998), with an interval
+    in place of a fixed least gain.
     """
 
     patience: int = 5
+    """Steps to wait for an improvement."""
 
     def __post_init__(self) -> None:
         _check_steps("NoImprovement(patience", self.patience)
@@ -91,13 +92,14 @@ class NoImprovement(Stopper):
 
 @dataclass(frozen=True, slots=True)
 class TargetReached(Stopper):
-    """Stops when the best program scores `target` or more on the trainset beyond doubt.
+    """Stop when the best program scores `target` or more on the trainset beyond doubt.
 
-    The low end of its 95 % interval has to be there, not its mean, which may be luck. With `policy="dspy"` few rollouts
-    tell of a program, and its intervals are wide.
+    The low end of its 95 % interval has to reach the target; its mean may be luck. With `policy="dspy"` a program has
+    few rollouts, and its interval is wide.
     """
 
     target: float
+    """A score in the metric's units."""
 
     def __post_init__(self) -> None:
         _check_number("TargetReached(target", self.target)
@@ -110,13 +112,12 @@ class TargetReached(Stopper):
 
 @dataclass(frozen=True, slots=True)
 class EveryBucketSolved(Stopper):
-    """Stops when there is nothing left to learn from: no trajectory of the student's LM fell short of `score`.
-
-    That has to hold in `steps` steps running, since the examples of one may be easy ones.
-    """
+    """Stop when there is nothing left to learn from: no trajectory of the student's LM scored below `score`."""
 
     score: float = 1.0
+    """The score of a solved example."""
     steps: int = 3
+    """Successive steps in which all trajectories have to reach it, since the examples of one step may be easy ones."""
 
     def __post_init__(self) -> None:
         _check_number("EveryBucketSolved(score", self.score)
@@ -128,18 +129,19 @@ class EveryBucketSolved(Stopper):
             return None
         return f"every bucket of {self.steps} steps is solved: no trajectory scored below {self.score:g}"
 
-    def _solved(self, step: Progress) -> bool:
+    def _solved(self, step: StepProgress) -> bool:
         return bool(step.bucket_floors) and min(step.bucket_floors) >= self.score
 
 
 @dataclass(frozen=True, slots=True)
 class Timeout(Stopper):
-    """Stops at the end of the step in which the run has been up for `seconds`, over all its lives.
+    """Stop at the end of the step in which the run has been up for `seconds`, over all its lives.
 
-    `Budget(max_seconds=…)` ends a run in the middle of a step, and leaves no time to choose the winner.
+    `Budget(max_seconds=…)`, in contrast, ends a run in the middle of a step and leaves no time to choose the winner.
     """
 
     seconds: float
+    """Time without pauses."""
 
     def __post_init__(self) -> None:
         _check_number("Timeout(seconds", self.seconds)
@@ -149,43 +151,44 @@ class Timeout(Stopper):
     def __call__(self, progress: Progress) -> str | None:
         if progress.seconds < self.seconds:
             return None
-        return f"the run was up for {progress.seconds:.0f} s, and had {self.seconds:g} s to search"
+        return f"the run has been up for {progress.seconds:.0f} s, of {self.seconds:g} s allowed"
 
 
 def reason_to_stop(stop_when: StopWhen, progress: Progress) -> str | None:
-    """What `stop_when` says, in words; None to go on.
+    """Return the reason that `stop_when` gives to end the run, or None to continue.
 
     Raises:
-        StopperError: It is a function of the user's that raised, which is then the cause, or gave no verdict.
+        StopperError: `stop_when` is a function of the user's that raised (the error is the cause) or returned something
+            that is no answer.
     """
     if isinstance(stop_when, Stopper):
         return stop_when(progress)
     name = _name(stop_when)
     try:
-        verdict = stop_when(progress)
+        answer = stop_when(progress)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         raise StopperError(
-            f"stop_when: {name} raised after step {progress.step}: {type(error).__name__}: {error}. Start the run "
-            "again when it is mended: it goes on"
+            f"stop_when: {name} raised after step {progress.step}: {type(error).__name__}: {error}. Fix it and start "
+            "the run again to resume it"
         ) from error
-    if verdict is None or isinstance(verdict, str):
-        return verdict or None
-    if not isinstance(cast("Any", verdict), bool | np.bool_):
+    if answer is None or isinstance(answer, str):
+        return answer or None
+    if not isinstance(cast("Any", answer), bool | np.bool_):
         raise StopperError(
-            f"stop_when: {name} gave {verdict!r:.80} ({type(cast('Any', verdict)).__name__}) after step "
-            f"{progress.step}: it must give True, False, None, or the reason to stop as a str"
+            f"stop_when: {name} returned {answer!r:.80} ({type(cast('Any', answer)).__name__}) after step "
+            f"{progress.step}: it must return True, False, None, or the reason to stop as a str"
         )
-    return f"{name} said so" if verdict else None
+    return f"{name} returned True" if answer else None
 
 
 def check_stop_when(value: object) -> StopWhen:
-    """`value`, if it can be asked whether to stop. Raises ConfigError otherwise."""
+    """Return `value` if it can be called as a stopper. Raise ConfigError otherwise."""
     if isinstance(value, list | tuple):
-        raise ConfigError("stop_when: give one stopper; several are combined by | (either stops) and & (both do)")
+        raise ConfigError("stop_when: pass one stopper; combine several with | (either stops) or & (both must agree)")
     if not callable(value) or isinstance(value, type):
-        raise ConfigError(f"stop_when: {value!r:.80} is no stopper, nor a function that is called as f(progress)")
+        raise ConfigError(f"stop_when: {value!r:.80} is neither a stopper nor a function of the form f(progress)")
     if inspect.iscoroutinefunction(value):
         raise ConfigError(f"stop_when: {_name(value)} is async; it must be a plain function")
     try:
@@ -193,7 +196,7 @@ def check_stop_when(value: object) -> StopWhen:
     except TypeError as error:
         raise ConfigError(f"stop_when: {_name(value)} can't be called as f(progress): {error}") from error
     except ValueError:
-        pass  # Some builtins have no signature to look at.
+        pass  # Some builtins have no signature to inspect.
     return cast("StopWhen", value)
 
 

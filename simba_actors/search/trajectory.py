@@ -1,4 +1,4 @@
-"""What a rollout leaves behind, as plain data that crosses process and storage boundaries unchanged."""
+"""The result of a rollout as plain data, which crosses process and storage boundaries unchanged."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ _Number = TypeVar("_Number", int, float)
 class Outcome(StrEnum):
     """How a rollout that counts as evidence ended.
 
-    An LM that could not be reached is no outcome: the rollout is retried, and its intent stays open until it has one.
+    An LM that can't be reached is not an outcome: the rollout is retried, and its intent stays open until it has one.
     """
 
     SCORED = "scored"
     """The metric returned a number."""
     PROGRAM_FAILURE = "program_failure"
-    """The student raised or its LM's reply could not be parsed: score 0, as in DSPy, with the error kept."""
+    """The student raised an error, or its LM's reply could not be parsed. The score is 0, as in DSPy."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceStep:
-    """One predictor's call within a rollout: its name in the student, and the values that went in and came out."""
+    """One predictor's call within a rollout."""
 
     predictor: str
+    """The predictor's name in the student."""
     inputs: Mapping[str, JSON]
     outputs: Mapping[str, JSON]
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What LM calls used. `None` means that the provider did not say, which is not the same as zero.
-
-    `calls` counts requests that reached a provider (cached replies do not); `cost` is in US dollars.
-    """
+    """What LM calls used. None means that the provider did not say, which is not the same as zero."""
 
     calls: int = 0
+    """Requests that reached a provider. Cached replies do not count."""
     prompt_tokens: int | None = 0
     completion_tokens: int | None = 0
     cost: float | None = 0.0
+    """In US dollars."""
 
     @property
     def tokens(self) -> int | None:
+        """Prompt and completion tokens together."""
         return _add(self.prompt_tokens, self.completion_tokens)
 
     def __add__(self, other: Usage) -> Usage:
@@ -58,7 +59,7 @@ class Usage:
         )
 
     def __mul__(self, factor: float) -> Usage:
-        """As much as `factor` times this, in whole calls and tokens."""
+        """Scale by `factor`, rounding to whole calls and tokens."""
         prompt, completion = self.prompt_tokens, self.completion_tokens
         return Usage(
             round(self.calls * factor),
@@ -74,18 +75,19 @@ def _add(left: _Number | None, right: _Number | None) -> _Number | None:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """The evidence of one rollout: one program, run on one example with one LM, scored by the metric.
-
-    `score` keeps the metric's own number type (a bool stays a bool), because the rule writer is shown it.
-    `feedback` holds the other fields of a `dspy.Prediction` that the metric returned. `trace` lists the predictors'
-    calls in order, up to the failure if there was one; `prediction` is None after a failure. `seconds` is wall time.
-    """
+    """The evidence of one rollout: one program, run on one example with one LM, scored by the metric."""
 
     outcome: Outcome
     score: float
+    """In the metric's own number type (a bool stays a bool), because the rule writer is shown it."""
     prediction: Mapping[str, JSON] | None
+    """The program's outputs; None after a failure."""
     trace: tuple[TraceStep, ...]
+    """The predictors' calls in order, up to the failure if there was one."""
     feedback: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    """The other fields of a `dspy.Prediction` that the metric returned."""
     usage: Usage = Usage()
     seconds: float = 0.0
+    """Wall time."""
     error: str | None = None
+    """The error of a program failure."""

@@ -1,4 +1,4 @@
-"""Which program is better than the one in use beyond doubt."""
+"""The program that is better than the one in use beyond doubt."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from simba_actors.search.plan import ModelSpec, RolloutKey
 OWN = ModelSpec()
 
 
-def scored(program: int, rows: range, score: float, model: ModelSpec = OWN) -> list[Score]:
-    """A score that rises a little from row to row, so that it has a spread."""
+def scored(program: int, examples: range, score: float, model: ModelSpec = OWN) -> list[Score]:
+    """Return scores that rise a little from example to example, so that they vary."""
     return [
-        Score(RolloutKey(program, "evaluate", row), program, row, score + row / 1000 * (1 + program), model)
-        for row in rows
+        Score(RolloutKey(program, "evaluate", example), program, example, score + example / 1000 * (1 + program), model)
+        for example in examples
     ]
 
 
@@ -53,7 +53,7 @@ def test_scores_at_another_temperature_or_of_another_lm_are_no_comparison() -> N
         assert clear_winner_by_pairs(evidence, 0, {}) is None
 
 
-def test_rows_that_a_program_learnt_from_say_nothing() -> None:
+def test_examples_that_a_program_was_made_from_do_not_count() -> None:
     evidence = Evidence([*scored(0, range(40), 0.2), *scored(1, range(40), 0.8)])
     winner = clear_winner_by_pairs(evidence, 0, {1: {3, 4}})
     assert winner is not None
@@ -61,31 +61,36 @@ def test_rows_that_a_program_learnt_from_say_nothing() -> None:
     assert clear_winner_by_pairs(evidence, 0, {1: set(range(30))}) is None
 
 
-def test_without_scores_nobody_wins() -> None:
+def test_without_scores_no_program_wins() -> None:
     assert clear_winner_by_pairs(Evidence(), 0, {}) is None
 
 
-ROWS = tuple(f"row {n}" for n in range(60))
+EXAMPLES = tuple(f"example {n}" for n in range(60))
 RULES = tuple(Part(f"rule {n}", "self", "rule", f"rule number {n}") for n in range(8))
 PROGRAMS = {0: (), **{n + 1: (rule,) for n, rule in enumerate(RULES)}}
 
 
 def rolled_out(chances: Mapping[int, float], *, seed: int = 0, count: int = 60, scale: float = 1.0) -> Evidence:
-    """Each program on `count` rows, right (a score of `scale`) by its chance."""
+    """Run each program on `count` examples; with its chance it is right, which scores `scale`."""
     draws = np.random.default_rng(seed)
     return Evidence(
-        Score(RolloutKey(0, "evaluate", program * 1_000 + row), program, row, scale * float(draws.random() < chance))
+        Score(
+            RolloutKey(0, "evaluate", program * 1_000 + example),
+            program,
+            example,
+            scale * float(draws.random() < chance),
+        )
         for program, chance in chances.items()
-        for row in range(count)
+        for example in range(count)
     )
 
 
 def by_model(evidence: Evidence, learnt_from: Mapping[int, Collection[int]] | None = None) -> ClearWinner | None:
-    model = PartModel(PROGRAMS, evidence, Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
+    model = PartModel(PROGRAMS, evidence, Similarity(EXAMPLES), Answers([{}] * len(EXAMPLES)), len(EXAMPLES))
     return clear_winner_by_model(model, evidence, 0, learnt_from or {})
 
 
-def test_what_the_model_takes_for_better_beyond_doubt_wins() -> None:
+def test_a_program_that_is_better_by_the_model_beyond_doubt_wins() -> None:
     winner = by_model(rolled_out(dict.fromkeys(PROGRAMS, 0.3) | {3: 0.9}))
     assert winner is not None
     assert (winner.program, winner.examples) == (3, 60)
@@ -97,19 +102,19 @@ def test_the_luckiest_of_many_equally_good_programs_seldom_wins_by_the_model() -
     assert sum(winner is not None for winner in winners) <= 3
 
 
-def test_a_program_that_hardly_ran_does_not_win_however_well_the_model_thinks_of_it() -> None:
+def test_a_program_that_hardly_ran_does_not_win_however_good_the_model_thinks_it_is() -> None:
     evidence = rolled_out({0: 0.1})
     evidence.add(rolled_out({3: 1.0}, count=LEAST_OWN_SCORES - 1).of(3))
     assert by_model(evidence) is None
 
 
-def test_a_difference_by_the_model_is_in_units_of_the_metric() -> None:
+def test_the_difference_is_in_units_of_the_metric() -> None:
     winner = by_model(rolled_out({0: 0.2, 3: 0.9}, scale=300.0))
     assert winner is not None
     assert 50 < winner.comparison.difference < 300
 
 
-def test_rows_that_a_program_learnt_from_are_left_out_by_the_model_too() -> None:
+def test_the_model_too_leaves_out_examples_that_a_program_was_made_from() -> None:
     evidence = rolled_out({0: 0.2, 3: 0.9})
     winner = by_model(evidence, {3: {3, 4}})
     assert winner is not None
@@ -117,6 +122,6 @@ def test_rows_that_a_program_learnt_from_are_left_out_by_the_model_too() -> None
     assert by_model(evidence, {3: set(range(60))}) is None
 
 
-def test_a_look_by_the_model_says_the_same_as_the_one_before() -> None:
+def test_the_model_gives_the_same_answer_when_asked_again() -> None:
     evidence = rolled_out({0: 0.2, 3: 0.9})
     assert by_model(evidence) == by_model(evidence)

@@ -1,4 +1,4 @@
-"""What several scores come to."""
+"""How several scores are combined."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCORES = {
 RANKING = [(3, 0.60), (2, 0.65), (1, 0.55), (4, 0.5), (5, 0.5)]
 
 
-def test_weights_are_those_of_a_mean() -> None:
+def test_weighted_scores_are_a_mean() -> None:
     assert Weighted({"accuracy": 3, "brevity": 1}).combine({"accuracy": 1.0, "brevity": 0.0}) == 0.75
 
 
@@ -28,7 +28,7 @@ def test_weights_leave_the_ranking_as_it_is() -> None:
     assert Weighted({"accuracy": 1}).choose(RANKING, SCORES) == RANKING
 
 
-def test_the_front_has_no_program_that_another_one_beats() -> None:
+def test_the_front_has_no_program_that_another_one_dominates() -> None:
     assert {program for program, _ in BOTH.choose(RANKING, SCORES)} == {1, 2, 4, 5}
 
 
@@ -38,9 +38,9 @@ def test_the_winner_is_the_one_of_the_front_with_the_highest_mean() -> None:
 
 BAD: dict[str, tuple[Any, str]] = {
     "no_weights": (lambda: Weighted({}), "name at least one score"),
-    "weights_that_are_a_list": (lambda: Weighted(["accuracy"]), "give the weights as"),  # pyright: ignore[reportArgumentType]
+    "weights_that_are_a_list": (lambda: Weighted(["accuracy"]), "pass a dict such as"),  # pyright: ignore[reportArgumentType]
     "a_weight_of_nothing": (lambda: Weighted({"accuracy": 0}), "a weight must be above 0 and finite"),
-    "a_negative_weight": (lambda: Weighted({"length": -1}), "better the higher it is"),
+    "a_negative_weight": (lambda: Weighted({"length": -1}), "grows as it gets better"),
     "a_weight_that_is_no_number": (lambda: Weighted({"accuracy": "much"}), "must be a number"),  # pyright: ignore[reportArgumentType]
     "a_name_that_is_no_field": (lambda: Weighted({"how short": 1}), "'how short' can't be a field"),
     "a_front_of_one": (lambda: Pareto(["accuracy"]), "at least two names"),

@@ -1,4 +1,4 @@
-"""The best program's mean, and the interval that it is known to be in."""
+"""The best program's mean and its interval."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def evaluated(program: int, scores: list[float]) -> list[Score]:
 
 
 def equally_good(seed: int, count: int = 32) -> Evidence:
-    """Ten programs and the student, each right on half of the examples: the best mean is luck."""
+    """Return scores of ten programs and the student, each right on half of the examples: the best mean is luck."""
     draws = np.random.default_rng(seed)
     known = Evidence()
     for program in PROGRAMS:
@@ -35,13 +35,13 @@ def by_model(known: Evidence) -> Quality:
     return best_by_model(PartModel(PROGRAMS, known, Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS)))
 
 
-def test_the_interval_of_the_best_batch_knows_that_the_best_of_many_is_lucky() -> None:
+def test_the_interval_of_the_best_batch_allows_for_the_luck_of_the_best_of_many() -> None:
     found = [best_by_batch(equally_good(seed)) for seed in range(200)]
     assert np.mean([best.mean for best in found if best is not None]) > 0.6
     assert np.mean([best.low <= 0.5 <= best.high for best in found if best is not None]) > 0.95
 
 
-def test_the_interval_of_the_best_by_the_model_knows_it_too() -> None:
+def test_the_interval_of_the_best_by_the_model_allows_for_it_too() -> None:
     found = [by_model(equally_good(seed)) for seed in range(40)]
     assert np.mean([best.mean for best in found]) < 0.6
     assert np.mean([best.low <= 0.5 <= best.high for best in found]) > 0.9
@@ -54,7 +54,7 @@ def test_a_batch_without_a_failure_does_not_make_a_program_perfect() -> None:
     assert best.low < 0.5
 
 
-def test_an_interval_keeps_to_the_range_of_the_scores() -> None:
+def test_an_interval_stays_within_the_range_of_the_scores() -> None:
     best = best_by_batch(Evidence([*evaluated(1, [-50.0, 250.0] * 5), *evaluated(2, [-50.0] * 10)]))
     assert best is not None
     assert (best.program, best.mean) == (1, pytest.approx(100.0))

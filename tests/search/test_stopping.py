@@ -1,4 +1,4 @@
-"""Each stopper stops where it says, and nowhere else."""
+"""Each stopper stops when it should, and only then."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WIDE, NARROW = 0.1, 0.01
 def run(
     *means: float | None, margin: float = NARROW, floors: Sequence[float] = (1.0, 0.0), seconds: float = 0.0
 ) -> Progress:
-    """A run whose best program had these means at the ends of its steps."""
+    """Return the progress of a run whose best program had these means at the ends of its steps."""
     last: Progress | None = None
     for step, mean in enumerate(means, start=1):
         best = None if mean is None else Quality(step, mean, mean - margin, mean + margin)
@@ -39,31 +39,31 @@ def run(
 
 
 STOPS: dict[str, tuple[StopWhen, Progress]] = {
-    "no_improvement_where_nothing_changed": (NoImprovement(3), run(0.3, 0.5, 0.5, 0.5, 0.5)),
-    "no_improvement_where_it_is_within_noise": (NoImprovement(3), run(0.5, 0.51, 0.53, 0.55, margin=WIDE)),
+    "no_improvement_when_nothing_changed": (NoImprovement(3), run(0.3, 0.5, 0.5, 0.5, 0.5)),
+    "no_improvement_beyond_noise": (NoImprovement(3), run(0.5, 0.51, 0.53, 0.55, margin=WIDE)),
     "target_with_its_whole_interval_above": (TargetReached(0.8), run(0.82)),
     "target_of_a_metric_of_any_range": (TargetReached(-5), run(3.0)),
     "buckets_without_a_failure": (EveryBucketSolved(steps=2), run(0.5, 0.5, floors=[1.0, 1.0])),
     "time_that_is_over": (Timeout(60), run(0.5, seconds=61)),
-    "a_function_that_says_so": (lambda progress: progress.usage.calls >= 2, run(0.5, 0.5)),
+    "a_function_that_returns_true": (lambda progress: progress.usage.calls >= 2, run(0.5, 0.5)),
     "either_of_two": (TargetReached(0.9) | Timeout(60), run(0.5, seconds=61)),
     "both_of_two": (TargetReached(0.4) & Timeout(60), run(0.5, seconds=61)),
     "a_function_on_the_left": ((lambda _: True) | TargetReached(0.9), run(0.5)),
     "a_function_on_the_right": (TargetReached(0.4) & (lambda _: True), run(0.5)),
 }
 
-GOES_ON: dict[str, tuple[StopWhen, Progress]] = {
+CONTINUES: dict[str, tuple[StopWhen, Progress]] = {
     "no_improvement_before_its_patience": (NoImprovement(3), run(0.5, 0.5, 0.5)),
     "no_improvement_in_a_slow_rise": (NoImprovement(3), run(0.5, 0.51, 0.52, 0.53)),
     "no_improvement_after_a_lucky_start": (NoImprovement(3), run(0.9, 0.5, 0.55, 0.6)),
-    "no_improvement_where_nothing_is_known": (NoImprovement(2), run(None, None, None, None)),
+    "no_improvement_when_nothing_is_known": (NoImprovement(2), run(None, None, None, None)),
     "target_that_a_lucky_mean_reaches": (TargetReached(0.8), run(0.85, margin=WIDE)),
-    "target_where_nothing_is_known": (TargetReached(0.0), run(None)),
+    "target_when_nothing_is_known": (TargetReached(0.0), run(None)),
     "buckets_with_a_failure": (EveryBucketSolved(steps=2), run(0.5, 0.5, floors=[1.0, 0.5])),
     "buckets_of_too_few_steps": (EveryBucketSolved(steps=3), run(0.5, 0.5, floors=[1.0])),
     "steps_without_buckets": (EveryBucketSolved(steps=1), run(0.5, floors=[])),
     "time_that_is_left": (Timeout(60), run(0.5, seconds=59)),
-    "a_function_that_says_nothing": (lambda _: None, run(0.5)),
+    "a_function_that_returns_none": (lambda _: None, run(0.5)),
     "neither_of_two": (TargetReached(0.9) | Timeout(60), run(0.5)),
     "one_of_both": (TargetReached(0.4) & Timeout(60), run(0.5)),
 }
@@ -74,12 +74,12 @@ def test_stops(case: str) -> None:
     assert reason_to_stop(*STOPS[case])
 
 
-@pytest.mark.parametrize("case", GOES_ON)
-def test_goes_on(case: str) -> None:
-    assert reason_to_stop(*GOES_ON[case]) is None
+@pytest.mark.parametrize("case", CONTINUES)
+def test_continues(case: str) -> None:
+    assert reason_to_stop(*CONTINUES[case]) is None
 
 
-def test_both_reasons_are_told_where_both_are_needed() -> None:
+def test_both_reasons_are_given_if_both_are_needed() -> None:
     reason = reason_to_stop(TargetReached(0.4) & Timeout(60), run(0.5, seconds=61))
     assert reason is not None
     assert "target 0.4 is reached" in reason
@@ -96,10 +96,10 @@ BAD: dict[str, tuple[Any, str]] = {
     "a_score_that_is_no_number": (lambda: EveryBucketSolved(score="1"), r"EveryBucketSolved\(score='1'\)"),  # pyright: ignore[reportArgumentType]
     "no_steps": (lambda: EveryBucketSolved(steps=0), r"EveryBucketSolved\(steps=0\)"),
     "no_time": (lambda: Timeout(0), r"Timeout\(seconds=0\): must be above 0"),
-    "a_number": (lambda: check_stop_when(0.9), "0.9 is no stopper"),
-    "a_class": (lambda: check_stop_when(NoImprovement), "is no stopper"),
-    "a_list": (lambda: check_stop_when([TargetReached(1)]), r"combined by \|"),
-    "a_number_beside_a_stopper": (lambda: TargetReached(1) | 5, "5 is no stopper"),  # pyright: ignore[reportOperatorIssue]
+    "a_number": (lambda: check_stop_when(0.9), "0.9 is neither a stopper nor a function"),
+    "a_class": (lambda: check_stop_when(NoImprovement), "is neither a stopper"),
+    "a_list": (lambda: check_stop_when([TargetReached(1)]), r"combine several with \|"),
+    "a_number_beside_a_stopper": (lambda: TargetReached(1) | 5, "5 is neither a stopper"),  # pyright: ignore[reportOperatorIssue]
     "no_arguments": (lambda: check_stop_when(lambda: True), r"can't be called as f\(progress\)"),
 }
 
@@ -124,11 +124,11 @@ def test_a_function_that_raises_is_named_with_its_error() -> None:
         reason_to_stop(lambda progress: progress.best_score > 1, run(0.5))  # type: ignore[attr-defined]
 
 
-def test_a_function_that_exits_is_named_as_one_that_raises() -> None:
+def test_a_function_that_exits_is_named_like_one_that_raises() -> None:
     with pytest.raises(StopperError, match=r"raised after step 1: SystemExit: enough"):
         reason_to_stop(lambda progress: sys.exit("enough"), run(0.5))
 
 
-def test_a_function_that_gives_no_verdict_is_named() -> None:
-    with pytest.raises(StopperError, match=r"gave 0\.7 \(float\)"):
+def test_a_function_that_returns_no_answer_is_named() -> None:
+    with pytest.raises(StopperError, match=r"returned 0\.7 \(float\)"):
         reason_to_stop(lambda progress: 0.7, run(0.5))  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""Intervals of shares."""
+"""Confidence intervals."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import math
 from statistics import NormalDist
 
 ERROR = 0.05
-"""The chance that an interval misses the true value."""
+"""Chance that a 95 % interval misses the true value."""
 
 
 def wilson(share: float, count: int, error: float = ERROR) -> tuple[float, float]:
-    """Where the true share is likely to be, if `share` of `count` were seen.
+    """Return the interval of the true share, given that `share` of `count` were observed.
 
-    Wilson, "Probable inference, the law of succession, and statistical inference", 1927. It is on the safe side for the
-    mean of any scores from 0 to 1, whose variance is never above that of a share.
+    It also holds for the mean of any scores from 0 to 1, whose variance is never above that of a share
+    (E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
+    Statistical Association 22, 1927).
     """
     z = NormalDist().inv_cdf(1 - error / 2)
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)

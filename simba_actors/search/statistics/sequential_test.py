@@ -1,9 +1,9 @@
-"""Whether one program is better than another, asked as often as one likes while scores come in.
+"""A test whether one program is better than another, which may be repeated as scores come in.
 
-A fixed-size test that is looked at again and again finds a difference sooner or later where there is none. These
-intervals hold at every moment at once: they are those of the mixture sequential probability ratio test, in the form of
-R. Johari, P. Koomen, L. Pekelis and D. Walsh, "Always Valid Inference: Continuous Monitoring of A/B Tests", Operations
-Research 70(3), 2022 (equation 15), for normal means; scores enter by their means, so a few dozen are needed.
+A fixed-size test that is repeated again and again sooner or later finds a difference where there is none. The intervals
+here hold at all times at once. They are those of the mixture sequential probability ratio test for normal means
+(R. Johari, P. Koomen, L. Pekelis and D. Walsh, "Always valid inference: continuous monitoring of A/B tests", Operations
+Research 70(3), 2022, equation 15). Means of scores are nearly normal once there are a few dozen.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 EXPECTED_EFFECT = 0.3
-"""Standard deviation of the effects that the mixture expects, in standard deviations of the scores: it is most
-powerful near there, and valid everywhere."""
+"""Standard deviation of the expected effects, in standard deviations of the scores. The test is valid for all effects,
+and most powerful for those of this size."""
 
 LEAST_SCORES = 20
-"""Of each side. Below, a mean is no normal variable by far, and there is no verdict."""
+"""Scores needed of each program. With fewer, a mean is far from normal and the interval is unbounded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What is kept of scores: how many, their sum, and the sum of their squares."""
+    """Sufficient statistics of a set of scores."""
 
     count: int = 0
     total: float = 0.0
+    """The sum of the scores."""
     squares: float = 0.0
+    """The sum of their squares."""
 
     @classmethod
     def of(cls, scores: Sequence[float]) -> Sums:
@@ -34,23 +36,26 @@ class Sums:
 
     @property
     def mean(self) -> float:
-        """0 where there are none."""
+        """Mean score; 0 if there are none."""
         return self.total / self.count if self.count else 0.0
 
     @property
     def deviations(self) -> float:
-        """The sum of squared deviations from the mean; infinite where floats do not hold it."""
+        """Sum of squared deviations from the mean; infinite if it overflows."""
         deviations = self.squares - self.count * self.mean * self.mean
         return max(0.0, deviations) if math.isfinite(deviations) else math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How much better the new one is: the observed `difference` of means, and the interval that holds the true one."""
+    """How much better the new program is than the old one."""
 
     difference: float
+    """Observed difference of means, new minus old."""
     low: float
+    """Low end of the interval of the true difference."""
     high: float
+    """High end of the interval of the true difference."""
 
     @property
     def is_better(self) -> bool:
@@ -68,17 +73,17 @@ UNKNOWN = (-math.inf, math.inf)
 
 
 def compare(new: Sums, old: Sums, alpha: float) -> Comparison:
-    """Of independent scores. The interval holds at all times at once with probability 1 - `alpha`."""
+    """Compare independent scores. The interval holds at all times at once with probability 1 - `alpha`."""
     difference = new.mean - old.mean
     if min(new.count, old.count) < LEAST_SCORES:
         return Comparison(difference, *UNKNOWN)
-    # Pooled, as if both were equally good: that is what has to be refuted.
+    # Pooled, since the hypothesis to refute is that both are equally good.
     variance = (new.deviations + old.deviations) / (new.count + old.count - 2)
     return always_valid(difference, variance, variance * (1 / new.count + 1 / old.count), alpha)
 
 
 def compare_pairs(differences: Sequence[float], alpha: float) -> Comparison:
-    """Of scores on the same examples, by their `differences`, new minus old."""
+    """Compare scores on the same examples, given their `differences`, new minus old."""
     sums = Sums.of(differences)
     if sums.count < LEAST_SCORES:
         return Comparison(sums.mean, *UNKNOWN)
@@ -87,7 +92,7 @@ def compare_pairs(differences: Sequence[float], alpha: float) -> Comparison:
 
 
 def always_valid(difference: float, variance: float, variance_of_mean: float, alpha: float) -> Comparison:
-    """Of an estimated `difference` of means, with the `variance` of a single score and that of the estimate."""
+    """Return the interval of an estimated `difference`, given the variance of a single score and of the estimate."""
     if not math.isfinite(variance_of_mean):
         return Comparison(difference, *UNKNOWN)
     if variance_of_mean <= 0:

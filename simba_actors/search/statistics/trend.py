@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from statistics import median
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
-ERROR = 0.05
-"""The chance that the interval of a slope misses the true one."""
+from simba_actors.search.statistics.intervals import ERROR
+
+MOST_POINTS = 100
+"""A longer series is first averaged in blocks to at most so many points, which bounds the cost of a trend."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """The slope of a series, in its units a step, with its 95 % interval.
-
-    "flat" says that the interval holds 0: there may be a slope, but the noise hides it.
-    """
+    """The slope of a series, in its units per step, with its 95 % interval."""
 
     slope: float
     low: float
@@ -27,6 +25,7 @@ class Trend:
 
     @property
     def direction(self) -> Literal["improving", "flat", "falling"]:
+        """ "flat" if the interval includes 0: there may be a slope, but the noise hides it."""
         if self.low > 0:
             return "improving"
         return "falling" if self.high < 0 else "flat"
@@ -36,24 +35,33 @@ class Trend:
 
 
 def trend_of(values: Sequence[float]) -> Trend | None:
-    """The trend of values that follow one another; None below five of them, where no interval can be told.
+    """Return the trend of successive values, or None for fewer than five, which allow no interval.
 
-    The Theil-Sen estimator, the median of the slopes between all pairs, with the interval that inverts Kendall's rank
-    test (P. K. Sen, "Estimates of the regression coefficient based on Kendall's tau", Journal of the American
-    Statistical Association 63, 1968). It takes no distribution for granted, and a lucky step does not sway it.
+    The slope is the Theil-Sen estimator, the median of the slopes between all pairs. Its interval inverts Kendall's
+    rank test (P. K. Sen, "Estimates of the regression coefficient based on Kendall's tau", Journal of the American
+    Statistical Association 63, 1968), which assumes no distribution. A single lucky step does not sway either.
+
+    A series of more than `MOST_POINTS` values is averaged in blocks of equal size, without the oldest values that fill
+    no block. Means of equal blocks are exchangeable wherever the values are, so the test remains exact.
     """
-    slopes = sorted((later - before) / (n - m) for (m, before), (n, later) in combinations(enumerate(values), 2))
-    outside = _slopes_outside(len(values))
+    size = -(-len(values) // MOST_POINTS)
+    count = len(values) // size if size else 0
+    outside = _slopes_outside(count)
     if outside is None:
         return None
-    return Trend(median(slopes), slopes[outside], slopes[-1 - outside])
+    points = np.asarray(values[len(values) - count * size :], dtype=float).reshape(count, size).mean(axis=1)
+    before, later = np.triu_indices(count, 1)
+    slopes = np.sort((points[later] - points[before]) / ((later - before) * size))
+    return Trend(float(np.median(slopes)), float(slopes[outside]), float(slopes[-1 - outside]))
 
 
+@lru_cache(maxsize=MOST_POINTS)
 def _slopes_outside(count: int) -> int | None:
-    """How many of the slopes between pairs of `count` values may be left out at either end; None if not even 0.
+    """Return how many of the slopes between pairs of `count` points lie outside the interval at either end.
 
-    Were there no trend, each order of the values would be as likely as any other: the number of falling pairs has the
-    distribution of the inversions of a random permutation, whose counts are a product of polynomials.
+    Return None if not even the whole range of slopes is an interval. Without a trend, each order of the points is as
+    likely as any other, so the number of falling pairs is that of the inversions of a random permutation. Its
+    distribution is a product of uniform ones.
     """
     chances = np.ones(1)
     for factor in range(1, count + 1):

@@ -1,4 +1,4 @@
-"""Parameters follow the evidence where it is clear, and stay where it is not."""
+"""Parameters follow clear evidence, and otherwise stay as they are."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from simba_actors.search.model.part_model import ScoreRange
 from simba_actors.search.plan import ModelSpec, RolloutKey
 
 USUAL = Parameters(temperature=1.0, batch_size=10, rollouts_per_candidate=16)
-STEPS, ROWS = 3, 25
+STEPS, EXAMPLES = 3, 25
 
 Bucket = Callable[[int], tuple[float | None, float | None]]
-"""The scores of the plain and the hot rollout of a bucket; None where it failed outright."""
+"""The scores of the plain and the hot rollout of a bucket; None for an outright failure."""
 
 
 def sampled(bucket: Bucket, *, lm: str = "student", temperature: float = 1.0) -> Evidence:
     known = Evidence()
-    for n in range(STEPS * ROWS):
+    for n in range(STEPS * EXAMPLES):
         for place, score in enumerate(bucket(n)):
             model = ModelSpec(lm, rollout_id=n, temperature=temperature) if place else ModelSpec()
-            key = RolloutKey(n // ROWS, "sample", 2 * (n % ROWS) + place)
-            known.add([Score(key, 0, n % ROWS, score or 0.0, model, failed=score is None)])
+            key = RolloutKey(n // EXAMPLES, "sample", 2 * (n % EXAMPLES) + place)
+            known.add([Score(key, 0, n % EXAMPLES, score or 0.0, model, failed=score is None)])
     return known
 
 
@@ -42,7 +42,7 @@ def ordinary(n: int) -> tuple[float, float]:
     return coin(n), coin(n + 1_000)
 
 
-def test_nothing_changes_where_all_is_as_usual() -> None:
+def test_nothing_changes_if_all_is_as_usual() -> None:
     assert adapted(sampled(ordinary)) == {}
 
 
@@ -72,11 +72,11 @@ def test_sampling_gets_hotter_again_where_trajectories_hardly_differ() -> None:
     assert change.reason == "trajectories differ in 0 of 75 buckets that are not solved"
 
 
-def test_sampling_gets_no_hotter_than_every_provider_takes() -> None:
+def test_sampling_gets_no_hotter_than_every_provider_accepts() -> None:
     assert "temperature" not in adapted(sampled(lambda n: (0.5, 0.5)))
 
 
-def test_what_was_sampled_before_a_change_does_not_change_it_again() -> None:
+def test_samples_from_before_a_change_do_not_change_it_again() -> None:
     assert "temperature" not in adapted(sampled(lambda n: (coin(n), None)), Parameters(0.75, 10, 16))
 
 
@@ -100,6 +100,6 @@ def test_a_few_lucky_pairs_do_not_make_a_metric_quiet() -> None:
     assert "rollouts_per_candidate" not in adapted(sampled(lambda n: (coin(n), coin(n) if n % 3 else coin(n + 1_000))))
 
 
-def test_what_another_model_scored_changes_nothing() -> None:
+def test_scores_of_another_lm_change_nothing() -> None:
     known = sampled(lambda n: (None, None), lm="teacher")
     assert adapted(Evidence(score for score in known.of(0) if score.model.lm == "teacher")) == {}

@@ -1,4 +1,4 @@
-"""Which combinations of demos are tried, and in which order they stand."""
+"""Which combinations of demos are tried, and in which order."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from simba_actors.search.model.similarity import Similarity
 from simba_actors.search.plan import RolloutKey
 from simba_actors.search.settings import Caps
 
-ROWS = tuple(f"row {n}" for n in range(40))
+EXAMPLES = tuple(f"example {n}" for n in range(40))
 DEMOS = tuple(Part(f"demo {n}", "self", "demo", f"shown {n}", {"text": f"shown {n}"}) for n in range(12))
 LUCKY = (DEMOS[5], DEMOS[0], DEMOS[3], DEMOS[2], DEMOS[4], DEMOS[1])
-"""An order in which these demos do wonders, as they do in no other."""
+"""An order in which these demos help a lot, as they do in no other."""
 
 
 def exploration(draws: np.random.Generator, shares_right: Sequence[tuple[tuple[Part, ...], float]]) -> Exploration:
-    """Of a run in which programs with these demos were right on that share of all rows."""
+    """Explore a run in which programs with these demos were right on that share of all examples."""
     programs = {number: demos for number, (demos, _) in enumerate(shares_right)}
     scores = [
-        Score(RolloutKey(0, "evaluate", number * 1_000 + n), number, n, float(n < right * len(ROWS)))
+        Score(RolloutKey(0, "evaluate", number * 1_000 + n), number, n, float(n < right * len(EXAMPLES)))
         for number, (_, right) in enumerate(shares_right)
-        for n in range(len(ROWS))
+        for n in range(len(EXAMPLES))
     ]
-    model = PartModel(programs, Evidence(scores), Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
-    return Exploration(model, draws, Caps(demos=6, rules=0), len(ROWS))
+    model = PartModel(programs, Evidence(scores), Similarity(EXAMPLES), Answers([{}] * len(EXAMPLES)), len(EXAMPLES))
+    return Exploration(model, draws, Caps(demos=6, rules=0), len(EXAMPLES))
 
 
-def test_what_is_good_in_one_order_alone_is_tried_with_another_demo_in_the_place_of_one() -> None:
+def test_a_program_that_is_good_in_one_order_only_is_varied_by_replacing_one_demo() -> None:
     others = [(tuple(reversed(LUCKY)), 0.1), (LUCKY[3:] + LUCKY[:3], 0.1), (DEMOS[6:], 0.2), ((), 0.2)]
     tried = exploration(np.random.default_rng(0), [(LUCKY, 0.9), *others]).untried(30)
     kept = [sum(part_id == part.part_id for part_id, part in zip(one, LUCKY, strict=False)) for one in tried]
@@ -47,6 +47,6 @@ def test_the_same_demos_are_tried_in_different_orders() -> None:
     assert len(orders) > 5
 
 
-def test_what_a_demo_is_to_be_added_to_has_room_for_it() -> None:
+def test_a_base_has_room_for_one_more_demo() -> None:
     made = exploration(np.random.default_rng(0), [(DEMOS[:8], 0.9), ((), 0.1)])
     assert max(len(made.base()) for _ in range(20)) == 5

@@ -31,21 +31,21 @@ def programs_of(rollouts: Sequence[Rollout]) -> set[int]:
 
 
 @pytest.mark.parametrize("rounds", range(len(FINALISTS)))
-def test_each_round_has_as_many_programs_as_are_left(rounds: int) -> None:
+def test_each_round_has_fewer_programs(rounds: int) -> None:
     assert len(programs_of(next_round(after(rounds)))) == FINALISTS[rounds]
 
 
-def test_after_the_last_round_there_is_none() -> None:
+def test_there_is_no_round_after_the_last() -> None:
     assert next_round(after(len(FINALISTS))) == ()
 
 
-def test_who_comes_through_all_rounds_has_a_use_for_each_fresh_row() -> None:
+def test_a_program_that_stays_in_for_all_rounds_runs_on_each_fresh_example() -> None:
     finals = Finals(valset=0, rollouts=most_rollouts(60))
     rounds = [next_round(after(number), finals=finals) for number in range(len(FINALISTS))]
     assert sum(len(planned) // len(programs_of(planned)) for planned in rounds) == 60
 
 
-def test_finals_of_before_the_search_went_on_do_not_count() -> None:
+def test_finals_before_the_search_continued_do_not_count() -> None:
     assert programs_of(next_round(after(2), rounds_before=2)) == set(PROGRAMS)
 
 

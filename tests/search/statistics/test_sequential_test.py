@@ -1,4 +1,4 @@
-"""A test that may be looked at after every score."""
+"""A test that may be repeated after every score."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOKS = range(LEAST_SCORES, 1000, 10)
 
 
 def ever_decided(new: np.ndarray, old: np.ndarray) -> Comparison | None:
-    """The first verdict of somebody who looks at it again and again."""
+    """Return the first conclusion of someone who repeats the test again and again."""
     sums = [np.cumsum([scores, scores**2], axis=1) for scores in (new, old)]
     for count in LOOKS:
         of_new, of_old = (Sums(count, *map(float, both[:, count - 1])) for both in sums)
@@ -25,7 +25,7 @@ def ever_decided(new: np.ndarray, old: np.ndarray) -> Comparison | None:
 
 
 @pytest.mark.parametrize(("kind", "chance"), [("binary", 0.5), ("binary", 0.9), ("graded", 0.5)])
-def test_equal_programs_are_seldom_told_apart_however_often_one_looks(kind: str, chance: float) -> None:
+def test_equal_programs_are_seldom_found_to_differ_however_often_one_looks(kind: str, chance: float) -> None:
     draws = np.random.default_rng(7)
     wrong = 0
     for _ in range(400):
@@ -65,14 +65,14 @@ def test_a_few_scores_decide_nothing(count: int) -> None:
     assert not compare_pairs([1.0] * count, ALPHA).is_better
 
 
-def test_scores_without_any_spread_decide_at_once_where_they_differ() -> None:
+def test_scores_without_any_spread_decide_at_once_if_they_differ() -> None:
     same, less = Sums.of([1.0] * LEAST_SCORES), Sums.of([0.0] * LEAST_SCORES)
     assert compare(same, less, ALPHA).is_better
     equal = compare(same, same, ALPHA)
     assert (equal.is_better, equal.is_worse) == (False, False)
 
 
-def test_scores_beyond_what_floats_hold_decide_nothing() -> None:
+def test_scores_that_overflow_decide_nothing() -> None:
     beyond, less = Sums(LEAST_SCORES, 1e200, math.inf), Sums.of([0.0, 1.0] * LEAST_SCORES)
     comparison = compare(beyond, less, ALPHA)
     assert (comparison.is_better, comparison.is_worse) == (False, False)
