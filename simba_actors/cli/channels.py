@@ -1,59 +1,129 @@
-"""Commands about what live programs run. They change the store, and nothing of any run."""
+"""Commands about channels: what live programs run. They change the store, but nothing of any run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simba_actors.cli.options import DEFAULT_STORE, AsJSON, ChannelName, ProgramNumber, Reason, RunId, StorePath
-from simba_actors.cli.output import print_json, print_table, print_text, run
-from simba_actors.publishing.channel_queries import Channels
-from simba_actors.publishing.publications import Publication, Served
+from simba_actors.cli.arguments import (
+    DEFAULT_STORE,
+    LARGEST_NUMBER,
+    AsJSON,
+    ChannelName,
+    Reason,
+    StorePath,
+    check_words,
+    run_and_program,
+)
+from simba_actors.cli.output import local_time, print_json, print_table, print_text, run
+from simba_actors.store import results
 
-Until = Annotated[int, typer.Option("--keep", help="How many of the newest versions to keep.")]
+if TYPE_CHECKING:  # They import DSPy, which takes a second.
+    from simba_actors.publishing.publications import Publication, Served
+
+
+def channels(store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+    """List the channels of a store and what each serves."""
+    found = run(_all_channels(store), as_json=as_json)
+    if as_json:
+        print_json(
+            [
+                {
+                    "channel": name,
+                    "version": served.version,
+                    "current": None if served.current is None else asdict(served.current),
+                    "canary": None if served.canary is None else asdict(served.canary),
+                }
+                for name, served in found
+            ]
+        )
+        return
+    if not found:
+        print_text(f"{store} has no channels yet: publish a program with simba-actors publish")
+        return
+    print_table(
+        ("channel", "serves", "from", "canary", "since"),
+        (
+            (
+                name,
+                "" if served.current is None else f"version {served.current.version}",
+                "" if served.current is None else _origin(served.current),
+                "" if served.canary is None else f"version {served.canary.version}, {_share(served.canary)}",
+                "" if served.current is None else local_time(served.current.time),
+            )
+            for name, served in found
+        ),
+    )
 
 
 def versions(channel: ChannelName, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
-    """List what a channel serves and served, the newest first."""
+    """List the versions of a channel, the newest first."""
     history, served = run(_history(store, channel), as_json=as_json)
     if as_json:
         print_json([{**asdict(p), "serving": _role(p, served)} for p in history])
         return
     print_table(
         ("version", "kind", "from", "serving", "by", "when", "reason"),
-        ((p.version, p.kind, _origin(p), _role(p, served), p.publisher, _when(p.time), p.reason) for p in history),
+        ((p.version, p.kind, _origin(p), _role(p, served), p.publisher, local_time(p.time), p.reason) for p in history),
+        numbers=("version",),
     )
 
 
 def publish(
-    run_id: RunId,
-    number: ProgramNumber,
-    channel: ChannelName,
-    reason: Reason = "published from the command line",
+    words: Annotated[
+        list[str], typer.Argument(metavar="[RUN] N CHANNEL", help="The run, the program and the channel to publish to.")
+    ],
+    share: Annotated[
+        float | None,
+        typer.Option(help="Publish as a canary to this share of calls, above 0 and below 1.", show_default=False),
+    ] = None,
+    reason: Reason = None,
     store: StorePath = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:
-    """Make a program of a run what the channel's live programs run."""
-    _told(run(_publish(store, channel, run_id, number, reason), as_json=as_json), as_json=as_json)
+    """Make a program what a channel's live programs run, or with --share try it on a share of their calls."""
+    *source, channel = check_words(words)
+    run_name, name = run_and_program(source)
+    if name is None:
+        raise typer.BadParameter("name the program: [RUN] N CHANNEL, with N a number, `best` or `student`")
+    published = _publish(store, channel, run_name, name, share, reason or "published from the command line")
+    _print_publication(run(published, as_json=as_json), as_json=as_json)
+
+
+def promote(
+    channel: ChannelName, reason: Reason = None, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False
+) -> None:
+    """Give a channel's canary to all calls."""
+    work = _promote(store, channel, reason or "promoted from the command line")
+    _print_publication(run(work, as_json=as_json), as_json=as_json)
 
 
 def rollback(
     channel: ChannelName,
-    to: Annotated[int | None, typer.Option(help="Which version; by default what was served before.")] = None,
-    reason: Reason = "rolled back from the command line",
+    to: Annotated[
+        int | None,
+        typer.Option(help="The version to bring back; by default the one served before.", max=LARGEST_NUMBER),
+    ] = None,
+    reason: Reason = None,
     store: StorePath = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:
-    """Bring back an earlier version of a channel."""
-    _told(run(_rollback(store, channel, to, reason), as_json=as_json), as_json=as_json)
+    """Bring back an earlier version of a channel, or end its canary."""
+    work = _rollback(store, channel, to, reason or "rolled back from the command line")
+    _print_publication(run(work, as_json=as_json), as_json=as_json)
 
 
-def prune(channel: ChannelName, keep: Until = 20, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
-    """Let go of the configurations of a channel's old versions. What is served is never among them."""
+def prune(
+    channel: ChannelName,
+    keep: Annotated[int, typer.Option("--keep", help="Number of newest versions to keep.", max=LARGEST_NUMBER)] = 20,
+    store: StorePath = DEFAULT_STORE,
+    as_json: AsJSON = False,
+) -> None:
+    """Delete the configurations of a channel's old versions, except those that are served."""
     pruned = run(_prune(store, channel, keep), as_json=as_json)
     if as_json:
         print_json({"channel": channel, "pruned": pruned})
@@ -61,23 +131,49 @@ def prune(channel: ChannelName, keep: Until = 20, store: StorePath = DEFAULT_STO
         print_text(f"{channel}: {pruned} versions pruned")
 
 
+async def _all_channels(store: Path) -> Sequence[tuple[str, Served]]:
+    from simba_actors.publishing.channel_queries import Channels
+
+    async with await Channels.open(store) as queries:
+        return [(name, await queries.served(name)) for name in await queries.names()]
+
+
 async def _history(store: Path, channel: str) -> tuple[list[Publication], Served]:
-    async with await Channels.open(store) as channels:
-        history = await channels.history(channel)
-        return history[::-1], await channels.served(channel)
+    from simba_actors.publishing.channel_queries import Channels
+
+    async with await Channels.open(store) as queries:
+        history = await queries.history(channel)
+        return history[::-1], await queries.served(channel)
 
 
-async def _publish(store: Path, name: str, run_id: str, number: int, reason: str) -> Publication:
-    from simba_actors.publishing.channel import Channel, Source  # DSPy, which it imports, takes seconds to import.
+async def _publish(
+    store: Path, channel_name: str, run_name: str | None, name: str, share: float | None, reason: str
+) -> Publication:
+    from simba_actors.publishing.channel import Channel, Source
+    from simba_actors.publishing.channel_queries import Channels
 
-    async with await Channel.open(store, name) as channel:
+    async with await Channels.open(store) as queries:
+        run_id = await queries.ask(results.find_run_id, run_name)
+        source = Source(run_id, await queries.ask(results.find_program, run_id, name))
+    async with await Channel.open(store, channel_name) as channel:
         newest = (await channel.served()).version
-        return await channel.publish(Source(run_id, number), expected=newest, reason=reason)
+        if share is None:
+            return await channel.publish(source, expected=newest, reason=reason)
+        return await channel.start_canary(source, share=share, expected=newest, reason=reason)
+
+
+async def _promote(store: Path, name: str, reason: str) -> Publication:
+    from simba_actors.publishing.channel import Channel
+
+    await _check_channel(store, name)
+    async with await Channel.open(store, name) as channel:
+        return await channel.promote(reason=reason)
 
 
 async def _rollback(store: Path, name: str, to: int | None, reason: str) -> Publication:
     from simba_actors.publishing.channel import Channel
 
+    await _check_channel(store, name)
     async with await Channel.open(store, name) as channel:
         return await channel.rollback(to, reason=reason)
 
@@ -85,13 +181,25 @@ async def _rollback(store: Path, name: str, to: int | None, reason: str) -> Publ
 async def _prune(store: Path, name: str, keep: int) -> int:
     from simba_actors.publishing.channel import Channel
 
+    await _check_channel(store, name)
     async with await Channel.open(store, name) as channel:
         return await channel.prune(keep)
 
 
-def _told(publication: Publication, *, as_json: bool) -> None:
+async def _check_channel(store: Path, name: str) -> None:
+    """Raise UnknownChannelError or StoreError before anything opens the store for writing, which would create it."""
+    from simba_actors.publishing.channel_queries import Channels
+
+    async with await Channels.open(store) as queries:
+        await queries.history(name)
+
+
+def _print_publication(publication: Publication, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(publication))
+    elif publication.kind == "canary":
+        tried = f"version {publication.version} on {_share(publication)}"
+        print_text(f"{publication.channel} tries {tried} ({_origin(publication)})")
     else:
         print_text(f"{publication.channel} is at version {publication.version} ({_origin(publication)})")
 
@@ -104,9 +212,9 @@ def _origin(publication: Publication) -> str:
 
 def _role(publication: Publication, served: Served) -> str:
     if publication == served.canary:
-        return f"to {publication.share:.0%} of calls"
+        return f"to {_share(publication)}"
     return "yes" if publication == served.current else ""
 
 
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+def _share(canary: Publication) -> str:
+    return f"{canary.share:.0%} of calls"

@@ -7,48 +7,78 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from simba_actors.store.pool_queries import Estimate
-from simba_actors.store.queries import StepScores
-
 LABEL = 7
-"""Columns of the scores at the left."""
+"""Columns of the scores on the left."""
 
-STYLES = {"best": "bold yellow", "sampled": "blue", "student": "dim", "": ""}
+STYLES = {"best": "bold yellow", "interval": "yellow", "sampled": "blue", "student": "dim", "": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
+    """The characters that stand for each kind of value."""
+
     best: str = "●"
+    interval: str = "│"
     sampled: str = "○"
     student: str = "┄"
 
 
-ASCII = Glyphs("*", "o", "-")
+ASCII = Glyphs("*", "|", "o", "-")
+"""For terminals that are not UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """The scores of one step, each None if unknown."""
+
+    best: float | None = None
+    """The best program's score."""
+    low: float | None = None
+    """Lower end of its interval."""
+    high: float | None = None
+    """Upper end of its interval."""
+    sampled: float | None = None
+    """The mean score of the step's samples."""
 
 
 def score_curve(
-    steps: Sequence[StepScores], student: Estimate | None, *, width: int, height: int = 9, glyphs: Glyphs | None = None
+    points: Sequence[CurvePoint], student: float | None, *, width: int, height: int = 9, glyphs: Glyphs | None = None
 ) -> Text:
-    """Each step's best candidate and its samples, over the student's own score: lines of at most `width` columns."""
+    """Draw the best score so far with its interval and the samples of each step over the student's own score.
+
+    The lines have at most `width` columns.
+    """
     signs = glyphs or Glyphs()
-    best = [(place, step.best_score.mean) for place, step in enumerate(steps) if step.best_score is not None]
-    sampled = [(place, step.sampled.mean) for place, step in enumerate(steps) if step.sampled is not None]
-    level = [] if student is None else [student.mean]
-    scores = [*level, *(score for _, score in (*best, *sampled))]
+    known = [value for point in points for value in (point.best, point.low, point.high, point.sampled)]
+    scores = [value for value in (*known, student) if value is not None]
     if not scores:
         return Text("no step has scores yet", style="dim")
     low, high = min(scores), max(scores)
-    rows = [[""] * max(1, width - LABEL) for _ in range(height)]
+    columns = max(1, width - LABEL)
+    rows = [[""] * columns for _ in range(height)]
 
     def row(score: float) -> int:
         return round((high - score) / (high - low) * (height - 1)) if high > low else height // 2
 
-    for score in level:
-        rows[row(score)] = ["student"] * len(rows[0])
-    for kind, points in (("sampled", sampled), ("best", best)):
-        for column, score in _columns(points, len(steps), len(rows[0])):
-            rows[row(score)][column] = kind
-    shown = {"best": signs.best, "sampled": signs.sampled, "student": signs.student, "": " "}
+    if student is not None:
+        rows[row(student)] = ["student"] * columns
+    for place, point in enumerate(points):
+        column = _column(place, len(points), columns)
+        if point.low is not None and point.high is not None:
+            for line in range(row(point.high), row(point.low) + 1):
+                rows[line][column] = "interval"
+    for kind in ("sampled", "best"):
+        for place, point in enumerate(points):
+            value = point.sampled if kind == "sampled" else point.best
+            if value is not None:
+                rows[row(value)][_column(place, len(points), columns)] = kind
+    shown = {
+        "best": signs.best,
+        "interval": signs.interval,
+        "sampled": signs.sampled,
+        "student": signs.student,
+        "": " ",
+    }
     lines = [
         Text.assemble(
             f"{high - (high - low) * place / (height - 1):{LABEL - 1}.3f} ", *((shown[k], STYLES[k]) for k in kinds)
@@ -62,13 +92,14 @@ def score_curve(
     return Text("\n").join([*lines, legend])
 
 
-def _columns(points: Iterable[tuple[int, float]], steps: int, width: int) -> Iterable[tuple[int, float]]:
-    """The steps over the whole width, at most four columns apart."""
+def _column(place: int, steps: int, width: int) -> int:
+    """Return the column of a step. Steps take the whole width, but are at most four columns apart."""
     apart = min(4.0, (width - 1) / max(1, steps - 1))
-    return [(round(place * apart), score) for place, score in points]
+    return round(place * apart)
 
 
 def _legend(signs: Glyphs) -> Iterable[tuple[str, str, str]]:
-    yield "best", signs.best, "best candidate of a step"
-    yield "sampled", signs.sampled, "its samples"
+    yield "best", signs.best, "best program so far"
+    yield "interval", signs.interval, "95 % interval"
+    yield "sampled", signs.sampled, "samples"
     yield "student", signs.student, "student"

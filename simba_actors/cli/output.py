@@ -1,4 +1,4 @@
-"""What commands print: JSON for programs, tables and text for people, errors in one line."""
+"""Output of commands: JSON for programs, tables and text for people, errors in one line."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import asyncio
 import json
 import sys
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
 import typer
-from rich.console import Console, RenderableType
-from rich.table import Table
-from rich.text import Text
-from rich.tree import Tree
 
 from simba_actors.errors import SimbaError
 from simba_actors.events import Event, to_json
@@ -21,24 +18,29 @@ from simba_actors.observe.wording import visible
 R = TypeVar("R")
 
 WIDTH_OF_FILES = 10_000
-"""Columns where the output is no terminal, so that no cell is cut."""
+"""Columns of the output if it is not a terminal, so that nothing is cut."""
 
 
 def run(work: Coroutine[Any, Any, R], *, as_json: bool) -> R:
-    """What `work` gives. An error of ours ends the command with exit code 1 and its message."""
+    """Return what `work` returns. On an error of ours or of the file system, print one line and exit with 1."""
     try:
         return asyncio.run(work)
     except SimbaError as error:
+        fail(error, as_json=as_json)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
         fail(error, as_json=as_json)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
 
 def fail(error: Exception, *, as_json: bool) -> NoReturn:
+    """Print `error` in one line and exit with 1."""
     if as_json:
         print_json({"error": type(error).__name__, "message": str(error)})
     else:
-        print(visible(f"{type(error).__name__}: {error}"), file=sys.stderr)
+        print(visible(f"{type(error).__name__}: {error}", keep=""), file=sys.stderr)
     raise typer.Exit(1)
 
 
@@ -55,32 +57,55 @@ def event_json(event: Event) -> dict[str, Any]:
 
 
 def print_text(text: str = "") -> None:
-    """Text that may hold an LM's words."""
+    """Print text that may contain what an LM wrote: control characters are written out."""
     print(visible(text), flush=True)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Iterable[str] = ()) -> None:
+    """Print a table without cutting any cell. Cells wrap, except in the first column and in `numbers`."""
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    right = set(numbers)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, column in enumerate(columns):
+        table.add_column(
+            column,
+            justify="right" if column in right else "left",
+            no_wrap=place == 0 or column in right,
+            overflow="fold",
+        )
     for row in rows:
         table.add_row(*(Text(visible(str(cell), keep="")) for cell in row))
-    _print(table)
-
-
-def print_tree(nodes: Mapping[int, tuple[int | None, str]]) -> None:
-    """Each node's label under that of its parent, which comes before it."""
-    root = Tree("", hide_root=True)
-    trees: dict[int | None, Tree] = {None: root}
-    for number, (parent, label) in nodes.items():
-        trees[number] = trees[parent].add(Text(visible(label, keep="")))
-    _print(root)
-
-
-def _print(renderable: RenderableType) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDTH_OF_FILES
-    console.print(renderable)
+    needed = Measurement.get(console, console.options.update(width=WIDTH_OF_FILES), table).minimum
+    console.width = max(console.width, needed)
+    console.print(table)
+
+
+def print_tree(nodes: Mapping[int, tuple[int | None, str]]) -> None:
+    """Print each node's label under the label of its parent, which comes before it."""
+    from rich.console import Console
+    from rich.text import Text
+    from rich.tree import Tree
+
+    root = Tree("", hide_root=True)
+    trees: dict[int | None, Tree] = {None: root}
+    for number, (parent, label) in nodes.items():
+        trees[number] = trees[parent].add(Text(visible(label, keep=""), no_wrap=True, overflow="ignore"))
+    console = Console(highlight=False)
+    console.width = WIDTH_OF_FILES
+    console.print(root)
 
 
 def score(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def local_time(seconds: float) -> str:
+    """Return a time in the user's zone."""
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -3,22 +3,75 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simba_actors.cli.options import DEFAULT_STORE, AsJSON, ProgramNumber, RunId, StorePath
+from simba_actors.cli.arguments import (
+    DEFAULT_STORE,
+    LARGEST_NUMBER,
+    AsJSON,
+    RunAndProgram,
+    RunName,
+    StorePath,
+    check_words,
+    is_program,
+    run_and_program,
+)
 from simba_actors.cli.output import print_json, print_text, print_tree, run, score
-from simba_actors.store.pool_queries import Lesson, PoolEntry, PoolQueries
+from simba_actors.errors import RunError
+from simba_actors.search.plan import STUDENT
+from simba_actors.store import results
+from simba_actors.store.pool_queries import Lesson, PoolEntry
 from simba_actors.store.queries import Queries
 from simba_actors.store.records import Program, RolloutRecord
+from simba_actors.store.results import RolloutFilter
+
+if TYPE_CHECKING:
+    from simba_actors.programs import Configuration
+
+LONGEST_VALUE = 2_000
+"""Characters of one value of a trajectory that a command prints."""
 
 
-def program(run_id: RunId, number: ProgramNumber, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message of a predictor's prompt."""
+
+    predictor: str
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A rollout of a program, and the student's on the same example."""
+
+    rollout: RolloutRecord
+    student: RolloutRecord | None
+
+
+def program(
+    words: RunAndProgram = None,
+    full: Annotated[bool, typer.Option("--full", help="Print the prompt as an LM gets it.")] = False,
+    store: StorePath = DEFAULT_STORE,
+    as_json: AsJSON = False,
+) -> None:
     """Show a program: where it comes from, and its instructions and demos as a diff against its parent."""
-    found, diff = run(_program_with_diff(store, run_id, number), as_json=as_json)
+    run_name, name = run_and_program(words)
+    if full:
+        found, messages = run(_program_with_messages(store, run_name, name), as_json=as_json)
+        if as_json:
+            print_json({**asdict(found), "messages": [asdict(message) for message in messages]})
+            return
+        print_text(_origin(found))
+        for message in messages:
+            print_text(f"\n── {message.predictor}: {message.role} ──\n{message.content}")
+        return
+    found, diff = run(_program_with_diff(store, run_name, name), as_json=as_json)
     if as_json:
         print_json({**asdict(found), "diff": diff})
         return
@@ -27,18 +80,18 @@ def program(run_id: RunId, number: ProgramNumber, store: StorePath = DEFAULT_STO
     print_text(diff or "The same as its parent.")
 
 
-def lineage(run_id: RunId, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+def lineage(run_name: RunName = None, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
     """Show the pool as a tree: each program under its first parent, with its score."""
-    pool = run(_pool(store, run_id), as_json=as_json)
+    pool = run(_pool(store, run_name), as_json=as_json)
     if as_json:
         print_json([{**asdict(entry), "score": entry.score} for entry in pool])
         return
     print_tree({entry.number: (entry.parents[0] if entry.parents else None, _label(entry)) for entry in pool})
 
 
-def why(run_id: RunId, number: ProgramNumber, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+def why(words: RunAndProgram = None, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
     """Show what a program was made from: the better and the worse trajectory, and what was learned from them."""
-    found, diff, lessons = run(_reasons(store, run_id, number), as_json=as_json)
+    found, diff, lessons = run(_reasons(store, *run_and_program(words)), as_json=as_json)
     if as_json:
         print_json({**asdict(found), "diff": diff, "lessons": [asdict(lesson) for lesson in lessons]})
         return
@@ -47,25 +100,70 @@ def why(run_id: RunId, number: ProgramNumber, store: StorePath = DEFAULT_STORE, 
         print_text(f"\nStep {lesson.step + 1}, example {lesson.example}")
         for title, record in (("Better", lesson.better), ("Worse", lesson.worse)):
             print_text(f"\n{title}: {_trajectory_text(record)}")
-    print_text(f"\nWhat came of it:\n{diff or 'nothing: it is the same as its parent'}")
+    print_text(f"\nChanges:\n{diff or 'none: it is the same as its parent'}")
 
 
-def export(
-    run_id: RunId,
-    number: Annotated[
-        list[int],
-        typer.Argument(metavar="N", help="Its number; by default the best.", default_factory=list, show_default=False),
-    ],
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="A .json file to write.")],
+def failures(
+    words: RunAndProgram = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only rollouts that raised an error.")] = False,
+    at_most: Annotated[
+        float | None, typer.Option("--at-most", help="Only scores of at most this.", show_default=False)
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text", help="Only rollouts whose inputs, outputs, feedback or error contain this.", show_default=False
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Maximum number.", min=1, max=LARGEST_NUMBER)] = 10,
+    all_: Annotated[bool, typer.Option("--all", help="Also rollouts with the best score.")] = False,
     store: StorePath = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:
-    """Write a program to a JSON file that `student.load(file)` reads; settings of LMs, `programs.load` does."""
-    if len(number) > 1:
-        raise typer.BadParameter("one program goes into one file: RUN [N] FILE", param_hint="N")
-    found = run(_best_or(number[0] if number else None, store, run_id), as_json=as_json)
+    """Show what a program got wrong, worst first, beside the student's run on the same example."""
+    run_name, name = run_and_program(words)
+    if text is not None:
+        check_words([text])
+    wanted = RolloutFilter(failed=failed, at_most=at_most, text=text, limit=limit)
+    run_id, number, found = run(_failures(store, run_name, name, wanted, everything=all_), as_json=as_json)
+    if as_json:
+        print_json({"run_id": run_id, "program": number, "rollouts": [asdict(failure) for failure in found]})
+        return
+    print_text(f"program {number} of {run_id}: " + (f"{len(found)} rollouts" if found else "no such rollouts"))
+    for failure in found:
+        rollout = failure.rollout.rollout
+        step = f"step {rollout.key.step + 1}" if rollout.key.step >= 0 else "the final examples"
+        print_text(f"\n── {rollout.split} example {rollout.example}, {step} ──")
+        print_text(f"program {number}: {_trajectory_text(failure.rollout)}")
+        if failure.student is not None:
+            print_text(f"student: {_trajectory_text(failure.student, inputs=False)}")
+
+
+def export(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] [N] FILE", help="The run and program, as for `program`, and the .json file to write."
+        ),
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    store: StorePath = DEFAULT_STORE,
+    as_json: AsJSON = False,
+) -> None:
+    """Write a program as JSON, which DSPy loads: student.load(FILE). By default the winner of a finished run."""
+    *source, last = check_words(words)
+    path = Path(last)
+    if path.suffix != ".json" or is_program(last):
+        raise typer.BadParameter(f"{last!r} must be a file whose name ends in .json", param_hint="FILE")
+    if len(source) > 1 and all(is_program(word) for word in source[-2:]):
+        raise typer.BadParameter("only one program fits in a file: [RUN] [N] FILE", param_hint="N")
+    run_name, name = run_and_program(source)
+    run_id, found = run(_program_to_export(store, run_name, name), as_json=as_json)
     try:
-        path.write_text(_state_file(found), encoding="utf-8")
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(_state_file(found))
+    except FileExistsError:
+        raise typer.BadParameter(f"{path} exists: give another file, or --force", param_hint="FILE") from None
     except OSError as error:
         raise typer.BadParameter(f"{path} can't be written: {error.strerror}", param_hint="FILE") from None
     if as_json:
@@ -74,40 +172,98 @@ def export(
         print_text(f"program {found.number} of {run_id} is in {path}")
 
 
-async def _pool(store: Path, run_id: str) -> list[PoolEntry]:
-    async with await PoolQueries.open(store) as queries:
-        await queries.run(run_id)
-        return await queries.pool(run_id)
+async def _pool(store: Path, run_name: str | None) -> list[PoolEntry]:
+    async with await Queries.open(store) as queries:
+        return await queries.pool(await queries.ask(results.find_run_id, run_name))
 
 
-async def _program_with_diff(store: Path, run_id: str, number: int) -> tuple[Program, str]:
-    async with await PoolQueries.open(store) as queries:
-        found = await queries.program(run_id, number)
+async def _find(queries: Queries, run_name: str | None, name: str | None) -> tuple[str, Program]:
+    run_id = await queries.ask(results.find_run_id, run_name)
+    number = await queries.ask(results.find_program, run_id, name)
+    return run_id, await queries.program(run_id, number)
+
+
+async def _program_with_diff(store: Path, run_name: str | None, name: str | None) -> tuple[Program, str]:
+    async with await Queries.open(store) as queries:
+        run_id, found = await _find(queries, run_name, name)
         return found, await _diff_to_parent(queries, run_id, found)
 
 
-async def _reasons(store: Path, run_id: str, number: int) -> tuple[Program, str, list[Lesson]]:
-    async with await PoolQueries.open(store) as queries:
-        found = await queries.program(run_id, number)
+async def _program_with_messages(
+    store: Path, run_name: str | None, name: str | None
+) -> tuple[Program, Sequence[Message]]:
+    from simba_actors.programs import Configuration
+
+    async with await Queries.open(store) as queries:
+        run_id, found = await _find(queries, run_name, name)
+        candidates = [found.number, *found.parents, STUDENT]
+        samples = [
+            record
+            for number in candidates
+            for record in await queries.ask(results.rollouts_of, run_id, number, RolloutFilter(limit=3))
+        ]
+    return found, list(_messages(Configuration.from_json(found.configuration), samples))
+
+
+def _messages(configuration: Configuration, samples: Sequence[RolloutRecord]) -> Iterable[Message]:
+    """Return the messages of each predictor, with the inputs of a stored call."""
+    from simba_actors.programs.messages import prompt_messages
+
+    calls = [call for record in samples if record.trajectory is not None for call in record.trajectory.trace]
+    for predictor in configuration.predictors:
+        call = next((call for call in calls if call.predictor == predictor and call.outputs), None)
+        if call is None:
+            yield Message(predictor, "system", configuration.instructions(predictor))
+            continue
+        for message in prompt_messages(configuration, predictor, call.inputs, call.outputs):
+            yield Message(predictor, message["role"], message["content"])
+
+
+async def _reasons(store: Path, run_name: str | None, name: str | None) -> tuple[Program, str, list[Lesson]]:
+    async with await Queries.open(store) as queries:
+        run_id, found = await _find(queries, run_name, name)
         return found, await _diff_to_parent(queries, run_id, found), await queries.lessons(run_id, found)
 
 
-async def _diff_to_parent(queries: PoolQueries, run_id: str, found: Program) -> str:
-    from simba_actors.programs import Configuration  # DSPy, which it imports, takes seconds to import.
+async def _failures(
+    store: Path, run_name: str | None, name: str | None, wanted: RolloutFilter, *, everything: bool
+) -> tuple[str, int, list[Failure]]:
+    async with await Queries.open(store) as queries:
+        run_id = await queries.ask(results.find_run_id, run_name)
+        number = await queries.ask(results.find_program, run_id, name)
+        if not everything and not wanted.failed:
+            wanted = replace(wanted, below=await queries.ask(results.best_score, run_id))
+        records = await queries.ask(results.rollouts_of, run_id, number, wanted)
+        found: list[Failure] = []
+        for record in records:
+            student = None
+            if number != STUDENT:
+                student = await queries.ask(results.counterpart, run_id, record.rollout, STUDENT)
+            found.append(Failure(record, student))
+        return run_id, number, found
+
+
+async def _program_to_export(store: Path, run_name: str | None, name: str | None) -> tuple[str, Program]:
+    async with await Queries.open(store) as queries:
+        run_id = await queries.ask(results.find_run_id, run_name)
+        run_ = await queries.run(run_id)
+        if name in (None, "best") and run_.result is None:
+            best = await queries.ask(results.best_standing, run_id)
+            leading = "" if best is None else f" (program {best.program} leads with {best})"
+            raise RunError(
+                f"run {run_id!r} is {run_.status} and has no winner yet{leading}: name the program to export"
+            )
+        return await _find(queries, run_id, name)
+
+
+async def _diff_to_parent(queries: Queries, run_id: str, found: Program) -> str:
+    from simba_actors.programs import Configuration  # It imports DSPy, which takes a second.
 
     configuration = Configuration.from_json(found.configuration)
     if not found.parents:
         return configuration.diff(Configuration({}))
     parent = await queries.program(run_id, found.parents[0])
     return configuration.diff(Configuration.from_json(parent.configuration))
-
-
-async def _best_or(number: int | None, store: Path, run_id: str) -> Program:
-    async with await Queries.open(store) as queries:
-        if number is None:
-            best = (await queries.summary(run_id)).best
-            number = 0 if best is None else best[0]
-        return await queries.program(run_id, number)
 
 
 def _state_file(found: Program) -> str:
@@ -132,16 +288,23 @@ def _origin(found: Program) -> str:
     return f"Program {found.number}: made by {found.strategy} from program {parents} in step {found.step + 1}"
 
 
-def _trajectory_text(record: RolloutRecord) -> str:
+def _trajectory_text(record: RolloutRecord, *, inputs: bool = True) -> str:
     trajectory = record.trajectory
     if trajectory is None:
         return "no result"
     lines = [f"score {float(trajectory.score):g}, by program {record.rollout.program}"]
     for call in trajectory.trace:
         lines.append(f"  {call.predictor}")
-        lines.extend(f"    {name} ← {value}" for name, value in call.inputs.items())
-        lines.extend(f"    {name} → {value}" for name, value in call.outputs.items())
+        if inputs:
+            lines.extend(f"    {name} ← {_short(value)}" for name, value in call.inputs.items())
+        lines.extend(f"    {name} → {_short(value)}" for name, value in call.outputs.items())
     if trajectory.error is not None:
-        lines.append(f"  failed: {trajectory.error}")
-    lines.extend(f"  {name}: {value}" for name, value in trajectory.feedback.items())
+        lines.append(f"  failed: {_short(trajectory.error)}")
+    lines.extend(f"  {name}: {_short(value)}" for name, value in trajectory.feedback.items())
     return "\n".join(lines)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    rest = len(text) - LONGEST_VALUE
+    return text if rest <= 0 else f"{text[:LONGEST_VALUE]}… ({rest:,} more characters)"

@@ -1,20 +1,36 @@
-"""Commands about whole runs."""
+"""Commands about whole runs, and the check of the store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from simba_actors.cli.options import DEFAULT_STORE, AsJSON, RunId, StorePath
-from simba_actors.cli.output import print_json, print_table, print_text, run, score
+from simba_actors.cli.arguments import DEFAULT_STORE, LARGEST_NUMBER, AsJSON, RunName, StorePath, check_words
+from simba_actors.cli.output import local_time, print_json, print_table, print_text, run, score
 from simba_actors.observe.wording import spending, step_shown
-from simba_actors.search.statistics.trend import Trend, trend_of
-from simba_actors.store.forking import fork as fork_run
+from simba_actors.store import results
 from simba_actors.store.queries import Queries, RunSummary, StepScores
+from simba_actors.store.results import Standing
+
+ERRORS_SHOWN = 10
+"""Most different errors that `show` prints."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What `show` and `compare` print about one run."""
+
+    summary: RunSummary
+    best: Standing | None
+    student: Standing | None
+    objectives: Mapping[int, Mapping[str, float]]
+    steps: Sequence[StepScores]
+    failures: Sequence[tuple[str, int, int]]
+    trend: Mapping[str, Any] | None
 
 
 def runs(store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
@@ -22,6 +38,9 @@ def runs(store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
     summaries = run(_summaries(store), as_json=as_json)
     if as_json:
         print_json([summary_json(summary) for summary in summaries])
+        return
+    if not summaries:
+        print_text(f"{store} has no runs yet: start one with Optimizer.start(config)")
         return
     print_table(
         ("run", "status", "step", "programs", "best", "rollouts", "spent", "updated"),
@@ -34,64 +53,163 @@ def runs(store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
                 _best(s),
                 f"{s.rollouts_done:,}",
                 spending(s.usage),
-                _when(s.run.updated),
+                local_time(s.run.updated),
             )
             for s in summaries
         ),
+        numbers=("step", "programs", "rollouts", "spent"),
     )
 
 
-def show(run_id: RunId, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
-    """Show how far a run is, its steps and its settings."""
-    summary, steps = run(_run_with_steps(store, run_id), as_json=as_json)
+def show(run_name: RunName = None, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+    """Show a run: its best program against the student, its settings, its steps and the errors of failed rollouts."""
+    report = run(_report(store, run_name), as_json=as_json)
+    summary = report.summary
     if as_json:
-        trend = sampled_trend(summary, steps)
-        told = None if trend is None else {"direction": trend.direction, **asdict(trend)}
-        print_json({**summary_json(summary), "trend": told, "steps": [asdict(step) for step in steps]})
+        print_json(
+            {
+                **report_json(report),
+                "trend": None if report.trend is None else dict(report.trend),
+                "steps": [asdict(step) for step in report.steps],
+                "failures": [{"error": e, "rollouts": n, "program": p} for e, n, p in report.failures],
+            }
+        )
         return
-    print_text(f"{run_id}: {summary.run.status}" + (f", {summary.run.reason}" if summary.run.reason else ""))
-    print_text(_progress(summary))
-    print_text(f"best {_best(summary)}, student {_student(summary)}")
-    if (trend := sampled_trend(summary, steps)) is not None:
-        print_text(f"samples {trend}")
+    reason = f", {summary.run.reason}" if summary.run.reason else ""
+    print_text(f"{summary.run.run_id}: {summary.run.status}{reason}")
+    print_text(
+        f"step {step_shown(summary)}/{summary.max_steps}, {summary.programs} programs, "
+        f"{summary.rollouts_done:,} of {summary.rollouts_planned:,} rollouts, {spending(summary.usage)}"
+    )
+    print_text()
+    _print_standings([report])
+    if report.trend is not None:
+        print_text(f"samples {trend_text(report.trend)}")
+    if report.objectives:
+        print_text()
+        _print_objectives(report.objectives)
+    print_text()
+    print_table(("setting", "value"), _settings(summary))
     print_text()
     print_table(
-        ("step", "sampled", "best program", "score"),
+        ("step", "sampled", "best of the step", "on its examples"),
         (
             (
                 step.step + 1,
                 score(step.sampled.mean if step.sampled else None),
-                "" if step.best is None else step.best,
+                "" if step.best is None else f"program {step.best}",
                 score(step.best_score.mean if step.best_score else None),
             )
-            for step in steps
+            for step in report.steps
         ),
+        numbers=("step", "sampled", "on its examples"),
+    )
+    if report.failures:
+        print_text()
+        print_text(f"{summary.rollouts_failed} rollouts failed (score 0):")
+        for error, count, program in report.failures[:ERRORS_SHOWN]:
+            print_text(f"  {count:>4}x {_first_line(error)} (program {program})")
+        print_text(f"See them with: simba-actors failures {summary.run.run_id} {report.failures[0][2]} --failed")
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN", help="A run, as for `show`.")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare it with.")],
+    store: StorePath = DEFAULT_STORE,
+    as_json: AsJSON = False,
+) -> None:
+    """Compare two runs: scores with intervals, cost, and the settings that differ."""
+    check_words([first, second])
+    reports = run(_reports(store, [first, second]), as_json=as_json)
+    settings = [dict(_settings(report.summary)) for report in reports]
+    differing = [
+        name for name in dict.fromkeys([*settings[0], *settings[1]]) if len({s.get(name) for s in settings}) > 1
+    ]
+    if as_json:
+        print_json(
+            {
+                "runs": [report_json(report) for report in reports],
+                "differing_settings": {name: [s.get(name) for s in settings] for name in differing},
+            }
+        )
+        return
+    _print_standings(reports)
+    print_text()
+    print_table(
+        ("", *(report.summary.run.run_id for report in reports)),
+        [
+            ("status", *(report.summary.run.status for report in reports)),
+            ("steps closed", *(report.summary.steps_closed for report in reports)),
+            ("programs", *(report.summary.programs for report in reports)),
+            ("rollouts", *(f"{report.summary.rollouts_done:,}" for report in reports)),
+            ("LM calls", *(f"{report.summary.usage.calls:,}" for report in reports)),
+            ("spent", *(spending(report.summary.usage) for report in reports)),
+            *((name, *(s.get(name, "") for s in settings)) for name in differing),
+        ],
     )
 
 
 def fork(
-    run_id: RunId,
-    at: Annotated[int, typer.Option("--at", help="How many steps to copy.")],
+    run_name: Annotated[str, typer.Argument(metavar="RUN", help="The run to copy, as for `show`.")],
+    at: Annotated[int, typer.Option("--at", help="Number of steps to copy.", max=LARGEST_NUMBER)],
     name: Annotated[str, typer.Option("--as", help="The new run's name.")],
     store: StorePath = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:
-    """Copy a run's first steps as a new run, to go on from there."""
-    run(fork_run(store, run_id, at=at, new_run_id=name), as_json=as_json)
+    """Copy a run's first steps as a new run, to continue from there."""
+    check_words([run_name, name])
+    source = run(_fork(store, run_name, at, name), as_json=as_json)
     if as_json:
-        print_json({"run_id": name, "forked_from": run_id, "steps": at})
+        print_json({"run_id": name, "forked_from": source, "steps": at})
     else:
-        print_text(f"{name}: the first {at} steps of {run_id}; start it with run_id={name!r} to go on")
+        print_text(f"{name}: the first {at} steps of {source}; start it with run_id={name!r} to continue")
 
 
-async def _summaries(store: Any) -> list[RunSummary]:
+def doctor(store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+    """Check a store: the file itself, and whether its contents are consistent. Exits with 1 if they are not."""
+    from simba_actors.store.doctor import check
+
+    findings = run(check(store), as_json=as_json)
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            detail = f": {finding.detail}" if finding.detail else ""
+            print_text(f"{'ok ' if finding.ok else 'BAD'}  {finding.what}{detail}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+async def _summaries(store: Path) -> list[RunSummary]:
     async with await Queries.open(store) as queries:
         return await queries.summaries()
 
 
-async def _run_with_steps(store: Any, run_id: str) -> tuple[RunSummary, list[StepScores]]:
+async def _report(store: Path, name: str | None) -> RunReport:
     async with await Queries.open(store) as queries:
-        return await queries.summary(run_id), await queries.step_scores(run_id)
+        run_id = await queries.ask(results.find_run_id, name)
+        return RunReport(
+            await queries.summary(run_id),
+            await queries.ask(results.best_standing, run_id),
+            await queries.ask(results.standing, run_id, 0),
+            await queries.ask(results.objective_scores, run_id),
+            await queries.step_scores(run_id),
+            await queries.ask(results.failures, run_id),
+            await queries.ask(results.latest_trend, run_id),
+        )
+
+
+async def _reports(store: Path, names: Sequence[str]) -> list[RunReport]:
+    return [await _report(store, name) for name in names]
+
+
+async def _fork(store: Path, name: str, at: int, new_name: str) -> str:
+    from simba_actors.store.forking import fork
+
+    async with await Queries.open(store) as queries:
+        run_id = await queries.ask(results.find_run_id, name)
+    await fork(store, run_id, at=at, new_run_id=new_name)
+    return run_id
 
 
 def summary_json(summary: RunSummary) -> dict[str, Any]:
@@ -110,30 +228,61 @@ def summary_json(summary: RunSummary) -> dict[str, Any]:
         "student": None if summary.student is None else asdict(summary.student),
         "rollouts_done": summary.rollouts_done,
         "rollouts_planned": summary.rollouts_planned,
+        "rollouts_failed": summary.rollouts_failed,
         "usage": asdict(summary.usage),
     }
 
 
-def sampled_trend(summary: RunSummary, steps: Sequence[StepScores]) -> Trend | None:
-    """The trend of what the closed steps sampled, None while there are too few to tell."""
-    sampled = [step.sampled for step in steps[: summary.steps_closed]]
-    return trend_of([estimate.mean for estimate in sampled if estimate is not None])
+def report_json(report: RunReport) -> dict[str, Any]:
+    return {
+        **summary_json(report.summary),
+        "best": None if report.best is None else asdict(report.best),
+        "student": None if report.student is None else asdict(report.student),
+        "objectives": {str(number): dict(scores) for number, scores in report.objectives.items()},
+    }
 
 
-def _progress(summary: RunSummary) -> str:
-    return (
-        f"step {step_shown(summary)}/{summary.max_steps}, {summary.programs} programs, "
-        f"{summary.rollouts_done:,} of {summary.rollouts_planned:,} rollouts, {spending(summary.usage)}"
+def trend_text(trend: Mapping[str, Any]) -> str:
+    """Return a trend in one line, such as "improving, +0.012 a step (+0.004 to +0.020)"."""
+    return "{direction}, {slope:+.3f} a step ({low:+.3f} to {high:+.3f})".format_map(trend)
+
+
+def _print_standings(reports: Sequence[RunReport]) -> None:
+    rows: list[tuple[str, str, str, str, int]] = []
+    for report in reports:
+        prefix = f"{report.summary.run.run_id} " if len(reports) > 1 else ""
+        for kind, known in (("best", report.best), ("student", report.student)):
+            if known is not None:
+                name, interval = f"program {known.program}", f"{known.low:.3f} to {known.high:.3f}"
+                rows.append((f"{prefix}{kind}", name, score(known.score), interval, known.rollouts))
+    if rows:
+        print_table(("", "program", "score", "95 % interval", "rollouts"), rows, numbers=("score", "rollouts"))
+    else:
+        print_text("no program has scores yet")
+
+
+def _print_objectives(objectives: Mapping[int, Mapping[str, float]]) -> None:
+    names = list(dict.fromkeys(name for scores in objectives.values() for name in scores))
+    rows = (
+        (f"program {number}", *(score(scores.get(name)) for name in names)) for number, scores in objectives.items()
     )
+    print_table(("objective", *names), rows, numbers=names)
+
+
+def _settings(summary: RunSummary) -> list[tuple[str, str]]:
+    """Return the run's settings as text, those of groups such as the budget one by one. Unset ones are left out."""
+    rows: list[tuple[str, str]] = []
+    for name, value in summary.run.settings.items():
+        if isinstance(value, dict):
+            rows += [(f"{name}.{key}", str(part)) for key, part in value.items() if part is not None]
+        elif value is not None:
+            rows.append((name, str(value)))
+    return rows
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n")[0][:200]
 
 
 def _best(summary: RunSummary) -> str:
     return "" if summary.best is None else f"{summary.best[1]:.3f} (program {summary.best[0]})"
-
-
-def _student(summary: RunSummary) -> str:
-    return "" if summary.student is None else f"{summary.student.mean:.3f}"
-
-
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -9,34 +9,40 @@ from urllib.parse import quote
 
 import typer
 
-from simba_actors.cli.options import DEFAULT_STORE, AsJSON, StorePath
+from simba_actors.cli.arguments import DEFAULT_STORE, AsJSON, StorePath, check_words
 from simba_actors.cli.output import fail, print_json_line, print_text
 from simba_actors.errors import ConfigError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 LAST_ANSWERS_SECONDS = 1
-"""How long answers that are under way may take once the command is interrupted."""
+"""Seconds that responses in progress may take after the command is interrupted."""
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Where to listen; anything but loopback needs a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes any free one.")] = 8642,
+    host: Annotated[str, typer.Option(help="Address to listen on; anything but loopback needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes any free port.", min=0, max=65535)] = 8642,
     token: Annotated[
-        str | None, typer.Option(envvar="SIMBA_TOKEN", help="What a browser must show; made up if needed.")
+        str | None,
+        typer.Option(
+            envvar="SIMBA_TOKEN",
+            help="What a browser must present; generated if needed.",
+            show_default=False,
+            show_envvar=True,
+        ),
     ] = None,
     actions: Annotated[bool, typer.Option("--actions", help="Allow publishing and rolling back.")] = False,
     store: StorePath = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:
-    """Serve the dashboard of a store, until interrupted. Its address is printed first."""
+    """Serve the dashboard of a store until interrupted. Its address is printed first."""
+    check_words([host])
     try:
         import uvicorn
 
         from simba_actors.web import dashboard
     except ImportError as error:
-        print_text(f"serve needs the extra `web` ({error}): pip install 'simba_actors[web]'")
-        raise typer.Exit(1) from None
+        fail(ConfigError(f"serve needs the extra `web` ({error}): pip install 'simba_actors[web]'"), as_json=as_json)
     if token is None and host not in LOOPBACK:
         token = secrets.token_urlsafe(24)
     try:
@@ -44,16 +50,17 @@ def serve(
         listening = _listen(host, port)
     except ConfigError as error:
         fail(error, as_json=as_json)
-    except OSError as error:
+    except (OSError, UnicodeError, OverflowError) as error:
+        cause = error.strerror if isinstance(error, OSError) else error
         fail(
-            ConfigError(f"can't listen at {host}, port {port}: {error.strerror}; give another --port"), as_json=as_json
+            ConfigError(f"can't listen on {host}, port {port}: {cause}; give another --port or --host"), as_json=as_json
         )
     address = _address(host, listening.getsockname()[1], token)
     if as_json:
         print_json_line({"address": address})
     else:
         print_text(address)
-    # A browser that has stopped reading, as on a laptop that sleeps, would keep its answer under way for ever.
+    # A browser that has stopped reading, such as on a sleeping laptop, would keep its response open for ever.
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=LAST_ANSWERS_SECONDS)
     server = uvicorn.Server(config)
     try:

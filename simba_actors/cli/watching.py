@@ -1,40 +1,79 @@
-"""The command that follows a run while it goes on."""
+"""The command that follows a run until it ends."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import sys
 import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from simba_actors.cli.curve import ASCII, score_curve
-from simba_actors.cli.options import DEFAULT_STORE, AsJSON, RunId, StorePath
+from simba_actors.cli.arguments import DEFAULT_STORE, AsJSON, RunName, StorePath
+from simba_actors.cli.curve import ASCII, CurvePoint, score_curve
 from simba_actors.cli.output import event_json, print_json_line, print_text, run
-from simba_actors.cli.runs import sampled_trend
-from simba_actors.observe.feed import follow_events
-from simba_actors.observe.progress import REDRAW_SECONDS, StoredRun, follow_progress, rate_since
-from simba_actors.observe.wording import progress_line, visible
+from simba_actors.cli.runs import trend_text
+from simba_actors.events import Event
+from simba_actors.observe.wording import described, progress_line, visible
+from simba_actors.store import results
 from simba_actors.store.queries import Queries, RunSummary, StepScores
+from simba_actors.store.results import Spending, Standing
+
+REDRAW_SECONDS = 0.5
+"""Seconds between two looks at the store."""
+
+EVENTS_SHOWN = 6
+"""Newest events on the screen."""
+
+BAR = 20
+"""Columns of a bar."""
+
+QUIT = "q\x03"
+"""Keys that leave."""
 
 
-def watch(run_id: RunId, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
-    """Follow a run until it ends: its scores by step and its progress, or with --json its events, one a line."""
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that one picture of the screen shows."""
+
+    summary: RunSummary
+    steps: Sequence[StepScores]
+    spending: Sequence[Spending]
+    best: Standing | None
+    student: Standing | None
+    trend: Any
+    events: Sequence[Event]
+    running: int | None
+    """Rollouts in progress, or None if unknown."""
+
+
+def watch(run_name: RunName = None, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+    """Follow a run until it ends. q leaves. With --json: its events, one a line."""
     if as_json:
-        run(_print_events(store, run_id), as_json=True)
+        run(_print_events(store, run_name), as_json=True)
         return
     console = Console(highlight=False)
-    run(_draw(store, run_id, console) if console.is_terminal else _print_lines(store, run_id), as_json=False)
+    run(_draw(store, run_name, console) if console.is_terminal else _print_lines(store, run_name), as_json=False)
 
 
-async def _print_events(store: Path, run_id: str) -> None:
-    async for event in follow_events(store, run_id):
+async def _print_events(store: Path, run_name: str | None) -> None:
+    from simba_actors.observe.feed import follow_events
+
+    async for event in follow_events(store, await _run_id(store, run_name)):
         print_json_line(event_json(event))
 
 
-async def _print_lines(store: Path, run_id: str) -> None:
+async def _print_lines(store: Path, run_name: str | None) -> None:
+    run_id = await _run_id(store, run_name)
     async with await Queries.open(store) as queries:
         summary = await queries.summary(run_id)
     if summary.over:
@@ -42,28 +81,140 @@ async def _print_lines(store: Path, run_id: str) -> None:
         if summary.run.reason:
             print_text(summary.run.reason)
     else:
+        from simba_actors.observe.progress import StoredRun, follow_progress
+
         await follow_progress(StoredRun(store, run_id))
 
 
-async def _draw(store: Path, run_id: str, console: Console) -> None:
+async def _run_id(store: Path, run_name: str | None) -> str:
     async with await Queries.open(store) as queries:
-        summary, steps = await queries.summary(run_id), await queries.step_scores(run_id)
-        rate = rate_since(summary.rollouts_done, time.monotonic)
-        with Live(console=console, auto_refresh=False) as live:
-            live.update(_picture(summary, steps, rate(summary), console), refresh=True)
-            while not summary.over:
+        return await queries.ask(results.find_run_id, run_name)
+
+
+async def _draw(store: Path, run_name: str | None, console: Console) -> None:
+    async with await Queries.open(store) as queries:
+        run_id = await queries.ask(results.find_run_id, run_name)
+        snapshot = await _snapshot(queries, run_id)
+        started, done = time.monotonic(), snapshot.summary.rollouts_done
+        quitting = False
+        with _pressed_keys() as pressed, Live(console=console, auto_refresh=False) as live:
+            while True:
+                elapsed = max(time.monotonic() - started, 1e-3)
+                rate = (snapshot.summary.rollouts_done - done) / elapsed or None
+                live.update(_picture(snapshot, rate, console), refresh=True)
+                if snapshot.summary.over or quitting:
+                    return
                 await anyio.sleep(REDRAW_SECONDS)
-                summary, steps = await queries.summary(run_id), await queries.step_scores(run_id)
-                live.update(_picture(summary, steps, rate(summary), console), refresh=True)
+                quitting = bool(set(pressed()) & set(QUIT))
+                snapshot = await _snapshot(queries, run_id)
 
 
-def _picture(summary: RunSummary, steps: list[StepScores], rate: float | None, console: Console) -> Group:
-    run_ = summary.run
-    title = Text.assemble((visible(run_.run_id, keep=""), "bold"), f"  {run_.status}")
-    if run_.reason:
-        title.append(f": {visible(run_.reason, keep='')}")
+async def _snapshot(queries: Queries, run_id: str) -> Snapshot:
+    last = await queries.last_event(run_id)
+    gauges = {gauge.actor: gauge.state for gauge in await queries.gauges(run_id)}
+    running = re.search(r"(\d+) running", gauges.get("sampler", ""))
+    return Snapshot(
+        await queries.summary(run_id),
+        await queries.step_scores(run_id),
+        await queries.ask(results.spending_by_step, run_id),
+        await queries.ask(results.best_standing, run_id),
+        await queries.ask(results.standing, run_id, 0),
+        await queries.ask(results.latest_trend, run_id),
+        await queries.events(run_id, max(0, last - EVENTS_SHOWN)),
+        None if running is None else int(running[1]),
+    )
+
+
+def _picture(snapshot: Snapshot, rate: float | None, console: Console) -> Group:
+    summary = snapshot.summary
+    title = Text.assemble((visible(summary.run.run_id, keep=""), "bold"), f"  {summary.run.status}")
+    if summary.run.reason:
+        title.append(f": {visible(summary.run.reason, keep='')}")
     glyphs = ASCII if console.options.ascii_only else None
-    curve = score_curve(steps, summary.student, width=console.width, glyphs=glyphs)
-    trend = sampled_trend(summary, steps)
-    told = [] if trend is None else [Text(f"samples {trend}")]
-    return Group(title, curve, *told, Text(progress_line(summary, rate)))
+    student = None if snapshot.student is None else snapshot.student.score
+    lines: list[Text] = [title, score_curve(_points(snapshot), student, width=console.width, glyphs=glyphs)]
+    standings = [(kind, s) for kind, s in (("best", snapshot.best), ("student", snapshot.student)) if s is not None]
+    lines += [Text(f"{kind:8} program {known.program}: {known}") for kind, known in standings]
+    if snapshot.trend is not None:
+        lines.append(Text(f"samples  {trend_text(snapshot.trend)}"))
+    lines.append(Text(progress_line(summary, rate)))
+    lines += _bars(snapshot, ascii_only=glyphs is not None)
+    if not summary.over:
+        for event in snapshot.events:
+            line = Text(visible(described(event), keep=""), style="dim", no_wrap=True, overflow="ellipsis")
+            line.truncate(console.width, overflow="ellipsis")
+            lines.append(line)
+        lines.append(Text("q leave", "bold"))
+    return Group(*lines)
+
+
+def _points(snapshot: Snapshot) -> list[CurvePoint]:
+    best = {spent.step: spent.best for spent in snapshot.spending}
+    points: list[CurvePoint] = []
+    for step in snapshot.steps:
+        known = best.get(step.step)
+        sampled = None if step.sampled is None else step.sampled.mean
+        if known is not None:
+            points.append(CurvePoint(known.score, known.low, known.high, sampled))
+        else:
+            points.append(CurvePoint(sampled=sampled))
+    return points
+
+
+def _bars(snapshot: Snapshot, *, ascii_only: bool) -> list[Text]:
+    """Return a bar for the concurrency slots in use, and one for each cap of the budget."""
+    summary, settings = snapshot.summary, snapshot.summary.run.settings
+    bars: list[Text] = []
+    slots = settings.get("max_concurrency")
+    if not summary.over and snapshot.running is not None and isinstance(slots, int) and slots > 0:
+        bars.append(_bar("slots", snapshot.running, slots, f"{snapshot.running} of {slots} in use", ascii_only))
+    budget = cast("dict[str, Any]", settings.get("budget") or {})
+    usage = summary.usage
+    for cap, used, unit in (
+        ("max_calls", usage.calls, "{:,.0f} calls"),
+        ("max_tokens", usage.tokens, "{:,.0f} tokens"),
+        ("max_cost", usage.cost, "${:.4f}"),
+    ):
+        limit = budget.get(cap)
+        if limit and used is not None:
+            bars.append(_bar("budget", used, limit, f"{unit.format(used)} of {unit.format(limit)}", ascii_only))
+    return bars
+
+
+def _bar(name: str, value: float, limit: float, words: str, ascii_only: bool) -> Text:
+    full, empty = ("#", ".") if ascii_only else ("█", "░")
+    filled = min(BAR, round(BAR * value / limit))
+    return Text(f"{name:8} {full * filled}{empty * (BAR - filled)} {words}")
+
+
+@contextmanager
+def _pressed_keys() -> Generator[Callable[[], str]]:
+    """Give a function that returns the keys pressed since it was last called. Nothing if stdin is not a terminal."""
+    if not sys.stdin.isatty():
+        yield lambda: ""
+        return
+    try:
+        import select
+        import termios
+        import tty
+    except ImportError:  # Windows has none of them.
+        yield lambda: ""
+        return
+    stdin = sys.stdin.fileno()
+    before = termios.tcgetattr(stdin)
+
+    def pressed() -> str:
+        keys = ""
+        while select.select([stdin], [], [], 0)[0]:
+            byte = os.read(stdin, 1)  # Not from sys.stdin, whose buffer `select` does not see.
+            if not byte:
+                break
+            keys += byte.decode("latin-1")
+        return keys
+
+    tty.setcbreak(stdin)
+    try:
+        yield pressed
+    finally:
+        with contextlib.suppress(termios.error):  # The terminal may be gone.
+            termios.tcsetattr(stdin, termios.TCSADRAIN, before)

@@ -1,7 +1,22 @@
-"""Who listens to what happens: a run's events, and what a channel serves."""
+"""Observing a run: its events, its progress, and what a channel serves."""
 
-from simba_actors.observe.feed import follow_channel, follow_events
-from simba_actors.observe.progress import show_progress
-from simba_actors.observe.wording import visible
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simba_actors.observe.feed import follow_channel, follow_events
+    from simba_actors.observe.progress import show_progress
+    from simba_actors.observe.wording import visible
 
 __all__ = ["follow_channel", "follow_events", "show_progress", "visible"]
+
+_MODULES = {"follow_channel": "feed", "follow_events": "feed", "show_progress": "progress", "visible": "wording"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used: the command line reads a store without DSPy, which takes a second."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

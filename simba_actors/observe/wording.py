@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import TYPE_CHECKING
 
 from simba_actors.events import Event, to_json
 from simba_actors.search.trajectory import Usage
-from simba_actors.store.queries import RunSummary
+
+if TYPE_CHECKING:
+    from simba_actors.store.queries import RunSummary
 
 LONGEST_VALUE = 300
 """Characters of one value of an event that a line shows."""

@@ -10,6 +10,9 @@ Phase: TypeAlias = Literal["sample", "evaluate", "final"]
 
 Split: TypeAlias = Literal["train", "val"]
 
+STUDENT = 0
+"""The number, in every pool, of the program that is the student itself."""
+
 STUDENT_LM = "student"
 """The name, in a run's model pool, of the LM that the student uses by itself."""
 

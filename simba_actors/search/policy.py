@@ -28,12 +28,10 @@ from simba_actors.search.buckets import Bucket
 from simba_actors.search.clear_winner import ClearWinner
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.parts import Part
+from simba_actors.search.plan import STUDENT as STUDENT
 from simba_actors.search.plan import Rollout
 from simba_actors.search.quality import Quality
 from simba_actors.search.trajectory import JSON
-
-STUDENT = 0
-"""The number, in every pool, of the program that is the student itself."""
 
 
 @dataclass(frozen=True, slots=True)

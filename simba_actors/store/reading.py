@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import anyio
 
@@ -13,13 +14,18 @@ from simba_actors.errors import UnknownRunError
 from simba_actors.events import EVENT_TYPES, Event, from_json
 from simba_actors.search.evidence import Score
 from simba_actors.search.plan import STUDENT_LM, ModelSpec, Phase, RolloutKey
-from simba_actors.search.progress import Progress, stored_progress
 from simba_actors.search.trajectory import Outcome, Usage
 from simba_actors.store.connection import Connection
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, loads, rollout_record
 from simba_actors.store.error_translation import told_of
 from simba_actors.store.opening import open_for_reading
 from simba_actors.store.records import Program, Proposal, RolloutRecord, Run, Step
+
+if TYPE_CHECKING:
+    from simba_actors.search.progress import Progress
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 EVENTS_AT_ONCE = 1_000
 
@@ -60,6 +66,11 @@ class Reader:
         with told_of(self.path):
             return list(await self._db.execute_fetchall(sql, parameters))
 
+    async def ask(self, query: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return `query(db, *args, **kwargs)`, called in the connection's thread within one transaction."""
+        with told_of(self.path):
+            return await self._db.transact(lambda db: query(db, *args, **kwargs), "DEFERRED")
+
     async def data_version(self) -> int:
         """A number that changes when another connection has changed the store."""
         return int((await self._rows("PRAGMA data_version"))[0][0])
@@ -94,6 +105,8 @@ class Reader:
 
     async def progress(self, run_id: str) -> Progress | None:
         """How far the run is by its last closed step; None where it has closed none."""
+        from simba_actors.search.progress import stored_progress  # It needs numpy, which reading alone does not.
+
         rows = await self._rows(
             "SELECT step, result, progress FROM steps WHERE run_id = ? AND result IS NOT NULL ORDER BY step", [run_id]
         )

@@ -18,13 +18,15 @@ import dspy
 import pytest
 from typer.testing import CliRunner, Result
 
+import simba_actors
 from simba_actors import Optimizer
 from simba_actors.cli.app import app
+from simba_actors.events import StepClosed
 from simba_actors.programs import ConfigurationSpace, Float, load
 from simba_actors.search.statistics.trend import Trend
 from tests.support.hostile import ADVICE, hostile_script
 from tests.support.quiz import questions
-from tests.support.runs import findings, finish, small_config
+from tests.support.runs import findings, finish, reach, small_config
 from tests.support.scripted_lm import ScriptedLM
 
 Invoke = Callable[..., Result]
@@ -35,7 +37,10 @@ READING = (
     ("watch", RUN),
     ("lineage", RUN),
     ("program", RUN, 1),
+    ("failures", RUN, 1),
     ("why", RUN, 1),
+    ("compare", RUN, RUN),
+    ("channels",),
     ("doctor",),
 )
 """Commands that change nothing."""
@@ -66,6 +71,18 @@ def output_json(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
+def unboxed(text: str) -> str:
+    """Text without the box and line breaks that usage errors have."""
+    return " ".join(text.replace("│", " ").split())
+
+
+async def unfinished(store: Path) -> Path:
+    """A store with one run that was stopped after it had closed a step."""
+    async with await Optimizer.start(small_config(store, run_id=RUN, max_steps=4)) as optimizer:
+        await reach(optimizer, StepClosed)
+    return store
+
+
 def rule_program(invoke: Invoke) -> int:
     """A program that got a new rule, and not only its parent's."""
     pool = output_json(invoke("lineage", RUN, "--json"))
@@ -82,7 +99,9 @@ def test_runs_are_listed(invoke: Invoke) -> None:
 def test_a_run_is_shown_with_its_steps(invoke: Invoke) -> None:
     shown = output_json(invoke("show", RUN, "--json"))
     assert [step["step"] for step in shown["steps"]] == [0, 1]
-    assert f"best {shown['best']['score']:.3f}" in invoke("show", RUN).stdout
+    assert re.search(
+        rf"best +program {shown['best']['program']} +{shown['best']['score']:.3f}", invoke("show", RUN).stdout
+    )
 
 
 def test_a_run_of_a_few_steps_has_no_trend_yet(invoke: Invoke) -> None:
@@ -178,14 +197,36 @@ def test_without_a_number_the_best_program_is_exported(invoke: Invoke, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((1, 2, "best.json"), "one program goes into one file"),
-        (("no/such/directory/best.json",), "can't be written"),
-        ((), "Missing argument 'FILE'"),
+        ((RUN, 1, 2, "best.json"), "only one program fits in a file"),
+        ((RUN, "no/such/directory/best.json"), "can't be written"),
+        ((RUN, 7), "must be a file whose name ends in .json"),
+        ((RUN,), "must be a file whose name ends in .json"),
+        ((), "Missing argument"),
     ],
 )
 def test_an_export_that_cannot_be_says_why(invoke: Invoke, arguments: Any, message: str) -> None:
-    result = invoke("export", RUN, *arguments)
-    assert (result.exit_code, message in result.stderr) == (2, True)
+    result = invoke("export", *arguments)
+    assert (result.exit_code, message in unboxed(result.stderr)) == (2, True)
+
+
+def test_an_export_replaces_no_file_unless_forced(invoke: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "best.json"
+    path.write_text("precious")
+    refused = invoke("export", RUN, path)
+    assert (refused.exit_code, "exists: give another file, or --force" in unboxed(refused.stderr)) == (2, True)
+    assert path.read_text() == "precious"
+    assert invoke("export", RUN, path, "--force").exit_code == 0
+    assert json.loads(path.read_text())["signature"]["instructions"]
+
+
+def test_an_export_of_an_unfinished_run_does_not_guess_the_winner(tmp_path: Path) -> None:
+    store = asyncio.run(unfinished(tmp_path / "simba.db"))
+    path = tmp_path / "best.json"
+    refused = CliRunner().invoke(app, ["export", RUN, str(path), "--store", str(store)])
+    assert (refused.exit_code, path.exists()) == (1, False)
+    assert "has no winner yet" in refused.stderr
+    assert "name the program to export" in refused.stderr
+    assert CliRunner().invoke(app, ["export", RUN, "0", str(path), "--store", str(store)]).exit_code == 0
 
 
 def test_versions_are_published_rolled_back_and_pruned(invoke: Invoke) -> None:
@@ -267,3 +308,144 @@ def test_the_package_is_a_command_too(store: Path) -> None:
     command = [sys.executable, "-m", "simba_actors", "runs", "--json", "--store", str(store)]
     listed = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
     assert listed[0]["run_id"] == RUN
+
+
+def test_a_name_may_be_shortened_or_left_out(invoke: Invoke) -> None:
+    shown = output_json(invoke("show", "--json"))
+    assert shown["run_id"] == RUN
+    for name in (RUN, "col", "latest"):
+        assert output_json(invoke("show", name, "--json")) == shown
+
+
+def test_a_name_that_means_several_runs_is_refused(tmp_path: Path) -> None:
+    for run_id in ("first-try", "first-success", "second"):
+        asyncio.run(finish(small_config(tmp_path / "simba.db", run_id=run_id, max_steps=1)))
+
+    def show(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["show", *arguments, "--store", str(tmp_path / "simba.db")])
+
+    assert "is the start of 2 runs (first-success, first-try)" in show("first").stderr
+    assert "the store has 3 runs (second, first-success, first-try): name one, or say latest" in show().stderr
+    assert show("latest").stdout.startswith("second: finished")
+    assert show("first-s").stdout.startswith("first-success: finished")
+
+
+def test_a_store_without_runs_says_so(tmp_path: Path) -> None:
+    asyncio.run(unfinished(tmp_path / "simba.db"))
+    with closing(sqlite3.connect(tmp_path / "simba.db", isolation_level=None)) as db:
+        db.execute("PRAGMA foreign_keys = OFF")
+        db.execute("DELETE FROM runs")
+    empty = ["--store", str(tmp_path / "simba.db")]
+    assert "has no runs yet: start one" in CliRunner().invoke(app, ["runs", *empty]).stdout
+    assert "has no runs yet: start one" in CliRunner().invoke(app, ["show", *empty]).stderr
+
+
+def test_names_are_never_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "a-run-with-a-name-that-is-longer-than-the-terminal-is-wide"
+    asyncio.run(finish(small_config(tmp_path / "simba.db", run_id=name, max_steps=1)))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # As if it were a terminal.
+    monkeypatch.setenv("COLUMNS", "40")
+    assert name in CliRunner().invoke(app, ["runs", "--store", str(tmp_path / "simba.db")]).stdout
+
+
+def test_a_file_before_the_command_is_the_store(store: Path) -> None:
+    assert RUN in CliRunner().invoke(app, [str(store)]).stdout
+    assert CliRunner().invoke(app, [str(store), "show", RUN]).stdout.startswith(f"{RUN}: finished")
+
+
+def test_a_run_is_shown_with_its_settings_and_the_intervals_of_its_scores(invoke: Invoke) -> None:
+    assert re.search(r"num_candidates +3 *\n", invoke("show").stdout)
+    best = output_json(invoke("show", "--json"))["best"]
+    assert best["low"] < best["score"] < best["high"]
+
+
+def test_a_perfect_score_has_an_interval_too(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id=RUN, metric=lambda example, prediction: 1.0, max_steps=1)
+    asyncio.run(finish(config))
+    best = output_json(CliRunner().invoke(app, ["show", "--json", "--store", str(config.store)]))["best"]
+    assert (best["score"], best["high"], best["low"] < 1.0) == (1.0, 1.0, True)
+
+
+def test_errors_of_failed_rollouts_are_counted(tmp_path: Path) -> None:
+    class Failing(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.answer = dspy.Predict("question -> answer")
+
+        def forward(self, question: str) -> Any:
+            prediction = self.answer(question=question)
+            if prediction.answer == "green":
+                raise ValueError("green is out of stock")
+            return prediction
+
+    config = small_config(tmp_path / "simba.db", run_id=RUN, student=Failing(), max_steps=1)
+    asyncio.run(finish(config))
+    options = ["--store", str(config.store)]
+    counted = output_json(CliRunner().invoke(app, ["show", "--json", *options]))["failures"]
+    assert "green is out of stock" in counted[0]["error"]
+    assert "green is out of stock" in CliRunner().invoke(app, ["show", *options]).stdout
+    command = ["failures", str(counted[0]["program"]), "--failed", "--json", *options]
+    found = output_json(CliRunner().invoke(app, command))["rollouts"]
+    assert {failure["rollout"]["trajectory"]["outcome"] for failure in found} == {"program_failure"}
+
+
+def test_failures_are_shown_beside_the_students_run_on_the_same_example(invoke: Invoke) -> None:
+    found = output_json(invoke("failures", RUN, 1, "--json"))["rollouts"]
+    assert found
+    for failure in found:
+        ours, student = failure["rollout"], failure["student"]
+        assert ours["rollout"]["program"] == 1
+        assert ours["trajectory"]["score"] < 1
+        assert (student["rollout"]["program"], student["rollout"]["example"]) == (0, ours["rollout"]["example"])
+    assert "question ← " in invoke("failures", RUN, 1).stdout
+
+
+def test_failures_are_filtered_by_score_and_text(invoke: Invoke) -> None:
+    everything = output_json(invoke("failures", RUN, 0, "--all", "--limit", 1000, "--json"))["rollouts"]
+    assert {1.0, 0.0} == {float(failure["rollout"]["trajectory"]["score"]) for failure in everything}
+    half = output_json(invoke("failures", RUN, 0, "--all", "--at-most", 0.5, "--limit", 1000, "--json"))["rollouts"]
+    assert len(half) == sum(failure["rollout"]["trajectory"]["score"] == 0 for failure in everything)
+    ball = output_json(invoke("failures", RUN, 0, "--all", "--text", "BALL 2?", "--json"))["rollouts"]
+    assert {failure["rollout"]["trajectory"]["trace"][0]["inputs"]["question"] for failure in ball} == {
+        "What is the colour of ball 2?"
+    }
+
+
+def test_the_full_prompt_is_what_dspy_sends(invoke: Invoke) -> None:
+    messages = output_json(invoke("program", RUN, "student", "--full", "--json"))["messages"]
+    question = messages[-1]["content"].split("## ]]\n")[1].split("\n")[0]
+    expected = dspy.ChatAdapter().format(dspy.Signature("question -> answer"), [], {"question": question})
+    assert [(message["role"], message["content"]) for message in messages] == [
+        (message["role"], message["content"]) for message in expected
+    ]
+
+
+def test_two_runs_are_compared(tmp_path: Path) -> None:
+    store = tmp_path / "simba.db"
+    for run_id, seed in (("one", 1), ("two", 2)):
+        asyncio.run(finish(small_config(store, run_id=run_id, seed=seed, max_steps=1)))
+    compared = output_json(CliRunner().invoke(app, ["compare", "one", "two", "--json", "--store", str(store)]))
+    assert [run["run_id"] for run in compared["runs"]] == ["one", "two"]
+    assert compared["differing_settings"] == {"seed": ["1", "2"]}
+    assert "two best" in CliRunner().invoke(app, ["compare", "one", "two", "--store", str(store)]).stdout
+
+
+def test_a_canary_is_published_and_promoted(invoke: Invoke) -> None:
+    assert "has no channels yet" in invoke("channels").stdout
+    assert invoke("publish", "student", "bot").exit_code == 0
+    assert "tries version 2 on 20% of calls" in invoke("publish", RUN, 1, "bot", "--share", 0.2).stdout
+    [listed] = output_json(invoke("channels", "--json"))
+    assert (listed["current"]["version"], listed["canary"]["version"], listed["canary"]["share"]) == (1, 2, 0.2)
+    assert output_json(invoke("promote", "bot", "--json"))["kind"] == "promote"
+    assert "version 3" in invoke("channels").stdout
+
+
+def test_what_needs_a_channel_creates_no_store(tmp_path: Path) -> None:
+    for command in (["promote", "bot"], ["rollback", "bot"], ["prune", "bot"]):
+        result = CliRunner().invoke(app, [*command, "--store", str(tmp_path / "simba.db")])
+        assert (result.exit_code, "does not exist" in result.stderr) == (1, True)
+    assert not (tmp_path / "simba.db").exists()
+
+
+def test_the_version_is_printed() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"{simba_actors.__version__}\n"

@@ -104,5 +104,5 @@ def test_a_port_that_is_taken_is_named_with_the_remedy(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "simba_actors", "serve", "--port", port, "--store", str(tmp_path / "simba.db")]
         ended = subprocess.run(command, capture_output=True, check=False, text=True, timeout=PATIENCE)
     assert ended.returncode == 1
-    assert f"can't listen at 127.0.0.1, port {port}" in ended.stderr
+    assert f"can't listen on 127.0.0.1, port {port}" in ended.stderr
     assert "give another --port" in ended.stderr
