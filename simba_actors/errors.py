@@ -36,6 +36,7 @@ SimbaError
     ├── LMAccessError              it refused the key, the account or the model's name
     ├── LMUnavailableError         it did not answer, or only with faults
     ├── UnknownUsageError          it does not say what its calls use, so that a cap can't be kept
+    ├── InterpreterError           the student's code interpreter can't run
     └── RolloutTimeoutError        a rollout took longer than it may
 """
 
@@ -201,6 +202,10 @@ class LMUnavailableError(InfrastructureError):
 
 class UnknownUsageError(InfrastructureError):
     """An LM does not say what its calls cost or use, so that a cap on that can't be kept."""
+
+
+class InterpreterError(InfrastructureError):
+    """The interpreter of a student that runs code, such as dspy.ProgramOfThought, can't run: Deno is missing, say."""
 
 
 class RolloutTimeoutError(InfrastructureError):

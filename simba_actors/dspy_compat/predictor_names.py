@@ -34,9 +34,12 @@ class PredictorNames:
 
 
 def tell_apart(program: Any) -> None:
-    """Give each predictor of `program` a `stage` of its own, where some were made as copies of others."""
-    for name, predictor in program.named_predictors():
-        predictor.stage = name
+    """Give predictors of `program` a `stage` of their own if some were made as copies of others."""
+    predictors: dict[str, Any] = dict(program.named_predictors())
+    stages = Counter(_stage(predictor) for predictor in predictors.values())
+    for name, predictor in predictors.items():
+        if stages[_stage(predictor)] > 1:
+            predictor.stage = f"{predictor.stage} {name}"
 
 
 def _stage(predictor: Any) -> str | None:

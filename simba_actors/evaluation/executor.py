@@ -13,10 +13,10 @@ import dspy
 
 from simba_actors.dspy_compat.predictor_names import PredictorNames
 from simba_actors.dspy_compat.prompt_cache import remembering
-from simba_actors.errors import InfrastructureError, LMUnavailableError, RolloutTimeoutError
+from simba_actors.errors import InfrastructureError, InterpreterError, LMUnavailableError, RolloutTimeoutError
 from simba_actors.evaluation.binding import BoundProgram, Programs
 from simba_actors.evaluation.scoring import Scorer, Verdict
-from simba_actors.lm.failures import infrastructure_cause
+from simba_actors.lm.failures import causes, infrastructure_cause
 from simba_actors.lm.governor import BlockingCallError, Caller, Governor
 from simba_actors.lm.rollout_context import SETTING, Deadline, RolloutContext
 from simba_actors.lm.secrets import Secrets
@@ -240,7 +240,13 @@ class _Ended:
 
 
 def raise_if_infrastructure(error: Exception, secrets: Secrets) -> None:
-    """Raises the InfrastructureError that `error` comes from, if it comes from one; it tells no `secrets`."""
+    """Raise the InfrastructureError that `error` comes from, if it comes from one; it holds no `secrets`."""
+    for cause in causes(error):
+        # By DSPy's word, code can't mend what is not a CodeExecutionError: Deno is missing, or its process has ended.
+        if isinstance(cause, dspy.CodeInterpreterError) and not isinstance(cause, dspy.CodeExecutionError):
+            raise InterpreterError(
+                f"the student's code interpreter can't run: {secrets.describe(cause)} Then resume."
+            ) from error
     cause = infrastructure_cause(error)
     if isinstance(cause, InfrastructureError):
         raise cause

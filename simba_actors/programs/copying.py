@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from functools import partial
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from io import IOBase
+from threading import Lock, RLock
+from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, cast
 
 import dspy
@@ -17,6 +19,9 @@ ATOMS = frozenset({str, bytes, int, float, complex, bool, type(None), type(Ellip
 
 SHARED = (type, FunctionType, BuiltinFunctionType, ModuleType, dspy.BaseLM)
 """What a copy uses together with its original: code, and LMs with their connections."""
+
+UNCOPYABLE = (type(Lock()), type(RLock()), GeneratorType, IOBase)
+"""What no copy.deepcopy takes."""
 
 LARGEST_ARRAY = 1_000_000
 """Bytes. Larger arrays are taken for data, such as a retriever's index, and shared."""
@@ -56,6 +61,7 @@ class Copier:
         self._program = program
         self._lms = {id(lm): (lms or {}).get(id(lm), lm) for lm in lms_within(program)}
         self._plain: set[int] = set()
+        self._copyable: set[int] = set()
         self._uncopyable: set[int] = set()
         self._check()
 
@@ -139,6 +145,7 @@ class Copier:
             return value
         known = dict(memo)
         try:
+            self._check_copyable(value)
             twin = copy.deepcopy(value, known)
         except Exception:  # noqa: BLE001 - an attribute's own __deepcopy__ may raise anything
             return self._around_what_can_not_be_copied(value, memo)
@@ -146,6 +153,13 @@ class Copier:
         memo[-len(memo)] = known.pop(id(known), None)
         memo.update(known)
         return twin
+
+    def _check_copyable(self, value: Any) -> None:
+        """Raise TypeError before deepcopy does, which leaves half-made objects behind, whose __del__ may complain."""
+        if id(value) not in self._copyable:
+            if any(isinstance(part, UNCOPYABLE) for part in parts_of(value)) and not hasattr(value, "__deepcopy__"):
+                raise TypeError(f"{type(value).__name__} holds what can't be copied")
+            self._copyable.add(id(value))
 
     def _around_what_can_not_be_copied(self, value: Any, memo: dict[int, Any]) -> Any:
         """Return a copy of a container or an object that holds a module, and anything else as it is."""
