@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from simba_actors.programs.values import text_of
+
 HIDDEN = "[hidden]"
 
 LEAST_LENGTH = 6
@@ -39,8 +41,8 @@ class Secrets:
         return LOOKS_SECRET.sub(HIDDEN, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
     def describe(self, error: BaseException) -> str:
-        """What an error says, without keys."""
-        return self.hide(f"{type(error).__name__}: {error}")
+        """Return what an error says, without keys."""
+        return self.hide(f"{type(error).__name__}: {text_of(error)}")
 
 
 def _secrets_of(settings: dict[str, Any]) -> Iterator[str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from simba_actors.search.trajectory import Usage
+
+MOST_TOKENS, MOST_DOLLARS = 10**12, 1e9
+"""What a call may be said to use. Beyond that the provider is wrong, and what the call used is unknown."""
 
 
 class Meter:
@@ -30,7 +33,7 @@ class Meter:
         prompt, completion = tokens(entry)
         if prompt is None and completion is None:
             return None
-        self._reports.append(Usage(0, prompt, completion, entry.get("cost")))
+        self._reports.append(Usage(0, prompt, completion, _cost(entry.get("cost"))))
         return (prompt or 0) + (completion or 0)
 
     @property
@@ -40,10 +43,21 @@ class Meter:
 
 
 def tokens(entry: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Of the prompt and of the completion, as far as an entry of an LM's history tells of them."""
-    usage: Mapping[str, Any] = entry.get("usage") or {}
-    return _first(usage, "prompt_tokens", "input_tokens"), _first(usage, "completion_tokens", "output_tokens")
+    """Return the prompt's and the completion's tokens, as far as an entry of an LM's history has them."""
+    usage = entry.get("usage")
+    if not isinstance(usage, Mapping):
+        return None, None
+    known = cast("Mapping[str, Any]", usage)
+    return _first(known, "prompt_tokens", "input_tokens"), _first(known, "completion_tokens", "output_tokens")
 
 
 def _first(usage: Mapping[str, Any], *names: str) -> int | None:
-    return next((usage[name] for name in names if usage.get(name) is not None), None)
+    return next((int(usage[name]) for name in names if _is_count(usage.get(name))), None)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= MOST_TOKENS
+
+
+def _cost(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 <= value <= MOST_DOLLARS else None

@@ -14,20 +14,24 @@ R = TypeVar("R")
 
 
 async def isolated(work: Awaitable[R]) -> R:
-    """What `work` gives or raises.
+    """Return what `work` returns, or raise what it raises.
 
     Raises:
         RuntimeError: It raised a CancelledError though nobody cancelled this task, or another BaseException.
     """
-    known = _cancellations()
+    known, task = _cancellations(), _current_task()
     try:
         return await work
     except asyncio.CancelledError as error:
         if _cancellations() > known:
             raise
         raise _stray(error) from error
-    except (Exception, KeyboardInterrupt, GeneratorExit):
+    except (Exception, KeyboardInterrupt):
         raise
+    except GeneratorExit as error:
+        if _current_task() is not task:
+            raise  # The coroutine is being closed, which no task does with its own.
+        raise _stray(error) from error
     except BaseException as error:
         raise _stray(error) from error
 
@@ -50,5 +54,12 @@ def _stray(error: BaseException) -> RuntimeError:
 
 def _cancellations() -> int:
     """How often this task was cancelled."""
-    task = asyncio.current_task()
+    task = _current_task()
     return 0 if task is None else task.cancelling()
+
+
+def _current_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # There is no loop here, as where the garbage collector closes a coroutine.
+        return None

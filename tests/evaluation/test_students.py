@@ -14,8 +14,9 @@ from simba_actors.errors import InterpreterError
 from simba_actors.evaluation.executor import LocalExecutor, RolloutTask
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.programs import ConfigurationSpace
+from simba_actors.programs.values import json_problem
 from simba_actors.search.plan import ModelSpec
-from simba_actors.search.trajectory import Trajectory
+from simba_actors.search.trajectory import Outcome, Trajectory
 from simba_actors.strategies.append_a_demo import cut
 from tests.support.quiz import exact, questions
 from tests.support.scripted_lm import Ask, Script, ScriptedLM
@@ -222,3 +223,39 @@ async def test_images_stay_whole_in_demos() -> None:
     demo = {**cut(trajectory.trace[0].inputs, 100_000), **trajectory.trace[0].outputs}
     program: Any = space.apply(space.extract(student).with_demos("self", [demo]), student)
     assert program.demos[0].image == image
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+class Failing(dspy.Module):
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+        self.error = error
+
+    async def aforward(self, question: str) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error", [MuteError(), GeneratorExit(), ValueError("half \ud83d")], ids=lambda e: type(e).__name__
+)
+async def test_whatever_a_student_raises_is_its_failure_with_a_text(error: BaseException) -> None:
+    (trajectory,) = await run_all(Failing(error), questions(1))
+    assert (trajectory.outcome, trajectory.score) == (Outcome.PROGRAM_FAILURE, 0.0)
+    assert (trajectory.error or "").encode().decode()
+
+
+async def test_a_reply_that_is_nested_without_end_is_kept_as_far_as_json_goes() -> None:
+    row = dspy.Example(q="?", a=[]).with_inputs("q")
+    (trajectory,) = await run_all(
+        dspy.Predict("q -> a: list"),
+        [row],
+        script=lambda ask: {"a": "[" * 300 + "]" * 300},
+        metric=lambda example, prediction: 1.0,
+    )
+    assert trajectory.outcome is Outcome.SCORED
+    assert json_problem(trajectory.prediction) is None

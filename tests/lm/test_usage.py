@@ -1,0 +1,30 @@
+"""What providers say of a call's use is counted as far as it makes sense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from simba_actors.lm.usage import Meter
+from simba_actors.search.trajectory import Usage
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"usage": {"prompt_tokens": 3, "completion_tokens": 2}, "cost": 0.5}, Usage(1, 3, 2, 0.5)),
+        ({"usage": {"input_tokens": 3, "output_tokens": 2.0}, "cost": 0}, Usage(1, 3, 2, 0.0)),
+        ({"usage": {"prompt_tokens": 2**63, "completion_tokens": 2}, "cost": 0.5}, Usage(1, None, 2, 0.5)),
+        ({"usage": {"prompt_tokens": -1, "completion_tokens": 2}, "cost": float("nan")}, Usage(1, None, 2, None)),
+        ({"usage": {"prompt_tokens": "many", "completion_tokens": 2}, "cost": "cheap"}, Usage(1, None, 2, None)),
+        ({"usage": ["?"], "cost": 0.5}, Usage(1, None, None, None)),
+        ({"usage": None}, Usage(1, None, None, None)),
+    ],
+)
+def test_what_makes_no_sense_is_unknown(entry: dict[str, Any], expected: Usage) -> None:
+    meter = Meter()
+    meter.sent()
+    meter.report(entry)
+    meter.answered()
+    assert meter.total == expected
