@@ -10,7 +10,7 @@ from typing import Any
 import dspy
 import pytest
 
-from simba_actors import LiveProgram
+from simba_actors import Channel, LiveProgram
 from simba_actors.dspy_compat.predictor_names import PredictorNames
 from simba_actors.evaluation.executor import LocalExecutor, RolloutTask
 from simba_actors.lm.governor import Governor
@@ -100,8 +100,16 @@ def by_executor(kind: Kind) -> Ran:
     return setting.ran(prediction=trajectory.prediction, trace=trace, score=trajectory.score, error=trajectory.error)
 
 
+async def publish(student: Any, store: Path) -> None:
+    """Publishes what the student has anyway, so that live programs run a copy of it."""
+    async with await Channel.open(store, "default") as channel:
+        configuration = ConfigurationSpace.from_module(student).extract(student)
+        await channel.publish(configuration, expected=0, reason="as it is")
+
+
 def by_live_program(kind: Kind, store: Path, *, asynchronous: bool) -> Ran:
     setting, trace = Setting(kind), list[Any]()
+    asyncio.run(publish(setting.student, store))
     live = LiveProgram(setting.student, store=store)
     names = PredictorNames(setting.student)
     try:
@@ -110,6 +118,7 @@ def by_live_program(kind: Kind, store: Path, *, asynchronous: bool) -> Ran:
     except Exception as error:
         return setting.ran(trace=_steps(trace, names), score=0.0, error=f"{type(error).__name__}: {error}")
     finally:
+        assert live.version == 1
         live.close()
     return setting.ran(
         prediction=json_fields(prediction), trace=_steps(trace, names), score=metric(setting.example, prediction)
