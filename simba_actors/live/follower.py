@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from simba_actors.errors import NotAStoreError, StoreDamagedError, StoreError, StoreVersionError
 from simba_actors.programs import Configuration
@@ -21,6 +21,9 @@ from simba_actors.store.schema import APPLICATION_ID, VERSION
 
 POLL_SECONDS = 0.25
 """Seconds between looks at the file. What another process publishes must be seen within a second."""
+
+BUSY_SECONDS = 0.5
+"""Seconds that a `read` waits while another process recovers or closes the file, which locks it for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,11 @@ class Follower:
         self._publications_read = publications_in(self._name)
         try:
             self._connect()
+            self._rows(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1000)}", [])
+            self._check_header()
             self._data_version = self._one("PRAGMA data_version")
             self._snapshot = self._read()
+            self._rows("PRAGMA busy_timeout = 0", [])  # `is_stale` is asked on the event loop.
         except sqlite3.Error as error:
             self.close()
             raise translated(error, self._path) from error
@@ -139,6 +145,8 @@ class Follower:
         self._db = sqlite3.connect(
             f"{self._path.as_uri()}?{mode}", uri=True, timeout=0, check_same_thread=False, isolation_level=None
         )
+
+    def _check_header(self) -> None:
         application, version = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
         if application != APPLICATION_ID:
             raise NotAStoreError(f"{self._path} is not a store of simba_actors: give the path of one")
@@ -166,11 +174,23 @@ class Follower:
         if not self._rows("SELECT 1 FROM sqlite_schema WHERE name = 'publications'", []):
             return Snapshot()
         served = Served.of_rows(self._rows(SERVED, {"channel": self._channel}))
+        for publication in _publications(served):
+            self._check(publication)
         known = {p.digest: self._snapshot.configurations[p.version] for p in _publications(self._snapshot.served)}
         configurations = {
             p.version: known.get(p.digest) or self._configuration(p.digest) for p in _publications(served)
         }
         return Snapshot(served, configurations)
+
+    def _check(self, publication: Publication) -> None:
+        """Raise StoreDamagedError if a value is not of its column's type, which SQLite does not enforce."""
+        share: Any = publication.share
+        if isinstance(cast("Any", publication.version), int) and isinstance(share, int | float | None):
+            return
+        raise StoreDamagedError(
+            f"{self._path} is damaged: channel {self._channel!r} has version={publication.version!r:.80} with "
+            f"share={share!r:.80}; publish again"
+        )
 
     def _configuration(self, digest: str) -> Configuration:
         rows = self._rows(CONFIGURATION, [digest])

@@ -1,0 +1,94 @@
+"""A live program for each request leaves no thread, file handle or task behind, and both ways of calling agree."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors.live import LiveProgram
+from tests.support.live import answer, publish, said, sayer
+from tests.support.scripted_lm import ScriptedLM
+
+REQUESTS = 1_000
+
+
+def handles() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def our_threads() -> int:
+    return sum(thread.name.startswith("simba_actors") for thread in threading.enumerate())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+async def test_a_thousand_live_programs_leave_nothing_behind(tmp_path: Path) -> None:
+    store, student = tmp_path / "simba.db", sayer()
+    await publish(store, "one")
+
+    async def request() -> None:
+        live = LiveProgram(student, store=store, metric=lambda example, prediction: 1.0, keep_examples=1)
+        assert await answer(live) == "one"
+
+    await request()
+    before = handles(), len(asyncio.all_tasks())
+    for _ in range(REQUESTS):
+        await request()
+    gc.collect()
+    handles_before, tasks_before = before
+    # A transaction of the one writer may be under way, with the file and its log open.
+    assert handles() <= handles_before + 4
+    assert len(asyncio.all_tasks()) == tasks_before
+    assert our_threads() <= 8
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+async def test_live_programs_of_a_store_that_cannot_be_written_share_one_thread(tmp_path: Path) -> None:
+    before = our_threads()
+    for number in range(50):
+        live = LiveProgram(sayer(), store=tmp_path / "none.db")
+        live.report(1.0, f"1.1.{number}")
+    assert our_threads() <= before + 1
+
+
+class Shout(dspy.ChainOfThought):
+    """A `forward` of its own over an `aforward` that is inherited."""
+
+    def forward(self, **kwargs: Any) -> Any:
+        prediction = super().forward(**kwargs)
+        prediction.answer = prediction.answer.upper()
+        return prediction
+
+
+class Whisper(dspy.Module):
+    """An async side alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask: Any = dspy.Predict("question -> answer")
+
+    async def aforward(self, question: str) -> Any:
+        return await self.ask.acall(question=question)
+
+
+@pytest.mark.parametrize(
+    ("student", "predictor", "expected"),
+    [(lambda: Shout("question -> answer"), "predict", "ONE"), (Whisper, "ask", "one")],
+    ids=["forward overridden", "aforward alone"],
+)
+@pytest.mark.parametrize("published", [False, True])
+async def test_both_ways_of_calling_run_the_method_that_the_class_defines(
+    published: bool, student: Any, predictor: str, expected: str, tmp_path: Path
+) -> None:
+    if published:
+        await publish(tmp_path / "simba.db", "one", predictor=predictor)
+    live = LiveProgram(student(), store=tmp_path / "simba.db")
+    with dspy.context(lm=ScriptedLM(lambda ask: {"reasoning": "?", "answer": said(ask)["answer"]})):
+        said_now = [await answer(live), live(question="?").answer]
+    nothing = "NOTHING" if expected.isupper() else "nothing"
+    assert said_now == ([expected] * 2 if published else [nothing] * 2)
