@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from simba_actors.lm.endpoint import Limits
     from simba_actors.lm.governor import Governor
     from simba_actors.lm.retry import Retry
-    from simba_actors.optimizer import Optimizer, Status
+    from simba_actors.optimizer import Optimizer
     from simba_actors.programs.configuration import Configuration
     from simba_actors.programs.space import ConfigurationSpace
     from simba_actors.programs.variables import Choice, Float, Integer
     from simba_actors.publishing.channel import Channel, Source
     from simba_actors.publishing.online_examples import OnlineExample
     from simba_actors.publishing.publications import Publication, Served
-    from simba_actors.result import OptimizerResult
+    from simba_actors.result import OptimizerResult, Status
     from simba_actors.search.objectives import Pareto, Weighted
     from simba_actors.search.progress import Progress
     from simba_actors.search.stopping import EveryBucketSolved, NoImprovement, TargetReached, Timeout
@@ -97,10 +97,7 @@ _NAMES = {
     "simba_actors.lm.endpoint": ("Limits",),
     "simba_actors.lm.governor": ("Governor",),
     "simba_actors.lm.retry": ("Retry",),
-    "simba_actors.optimizer": (
-        "Optimizer",
-        "Status",
-    ),
+    "simba_actors.optimizer": ("Optimizer",),
     "simba_actors.programs.configuration": ("Configuration",),
     "simba_actors.programs.space": ("ConfigurationSpace",),
     "simba_actors.programs.variables": (
@@ -117,7 +114,10 @@ _NAMES = {
         "Publication",
         "Served",
     ),
-    "simba_actors.result": ("OptimizerResult",),
+    "simba_actors.result": (
+        "OptimizerResult",
+        "Status",
+    ),
     "simba_actors.search.objectives": (
         "Pareto",
         "Weighted",

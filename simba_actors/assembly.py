@@ -37,11 +37,20 @@ from simba_actors.store.records import NewRun
 from simba_actors.team.analyzer import Analyzer
 from simba_actors.team.coordinator import Coordinator
 from simba_actors.team.ending import Ending
-from simba_actors.team.messages import ANALYZER, COORDINATOR, POOL_KEEPER, PROPOSER, PUBLISHER, SAMPLER
+from simba_actors.team.messages import (
+    ANALYZER,
+    COORDINATOR,
+    POOL_KEEPER,
+    PROPOSER,
+    PUBLISHER,
+    SAMPLER,
+    SilenceBegun,
+    SilenceEnded,
+)
 from simba_actors.team.pool_keeper import PoolKeeper
 from simba_actors.team.proposer import Proposer
 from simba_actors.team.publisher import Publisher
-from simba_actors.team.run_state import Gate, Life
+from simba_actors.team.run_state import Gate, Life, Silence
 from simba_actors.team.sampler import Sampler
 from simba_actors.team.teammates import Teammates
 
@@ -104,9 +113,20 @@ def assemble(
     strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
     policy = policy_of(config, lms, tuple(strategies))
 
+    coordinator = teammates.via(COORDINATOR)
+    silence = Silence(
+        begun=lambda reason: coordinator.cast_nowait(SilenceBegun(reason)),
+        ended=lambda: coordinator.cast_nowait(SilenceEnded()),
+    )
+
     def on_fault(fault: Fault) -> None:
         event = CallRetried(endpoint=fault.endpoint, error=fault.error, attempt=fault.attempt, delay=fault.delay)
         teammates.report(event)
+        silence.failed(f"{fault.endpoint}: {fault.error}")
+
+    def on_answer(entry: Mapping[str, Any]) -> None:
+        silence.answered()
+        telemetry.lm_answered(entry)
 
     def stored(events: Sequence[Event]) -> None:
         telemetry.heard(events)
@@ -117,7 +137,7 @@ def assemble(
         before_call=budget.before_call,
         before_blocking_call=budget.before_blocking_call,
         on_fault=on_fault,
-        on_answer=telemetry.lm_answered,
+        on_answer=on_answer,
     )
     settings: Any = dspy.settings
     prompt_lm = governed(
@@ -209,6 +229,7 @@ def assemble(
             max_steps=config.steps,
             pausing=gate.pausing,
             failure=gate.failure,
+            resume_after=config.resume_after,
             renew_grace_period=governor.renew_grace_period,
             threads=threads,
         ),

@@ -99,6 +99,8 @@ class OptimizerConfig:
             drawn from.
         max_concurrency: Rollouts in flight at most. Endpoints are taken to bear as many calls until they refuse one.
         rollout_timeout: Seconds that one rollout may take before it counts as an infrastructure failure.
+        resume_after: Seconds after which a run continues that is paused for an LM's refusal or outage. By default it
+            waits for `Optimizer.resume`, and `Optimizer.result` raises RunPausedError.
         budget: Caps on calls, cost, tokens and time.
         stop_when: Asked at the end of each step whether the search has found enough, see
             `simba_actors.search.stopping`; then the winner is chosen as after `max_steps`, which remains the most.
@@ -126,10 +128,10 @@ class OptimizerConfig:
     valset: Sequence[dspy.Example] = ()
     objectives: Objectives | None = None
     run_id: str | None = None
-    lm: Any = None
-    prompt_model: Any = None
-    teacher_lm: Any = None
-    sampling_lms: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    lm: dspy.BaseLM | None = None
+    prompt_model: dspy.BaseLM | None = None
+    teacher_lm: dspy.BaseLM | None = None
+    sampling_lms: Mapping[str, dspy.BaseLM] = field(default_factory=dict[str, dspy.BaseLM])
     bsize: int = 32
     num_candidates: int = 6
     max_steps: int | None = None
@@ -142,6 +144,7 @@ class OptimizerConfig:
     strategies: Sequence[Strategy] | None = None
     max_concurrency: int = 32
     rollout_timeout: float = 300.0
+    resume_after: float | None = None
     budget: Budget = Budget()
     stop_when: StopWhen | None = None
     governor: Governor | None = None
@@ -167,6 +170,8 @@ class OptimizerConfig:
         for name in ("temperature_for_sampling", "temperature_for_candidates"):
             check_number(name, getattr(self, name), least=0.0)
         check_number("rollout_timeout", self.rollout_timeout, above=0.0)
+        if self.resume_after is not None:
+            check_number("resume_after", self.resume_after, above=0.0)
         if self.policy not in STEPS:
             raise ConfigError(f"policy={self.policy!r}: the policies are 'adaptive' and 'dspy'")
         if self.publish not in ("manual", "best"):

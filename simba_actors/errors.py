@@ -144,6 +144,17 @@ class RunStoppedError(RunError):
     """The run was stopped before it had a result. Started again on the same store, it goes on."""
 
 
+class RunPausedError(RunError):
+    """The run is paused for something that waiting does not mend, and nobody waits to resume it.
+
+    `reason` says why. Put that right, then resume the run, or start it again on the same store.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class RunningLoopError(RunError, RuntimeError):
     """A call that runs an event loop of its own was made inside a running one."""
 

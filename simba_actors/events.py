@@ -31,6 +31,16 @@ class Event:
     seq: int = 0
     time: float = 0.0
 
+    def to_json(self) -> dict[str, JSON]:
+        """Return the event with its stamp and its kind as plain JSON."""
+        stamp: dict[str, JSON] = {
+            "kind": type(self).__name__,
+            "run_id": self.run_id,
+            "seq": self.seq,
+            "time": self.time,
+        }
+        return stamp | to_json(self)
+
     def stamped(self, run_id: str, seq: int, time: float) -> Event:
         return replace(self, run_id=run_id, seq=seq, time=time)
 
@@ -55,13 +65,36 @@ class RunForked(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunResumed(Event):
-    """The run goes on: after a pause, or in a new process after the last one ended (`by` says which)."""
+    """The run continues.
+
+    `by` is "start" in a new process, "resume" after `Optimizer.resume`, "resume_after" after the time of that setting,
+    and "endpoint" when an LM that the run waited for answers again.
+    """
 
     by: str
 
 
+PauseCause: TypeAlias = Literal["user", "access", "outage", "failures"]
+"""Why a run is paused.
+
+"user": somebody called `pause`. "access": an LM refused the key, the account or the model, or a cap of the budget
+can't be kept. "outage": an LM could not be reached for longer than the grace period. "failures": the student failed on
+every example of the first step for the same reason.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class RunPaused(Event):
+    """The run starts no more LM work until it is resumed."""
+
+    reason: str
+    cause: PauseCause = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class RunWaiting(Event):
+    """No LM call has been answered for a while. The run continues by itself when one is."""
+
     reason: str
 
 
@@ -116,7 +149,10 @@ class TrendEstimated(Event):
 
 @dataclass(frozen=True, slots=True)
 class TrajectorySampled(Event):
-    """`lm` is the name of the LM in the run's model pool."""
+    """A sampling rollout has its result.
+
+    `lm` is the name of the LM in the run's model pool, and `error` what the student raised, if it failed.
+    """
 
     step: int
     position: int
@@ -125,6 +161,7 @@ class TrajectorySampled(Event):
     outcome: Outcome
     score: float
     lm: str = "student"
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +304,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         RunForked,
         RunResumed,
         RunPaused,
+        RunWaiting,
         RunFinished,
         RunFailed,
         StepOpened,

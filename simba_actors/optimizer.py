@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+import warnings
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,79 +12,56 @@ from typing import Any
 import dspy
 
 from simba_actors.actors import ActorError, ExitReason, Ref, Supervisor, SupervisorEvent
+from simba_actors.actors.errors import WrongLoopError
 from simba_actors.actors.exits import describe, is_abnormal
 from simba_actors.assembly import AssembledRun, assemble
 from simba_actors.config import OptimizerConfig
-from simba_actors.errors import RunError, RunStoppedError, SimbaError
+from simba_actors.errors import RunError, RunPausedError, RunStoppedError, SimbaError
 from simba_actors.events import ActorCrashed, ActorRestarted, Event
 from simba_actors.observe.feed import EventFeed
 from simba_actors.observe.listeners import Listeners, call_back
 from simba_actors.observe.progress import follow_progress
 from simba_actors.publishing.publications import Publication
 from simba_actors.publishing.run_publisher import RunPublisher
-from simba_actors.result import OptimizerResult, read_result
-from simba_actors.search.progress import Progress
-from simba_actors.search.trajectory import Usage
+from simba_actors.result import OptimizerResult, Status, read_result
 from simba_actors.store import Reader
-from simba_actors.store.records import RunStatus
 from simba_actors.team.messages import COORDINATOR, Pause, Resume
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """Where a run stands.
-
-    `reason` is why it is paused, has failed or has finished. `best` is the number and mean of the best candidate of the
-    closed steps, by its own batch. `progress` is what the last closed step left, with the best program by all that is
-    known and the run's `trend`; None before that. `restarts` counts how often each actor was restarted in this process.
-    `usage_by_lm` is what the run has used by "student", "teacher", the names of `sampling_lms`, and "prompt_model".
-    """
-
-    run_id: str
-    status: RunStatus
-    reason: str | None
-    steps_closed: int
-    programs: int
-    best: tuple[int, float] | None
-    rollouts: int
-    restarts: dict[str, int]
-    progress: Progress | None
-    usage_by_lm: dict[str, Usage]
 
 
 class Optimizer:
     """One optimization, run by a supervised team of actors.
 
-        async with await Optimizer.start(config) as optimizer:
+        async with Optimizer.start(config) as optimizer:
             async for event in optimizer.events():
                 print(event)
             result = await optimizer.result()
         result.program.save("best.json")
 
     The run is in the store at every moment. Started again with the same config, after a crash, a deploy or a `kill -9`,
-    it goes on where it was.
+    it continues where it was.
 
     Leaving the `async with`, as Ctrl-C makes `asyncio.run` do, stops the run and frees it for another process. Signals
     are the application's: uvicorn shuts down in order at SIGTERM, a script ends at once, unless it says
     `signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))` first.
+
+    An Optimizer belongs to the event loop in which it was started. Only `status` may be called in another one.
     """
 
     def __init__(self, config: OptimizerConfig) -> None:
-        """Use `Optimizer.start`."""
-        self._config = config
-        self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._outcome.add_done_callback(_retrieve)
-        self._feed = EventFeed()
-        self._restarts: dict[str, int] = {}
-        self._run: AssembledRun = assemble(config, self._finished, self._feed.heard)
-        self._publisher = RunPublisher(self._run.store, config.channel, self._run.new.run_id, self._run.space)
-        self._supervisor: Ref | None = None
-        self._listeners = Listeners()
-        self._ending: asyncio.Task[None] | None = None
+        """Raise TypeError: an Optimizer is made by `await Optimizer.start(config)`."""
+        raise TypeError(
+            "Optimizer(config) starts nothing: use `async with Optimizer.start(config) as optimizer:` or "
+            "`optimizer = await Optimizer.start(config)`"
+        )
 
     @classmethod
-    async def start(cls, config: OptimizerConfig) -> Optimizer:
-        """Returns once the team is up. Its rollouts get the context of this call: `dspy.context`, contextvars.
+    def start(cls, config: OptimizerConfig) -> Starting:
+        """Start the run that `config` describes, or continue it.
+
+            async with Optimizer.start(config) as optimizer: ...     # stops the run at the end of the block
+            optimizer = await Optimizer.start(config)                # for `await optimizer.stop()` later
+
+        Awaiting it returns once the team is up. Rollouts get the context of that call: `dspy.context`, contextvars.
 
         Raises:
             NoLMError: There is no LM to run the student with.
@@ -93,7 +70,12 @@ class Optimizer:
             RunOwnedError: Another process has the run open.
             FingerprintMismatchError: The stored run has another student, trainset, metric or settings.
         """
-        optimizer = cls(config)
+        return Starting(lambda: cls._started(config))
+
+    @classmethod
+    async def _started(cls, config: OptimizerConfig) -> Optimizer:
+        optimizer = cls.__new__(cls)
+        optimizer._prepare(config)
         try:
             await optimizer._start_team()
         except BaseException as error:
@@ -104,6 +86,19 @@ class Optimizer:
         await optimizer._look_at_channel()
         optimizer._start_listeners()
         return optimizer
+
+    def _prepare(self, config: OptimizerConfig) -> None:
+        self._config = config
+        self._loop = asyncio.get_running_loop()
+        self._outcome: asyncio.Future[None] = self._loop.create_future()
+        self._outcome.add_done_callback(_retrieve)
+        self._feed = EventFeed()
+        self._restarts: dict[str, int] = {}
+        self._run: AssembledRun = assemble(config, self._finished, self._feed.heard)
+        self._publisher = RunPublisher(self._run.store, config.channel, self._run.new.run_id, self._run.space)
+        self._supervisor: Ref | None = None
+        self._listeners = Listeners()
+        self._ending: asyncio.Task[None] | None = None
 
     async def _start_team(self) -> None:
         await self._run.executor.try_metric()
@@ -117,6 +112,9 @@ class Optimizer:
         self._supervisor = supervisor
         supervisor.process().on_exit.append(self._tree_ended)
 
+    def __repr__(self) -> str:
+        return f"<Optimizer of run {self.run_id!r} in {str(self.store)!r}>"
+
     @property
     def run_id(self) -> str:
         """The run's name in the store."""
@@ -127,28 +125,65 @@ class Optimizer:
         """The file that keeps the run."""
         return self._run.store
 
-    async def result(self) -> OptimizerResult:
-        """What the run found, once it is finished. Cancelling this call does not cancel the run.
+    async def result(self, timeout: float | None = None) -> OptimizerResult:
+        """Return what the run found, once it is finished. Cancelling this call does not cancel the run.
+
+        Args:
+            timeout: Seconds to wait at most; None waits as long as it takes.
 
         Raises:
-            MetricError: The metric raised, or gave no number. The run can go on when that is mended.
-            StopperError: `stop_when` raised, or gave no verdict. The run can go on when that is mended.
-            RunStoppedError: The run was stopped first. It can go on.
-            RunError: The team failed too often to go on; the cause is chained. The run can go on.
+            TimeoutError: The run is not finished by then. It continues.
+            RunPausedError: The run is paused, and waiting can't help: an LM refused to serve, or could not be reached
+                for longer than the grace period. Put that right, `resume`, and ask again. With
+                `OptimizerConfig(resume_after=…)` the run continues by itself, and this call waits.
+            MetricError: The metric raised, or gave no number. The run can continue when that is mended.
+            StopperError: `stop_when` raised, or gave no verdict. The run can continue when that is mended.
+            RunStoppedError: The run was stopped first. It can continue.
+            RunError: The team failed too often to continue; the cause is chained. The run can continue.
         """
-        await asyncio.shield(self._outcome)
+        self._check_loop("result")
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                await self._wait_for_end()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            status = await self.status()
+            raise TimeoutError(
+                f"run {self.run_id!r} is {status.status} after {timeout:g} s, and has no result yet: ask again, or "
+                "set a budget"
+            ) from error
         async with await Reader.open(self._run.store) as reader:
             return await read_result(reader, self.run_id, self._config.student, self._run.space)
 
+    async def _wait_for_end(self) -> None:
+        gate = self._run.gate
+        while not self._outcome.done():
+            pausing = gate.pausing
+            if pausing.reason is not None and pausing.cause != "user" and self._config.resume_after is None:
+                raise RunPausedError(
+                    f"run {self.run_id!r} is paused for {pausing.cause}: {pausing.reason}. Waiting can't help: put "
+                    "that right and call resume(), or start the run again",
+                    pausing.reason,
+                )
+            changed = asyncio.ensure_future(gate.changed())
+            try:
+                await asyncio.wait([self._outcome, changed], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
+        await self._outcome
+
     def events(self, after: int = 0) -> AsyncGenerator[Event]:
-        """The run's events with a seq above `after`: those stored so far, then new ones, until the run is over.
+        """Return the run's events with a seq above `after`: those stored so far, then new ones, until the run is over.
 
         Another process follows the run with `simba_actors.observe.follow_events`.
         """
+        self._check_loop("events")
         return self._feed.follow(self._run.store, self.run_id, after)
 
     async def status(self) -> Status:
-        """Where the run stands, read from the store."""
+        """Return where the run stands, read from the store. May be called in any event loop."""
         async with await Reader.open(self._run.store) as reader:
             run, trouble = await reader.run(self.run_id), self._run.gate.store_trouble.reason
             steps = [step.result for step in await reader.steps(self.run_id) if step.result is not None]
@@ -167,25 +202,35 @@ class Optimizer:
             )
 
     async def pause(self, reason: str = "paused by the user") -> None:
-        """Starts no more LM work. Rollouts in flight end and are stored. A run that has its result is left as it is.
+        """Start no more LM work. Rollouts in flight end and are stored. A run that has its result is left as it is.
 
         Raises:
             RunStoppedError: The run was stopped.
             RunError: The run has failed; the cause is chained.
         """
+        self._check_loop("pause")
         await self._tell(Pause(reason))
 
     async def resume(self) -> None:
-        """Goes on after a pause. A run that has its result is left as it is.
+        """Continue after a pause. A run that has its result is left as it is.
 
         Raises:
-            RunStoppedError: The run was stopped. Started again, it goes on.
-            RunError: The run has failed; the cause is chained. Started again when that is mended, it goes on.
+            RunStoppedError: The run was stopped. Started again, it continues.
+            RunError: The run has failed; the cause is chained. Started again when that is mended, it continues.
         """
+        self._check_loop("resume")
         await self._tell(Resume())
 
+    def _check_loop(self, method: str) -> None:
+        """Raise WrongLoopError, before anything changes, if this is not the loop that the optimizer belongs to."""
+        if asyncio.get_running_loop() is not self._loop:
+            raise WrongLoopError(
+                f"Optimizer.{method} was called in another event loop than the one the optimizer was started in: use "
+                f"asyncio.run_coroutine_threadsafe(optimizer.{method}(), loop) with that one"
+            )
+
     async def _tell(self, message: Pause | Resume) -> None:
-        """Tells a run that has not ended."""
+        """Send a message to the Coordinator of a run that has not ended."""
         if not self._outcome.done():
             try:
                 await self._run.teammates.via(COORDINATOR).call(message, timeout=None)
@@ -199,7 +244,7 @@ class Optimizer:
             raise RunError(f"run {self.run_id!r} has failed: {error}. Started again, it goes on") from error
 
     def _unheard(self) -> RunError:
-        """Why the Coordinator did not hear of a pause or its end."""
+        """Return why the Coordinator did not get a message."""
         if self._supervisor is None:
             return self._stopped()
         return RunError(f"run {self.run_id!r} was just recovering from a crash: try again")
@@ -213,7 +258,7 @@ class Optimizer:
         reason: str = "published by hand",
         by: str | None = None,
     ) -> Publication:
-        """Makes a program what live programs of the config's `channel` run, from their next call on.
+        """Make a program what live programs of the config's `channel` run, from their next call on.
 
             await optimizer.publish()                  # the winner, once the run has its result
             await optimizer.publish(7, share=0.1)      # program 7, as a canary for a tenth of all calls
@@ -234,27 +279,31 @@ class Optimizer:
             UnknownProgramError: The run has no program of that number.
         """
         published = await self._publisher.publish(program, share=share, expected=expected, reason=reason, by=by)
-        self._feed.wake()
+        self._loop.call_soon_threadsafe(self._feed.wake)
         return published
 
     async def rollback(
         self, to: int | None = None, *, reason: str = "rolled back by hand", by: str | None = None
     ) -> Publication:
-        """Brings back version `to` of the config's `channel`; by default what was served before.
+        """Bring back version `to` of the config's `channel`; by default what was served before.
 
         Raises:
             UnknownChannelError, UnknownVersionError: There is no such version.
             PrunedVersionError: Its configuration is gone.
         """
         published = await self._publisher.rollback(to, reason=reason, by=by)
-        self._feed.wake()
+        self._loop.call_soon_threadsafe(self._feed.wake)
         return published
 
     async def stop(self) -> None:
-        """Ends the team and closes the store. An unfinished run goes on when it is started again.
+        """End the team and close the store. An unfinished run continues when it is started again.
 
-        Whoever calls it, however often, waits for the same end, which being cancelled does not cut short.
+        May be called any number of times; every call waits for the same end. Cancelling a call does not cut it short.
+
+        Raises:
+            WrongLoopError: Called in another event loop than `start`. Nothing was stopped.
         """
+        self._check_loop("stop")
         if self._ending is None:
             self._ending = asyncio.create_task(self._end(), name=f"end of run {self.run_id!r}")
         await asyncio.shield(self._ending)
@@ -325,17 +374,57 @@ class Optimizer:
             self._run.teammates.report(ActorCrashed(actor=actor, reason=reason))
 
 
+class Starting:
+    """A run that is about to start: await it, or enter it as an async context manager."""
+
+    def __init__(self, start: Callable[[], Awaitable[Optimizer]]) -> None:
+        self._start: Callable[[], Awaitable[Optimizer]] | None = start
+        self._optimizer: Optimizer | None = None
+
+    def __await__(self) -> Generator[Any, None, Optimizer]:
+        start, self._start = self._start, None
+        if start is None:
+            raise RuntimeError("this Optimizer.start(config) was awaited already: call Optimizer.start again")
+        return start().__await__()
+
+    async def __aenter__(self) -> Optimizer:
+        self._optimizer = await self
+        return self._optimizer
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._optimizer is not None:
+            await self._optimizer.stop()
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(Optimizer, name):
+            raise AttributeError(
+                f"Optimizer.start(config) has not started yet, so it has no {name!r}: write "
+                "`optimizer = await Optimizer.start(config)`"
+            )
+        raise AttributeError(name)
+
+    def __del__(self) -> None:
+        if getattr(self, "_start", None) is not None:
+            warnings.warn(
+                "Optimizer.start(config) was never awaited, so nothing was started: write "
+                "`optimizer = await Optimizer.start(config)`",
+                RuntimeWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+
 def _scores(result: Any) -> list[tuple[int, float]]:
     return [(number, mean) for number, mean in result["scores"]]
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """The error of ours that kept an actor from starting, or else `error` itself."""
+    """Return the error of ours that kept an actor from starting, or else `error` itself."""
     current: BaseException | None = error
     while current is not None:
         if isinstance(current, SimbaError):
             return current
-        reason = getattr(current, "reason", None)  # Some errors of Python's have a text by that name.
+        reason = getattr(current, "reason", None)  # Some of Python's errors have a string by that name.
         current = reason if isinstance(reason, BaseException) else current.__cause__
     return error
 
@@ -346,6 +435,6 @@ def _cause(reason: ExitReason | None) -> BaseException | None:
 
 
 def _retrieve(outcome: asyncio.Future[None]) -> None:
-    """Keeps asyncio from complaining of an outcome that nobody asked for."""
+    """Keep asyncio from warning about an outcome that nobody asked for."""
     if not outcome.cancelled():
         outcome.exception()

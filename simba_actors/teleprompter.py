@@ -6,15 +6,25 @@ import asyncio
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import dspy
-from dspy.teleprompt import Teleprompter
+from dspy.teleprompt.teleprompt import Teleprompter
+from dspy.utils.callback import with_callbacks  # pyright: ignore[reportUnknownVariableType]
 
 from simba_actors.config import Metric, OptimizerConfig, PolicyName
 from simba_actors.errors import RunningLoopError
 from simba_actors.lm.budget import Budget
 from simba_actors.optimizer import Optimizer
+from simba_actors.search.stopping import StopWhen
+
+Student = TypeVar("Student", bound=dspy.Module)
+Method = TypeVar("Method")
+
+
+def _with_compile_callbacks(method: Method) -> Method:
+    """Call DSPy's `on_compile_start` and `on_compile_end`. DSPy does so by itself for methods named `compile` only."""
+    return cast("Any", with_callbacks)(method)
 
 
 class SIMBA(Teleprompter):
@@ -29,11 +39,14 @@ class SIMBA(Teleprompter):
     `{"score", "program"}`, best first) and `trial_logs` (by step) on it, as `dspy.SIMBA` has them.
 
     Args:
+        metric: `metric(example, prediction)`, or with `trace` as a third argument; see `simba_actors.config.Metric`.
         teacher_settings: `{"lm": …}` names the LM that samples in place of the first copy of the student's.
-        max_steps: Steps at most; by default `dspy.SIMBA`'s 8, or what another `policy` takes.
-        num_threads: Rollouts in flight at most; by default `dspy.settings.num_threads`.
-        store: Where the run is kept, so that it goes on after a crash. By default a file that is gone afterwards.
-        policy, budget, progress: As in `OptimizerConfig`; the other arguments too, and `dspy.SIMBA` has them as well.
+        max_steps: The most steps; by default `dspy.SIMBA`'s 8, or what another `policy` takes.
+        num_threads: The most rollouts in flight; by default `dspy.settings.num_threads`.
+        store: Where the run is kept, so that it continues after a crash. By default a file that is deleted afterwards.
+        lm, rollout_timeout, stop_when, budget, policy, progress: As in `OptimizerConfig`.
+
+    The other arguments are those of `dspy.SIMBA`.
     """
 
     def __init__(
@@ -44,12 +57,15 @@ class SIMBA(Teleprompter):
         num_candidates: int = 6,
         max_steps: int | None = None,
         max_demos: int = 4,
-        prompt_model: Any = None,
+        prompt_model: dspy.BaseLM | None = None,
         teacher_settings: dict[str, Any] | None = None,
         demo_input_field_maxlen: int = 100_000,
         num_threads: int | None = None,
         temperature_for_sampling: float = 0.2,
         temperature_for_candidates: float = 0.2,
+        lm: dspy.BaseLM | None = None,
+        rollout_timeout: float = 300.0,
+        stop_when: StopWhen | None = None,
         policy: PolicyName = "dspy",
         store: str | Path | None = None,
         budget: Budget | None = None,
@@ -67,45 +83,85 @@ class SIMBA(Teleprompter):
         self.num_threads = num_threads
         self.temperature_for_sampling = temperature_for_sampling
         self.temperature_for_candidates = temperature_for_candidates
+        self.lm = lm
+        self.rollout_timeout = rollout_timeout
+        self.stop_when = stop_when
         self.policy: PolicyName = policy
         self.store = store
         self.budget = budget
         self.progress = progress
 
     def compile(  # pyright: ignore[reportIncompatibleMethodOverride] - dspy.SIMBA narrows it in the same way
-        self, student: dspy.Module, *, trainset: Sequence[dspy.Example], seed: int = 0
-    ) -> dspy.Module:
-        """The optimized student. Runs an event loop of its own.
+        self,
+        student: Student,
+        *,
+        trainset: Sequence[dspy.Example],
+        valset: Sequence[dspy.Example] | None = None,
+        seed: int = 0,
+    ) -> Student:
+        """Return the optimized student. Runs an event loop of its own.
+
+        Args:
+            student: The program to improve. It is not changed.
+            trainset: Examples to learn from.
+            valset: Examples to choose the winner on, with `policy="adaptive"`; by default the trainset.
+            seed: The seed of all random draws.
 
         Raises:
-            RunningLoopError: There is a running event loop in this thread, which this call would stop.
+            RunningLoopError: There is a running event loop in this thread, which this call would block.
+            RunPausedError: An LM refused to serve, or could not be reached; the reason is in the message. With a
+                `store`, the next call continues from there.
             ConfigError: See `OptimizerConfig`.
         """
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run(self.acompile(student, trainset=trainset, seed=seed))
+            return asyncio.run(self._compile(student, trainset, valset, seed))
         raise RunningLoopError(
             "SIMBA.compile was called inside a running event loop, which it would stop: "
             "use `await SIMBA(…).acompile(student, trainset=…)` here"
         )
 
-    async def acompile(self, student: dspy.Module, *, trainset: Sequence[dspy.Example], seed: int = 0) -> dspy.Module:
-        """The optimized student. Cancelling it stops the run; with a `store`, the next call goes on from there."""
-        if self.store is not None:
-            return await self._optimize(student, trainset, seed, Path(self.store))
-        with tempfile.TemporaryDirectory(prefix="simba_actors-") as directory:
-            return await self._optimize(student, trainset, seed, Path(directory) / "simba.db")
+    @_with_compile_callbacks
+    async def acompile(
+        self,
+        student: Student,
+        *,
+        trainset: Sequence[dspy.Example],
+        valset: Sequence[dspy.Example] | None = None,
+        seed: int = 0,
+    ) -> Student:
+        """Return the optimized student, as `compile` does, in the running event loop.
 
-    async def _optimize(
-        self, student: dspy.Module, trainset: Sequence[dspy.Example], seed: int, store: Path
-    ) -> dspy.Module:
+        Cancelling it stops the run; with a `store`, the next call continues from there.
+        """
+        return await self._compile(student, trainset, valset, seed)
+
+    async def _compile(
+        self, student: Student, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example] | None, seed: int
+    ) -> Student:
+        if self.store is not None:
+            return await self._optimize(self._config(student, trainset, valset or (), seed, Path(self.store)))
+        with tempfile.TemporaryDirectory(prefix="simba_actors-") as directory:
+            store = Path(directory) / "simba.db"
+            return await self._optimize(self._config(student, trainset, valset or (), seed, store))
+
+    def _config(
+        self,
+        student: dspy.Module,
+        trainset: Sequence[dspy.Example],
+        valset: Sequence[dspy.Example],
+        seed: int,
+        store: Path,
+    ) -> OptimizerConfig:
         settings: Any = dspy.settings
-        config = OptimizerConfig(
+        return OptimizerConfig(
             student=student,
             metric=self.metric,
             trainset=trainset,
+            valset=valset,
             store=store,
+            lm=self.lm,
             prompt_model=self.prompt_model,
             teacher_lm=self._teacher_lm(),
             bsize=self.bsize,
@@ -118,18 +174,22 @@ class SIMBA(Teleprompter):
             seed=seed,
             policy=self.policy,
             max_concurrency=self.num_threads or settings.num_threads,
+            rollout_timeout=self.rollout_timeout,
+            stop_when=self.stop_when,
             budget=self.budget or Budget(),
             progress=self.progress,
         )
-        async with await Optimizer.start(config) as optimizer:
+
+    async def _optimize(self, config: OptimizerConfig) -> Any:
+        async with Optimizer.start(config) as optimizer:
             result = await optimizer.result()
         program: Any = result.program
         program.candidate_programs = result.candidate_programs
         program.trial_logs = result.trial_logs
         return program
 
-    def _teacher_lm(self) -> Any:
+    def _teacher_lm(self) -> dspy.BaseLM | None:
         if not self.teacher_settings:
             return None
         settings: Any = dspy.settings
-        return self.teacher_settings.get("lm") or settings.lm
+        return cast("dspy.BaseLM | None", self.teacher_settings.get("lm") or settings.lm)

@@ -1,9 +1,9 @@
-"""How far a run has come, as known when its last step closed."""
+"""How far a run has come, as it was known when its last step was closed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass
 from typing import Any, cast
 
 from simba_actors.search.evidence import Evidence, Score
@@ -12,25 +12,75 @@ from simba_actors.search.statistics.trend import Trend, trend_of
 from simba_actors.search.trajectory import JSON, Usage
 
 
+class _Linked:
+    """Keeps the step before outside of the dataclass: a field of it would hold the whole history, step by step."""
+
+    __slots__ = ("_before",)
+
+    _before: Progress | None
+
+
 @dataclass(frozen=True, slots=True)
-class StepProgress:
-    """What a run had found and used when a step closed."""
+class Progress(_Linked):
+    """What a run had found and used when a step was closed.
+
+        config = OptimizerConfig(…, stop_when=lambda progress: progress.step >= 5 and progress.usage.calls > 2_000)
+
+    As a dataclass it is the one step, of a few hundred bytes. `history` has the steps before as well.
+    """
 
     step: int
-    """Number of closed steps."""
+    """The number of closed steps."""
     best: Quality | None
-    """The program that seems best by all that is known; None if no program was evaluated."""
+    """The program that seems best by all evidence so far; None if there is none."""
     sampled: float | None
-    """Mean score of the trajectories that the step sampled with the student's own LM; None if it sampled none."""
+    """The mean score of the trajectories that the student's own LM sampled in the step; None if it sampled none."""
     bucket_floors: tuple[float, ...]
-    """Lowest score in each bucket of the step, of the student's own LM."""
+    """The lowest of those scores for each example of the step."""
     usage: Usage
-    """What the whole run has used."""
+    """What the whole run had used."""
     seconds: float
-    """Time that the run has been up, over all its lives and without pauses."""
+    """How long the run was up, without pauses."""
+    before: InitVar[Progress | None] = None
+    """The progress of the step before."""
 
-    def to_json(self) -> JSON:
-        """Return everything but `step` and `best`, which the store has already."""
+    def __post_init__(self, before: Progress | None) -> None:
+        object.__setattr__(self, "_before", before)
+
+    @property
+    def earlier(self) -> tuple[Progress, ...]:
+        """The steps before, the first one first."""
+        return self.history[:-1]
+
+    @property
+    def history(self) -> tuple[Progress, ...]:
+        """All closed steps, this one last."""
+        steps = [self]
+        while (before := getattr(steps[-1], "_before", None)) is not None:
+            steps.append(before)
+        return tuple(reversed(steps))
+
+    @property
+    def trend(self) -> Trend | None:
+        """Whether the student's samples get better from step to step; None while there are too few steps to tell."""
+        return trend_of([each.sampled for each in self.history if each.sampled is not None])
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return this step as plain JSON, without the steps before."""
+        best = self.best
+        return {
+            "step": self.step,
+            "best": None
+            if best is None
+            else {"program": best.program, "mean": best.mean, "low": best.low, "high": best.high},
+            "sampled": self.sampled,
+            "bucket_floors": list(self.bucket_floors),
+            "usage": self.usage.to_json(),
+            "seconds": self.seconds,
+        }
+
+    def to_store(self) -> JSON:
+        """Return what the store does not know of the step already."""
         usage = self.usage
         return {
             "sampled": self.sampled,
@@ -40,70 +90,43 @@ class StepProgress:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Progress(StepProgress):
-    """What a run had found and used when its last step closed, and the steps before.
-
-    config = OptimizerConfig(…, stop_when=lambda progress: progress.step >= 5 and progress.usage.calls > 2_000)
-    """
-
-    earlier: tuple[StepProgress, ...] = field(default=(), repr=False, compare=False)
-    """The steps before, the first one first."""
-
-    @property
-    def history(self) -> tuple[StepProgress, ...]:
-        """All closed steps, this one last."""
-        last = StepProgress(self.step, self.best, self.sampled, self.bucket_floors, self.usage, self.seconds)
-        return (*self.earlier, last)
-
-    @property
-    def trend(self) -> Trend | None:
-        """Whether the student's samples improve from step to step; None while there are too few steps to tell."""
-        sampled = (*(each.sampled for each in self.earlier), self.sampled)
-        return trend_of([mean for mean in sampled if mean is not None])
-
-
 def progress_of(
     step: int, best: Quality | None, evidence: Evidence, usage: Usage, seconds: float, before: Progress | None
 ) -> Progress:
-    """Return the progress at the end of `step`, which counts from 0. `before` is that of the step before."""
+    """Return the progress at the end of `step`, which counts from 0; `before` is that of the step before."""
     floors = _floors(evidence, step)
     scores = [float(score.score) for score in _samples(evidence, step)]
     return Progress(
-        step=step + 1,
-        best=best,
-        sampled=sum(scores) / len(scores) if scores else None,
-        bucket_floors=tuple(floors[example] for example in sorted(floors)),
-        usage=usage,
-        seconds=seconds,
-        earlier=() if before is None else before.history,
+        step + 1,
+        best,
+        sum(scores) / len(scores) if scores else None,
+        tuple(floors[example] for example in sorted(floors)),
+        usage,
+        seconds,
+        before,
     )
 
 
 def stored_progress(steps: Iterable[tuple[int, JSON, JSON]]) -> Progress | None:
-    """Return the progress from the stored steps: (number, result, `to_json`) of each, the first step first.
+    """Return the last progress, from each step's number, result and `to_store`; None if no step is closed.
 
-    Steps that an old version closed have no progress and are left out. Return None if no step has any.
+    Steps that an older version closed without progress are left out.
     """
-    history: list[StepProgress] = []
+    last: Progress | None = None
     for step, result, stored in steps:
         if stored is None:
             continue
         data = cast("dict[str, Any]", stored)
-        history.append(
-            StepProgress(
-                step=step + 1,
-                best=Quality.from_json(cast("Mapping[str, JSON]", result).get("best")),
-                sampled=data["sampled"],
-                bucket_floors=tuple(data["bucket_floors"]),
-                usage=Usage(*data["usage"]),
-                seconds=data["seconds"],
-            )
+        last = Progress(
+            step + 1,
+            Quality.from_json(cast("Mapping[str, JSON]", result).get("best")),
+            data["sampled"],
+            tuple(data["bucket_floors"]),
+            Usage(*data["usage"]),
+            data["seconds"],
+            last,
         )
-    if not history:
-        return None
-    *earlier, last = history
-    return Progress(last.step, last.best, last.sampled, last.bucket_floors, last.usage, last.seconds, tuple(earlier))
+    return last
 
 
 def _samples(evidence: Evidence, step: int) -> list[Score]:
@@ -116,7 +139,7 @@ def _samples(evidence: Evidence, step: int) -> list[Score]:
 
 
 def _floors(evidence: Evidence, step: int) -> dict[int, float]:
-    """Return the lowest score of each bucket, by example."""
+    """The lowest score of each bucket."""
     floors: dict[int, float] = {}
     for score in _samples(evidence, step):
         floors[score.example] = min(float(score.score), floors.get(score.example, float("inf")))

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 
 from simba_actors.errors import ConfigError, StopperError
-from simba_actors.search.progress import Progress, StepProgress
+from simba_actors.search.progress import Progress
 
 StopWhen: TypeAlias = Callable[[Progress], bool | str | None]
 """Called with the `Progress`. Returns False or None to continue, and True or the reason as a str to end the run."""
@@ -129,7 +129,7 @@ class EveryBucketSolved(Stopper):
             return None
         return f"every bucket of {self.steps} steps is solved: no trajectory scored below {self.score:g}"
 
-    def _solved(self, step: StepProgress) -> bool:
+    def _solved(self, step: Progress) -> bool:
         return bool(step.bucket_floors) and min(step.bucket_floors) >= self.score
 
 

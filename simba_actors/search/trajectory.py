@@ -50,6 +50,15 @@ class Usage:
         """Prompt and completion tokens together."""
         return _add(self.prompt_tokens, self.completion_tokens)
 
+    def to_json(self) -> dict[str, JSON]:
+        """Return the four numbers by name; None where the provider did not say."""
+        return {
+            "calls": self.calls,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "cost": self.cost,
+        }
+
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             self.calls + other.calls,

@@ -13,7 +13,8 @@ from typing import Literal, TypeAlias
 from simba_actors.search.plan import Rollout, RolloutKey
 from simba_actors.search.trajectory import JSON, Trajectory, Usage
 
-RunStatus: TypeAlias = Literal["running", "paused", "finished", "failed"]
+RunStatus: TypeAlias = Literal["running", "waiting", "paused", "finished", "failed"]
+"""See `simba_actors.team.run_state` for what each of them means, and how a run gets from one to another."""
 
 
 @dataclass(frozen=True, slots=True)

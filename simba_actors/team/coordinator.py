@@ -6,9 +6,11 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from simba_actors.actors import CallReturn, CastReturn, Continue, From, GenServer, InitReturn, Reply
+import anyio
+
+from simba_actors.actors import CallReturn, CastReturn, Continue, From, GenServer, InitReturn, Reply, spawn_link
 from simba_actors.errors import StopperError
-from simba_actors.events import Event, RunPaused, RunResumed, RunStarted, StepOpened
+from simba_actors.events import Event, PauseCause, RunPaused, RunResumed, RunStarted, RunWaiting, StepOpened
 from simba_actors.lm.budget import BudgetTracker, forecast
 from simba_actors.programs import Configuration
 from simba_actors.runtime.threads import Threads
@@ -23,18 +25,19 @@ from simba_actors.store.records import (
     NewRun,
     OpenStep,
     Program,
-    RunStatus,
     SetStatus,
     Write,
 )
 from simba_actors.team.coordinator_state import CoordinatorState, Phase
 from simba_actors.team.ending import Ending
 from simba_actors.team.messages import (
+    COORDINATOR,
     POOL_KEEPER,
     PUBLISHER,
     SAMPLER,
     BudgetSpent,
     Drained,
+    EverythingFailed,
     Ledger,
     MetricFailed,
     Pause,
@@ -46,6 +49,8 @@ from simba_actors.team.messages import (
     RunProgram,
     RunSamples,
     Scored,
+    SilenceBegun,
+    SilenceEnded,
     Unreachable,
 )
 from simba_actors.team.pool_view import PoolView
@@ -73,6 +78,7 @@ class Coordinator(GenServer[CoordinatorState]):
         rollouts_expected: How many rollouts the whole run takes, as far as that is known beforehand.
         max_steps: The most steps of the run.
         pausing, failure: The run's.
+        resume_after: Seconds after which a pause that no user asked for ends by itself; None for never.
         renew_grace_period: Called on resuming, to give endpoints their whole grace period again.
         threads: Where the policy runs.
     """
@@ -92,6 +98,7 @@ class Coordinator(GenServer[CoordinatorState]):
         max_steps: int,
         pausing: Pausing,
         failure: Failure,
+        resume_after: float | None,
         renew_grace_period: Callable[[], None],
         threads: Threads,
     ) -> None:
@@ -106,6 +113,7 @@ class Coordinator(GenServer[CoordinatorState]):
         self._rollouts_expected = rollouts_expected
         self._max_steps = max_steps
         self._pausing, self._failure = pausing, failure
+        self._resume_after = resume_after
         self._renew_grace_period = renew_grace_period
         self._threads = threads
 
@@ -124,8 +132,11 @@ class Coordinator(GenServer[CoordinatorState]):
             return None
         if not self._life.announced:
             await self._announce(ledger)
-        elif self._pausing.reason is not None:
-            await self._pause_again(self._pausing.reason, ledger.run.status)
+        elif self._pausing.reason is not None and self._pausing.cause is not None:
+            # A crash may have kept the pause from being stored.
+            self.state.pause_is_stored = ledger.run.status == "paused"
+            if not self.state.pause_is_stored:
+                await self._pause(self._pausing.reason, self._pausing.cause)
         self._ending.watch_clock()
         if self.state.plan is not None:
             ahead = self._ahead()
@@ -138,10 +149,10 @@ class Coordinator(GenServer[CoordinatorState]):
     async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
         match message:
             case Pause(reason=reason):
-                await self._pause(reason)
+                await self._pause(reason, "user")
                 return Reply(None)
             case Resume():
-                await self._resume()
+                await self._resume(message)
                 return Reply(None)
             case _:
                 return await super().handle_call(message, sender)
@@ -156,10 +167,19 @@ class Coordinator(GenServer[CoordinatorState]):
                 await self._close_step_if_complete()
             case Proposed():
                 pass  # A duplicate for a closed step.
-            case Unreachable(reason=reason, epoch=epoch):
+            case Unreachable(reason=reason, cause=cause, epoch=epoch):
                 # Each call that was in flight reports the same outage, some of them after it is over.
                 if not self.state.pause_is_stored and epoch == self._pausing.epoch:
-                    await self._pause(reason)
+                    await self._pause(reason, cause)
+            case SilenceBegun(reason=reason):
+                await self._wait_for_endpoint(reason)
+            case SilenceEnded():
+                await self._endpoint_answers()
+            case EverythingFailed(reason=reason):
+                if not self.state.pause_is_stored:
+                    await self._pause(reason, "failures")
+            case Resume():
+                await self._resume(message)
             case BudgetSpent(cap=cap):
                 await self._ending.budget_spent(self.state, cap)
             case Drained(by=actor):
@@ -183,6 +203,7 @@ class Coordinator(GenServer[CoordinatorState]):
         state = self.state
         state.evidence, state.progress, state.final_rollouts_may_be_left = ledger.evidence, ledger.progress, True
         state.policy_state = self._policy.initial_state()
+        state.waiting = ledger.run.status == "waiting"
         for step in ledger.steps:
             if step.result is None:
                 state.plan = StepPlan.from_json(step.step, step.plan)
@@ -293,7 +314,7 @@ class Coordinator(GenServer[CoordinatorState]):
             used = await self._teammates.via(POOL_KEEPER).call(ReadUsage(plan.step), timeout=None)
             done = state.evidence.rollouts_in(plan.step)
             events.append(forecast(used, done, self._rollouts_expected, self._max_steps))
-        await self._teammates.commit_later([CloseStep(plan.step, result.to_json(), progress.to_json())], events)
+        await self._teammates.commit_later([CloseStep(plan.step, result.to_json(), progress.to_store())], events)
         state.policy_state, state.progress = result.state, progress
         state.steps_closed += 1
         state.plan = None
@@ -303,26 +324,46 @@ class Coordinator(GenServer[CoordinatorState]):
 
     # ── pausing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _pause(self, reason: str) -> None:
+    async def _pause(self, reason: str, cause: PauseCause) -> None:
         if self.state.phase is Phase.ENDED:
             return
-        self.state.pause_is_stored = True
-        self._pausing.pause(reason)
+        self.state.pause_is_stored, self.state.waiting = True, False
+        self._pausing.pause(reason, cause)
         self._budget.stop_clock()
-        await self._teammates.commit([SetStatus("paused", reason)], [RunPaused(reason=reason)])
-
-    async def _pause_again(self, reason: str, stored: RunStatus) -> None:
-        """Store a pause that a crash may have kept from being stored."""
-        if stored == "paused":
-            self.state.pause_is_stored = True
+        await self._teammates.commit([SetStatus("paused", reason)], [RunPaused(reason=reason, cause=cause)])
+        run_id, seconds = self._run_to_start.run_id, self._resume_after
+        if cause == "user":
+            logger.info("run %r is paused: %s. It continues when it is resumed", run_id, reason)
+        elif seconds is None:
+            logger.warning("run %r is paused for %s: %s. It continues when it is resumed", run_id, cause, reason)
         else:
-            await self._pause(reason)
+            logger.warning("run %r is paused for %s: %s. It continues in %g s", run_id, cause, reason, seconds)
+            spawn_link(self._resume_later, seconds, self._pausing.epoch, name="resume_after")
 
-    async def _resume(self) -> None:
-        if self.state.phase is Phase.ENDED:
+    async def _resume_later(self, seconds: float, epoch: int) -> None:
+        await anyio.sleep(seconds)
+        self._teammates.via(COORDINATOR).cast_nowait(Resume("resume_after", epoch))
+
+    async def _resume(self, resume: Resume) -> None:
+        if self.state.phase is Phase.ENDED or resume.epoch not in (None, self._pausing.epoch):
             return
         self.state.pause_is_stored = False
-        await self._teammates.commit([SetStatus("running")], [RunResumed(by="resume")])
+        await self._teammates.commit([SetStatus("running")], [RunResumed(by=resume.by)])
         self._budget.start_clock()
         self._renew_grace_period()
         self._pausing.resume()
+        logger.info("run %r is resumed", self._run_to_start.run_id)
+
+    async def _wait_for_endpoint(self, reason: str) -> None:
+        if self.state.phase is Phase.ENDED or self._pausing.reason is not None or self.state.waiting:
+            return
+        self.state.waiting = True
+        await self._teammates.commit([SetStatus("waiting", reason)], [RunWaiting(reason=reason)])
+        logger.warning("run %r waits for an LM, and continues when one answers: %s", self._run_to_start.run_id, reason)
+
+    async def _endpoint_answers(self) -> None:
+        waiting, self.state.waiting = self.state.waiting, False
+        if self.state.phase is Phase.ENDED or self._pausing.reason is not None or not waiting:
+            return
+        await self._teammates.commit([SetStatus("running")], [RunResumed(by="endpoint")])
+        logger.info("run %r continues: an LM answers again", self._run_to_start.run_id)

@@ -59,3 +59,5 @@ class CoordinatorState:
     """Whether an earlier life of this actor may have left final rollouts without a result."""
     pause_is_stored: bool = False
     """Whether the store knows that the run is paused."""
+    waiting: bool = False
+    """Whether the store says that the run waits for an endpoint."""

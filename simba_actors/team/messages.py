@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from simba_actors.actors import Call
 from simba_actors.errors import MetricError
-from simba_actors.events import Event
+from simba_actors.events import Event, PauseCause
 from simba_actors.programs import Configuration
 from simba_actors.search.buckets import BatchStatistics, Bucket, Sample
 from simba_actors.search.evidence import Evidence, Score
@@ -198,13 +199,33 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """An LM cannot be reached, and the grace period is over. The affected work stays planned.
+    """An LM can't be used until somebody acts, or can't be reached for longer than the grace period.
 
-    `epoch` is the pausing epoch in which that work began.
+    The affected work stays planned. `epoch` is the pausing epoch in which it began.
     """
 
     reason: str
+    cause: PauseCause
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceBegun:
+    """No LM call has been answered for a while; the last one failed for this `reason`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceEnded:
+    """An LM call was answered again."""
+
+
+@dataclass(frozen=True, slots=True)
+class EverythingFailed:
+    """The student failed on every example of the first step for the same `reason`."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,3 +264,7 @@ class Pause(Call[None]):
 @dataclass(frozen=True, slots=True)
 class Resume(Call[None]):
     """Continue after a pause."""
+
+    by: Literal["resume", "resume_after"] = "resume"
+    epoch: int | None = None
+    """The epoch whose pause is to end; None for any."""

@@ -1,12 +1,37 @@
-"""Whether a run may start new LM work: its status, trouble with its store, and the gate that depends on both."""
+"""Whether a run may start new LM work: its pauses, trouble with its store, and its failure.
+
+A run has one status at a time:
+
+| status   | meaning                                        | what ends it                                            |
+| -------- | ---------------------------------------------- | ------------------------------------------------------- |
+| running  | LM work starts as planned                      | any of the below                                        |
+| waiting  | no LM call has been answered for a while;      | an answer: running. The end of the grace period, or an  |
+|          | calls are tried again with growing intervals   | error that waiting can't mend: paused                   |
+| paused   | by the user                                    | `resume()`: running                                     |
+| paused   | for access: a refused key, account or model    | `resume()`, or the time `resume_after`: running         |
+| paused   | for an outage: the grace period is over        | `resume()`, or the time `resume_after`: running         |
+| paused   | for failures: the student failed on every      | `resume()`, or the time `resume_after`: running         |
+|          | example of the first step for one reason       |                                                         |
+| failed   | the metric or `stop_when` raised               | started again: running                                  |
+| finished | the run has its result                         | started again with a larger budget: running             |
+
+Each change is one event and one line in the log, a WARNING where somebody has to act.
+
+While the store can't be written, a run that is running counts as paused, and continues by itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from simba_actors.errors import SimbaError
+from simba_actors.errors import InfrastructureError, LMAccessError, SimbaError, UnknownUsageError
+from simba_actors.events import PauseCause
+
+SILENCE_SECONDS = 10.0
+"""How long no LM call is answered, while some fail, before the run counts as waiting."""
 
 
 @dataclass(slots=True)
@@ -29,17 +54,20 @@ class Pausing:
         self._changed = changed
         self.reason: str | None = None
         """Why the run is paused; None while it is not."""
+        self.cause: PauseCause | None = None
+        """The kind of reason."""
         self.epoch = 0
         """How often the run has been resumed."""
 
-    def pause(self, reason: str) -> None:
+    def pause(self, reason: str, cause: PauseCause) -> None:
         """Start no more LM work. The first reason counts until the run is resumed."""
-        self.reason = self.reason or reason
+        if self.reason is None:
+            self.reason, self.cause = reason, cause
         self._changed()
 
     def resume(self) -> None:
         """Allow LM work again."""
-        self.reason = None
+        self.reason = self.cause = None
         self.epoch += 1
         self._changed()
 
@@ -78,6 +106,7 @@ class Gate:
     def __init__(self) -> None:
         self._open = asyncio.Event()
         self._open.set()
+        self._changes = asyncio.Event()
         self.pausing = Pausing(self._update)
         self.store_trouble = StoreTrouble(self._update)
         self.failure = Failure(self._update)
@@ -91,8 +120,48 @@ class Gate:
         """Wait until the gate is open."""
         await self._open.wait()
 
+    async def changed(self) -> None:
+        """Wait until one of the gate's subjects changes."""
+        await self._changes.wait()
+
     def _update(self) -> None:
         if any(why is not None for why in (self.pausing.reason, self.store_trouble.reason, self.failure.error)):
             self._open.clear()
         else:
             self._open.set()
+        self._changes.set()
+        self._changes = asyncio.Event()
+
+
+class Silence:
+    """Notices that LM calls fail and none is answered, and that one is answered again.
+
+    Answers may arrive in any thread.
+    """
+
+    def __init__(
+        self, begun: Callable[[str], None], ended: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._begun, self._ended = begun, ended
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._heard = clock()
+        self._lasts = False
+
+    def failed(self, reason: str) -> None:
+        """Note a call that failed for now, and is tried again."""
+        if not self._lasts and self._clock() - self._heard >= SILENCE_SECONDS:
+            self._lasts = True
+            self._begun(reason)
+
+    def answered(self) -> None:
+        """Note an answer."""
+        self._heard = self._clock()
+        if self._lasts and not self._loop.is_closed():
+            self._lasts = False
+            self._loop.call_soon_threadsafe(self._ended)
+
+
+def cause_of(error: InfrastructureError) -> PauseCause:
+    """Return whether a run is paused for access or for an outage."""
+    return "access" if isinstance(error, LMAccessError | UnknownUsageError) else "outage"

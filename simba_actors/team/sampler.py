@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -30,6 +31,7 @@ from simba_actors.team.messages import (
     Commit,
     Drain,
     Drained,
+    EverythingFailed,
     MetricFailed,
     ReadConfiguration,
     ReadRollouts,
@@ -40,6 +42,8 @@ from simba_actors.team.messages import (
 )
 from simba_actors.team.run_state import Gate
 from simba_actors.team.teammates import Teammates
+
+logger = logging.getLogger(__name__)
 
 URGENT, AHEAD = 0, 1
 """Priorities of the queue, the first one first."""
@@ -71,6 +75,8 @@ class JobProgress:
     plan: StepPlan | None
     missing: set[RolloutKey] = field(default_factory=set[RolloutKey])
     """Rollouts without a result."""
+    is_news: bool = False
+    """Whether any of the results was not in the store before."""
     samples: list[Sample] = field(default_factory=list[Sample])
     scores: list[Score] = field(default_factory=list[Score])
 
@@ -96,6 +102,8 @@ class SamplerState:
     configurations: dict[int, Configuration] = field(default_factory=dict[int, Configuration])
     """Configurations of programs, by number."""
     workers: int = 0
+    failures_logged: set[str] = field(default_factory=set[str])
+    """Kinds of program failures that were logged."""
     draining: bool = False
     """Whether the Coordinator waits for `running` to be empty."""
 
@@ -222,9 +230,23 @@ class Sampler(GenServer[SamplerState]):
         with self._telemetry.rollout(rollout) as ended:
             trajectory = await self._executor.run(task)
             ended(trajectory)
+        if trajectory.error is not None:
+            self._warn(rollout, trajectory.error)
         self.state.ended.append(Sample(rollout, trajectory))
         if len(self.state.ended) == 1:
             self.ref.cast_nowait(RolloutsEnded())
+
+    def _warn(self, rollout: Rollout, error: str) -> None:
+        """Log the first failure of each kind. It scores 0, as in DSPy, and so could go unnoticed."""
+        kind = _kind(error)
+        if kind not in self.state.failures_logged:
+            self.state.failures_logged.add(kind)
+            logger.warning(
+                "the student failed on %sset[%d], which scores 0 (logged once for each kind of error): %s",
+                rollout.split,
+                rollout.example,
+                error,
+            )
 
     async def _tell_if_drained(self) -> None:
         if self.state.draining and not self.state.running:
@@ -246,6 +268,7 @@ class Sampler(GenServer[SamplerState]):
             progress = self.state.jobs.get(job)
             if progress is not None:
                 progress.add(sample)
+                progress.is_news = True
                 jobs[job] = None
         for job in jobs:
             await self._tell_if_complete(job)
@@ -258,6 +281,8 @@ class Sampler(GenServer[SamplerState]):
         scores = tuple(sorted(progress.scores, key=lambda score: score.key.position))
         await self._teammates.via(COORDINATOR).cast(Scored(job.step, job.phase, job.program, scores))
         if progress.plan is not None:
+            if progress.is_news and job.step == 0 and (reason := _shared_failure(progress.samples)) is not None:
+                await self._teammates.via(COORDINATOR).cast(EverythingFailed(reason))
             samples = tuple(sorted(progress.samples, key=lambda sample: sample.rollout.key.position))
             await self._teammates.via(ANALYZER).cast(Sampled(progress.plan, samples))
 
@@ -275,6 +300,22 @@ def _score(sample: Sample) -> Score:
     )
 
 
+def _kind(error: str) -> str:
+    """The exception's name, which its description starts with."""
+    return error.partition(":")[0]
+
+
+def _shared_failure(samples: Sequence[Sample]) -> str | None:
+    """Return why every sample failed, if all did, and for the same reason."""
+    errors = [sample.trajectory.error for sample in samples]
+    if not errors or errors[0] is None or any(error is None or _kind(error) != _kind(errors[0]) for error in errors):
+        return None
+    return (
+        f"the student failed on every example of the first step ({len(errors)} rollouts), first with {errors[0]}. "
+        "Put that right and start the run again, or resume it if the failures are to count as 0"
+    )
+
+
 def _sampled(sample: Sample) -> TrajectorySampled:
     rollout, trajectory = sample.rollout, sample.trajectory
     return TrajectorySampled(
@@ -285,4 +326,5 @@ def _sampled(sample: Sample) -> TrajectorySampled:
         outcome=trajectory.outcome,
         score=float(trajectory.score),
         lm=rollout.model.lm,
+        error=trajectory.error,
     )

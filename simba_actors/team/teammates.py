@@ -10,7 +10,7 @@ from simba_actors.events import Event
 from simba_actors.store.records import Write
 from simba_actors.team.messages import COORDINATOR, POOL_KEEPER, Commit, ReadPool, StoreReports, Unreachable
 from simba_actors.team.pool_view import PoolView
-from simba_actors.team.run_state import Pausing
+from simba_actors.team.run_state import Pausing, cause_of
 
 
 class Teammates:
@@ -45,8 +45,8 @@ class Teammates:
         An LM call may fail long after it was sent. If the run was resumed since, the error says nothing about now.
         """
         if epoch == pausing.epoch:
-            pausing.pause(str(error))
-            self.via(COORDINATOR).cast_nowait(Unreachable(str(error), epoch))
+            pausing.pause(str(error), cause_of(error))
+            self.via(COORDINATOR).cast_nowait(Unreachable(str(error), cause_of(error), epoch))
 
     def report(self, event: Event) -> None:
         """Have an event stored that belongs to no commit, such as a crash or a repeated LM call.

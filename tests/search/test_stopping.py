@@ -32,8 +32,7 @@ def run(
     last: Progress | None = None
     for step, mean in enumerate(means, start=1):
         best = None if mean is None else Quality(step, mean, mean - margin, mean + margin)
-        earlier = () if last is None else last.history
-        last = Progress(step, best, mean, tuple(floors), Usage(calls=step), seconds, earlier)
+        last = Progress(step, best, mean, tuple(floors), Usage(calls=step), seconds, before=last)
     assert last is not None
     return last
 
