@@ -32,6 +32,8 @@ SimbaError
 │   └── UnknownCallError           what was given as the id of a call is none
 ├── MetricError                    the metric raised, or returned what is no score
 ├── StopperError                   `stop_when` raised, or returned no verdict
+├── PromptTooLongError             the prompt model refused a prompt that exceeds its context window
+├── ReplyCutOffError               a reply of the prompt model ended at its token limit
 └── InfrastructureError            an LM could not be reached; never a score
     ├── LMAccessError              it refused the key, the account or the model's name
     ├── LMUnavailableError         it did not answer, or only with faults
@@ -197,6 +199,14 @@ class MetricError(SimbaError):
 
 class StopperError(SimbaError):
     """`stop_when` raised, or returned something that is no verdict. The cause, if any, is chained."""
+
+
+class PromptTooLongError(SimbaError):
+    """The prompt model refused a prompt that exceeds its context window."""
+
+
+class ReplyCutOffError(SimbaError):
+    """A reply of the prompt model ended at its token limit, also when it was asked again with more room."""
 
 
 class InfrastructureError(SimbaError):

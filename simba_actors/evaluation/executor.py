@@ -173,7 +173,7 @@ class LocalExecutor:
         ended: _Ended | None = None
         try:
             with self._context(trace, rollout), deadline:
-                ended = await self._play(program, example, f"{task.split}set[{task.example}]", trace)
+                ended = await self._play(program, example, f"{task.split}set[{task.example}]", trace, rollout)
         except Exception as error:
             if rollout.stopped_by is not None:
                 raise rollout.stopped_by from error
@@ -193,18 +193,22 @@ class LocalExecutor:
     def _context(self, trace: list[Any], rollout: RolloutContext) -> AbstractContextManager[None]:
         return dspy.context(**{**self._settings, "trace": trace, SETTING: rollout})
 
-    async def _play(self, program: BoundProgram, example: dspy.Example, row: str, trace: list[Any]) -> _Ended:
+    async def _play(
+        self, program: BoundProgram, example: dspy.Example, row: str, trace: list[Any], rollout: RolloutContext
+    ) -> _Ended:
         """Runs the student and, if it did not fail, asks the metric."""
         inputs = {name: copied_value(value) for name, value in cast("Any", example.inputs()).items()}
         try:
             prediction = await isolated(self._call(program.module, inputs))
         except Exception as error:  # noqa: BLE001 - what is not the infrastructure's is the program's, and scores 0
             raise_if_infrastructure(error, self._governor.secrets)
-            return _Ended(_steps(trace, program.names), None, None, self._governor.secrets.describe(error))
+            return _Ended(
+                _steps(trace, program.names), None, None, self._governor.secrets.describe(error), rollout.cut_off
+            )
         # Before the metric runs, which may call predictors too, or change what it is given.
-        steps, fields = _steps(trace, program.names), json_fields(prediction)
+        steps, fields, cut_off = _steps(trace, program.names), json_fields(prediction), rollout.cut_off
         verdict = await self._scorer.score(row, copied_example(example), prediction)
-        return _Ended(steps, fields, verdict, None)
+        return _Ended(steps, fields, verdict, None, cut_off)
 
     async def _call(self, module: Any, inputs: dict[str, Any]) -> Any:
         if self._runs_async:
@@ -224,6 +228,7 @@ class _Ended:
     prediction: dict[str, JSON] | None
     verdict: Verdict | None
     error: str | None
+    cut_off: bool
 
     def trajectory(self, meter: Meter, seconds: float) -> Trajectory:
         verdict = self.verdict
@@ -236,6 +241,7 @@ class _Ended:
             usage=meter.total,
             seconds=seconds,
             error=self.error,
+            cut_off=self.cut_off,
         )
 
 

@@ -14,7 +14,7 @@ from simba_actors.dspy_compat.reply_cache import has_cached_reply
 from simba_actors.lm.endpoint import Endpoint
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.rollout_context import RolloutContext, current_rollout
-from simba_actors.lm.usage import Meter
+from simba_actors.lm.usage import Meter, was_cut_off
 from simba_actors.runtime.threads import Threads
 
 
@@ -77,6 +77,7 @@ class _Governed:
             self._binding.caller.on_answer(entry)
         rollout = current_rollout()
         if rollout is not None:
+            rollout.cut_off = rollout.cut_off or was_cut_off(entry)
             tokens = rollout.meter.report(entry)
             if tokens is not None:
                 self._binding.endpoint.used(tokens)

@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 import dspy
+from dspy.utils.exceptions import ContextWindowExceededError
 
-from simba_actors.errors import InfrastructureError, LMUnavailableError, RolloutTimeoutError
-from simba_actors.lm.failures import infrastructure_cause
+from simba_actors.errors import (
+    InfrastructureError,
+    LMUnavailableError,
+    PromptTooLongError,
+    ReplyCutOffError,
+    RolloutTimeoutError,
+)
+from simba_actors.lm.failures import FailureClass, causes, classify, infrastructure_cause
 from simba_actors.lm.rollout_context import SETTING, Deadline, RolloutContext
 from simba_actors.lm.secrets import Secrets
 from simba_actors.lm.usage import Meter
 from simba_actors.search.trajectory import Usage
 
+logger = logging.getLogger(__name__)
+
 ATTEMPTS = 3
 """How often a question is asked that is not answered in time."""
+
+MORE_ROOM = 4
+"""Factor by which the token limit is raised for a reply that was cut off."""
+
+LONG_PROMPT = 20_000
+"""Characters above which a refused prompt counts as too long: not every provider says so in a way that DSPy knows."""
 
 
 class LocalPromptModel:
     """Asks a governed LM in this process's event loop, and counts what that used.
 
-    `timeout` is in seconds, for one answer, waiting for its turn at the endpoint not counted. Errors tell no `secrets`.
+    `timeout` is in seconds for one answer, without the time that a call waits for its turn at the endpoint. Error
+    messages contain no `secrets`.
     """
 
     def __init__(self, lm: Any, secrets: Secrets, timeout: float = 300.0) -> None:
@@ -31,39 +49,93 @@ class LocalPromptModel:
 
     @property
     def usage(self) -> Usage:
-        """Of all questions asked so far."""
+        """What all questions so far have used."""
         return self._meter.total
 
     async def ask(self, signature: type[dspy.Signature], **inputs: Any) -> dspy.Prediction:
-        """The LM's answer to `signature`.
+        """Return the LM's answer to `signature`. A reply that was cut off is asked for once more with more room.
 
         Raises:
             InfrastructureError: The LM could not be reached, or did not answer in time.
-            Exception: What `dspy.Predict` raises when the reply can't be parsed.
+            PromptTooLongError: The prompt exceeds the LM's context window.
+            ReplyCutOffError: The reply was cut off again.
+            Exception: What `dspy.Predict` raises for a reply that can't be parsed.
         """
+        try:
+            return await self._ask(signature, inputs, {})
+        except ReplyCutOffError:
+            room = _more_room(self._lm)
+            if not room:
+                raise
+            logger.info("the prompt model's reply was cut off; asking again with %s", room)
+        try:
+            return await self._ask(signature, inputs, room)
+        except Exception as error:
+            if isinstance(error, InfrastructureError) or not _is_refusal(error):
+                raise
+            raise ReplyCutOffError(f"{_CUT_OFF}, and {room} is more than it accepts") from error
+
+    async def _ask(
+        self, signature: type[dspy.Signature], inputs: Mapping[str, Any], config: Mapping[str, Any]
+    ) -> dspy.Prediction:
         for _ in range(ATTEMPTS):
-            answer = await self._ask_once(signature, inputs)
+            answer = await self._ask_once(signature, inputs, config)
             if answer is not None:
                 return answer
         raise RolloutTimeoutError(f"the prompt model took longer than {self._timeout:g} s, {ATTEMPTS} times in a row")
 
-    async def _ask_once(self, signature: type[dspy.Signature], inputs: dict[str, Any]) -> dspy.Prediction | None:
-        """The answer, or None if it took too long."""
+    async def _ask_once(
+        self, signature: type[dspy.Signature], inputs: Mapping[str, Any], config: Mapping[str, Any]
+    ) -> dspy.Prediction | None:
+        """Return the answer, or None if it took too long. `config` has settings for this call of the LM."""
         settings: Any = dspy.settings
         deadline = Deadline(self._timeout)
         rollout = RolloutContext(self._meter, deadline, keeps_history=not settings.disable_history)
+        answer: dspy.Prediction | None = None
         try:
             with dspy.context(**{"trace": [], "lm": self._lm, "disable_history": False, SETTING: rollout}), deadline:
-                return await dspy.Predict(signature).acall(**inputs)
+                answer = await dspy.Predict(signature, **config).acall(**inputs)
         except Exception as error:
             if rollout.stopped_by is not None:
                 raise rollout.stopped_by from error
             cause = infrastructure_cause(error)
-            if cause is None:
-                raise
             if isinstance(cause, InfrastructureError):
                 raise cause from error
-            raise LMUnavailableError(f"the prompt model failed: {self._secrets.describe(cause)}") from error
+            if cause is not None:
+                raise LMUnavailableError(f"the prompt model failed: {self._secrets.describe(cause)}") from error
+            size = sum(len(str(value)) for value in inputs.values())
+            if _is_overflow(error, size):
+                raise PromptTooLongError(
+                    f"the prompt model refused a prompt of {size:,} characters: {self._secrets.describe(error)}"
+                ) from error
+            if not rollout.cut_off:
+                raise
+            raise ReplyCutOffError(_CUT_OFF) from error
         finally:
             rollout.end()
-        return None
+        if answer is not None and rollout.cut_off:
+            raise ReplyCutOffError(_CUT_OFF)
+        return answer
+
+
+_CUT_OFF = "the prompt model's reply was cut off at its token limit: raise max_tokens of `prompt_model`"
+
+
+def _more_room(lm: Any) -> dict[str, int]:
+    """Return the LM's token limit, raised. It is empty if the LM has none, since then the provider's limit holds."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        limit = lm.kwargs.get(name)
+        if isinstance(limit, int) and limit > 0:
+            return {name: MORE_ROOM * limit}
+    return {}
+
+
+def _is_overflow(error: Exception, size: int) -> bool:
+    """Whether the LM refused a prompt of `size` characters because it is too long."""
+    overflows = any(isinstance(cause, ContextWindowExceededError) for cause in causes(error))
+    return overflows or (size > LONG_PROMPT and _is_refusal(error))
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the LM refused what it was asked, and would again."""
+    return any(classify(cause) is FailureClass.PROGRAM for cause in causes(error))

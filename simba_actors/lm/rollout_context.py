@@ -106,6 +106,8 @@ class RolloutContext:
         self.keeps_history = keeps_history
         self.ahead = ahead
         self.stopped_by: Exception | None = None
+        self.cut_off = False
+        """Whether an LM's reply ended at its token limit."""
         self._deadline = deadline
         self._slots: set[Slot] = set()
         self._over = False

@@ -51,6 +51,18 @@ def tokens(entry: Mapping[str, Any]) -> tuple[int | None, int | None]:
     return _first(known, "prompt_tokens", "input_tokens"), _first(known, "completion_tokens", "output_tokens")
 
 
+def was_cut_off(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of an LM's history is about a reply that ended at its token limit."""
+    response: Any = entry.get("response")
+    responses = cast("list[Any]", response) if isinstance(response, list) else [response]
+    parts = [*responses, *(choice for each in responses for choice in _get(each, "choices") or ())]
+    return any(_get(part, "finish_reason") == "length" or _get(part, "status") == "incomplete" for part in parts)
+
+
+def _get(value: Any, name: str) -> Any:
+    return cast("Mapping[str, Any]", value).get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+
+
 def _first(usage: Mapping[str, Any], *names: str) -> int | None:
     return next((int(usage[name]) for name in names if _is_count(usage.get(name))), None)
 

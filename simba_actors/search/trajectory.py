@@ -100,3 +100,5 @@ class Trajectory:
     """Wall time."""
     error: str | None = None
     """The error of a program failure."""
+    cut_off: bool = False
+    """Whether a reply of an LM to the program ended at its token limit."""

@@ -42,13 +42,15 @@ def intent_row(rollout: Rollout) -> tuple[Any, ...]:
 
 def result_row(trajectory: Trajectory) -> tuple[Any, ...]:
     usage = trajectory.usage
-    payload = {
+    payload: dict[str, Any] = {
         "score": trajectory.score,  # The column is a float; here the metric's own type is kept.
         "prediction": trajectory.prediction,
         "trace": [[step.predictor, step.inputs, step.outputs] for step in trajectory.trace],
         "feedback": trajectory.feedback,
         "error": trajectory.error,
     }
+    if trajectory.cut_off:
+        payload["cut_off"] = True
     return (
         trajectory.outcome.value,
         float(trajectory.score),
@@ -80,4 +82,5 @@ def _trajectory(result: list[Any]) -> Trajectory:
         Usage(calls, prompt_tokens, completion_tokens, cost),
         seconds,
         stored["error"],
+        stored.get("cut_off", False),
     )

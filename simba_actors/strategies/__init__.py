@@ -1,4 +1,4 @@
-"""Strategies: how a new configuration is made from what a step's buckets show."""
+"""Strategies: ways to make a new configuration from the trajectories of a step."""
 
 from simba_actors.strategies.append_a_demo import AppendADemo
 from simba_actors.strategies.append_a_rule import AppendARule

@@ -1,4 +1,4 @@
-"""Show each predictor its own part in the best trajectory of a bucket."""
+"""Add each predictor's call in the best trajectory of a bucket as a demo."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ TRUNCATION_MARK = "\n\t\t... <TRUNCATED FOR BREVITY>"
 class AppendADemo:
     """`dspy.SIMBA`'s append_a_demo: the last call of each predictor in the best trajectory becomes its newest demo.
 
-    An input longer than `demo_input_field_maxlen` characters is cut there and marked; 0 means no limit.
+    A trajectory in which an LM's reply was cut off at its token limit makes no demo.
     """
 
     demo_input_field_maxlen: int = 100_000
+    """Characters at which an input is cut and marked; 0 means no limit."""
 
     @property
     def name(self) -> str:
@@ -30,6 +31,8 @@ class AppendADemo:
         best, p10 = context.buckets[0].best.trajectory.score, context.statistics.p10
         if best <= p10:
             return Declined(f"the best score of the bucket, {best}, is not above the batch's 10th percentile, {p10}")
+        if context.buckets[0].best.trajectory.cut_off:
+            return Declined("a reply in the best trajectory was cut off at its token limit; raise the LM's max_tokens")
         return None
 
     async def apply(self, context: StrategyContext) -> Configuration | Declined:

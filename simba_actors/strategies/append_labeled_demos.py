@@ -1,4 +1,4 @@
-"""Show each predictor examples as the trainset has them."""
+"""Add examples as the trainset has them as demos."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from simba_actors.strategies.contract import Declined, StrategyContext
 
 @dataclass(frozen=True, slots=True)
 class AppendLabeledDemos:
-    """Demos from the labels of examples, as in `dspy.LabeledFewShot`: they need no trajectory that got them right.
+    """Demos from the labels of examples, as in `dspy.LabeledFewShot`. They need no trajectory that got them right.
 
-    A class that the LM never gives has no trajectory to learn it from, and whole sets of demos can be tried before any
-    is known. Only for predictors all of whose fields an example has; an answer that comes with its reasoning, say, is
-    not among the labels. Inputs are cut as in `AppendADemo`.
+    This helps where the LM never predicts some class, and lets whole sets of demos be tried before anything is known
+    about them. A predictor gets a demo only from an example that has all of its fields: the reasoning that comes with
+    an answer, for one, is not among the labels.
     """
 
     demo_input_field_maxlen: int = 100_000
+    """Characters at which an input is cut and marked; 0 means no limit."""
 
     @property
     def name(self) -> str:
@@ -39,7 +40,7 @@ class AppendLabeledDemos:
         return configuration
 
     def _demos(self, context: StrategyContext) -> Mapping[str, list[dict[str, JSON]]]:
-        """The demos of each predictor that the examples can make some for."""
+        """Return the demos that the examples make for each predictor."""
         examples = [
             {name: to_json_value(value) for name, value in cast("dict[str, Any]", dict(example)).items()}
             for example in context.examples

@@ -1,4 +1,4 @@
-"""What a strategy is given and what it gives back.
+"""What a strategy is given and what it returns.
 
 class Shout:
     name = "shout"
@@ -7,10 +7,10 @@ class Shout:
         return None
 
     async def apply(self, context: StrategyContext) -> Configuration | Declined:
-        configuration = context.source
-        for predictor in configuration.predictors:
-            configuration = configuration.with_instructions(predictor, configuration.instructions(predictor).upper())
-        return configuration
+        made = context.source
+        for predictor in made.predictors:
+            made = made.with_instructions(predictor, made.instructions(predictor).upper())
+        return made
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from simba_actors.search.buckets import BatchStatistics, Bucket
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """Why a strategy makes no configuration here."""
+    """A strategy's answer when it makes no configuration."""
 
     reason: str
 
@@ -37,47 +37,61 @@ class PromptModel(Protocol):
     """The LM that reads trajectories and writes instructions."""
 
     async def ask(self, signature: type[dspy.Signature], **inputs: Any) -> dspy.Prediction:
-        """The LM's answer to `signature`. Raises what `dspy.Predict` raises when the reply can't be parsed."""
+        """Return the LM's answer to `signature`.
+
+        Raises:
+            PromptTooLongError: The prompt exceeds the LM's context window.
+            ReplyCutOffError: The reply ended at its token limit, also when asked again with more room.
+            Exception: What `dspy.Predict` raises for a reply that can't be parsed.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class StrategyContext:
-    """The evidence that one application of a strategy may use.
-
-    `source` is the configuration to start from, with demos already dropped, `student` the student's own, and
-    `program` the student with `source` applied, which `make_program` makes when it is first asked for. `buckets` are
-    those to learn from, most instructive first, and `examples` their rows of the trainset. `statistics` describe all
-    samples of the step. `combined` says that the policy put `source` together from parts of several programs.
-    """
+    """The evidence that one application of a strategy may use."""
 
     source: Configuration
+    """The configuration to start from, with demos already dropped."""
     student: Configuration
+    """The student's own configuration."""
     make_program: Callable[[], dspy.Module]
+    """Applies `source` to a copy of the student; use `program`."""
     buckets: tuple[Bucket, ...]
+    """The buckets to learn from, the most instructive one first."""
     examples: tuple[dspy.Example, ...]
+    """The train examples to learn from, in the order of their buckets."""
     statistics: BatchStatistics
+    """The distribution of all scores that the step sampled."""
     prompt_model: PromptModel
     combined: bool = False
+    """Whether the policy put `source` together from parts of several programs."""
 
     @cached_property
     def program(self) -> dspy.Module:
+        """The student with `source` applied."""
         return self.make_program()
 
 
 @runtime_checkable
 class Strategy(Protocol):
-    """Makes a new configuration, or says why not. A strategy keeps no state: it may be applied many times at once."""
+    """Makes a new configuration or says why not.
+
+    A strategy has no state: it may be applied many times at once.
+    """
 
     @property
     def name(self) -> str:
-        """How the strategy is called in the store and in events."""
+        """The strategy's name in the store and in events."""
         ...
 
     def applicable(self, context: StrategyContext) -> Declined | None:
-        """None where the strategy can be applied. Cheap: no LM is called here."""
+        """Return None if the strategy can be applied. It must be cheap and call no LM."""
         ...
 
     async def apply(self, context: StrategyContext) -> Configuration | Declined:
-        """The new configuration. Called only where `applicable` had no objection."""
+        """Return the new configuration. Called only if `applicable` returned None.
+
+        An error makes no candidate and is logged; an outage of the LM pauses the run, and `apply` is called again.
+        """
         ...

@@ -1,4 +1,4 @@
-"""Ask the prompt model to say in fewer words what many rules say, once they have grown past a cap."""
+"""Ask the prompt model to rewrite rules in fewer words once they exceed a cap."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ class MergeAdvice(dspy.Signature):
 
 @dataclass(frozen=True, slots=True)
 class MergeRules:
-    """Fewer and shorter rules in place of a predictor's, where they have more than `cap` characters.
+    """Fewer and shorter rules in place of those that have grown too long.
 
-    A long prompt costs tokens with every call, and rules that were written one by one repeat each other. The merged
-    rules are evaluated beside the old ones, which stay in the pool.
+    A long prompt costs tokens with every call, and rules that were written one by one repeat each other. The program
+    with the merged rules is evaluated beside the old one, which stays in the pool.
     """
 
     cap: int = 3_000
+    """Characters that all rules of a predictor may have together."""
 
     @property
     def name(self) -> str:
@@ -55,7 +56,7 @@ class MergeRules:
         return Declined("the merged rules are no shorter") if configuration == context.source else configuration
 
     def _overgrown(self, context: StrategyContext) -> dict[str, list[str]]:
-        """The rules of each predictor that has more of them than the cap allows."""
+        """Return the rules of each predictor whose rules exceed the cap."""
         known = {name: _texts(context, name, "rule") for name in context.source.predictors}
         return {name: rules for name, rules in known.items() if len(rules) > 1 and _size(rules) > self.cap}
 
@@ -75,5 +76,5 @@ def _size(rules: list[str]) -> int:
 
 
 def _one_paragraph(rule: str) -> str:
-    """A rule without empty lines, at which rules are told apart."""
+    """Remove empty lines from a rule, since they separate rules."""
     return "\n".join(line for line in rule.strip().splitlines() if line.strip())

@@ -1,4 +1,4 @@
-"""Put parts of several programs together."""
+"""Combine parts of several programs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from simba_actors.strategies.contract import Declined, StrategyContext
 
 @dataclass(frozen=True, slots=True)
 class Recombine:
-    """The rules and demos that the policy chose from all programs of the pool, and nothing added to them.
+    """The rules and demos that the policy chose from all programs of the pool, with nothing added.
 
-    Which parts are worth trying together is decided by `simba_actors.search.adaptive.combination`; parts that do not
-    pay are left out in the same way. Without such a choice, as under `policy="dspy"`, it declines.
+    The adaptive policy chooses parts that are worth trying together and leaves out those that do not pay (see
+    `simba_actors.search.adaptive.exploration`). `policy="dspy"` makes no such choice, so the strategy declines there.
     """
 
     @property

@@ -22,7 +22,7 @@ from simba_actors.lm.rollout_context import current_rollout
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.search.trajectory import Outcome, Trajectory
 from tests.support.quiz import exact, questions
-from tests.support.scripted_lm import Ask, Script, ScriptedLM
+from tests.support.scripted_lm import Ask, CutOff, Script, ScriptedLM, reply_text
 
 R = TypeVar("R")
 
@@ -90,6 +90,16 @@ class Blocking(dspy.Module):
 
     async def aforward(self, question: str) -> dspy.Prediction:
         return self.ask(question=question)
+
+
+@pytest.mark.parametrize("cut_off", [True, False])
+async def test_a_trajectory_knows_whether_a_reply_was_cut_off(cut_off: bool) -> None:
+    def script(ask: Ask) -> str:
+        reply = reply_text(ask, right(ask))
+        return CutOff(reply) if cut_off else reply
+
+    trajectory = await rollout(dspy.Predict("question -> answer"), script)
+    assert trajectory.cut_off is cut_off
 
 
 async def test_an_answer_is_scored_with_its_trace_and_usage() -> None:

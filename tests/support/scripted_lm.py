@@ -24,6 +24,7 @@ class Ask:
     messages: tuple[tuple[str, str], ...]
     temperature: float | None
     rollout_id: int | None
+    max_tokens: int | None = None
 
     @property
     def last(self) -> str:
@@ -51,6 +52,10 @@ class Ask:
         """A number in [0, 1) fixed by the request, the rollout id, the temperature and `salt`."""
         parts = repr((self.prompt, self.temperature, self.rollout_id, *salt))
         return int.from_bytes(hashlib.sha256(parts.encode()).digest()[:8]) / 2**64
+
+
+class CutOff(str):
+    """A reply that ended at the token limit."""
 
 
 Script = Callable[[Ask], "dict[str, Any] | str"]
@@ -97,6 +102,7 @@ class _Engine:
             messages=tuple((message.role, message.text or "") for message in request.messages),
             temperature=request.config.temperature,
             rollout_id=self.lm.kwargs.get("rollout_id"),
+            max_tokens=request.config.max_tokens,
         )
 
     def seconds(self, ask: Ask) -> float:
@@ -105,11 +111,18 @@ class _Engine:
 
     def answer(self, ask: Ask) -> Response:
         self.lm.asks.append(ask)
-        text = reply_text(ask, self.lm.script(ask))
+        reply = self.lm.script(ask)
+        text = reply_text(ask, reply)
         words = len(ask.prompt.split()), len(text.split())
         usage = Usage(input_tokens=words[0], output_tokens=words[1], total_tokens=sum(words))
         message = Message.assistant([TextPart(text)])
-        return Response(id=None, model="scripted", message=message, finish_reason="stop", usage=usage)
+        return Response(
+            id=None,
+            model="scripted",
+            message=message,
+            finish_reason="length" if isinstance(reply, CutOff) else "stop",
+            usage=usage,
+        )
 
 
 class _AsyncEngine:

@@ -1,0 +1,79 @@
+"""Asking the LM that writes instructions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dspy
+import pytest
+from dspy.utils.exceptions import ContextWindowExceededError, LMInvalidRequestError
+
+from simba_actors.errors import PromptTooLongError, ReplyCutOffError
+from simba_actors.lm.governed_lm import governed
+from simba_actors.lm.governor import Governor
+from simba_actors.lm.prompt_model import LONG_PROMPT, LocalPromptModel
+from tests.support.scripted_lm import Ask, CutOff, Script, ScriptedLM
+
+REPLY = "[[ ## advice ## ]]\nLook twice.\n\n[[ ## completed ## ]]"
+QUESTION: Any = dspy.Signature("question -> advice")
+
+
+async def advice(script: Script, question: str = "What now?", **settings: Any) -> str:
+    governor = Governor()
+    model = LocalPromptModel(governed(ScriptedLM(script, **settings), governor), governor.secrets)
+    answer: Any = await model.ask(QUESTION, question=question)
+    return answer.advice
+
+
+def refusing(error: Exception) -> Script:
+    def script(ask: Ask) -> str:
+        raise error
+
+    return script
+
+
+async def test_a_reply_that_ended_by_itself_is_the_answer() -> None:
+    assert await advice(lambda ask: REPLY) == "Look twice."
+
+
+async def test_a_reply_that_was_cut_off_is_asked_for_again_with_more_room() -> None:
+    limits: list[int | None] = []
+
+    def script(ask: Ask) -> str:
+        limits.append(ask.max_tokens)
+        return CutOff(REPLY) if len(limits) == 1 else REPLY
+
+    assert await advice(script, max_tokens=50) == "Look twice."
+    assert limits == [50, 200]
+
+
+async def test_a_reply_that_is_cut_off_again_is_no_answer() -> None:
+    with pytest.raises(ReplyCutOffError, match="raise max_tokens"):
+        await advice(lambda ask: CutOff(REPLY), max_tokens=50)
+
+
+async def test_a_reply_that_was_cut_off_before_it_can_be_parsed_is_asked_for_again() -> None:
+    def script(ask: Ask) -> str:
+        return CutOff("[[ ## adv") if ask.max_tokens == 50 else REPLY
+
+    assert await advice(script, max_tokens=50) == "Look twice."
+
+
+async def test_a_reply_that_the_provider_cut_off_is_no_answer() -> None:
+    with pytest.raises(ReplyCutOffError):
+        await advice(lambda ask: CutOff(REPLY), max_tokens=None)
+
+
+async def test_a_prompt_beyond_the_context_window_is_too_long() -> None:
+    with pytest.raises(PromptTooLongError, match="a prompt of 9 characters"):
+        await advice(refusing(ContextWindowExceededError()))
+
+
+async def test_a_long_prompt_that_is_refused_is_too_long() -> None:
+    with pytest.raises(PromptTooLongError):
+        await advice(refusing(LMInvalidRequestError("input exceeds the limit")), "x" * (LONG_PROMPT + 1))
+
+
+async def test_a_short_prompt_that_is_refused_is_not_too_long() -> None:
+    with pytest.raises(LMInvalidRequestError):
+        await advice(refusing(LMInvalidRequestError("no such parameter")))

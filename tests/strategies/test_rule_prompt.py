@@ -1,0 +1,64 @@
+"""Prompts for advice that fit the prompt model's context window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors.errors import PromptTooLongError
+from simba_actors.strategies.rule_prompt import ask_for_advice, shortened
+
+ADVICE = {"self": "Look twice."}
+
+
+class Window:
+    """A prompt model that refuses prompts of more than `size` characters, and remembers the size of each."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.asked: list[dict[str, str]] = []
+
+    async def ask(self, signature: type[dspy.Signature], **inputs: Any) -> dspy.Prediction:
+        self.asked.append(inputs)
+        if sum(map(len, inputs.values())) > self.size:
+            raise PromptTooLongError("too long")
+        return dspy.Prediction(module_advice=ADVICE)
+
+
+async def ask(window: Window, *prompts: dict[str, str]) -> Any:
+    return await ask_for_advice(window, dspy.Signature("question -> module_advice"), prompts)
+
+
+async def test_a_prompt_that_fits_is_asked_as_it_is() -> None:
+    window, prompt = Window(10_000), {"trajectory": "x" * 9_000}
+    assert await ask(window, prompt) == ADVICE
+    assert window.asked == [prompt]
+
+
+async def test_a_smaller_prompt_is_preferred_to_a_shortened_one() -> None:
+    window, smaller = Window(10_000), {"trajectory": "x" * 9_000}
+    await ask(window, {"trajectory": "x" * 90_000}, smaller)
+    assert window.asked[-1] == smaller
+
+
+async def test_a_prompt_is_shortened_until_it_fits() -> None:
+    window = Window(10_000)
+    assert await ask(window, {"code": "short", "trajectory": "x" * 136_000}) == ADVICE
+    assert window.asked[-1]["code"] == "short"
+
+
+async def test_a_window_that_holds_no_prompt_gives_no_advice() -> None:
+    with pytest.raises(PromptTooLongError):
+        await ask(Window(0), {"trajectory": "x" * 136_000})
+
+
+def test_the_middle_of_the_longest_text_is_left_out() -> None:
+    made = shortened({"code": "short", "trajectory": "a" * 500 + "b" * 500}, 105)
+    assert made == {"code": "short", "trajectory": f"{'a' * 50}\n[… 900 characters left out …]\n{'b' * 50}"}
+
+
+def test_texts_that_are_about_as_long_are_shortened_alike() -> None:
+    made = shortened({"worse": "w" * 1_000, "better": "b" * 900, "code": "c" * 10}, 210)
+    assert {name: text.count(text[0]) for name, text in made.items()} == {"worse": 100, "better": 100, "code": 10}
