@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,10 @@ MEMBERS = (
     # engines
     Member("dspy:LM.__init__", holds=_sets("_engine_spec", "_async_engine_spec")),
     Member("dspy:BaseLM.update_history", "(self, entry)"),
+    # lm_calls
+    Member("dspy:BaseLM.__call__", "(self, prompt=None, *, messages=None, **kwargs)"),
+    Member("dspy:BaseLM.acall", "(self, prompt=None, *, messages=None, **kwargs)"),
+    Member("dspy.clients._deprecation:_adapter_call", holds=lambda mark: isinstance(mark, ContextVar)),
     # predictor_names
     Member("dspy:Predict.__init__", holds=_sets("stage")),
     # custom_types

@@ -11,12 +11,14 @@ from typing import Any, Protocol, cast
 
 import dspy
 
+from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from simba_actors.dspy_compat.predictor_names import PredictorNames
 from simba_actors.dspy_compat.prompt_cache import remembering
 from simba_actors.errors import InfrastructureError, InterpreterError, LMUnavailableError, RolloutTimeoutError
 from simba_actors.evaluation.binding import BoundProgram, Programs
 from simba_actors.evaluation.scoring import Scorer, Verdict
 from simba_actors.lm.failures import causes, infrastructure_cause
+from simba_actors.lm.governed_lm import routed
 from simba_actors.lm.governor import BlockingCallError, Caller, Governor
 from simba_actors.lm.rollout_context import SETTING, Deadline, RolloutContext
 from simba_actors.lm.secrets import Secrets
@@ -115,6 +117,7 @@ class LocalExecutor:
         self._threads = threads
         self._scorer = Scorer(metric, threads, objectives, governor.secrets, governor.scheduler)
         self._runs_async = runs_async(student)
+        route_lm_calls(routed)
         self._programs = Programs(student, space, lms, governor, caller or Caller(), threads)
         settings: Any = dspy.settings
         self._settings: dict[str, Any] = dict(settings.copy())
@@ -151,14 +154,16 @@ class LocalExecutor:
         raise AssertionError("itertools.count ended")
 
     async def try_metric(self) -> None:
-        """Asks the metric about the first training example, with its labels for a prediction.
+        """Ask the metric about the first training example, with its labels for a prediction.
 
-        A metric may well fail on that for want of a field, which says nothing. No LM is called by way of the settings.
+        A metric may well fail on that because a field is missing, which says nothing. No LM is called: a metric that
+        asks a judge is first tried by a rollout.
 
         Raises:
             MetricError: Whatever the prediction, the metric would not give a number.
         """
-        with dspy.context(**{**self._settings, "lm": None}), Deadline(self._rollout_timeout):
+        rollout = RolloutContext(Meter(), govern=_refuse)
+        with dspy.context(**{**self._settings, "lm": None, SETTING: rollout}), Deadline(self._rollout_timeout):
             await self._scorer.try_on("trainset[0]", self._rows["train"][0])
 
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:
@@ -168,7 +173,9 @@ class LocalExecutor:
         program = self._programs.bound(task.configuration, task.model)
         started = self._clock()
         deadline = Deadline(self._rollout_timeout)
-        rollout = RolloutContext(meter, deadline, keeps_history=self._keeps_history, ahead=task.ahead)
+        rollout = RolloutContext(
+            meter, deadline, keeps_history=self._keeps_history, ahead=task.ahead, govern=self._programs.twin_of
+        )
         trace: list[Any] = []
         ended: _Ended | None = None
         try:
@@ -214,6 +221,10 @@ class LocalExecutor:
         if self._runs_async:
             return await module.acall(**inputs)
         return await self._threads.run(lambda: module(**inputs))
+
+
+def _refuse(lm: Any) -> Any:
+    raise RuntimeError(f"{lm.model} is not called while the metric is tried")
 
 
 class _UngovernedError(InfrastructureError):

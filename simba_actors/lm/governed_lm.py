@@ -87,13 +87,19 @@ class _Governed:
 
 
 def governed(
-    lm: Any, governor: Governor, *, caller: Caller | None = None, threads: Threads | None = None, **changes: Any
+    lm: Any,
+    governor: Governor,
+    *,
+    caller: Caller | None = None,
+    threads: Threads | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
+    **changes: Any,
 ) -> Any:
     """A copy of `lm` with `changes`, whose calls go through `governor`. `lm` itself is not touched.
 
     It is still of the LM's own class, and so are its copies. DSPy's own retries are off in it, so that a call is tried
-    again in one place. Where the LM has no async side, async calls run its sync side in a thread. Must be called on the
-    governor's event loop.
+    again in one place. Where the LM has no async side, async calls run its sync side in a thread. `loop` is the
+    governor's event loop, by default the one that runs.
     """
     copied: Any = lm.copy(**changes)
     governor.secrets.learn(lm)
@@ -104,13 +110,24 @@ def governed(
         endpoint,
         caller or Caller(),
         threads or Threads(),
-        asyncio.get_running_loop(),
+        loop or asyncio.get_running_loop(),
         has_async_side(lm),
         imports_on_first_call(lm),
     )
     kind: type[Any] = copied.__class__
     copied.__class__ = _governed_class(kind)
     return copied
+
+
+def routed(lm: Any) -> Any:
+    """Return what a call of `lm` is to be made on: within a rollout, a governed LM.
+
+    For `route_lm_calls`.
+    """
+    rollout = current_rollout()
+    if rollout is None or rollout.govern is None or isinstance(lm, _Governed):
+        return lm
+    return rollout.govern(lm)
 
 
 @cache

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context
 from types import TracebackType
@@ -96,15 +96,22 @@ class RolloutContext:
     """Keeps what a rollout's LM calls used, and the first error that ends it whatever the student makes of it.
 
     `keeps_history` is whether DSPy's histories are to hear of the calls as well, `ahead` whether nothing waits for the
-    rollout yet.
+    rollout yet. `govern` returns the governed twin of an LM that the rollout's code has reached by itself.
     """
 
     def __init__(
-        self, meter: Meter, deadline: Deadline | None = None, *, keeps_history: bool = True, ahead: bool = False
+        self,
+        meter: Meter,
+        deadline: Deadline | None = None,
+        *,
+        keeps_history: bool = True,
+        ahead: bool = False,
+        govern: Callable[[Any], Any] | None = None,
     ) -> None:
         self.meter = meter
         self.keeps_history = keeps_history
         self.ahead = ahead
+        self.govern = govern
         self.stopped_by: Exception | None = None
         self.cut_off = False
         """Whether an LM's reply ended at its token limit."""

@@ -259,3 +259,98 @@ async def test_a_reply_that_is_nested_without_end_is_kept_as_far_as_json_goes() 
     )
     assert trajectory.outcome is Outcome.SCORED
     assert json_problem(trajectory.prediction) is None
+
+
+GLOBAL_LM = ScriptedLM(first_answer)
+
+
+class CallsAGlobalLM(dspy.Module):
+    """Calls LMs that it does not hold: a global one, and one that it makes on the spot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> Any:
+        with dspy.context(lm=GLOBAL_LM):
+            self.ask(question=question)
+        GLOBAL_LM(question)
+        ScriptedLM(first_answer, asks=GLOBAL_LM.asks)(question)
+        return self.ask(question=question)
+
+
+class CallsAGlobalLMOnLoop(CallsAGlobalLM):
+    async def aforward(self, question: str) -> Any:
+        with dspy.context(lm=GLOBAL_LM):
+            await self.ask.acall(question=question)
+        await GLOBAL_LM.acall(question)
+        await ScriptedLM(first_answer, asks=GLOBAL_LM.asks).acall(question)
+        return await self.ask.acall(question=question)
+
+
+@pytest.mark.parametrize("kind", [CallsAGlobalLM, CallsAGlobalLMOnLoop])
+async def test_an_lm_that_a_student_reaches_by_itself_is_governed_and_counted(kind: type[CallsAGlobalLM]) -> None:
+    counted: list[int] = []
+    GLOBAL_LM.asks.clear()
+    GLOBAL_LM.history.clear()
+
+    async def count() -> None:
+        counted.append(1)
+
+    (trajectory,) = await run_all(kind(), questions(1), caller=Caller(before_call=count))
+    assert (trajectory.usage.calls, len(counted), len(GLOBAL_LM.asks)) == (4, 4, 3)
+    assert len(GLOBAL_LM.history) == 2
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_judge_in_the_metric_is_governed_and_counted(asynchronous: bool) -> None:
+    counted: list[int] = []
+    judge = dspy.Predict("question -> answer")
+
+    async def count() -> None:
+        counted.append(1)
+
+    def metric(example: Any, prediction: Any) -> float:
+        with dspy.context(lm=GLOBAL_LM):
+            return float(judge(question=example.question).answer == prediction.answer)
+
+    async def metric_on_loop(example: Any, prediction: Any) -> float:
+        with dspy.context(lm=GLOBAL_LM):
+            return float((await judge.acall(question=example.question)).answer == prediction.answer)
+
+    (trajectory,) = await run_all(
+        dspy.Predict("question -> answer"),
+        questions(1),
+        metric=metric_on_loop if asynchronous else metric,
+        caller=Caller(before_call=count),
+    )
+    assert (trajectory.score, trajectory.usage.calls, len(counted)) == (1.0, 2, 2)
+
+
+async def test_an_lm_that_is_called_outside_of_a_rollout_is_not_touched() -> None:
+    await run_all(dspy.Predict("question -> answer"), questions(1))
+    GLOBAL_LM.history.clear()
+    assert "answer" in (await GLOBAL_LM.acall("Respond with `answer`."))[0]
+    assert len(GLOBAL_LM.history) == 1
+
+
+async def test_no_judge_is_called_while_the_metric_is_tried() -> None:
+    student, judge = dspy.Predict("question -> answer"), dspy.Predict("question -> answer")
+    asked: list[int] = []
+
+    def metric(example: Any, prediction: Any) -> float:
+        asked.append(1)
+        with dspy.context(lm=GLOBAL_LM):
+            return float(judge(question=example.question).answer == prediction.answer)
+
+    GLOBAL_LM.asks.clear()
+    executor = LocalExecutor(
+        student=student,
+        space=ConfigurationSpace.from_module(student),
+        rows={"train": questions(1)},
+        metric=metric,
+        lms={"student": ScriptedLM(first_answer)},
+        governor=Governor(),
+    )
+    await executor.try_metric()
+    assert (len(asked), GLOBAL_LM.asks) == (1, [])
