@@ -50,7 +50,7 @@ async def test_a_stopper_ends_the_search_and_the_winner_is_still_chosen(policy: 
 async def test_time_that_is_over_ends_the_search_after_the_step_that_it_ran_out_in(tmp_path: Path) -> None:
     result = await finish(config_for("dspy", tmp_path / "simba.db", stop_when=Timeout(1e-6)))
     assert len(result.trial_logs) == 1
-    assert "had 1e-06 s to search" in result.reason
+    assert "of 1e-06 s allowed" in result.reason
     assert len(result.candidate_programs) > 1
 
 
@@ -153,7 +153,7 @@ async def test_a_finished_run_stays_finished_without_its_stopper(tmp_path: Path)
 
 
 def test_what_is_no_stopper_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"stop_when: 0\.9 is no stopper"):
+    with pytest.raises(ConfigError, match=r"stop_when: 0\.9 is neither a stopper"):
         small_config(tmp_path / "simba.db", stop_when=0.9)
 
 
