@@ -13,7 +13,7 @@ import dspy
 from simba_actors.actors import ChildSpec, GenServer, Registry
 from simba_actors.config import STEPS, OptimizerConfig
 from simba_actors.dspy_compat import check_dspy
-from simba_actors.errors import NoLMError, SimbaError
+from simba_actors.errors import LeaseLostError, NoLMError, SimbaError
 from simba_actors.evaluation.executor import Executor, LocalExecutor
 from simba_actors.events import CallRetried, Event
 from simba_actors.fingerprint import SEARCH_SETTINGS, SIMBA_SETTINGS, default_run_id, fingerprint
@@ -33,6 +33,7 @@ from simba_actors.search.simba.policy import DspyPolicy
 from simba_actors.search.trajectory import JSON
 from simba_actors.store import Owner
 from simba_actors.store.opening import checked_path
+from simba_actors.store.ownership import LEASE_SECONDS
 from simba_actors.store.records import NewRun
 from simba_actors.team.analyzer import Analyzer
 from simba_actors.team.coordinator import Coordinator
@@ -50,7 +51,7 @@ from simba_actors.team.messages import (
 from simba_actors.team.pool_keeper import PoolKeeper
 from simba_actors.team.proposer import Proposer
 from simba_actors.team.publisher import Publisher
-from simba_actors.team.run_state import Gate, Life, Silence
+from simba_actors.team.run_state import Gate, Lease, Life, Silence
 from simba_actors.team.sampler import Sampler
 from simba_actors.team.teammates import Teammates
 
@@ -77,6 +78,7 @@ class AssembledRun:
     governor: Governor
     teammates: Teammates
     gate: Gate
+    lease: Lease
     threads: Threads
     telemetry: Telemetry
     team: Sequence[ChildSpec]
@@ -113,6 +115,17 @@ def assemble(
     strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
     policy = policy_of(config, lms, tuple(strategies))
 
+    lease = Lease(LEASE_SECONDS)
+
+    def lost(error: LeaseLostError) -> None:
+        gate.failure.set(error)
+        finished(error)
+
+    async def before_call() -> None:
+        if lease.is_over:
+            await teammates.commit([])  # Renews it, or ends this life of the run.
+        await budget.before_call()
+
     coordinator = teammates.via(COORDINATOR)
     silence = Silence(
         begun=lambda reason: coordinator.cast_nowait(SilenceBegun(reason)),
@@ -134,7 +147,7 @@ def assemble(
 
     caller = Caller(
         gate=gate,
-        before_call=budget.before_call,
+        before_call=before_call,
         before_blocking_call=budget.before_blocking_call,
         on_fault=on_fault,
         on_answer=on_answer,
@@ -178,6 +191,8 @@ def assemble(
             space=space,
             budget=budget,
             trouble=gate.store_trouble,
+            lease=lease,
+            lost=lost,
             telemetry=telemetry,
             on_stored=stored,
         ),
@@ -235,7 +250,7 @@ def assemble(
         ),
     }
     team = [ChildSpec(name, partial(actors[name], name=name, registry=teammates.registry)) for name in TEAM]
-    return AssembledRun(run, store, owner, space, executor, governor, teammates, gate, threads, telemetry, team)
+    return AssembledRun(run, store, owner, space, executor, governor, teammates, gate, lease, threads, telemetry, team)
 
 
 def policy_of(config: OptimizerConfig, lms: Mapping[str, Any], strategies: tuple[str, ...]) -> Policy:

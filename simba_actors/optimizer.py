@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from pathlib import Path
@@ -16,7 +17,7 @@ from simba_actors.actors.errors import WrongLoopError
 from simba_actors.actors.exits import describe, is_abnormal
 from simba_actors.assembly import AssembledRun, assemble
 from simba_actors.config import OptimizerConfig
-from simba_actors.errors import RunError, RunPausedError, RunStoppedError, SimbaError
+from simba_actors.errors import LeaseLostError, RunError, RunPausedError, RunStoppedError, SimbaError
 from simba_actors.events import ActorCrashed, ActorRestarted, Event
 from simba_actors.observe.feed import EventFeed
 from simba_actors.observe.listeners import Listeners, call_back
@@ -26,6 +27,8 @@ from simba_actors.publishing.run_publisher import RunPublisher
 from simba_actors.result import OptimizerResult, Status, read_result
 from simba_actors.store import Reader
 from simba_actors.team.messages import COORDINATOR, Pause, Resume
+
+logger = logging.getLogger(__name__)
 
 
 class Optimizer:
@@ -139,6 +142,7 @@ class Optimizer:
             MetricError: The metric raised, or gave no number. The run can continue when that is mended.
             StopperError: `stop_when` raised, or gave no verdict. The run can continue when that is mended.
             RunStoppedError: The run was stopped first. It can continue.
+            LeaseLostError: Another process has taken the run over, and continues it.
             RunError: The team failed too often to continue; the cause is chained. The run can continue.
         """
         self._check_loop("result")
@@ -346,6 +350,9 @@ class Optimizer:
         else:
             self._outcome.set_exception(error)
         self._feed.close()
+        if isinstance(error, LeaseLostError) and self._ending is None:
+            logger.warning("%s", error)
+            self._ending = asyncio.create_task(self._end(), name=f"end of run {self.run_id!r}")
 
     def _tree_ended(self) -> None:
         self._run.owner.retire()

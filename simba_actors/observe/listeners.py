@@ -12,6 +12,7 @@ import anyio
 
 from simba_actors.actors import SHUTDOWN, Ref, spawn
 from simba_actors.events import Event, EventCallback
+from simba_actors.runtime.exception_isolation import isolated
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +46,18 @@ class Listeners:
                 await ref.wait()
 
 
+async def _call(callback: EventCallback, event: Event) -> None:
+    answer = callback(event)
+    if inspect.isawaitable(answer):
+        await answer
+
+
 async def call_back(callback: EventCallback, events: AsyncGenerator[Event]) -> None:
-    """Calls `callback` with each of `events`, one at a time. One that raises is logged, and not called again."""
+    """Call `callback` with each of `events`, one at a time. One that raises, even SystemExit, is logged and dropped."""
     async with aclosing(events):
         async for event in events:
             try:
-                answer = callback(event)
-                if inspect.isawaitable(answer):
-                    await answer
+                await isolated(_call(callback, event))
             except Exception:
                 name = getattr(callback, "__qualname__", repr(callback))
                 logger.exception("%s raised when it heard of %r, and is not called any more", name, event)

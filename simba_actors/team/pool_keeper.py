@@ -24,7 +24,7 @@ from simba_actors.actors import (
     reply,
 )
 from simba_actors.actors.server_process import ServerProcess
-from simba_actors.errors import StoreError
+from simba_actors.errors import LeaseLostError, StoreError
 from simba_actors.events import Event
 from simba_actors.lm.budget import BudgetTracker
 from simba_actors.observe.telemetry import Telemetry
@@ -54,7 +54,7 @@ from simba_actors.team.messages import (
     StoreReports,
 )
 from simba_actors.team.pool_view import PoolView
-from simba_actors.team.run_state import Life, StoreTrouble
+from simba_actors.team.run_state import Lease, Life, StoreTrouble
 from simba_actors.team.teammates import Teammates
 
 logger = logging.getLogger(__name__)
@@ -77,6 +77,8 @@ class PoolState:
     """The open store, and the commits that wait for the next transaction."""
 
     store: Store
+    has_lost_the_run: bool = False
+    """Whether another process has taken the run over."""
     gauges_due: float = 0.0
     """The loop time from which on a commit stores how busy the actors are."""
     pool: PoolView | None = None
@@ -90,6 +92,8 @@ class PoolState:
 
 class PoolKeeper(GenServer[PoolState]):
     """Owns the store's connection. Commits that arrive together share one transaction.
+
+    A PoolKeeper whose run was taken over by another process stores nothing any more, and calls `lost`, once.
 
     A commit is answered once it is safe. While the file cannot be written, commits are kept and tried again, whoever
     asked for them waits, and no LM call starts: nothing happens that is not stored.
@@ -109,6 +113,8 @@ class PoolKeeper(GenServer[PoolState]):
         space: ConfigurationSpace,
         budget: BudgetTracker,
         trouble: StoreTrouble,
+        lease: Lease,
+        lost: Callable[[LeaseLostError], None],
         telemetry: Telemetry,
         on_stored: Callable[[Sequence[Event]], None],
     ) -> None:
@@ -120,6 +126,7 @@ class PoolKeeper(GenServer[PoolState]):
         self._student, self._space = student, space
         self._budget = budget
         self._trouble = trouble
+        self._lease, self._lost = lease, lost
         self._telemetry = telemetry
         self._on_stored = on_stored
 
@@ -189,6 +196,9 @@ class PoolKeeper(GenServer[PoolState]):
         while True:
             try:
                 return await self._claim()
+            except LeaseLostError as error:
+                self._lost(error)
+                raise
             except StoreError as error:
                 if not self._life.claimed:
                     raise
@@ -213,11 +223,14 @@ class PoolKeeper(GenServer[PoolState]):
                 await store.close()
             raise
         self._life.claimed = True
+        self._lease.renew()
         return store
 
     async def _commit_waiting(self, *, renew: bool = False) -> None:
         """Store everything that waits in one transaction. With nothing waiting, do so only to `renew` the lease."""
         # Taken before the transaction starts: a keeper that is cancelled during it must not store them again.
+        if self.state.has_lost_the_run:
+            return
         waiting, self.state.waiting = self.state.waiting, []
         reports = self._teammates.take_reports()
         if not (waiting or reports or renew):
@@ -227,12 +240,18 @@ class PoolKeeper(GenServer[PoolState]):
         events = [*reports, *(event for commit in commits for event in commit.events)]
         try:
             stamped = await self.state.store.commit(self._run.run_id, self._owner, writes, events)
+        except LeaseLostError as error:
+            self.state.has_lost_the_run = True
+            self._lost(error)
+            return
         except StoreError as error:
             self.state.waiting = [*waiting, *self.state.waiting]
             self._teammates.put_back_reports(reports)
             self._note_trouble(error)
             return
-        self._trouble.set(None)
+        self._lease.renew()
+        if self._trouble.reason is not None:
+            self._trouble.set(None)
         self._budget.stored(writes)
         if any(isinstance(write, AddProgram | RecordProposal) for write in writes):
             self.state.pool = None

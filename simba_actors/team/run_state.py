@@ -44,6 +44,27 @@ class Life:
     """Whether the event that the run is up was stored."""
 
 
+class Lease:
+    """For how long this process may count on owning the run.
+
+    A process that was suspended for longer may have lost the run to another one, and must find out before it does any
+    more LM work.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.time) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._until = clock() + seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether another process may own the run by now."""
+        return self._clock() >= self._until
+
+    def renew(self) -> None:
+        """Note that the store still names this process as the owner."""
+        self._until = self._clock() + self._seconds
+
+
 class Pausing:
     """Whether the run is paused, and why.
 

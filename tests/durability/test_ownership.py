@@ -13,12 +13,14 @@ import dspy
 import pytest
 
 from simba_actors import Optimizer
-from simba_actors.errors import FingerprintMismatchError, RunOwnedError
+from simba_actors.errors import FingerprintMismatchError, LeaseLostError, RunOwnedError
+from simba_actors.events import TrajectorySampled
 from simba_actors.store import Store
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import questions, quiz_script
-from tests.support.runs import finish, small_config
+from tests.support.runs import finish, reach, settle, small_config
+from tests.support.scripted_lm import ScriptedLM
 
 
 async def hold(address: str, store: Path) -> None:
@@ -123,3 +125,44 @@ async def test_a_start_that_is_cancelled_leaves_the_run_to_others(
             await starting
     with closing(sqlite3.connect(tmp_path / "simba.db")) as db:
         assert db.execute("SELECT owner FROM runs").fetchall() == [(None,)]
+
+
+def take_over(store: Path) -> None:
+    """As another host does once the lease is over."""
+    with closing(sqlite3.connect(store)) as db, db:
+        elsewhere = '{"pid":1,"host":"elsewhere","namespace":"","started":""}'
+        db.execute("UPDATE runs SET owner = ?, owner_token = 'another', lease_until = 1e12", [elsewhere])
+
+
+def status_of(store: Path) -> Any:
+    with closing(sqlite3.connect(store)) as db:
+        return db.execute("SELECT status, owner_token FROM runs").fetchone()
+
+
+async def test_a_run_that_another_process_took_over_ends_here_and_calls_no_more(tmp_path: Path) -> None:
+    lm = ScriptedLM(quiz_script, latency=0.01)
+    config = small_config(tmp_path / "simba.db", run_id="run", lm=lm, prompt_model=lm)
+    async with Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        take_over(tmp_path / "simba.db")
+        with pytest.raises(LeaseLostError, match="was taken over by another process"):
+            await optimizer.result()
+        asks = len(lm.asks)
+        await settle(optimizer)
+    assert len(lm.asks) == asks
+    assert status_of(tmp_path / "simba.db") == ("running", "another")
+
+
+async def test_a_process_that_slept_longer_than_its_lease_asks_the_store_before_it_calls(tmp_path: Path) -> None:
+    lm = ScriptedLM(quiz_script)
+    config = small_config(tmp_path / "simba.db", run_id="run", lm=lm, prompt_model=lm, callbacks=[])
+    async with Optimizer.start(config) as optimizer:
+        await optimizer.pause()
+        await settle(optimizer)
+        take_over(tmp_path / "simba.db")
+        optimizer._run.lease._until = 0.0
+        asks = len(lm.asks)
+        optimizer._run.gate.pausing.resume()
+        with pytest.raises(LeaseLostError):
+            await optimizer.result()
+    assert len(lm.asks) == asks

@@ -121,6 +121,14 @@ async def test_a_callback_that_raises_is_logged_and_not_called_again(
     assert "fail raised" in messages[0]
 
 
+async def test_a_callback_that_exits_does_not_end_the_host(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def leave(event: Event) -> None:
+        sys.exit("enough")
+
+    await finish(small_config(tmp_path / "simba.db", callbacks=[leave]))
+    assert "leave raised" in caplog.text
+
+
 async def test_a_callback_that_hangs_does_not_keep_a_run_from_stopping(tmp_path: Path) -> None:
     async def hang(event: Event) -> None:
         await asyncio.Event().wait()
