@@ -1,20 +1,20 @@
 """Every error that a user of simba_actors can meet.
 
 SimbaError
-├── ConfigError                    an OptimizerConfig that cannot run
-├── UnsupportedDSPyError           the installed DSPy is one that this version does not know
+├── ConfigError                    a setting is missing, out of range or contradicts another
+├── UnsupportedDSPyError           the installed DSPy is not one that this version supports
 ├── StudentError                   a student that cannot be optimized
-│   ├── NoPredictorsError          there is nothing in it to optimize
-│   ├── MisfitError                a configuration for another student
-│   └── NotJSONError               a value that can't be kept
+│   ├── NoPredictorsError          it has no predictors
+│   ├── MisfitError                a configuration was made for another student
+│   └── NotJSONError               a value is not plain JSON
 ├── StoreError                     the database file cannot be used
-│   ├── NotAStoreError             it is no database, or another program's
+│   ├── NotAStoreError             it is not a database, or is another program's
 │   ├── StoreVersionError          a newer version of the package wrote it
-│   ├── StoreDamagedError          parts of it are gone
-│   ├── StoreReadOnlyError         it may not be written
+│   ├── StoreDamagedError          it is truncated or corrupt
+│   ├── StoreReadOnlyError         it must not be written
 │   ├── StoreLockedError           another writer holds it
-│   └── StoreFullError             there is no room for it to grow
-├── RunError                       a run cannot start, go on or end as asked
+│   └── StoreFullError             the disk is full
+├── RunError                       a run cannot start, continue or end as requested
 │   ├── UnknownRunError            the store has no run of that name
 │   ├── RunOwnedError              a living process has it open
 │   ├── LeaseLostError             another process has taken it over
@@ -22,24 +22,24 @@ SimbaError
 │   ├── NoLMError                  there is no LM to run the student with
 │   ├── BudgetReachedError         a cap of its budget keeps a call from being sent
 │   ├── RunStoppedError            it was stopped before it had a result
-│   └── RunningLoopError           compile() was called inside a running event loop
-├── PublicationError               a version cannot be published, brought back or reported on as asked
+│   └── RunningLoopError           a sync call was made inside a running event loop
+├── PublicationError               a version cannot be published, restored or reported on as requested
 │   ├── VersionConflictError       another publisher was first
 │   ├── UnknownChannelError        nothing was ever published to it
 │   ├── UnknownVersionError        the channel has no version of that number
-│   ├── PrunedVersionError         the version's configuration was let go
+│   ├── PrunedVersionError         the version was pruned
 │   ├── UnknownProgramError        the run has no program of that number
-│   └── UnknownCallError           what was given as the id of a call is none
-├── MetricError                    the metric raised, or returned what is no score
-├── StopperError                   `stop_when` raised, or returned no verdict
+│   └── UnknownCallError           the text is not the id of a call
+├── MetricError                    the metric raised, or did not return a score
+├── StopperError                   `stop_when` raised, or did not return an answer
 ├── PromptTooLongError             the prompt model refused a prompt that exceeds its context window
 ├── ReplyCutOffError               a reply of the prompt model ended at its token limit
-└── InfrastructureError            an LM could not be reached; never a score
+└── InfrastructureError            an LM could not be reached; never scored
     ├── LMAccessError              it refused the key, the account or the model's name
     ├── LMUnavailableError         it did not answer, or only with faults
-    ├── UnknownUsageError          it does not say what its calls use, so that a cap can't be kept
+    ├── UnknownUsageError          it does not report usage, so that a cap can't be kept
     ├── InterpreterError           the student's code interpreter can't run
-    └── RolloutTimeoutError        a rollout took longer than it may
+    └── RolloutTimeoutError        a rollout exceeded `rollout_timeout`
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class SimbaError(Exception):
 
 
 class ConfigError(SimbaError, ValueError):
-    """A setting is missing, out of range, or does not fit the others. The message names it and what it may be."""
+    """A setting is missing, out of range, or contradicts another. The message names it and the allowed values."""
 
 
 class UnsupportedDSPyError(SimbaError):
-    """The installed DSPy lacks something that this package uses of it. The message names it and the versions to use."""
+    """The installed DSPy lacks something that this package uses. The message names it and the supported versions."""
 
 
 class StudentError(SimbaError, ValueError):
@@ -78,7 +78,7 @@ class StoreError(SimbaError):
 
 
 class NotAStoreError(StoreError):
-    """The file is no SQLite database, or one that another program made."""
+    """The file is not an SQLite database, or another program made it."""
 
 
 class StoreVersionError(StoreError):
@@ -90,19 +90,19 @@ class StoreDamagedError(StoreError):
 
 
 class StoreReadOnlyError(StoreError):
-    """The file or its directory may not be written."""
+    """The file or its directory must not be written."""
 
 
 class StoreLockedError(StoreError):
-    """Another writer holds the file. The same write can be tried again."""
+    """Another writer has locked the file. The same write can be tried again."""
 
 
 class StoreFullError(StoreError):
-    """There is no room for the file to grow. The same write can be tried again."""
+    """The disk is full. The same write can be tried again when there is room."""
 
 
 class RunError(SimbaError):
-    """A run cannot start, go on or end as asked."""
+    """A run cannot start, continue or end as requested."""
 
 
 class UnknownRunError(RunError):
@@ -110,24 +110,27 @@ class UnknownRunError(RunError):
 
 
 class RunOwnedError(RunError):
-    """A living process, `pid` on `host`, has the run open."""
+    """Another living process has the run open."""
 
     def __init__(self, message: str, pid: int, host: str) -> None:
         super().__init__(message)
         self.pid = pid
+        """The process that has it open."""
         self.host = host
+        """The host of that process."""
 
 
 class LeaseLostError(RunError):
-    """Another process has taken the run over, so this one may not write to it any more."""
+    """Another process has taken over the run, so this one must not write to it any more."""
 
 
 class FingerprintMismatchError(RunError):
-    """The stored run was started with another student, trainset, metric or settings; `differing` names what."""
+    """The stored run was started with another student, trainset, metric or settings."""
 
     def __init__(self, message: str, differing: tuple[str, ...]) -> None:
         super().__init__(message)
         self.differing = differing
+        """The names of the settings that differ."""
 
 
 class NoLMError(RunError):
@@ -135,42 +138,45 @@ class NoLMError(RunError):
 
 
 class BudgetReachedError(RunError):
-    """A cap of the run's budget, named `cap`, keeps an LM call from being sent. Students meet it, not callers."""
+    """A cap of the run's budget prevents an LM call. It is raised inside students, not to callers of this package."""
 
     def __init__(self, message: str, cap: str) -> None:
         super().__init__(message)
         self.cap = cap
+        """The name of the cap, such as "max_calls"."""
 
 
 class RunStoppedError(RunError):
-    """The run was stopped before it had a result. Started again on the same store, it goes on."""
+    """The run was stopped before it had a result. It continues when it is started again on the same store."""
 
 
 class RunPausedError(RunError):
-    """The run is paused for something that waiting does not mend, and nobody waits to resume it.
+    """The run is paused for a reason that does not go away by waiting, and nobody is there to resume it.
 
-    `reason` says why. Put that right, then resume the run, or start it again on the same store.
+    Remove the reason, then resume the run, or start it again on the same store.
     """
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+        """Why it is paused."""
 
 
 class RunningLoopError(RunError, RuntimeError):
-    """A call that runs an event loop of its own was made inside a running one."""
+    """A call that runs its own event loop was made inside a running one. Await the async method instead."""
 
 
 class PublicationError(SimbaError):
-    """A version cannot be published, brought back or reported on as asked. What is served goes on being served."""
+    """A version cannot be published, restored or reported on as requested. What is served does not change."""
 
 
 class VersionConflictError(PublicationError):
-    """The channel is at another version, `current`, than the publisher expected: look at that one first."""
+    """The channel is at another version than the publisher expected: look at that version first."""
 
     def __init__(self, message: str, current: int) -> None:
         super().__init__(message)
         self.current = current
+        """The channel's newest version."""
 
 
 class UnknownChannelError(PublicationError):
@@ -182,7 +188,7 @@ class UnknownVersionError(PublicationError):
 
 
 class PrunedVersionError(PublicationError):
-    """The configuration of the version was let go by `prune`."""
+    """The configuration of the version was deleted by `prune`."""
 
 
 class UnknownProgramError(PublicationError):
@@ -190,15 +196,15 @@ class UnknownProgramError(PublicationError):
 
 
 class UnknownCallError(PublicationError, ValueError):
-    """What was given as the id of a call does not look like one."""
+    """The text is not the id of a call."""
 
 
 class MetricError(SimbaError):
-    """The metric raised, or returned something that is no number. The cause, if any, is chained."""
+    """The metric raised, or returned something that is not a number. The cause, if any, is chained."""
 
 
 class StopperError(SimbaError):
-    """`stop_when` raised, or returned something that is no verdict. The cause, if any, is chained."""
+    """`stop_when` raised, or returned something that it must not. The cause, if any, is chained."""
 
 
 class PromptTooLongError(SimbaError):
@@ -214,19 +220,19 @@ class InfrastructureError(SimbaError):
 
 
 class LMAccessError(InfrastructureError):
-    """An LM refused the key, the account or the model's name: waiting does not mend that."""
+    """An LM refused the key, the account or the model's name. Waiting does not help."""
 
 
 class LMUnavailableError(InfrastructureError):
-    """An LM did not answer, or only with faults, for longer than patience lasts."""
+    """An LM did not answer, or only with faults, for longer than the grace period."""
 
 
 class UnknownUsageError(InfrastructureError):
-    """An LM does not say what its calls cost or use, so that a cap on that can't be kept."""
+    """An LM does not report what its calls cost or use, so that a cap on that can't be kept."""
 
 
 class InterpreterError(InfrastructureError):
-    """The interpreter of a student that runs code, such as dspy.ProgramOfThought, can't run: Deno is missing, say."""
+    """The interpreter of a student that runs code, such as dspy.ProgramOfThought, can't run: Deno may be missing."""
 
 
 class RolloutTimeoutError(InfrastructureError):

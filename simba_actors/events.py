@@ -7,7 +7,8 @@
             case RunPaused(reason=reason):
                 print("waiting:", reason)
 
-An event is stored in the transaction that it reports, so the log never tells of something that a crash undid.
+An event is stored in the same transaction as the change that it reports. So the log never contains anything that a
+crash undid.
 """
 
 from __future__ import annotations
@@ -22,17 +23,19 @@ from simba_actors.search.trajectory import JSON, Outcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What all events have. The store stamps them when it commits them.
-
-    `seq` counts a run's events from 1 without gaps; `time` is in seconds since the Unix epoch.
-    """
+    """What all events have. The store fills it in when it commits an event."""
 
     run_id: str = ""
+    """The run that reports the event."""
+
     seq: int = 0
+    """The event's number in its run, counted from 1 without gaps."""
+
     time: float = 0.0
+    """When the event was committed, in seconds since the Unix epoch."""
 
     def to_json(self) -> dict[str, JSON]:
-        """Return the event with its stamp and its kind as plain JSON."""
+        """Return the event as plain JSON, with its kind, run, number and time."""
         stamp: dict[str, JSON] = {
             "kind": type(self).__name__,
             "run_id": self.run_id,
@@ -42,36 +45,43 @@ class Event:
         return stamp | to_json(self)
 
     def stamped(self, run_id: str, seq: int, time: float) -> Event:
+        """Return the event with run, number and time filled in."""
         return replace(self, run_id=run_id, seq=seq, time=time)
 
 
 EventCallback: TypeAlias = Callable[[Event], Awaitable[None] | None]
-"""Called with each event, in order, once it is stored."""
+"""Called with each event, in order, after it is stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted(Event):
+    """A new run was stored and begins."""
+
     policy: str
+    """The search policy: "adaptive" or "dspy"."""
+
     settings: Mapping[str, JSON]
+    """The settings of the `OptimizerConfig`, in a form that can be shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunForked(Event):
-    """The run was made from the first `steps` steps of the run `source`."""
+    """The run was made from the first steps of another run."""
 
     source: str
+    """The run that it was made from."""
+
     steps: int
+    """Number of steps that were taken over."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunResumed(Event):
-    """The run continues.
-
-    `by` is "start" in a new process, "resume" after `Optimizer.resume`, "resume_after" after the time of that setting,
-    and "endpoint" when an LM that the run waited for answers again.
-    """
+    """The run continues."""
 
     by: str
+    """Why: "start" in a new process, "resume" after `Optimizer.resume`, "resume_after" after the time of that setting,
+    "endpoint" when an LM that the run waited for answers again."""
 
 
 PauseCause: TypeAlias = Literal["user", "access", "outage", "failures"]
@@ -88,7 +98,10 @@ class RunPaused(Event):
     """The run starts no more LM work until it is resumed."""
 
     reason: str
+    """Why, and what to do about it."""
+
     cause: PauseCause = "user"
+    """The kind of reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,205 +109,349 @@ class RunWaiting(Event):
     """No LM call has been answered for a while. The run continues by itself when one is."""
 
     reason: str
+    """What it waits for."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFinished(Event):
-    """`reason` says what ended the search."""
+    """The run has a result."""
 
     program: int
+    """The number of the best program."""
+
     score: float
+    """Its score in the finals."""
+
     reason: str = ""
+    """What ended the search."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFailed(Event):
-    """The run ended with an error of the user's code or of ours. It can be started again once that is mended."""
+    """The run ended with an error in the user's code or in this package. It can be started again when that is fixed."""
 
     reason: str
+    """The error."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepOpened(Event):
+    """A step begins."""
+
     step: int
+    """The step, counted from 0."""
+
     examples: tuple[int, ...]
+    """The trainset indices of the step's minibatch."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepClosed(Event):
-    """`score` is the winner's mean over the batch and `baseline_score` that of all sampled trajectories.
-
-    `winner` and `score` are None when no strategy made a candidate.
-    """
+    """A step has ended."""
 
     step: int
+    """The step, counted from 0."""
+
     winner: int | None
+    """The number of the step's best candidate; None if no strategy made a candidate."""
+
     score: float | None
+    """The winner's mean score over the minibatch; None if there is no winner."""
+
     baseline_score: float
+    """The mean score of all trajectories that were sampled in the step."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrendEstimated(Event):
-    """How the student's samples went from step to step up to `step`: their mean rose by `slope` a step.
-
-    `low` and `high` are the 95 % interval of that. Told after each step from the fifth on.
-    """
+    """The trend of the sampled scores from step to step. Reported after each step from the fifth on."""
 
     step: int
+    """The last step that the estimate includes, counted from 0."""
+
     direction: Literal["improving", "flat", "falling"]
+    """"flat" if the interval includes 0."""
+
     slope: float
+    """Change of the mean score for each step."""
+
     low: float
+    """Lower end of the 95 % interval of `slope`."""
+
     high: float
+    """Upper end of the 95 % interval of `slope`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrajectorySampled(Event):
-    """A sampling rollout has its result.
-
-    `lm` is the name of the LM in the run's model pool, and `error` what the student raised, if it failed.
-    """
+    """A program was run on an example to learn from it."""
 
     step: int
+    """The step, counted from 0."""
+
     position: int
+    """The rollout's place in the step's sampling plan, counted from 0."""
+
     program: int
+    """The number of the program that ran."""
+
     example: int
+    """The trainset index of the example."""
+
     outcome: Outcome
+    """Whether the rollout was scored or failed."""
+
     score: float
+    """The metric's score; 0 if the program failed."""
+
     lm: str = "student"
+    """The name of the LM in the run's model pool."""
+
     error: str | None = None
+    """What the program raised, if it failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class BucketsAnalyzed(Event):
-    """`p10` and `p90` are percentiles of the step's sampled scores; `spread` counts buckets whose scores differ."""
+    """A step's trajectories were grouped by example."""
 
     step: int
+    """The step, counted from 0."""
+
     buckets: int
+    """Number of buckets: examples with trajectories."""
+
     spread: int
+    """Number of buckets whose scores differ."""
+
     baseline_score: float
+    """The mean score of all trajectories that were sampled in the step."""
+
     p10: float
+    """10th percentile of the sampled scores."""
+
     p90: float
+    """90th percentile of the sampled scores."""
 
 
 @dataclass(frozen=True, slots=True)
 class StrategyApplied(Event):
+    """A strategy made a new program."""
+
     step: int
-    slot: int
+    """The step, counted from 0."""
+
+    index: int
+    """The proposal's index in the step's plan, counted from 0."""
+
     strategy: str
+    """The strategy's name."""
+
     program: int
+    """The number of the new program."""
 
 
 @dataclass(frozen=True, slots=True)
 class StrategyDeclined(Event):
+    """A strategy made no program."""
+
     step: int
-    slot: int
+    """The step, counted from 0."""
+
+    index: int
+    """The proposal's index in the step's plan, counted from 0."""
+
     strategy: str
+    """The strategy's name."""
+
     reason: str
+    """Why it made none."""
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateProposed(Event):
+    """A new program will be evaluated on the step's minibatch."""
+
     step: int
+    """The step, counted from 0."""
+
     program: int
+    """The number of the new program."""
+
     parents: tuple[int, ...]
+    """The numbers of the programs that it was made from."""
+
     strategy: str
+    """The name of the strategy that made it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateEvaluated(Event):
+    """A candidate has been evaluated on the step's minibatch."""
+
     step: int
+    """The step, counted from 0."""
+
     program: int
+    """The candidate's number."""
+
     score: float
+    """Its mean score."""
+
     rollouts: int
+    """Number of rollouts behind the score."""
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateDropped(Event):
+    """A candidate is not evaluated any further."""
+
     step: int
+    """The step, counted from 0."""
+
     program: int
+    """The candidate's number."""
+
     reason: str
+    """Why it was dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramRegistered(Event):
+    """A program joined the pool that later steps build on."""
+
     step: int
+    """The step, counted from 0."""
+
     program: int
+    """The program's number."""
+
     score: float
+    """Its mean score so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramPublished(Event):
-    """The channel has a new version: published, tried as a canary, promoted from that, or rolled back to."""
+    """A channel has a new version, whose program is from this run."""
 
     program: int
+    """The program's number."""
+
     channel: str
+    """The channel's name."""
+
     version: int
+    """The new version's number."""
+
     reason: str
+    """Why it was published."""
+
     kind: Literal["publish", "canary", "promote", "rollback"] = "publish"
+    """How: to all calls, as a canary, promoted from a canary, or brought back from an earlier version."""
 
 
 @dataclass(frozen=True, slots=True)
 class CanaryJudged(Event):
-    """Online scores have decided about the canary that a program of the run was: version `canary` of the channel.
+    """Online scores have decided about a canary whose program is from this run.
 
-    The channel's history has the verdict on every canary, also on those of no run.
+    The channel's history has the decision about every canary, including those that are not from a run.
     """
 
     program: int
+    """The program's number."""
+
     channel: str
+    """The channel's name."""
+
     canary: int
+    """The canary's version number."""
+
     verdict: Literal["promote", "rollback"]
+    """The decision."""
+
     reason: str
+    """The scores that it is based on."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterAdapted(Event):
-    """A parameter of the adaptive search follows the evidence: see `simba_actors.search.adaptive.adaptation`.
-
-    `parameter` is "temperature", "batch_size" or "rollouts_per_candidate", as in `Parameters` there.
-    """
+    """A parameter of the adaptive search was changed; see `simba_actors.search.adaptive.adaptation`."""
 
     parameter: str
+    """"temperature", "batch_size" or "rollouts_per_candidate"."""
+
     before: float
+    """The value so far."""
+
     after: float
+    """The value from now on."""
+
     reason: str
+    """The evidence for the change."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActorCrashed(Event):
+    """An actor of the run ended with an error. Its supervisor decides what happens next."""
+
     actor: str
+    """The actor's name."""
+
     reason: str
+    """The error."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActorRestarted(Event):
+    """A supervisor restarted an actor."""
+
     actor: str
+    """The actor's name."""
+
     restarts: int
+    """How often the actor was restarted in this process."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetForecast(Event):
-    """What the whole run is expected to use, from the first step's use. `cost` is in US dollars, None if unknown."""
+    """What the whole run is expected to use, estimated from its first step."""
 
     calls: int
+    """LM calls."""
+
     tokens: int | None
+    """Tokens, prompt and completion together; None if unknown."""
+
     cost: float | None
+    """Cost in US dollars; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetReached(Event):
+    """A cap of the budget was reached. The run ends with what it has."""
+
     cap: str
+    """The cap's name, such as "max_calls"."""
+
     limit: float
+    """The cap's value, in its own unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallRetried(Event):
-    """An LM call met an infrastructure failure and is made again after `delay` seconds."""
+    """An LM call met an infrastructure failure and will be sent again."""
 
     endpoint: str
+    """The endpoint's name: model and host."""
+
     error: str
+    """The failure."""
+
     attempt: int
+    """Number of failed attempts."""
+
     delay: float
+    """Seconds until the next attempt."""
 
 
 EVENT_TYPES: Mapping[str, type[Event]] = {
@@ -330,8 +487,12 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
 }
 
 
+_RENAMED = {"slot": "index"}
+"""Fields of events as earlier versions stored them, with their names today."""
+
+
 def to_json(event: Event) -> dict[str, JSON]:
-    """The event's own fields as plain JSON, without the stamp and without its type's name."""
+    """Return the event's own fields as plain JSON, without kind, run, number and time."""
     return {name: getattr(event, name) for name in _own_fields(type(event))}
 
 
@@ -342,9 +503,10 @@ def _own_fields(kind: type[Event]) -> tuple[str, ...]:
 
 
 def from_json(kind: str, data: Mapping[str, JSON], *, run_id: str, seq: int, time: float) -> Event:
-    """The event that `to_json` made `data` from. Unknown kinds, from a newer version, raise KeyError."""
+    """Return the event that `to_json` made `data` from. Raises KeyError for a kind that only a newer version knows."""
     cls = EVENT_TYPES[kind]
     values: dict[str, Any] = {
-        name: tuple(cast("list[JSON]", value)) if isinstance(value, list) else value for name, value in data.items()
+        _RENAMED.get(name, name): tuple(cast("list[JSON]", value)) if isinstance(value, list) else value
+        for name, value in data.items()
     }
     return cls(**values, run_id=run_id, seq=seq, time=time)

@@ -19,8 +19,7 @@ from simba_actors.assembly import AssembledRun, assemble
 from simba_actors.config import OptimizerConfig
 from simba_actors.errors import LeaseLostError, RunError, RunPausedError, RunStoppedError, SimbaError
 from simba_actors.events import ActorCrashed, ActorRestarted, Event
-from simba_actors.observe.feed import EventFeed
-from simba_actors.observe.listeners import Listeners, call_back
+from simba_actors.observe.feed import EventFeed, Listeners, call_back
 from simba_actors.observe.progress import follow_progress
 from simba_actors.publishing.publications import Publication
 from simba_actors.publishing.run_publisher import RunPublisher
@@ -97,7 +96,7 @@ class Optimizer:
         self._outcome.add_done_callback(_retrieve)
         self._feed = EventFeed()
         self._restarts: dict[str, int] = {}
-        self._run: AssembledRun = assemble(config, self._finished, self._feed.heard)
+        self._run: AssembledRun = assemble(config, self._finished, self._feed.notify)
         self._publisher = RunPublisher(self._run.store, config.channel, self._run.new.run_id, self._run.space)
         self._supervisor: Ref | None = None
         self._listeners = Listeners()

@@ -23,7 +23,8 @@ from simba_actors.cli.curve import ASCII, CurvePoint, score_curve
 from simba_actors.cli.output import event_json, print_json_line, print_text, run
 from simba_actors.cli.runs import trend_text
 from simba_actors.events import Event
-from simba_actors.observe.wording import described, progress_line, visible
+from simba_actors.logs import visible
+from simba_actors.observe.wording import described, progress_line
 from simba_actors.store import results
 from simba_actors.store.queries import Queries, RunSummary, StepScores
 from simba_actors.store.results import Spending, Standing

@@ -26,6 +26,7 @@ from simba_actors.errors import ConfigError
 from simba_actors.evaluation.scoring import LARGEST_SCORE, is_score, verdict
 from simba_actors.live.routing import BoundVersion, CallId
 from simba_actors.lm.secrets import Secrets
+from simba_actors.logs import get_logger
 from simba_actors.programs.values import json_fields
 from simba_actors.publishing.canary import settle
 from simba_actors.publishing.notifications import tell_followers
@@ -36,7 +37,7 @@ from simba_actors.runtime.threads import Threads
 from simba_actors.search.trajectory import JSON
 from simba_actors.store.schema import APPLICATION_ID, VERSION
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -20,6 +19,7 @@ from simba_actors.live.follower import Follower, Snapshot
 from simba_actors.live.recording import CallRecorder, LiveRun, RecordingOptions, WarnOnce
 from simba_actors.live.routing import STUDENT_VERSION, BoundVersion, Callables, RoutingTable, call_id, pick
 from simba_actors.lm.secrets import Secrets
+from simba_actors.logs import get_logger
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.programs.variables import LM
 from simba_actors.publishing.channel import check_channel
@@ -28,7 +28,7 @@ from simba_actors.runtime.forks import survive_forks
 from simba_actors.runtime.threads import Threads
 from simba_actors.store.opening import checked_path
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 R = TypeVar("R")
 

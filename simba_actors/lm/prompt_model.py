@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,9 +19,10 @@ from simba_actors.lm.failures import FailureClass, causes, classify, infrastruct
 from simba_actors.lm.rollout_context import SETTING, Deadline, RolloutContext
 from simba_actors.lm.secrets import Secrets
 from simba_actors.lm.usage import Meter
+from simba_actors.logs import get_logger
 from simba_actors.search.trajectory import Usage
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ATTEMPTS = 3
 """How often a question is asked that is not answered in time."""

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simba_actors.observe.feed import follow_channel, follow_events
     from simba_actors.observe.progress import show_progress
-    from simba_actors.observe.wording import visible
 
-__all__ = ["follow_channel", "follow_events", "show_progress", "visible"]
+__all__ = ["follow_channel", "follow_events", "show_progress"]
 
-_MODULES = {"follow_channel": "feed", "follow_events": "feed", "show_progress": "progress", "visible": "wording"}
+_MODULES = {"follow_channel": "feed", "follow_events": "feed", "show_progress": "progress"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,38 +1,48 @@
-"""Following a run's events: those stored so far, then new ones as they are committed."""
+"""Following what happens: a run's events, and what is published to a channel."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import anyio
 
-from simba_actors.events import Event
+from simba_actors.actors import SHUTDOWN, Ref, spawn
+from simba_actors.events import Event, EventCallback
+from simba_actors.logs import get_logger
 from simba_actors.publishing.channel_queries import Channels
 from simba_actors.publishing.publications import Publication
+from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.store import Reader
 from simba_actors.store.queries import Queries
 
-LOOK_SECONDS = 0.2
-"""How often a follower in another process asks the file whether there is anything new."""
+logger = get_logger(__name__)
+
+POLL_SECONDS = 0.2
+"""Seconds between looks at the file by a follower in another process."""
+
+FAREWELL_SECONDS = 0.5
+"""Seconds that listeners have to take in the last events when a run stops, and then to release what they hold."""
 
 
 async def follow_events(store: str | Path, run_id: str, after: int = 0) -> AsyncGenerator[Event]:
-    """A run's events with a seq above `after`, from its store alone: for another process than the run's.
+    """Yield a run's events with a `seq` above `after`, read from the store: for other processes than the run's.
 
         async for event in follow_events("simba.db", "my-run"):
             print(event)
 
-    Ends with the run. Raises UnknownRunError if the store has no such run.
+    Ends when the run does. Raises UnknownRunError if the store has no such run.
     """
     async with await Queries.open(store) as reader:
         seen = -1
         while True:
             version = await reader.data_version()
             if version == seen:
-                await anyio.sleep(LOOK_SECONDS)
+                await anyio.sleep(POLL_SECONDS)
                 continue
             seen = version
             over = (await reader.run(run_id)).status in ("finished", "failed")
@@ -45,19 +55,19 @@ async def follow_events(store: str | Path, run_id: str, after: int = 0) -> Async
 
 
 async def follow_channel(store: str | Path, channel: str, after: int = 0) -> AsyncGenerator[Publication]:
-    """A channel's versions above `after`, then new ones, each with who published it and why: verdicts on canaries, too.
+    """Yield a channel's versions above `after`, then new ones, including those that a canary's scores led to.
 
         async for version in follow_channel("simba.db", "support-bot"):
             print(version.version, version.kind, version.reason)
 
-    Never ends. The channel need not exist yet. Raises StoreError if the file is no store.
+    Never ends. The channel need not exist yet. Raises StoreError if the file is not a store.
     """
     async with await Channels.open(store) as reader:
         seen = -1
         while True:
             version = await reader.data_version()
             if version == seen:
-                await anyio.sleep(LOOK_SECONDS)
+                await anyio.sleep(POLL_SECONDS)
                 continue
             seen = version
             for publication in await reader.history(channel) if channel in await reader.names() else []:
@@ -69,48 +79,92 @@ async def follow_channel(store: str | Path, channel: str, after: int = 0) -> Asy
 class EventFeed:
     """Wakes followers in the run's own process when events are stored.
 
-    They read at their own pace, so a slow one holds up nobody.
+    Followers read the store at their own pace, so a slow one delays nobody.
     """
 
     def __init__(self) -> None:
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._over = False
         self._first_seq: int | None = None
 
-    def heard(self, events: Sequence[Event]) -> None:
-        """There are new events in the store."""
+    def notify(self, events: Sequence[Event]) -> None:
+        """Tell followers that `events` were stored."""
         if events:
             self._first_seq = self._first_seq or events[0].seq
             self.wake()
 
     def close(self) -> None:
-        """There will be no more."""
+        """Tell followers that no more events will come."""
         self._over = True
         self.wake()
 
     def wake(self) -> None:
-        """There may be new events in the store."""
-        self._news.set()
-        self._news = asyncio.Event()
+        """Have followers look for new events."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def follow_new(self, store: Path, run_id: str) -> AsyncGenerator[Event]:
-        """The run's events since it was started in this process."""
+        """Yield the run's events since it was started in this process."""
         while self._first_seq is None and not self._over:
-            await self._news.wait()
+            await self._changed.wait()
         if self._first_seq is not None:
             async with aclosing(self.follow(store, run_id, self._first_seq - 1)) as events:
                 async for event in events:
                     yield event
 
     async def follow(self, store: Path, run_id: str, after: int = 0) -> AsyncGenerator[Event]:
-        """The run's events with a seq above `after`, until the feed is closed and all have been given."""
+        """Yield the run's events with a `seq` above `after`, until the feed is closed and all were yielded."""
         async with await Reader.open(store) as reader:
             while True:
-                news, over = self._news, self._over
+                changed, over = self._changed, self._over
                 while events := await reader.events(run_id, after):
                     for event in events:
                         yield event
                         after = event.seq
                 if over:
                     return
-                await news.wait()
+                await changed.wait()
+
+
+class Listeners:
+    """The listeners of one run: tasks that can neither slow it down nor harm it. They end when its events do."""
+
+    def __init__(self) -> None:
+        self._refs: list[Ref] = []
+
+    def add(self, listen: Callable[..., Awaitable[None]], *args: Any, name: str) -> None:
+        """Run `listen(*args)` beside the run. An error that it raises is logged and ends nothing else."""
+        self._refs.append(spawn(listen, *args, name=name))
+
+    async def stop(self) -> None:
+        """Let listeners take in the last events. Shut down those that take longer, then kill them."""
+        await self._wait()
+        for ref in self._refs:
+            ref.exit(SHUTDOWN)
+        await self._wait()
+        for ref in self._refs:
+            ref.kill()
+        self._refs.clear()
+
+    async def _wait(self) -> None:
+        with anyio.move_on_after(FAREWELL_SECONDS):
+            for ref in self._refs:
+                await ref.wait()
+
+
+async def call_back(callback: EventCallback, events: AsyncGenerator[Event]) -> None:
+    """Call `callback` with each of `events`, one at a time. If it raises, even SystemExit, log that and stop calling."""
+    async with aclosing(events):
+        async for event in events:
+            try:
+                await isolated(_call(callback, event))
+            except Exception:
+                name = getattr(callback, "__qualname__", repr(callback))
+                logger.exception("%s raised for %r and will not be called again", name, event)
+                return
+
+
+async def _call(callback: EventCallback, event: Event) -> None:
+    answer = callback(event)
+    if inspect.isawaitable(answer):
+        await answer

@@ -21,8 +21,9 @@ import anyio
 
 from simba_actors.actors import SHUTDOWN, spawn
 from simba_actors.events import Event, RunFailed, RunFinished, RunPaused, RunResumed, StepClosed
+from simba_actors.logs import visible
 from simba_actors.observe.feed import follow_events
-from simba_actors.observe.wording import progress_line, visible
+from simba_actors.observe.wording import progress_line
 from simba_actors.store.queries import Queries, RunSummary
 
 REDRAW_SECONDS = 0.5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from simba_actors.actors import CallReturn, CastReturn, Continue, From, GenServe
 from simba_actors.errors import StopperError
 from simba_actors.events import Event, PauseCause, RunPaused, RunResumed, RunStarted, RunWaiting, StepOpened
 from simba_actors.lm.budget import BudgetTracker, forecast
+from simba_actors.logs import get_logger
 from simba_actors.programs import Configuration
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.plan import Rollout
@@ -58,7 +58,7 @@ from simba_actors.team.run_state import Failure, Life, Pausing
 from simba_actors.team.step_events import dropped, step_events
 from simba_actors.team.teammates import Teammates
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Coordinator(GenServer[CoordinatorState]):

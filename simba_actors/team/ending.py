@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -11,6 +10,7 @@ from simba_actors.errors import SimbaError
 from simba_actors.events import BudgetReached, RunFailed, RunFinished
 from simba_actors.lm.budget import BudgetTracker
 from simba_actors.lm.secrets import Secrets
+from simba_actors.logs import get_logger
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
 from simba_actors.search.plan import FINAL_STEP, Rollout
@@ -35,7 +35,7 @@ from simba_actors.team.pool_view import PoolView
 from simba_actors.team.run_state import Failure
 from simba_actors.team.teammates import Teammates
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Ending:

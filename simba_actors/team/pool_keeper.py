@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from simba_actors.actors.server_process import ServerProcess
 from simba_actors.errors import LeaseLostError, StoreError
 from simba_actors.events import Event
 from simba_actors.lm.budget import BudgetTracker
+from simba_actors.logs import get_logger
 from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.search.evidence import Evidence
@@ -57,7 +57,7 @@ from simba_actors.team.pool_view import PoolView
 from simba_actors.team.run_state import Lease, Life, StoreTrouble
 from simba_actors.team.teammates import Teammates
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 BUSY_SECONDS = 0.5
 """How long a commit waits for another writer before it fails. The PoolKeeper handles no messages meanwhile."""

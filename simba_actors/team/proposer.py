@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ from simba_actors.events import CandidateProposed, Event, StrategyApplied, Strat
 from simba_actors.lm.budget import BudgetTracker
 from simba_actors.lm.prompt_model import LocalPromptModel
 from simba_actors.lm.secrets import Secrets
+from simba_actors.logs import get_logger
 from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.runtime.exception_isolation import isolated
@@ -42,7 +42,7 @@ from simba_actors.team.pool_view import PoolView
 from simba_actors.team.run_state import Gate
 from simba_actors.team.teammates import Teammates
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,11 +289,11 @@ def _events(step: int, proposal: Proposal, outcome: StrategyOutcome, program: Pr
     events: list[Event] = []
     if outcome.reason is None:
         events.append(
-            StrategyApplied(step=step, slot=proposal.index, strategy=outcome.strategy, program=proposal.program)
+            StrategyApplied(step=step, index=proposal.index, strategy=outcome.strategy, program=proposal.program)
         )
     else:
         events.append(
-            StrategyDeclined(step=step, slot=proposal.index, strategy=outcome.strategy, reason=outcome.reason)
+            StrategyDeclined(step=step, index=proposal.index, strategy=outcome.strategy, reason=outcome.reason)
         )
     if program is not None:
         events.append(

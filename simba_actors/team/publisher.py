@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from simba_actors.actors import CallReturn, CastReturn, From, GenServer, InitReturn, Reply
 from simba_actors.errors import PublicationError, StoreError
+from simba_actors.logs import get_logger
 from simba_actors.publishing.channel import Channel, Source
 from simba_actors.publishing.publications import OPTIMIZER, Publication
 from simba_actors.runtime.threads import Threads
@@ -19,7 +19,7 @@ from simba_actors.store.records import Program
 from simba_actors.team.messages import POOL_KEEPER, PublishBest, ReadPrograms
 from simba_actors.team.teammates import Teammates
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Publisher(GenServer[int]):

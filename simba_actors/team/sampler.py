@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -14,6 +13,7 @@ from simba_actors.errors import BudgetReachedError, InfrastructureError, MetricE
 from simba_actors.evaluation.executor import Executor, RolloutTask
 from simba_actors.events import TrajectorySampled
 from simba_actors.lm.budget import BudgetTracker
+from simba_actors.logs import get_logger
 from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration
 from simba_actors.search.buckets import Sample
@@ -43,7 +43,7 @@ from simba_actors.team.messages import (
 from simba_actors.team.run_state import Gate
 from simba_actors.team.teammates import Teammates
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 URGENT, AHEAD = 0, 1
 """Priorities of the queue, the first one first."""

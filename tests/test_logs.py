@@ -1,0 +1,50 @@
+"""Log lines steer no terminal, whatever an LM wrote into them."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from simba_actors.logs import get_logger, visible
+
+ESCAPE = "\x1b[2J\u202ewiped\r"
+SHOWN = "\\x1b[2J\\u202ewiped\\x0d"
+
+
+@pytest.fixture
+def output() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("simba_actors.tried").addHandler(handler)
+    yield stream
+    logging.getLogger("simba_actors.tried").removeHandler(handler)
+
+
+def test_control_characters_are_written_out(output: io.StringIO) -> None:
+    get_logger("simba_actors.tried").warning("the LM said %s in %d words", ESCAPE, 2)
+    assert output.getvalue() == f"the LM said {SHOWN} in 2 words\n"
+
+
+def test_a_traceback_has_them_written_out_too(output: io.StringIO) -> None:
+    error = ValueError(ESCAPE).with_traceback(None)
+    get_logger("simba_actors.tried").error("failed", exc_info=error)
+    assert output.getvalue().startswith("failed\n")
+    assert output.getvalue().endswith(f"ValueError: {SHOWN}\n")
+
+
+def test_plain_messages_keep_their_arguments(caplog: pytest.LogCaptureFixture) -> None:
+    get_logger("simba_actors.tried").warning("step %d", 3)
+    assert caplog.records[0].args == (3,)
+
+
+def test_a_logger_is_filtered_once() -> None:
+    assert get_logger("simba_actors.tried") is get_logger("simba_actors.tried")
+    assert len(get_logger("simba_actors.tried").filters) == 1
+
+
+def test_lines_and_tabs_stay() -> None:
+    assert visible("two\n\tlines") == "two\n\tlines"
