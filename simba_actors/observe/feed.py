@@ -153,7 +153,7 @@ class Listeners:
 
 
 async def call_back(callback: EventCallback, events: AsyncGenerator[Event]) -> None:
-    """Call `callback` with each of `events`, one at a time. If it raises, even SystemExit, log that and stop calling."""
+    """Call `callback` with each of `events`, one at a time, until it raises, which is logged. SystemExit counts too."""
     async with aclosing(events):
         async for event in events:
             try:
