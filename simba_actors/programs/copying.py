@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from io import IOBase
 from threading import Lock, RLock
 from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType, ModuleType
@@ -99,7 +99,9 @@ class Copier:
             return MethodType(value.__func__, self._copy(value.__self__, memo))
         if isinstance(value, dspy.Tool):
             return self._of_tool(value, memo)
-        if kind is dspy.Example or (isinstance(value, dspy.Module) and _is_copied_as_any_module(kind)):
+        if kind is dspy.Example:
+            return self._of_example(value, memo)
+        if isinstance(value, dspy.Module) and _is_copied_as_any_module(kind):
             return self._of_attributes(value, memo)
         return self._of_object(value, memo)
 
@@ -127,6 +129,19 @@ class Copier:
         function = self._copy(tool.func, memo)
         twin = tool if function is tool.func else tool.model_copy(update={"func": function})
         memo[id(tool)] = twin
+        return twin
+
+    def _of_example(self, example: Any, memo: dict[int, Any]) -> Any:
+        """Return a copy of an example: students hold many, in their demos, and most have texts only."""
+        if id(example) not in self._plain:
+            if not all(type(part) in ATOMS or _holds_atoms(part) for part in vars(example).values()):
+                return self._of_attributes(example, memo)
+            self._plain.add(id(example))
+        twin: Any = object.__new__(dspy.Example)
+        memo[id(example)] = twin
+        attributes = cast("dict[str, Any]", vars(twin))
+        for name, part in cast("dict[str, Any]", vars(example)).items():
+            attributes[name] = part if type(part) in ATOMS else part.copy()
         return twin
 
     def _of_attributes(self, value: Any, memo: dict[int, Any]) -> Any:
@@ -191,7 +206,7 @@ def copied_value(value: Any) -> Any:
     """Return a deep copy of an input; of what can't be copied, the thing itself."""
     if type(value) in ATOMS:
         return value
-    if type(value) in (list, dict, set) and _holds_atoms(value):
+    if _holds_atoms(value):
         return value.copy()
     try:
         return copy.deepcopy(value)
@@ -245,10 +260,14 @@ def _held_by(value: Any) -> list[Any]:
 
 
 def _holds_atoms(value: Any) -> bool:
+    """Whether a list, a dict or a set has nothing in it that can be changed."""
+    if type(value) not in (list, dict, set):
+        return False
     items: list[Any] = [*value, *value.values()] if type(value) is dict else value
     return ATOMS.issuperset(map(type, items))
 
 
+@cache
 def _is_copied_as_any_module(kind: type[Any]) -> bool:
     """Whether a class leaves its copies to `dspy.Module`."""
     names = ("__deepcopy__", "__copy__", "__getstate__", "__setstate__", "__reduce__", "__reduce_ex__")
