@@ -21,6 +21,7 @@ from simba_actors.lm.budget import BudgetTracker
 from simba_actors.lm.governed_lm import endpoint_name, governed
 from simba_actors.lm.governor import Caller, Fault, Governor, shared_governor
 from simba_actors.lm.prompt_model import LocalPromptModel
+from simba_actors.lm.usage import reported_cost, tokens
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
 from simba_actors.programs import ConfigurationSpace, to_json_value
 from simba_actors.runtime.threads import Threads
@@ -139,6 +140,7 @@ def assemble(
 
     def on_answer(entry: Mapping[str, Any]) -> None:
         silence.answered()
+        budget.answered(*tokens(entry), reported_cost(entry))
         telemetry.lm_answered(entry)
 
     def stored(events: Sequence[Event]) -> None:

@@ -28,14 +28,19 @@ class Budget:
     """Caps on what a run may use over all its lives; None means no cap.
 
     Reaching a cap ends the run with the best program known by then. Started again with a larger budget, it continues.
+
+    `max_calls` is never passed. `max_tokens` and `max_cost` are checked before each call, which counts with what calls
+    used on average so far; since nobody knows beforehand what a call will use, they may be passed by what the calls in
+    flight use, of which there are at most `max_concurrency` and those of rule writers. Every call counts: also those
+    of rollouts that failed or were cut short, and those that judges in the metric make.
     """
 
     max_calls: int | None = None
     """LM calls. They are stored before they are sent, so this cap is never passed."""
     max_cost: float | None = None
-    """US dollars, as the LM reports them."""
+    """US dollars, as the LM reports them. Unless it does, the run pauses."""
     max_tokens: int | None = None
-    """Tokens of prompts and completions together."""
+    """Tokens of prompts and completions together. Unless the LM reports them, the run pauses."""
     max_seconds: float | None = None
     """Seconds that the run was up; pauses and the time between its lives do not count."""
 
@@ -72,6 +77,8 @@ class BudgetTracker:
         """LM calls that were sent, or may have been before a crash."""
         self.used = Usage()
         """The sum of all stored results."""
+        self.spent = Usage()
+        """What all answered calls used, as far as it is known. Answers that are not part of a result count as well."""
         self._restored = False
         self._lock = threading.Lock()
         self._calls_stored = 0
@@ -85,6 +92,7 @@ class BudgetTracker:
         self._calls_stored = calls
         if not self._restored:
             self.calls, self.used, self._seconds = max(calls, used.calls), used, seconds
+            self.spent = Usage(used.calls, used.prompt_tokens or 0, used.completion_tokens or 0, used.cost or 0.0)
             self._restored = True
 
     def writes(self) -> list[Write]:
@@ -121,9 +129,17 @@ class BudgetTracker:
     def before_blocking_call(self) -> None:
         """Count a call without waiting. Raises BudgetReachedError where none is left."""
         with self._lock:  # Threads make calls too, while the event loop is blocked.
-            if self.budget.max_calls is not None and self.calls >= self.budget.max_calls:
-                raise self._reached("max_calls")
+            cap = self.reached()
+            if cap is not None:
+                raise self._reached(cap)
             self.calls += 1
+
+    def answered(self, prompt_tokens: int | None, completion_tokens: int | None, cost: float | None) -> None:
+        """Count what a call used, as far as the LM reported it. May be called in any thread."""
+        if prompt_tokens is None and completion_tokens is None:
+            return  # A reply from the cache, or one that says nothing.
+        with self._lock:
+            self.spent += Usage(1, prompt_tokens or 0, completion_tokens or 0, cost or 0.0)
 
     # ── work ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -149,8 +165,13 @@ class BudgetTracker:
             )
 
     def reached(self) -> str | None:
-        """Return the name of a cap that is reached, if any is."""
-        return next((cap for cap, limit in self._caps if self._spent(cap) >= limit), None)
+        """Return the name of a cap that another call would pass, by what calls used on average so far."""
+        for cap, limit in self._caps:
+            spent = self._spent(cap)
+            another = spent / max(1, self.spent.calls) if cap in ("max_cost", "max_tokens") else 0.0
+            if spent >= limit or spent + another > limit:
+                return cap
+        return None
 
     async def until_time_is_up(self) -> str:
         """Wait until the run has been up for `max_seconds`, or another cap is reached, and return that cap's name."""
@@ -163,9 +184,9 @@ class BudgetTracker:
             case "max_calls":
                 return self.calls
             case "max_cost":
-                return self.used.cost or 0.0
+                return self.spent.cost or 0.0
             case "max_tokens":
-                return self.used.tokens or 0
+                return self.spent.tokens or 0
             case _:
                 return self.seconds
 

@@ -33,7 +33,7 @@ class Meter:
         prompt, completion = tokens(entry)
         if prompt is None and completion is None:
             return None
-        self._reports.append(Usage(0, prompt, completion, _cost(entry.get("cost"))))
+        self._reports.append(Usage(0, prompt, completion, reported_cost(entry)))
         return (prompt or 0) + (completion or 0)
 
     @property
@@ -71,5 +71,7 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int | float) and 0 <= value <= MOST_TOKENS
 
 
-def _cost(value: Any) -> float | None:
+def reported_cost(entry: Mapping[str, Any]) -> float | None:
+    """Return what an entry of an LM's history says that the call cost, in US dollars."""
+    value: Any = entry.get("cost")
     return float(value) if isinstance(value, int | float) and 0 <= value <= MOST_DOLLARS else None
