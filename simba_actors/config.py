@@ -16,6 +16,7 @@ from simba_actors.config_checks import (
     check_budget,
     check_callbacks,
     check_enough,
+    check_enough_calls,
     check_examples,
     check_governor,
     check_inputs_fit,
@@ -181,6 +182,8 @@ class OptimizerConfig:
         for name in ("lm", "prompt_model", "teacher_lm"):
             check_lm(name, getattr(self, name))
         check_budget(self.budget)
+        if self.policy == "adaptive":
+            check_enough_calls(self.budget.max_calls, self.bsize, len(self.student.predictors()))
         check_governor(self.governor)
         if self.stop_when is not None:
             check_stop_when(self.stop_when)

@@ -19,6 +19,7 @@ from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.copying import Copier
 from simba_actors.programs.entry_points import method_of, takes
 from simba_actors.programs.values import LARGEST_INTEGER, json_problem
+from simba_actors.search.adaptive.policy import least_rollouts
 from simba_actors.search.plan import STUDENT_LM
 from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.strategies import Strategy
@@ -68,6 +69,16 @@ def check_space(space: object) -> None:
 def check_governor(governor: object) -> None:
     if governor is not None and not isinstance(governor, Governor):
         raise ConfigError(f"governor must be a Governor, not {type(governor).__name__}: {governor!r:.80}")
+
+
+def check_enough_calls(max_calls: int | None, bsize: int, predictors: int) -> None:
+    """Refuse a cap on calls with which the adaptive policy could not finish a step."""
+    least = least_rollouts(bsize) * max(1, predictors)
+    if max_calls is not None and max_calls < least:
+        raise ConfigError(
+            f"budget: max_calls={max_calls} is too small to learn anything from. With bsize={bsize} and {predictors} "
+            f"predictor(s), a run needs at least {least} calls: raise max_calls"
+        )
 
 
 def check_budget(budget: object) -> None:

@@ -92,6 +92,11 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("a_prompt_model_by_name", {"prompt_model": "openai/x"}, "prompt_model must be a dspy.LM"),
     ("a_teacher_by_name", {"teacher_lm": "openai/x"}, "teacher_lm must be a dspy.LM"),
     ("a_budget_that_is_a_number", {"budget": 500}, r"must be a Budget, as in Budget\(max_calls=5_000\), not 500"),
+    (
+        "a_budget_too_small_to_learn_from",
+        {"policy": "adaptive", "bsize": 3, "budget": Budget(max_calls=3)},
+        r"max_calls=3 is too small .* With bsize=3 and 1 predictor\(s\), a run needs at least 14 calls",
+    ),
     ("a_trainset_that_can_be_read_once", {"trainset": iter([])}, "trainset must be a list of dspy.Example"),
     ("a_store_in_memory", {"store": ":memory:"}, "a run is kept in a file, to go on after its process; give a path"),
     ("a_run_id_that_is_no_text", {"run_id": ("a", 1)}, r"run_id must be a text, not tuple: \('a', 1\)"),

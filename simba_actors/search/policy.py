@@ -201,7 +201,10 @@ class Policy(Protocol):
         ...
 
     def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
-        """Return (program, score) pairs by all the evidence there is, the winner first."""
+        """Return (program, score) pairs by all the evidence there is, the winner first.
+
+        A program without a rollout is left out, so there are none before the first rollout has ended.
+        """
         ...
 
     def clear_winner(

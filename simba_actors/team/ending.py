@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from simba_actors.actors import spawn_link
-from simba_actors.errors import SimbaError
+from simba_actors.errors import RunError, SimbaError
 from simba_actors.events import BudgetReached, RunFailed, RunFinished
 from simba_actors.lm.budget import BudgetTracker
 from simba_actors.lm.secrets import Secrets
@@ -147,6 +147,9 @@ class Ending:
         """End the run with the best program known. `cap` is the cap of the budget that kept it from knowing more."""
         pool = await self._teammates.pool()
         ranking = await self._threads.run(lambda: self._policy.ranking(state.policy_state, state.evidence, pool))
+        if not ranking:
+            await self.with_error(state, RunError(f"no rollout has ended, so there is no score: {reason}"))
+            return
         result: dict[str, JSON] = {"cap": cap}
         if self._objectives is not None:
             scores = await self._scores_by_objective(self._objectives, [program for program, _ in ranking], pool)

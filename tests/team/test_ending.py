@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from simba_actors import NoImprovement, Optimizer, OptimizerConfig, Progress, TargetReached, Timeout
-from simba_actors.errors import ConfigError, StopperError
+from simba_actors import Budget, NoImprovement, Optimizer, OptimizerConfig, Progress, TargetReached, Timeout
+from simba_actors.errors import ConfigError, RunError, StopperError
 from simba_actors.events import RunFinished, StepClosed, StepOpened, TrajectorySampled, TrendEstimated
 from simba_actors.search.statistics.trend import trend_of
 from simba_actors.store import Reader
 from simba_actors.store.forking import fork
+from tests.parity.scenarios import HintThenAnswer
 from tests.support.quiz import questions, quiz_script
 from tests.support.runs import findings, finish, reach, settle, small_config
 from tests.support.scripted_lm import ScriptedLM
@@ -180,3 +181,9 @@ async def test_a_target_that_is_out_of_reach_changes_nothing(tmp_path: Path) -> 
         await reach(optimizer, StepOpened)
         await optimizer.result()
     assert await findings(aiming, "run") == await findings(plain, "run")
+
+
+async def test_a_run_whose_budget_ends_before_any_rollout_does_has_no_score(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", student=HintThenAnswer(), budget=Budget(max_calls=1))
+    with pytest.raises(RunError, match=r"no rollout has ended, so there is no score: the budget's max_calls"):
+        await finish(config)

@@ -57,6 +57,8 @@ class Finals:
         if number >= len(FINALISTS):
             return ()
         finalists = [program for program, _ in self.ranking(model, evidence)[: FINALISTS[number]]]
+        if not finalists:
+            return ()
         each = self.rollouts // len(FINALISTS) // len(finalists)
         planned = [(program, example) for program in finalists for example in examples(program)[:each]]
         return tuple(
@@ -65,7 +67,7 @@ class Finals:
         )
 
     def ranking(self, model: PartModel, evidence: Evidence) -> list[tuple[int, float]]:
-        """Return the best programs with their estimates in the metric's units, the best first.
+        """Return the best programs that have run, with their estimates in the metric's units, the best first.
 
         With a valset, programs are ranked by how much of it they ran on, then by their mean on it. Otherwise they are
         ranked by the model's estimate from all rollouts.
@@ -76,5 +78,6 @@ class Finals:
             ranked = sorted(means, key=lambda program: (-validated[program], -means[program], program))
             return [(program, means[program]) for program in ranked]
         qualities = model.qualities(model.likely)
-        ranked = sorted(qualities, key=lambda program: (-qualities[program], program))[: FINALISTS[0]]
+        tried = set(evidence.programs()).intersection(qualities)
+        ranked = sorted(tried, key=lambda program: (-qualities[program], program))[: FINALISTS[0]]
         return [(program, model.range.from_unit(qualities[program])) for program in ranked]

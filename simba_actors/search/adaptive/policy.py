@@ -15,6 +15,7 @@ end the same.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -74,6 +75,15 @@ CAUTIOUS_BOLDNESS = 0.5
 ROLLOUT_IDS_PER_STEP = 10_000
 """Rollout ids reserved for the samples of one step."""
 
+LEAST_STEP = 3 * LEAST_EXAMPLES
+"""Fewest rollouts of a step: two samples of each example, and half as many to evaluate what was learned from them."""
+
+
+def least_rollouts(bsize: int) -> int:
+    """Return the fewest rollouts of a run that can learn anything: those of one step, and of the finals after it."""
+    step = max(LEAST_STEP, bsize // 2)
+    return next(rollouts for rollouts in itertools.count(step) if rollouts - int(rollouts * FINAL_SHARE) >= step)
+
 
 @dataclass(frozen=True)
 class AdaptivePolicy:
@@ -111,7 +121,7 @@ class AdaptivePolicy:
     @property
     def _rollouts_per_step(self) -> int:
         """Rollouts of a usual step."""
-        return max(self._search_rollouts // self.settings.max_steps, self.settings.bsize)
+        return max(self._search_rollouts // self.settings.max_steps, self.settings.bsize, LEAST_STEP)
 
     @property
     def _usual_parameters(self) -> Parameters:

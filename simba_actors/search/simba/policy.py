@@ -195,7 +195,7 @@ class DspyPolicy:
     def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
         finals = {program: evidence.mean(program, "final") for program in programs}
         if None in finals.values():
-            return {program: _mean_so_far(program, evidence) for program in programs}
+            return {program: _mean_so_far(program, evidence) or 0.0 for program in programs}
         return {program: mean for program, mean in finals.items() if mean is not None}
 
     def _finalists(self, winners: int) -> list[int]:
@@ -211,7 +211,7 @@ class DspyPolicy:
         )
 
 
-def _mean_so_far(program: int, evidence: Evidence) -> float:
-    """Return a step winner's mean over its own batch, or the student's over what it sampled; 0 without rollouts."""
+def _mean_so_far(program: int, evidence: Evidence) -> float | None:
+    """Return a step winner's mean over its own batch, or the student's over what it sampled; None without rollouts."""
     phases: tuple[Phase, ...] = ("sample", "final") if program == STUDENT else ("evaluate",)
-    return next((mean for phase in phases if (mean := evidence.mean(program, phase)) is not None), 0.0)
+    return next((mean for phase in phases if (mean := evidence.mean(program, phase)) is not None), None)

@@ -1,0 +1,61 @@
+"""What the adaptive policy plans and reports at the limits: with few rollouts, or with none."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+
+from simba_actors.search.adaptive.policy import LEAST_STEP, AdaptivePolicy, least_rollouts
+from simba_actors.search.adaptive.state import AdaptiveState
+from simba_actors.search.evidence import Evidence
+from simba_actors.search.model.fitting import Row
+from simba_actors.search.model.parts import Part
+from simba_actors.search.policy import STUDENT, Pool
+from simba_actors.search.settings import SearchSettings
+
+
+class StudentAlone:
+    """A pool of the student alone."""
+
+    def programs(self) -> list[int]:
+        return [STUDENT]
+
+    def parts(self, program: int) -> tuple[Part, ...]:
+        return ()
+
+    def settings(self) -> tuple[Part, ...]:
+        return ()
+
+    def demos(self, program: int) -> int:
+        return 0
+
+
+POOL = cast("Pool", StudentAlone())
+
+
+def policy(rollouts: int, bsize: int = 4) -> AdaptivePolicy:
+    settings = SearchSettings(bsize=bsize, num_candidates=6, max_steps=24, max_demos=4)
+    examples = tuple(Row(f"example {n}", {}) for n in range(40))
+    return AdaptivePolicy(settings, examples, rollouts, ("append_a_demo", "recombine"), predictors=1)
+
+
+@pytest.mark.parametrize("bsize", [1, 4, 16, 32, 100])
+def test_the_least_rollouts_are_enough_for_a_step(bsize: int) -> None:
+    made = policy(least_rollouts(bsize), bsize)
+    assert made.open_step(made.initial_state(), 0, Evidence(), POOL) is not None
+
+
+def test_a_step_leaves_rollouts_for_its_candidates() -> None:
+    made = policy(least_rollouts(1), bsize=1)
+    plan = made.open_step(made.initial_state(), 0, Evidence(), POOL)
+    assert plan is not None
+    candidates = AdaptiveState.from_json(plan.state).candidates
+    assert candidates is not None
+    assert (len(plan.rollouts), candidates.rollouts) == (LEAST_STEP * 2 // 3, LEAST_STEP // 3)
+
+
+def test_no_program_has_a_score_without_a_rollout() -> None:
+    made = policy(1_000)
+    assert made.ranking(made.initial_state(), Evidence(), POOL) == []
+    assert made.final_rollouts(made.initial_state(), Evidence(), POOL) == ()
