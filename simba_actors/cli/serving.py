@@ -61,7 +61,9 @@ def serve(
     else:
         print_text(address)
     # A browser that has stopped reading, such as on a sleeping laptop, would keep its response open for ever.
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=LAST_ANSWERS_SECONDS)
+    config = uvicorn.Config(
+        app, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=LAST_ANSWERS_SECONDS
+    )
     server = uvicorn.Server(config)
     try:
         server.run(sockets=[listening])

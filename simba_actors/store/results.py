@@ -16,6 +16,9 @@ from simba_actors.store.records import RolloutRecord
 LATEST = "latest"
 """Names the newest run."""
 
+FAILURES_COUNTED = 1_000
+"""Most program failures that `failures` counts by their error."""
+
 RUNS_NAMED = 5
 """Most runs that an error message lists."""
 
@@ -227,10 +230,13 @@ def counterpart(db: sqlite3.Connection, run_id: str, rollout: Rollout, program: 
 
 
 def failures(db: sqlite3.Connection, run_id: str) -> list[tuple[str, int, int]]:
-    """Return the errors of program failures, most frequent first: each error, its count, and one program it befell."""
+    """Return the errors of the newest program failures, most frequent first.
+
+    Each error comes with how often it occurred and the number of a program that raised it.
+    """
     rows = db.execute(
         f"SELECT {INTENT_COLUMNS}, {RESULT_COLUMNS} FROM rollouts WHERE run_id = ? AND outcome = 'program_failure' "
-        "ORDER BY step, phase, position",
+        f"ORDER BY step DESC, phase, position LIMIT {FAILURES_COUNTED}",
         [run_id],
     )
     counts: dict[str, list[int]] = {}

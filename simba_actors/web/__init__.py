@@ -1,4 +1,4 @@
-"""The dashboard: a store's runs in a browser, live or afterwards. It needs the extra `web`.
+"""The dashboard: the runs of a store in a browser, live or afterwards. It needs the extra `web`.
 
 from simba_actors.web import dashboard
 

@@ -1,4 +1,4 @@
-"""What pages may change, where actions are enabled: what live programs run."""
+"""Actions of pages, if enabled: publishing a program and rolling a channel back."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from simba_actors.publishing.channel import Channel, Source
 from simba_actors.web.rendering import name_in, site, slug, whole
 
 BY = "dashboard"
+"""The publisher of what pages publish."""
 
 SHOWN = "shown:"
-"""What precedes a channel's name in the field that has the version which the page showed."""
+"""Prefix of the fields that hold the version of each channel that the page showed."""
 
 
 async def publish(request: Request) -> Response:
-    """Makes a program what a channel serves, if the channel is still as the page showed it.
-
-    The form has the version of each channel that there was, as `shown:` with the channel's name.
-    """
+    """Publish a program to a channel, unless the channel has changed since the page was shown."""
     form = await _form(request)
     name, reason = form.get("channel", ""), form.get("reason") or "published from the dashboard"
     source = Source(form.get("run", ""), _number(form, "program"))
@@ -32,7 +30,7 @@ async def publish(request: Request) -> Response:
 
 
 async def rollback(request: Request) -> Response:
-    """Brings back a version."""
+    """Bring back an earlier version of a channel."""
     form = await _form(request)
     name, reason = name_in(request, "channel"), form.get("reason") or "rolled back from the dashboard"
     async with await Channel.open(site(request).store, name) as channel:
@@ -44,7 +42,7 @@ async def _form(request: Request) -> dict[str, str]:
     try:
         return dict(parse_qsl((await request.body()).decode("ascii"), errors="strict"))
     except UnicodeDecodeError:
-        raise ConfigError("the form is not encoded as browsers do it, as UTF-8 in percent signs") from None
+        raise ConfigError("the form must be percent-encoded UTF-8, as browsers send it") from None
 
 
 def _back_to(request: Request, channel: str) -> Response:

@@ -12,34 +12,38 @@ from starlette.staticfiles import StaticFiles
 from simba_actors.errors import SimbaError
 from simba_actors.web import actions as act
 from simba_actors.web import channel_pages, program_pages, run_pages
-from simba_actors.web.errors import broken, not_found, told
+from simba_actors.web.errors import broken, not_found, simba_error
 from simba_actors.web.guard import AccessGuard, SafeHeaders, check_token
 from simba_actors.web.rendering import HERE, Site
 from simba_actors.web.stream import stream_events
 
 
 def dashboard(store: str | Path, *, token: str | None = None, actions: bool = False) -> Starlette:
-    """The dashboard of a store, to mount in an application or to serve on its own.
+    """Return the dashboard of a store, to mount in an application or to serve on its own.
 
         app.mount("/simba", dashboard("simba.db", token=os.environ["DASHBOARD_TOKEN"]))
 
     Args:
-        store: Path of the SQLite file. It is only read, but for actions.
-        token: What a browser must show, once, as `?token=…`, or a program as `Authorization: Bearer …`. Without one
-            only this machine is answered, and nothing that a proxy passes on.
-        actions: Whether versions can be published and rolled back.
+        store: Path of the SQLite file. Only actions write to it.
+        token: What a browser must present once, as `?token=…`, and a program as `Authorization: Bearer …`. Without a
+            token only direct connections from this machine are answered. A local proxy that adds no header of its own
+            can't be detected: set a token before putting a proxy in front.
+        actions: Whether pages can publish and roll back versions.
 
     Raises:
-        ConfigError: The token has no characters, or some that an address can't have.
+        ConfigError: The token is empty or has characters other than visible ASCII.
     """
     check_token(token)
     routes = [
         Route("/", run_pages.runs, name="runs"),
+        Route("/live", run_pages.runs_live, name="runs_live"),
+        Route("/compare", run_pages.compare, name="compare"),
         Route("/runs/{run}", run_pages.run, name="run"),
         Route("/runs/{run}/live", run_pages.live, name="live"),
         Route("/runs/{run}/events", stream_events, name="events"),
         Route("/runs/{run}/programs", program_pages.pool, name="pool"),
         Route("/runs/{run}/programs/{number}", program_pages.program, name="program"),
+        Route("/runs/{run}/programs/{number}/failures", program_pages.failures, name="failures"),
         Route("/runs/{run}/steps/{step}/examples/{example}", program_pages.bucket, name="bucket"),
         Route("/channels/{channel}", channel_pages.channel, name="channel"),
         Mount("/static", StaticFiles(directory=HERE / "static"), name="static"),
@@ -52,7 +56,7 @@ def dashboard(store: str | Path, *, token: str | None = None, actions: bool = Fa
     app = Starlette(
         routes=routes,
         middleware=[Middleware(SafeHeaders), Middleware(AccessGuard, token=token)],
-        exception_handlers={SimbaError: told, 404: not_found, Exception: broken},
+        exception_handlers={SimbaError: simba_error, 404: not_found, Exception: broken},
     )
     app.state.site = Site(Path(store), actions)
     return app

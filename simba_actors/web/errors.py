@@ -1,4 +1,4 @@
-"""Pages for what went wrong."""
+"""Error pages."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from simba_actors.errors import (
 from simba_actors.web.rendering import page
 
 
-async def told(request: Request, error: Any) -> Response:
-    """An error of ours, in its own words."""
+async def simba_error(request: Request, error: Any) -> Response:
+    """Show an error of ours with its own message."""
     status, title = _meaning(error)
     return page(request, "error.html", status, title=title, message=str(error))
 
@@ -31,8 +31,8 @@ async def not_found(request: Request, error: Any) -> Response:
 
 
 async def broken(request: Request, error: Any) -> Response:
-    """An error that should not be. Starlette raises it again, for whoever logs errors."""
-    message = "The dashboard could not make this page. The log of its process says why."
+    """Show that there is a bug. Starlette raises the error again, so that the server logs it."""
+    message = "The dashboard could not render this page. The log of its process has the error."
     return page(request, "error.html", 500, title="Something is broken", message=message)
 
 
@@ -41,8 +41,8 @@ def _meaning(error: SimbaError) -> tuple[int, str]:
         case UnknownRunError() | UnknownProgramError() | UnknownChannelError() | UnknownVersionError():
             return 404, "Not found"
         case RunError() | PublicationError():
-            return 409, "That can't be done"
+            return 409, "Not possible"
         case ConfigError():
-            return 400, "That can't be understood"
+            return 400, "Invalid request"
         case _:
             return 503, "The store can't be read"

@@ -1,7 +1,8 @@
-"""Who may look, and what a page may do in the browser."""
+"""Access: who may open the dashboard, and what a page may do in the browser."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import secrets
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -15,17 +16,34 @@ from simba_actors.errors import ConfigError
 
 COOKIE = "simba_actors_token"
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+FORWARDING = frozenset(
+    {
+        "cf-connecting-ip",
+        "client-ip",
+        "fastly-client-ip",
+        "forwarded",
+        "true-client-ip",
+        "via",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-envoy-external-address",
+        "x-original-forwarded-for",
+        "x-original-host",
+        "x-proxyuser-ip",
+        "x-real-ip",
+    }
+)
+"""Headers that proxies add, beside all whose names begin with `x-forwarded`."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Nothing but this application's own files: no inline script or style, no other host, no frame around it."""
+"""Only this application's own files: no inline script or style, no other host, no frame around it."""
 
 
 class SafeHeaders:
-    """Adds the headers that keep a browser from doing more than showing pages."""
+    """Adds the headers that restrict what a browser does with the pages."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -36,7 +54,7 @@ class SafeHeaders:
                 headers = MutableHeaders(scope=message)
                 headers["Content-Security-Policy"] = POLICY
                 headers["X-Content-Type-Options"] = "nosniff"
-                # Without any referrer, browsers hide from us, too, that a form over plain HTTP is from our own page.
+                # Without any referrer, browsers would also hide that a form over plain HTTP is from one of these pages.
                 headers["Referrer-Policy"] = "same-origin"
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
@@ -45,11 +63,14 @@ class SafeHeaders:
 
 
 class AccessGuard:
-    """Lets in who shows the token, or, without one, who is on this machine.
+    """Admits whoever presents the token or, without a token, only direct connections from this machine.
 
-    The `Host` header must be this machine's too, so that no other site can reach the dashboard by way of a name that
-    it points here, and nothing may have passed the request on, since then nobody knows where it is from. What changes
-    something must come from one of our own pages.
+    Without a token the client's address and the header `Host` must both be loopback, so that no other site can reach
+    the dashboard by pointing a name at this machine. A request with a header that proxies add is refused, since its
+    origin is unknown. A proxy on this machine that adds no such header and sends a loopback `Host` can't be told from
+    a browser: give a token before putting one in front of the dashboard.
+
+    Requests that change something must come from one of the dashboard's own pages.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
@@ -66,43 +87,55 @@ class AccessGuard:
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         if _split(f"//{headers.get('host', '')}") is None:
-            return PlainTextResponse("Refused: the header Host names no host.", 400)
+            return PlainTextResponse("Refused: the header Host is not a valid host.", 400)
         if scope["method"] not in ("GET", "HEAD") and not _from_own_page(headers):
-            return PlainTextResponse("Refused: this came from another site's page.", 403)
+            return PlainTextResponse("Refused: this request came from another site's page.", 403)
         if self._token is None:
             return None if _is_local(scope, headers) else PlainTextResponse(_NOT_LOCAL, 403)
         shown = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if _same(shown, self._token):
-            # The token leaves the address bar, so that it gets into no history, bookmark or screenshot.
+            # Take the token out of the address bar, so that it is in no history, bookmark or screenshot.
             answer = RedirectResponse(scope["path"] or "/", 303)
             answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
             return answer
         if any(_same(known, self._token) for known in (_bearer(headers), _cookie(headers))):
             return None
-        return PlainTextResponse("A token is needed: open the address that was printed, with ?token=… in it.", 401)
+        return PlainTextResponse("This dashboard needs a token: open the printed address, which contains ?token=…", 401)
 
 
 _NOT_LOCAL = (
-    "Only this machine is answered, and nothing that a proxy passes on: give dashboard(store, token=…) to open it to "
-    "others."
+    "Refused: without a token the dashboard answers only direct connections from its own machine, and this one came "
+    "from elsewhere or through a proxy. Set dashboard(store, token=…) to open it to others."
 )
 
 
 def check_token(token: object) -> None:
-    """Raises ConfigError if that is no token."""
+    """Raise ConfigError unless `token` is None or visible ASCII characters."""
     if token is not None and not (isinstance(token, str) and re.fullmatch("[!-~]+", token)):
         raise ConfigError(f"token={token!r:.80}: must be visible ASCII characters, at least one, or None for no token")
 
 
 def _is_local(scope: Scope, headers: Headers) -> bool:
-    if "x-forwarded-for" in headers or "forwarded" in headers:
+    if any(name in FORWARDING or name.startswith("x-forwarded") for name in headers):
         return False
     client, host = scope.get("client"), _split(f"//{headers.get('host', '')}")
-    return (client is None or client[0] in LOOPBACK) and host is not None and host.hostname in LOOPBACK
+    return client is not None and _is_loopback(client[0]) and host is not None and _is_loopback(host.hostname)
+
+
+def _is_loopback(host: str | None) -> bool:
+    """Return whether `host` is an address or name of this machine itself."""
+    if host is None or host == "localhost":
+        return host is not None
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _from_own_page(headers: Headers) -> bool:
-    """Browsers say where a request comes from, and no page can change that; other programs say nothing."""
+    """Return whether a request is not from another site. Browsers say where it is from, and no page can change that."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")
@@ -114,7 +147,7 @@ def _from_own_page(headers: Headers) -> bool:
 
 
 def _split(address: str) -> SplitResult | None:
-    """Its parts, None if it is no address."""
+    """Return the parts of an address, or None if it is invalid."""
     try:
         return urlsplit(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The pool as a graph: a column for each step, a line from each program to what it was made from."""
+"""The pool as a graph: a column for each step, and a line from each program to its parents."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from markupsafe import Markup
 
 from simba_actors.store.pool_queries import PoolEntry
 
-COLUMN, ROW, MARGIN, RADIUS = 84, 26, 26, 8
+COLUMN, ROW, MARGIN, RADIUS = 84, 30, 28, 8
 
 MOST_SHOWN = 250
-"""Programs that one graph shows: of a larger pool, the best ones and their ancestors."""
+"""Most programs in one graph. Of a larger pool it shows the best ones and their ancestors."""
 
 KNOWN = ("student", "append_a_rule", "append_a_demo", "learn_from_failures", "merge_rules", "recombine")
-"""Strategies whose looks are the same in all runs."""
+"""Strategies that have the same shape in all runs."""
 
 SHAPES = ("disc", "circle", "square", "triangle", "diamond", "wedge")
 
 WORST, BEST = (68, 1, 84), (253, 190, 37)
-"""The ends of the colour scale, dark violet and amber, which stay apart for colour-blind eyes."""
+"""Ends of the colour scale, dark violet and amber, which colour-blind readers can tell apart."""
 
 
 def shown_in_graph(ranking: Sequence[int], parents: Mapping[int, Sequence[int]]) -> set[int]:
-    """All programs, or of a larger pool the best of the ranking with their ancestors."""
+    """Return all programs, or of a larger pool the best of the ranking with their ancestors."""
     chosen: set[int] = set()
     for best in ranking:
         waiting = [best]
@@ -37,28 +37,34 @@ def shown_in_graph(ranking: Sequence[int], parents: Mapping[int, Sequence[int]])
     return chosen
 
 
-def lineage_graph(entries: Sequence[PoolEntry], link: Callable[[int], str]) -> Markup:
-    """Filled by score, shaped and outlined by strategy. `link` gives the address of a program's page."""
+def lineage_graph(entries: Sequence[PoolEntry], link: Callable[[int], str], winner: int | None) -> Markup:
+    """Draw programs filled by score and shaped by strategy. Rings mark the finalists, a label the winner.
+
+    `link` returns the address of a program's page.
+    """
     places, looks = _places(entries), _looks(entries)
     scores = [entry.score for entry in entries if entry.score is not None]
     low, high = min(scores, default=0.0), max(scores, default=1.0)
     edges = (
-        _edge(places[parent], places[entry.number]) for entry in entries for parent in entry.parents if parent in places
+        _edge(places[parent], places[entry.number], to_winner=entry.number == winner)
+        for entry in entries
+        for parent in entry.parents
+        if parent in places
     )
     nodes = (
-        _node(entry, places[entry.number], looks[entry.strategy], _colour(entry.score, low, high), link)
+        _node(entry, places[entry.number], looks[entry.strategy], _colour(entry.score, low, high), link, winner)
         for entry in entries
     )
     width = max((x for x, _ in places.values()), default=0) + MARGIN
     height = max((y for _, y in places.values()), default=0) + MARGIN
     return Markup(  # noqa: S704 - made of numbers, our own addresses and names of strategies, which are escaped
-        f'<svg class="lineage" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" '
+        f'<svg class="lineage" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="group" '
         f'aria-label="Lineage of {len(entries)} programs">{"".join(edges)}{"".join(nodes)}</svg>'
     )
 
 
 def legend(entries: Sequence[PoolEntry]) -> Markup:
-    """The shape of each strategy in the graph, with its name."""
+    """Return the shape of each strategy in the graph, with its name."""
     frame = Markup(
         '<span class="sign"><svg class="lineage" width="22" height="22" aria-hidden="true">{}</svg> {}</span> '
     )
@@ -77,24 +83,31 @@ def _places(entries: Sequence[PoolEntry]) -> dict[int, tuple[int, int]]:
     return places
 
 
-def _edge(parent: tuple[int, int], child: tuple[int, int]) -> str:
+def _edge(parent: tuple[int, int], child: tuple[int, int], *, to_winner: bool) -> str:
     (x1, y1), (x2, y2) = parent, child
     middle = (x1 + x2) // 2
-    return f'<path class="edge" d="M{x1} {y1}C{middle} {y1} {middle} {y2} {x2} {y2}"/>'
+    kind = "edge to-winner" if to_winner else "edge"
+    return f'<path class="{kind}" d="M{x1} {y1}C{middle} {y1} {middle} {y2} {x2} {y2}"/>'
 
 
-def _node(entry: PoolEntry, place: tuple[int, int], look: str, colour: str, link: Callable[[int], str]) -> str:
+def _node(
+    entry: PoolEntry, place: tuple[int, int], look: str, colour: str, link: Callable[[int], str], winner: int | None
+) -> str:
     x, y = place
     score = "not scored" if entry.score is None else f"{entry.score:.3f}"
-    title = Markup("program {}: {}, {}").format(entry.number, score, entry.strategy)
+    won, finalist = entry.number == winner, entry.verdict is not None
+    role = ", the winner" if won else ", a finalist" if finalist else ""
+    title = Markup("program {}: {}, {}{}").format(entry.number, score, entry.strategy, role)
+    ring = f'<circle class="{"winner" if won else "finalist"}" cx="{x}" cy="{y}" r="{RADIUS + 5}"/>' if finalist else ""
+    label = f"{entry.number} ★" if won else str(entry.number)
     return (
-        f'<a href="{link(entry.number)}"><title>{title}</title>{_shape(look, x, y, colour)}'
-        f'<text x="{x + RADIUS + 4}" y="{y + 4}">{entry.number}</text></a>'
+        f'<a href="{link(entry.number)}" aria-label="{title}"><title>{title}</title>{ring}{_shape(look, x, y, colour)}'
+        f'<text{" class=winner" if won else ""} x="{x + RADIUS + 7}" y="{y + 4}">{label}</text></a>'
     )
 
 
 def _looks(entries: Sequence[PoolEntry]) -> dict[str, str]:
-    """A shape for each strategy, whose outline has a colour of its own. Where there are more strategies they recur."""
+    """Return a shape for each strategy. If there are more strategies than shapes, shapes recur."""
     found = {entry.strategy for entry in entries}
     known = [name for name in KNOWN if name in found]
     return {name: SHAPES[place % len(SHAPES)] for place, name in enumerate([*known, *sorted(found - set(KNOWN))])}

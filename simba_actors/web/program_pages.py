@@ -1,7 +1,9 @@
-"""Pages about programs and what they were made from."""
+"""Pages about programs, what they were made from, and what they got wrong."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -9,29 +11,48 @@ from starlette.responses import Response
 
 from simba_actors.programs import Configuration
 from simba_actors.programs.configuration import Demo
+from simba_actors.programs.messages import prompt_messages
 from simba_actors.publishing.channel_queries import Channels
+from simba_actors.search.plan import STUDENT
+from simba_actors.store import results
 from simba_actors.store.queries import Queries
-from simba_actors.store.records import Program
+from simba_actors.store.records import Program, RolloutRecord
+from simba_actors.store.results import RolloutFilter
+from simba_actors.web.diffs import diff_lines
 from simba_actors.web.lineage_graph import legend, lineage_graph, shown_in_graph
 from simba_actors.web.rendering import name_in, number_in, open_store, page, site, slug, whole
 
 ROWS_A_PAGE = 100
+"""Programs in one table."""
 
-STUDENT = 0
+FAILURES_A_PAGE = 20
+"""Rollouts on one page of failures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A rollout beside another program's on the same example."""
+
+    record: RolloutRecord
+    other: RolloutRecord | None
+    differing: set[tuple[int, str]]
+    """Outputs that are not the same, by the index of the call and the field's name."""
 
 
 async def pool(request: Request) -> Response:
-    """The lineage graph, and all programs in a table, the best first or by number."""
+    """The lineage graph, and all programs in a table, best first or by number."""
     run_id = name_in(request, "run")
     by_number = request.query_params.get("order") == "number"
     first = whole(request.query_params.get("first")) or 0
     async with await open_store(request) as store:
-        await store.run(run_id)
+        run_ = await store.run(run_id)
         ranking, parents = await store.ranking(run_id), await store.parents(run_id)
         graphed = shown_in_graph(ranking, parents)
         ordered = sorted(ranking) if by_number else ranking
         listed = ordered[first : first + ROWS_A_PAGE]
         entries = {entry.number: entry for entry in await store.pool(run_id, graphed | set(listed))}
+        best = await store.ask(results.best_standing, run_id)
+    winner = best.program if best is not None and run_.result is not None else None
 
     def link(number: int) -> str:
         return request.url_for("program", run=slug(run_id), number=number).path
@@ -43,8 +64,9 @@ async def pool(request: Request) -> Response:
         run_id=run_id,
         count=len(ranking),
         graphed=len(graphed),
-        graph=lineage_graph(nodes, link),
+        graph=lineage_graph(nodes, link, winner),
         legend=legend(nodes),
+        winner=winner,
         rows=[entries[number] for number in listed],
         first=first,
         rows_a_page=ROWS_A_PAGE,
@@ -53,18 +75,24 @@ async def pool(request: Request) -> Response:
 
 
 async def program(request: Request) -> Response:
-    """A program: its prompt, what it changed, where it comes from, and how it did example by example."""
+    """A program: its prompt, what it changed, where it comes from, and how it did on each example."""
     run_id, number = name_in(request, "run"), number_in(request, "number")
     async with await open_store(request) as store, await Channels.open(site(request).store) as channels:
         found = await store.program(run_id, number)
         configuration = Configuration.from_json(found.configuration)
+        best = await store.ask(results.best_standing, run_id)
         return page(
             request,
             "program.html",
             run_id=run_id,
             program=found,
             entry=(await store.pool(run_id, [number]))[0],
+            standing=best
+            if best is not None and best.program == number
+            else await store.ask(results.standing, run_id, number),
+            is_best=best is not None and best.program == number,
             predictors=_prompts(configuration),
+            messages=await _messages(store, run_id, found, configuration),
             settings=configuration.settings,
             diff_to_parent=await _diff(store, run_id, configuration, found.parents[0]) if found.parents else [],
             diff_to_student=await _diff(store, run_id, configuration, STUDENT) if found.parents else [],
@@ -73,6 +101,45 @@ async def program(request: Request) -> Response:
             examples=await store.example_scores(run_id, number),
             channels=[(name, (await channels.served(name)).version) for name in await channels.names()],
         )
+
+
+async def failures(request: Request) -> Response:
+    """What a program got wrong, worst first, beside the student's or its parent's run on the same example."""
+    run_id, number = name_in(request, "run"), number_in(request, "number")
+    query = request.query_params
+    first = whole(query.get("first")) or 0
+    at_most = _decimal(query.get("at_most"))
+    kind = query.get("kind", "wrong")
+    wanted = RolloutFilter(
+        failed=kind == "failed", at_most=at_most, text=query.get("text") or None, limit=FAILURES_A_PAGE + 1, skip=first
+    )
+    async with await open_store(request) as store:
+        found = await store.program(run_id, number)
+        beside = STUDENT if query.get("beside") != "parent" or not found.parents else found.parents[0]
+        if kind == "wrong":
+            wanted = replace(wanted, below=await store.ask(results.best_score, run_id))
+        records = await store.ask(results.rollouts_of, run_id, number, wanted)
+        comparisons: list[Comparison] = []
+        for record in records[:FAILURES_A_PAGE]:
+            other = None
+            if beside != number:
+                other = await store.ask(results.counterpart, run_id, record.rollout, beside)
+            comparisons.append(Comparison(record, other, _differing([record, other]) if other is not None else set()))
+    return page(
+        request,
+        "failures.html",
+        run_id=run_id,
+        program=found,
+        beside=beside,
+        beside_parent=query.get("beside") == "parent",
+        kind=kind,
+        at_most="" if at_most is None else f"{at_most:g}",
+        text=query.get("text") or "",
+        comparisons=comparisons,
+        first=first,
+        more=len(records) > FAILURES_A_PAGE,
+        a_page=FAILURES_A_PAGE,
+    )
 
 
 async def bucket(request: Request) -> Response:
@@ -106,32 +173,52 @@ def _prompts(configuration: Configuration) -> list[tuple[str, str, tuple[Demo, .
     return [(name, configuration.instructions(name), configuration.demos(name)) for name in names]
 
 
+async def _messages(
+    store: Queries, run_id: str, found: Program, configuration: Configuration
+) -> list[tuple[str, list[dict[str, str]]]]:
+    """Return the chat messages of each predictor that a stored call shows the fields of."""
+    calls = [
+        call
+        for number in (found.number, *found.parents[:1], STUDENT)
+        for record in await store.ask(results.rollouts_of, run_id, number, RolloutFilter(limit=3))
+        if record.trajectory is not None
+        for call in record.trajectory.trace
+        if call.outputs
+    ]
+    messages: list[tuple[str, list[dict[str, str]]]] = []
+    for name in configuration.predictors:
+        call = next((call for call in calls if call.predictor == name), None)
+        if call is not None:
+            messages.append((name, prompt_messages(configuration, name, call.inputs, call.outputs)))
+    return messages
+
+
 async def _change(store: Queries, run_id: str, number: int | None) -> list[tuple[str, str]]:
     if number is None:
         return []
-    made: Program = await store.program(run_id, number)
+    made = await store.program(run_id, number)
     return await _diff(store, run_id, Configuration.from_json(made.configuration), made.parents[0])
 
 
 async def _diff(store: Queries, run_id: str, configuration: Configuration, other: int) -> list[tuple[str, str]]:
-    """Lines with their kind: "added", "removed", "place" or "same"."""
     parent = await store.program(run_id, other)
-    text = configuration.diff(Configuration.from_json(parent.configuration))
-    return [(_kind_of(line), line) for line in text.splitlines()]
-
-
-def _kind_of(line: str) -> str:
-    if line.startswith(("---", "+++", "@@")):
-        return "place"
-    return {"+": "added", "-": "removed"}.get(line[:1], "same")
+    return diff_lines(configuration, Configuration.from_json(parent.configuration))
 
 
 def _differing(records: list[Any]) -> set[tuple[int, str]]:
-    """Which outputs, by place of the call and field, are not the same in the best and the worst trajectory."""
-    best, worst = records[0].trajectory.trace, records[-1].trajectory.trace
-    fields = {(place, name) for trace in (best, worst) for place, call in enumerate(trace) for name in call.outputs}
-    return {(place, name) for place, name in fields if _output(best, place, name) != _output(worst, place, name)}
+    """Return the outputs that differ between the first and the last record, by index of the call and field."""
+    one, other = records[0].trajectory.trace, records[-1].trajectory.trace
+    fields = {(index, name) for trace in (one, other) for index, call in enumerate(trace) for name in call.outputs}
+    return {(index, name) for index, name in fields if _output(one, index, name) != _output(other, index, name)}
 
 
-def _output(trace: Any, place: int, name: str) -> Any:
-    return trace[place].outputs.get(name) if place < len(trace) else None
+def _output(trace: Any, index: int, name: str) -> Any:
+    return trace[index].outputs.get(name) if index < len(trace) else None
+
+
+def _decimal(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

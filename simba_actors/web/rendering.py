@@ -1,4 +1,4 @@
-"""From values to pages: templates, links, and text that is shown as it is and does nothing."""
+"""Rendering: templates, links, and untrusted text that is shown as it is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 
 import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
@@ -21,19 +22,20 @@ from simba_actors.store.queries import Queries
 HERE = Path(__file__).parent
 
 LONGEST_TEXT = 20_000
-"""Characters of one value that a page shows."""
-
+"""Most characters of one value on a page."""
 
 LONGEST_NUMBER = 18
-"""Digits of a number that a page is asked for."""
+"""Most digits of a number in an address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What all pages need to know: the store, and whether there are actions."""
+    """What all pages need to know."""
 
     store: Path
+    """The path of the store."""
     actions: bool
+    """Whether pages can publish and roll back."""
 
 
 def site(request: Request) -> Site:
@@ -41,22 +43,24 @@ def site(request: Request) -> Site:
 
 
 async def open_store(request: Request) -> Queries:
-    """A reader of the dashboard's store, for `async with`."""
+    """Return a reader of the dashboard's store, for `async with`."""
     return await Queries.open(site(request).store)
 
 
 def slug(name: str) -> str:
-    """Any name as one part of a path; `name_in` reads it back."""
-    # Browsers take a part of dots alone for a way up, also where it is written with percent signs.
+    """Return any name as one part of a path. `name_in` reads it back."""
+    # Browsers take a part of dots alone as a way up, also if the dots are percent-encoded.
     quoted = quote(name, safe="").replace("~", "%7E")
     return (quoted.replace(".", "%2E") if name in (".", "..") else quoted).replace("%", "~")
 
 
 def name_in(request: Request, parameter: str) -> str:
+    """Return the name that `slug` made a path's part from."""
     return unquote(str(request.path_params[parameter]).replace("~", "%"))
 
 
 def number_in(request: Request, parameter: str) -> int:
+    """Return a number from the path. Raise a 404 if it is not one."""
     number = whole(request.path_params[parameter])
     if number is None:
         raise HTTPException(404)
@@ -64,11 +68,13 @@ def number_in(request: Request, parameter: str) -> int:
 
 
 def whole(text: str | None) -> int | None:
-    """The number that `text` is, None if it is none that SQLite can hold."""
+    """Return the whole number that `text` is, or None if it is not one that SQLite can hold."""
     return int(text) if text is not None and text.isdecimal() and len(text) <= LONGEST_NUMBER else None
 
 
 def page(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """Render a template as a page."""
+
     def url(name: str, **parameters: Any) -> str:
         parts = {key: slug(part) if isinstance(part, str) else part for key, part in parameters.items()}
         return request.url_for(name, **parts).path
@@ -83,7 +89,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
 
 
 def shown(value: Any) -> str:
-    """A value of the student's or an LM's as text: long ones cut, invisible characters written out."""
+    """Return an untrusted value as text: long ones cut, invisible characters written out."""
     text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
     rest = len(text) - LONGEST_TEXT
     return visible(text[:LONGEST_TEXT]) + (f"\n… and {rest:,} characters more" if rest > 0 else "")
@@ -93,8 +99,12 @@ def _score(value: float | None) -> str:
     return "-" if value is None else f"{float(value):.3f}"
 
 
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _when(seconds: float) -> Markup:
+    """Return a time in UTC, which the page's script turns into the reader's zone."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+    )
 
 
 def _environment_of_pages() -> Environment:

@@ -2,37 +2,123 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from simba_actors.observe.wording import described
+from simba_actors.programs import Configuration
 from simba_actors.publishing.channel_queries import Channels
-from simba_actors.store.queries import Queries
-from simba_actors.web.rendering import name_in, open_store, page, site, whole
-from simba_actors.web.score_chart import score_chart, thinned
+from simba_actors.search.plan import STUDENT
+from simba_actors.store import results
+from simba_actors.store.queries import Queries, RunSummary
+from simba_actors.store.results import Standing
+from simba_actors.web.charts import (
+    chart_by_spending,
+    chart_by_step,
+    chart_of_objectives,
+    chart_of_standings,
+    pareto_front,
+    thinned,
+)
+from simba_actors.web.diffs import diff_lines
+from simba_actors.web.rendering import name_in, open_store, page, site, slug, whole
 
 EVENTS_SHOWN = 40
+"""Newest events on a run's page."""
+
 STEPS_LISTED = 50
+"""Newest steps in the table."""
+
+ERRORS_SHOWN = 5
+"""Most different errors of failed rollouts."""
 
 
 async def runs(request: Request) -> Response:
-    """All runs, the newest first, and all channels."""
-    async with await open_store(request) as store, await Channels.open(site(request).store) as channels:
-        return page(request, "runs.html", summaries=await store.summaries(), channels=await channels.names())
+    """All runs, newest first, and all channels."""
+    return page(request, "runs.html", **await _runs(request))
+
+
+async def runs_live(request: Request) -> Response:
+    """The part of the list of runs that is replaced as runs change."""
+    return page(request, "runs_live.html", **await _runs(request))
 
 
 async def run(request: Request) -> Response:
-    """One run; its live part is replaced as events come in."""
+    """One run. Its live part is replaced as events arrive."""
     async with await open_store(request) as store:
         return page(request, "run.html", **await _facts(request, store))
 
 
 async def live(request: Request) -> Response:
-    """The live part of a run's page alone."""
+    """The live part of a run's page."""
     async with await open_store(request) as store:
         return page(request, "run_live.html", **await _facts(request, store))
+
+
+async def compare(request: Request) -> Response:
+    """Two runs side by side: scores with intervals, cost, and the settings that differ."""
+    async with await open_store(request) as store:
+        summaries = await store.summaries()
+        names = [summary.run.run_id for summary in summaries]
+        chosen = [request.query_params.get(side, "") for side in ("a", "b")]
+        sides = [await _side(store, name) for name in chosen if name in names]
+    settings = [side["settings"] for side in sides]
+    differing = [
+        name
+        for name in dict.fromkeys(name for own in settings for name in own)
+        if len({str(own.get(name)) for own in settings}) > 1
+    ]
+    standings = [
+        (f"{letter} {kind}", known)
+        for letter, side in zip("AB", sides, strict=False)
+        for kind, known in (("best", side["best"]), ("student", side["student"]))
+        if known is not None
+    ]
+    return page(
+        request,
+        "compare.html",
+        names=names,
+        chosen=chosen,
+        sides=sides,
+        differing=differing,
+        chart=chart_of_standings(standings) if standings else "",
+    )
+
+
+async def _runs(request: Request) -> dict[str, Any]:
+    async with await open_store(request) as store, await Channels.open(site(request).store) as channels:
+        summaries = await store.summaries()
+        best = {s.run.run_id: await store.ask(results.best_standing, s.run.run_id) for s in summaries}
+        return {
+            "summaries": summaries,
+            "best": best,
+            "channels": [(name, await channels.served(name)) for name in await channels.names()],
+            "over": all(summary.over for summary in summaries),
+        }
+
+
+async def _side(store: Queries, run_id: str) -> dict[str, Any]:
+    summary = await store.summary(run_id)
+    return {
+        "summary": summary,
+        "best": await store.ask(results.best_standing, run_id),
+        "student": await store.ask(results.standing, run_id, STUDENT),
+        "settings": settings_of(summary),
+    }
+
+
+def settings_of(summary: RunSummary) -> dict[str, Any]:
+    """Return the run's settings that are set, those of groups such as the budget one by one."""
+    found: dict[str, Any] = {}
+    for name, value in summary.run.settings.items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{key}": part for key, part in value.items() if part is not None}
+        elif value is not None:
+            found[name] = value
+    return found
 
 
 async def _facts(request: Request, store: Queries) -> dict[str, Any]:
@@ -43,15 +129,55 @@ async def _facts(request: Request, store: Queries) -> dict[str, Any]:
     asked = whole(request.query_params.get("step"))
     bucket_step = max((step.step for step in steps), default=0) if asked is None else asked
     events = await store.events(run_id, max(0, last - EVENTS_SHOWN))
+    best = await store.ask(results.best_standing, run_id)
+    student = await store.ask(results.standing, run_id, STUDENT)
+    spending = await store.ask(results.spending_by_step, run_id)
+    objectives = await store.ask(results.objective_scores, run_id)
+    errors = await store.ask(results.failures, run_id)
+    known = _standings(student, best)
+
+    def link(number: int) -> str:
+        return request.url_for("program", run=slug(run_id), number=number).path
+
     return {
         "summary": summary,
         "run_id": run_id,
+        "best": best,
+        "student": student,
+        "standings": chart_of_standings(known) if known else "",
+        "changes": await _changes(store, run_id, best),
         "steps": steps[-STEPS_LISTED:],
         "earlier_steps": len(steps[:-STEPS_LISTED]),
-        "chart": score_chart(thinned(steps), summary.student),
+        "chart": chart_by_step(thinned(steps), spending, student),
+        "by_calls": chart_by_spending(spending, student, "calls"),
+        "by_cost": chart_by_spending(spending, student, "cost"),
+        "objectives": objectives,
+        "objective_names": list(dict.fromkeys(name for own in objectives.values() for name in own)),
+        "objective_chart": chart_of_objectives(objectives, link),
+        "front": pareto_front(objectives),
+        "errors": errors[:ERRORS_SHOWN],
+        "more_errors": len(errors[ERRORS_SHOWN:]),
+        "settings": settings_of(summary),
         "actors": await store.actors(run_id),
         "events": [(event, described(event)) for event in reversed(events)],
         "last": last,
         "bucket_step": bucket_step,
         "buckets": await store.examples_of_step(run_id, bucket_step),
     }
+
+
+def _standings(student: Standing | None, best: Standing | None) -> list[tuple[str, Standing]]:
+    known: list[tuple[str, Standing]] = []
+    if student is not None:
+        known.append(("student", student))
+    if best is not None and best.program != STUDENT:
+        known.append(("best", best))
+    return known
+
+
+async def _changes(store: Queries, run_id: str, best: Standing | None) -> Sequence[tuple[str, str]]:
+    """Return what the best program changed in the student's prompt."""
+    if best is None or best.program == STUDENT:
+        return []
+    program, student = await store.program(run_id, best.program), await store.program(run_id, STUDENT)
+    return diff_lines(Configuration.from_json(program.configuration), Configuration.from_json(student.configuration))

@@ -1,4 +1,4 @@
-"""Server-sent events: a run's events as they are stored, without gaps over lost connections."""
+"""Server-sent events: a run's events as they are stored, without gaps when a connection is lost."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from simba_actors.store.queries import Queries
 from simba_actors.web.rendering import name_in, open_store, shown, whole
 
 ASK_AGAIN_MILLISECONDS = 1000
-"""How long a browser waits before it asks for the events that have come since."""
+"""Milliseconds that a browser waits before it asks for newer events."""
 
 
 async def stream_events(request: Request) -> Response:
-    """The events after the one that `Last-Event-ID`, or else the query's `after`, names, and whether more will come.
+    """Send the events after `Last-Event-ID`, or after the query's `after`, and whether more will come.
 
-    It ends with what there is, and the browser asks again. A server that is told to end waits for every answer that is
-    under way, and tells no application so: a stream that stayed open would keep the whole service from ending.
+    The response ends with the events that there are, and the browser asks again. A stream that stayed open would keep
+    the whole service from shutting down: a server waits for responses in progress, and does not tell the application.
     """
     run_id = name_in(request, "run")
     after = whole(request.headers.get("last-event-id") or request.query_params.get("after")) or 0
@@ -32,7 +32,7 @@ async def stream_events(request: Request) -> Response:
 
 
 class EventStream(StreamingResponse):
-    """Messages to one browser, until all are sent or the browser has gone."""
+    """Messages to one browser, until all are sent or the browser is gone."""
 
     def __init__(self, messages: AsyncGenerator[str]) -> None:
         super().__init__(messages, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
@@ -59,6 +59,6 @@ async def _is_over(store: Queries, run_id: str) -> bool:
 
 
 def _message(event: Event) -> str:
-    """Its data is one line, since a line break would end it."""
+    """Return an event as one message. Its data is one line, since a line break would end it."""
     text = " ".join(shown(described(event)).split())
     return f"id: {event.seq}\ndata: {text}\n\n"

@@ -30,6 +30,10 @@ async def client_of(
     [
         ("127.0.0.1", "localhost", 200),
         ("::1", "[::1]:8642", 200),
+        ("::ffff:127.0.0.1", "127.0.0.1:8642", 200),
+        ("::ffff:10.0.0.7", "localhost", 403),
+        ("127.0.0.1", "localhost.evil.example", 403),
+        ("127.0.0.1", "127.0.0.1.evil.example", 403),
         ("10.0.0.7", "localhost", 403),
         ("127.0.0.1", "evil.example", 403),
     ],
@@ -73,14 +77,24 @@ async def test_a_host_that_makes_no_sense_is_refused(store: Path, options: dict[
     assert answer.status_code == 400
 
 
-@pytest.mark.parametrize("client", [None, ("127.0.0.1", 1)])
-@pytest.mark.parametrize("header", ["x-forwarded-for", "forwarded"])
-async def test_without_a_token_what_a_proxy_passes_on_is_refused(
-    store: Path, client: tuple[str, int] | None, header: str
-) -> None:
-    transport = httpx.ASGITransport(dashboard(store), client=client)  # pyright: ignore[reportArgumentType]
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser:
-        assert (await browser.get("/", headers={header: "for=203.0.113.9"})).status_code == 403
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Anything"),
+        *("Via", "X-Real-IP", "CF-Connecting-IP", "True-Client-IP", "Fastly-Client-IP", "X-Original-Host"),
+    ],
+)
+async def test_without_a_token_what_a_proxy_passes_on_is_refused(store: Path, header: str) -> None:
+    async with client_of(store) as client:
+        assert (await client.get("/")).status_code == 200
+        refused = await client.get("/", headers={header: "203.0.113.9"})
+    assert (refused.status_code, "through a proxy" in refused.text) == (403, True)
+
+
+async def test_without_a_token_a_client_without_an_address_is_refused(store: Path) -> None:
+    transport = httpx.ASGITransport(dashboard(store), client=None)  # pyright: ignore[reportArgumentType]
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/")).status_code == 403
 
 
 @pytest.mark.parametrize(

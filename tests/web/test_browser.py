@@ -72,8 +72,9 @@ async def test_a_run_is_watched_to_its_end_and_its_lineage_opened(tmp_path: Path
         await asyncio.wait_for(optimizer.result(), PATIENCE)
         await expect(browser_page.locator(".badge").first).to_have_text("finished")
         await expect(browser_page.locator("#connection")).to_have_text("The run is over.")
+        await browser_page.get_by_text("Events", exact=True).click()
         await expect(browser_page.locator(".events li").first).to_contain_text("RunFinished")
-        await expect(browser_page.locator("svg.chart circle.best")).to_have_count(2)
+        await expect(browser_page.locator("[data-width=roomy]:not(.standings) circle.best:visible")).to_have_count(4)
         await browser_page.goto(f"{address}/runs/live/programs")
         await browser_page.locator("svg.lineage a").nth(1).click()
         await expect(browser_page.locator("h1")).to_have_text("Program 1")
@@ -158,7 +159,7 @@ async def test_a_version_is_published_and_rolled_back(store: Path, tmp_path: Pat
     async with served(copy) as address:
         for number in (0, 1):
             await browser_page.goto(f"{address}/")
-            await browser_page.locator("tbody tr td:nth-child(4) a").click()
+            await browser_page.locator("tbody tr td:nth-child(4) a").first.click()
             await browser_page.locator("svg.lineage a").nth(number).click()
             await browser_page.get_by_label("Channel").fill("bot")
             await browser_page.get_by_role("button", name=f"Publish program {number}").click()
@@ -193,12 +194,66 @@ async def test_hostile_words_run_no_script(store: Path, browser_page: Any) -> No
         assert (alerts, browser_page.complaints) == ([], [])
 
 
-@pytest.mark.parametrize("width", [380, 1200])
+@pytest.mark.parametrize("width", [380, 768, 1280])
 async def test_no_page_is_wider_than_its_window(store: Path, browser_page: Any, width: int) -> None:
     await browser_page.set_viewport_size({"width": width, "height": 800})
     async with served(store) as address:
         run = "/runs/colours~2Fof~20balls"
-        for path in ("/", run, f"{run}/programs", f"{run}/programs/1", f"{run}/steps/0/examples/0", "/nowhere"):
+        compared = "/compare?a=colours/of balls&b=colours/of balls"
+        of_run = (f"{run}/programs", f"{run}/programs/1", f"{run}/programs/1/failures", f"{run}/steps/0/examples/0")
+        for path in ("/", run, *of_run, compared, "/nowhere"):
             await browser_page.goto(f"{address}{path}")
             wide = await browser_page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, path
+
+
+async def test_a_point_of_a_chart_tells_its_value_when_it_is_focused(store: Path, browser_page: Any) -> None:
+    async with served(store) as address:
+        await browser_page.goto(f"{address}/runs/colours~2Fof~20balls")
+        point = browser_page.locator("[data-width=roomy]:not(.standings) .point.best").first
+        await playwright_api.expect(point.locator(".tip")).to_be_hidden()
+        await tab_to(browser_page, "document.activeElement.matches('[data-width=roomy]:not(.standings) .point.best')")
+        await playwright_api.expect(point.locator(".tip")).to_be_visible()
+        await playwright_api.expect(point.locator(".tip")).to_contain_text("step 1: ")
+
+
+async def test_what_a_reader_has_opened_stays_open_while_the_run_goes_on(tmp_path: Path, browser_page: Any) -> None:
+    expect = playwright_api.expect
+    async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="live")) as optimizer:
+        await optimizer.pause()
+        async with served(tmp_path / "simba.db") as address:
+            await browser_page.goto(f"{address}/runs/live")
+            await browser_page.get_by_text("Actors", exact=True).click()
+            await optimizer.resume()
+            await asyncio.wait_for(optimizer.result(), PATIENCE)
+            await expect(browser_page.locator(".badge").first).to_have_text("finished")
+            await expect(browser_page.locator("#actors table")).to_be_visible()
+            await expect(browser_page.locator("#events ol")).to_be_hidden()
+
+
+async def test_the_list_of_runs_is_live(tmp_path: Path, browser_page: Any) -> None:
+    expect = playwright_api.expect
+    async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="live")) as optimizer:
+        await optimizer.pause()
+        async with served(tmp_path / "simba.db") as address:
+            await browser_page.goto(f"{address}/")
+            await expect(browser_page.locator(".badge").first).to_have_text("paused")
+            await optimizer.resume()
+            await asyncio.wait_for(optimizer.result(), PATIENCE)
+            await expect(browser_page.locator(".badge").first).to_have_text("finished", timeout=1000 * PATIENCE)
+
+
+async def test_times_are_told_in_the_readers_zone(store: Path, browser_page: Any) -> None:
+    async with served(store) as address:
+        context = await browser_page.context.browser.new_context(timezone_id="Asia/Tokyo", locale="de-DE")
+        page = await context.new_page()
+        await page.goto(f"{address}/")
+        time = page.locator("time").first
+        told, moment = await time.text_content(), await time.get_attribute("datetime")
+        expected = await page.evaluate(
+            "m => new Date(m).toLocaleString('de-DE', "
+            "{dateStyle: 'medium', timeStyle: 'medium', timeZone: 'Asia/Tokyo'})",
+            moment,
+        )
+        await context.close()
+    assert told == expected

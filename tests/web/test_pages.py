@@ -6,19 +6,26 @@ import hashlib
 import html
 import re
 import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import dspy
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
 
+from simba_actors import Optimizer, Pareto
 from simba_actors.store import Store
 from simba_actors.store.pool_queries import PoolQueries
 from simba_actors.web import dashboard
+from simba_actors.web.charts import pareto_front
 from simba_actors.web.rendering import name_in, slug
 from tests.support.hostile import SCRIPT, STEERING
+from tests.support.runs import finish, small_config
 from tests.web.conftest import RUN
 
 RUN_PATH = "/runs/colours~2Fof~20balls"
@@ -45,10 +52,16 @@ async def test_every_page_that_is_linked_to_is_there(client: httpx.AsyncClient) 
     assert f"{RUN_PATH}/programs/0" in seen
 
 
+async def text_of(client: httpx.AsyncClient, path: str) -> str:
+    """A page of the run."""
+    return (await client.get(RUN_PATH + path)).text
+
+
 async def test_hostile_words_are_shown_as_text(client: httpx.AsyncClient, store: Path) -> None:
     async with await PoolQueries.open(store) as queries:
         programs = [entry.number for entry in await queries.pool(RUN)]
     pages = [await client.get(f"{RUN_PATH}/programs/{number}") for number in programs]
+    pages += [await client.get(f"{RUN_PATH}/programs/{number}/failures?kind=all") for number in programs]
     pages += [await client.get(path) for path in links(await client.get(RUN_PATH)) if "/examples/" in path]
     text = "".join(page.text for page in pages)
     assert SCRIPT not in text
@@ -77,7 +90,7 @@ async def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
     await (await Store.open(tmp_path / "empty.db")).close()
     transport = httpx.ASGITransport(dashboard(tmp_path / "empty.db"))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        assert "There is no run in" in (await client.get("/")).text
+        assert "has no runs yet" in (await client.get("/")).text
 
 
 @pytest.mark.parametrize(
@@ -118,9 +131,11 @@ async def test_the_lineage_has_a_shape_for_each_strategy_and_a_colour_for_each_s
 ) -> None:
     async with await PoolQueries.open(store) as queries:
         pool = await queries.pool(RUN)
-    graph = re.search(r"<svg.*?aria-label.*?</svg>", (await client.get(f"{RUN_PATH}/programs")).text, re.DOTALL)
+    programs = await text_of(client, "/programs")
+    graph = re.search(r'<svg class="lineage" width="\d+" height="\d+" viewBox.*?</svg>', programs, re.DOTALL)
     assert graph is not None
-    nodes = re.findall(r'<title>program \d+: (\S+), (\w+)</title><\w+ class="node (\w+)".*?fill="(#\w+)"', graph[0])
+    pattern = r'<title>program \d+: (\S+), (\w+)[^<]*</title>(?:<circle class="(?:finalist|winner)"[^>]*>)?'
+    nodes = re.findall(pattern + r'<\w+ class="node (\w+)".*?fill="(#\w+)"', graph[0])
     assert len(nodes) == len(pool)
     assert len({(strategy, shape) for _, strategy, shape, _ in nodes}) == len({entry.strategy for entry in pool})
     assert len({(score, colour) for score, _, _, colour in nodes}) == len({entry.score for entry in pool})
@@ -130,9 +145,10 @@ async def test_the_pool_has_the_winner_first(client: httpx.AsyncClient, store: P
     async with await PoolQueries.open(store) as queries:
         [winner, *_] = await queries.ranking(RUN)
     page = await client.get(f"{RUN_PATH}/programs")
-    first = re.search(r"<tbody>\s*<tr><td><a [^>]*>(\d+)</a></td><td><b>", page.text)
+    first = re.search(r'<tr class="current"><td class="number"><a [^>]*>(\d+)</a></td>', page.text)
     assert first is not None
     assert int(first[1]) == winner
+    assert page.text.index("Finalists") < page.text.index(first[0])
 
 
 async def test_a_page_that_breaks_says_where_to_look(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +159,7 @@ async def test_a_page_that_breaks_says_where_to_look(store: Path, monkeypatch: p
     transport = httpx.ASGITransport(dashboard(store), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         page = await client.get(f"{RUN_PATH}/programs")
-    assert (page.status_code, "The log of its process says why" in page.text) == (500, True)
+    assert (page.status_code, "The log of its process has the error" in page.text) == (500, True)
     assert "ZeroDivisionError" not in page.text
 
 
@@ -208,12 +224,129 @@ async def test_mounted_in_another_application_its_links_stay_within(store: Path)
 
 
 async def test_without_actions_nothing_can_be_changed(client: httpx.AsyncClient) -> None:
-    assert "<form" not in (await client.get(f"{RUN_PATH}/programs/1")).text
+    assert 'method="post"' not in (await client.get(f"{RUN_PATH}/programs/1")).text
     assert (await client.post("/publish", data={"channel": "x"})).status_code == 404
 
 
 async def test_looking_leaves_the_store_as_it_is(client: httpx.AsyncClient, store: Path) -> None:
     before = digest(store)
-    for path in ("/", RUN_PATH, f"{RUN_PATH}/programs", f"{RUN_PATH}/programs/1"):
+    for path in ("/", RUN_PATH, f"{RUN_PATH}/programs", f"{RUN_PATH}/programs/1", f"{RUN_PATH}/programs/1/failures"):
         await client.get(path)
     assert digest(store) == before
+
+
+async def test_a_run_begins_with_its_result(client: httpx.AsyncClient) -> None:
+    text = await text_of(client, "")
+    order = [text.index(words) for words in ('aria-label="Result"', "Score by step", "What went wrong", "<h2>Steps")]
+    assert order == sorted(order)
+
+
+async def test_every_score_comes_with_an_interval(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id="perfect", metric=lambda example, prediction: 1.0, max_steps=1)
+    await finish(config)
+    async with browsing(config.store) as client:
+        text = (await client.get("/runs/perfect")).text
+    assert "95 % interval 0." in text
+    assert "± 0.000" not in text
+
+
+async def test_every_point_of_a_chart_can_be_focused_and_has_words(client: httpx.AsyncClient) -> None:
+    text = await text_of(client, "")
+    points = re.findall(r'<g class="point[^>]*>', text)
+    assert points
+    assert all('tabindex="0"' in point and re.search('aria-label="[^"]+"', point) for point in points)
+
+
+async def test_charts_have_titled_axes(client: httpx.AsyncClient) -> None:
+    text = await text_of(client, "")
+    for title in ("step", "LM calls", "score"):
+        assert re.search(f'<text class="title"[^>]*>{title}</text>', text)
+
+
+async def test_failures_have_the_students_run_on_the_same_example(client: httpx.AsyncClient) -> None:
+    text = await text_of(client, "/programs/1/failures?kind=all")
+    assert text.count("<h3>Program 1</h3>") == text.count("<h3>The student</h3>") > 0
+    questions_asked = re.findall(r"What is the colour of ball \d", text)
+    assert questions_asked[::2] == questions_asked[1::2]
+
+
+async def test_failures_are_filtered_by_kind_score_and_text(client: httpx.AsyncClient) -> None:
+    def scores(text: str) -> set[str]:
+        return set(re.findall(r"Score <strong>([\d.]+)", text))
+
+    assert scores(await text_of(client, "/programs/0/failures?kind=all")) == {"0.000", "1.000"}
+    assert scores(await text_of(client, "/programs/0/failures")) == {"0.000"}
+    assert scores(await text_of(client, "/programs/0/failures?kind=all&at_most=0.5")) == {"0.000"}
+    assert "There are no such rollouts" in await text_of(client, "/programs/0/failures?kind=failed")
+    found = await text_of(client, "/programs/0/failures?kind=all&text=BALL 2")
+    assert set(re.findall(r"colour of ball (\d)", found)) == {"2"}
+
+
+@pytest.mark.parametrize("query", ["at_most=nan", "at_most=x", "kind=no", "first=-1", "beside=parent", "text=%00"])
+async def test_a_filter_that_makes_no_sense_is_no_error(client: httpx.AsyncClient, query: str) -> None:
+    assert (await client.get(f"{RUN_PATH}/programs/0/failures?{query}")).status_code == 200
+
+
+async def test_two_runs_are_compared(tmp_path: Path) -> None:
+    for run_id, seed in (("one", 1), ("two", 2)):
+        config = small_config(tmp_path / "simba.db", run_id=run_id, seed=seed, max_steps=1)
+        await finish(config)
+    async with browsing(tmp_path / "simba.db") as client:
+        text = (await client.get("/compare?a=one&b=two")).text
+        assert (await client.get("/compare?a=nothing")).status_code == 200
+    assert re.search(r'<th scope="row">seed</th><td[^>]*>1</td><td[^>]*>2</td>', text)
+    assert '<th scope="row">bsize</th>' not in text
+
+
+async def test_two_versions_of_a_channel_are_compared(store: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "simba.db"
+    shutil.copy(store, copy)
+    async with await PoolQueries.open(store) as queries:
+        student, *others = await queries.pool(RUN)
+        other = next(entry.number for entry in others if entry.digest != student.digest)
+    async with browsing(copy, actions=True) as client:
+        for number in (0, other):
+            await client.post("/publish", data={**await form(client, number), "channel": "bot"})
+        text = (await client.get("/channels/bot?before=1&after=2")).text
+        assert (await client.get("/channels/bot?before=1&after=9")).status_code == 404
+    assert re.search(r'<span class="added">\+', text)
+
+
+async def test_objectives_are_shown_with_the_pareto_front(tmp_path: Path) -> None:
+    def metric(example: Any, prediction: Any) -> Any:
+        right = example.answer == prediction.answer
+        return dspy.Prediction(right=float(right), short=1 / len(prediction.answer))
+
+    config = small_config(
+        tmp_path / "simba.db", run_id="both", metric=metric, objectives=Pareto(["right", "short"]), policy="adaptive"
+    )
+    await finish(config)
+    async with browsing(config.store) as client:
+        text = (await client.get("/runs/both")).text
+    assert "Pareto front" in text
+    assert re.search(r'<th class="number">right</th><th class="number">short</th>', text)
+    assert re.search('<text class="title"[^>]*>short</text>', text)
+
+
+def test_the_pareto_front_has_what_nothing_beats() -> None:
+    scores = {1: {"a": 1.0, "b": 0.0}, 2: {"a": 0.0, "b": 1.0}, 3: {"a": 0.5, "b": 0.0}, 4: {"a": 1.0, "b": 0.0}}
+    assert pareto_front(scores) == {1, 2, 4}
+
+
+async def test_times_can_be_told_in_the_readers_zone(client: httpx.AsyncClient) -> None:
+    assert re.search(r'<time datetime="\d{4}-\d\d-\d\dT[\d:.]+Z">[\d :-]+ UTC</time>', (await client.get("/")).text)
+
+
+async def test_a_run_without_steps_has_a_page(tmp_path: Path) -> None:
+    async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="new")) as optimizer:
+        await optimizer.pause()
+    async with browsing(tmp_path / "simba.db") as client:
+        for path in ("/", "/runs/new", "/runs/new/programs", "/runs/new/live", "/compare?a=new&b=new"):
+            assert (await client.get(path)).status_code == 200, path
+
+
+@asynccontextmanager
+async def browsing(store: Path, **options: Any) -> AsyncGenerator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(dashboard(store, **options))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        yield client
