@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simba_actors import errors, events
     from simba_actors.config import OptimizerConfig
-    from simba_actors.live.calls import LiveCall
-    from simba_actors.live.program import LiveProgram
-    from simba_actors.live.variable_aware import VariableAware
+    from simba_actors.live.program import LiveProgram, VariableAware
+    from simba_actors.live.routing import LiveCall
     from simba_actors.lm.budget import Budget
     from simba_actors.lm.endpoint import Limits
     from simba_actors.lm.governor import Governor
@@ -90,9 +89,8 @@ __all__ = [
 
 _NAMES = {
     "simba_actors.config": ("OptimizerConfig",),
-    "simba_actors.live.calls": ("LiveCall",),
-    "simba_actors.live.program": ("LiveProgram",),
-    "simba_actors.live.variable_aware": ("VariableAware",),
+    "simba_actors.live.routing": ("LiveCall",),
+    "simba_actors.live.program": ("LiveProgram", "VariableAware"),
     "simba_actors.lm.budget": ("Budget",),
     "simba_actors.lm.endpoint": ("Limits",),
     "simba_actors.lm.governor": ("Governor",),

@@ -25,7 +25,6 @@ from simba_actors.config_checks import (
     check_number,
     check_run_id,
     check_sampling_lms,
-    check_space,
     check_strategies,
     check_student,
     check_whole,
@@ -36,6 +35,7 @@ from simba_actors.live import LiveProgram
 from simba_actors.lm.budget import Budget
 from simba_actors.lm.governor import Governor
 from simba_actors.programs import ConfigurationSpace
+from simba_actors.programs.space import check_space
 from simba_actors.publishing.channel import check_channel
 from simba_actors.search.objectives import Objectives
 from simba_actors.search.stopping import StopWhen, check_stop_when

@@ -15,8 +15,7 @@ import dspy
 from simba_actors.errors import ConfigError
 from simba_actors.lm.budget import Budget
 from simba_actors.lm.governor import Governor
-from simba_actors.programs import ConfigurationSpace
-from simba_actors.programs.copying import Copier
+from simba_actors.programs.copying import check_module
 from simba_actors.programs.entry_points import method_of, takes
 from simba_actors.programs.values import LARGEST_INTEGER, json_problem
 from simba_actors.search.adaptive.policy import least_rollouts
@@ -26,12 +25,6 @@ from simba_actors.strategies import Strategy
 
 RESERVED_LMS = (STUDENT_LM, "teacher", PROMPT_MODEL)
 """Names of the LMs that have settings of their own."""
-
-
-def check_module(student: object) -> None:
-    if not isinstance(student, dspy.Module):
-        raise ConfigError(f"student must be a dspy.Module, not {type(student).__name__}: {student!r:.80}")
-    Copier(student)
 
 
 def check_student(student: dspy.Module) -> None:
@@ -57,13 +50,6 @@ def check_callbacks(callbacks: object) -> None:
     for callback in cast("Collection[object]", callbacks):
         if not callable(callback):
             raise ConfigError(f"callbacks: {callback!r} is not callable; it is called as callback(event)")
-
-
-def check_space(space: object) -> None:
-    if space is not None and not isinstance(space, ConfigurationSpace):
-        raise ConfigError(
-            f"space must be a ConfigurationSpace, as in ConfigurationSpace.from_module(student), not {space!r:.80}"
-        )
 
 
 def check_governor(governor: object) -> None:

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import dspy
 
-from simba_actors.errors import RunError
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.search.progress import Progress
 from simba_actors.search.trajectory import JSON, Usage
@@ -146,17 +145,10 @@ class Status:
         }
 
 
-def ranking_of(run: Run) -> list[tuple[int, float]]:
-    """Return the finalists of a run and their scores, the winner first. Raise RunError if it has no result yet."""
-    if run.result is None:
-        raise RunError(f"run {run.run_id!r} is {run.status}, and has no result yet: start it again to go on")
-    return cast("list[tuple[int, float]]", cast("dict[str, Any]", run.result)["ranking"])
-
-
 async def read_result(reader: Reader, run_id: str, student: dspy.Module, space: ConfigurationSpace) -> OptimizerResult:
     """Read the result of a finished run from the store. Raise RunError if it has none yet."""
     run = await reader.run(run_id)
-    ranking = ranking_of(run)
+    ranking = run.ranking()
     configurations = {p.number: Configuration.from_json(p.configuration) for p in await reader.programs(run_id)}
 
     def build(number: int) -> Any:

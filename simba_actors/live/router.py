@@ -12,7 +12,6 @@ from typing import Any, TypeVar, cast
 
 import dspy
 
-from simba_actors.config_checks import check_module, check_space
 from simba_actors.dspy_compat.streaming import is_streamed, streamed_as
 from simba_actors.errors import MisfitError, SimbaError
 from simba_actors.live.follower import Follower, Snapshot
@@ -21,6 +20,8 @@ from simba_actors.live.routing import STUDENT_VERSION, BoundVersion, Callables, 
 from simba_actors.lm.secrets import Secrets
 from simba_actors.logs import get_logger
 from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.programs.copying import check_module
+from simba_actors.programs.space import check_space
 from simba_actors.programs.variables import LM
 from simba_actors.publishing.channel import check_channel
 from simba_actors.publishing.publications import Publication, Served

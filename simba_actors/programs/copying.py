@@ -280,3 +280,10 @@ _MODULES = frozenset(dspy.Module.__mro__)
 def _all_predictors(program: Any) -> Iterator[tuple[str, Any]]:
     """Yield every predictor, those of frozen sub-modules included, with the path that leads to it."""
     return program.named_sub_modules(dspy.Predict)
+
+
+def check_module(student: object) -> None:
+    """Raise ConfigError if `student` is no module, or StudentError if it cannot be copied."""
+    if not isinstance(student, dspy.Module):
+        raise ConfigError(f"student must be a dspy.Module, not {type(student).__name__}: {student!r:.80}")
+    Copier(student)

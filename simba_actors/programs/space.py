@@ -200,3 +200,11 @@ def _check_setting(name: str, setting: Setting, predictors: Mapping[str, Any], l
         raise ConfigError(f"setting {name!r}: {attribute} are a variable already")
     if attribute == LM and not (isinstance(setting, Choice) and all(option in list(lms) for option in setting.options)):
         raise ConfigError(f"setting {name!r} must be a Choice of the names in lms, {sorted(lms)}, not {setting!r}")
+
+
+def check_space(space: object) -> None:
+    """Raise ConfigError unless `space` is a ConfigurationSpace or None."""
+    if space is not None and not isinstance(space, ConfigurationSpace):
+        raise ConfigError(
+            f"space must be a ConfigurationSpace, as in ConfigurationSpace.from_module(student), not {space!r:.80}"
+        )

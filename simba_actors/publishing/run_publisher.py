@@ -12,7 +12,6 @@ from simba_actors.publishing.canary import TESTER
 from simba_actors.publishing.channel import Channel, Source, check_share
 from simba_actors.publishing.channel_queries import Channels
 from simba_actors.publishing.publications import OPTIMIZER, Publication, Served
-from simba_actors.result import ranking_of
 from simba_actors.search.policy import STUDENT
 
 
@@ -90,7 +89,7 @@ class RunPublisher:
             raise ConfigError(f"program={program!r:.80}: give its number in the run's pool, or a copy of the student")
         async with await Channels.open(self._store) as store:
             if program is None:
-                return Source(self._run_id, ranking_of(await store.run(self._run_id))[0][0])
+                return Source(self._run_id, (await store.run(self._run_id)).ranking()[0][0])
             configuration = self._space.extract(program)
             known = await store.programs(self._run_id)
         same = (Source(self._run_id, entry.number) for entry in known if entry.digest == configuration.digest)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
+from simba_actors.errors import RunError
 from simba_actors.search.plan import Rollout, RolloutKey
 from simba_actors.search.trajectory import JSON, Trajectory, Usage
 
@@ -42,6 +43,12 @@ class Run:
     result: JSON
     created: float
     updated: float
+
+    def ranking(self) -> list[tuple[int, float]]:
+        """Return the finalists and their scores, the winner first. Raise RunError if there is no result yet."""
+        if self.result is None:
+            raise RunError(f"run {self.run_id!r} is {self.status} and has no result yet: start it again to continue")
+        return cast("list[tuple[int, float]]", cast("dict[str, JSON]", self.result)["ranking"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,115 @@
+"""The rooms of the package: imports point down only, and each room has one subject."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import simba_actors
+
+PACKAGE = Path(simba_actors.__file__).parent
+
+LAYERS = (
+    {"errors"},
+    {"actors"},
+    {"runtime"},
+    {"search"},
+    {"events"},
+    {"dspy_compat"},
+    {"programs"},
+    {"store"},
+    {"strategies"},
+    {"lm"},
+    {"evaluation"},
+    {"publishing"},
+    {"observe"},
+    {"team"},
+    {"live"},
+    {"bridge"},
+    {"config", "config_checks", "fingerprint", "result", "assembly", "optimizer", "teleprompter"},
+    {"cli", "web"},
+    {"__init__", "__main__"},
+)
+"""The rooms and the modules beside them, from the bottom to the top."""
+
+HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
+
+FILES_PER_ROOM = 17
+"""A room with more files probably has two subjects."""
+
+INTERNALS = {
+    "ACTIVE_CALL_ID",
+    "IGNORED_CACHE_KEYS",
+    "PreparedCall",
+    "_Attempt",
+    "_aattempt",
+    "_account_failed_call",
+    "_async_engine_spec",
+    "_engine",
+    "_engine_spec",
+    "_hint_responses_api",
+    "_input_keys",
+    "_make_json_adapter_fallback",
+    "error_boundary",
+    "get_annotation_name",
+    "get_dependency_versions",
+    "simba_utils",
+}
+"""Members of DSPy beyond its documented API."""
+
+
+def room_of(file: Path) -> str:
+    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports_of_ours(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module=str(module)) if module.startswith("simba_actors."):
+                yield module
+            case ast.Import(names=aliases):
+                yield from (alias.name for alias in aliases if alias.name.startswith("simba_actors."))
+            case _:
+                pass
+
+
+def names_in(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr=name) | ast.Name(id=name) | ast.alias(name=name):
+                yield from name.split(".")
+            case ast.ImportFrom(module=str(module)):
+                yield from module.split(".")
+            case ast.Constant(value=str(text)):
+                yield text
+            case _:
+                pass
+
+
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+ROOMS = sorted({file.parent for file in SOURCES if file.parent != PACKAGE})
+
+
+def test_every_room_has_its_place_in_the_layers() -> None:
+    assert {room_of(file) for file in SOURCES} <= set(HEIGHT)
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_point_down(file: Path) -> None:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    upward = [name for name in imports_of_ours(tree) if HEIGHT[name.split(".")[1]] > HEIGHT[room_of(file)]]
+    assert upward == []
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: str(room.relative_to(PACKAGE)))
+def test_a_room_has_few_files(room: Path) -> None:
+    assert len(list(room.glob("*.py"))) <= FILES_PER_ROOM
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_internals_of_dspy_are_used_in_one_room(file: Path) -> None:
+    used = INTERNALS & set(names_in(ast.parse(file.read_text(encoding="utf-8"))))
+    assert used == set() or room_of(file) == "dspy_compat"
