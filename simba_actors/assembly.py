@@ -144,7 +144,7 @@ def assemble(
         telemetry.lm_answered(entry)
 
     def stored(events: Sequence[Event]) -> None:
-        telemetry.heard(events)
+        telemetry.on_events(events)
         on_stored(events)
 
     caller = Caller(

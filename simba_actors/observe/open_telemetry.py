@@ -1,34 +1,43 @@
 """Telemetry through opentelemetry-api: spans for run, step, rollout, strategy and LM call, and metrics.
 
-A rollout's span is a child of its step's, an LM call's a child of the rollout's or strategy's. A strategy's span has
-links to the rollouts that it learned from, and the rollouts that evaluate a program one to the strategy that made it.
+A rollout's span is a child of its step's, and an LM call's a child of the rollout's or strategy's. A strategy's span
+links to the rollouts that it learned from. The rollouts that evaluate a program link to the strategy that made it.
 """
 
 from __future__ import annotations
 
+import threading
 import traceback
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import dspy
+from dspy.utils.callback import BaseCallback
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, StatusCode
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, Tracer
 
 from simba_actors.events import ActorCrashed, ActorRestarted, Event, StepClosed, StepOpened
+from simba_actors.lm.endpoint import Endpoint
 from simba_actors.lm.governor import Governor
-from simba_actors.observe.instruments import SCOPE, Instruments, observe_endpoints
-from simba_actors.observe.lm_call_spans import LMCallSpans
-from simba_actors.observe.telemetry import Ended, Telemetry
+from simba_actors.lm.usage import tokens
+from simba_actors.observe.telemetry import ReportResult, Telemetry
 from simba_actors.search.buckets import Bucket
 from simba_actors.search.plan import Rollout, RolloutKey
 from simba_actors.search.trajectory import Trajectory
 from simba_actors.store.records import ActorGauge
 
+SCOPE = "simba_actors"
+"""The name of the instrumentation scope."""
+
 
 def is_set_up() -> bool:
-    """Whether the application has set a tracer provider or a meter provider."""
+    """Return whether the application has set a tracer provider or a meter provider."""
     unset = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
     if not isinstance(trace.get_tracer_provider(), unset):
         return True
@@ -50,7 +59,7 @@ class OpenTelemetry(Telemetry):
         self._sampled: dict[RolloutKey, SpanContext] = {}
         self._made_by: dict[int, SpanContext] = {}
 
-    def heard(self, events: Sequence[Event]) -> None:
+    def on_events(self, events: Sequence[Event]) -> None:
         for event in events:
             match event:
                 case StepOpened(step=step):
@@ -65,7 +74,7 @@ class OpenTelemetry(Telemetry):
                     pass
 
     @contextmanager
-    def rollout(self, rollout: Rollout) -> Generator[Ended]:
+    def rollout(self, rollout: Rollout) -> Generator[ReportResult]:
         attributes = {
             "simba_actors.step": rollout.key.step,
             "simba_actors.phase": rollout.key.phase,
@@ -86,13 +95,13 @@ class OpenTelemetry(Telemetry):
 
     def _rollout_ended(self, span: Span, rollout: Rollout, trajectory: Trajectory) -> None:
         usage = trajectory.usage
-        told = {
+        attributes = {
             "simba_actors.outcome": trajectory.outcome.value,
             "simba_actors.score": float(trajectory.score),
             "gen_ai.usage.input_tokens": usage.prompt_tokens,
             "gen_ai.usage.output_tokens": usage.completion_tokens,
         }
-        span.set_attributes({name: value for name, value in told.items() if value is not None})
+        span.set_attributes({name: value for name, value in attributes.items() if value is not None})
         self._instruments.rollout_ended(rollout.key.phase, trajectory)
 
     @contextmanager
@@ -128,7 +137,7 @@ class OpenTelemetry(Telemetry):
     def _current_span(
         self, name: str, parent: Context, attributes: Mapping[str, Any], links: Sequence[Link]
     ) -> Generator[Span]:
-        """As the tracer's own, which would tell all that an error says."""
+        """Do what the tracer's own method does, but hide secrets in errors."""
         with self._tracer.start_as_current_span(
             name, parent, attributes=attributes, links=links, record_exception=False, set_status_on_exception=False
         ) as span:
@@ -140,12 +149,12 @@ class OpenTelemetry(Telemetry):
 
     def _failed(self, span: Span, error: BaseException) -> None:
         stacktrace = self._secrets.hide("".join(traceback.format_exception(error)))
-        told = {"exception.message": self._secrets.hide(str(error)), "exception.stacktrace": stacktrace}
-        span.record_exception(error, told)
+        attributes = {"exception.message": self._secrets.hide(str(error)), "exception.stacktrace": stacktrace}
+        span.record_exception(error, attributes)
         span.set_status(StatusCode.ERROR, self._secrets.describe(error))
 
     def _step(self, step: int) -> Span:
-        """The open step's span; a step that an earlier process opened gets one of this process."""
+        """Return the span of an open step. A step that an earlier process opened gets a new one."""
         if step not in self._steps:
             parent = trace.set_span_in_context(self._run)
             self._steps[step] = self._tracer.start_span("step", parent, attributes={"simba_actors.step": step})
@@ -161,6 +170,129 @@ class OpenTelemetry(Telemetry):
         self._sampled.clear()
 
     def _parent(self, rollout: Rollout) -> Context:
-        """Its step, or the run where it belongs to no step."""
+        """Return the span of the rollout's step, or of the run if it belongs to no step."""
         in_step = rollout.key.phase != "final"
         return trace.set_span_in_context(self._step(rollout.key.step) if in_step else self._run)
+
+
+_current_call: ContextVar[str] = ContextVar("simba_actors_lm_call", default="")
+"""DSPy's id of the LM call that is being made in this context."""
+
+
+class LMCallSpans(BaseCallback):
+    """A span for each LM call that is sent, as a child of the current span.
+
+    Names and attributes follow https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+        self._open: dict[str, Span] = {}
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        model = str(instance.model)
+        settings: dict[str, Any] = {**instance.kwargs, **inputs.get("kwargs", {})}
+        attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": model.partition("/")[0],
+            "gen_ai.request.model": model,
+            "gen_ai.request.temperature": settings.get("temperature"),
+            "gen_ai.request.max_tokens": settings.get("max_tokens"),
+        }
+        known: dict[str, Any] = {name: value for name, value in attributes.items() if value is not None}
+        # DSPy calls this in the context of the call itself.
+        _current_call.set(call_id)
+        self._open[call_id] = self._tracer.start_span(f"chat {model}", kind=SpanKind.CLIENT, attributes=known)
+
+    def answered(self, entry: Mapping[str, Any]) -> None:
+        """Add what the LM's history says of the call that ends now. DSPy's callbacks are not given usage."""
+        span = self._open.get(_current_call.get())
+        if span is None:
+            return
+        prompt, completion = tokens(entry)
+        attributes = {
+            "gen_ai.response.model": entry.get("response_model"),
+            "gen_ai.usage.input_tokens": prompt,
+            "gen_ai.usage.output_tokens": completion,
+            "simba_actors.cost": entry.get("cost"),
+        }
+        span.set_attributes({name: value for name, value in attributes.items() if value is not None})
+
+    def on_lm_end(self, call_id: str, outputs: dict[str, Any] | None, exception: BaseException | None = None) -> None:
+        span = self._open.pop(call_id)
+        if exception is not None:
+            span.set_attribute("error.type", type(exception).__name__)
+            span.set_status(StatusCode.ERROR)
+        span.end()
+
+
+class Instruments:
+    """The metrics that a run records itself."""
+
+    def __init__(self, common: dict[str, str]) -> None:
+        meter = metrics.get_meter(SCOPE)
+        self._common = common
+        self._rollouts = meter.create_counter("simba_actors.rollouts", "{rollout}", "Rollouts that ended")
+        self._scores = meter.create_histogram("simba_actors.score", "1", "Scores of rollouts")
+        self._cost = meter.create_counter("simba_actors.cost", "USD", "What rollouts cost, where it is known")
+        self._restarts = meter.create_counter("simba_actors.restarts", "{restart}", "Restarts of actors")
+        self._mailbox = meter.create_gauge("simba_actors.mailbox", "{message}", "Messages in an actor's mailbox")
+        self._in_flight = meter.create_up_down_counter(
+            "simba_actors.rollouts.in_flight", "{rollout}", "Rollouts under way"
+        )
+
+    def rollout_ended(self, phase: str, trajectory: Trajectory) -> None:
+        attributes = {**self._common, "phase": phase, "outcome": trajectory.outcome.value}
+        self._rollouts.add(1, attributes)
+        self._scores.record(float(trajectory.score), attributes)
+        if trajectory.usage.cost:
+            self._cost.add(trajectory.usage.cost, self._common)
+
+    def in_flight(self, change: int) -> None:
+        self._in_flight.add(change, self._common)
+
+    def restarted(self, actor: str) -> None:
+        self._restarts.add(1, {**self._common, "actor": actor})
+
+    def mailbox(self, gauge: ActorGauge) -> None:
+        self._mailbox.set(gauge.mailbox, {**self._common, "actor": gauge.actor})
+
+
+_governors: WeakKeyDictionary[MeterProvider, WeakSet[Governor]] = WeakKeyDictionary()
+_governors_lock = threading.Lock()
+"""Exporters collect metrics in threads of their own."""
+
+
+def observe_endpoints(provider: MeterProvider, governor: Governor) -> None:
+    """Report how many LM calls each endpoint of `governor` accepts, is serving and keeps waiting.
+
+    Runs share governors, and governors of different event loops call the same endpoints. So the gauges belong to the
+    process: each shows the sum over all governors that are alive.
+    """
+    with _governors_lock:
+        known = _governors.get(provider)
+        governors = _governors.setdefault(provider, WeakSet[Governor]())
+        governors.add(governor)
+    if known is not None:
+        return
+    meter = provider.get_meter(SCOPE)
+
+    def gauge(name: str, value: Callable[[Endpoint], int], description: str) -> None:
+        def observe(options: CallbackOptions) -> Iterable[Observation]:
+            return _sums(governors, value)
+
+        meter.create_observable_gauge(f"simba_actors.endpoint.{name}", [observe], "{call}", description)
+
+    gauge("in_flight", lambda endpoint: endpoint.in_flight, "LM calls that an endpoint is serving")
+    gauge("waiting", lambda endpoint: endpoint.waiting, "LM calls waiting for a slot at an endpoint")
+    gauge("limit", lambda endpoint: endpoint.window.limit, "Concurrent LM calls that an endpoint accepts, as measured")
+
+
+def _sums(governors: WeakSet[Governor], value: Callable[[Endpoint], int]) -> Iterable[Observation]:
+    with _governors_lock:
+        alive = list(governors)
+    sums = Counter[str]()
+    for governor in alive:
+        for endpoint in governor.endpoints():
+            sums[endpoint.name] += value(endpoint)
+    return [Observation(total, {"endpoint": name}) for name, total in sums.items()]

@@ -30,7 +30,7 @@ REDRAW_SECONDS = 0.5
 
 
 class Watched(Protocol):
-    """What progress can be shown of: an Optimizer."""
+    """A run whose progress can be shown, such as an Optimizer."""
 
     @property
     def run_id(self) -> str: ...
@@ -40,8 +40,8 @@ class Watched(Protocol):
 
 
 class Display(Protocol):
-    def news(self, event: Event, summary: RunSummary, rate: float | None) -> None:
-        """Shows what `event` changed. `rate` is in rollouts a second, None while it is not known."""
+    def show_event(self, event: Event, summary: RunSummary, rate: float | None) -> None:
+        """Show what `event` changed. `rate` is in rollouts per second, None if unknown."""
         ...
 
     def redraw(self, summary: RunSummary, rate: float | None) -> None: ...
@@ -49,10 +49,10 @@ class Display(Protocol):
 
 @asynccontextmanager
 async def show_progress(optimizer: Watched, stream: TextIO | None = None) -> AsyncGenerator[None]:
-    """Shows the run's step, best score, rollouts and their rate, cost and time left while the block is under way.
+    """Show the run's step, best score, rollouts and their rate, cost and time left while the block runs.
 
-    Written to `stream`, by default stderr. The bar needs the extra `progress`; without it there are lines. That
-    a stream can't be written to is logged, and does not disturb the block.
+    Writes to `stream`, by default stderr. The bar needs the extra `progress`; without it a line is written for each
+    step. If the stream can't be written to, that is logged and does not disturb the block.
     """
     shown = spawn(follow_progress, optimizer, stream, name="progress")
     try:
@@ -64,7 +64,7 @@ async def show_progress(optimizer: Watched, stream: TextIO | None = None) -> Asy
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run that another process may be at work on, for `follow_progress`."""
+    """A run in a store, which another process may be working on, for `follow_progress`."""
 
     store: Path
     run_id: str
@@ -74,7 +74,7 @@ class StoredRun:
 
 
 async def follow_progress(optimizer: Watched, stream: TextIO | None = None) -> None:
-    """Shows the run's progress until the run is over."""
+    """Show the run's progress until the run ends."""
     async with await Queries.open(optimizer.store) as store:
         first = await store.summary(optimizer.run_id)
         rate = rate_since(first.rollouts_done, time.monotonic)
@@ -85,7 +85,7 @@ async def follow_progress(optimizer: Watched, stream: TextIO | None = None) -> N
                 async for event in events:
                     if isinstance(event, StepClosed | RunPaused | RunResumed | RunFinished | RunFailed):
                         summary = await store.summary(optimizer.run_id)
-                        display.news(event, summary, rate(summary))
+                        display.show_event(event, summary, rate(summary))
                 tasks.cancel_scope.cancel()
             summary = await store.summary(optimizer.run_id)
             display.redraw(summary, rate(summary))
@@ -99,7 +99,7 @@ async def _redraw(store: Queries, run_id: str, display: Display, rate: Callable[
 
 
 def rate_since(done: int, clock: Callable[[], float]) -> Callable[[RunSummary], float | None]:
-    """Rollouts a second from now on, `done` of them being past; None as long as there are no others."""
+    """Return a function of rollouts per second from now on, when `done` are over already; None before the next one."""
     started = clock()
 
     def rate(summary: RunSummary) -> float | None:
@@ -122,7 +122,7 @@ class Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def news(self, event: Event, summary: RunSummary, rate: float | None) -> None:
+    def show_event(self, event: Event, summary: RunSummary, rate: float | None) -> None:
         match event:
             case StepClosed(step=step):
                 print(progress_line(summary, rate, step=step + 1), file=self._stream, flush=True)

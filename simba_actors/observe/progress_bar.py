@@ -15,11 +15,11 @@ from simba_actors.observe.wording import progress_line
 from simba_actors.store.queries import RunSummary
 
 BAR_WIDTH = 16
-"""Of the 80 columns that a terminal has at least; the rest is for what matters most of the words."""
+"""Columns of the bar. The rest of the 80 that a terminal has at least is for the words that matter most."""
 
 
 class ProgressBar:
-    """Rollouts done of those expected, with what else there is to say beside it. What is printed goes above it."""
+    """A bar of the rollouts done of those expected, and a description beside it. Messages are printed above it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._progress = Progress(
@@ -40,7 +40,7 @@ class ProgressBar:
     ) -> None:
         self._progress.stop()
 
-    def news(self, event: Event, summary: RunSummary, rate: float | None) -> None:
+    def show_event(self, event: Event, summary: RunSummary, rate: float | None) -> None:
         if isinstance(event, RunPaused):
             self._progress.console.print(f"paused: {visible(event.reason)}", markup=False, highlight=False)
         self.redraw(summary, rate)

@@ -1,4 +1,4 @@
-"""Telemetry: spans and metrics of a run, for whoever has set OpenTelemetry up."""
+"""Telemetry: spans and metrics of a run, if the application has set up OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from simba_actors.search.plan import Rollout
 from simba_actors.search.trajectory import Trajectory
 from simba_actors.store.records import ActorGauge
 
-Ended: TypeAlias = Callable[[Trajectory], None]
-"""Tells a rollout's span what it left."""
+ReportResult: TypeAlias = Callable[[Trajectory], None]
+"""Called with what a rollout left, before its span ends."""
 
 
 class Telemetry:
-    """What a run tells of itself while it works. This one keeps it to itself."""
+    """What a run reports to an observability system while it works. This one reports nothing."""
 
-    def heard(self, events: Sequence[Event]) -> None:
-        """Events that were just stored."""
+    def on_events(self, events: Sequence[Event]) -> None:
+        """Take note of events that were just stored."""
 
-    def rollout(self, rollout: Rollout) -> AbstractContextManager[Ended]:
-        """Around a rollout."""
-        return nullcontext(_forget)
+    def rollout(self, rollout: Rollout) -> AbstractContextManager[ReportResult]:
+        """Return the span of a rollout."""
+        return nullcontext(_ignore)
 
     def strategy(self, name: str, step: int, program: int, buckets: Iterable[Bucket]) -> AbstractContextManager[None]:
-        """Around the application of a strategy to `buckets`, which may make `program`."""
+        """Return the span of applying a strategy to `buckets`, which may make `program`."""
         return nullcontext()
 
     def lm_calls(self) -> AbstractContextManager[None]:
-        """Around the start of a run: LM calls of tasks that are started within it are told of."""
+        """Return a context: tasks that are started in it have spans for their LM calls."""
         return nullcontext()
 
     def lm_answered(self, entry: Mapping[str, Any]) -> None:
-        """An LM call was answered. Called in the call's own context, with its entry in the LM's history."""
+        """Take note of an answered LM call, in its own context, from its entry in the LM's history."""
 
     def gauges(self, gauges: Iterable[ActorGauge]) -> None:
-        """How busy the actors are."""
+        """Take note of how busy the actors are."""
 
     def end(self, error: BaseException | None) -> None:
-        """The run ended in this process."""
+        """End the run's span: the run ended in this process, with `error` if it failed."""
 
 
-def _forget(trajectory: Trajectory) -> None:
-    """Nobody listens."""
+def _ignore(trajectory: Trajectory) -> None:
+    """Report nothing."""
 
 
 def telemetry_of(run_id: str, governor: Governor) -> Telemetry:
@@ -55,7 +55,7 @@ def telemetry_of(run_id: str, governor: Governor) -> Telemetry:
 
     Secrets that `governor` knows are hidden in spans, and its endpoints are measured.
     """
-    if "opentelemetry" not in sys.modules:  # Who has set it up has imported it; doing so takes 20 ms.
+    if "opentelemetry" not in sys.modules:  # An application that uses it has imported it. Importing takes 20 ms.
         return Telemetry()
     from simba_actors.observe.open_telemetry import OpenTelemetry, is_set_up
 

@@ -121,7 +121,7 @@ async def told_of(event: Event, store: Path, stream: io.StringIO) -> str:
     async with await Queries.open(store) as queries:
         summary = await queries.summary("run")
     with display_on(stream) as display:
-        display.news(event, summary, None)
+        display.show_event(event, summary, None)
     return stream.getvalue()
 
 
