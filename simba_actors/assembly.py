@@ -101,7 +101,7 @@ def assemble(
         NoLMError: A predictor has no LM, and there is no default.
     """
     check_dspy()
-    space = config.space or ConfigurationSpace.from_module(config.student)
+    space = config.space or ConfigurationSpace.from_module(config.student, optimize=config.optimize)
     student = space.extract(config.student)
     lms = _model_pool(config)
     parts = fingerprint(config, student, lms, space)

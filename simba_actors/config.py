@@ -73,6 +73,8 @@ class OptimizerConfig:
         space: What can be optimized; by default the instructions and demos of each predictor.
             `ConfigurationSpace.from_module(student, settings={"answer.temperature": Float(0.0, 1.5)})` lets the
             adaptive policy choose LM settings too, and, with `lms`, which LM a predictor has.
+        optimize: Names of the predictors to optimize, as in `student.named_predictors()`; by default all. The others
+            run as they are, like those of sub-modules with `_compiled=True`.
         run_id: Names the run in the store. By default a name made from the student, the trainset and the settings, so
             that the same call goes on with the same run.
         lm: What the student runs with where it has no LM of its own; `dspy.settings.lm` by default.
@@ -126,6 +128,7 @@ class OptimizerConfig:
     trainset: Sequence[dspy.Example]
     store: str | Path
     space: ConfigurationSpace | None = None
+    optimize: Sequence[str] | None = None
     valset: Sequence[dspy.Example] = ()
     objectives: Objectives | None = None
     run_id: str | None = None
@@ -188,6 +191,10 @@ class OptimizerConfig:
         if self.stop_when is not None:
             check_stop_when(self.stop_when)
         check_space(self.space)
+        if self.optimize is not None:
+            if self.space is not None:
+                raise ConfigError("optimize and space: name them by ConfigurationSpace.from_module(…, optimize=…)")
+            ConfigurationSpace.from_module(self.student, optimize=self.optimize)
         if self.space is not None:
             self.space.extract(self.student)
             if self.space.settings and self.policy == "dspy":

@@ -16,7 +16,7 @@ from simba_actors.errors import ConfigError
 from simba_actors.lm.budget import Budget
 from simba_actors.lm.governor import Governor
 from simba_actors.programs.copying import check_module
-from simba_actors.programs.entry_points import method_of, takes
+from simba_actors.programs.entry_points import SYNC, method_of, takes
 from simba_actors.programs.values import LARGEST_INTEGER, json_problem
 from simba_actors.search.adaptive.policy import least_rollouts
 from simba_actors.search.plan import STUDENT_LM
@@ -29,12 +29,27 @@ RESERVED_LMS = (STUDENT_LM, "teacher", PROMPT_MODEL)
 
 def check_student(student: dspy.Module) -> None:
     check_module(student)
+    check_method(student)
     if not student.predictors():
         raise ConfigError(
             f"student {type(student).__name__} has no predictors, so there is nothing to optimize: give it a "
             "dspy.Predict (or ChainOfThought, ReAct, …) as an attribute. Sub-modules with _compiled=True are frozen "
             "and do not count."
         )
+
+
+def check_method(student: dspy.Module) -> None:
+    """Check that the student has a method which returns a prediction, or can be awaited for one."""
+    method, name = method_of(student), type(student).__name__
+    if method is None:
+        raise ConfigError(f"student {name} has neither forward nor aforward: give it one of them")
+    if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
+        raise ConfigError(
+            f"{name}.{method.__name__} is a generator, which no metric can score: return a dspy.Prediction, and use "
+            "dspy.streamify to stream it"
+        )
+    if inspect.iscoroutinefunction(method) and method.__name__ in SYNC:
+        raise ConfigError(f"{name}.{method.__name__} is async, and DSPy does not await it: name it aforward")
 
 
 def check_run_id(run_id: object) -> None:
@@ -183,8 +198,6 @@ def check_inputs_fit(student: dspy.Module, name: str, examples: Sequence[dspy.Ex
 def _signature_of_call(student: dspy.Module) -> Callable[[set[str]], str | None]:
     """Return a function that says what is wrong with a set of input names for this student, or None."""
     method = method_of(student)
-    if method is None:
-        return lambda inputs: "it has neither forward nor aforward"
     if isinstance(student, dspy.Predict) and getattr(method, "__func__", None) in vars(dspy.Predict).values():
         return lambda inputs: _misfit_of_predict(student, inputs)
     return lambda inputs: takes(method, inputs)

@@ -33,6 +33,22 @@ class NoPredictors(dspy.Module):
         return dspy.Prediction(answer=question)
 
 
+class Methodless(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+
+class Generates(Methodless):
+    def forward(self, question: str) -> Any:
+        yield self.ask(question=question)
+
+
+class AsyncForward(Methodless):
+    async def forward(self, question: str) -> Any:
+        return await self.ask.acall(question=question)
+
+
 class TakesText(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -62,6 +78,24 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
         "policy='dspy' chooses no LM settings",
     ),
     ("a_space_that_is_none", {"space": "answer"}, "space must be a ConfigurationSpace, .* not 'answer'"),
+    ("a_predictor_that_is_not_there", {"optimize": ["ask"]}, r"optimize names \['ask'\], which .* it has \['self'\]"),
+    (
+        "a_predictor_in_place_of_a_list",
+        {"optimize": "self"},
+        "must be a list of predictors' names",
+    ),
+    (
+        "predictors_beside_a_space",
+        {"optimize": ["self"], "space": ConfigurationSpace.from_module(dspy.Predict("question -> answer"))},
+        "optimize and space: name them by",
+    ),
+    (
+        "a_student_that_generates",
+        {"student": Generates()},
+        "Generates.forward is a generator",
+    ),
+    ("a_forward_that_is_async", {"student": AsyncForward()}, "AsyncForward.forward is async, .*: name it aforward"),
+    ("a_student_without_a_method", {"student": Methodless()}, "Methodless has neither forward nor aforward"),
     ("a_store_that_is_no_path", {"store": None}, "store=None: must be the path of a file"),
     ("a_governor_that_is_none", {"governor": 500}, "governor must be a Governor, not int: 500"),
     ("an_empty_trainset", {"trainset": []}, "trainset is empty"),

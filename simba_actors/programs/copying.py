@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from io import IOBase
@@ -192,8 +193,12 @@ class Copier:
         twin: Any = copy.copy(value)
         memo[id(value)] = twin
         kind = cast("type[Any]", type(value))
-        if issubclass(kind, list):
-            twin[:] = [self._copy(item, memo) for item in value]
+        if issubclass(kind, list | deque):
+            twin.clear()
+            twin.extend([self._copy(item, memo) for item in value])
+        elif issubclass(kind, set):
+            twin.clear()
+            twin.update([self._copy(item, memo) for item in value])
         elif issubclass(kind, dict):
             for key, item in value.items():
                 twin[key] = self._copy(item, memo)
@@ -250,7 +255,7 @@ def _held_by(value: Any) -> list[Any]:
     held: list[Any] = [*cast("dict[str, Any]", getattr(value, "__dict__", {})).values()]
     if issubclass(kind, dict):
         held += value.values()
-    elif issubclass(kind, list | tuple | set | frozenset):
+    elif issubclass(kind, list | tuple | set | frozenset | deque):
         held += value
     elif issubclass(kind, MethodType):
         held.append(value.__self__)

@@ -88,8 +88,8 @@ def _value(state: dict[str, Any], variable: Variable) -> JSON:
             # JSON allows integers beyond 64 bits, configurations don't.
             return to_json_value(state[variable.predictor]["demos"])
         case _:
-            settings: Any = (state.get("metadata") or {}).get(SETTINGS, {})
-            return cast("dict[str, JSON]", settings).get(variable.name)
+            metadata = cast("dict[str, dict[str, JSON]]", state.get("metadata") or {})
+            return metadata.get(SETTINGS, {}).get(variable.name)
 
 
 def _predictor_state(configuration: Configuration, name: str) -> dict[str, JSON]:

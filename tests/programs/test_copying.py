@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ import dspy
 import pytest
 
 from simba_actors.errors import ConfigError
-from simba_actors.programs.copying import LARGEST_ARRAY, Copier, copied, copied_example, lms_within
+from simba_actors.programs.copying import LARGEST_ARRAY, Copier, copied, copied_example, lms_within, parts_of
 
 QUESTION: Any = "question -> answer"
 
@@ -60,6 +61,32 @@ HOLDERS: list[Callable[[], Any]] = [
     lambda: defaultdict(list, a=[agent(), Client()]),
     lambda: Holder([agent(), Client()]),
 ]
+
+Named = namedtuple("Named", "agent client")
+
+
+@dataclasses.dataclass
+class Data:
+    agent: Any
+    client: Client
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda part, client: deque([part, client]),
+        lambda part, client: {part, client},
+        lambda part, client: Named(part, client),
+        lambda part, client: Data(part, client),
+        lambda part, client: [Data([part], client)],
+        lambda part, client: type("Own", (list,), {})([part, client]),
+    ],
+)
+def test_no_container_shares_a_module(wrap: Callable[[Any, Any], Any]) -> None:
+    own = answer()
+    twin = copied(Holder([wrap(own, Client())]))
+    (part,) = [part for part in parts_of(twin) if isinstance(part, dspy.Predict)]
+    assert part is not own
 
 
 @pytest.mark.parametrize("make", HOLDERS)
