@@ -170,6 +170,7 @@ def assemble(
             threads=threads,
             objectives=config.objectives,
             rollout_timeout=config.rollout_timeout,
+            on_metric_error=config.on_metric_error,
         )
     ending = Ending(
         teammates,

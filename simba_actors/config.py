@@ -28,6 +28,7 @@ from simba_actors.config_checks import (
     check_strategies,
     check_student,
     check_whole,
+    warn_of_overlap,
 )
 from simba_actors.errors import ConfigError
 from simba_actors.events import EventCallback
@@ -48,6 +49,8 @@ Metric: TypeAlias = Callable[..., Any]
 `dspy.Prediction` has a score by the name of each in place of `score`."""
 
 PublishMode: TypeAlias = Literal["manual", "best"]
+
+OnMetricError: TypeAlias = Literal["stop", "score 0"]
 
 PolicyName: TypeAlias = Literal["adaptive", "dspy"]
 
@@ -102,6 +105,8 @@ class OptimizerConfig:
             drawn from.
         max_concurrency: Rollouts in flight at most. Endpoints are taken to bear as many calls until they refuse one.
         rollout_timeout: Seconds that one rollout may take before it counts as an infrastructure failure.
+        on_metric_error: "stop" ends the run with MetricError when the metric raises or gives no number, to be continued
+            when that is mended; "score 0" counts such a rollout as 0, as `dspy.SIMBA` does.
         resume_after: Seconds after which a run continues that is paused for an LM's refusal or outage. By default it
             waits for `Optimizer.resume`, and `Optimizer.result` raises RunPausedError.
         budget: Caps on calls, cost, tokens and time.
@@ -148,6 +153,7 @@ class OptimizerConfig:
     strategies: Sequence[Strategy] | None = None
     max_concurrency: int = 32
     rollout_timeout: float = 300.0
+    on_metric_error: OnMetricError = "stop"
     resume_after: float | None = None
     budget: Budget = Budget()
     stop_when: StopWhen | None = None
@@ -180,6 +186,8 @@ class OptimizerConfig:
             raise ConfigError(f"policy={self.policy!r}: the policies are 'adaptive' and 'dspy'")
         if self.publish not in ("manual", "best"):
             raise ConfigError(f"publish={self.publish!r}: must be 'manual' or 'best'")
+        if self.on_metric_error not in ("stop", "score 0"):
+            raise ConfigError(f"on_metric_error={self.on_metric_error!r}: must be 'stop' or 'score 0'")
         if self.objectives is not None and not isinstance(cast("Any", self.objectives), Objectives):
             raise ConfigError(f"objectives={self.objectives!r:.80}: must be Weighted({{…}}) or Pareto([…])")
         for name in ("lm", "prompt_model", "teacher_lm"):
@@ -212,6 +220,7 @@ class OptimizerConfig:
             check_examples(name, examples)
             check_inputs_fit(self.student, name, examples)
         check_enough(self.trainset, self.bsize)
+        warn_of_overlap(self.trainset, self.valset)
         check_callbacks(self.callbacks)
         if self.strategies is not None:
             check_strategies(self.strategies)

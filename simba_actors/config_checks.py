@@ -6,22 +6,26 @@ All of them raise ConfigError.
 from __future__ import annotations
 
 import inspect
+import logging
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
 
 import dspy
+import orjson
 
 from simba_actors.errors import ConfigError
 from simba_actors.lm.budget import Budget
 from simba_actors.lm.governor import Governor
 from simba_actors.programs.copying import check_module
 from simba_actors.programs.entry_points import SYNC, method_of, takes
-from simba_actors.programs.values import LARGEST_INTEGER, json_problem
+from simba_actors.programs.values import LARGEST_INTEGER, contents, json_problem
 from simba_actors.search.adaptive.policy import least_rollouts
 from simba_actors.search.plan import STUDENT_LM
 from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.strategies import Strategy
+
+logger = logging.getLogger(__name__)
 
 RESERVED_LMS = (STUDENT_LM, "teacher", PROMPT_MODEL)
 """Names of the LMs that have settings of their own."""
@@ -85,6 +89,25 @@ def check_enough_calls(max_calls: int | None, bsize: int, predictors: int) -> No
 def check_budget(budget: object) -> None:
     if not isinstance(budget, Budget):
         raise ConfigError(f"budget must be a Budget, as in Budget(max_calls=5_000), not {budget!r:.80}")
+
+
+def warn_of_overlap(trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example]) -> None:
+    """Log a warning if the valset has examples of the trainset: scores on what was learnt from are too good."""
+    if not valset:
+        return
+    train = {_identity(example) for example in trainset}
+    both = sum(_identity(example) in train for example in valset)
+    if both:
+        logger.warning(
+            "%d of the valset's %d examples are in the trainset as well: the winner is chosen by examples it may have "
+            "learnt from. Split the examples into two lists that share none",
+            both,
+            len(valset),
+        )
+
+
+def _identity(example: dspy.Example) -> bytes:
+    return orjson.dumps(contents([dict(cast("Any", example))]), option=orjson.OPT_SORT_KEYS)
 
 
 def check_lm(name: str, lm: object) -> None:

@@ -12,7 +12,7 @@ import dspy
 from dspy.teleprompt.teleprompt import Teleprompter
 from dspy.utils.callback import with_callbacks  # pyright: ignore[reportUnknownVariableType]
 
-from simba_actors.config import Metric, OptimizerConfig, PolicyName
+from simba_actors.config import Metric, OnMetricError, OptimizerConfig, PolicyName
 from simba_actors.errors import RunningLoopError
 from simba_actors.lm.budget import Budget
 from simba_actors.optimizer import Optimizer
@@ -44,7 +44,8 @@ class SIMBA(Teleprompter):
         max_steps: The most steps; by default `dspy.SIMBA`'s 8, or what another `policy` takes.
         num_threads: The most rollouts in flight; by default `dspy.settings.num_threads`.
         store: Where the run is kept, so that it continues after a crash. By default a file that is deleted afterwards.
-        lm, rollout_timeout, stop_when, budget, policy, progress: As in `OptimizerConfig`.
+        on_metric_error: "stop", or "score 0" as in `dspy.SIMBA`.
+        lm, optimize, rollout_timeout, stop_when, budget, policy, progress: As in `OptimizerConfig`.
 
     The other arguments are those of `dspy.SIMBA`.
     """
@@ -65,6 +66,8 @@ class SIMBA(Teleprompter):
         temperature_for_candidates: float = 0.2,
         lm: dspy.BaseLM | None = None,
         rollout_timeout: float = 300.0,
+        on_metric_error: OnMetricError = "stop",
+        optimize: Sequence[str] | None = None,
         stop_when: StopWhen | None = None,
         policy: PolicyName = "dspy",
         store: str | Path | None = None,
@@ -85,6 +88,8 @@ class SIMBA(Teleprompter):
         self.temperature_for_candidates = temperature_for_candidates
         self.lm = lm
         self.rollout_timeout = rollout_timeout
+        self.on_metric_error: OnMetricError = on_metric_error
+        self.optimize = optimize
         self.stop_when = stop_when
         self.policy: PolicyName = policy
         self.store = store
@@ -175,6 +180,8 @@ class SIMBA(Teleprompter):
             policy=self.policy,
             max_concurrency=self.num_threads or settings.num_threads,
             rollout_timeout=self.rollout_timeout,
+            on_metric_error=self.on_metric_error,
+            optimize=self.optimize,
             stop_when=self.stop_when,
             budget=self.budget or Budget(),
             progress=self.progress,

@@ -271,3 +271,8 @@ def test_a_space_of_another_student_is_refused(tmp_path: Path) -> None:
     space = ConfigurationSpace.from_module(TakesText())
     with pytest.raises(MisfitError, match="Predict has no predictor 'predict'"):
         small_config(tmp_path / "simba.db", space=space)
+
+
+def test_examples_in_both_sets_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    small_config(tmp_path / "simba.db", policy="adaptive", valset=questions(5, start=6))
+    assert "2 of the valset's 5 examples are in the trainset as well" in caplog.text

@@ -7,14 +7,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import dspy
 
 from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from simba_actors.dspy_compat.predictor_names import PredictorNames
 from simba_actors.dspy_compat.prompt_cache import remembering
-from simba_actors.errors import InfrastructureError, InterpreterError, LMUnavailableError, RolloutTimeoutError
+from simba_actors.errors import (
+    InfrastructureError,
+    InterpreterError,
+    LMUnavailableError,
+    MetricError,
+    RolloutTimeoutError,
+)
 from simba_actors.evaluation.binding import BoundProgram, Programs
 from simba_actors.evaluation.scoring import Scorer, Verdict
 from simba_actors.lm.failures import causes, infrastructure_cause
@@ -91,6 +97,7 @@ class LocalExecutor:
         caller: What the governor is told of these rollouts' calls.
         threads: Where what blocks runs.
         rollout_timeout: Seconds that a rollout may take, waiting for its turn at an endpoint not counted.
+        on_metric_error: Whether a metric that fails ends the run, or makes the rollout a program failure.
         clock: Seconds, for how long rollouts take.
     """
 
@@ -107,12 +114,14 @@ class LocalExecutor:
         threads: Threads | None = None,
         objectives: Objectives | None = None,
         rollout_timeout: float = 300.0,
+        on_metric_error: Literal["stop", "score 0"] = "stop",
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         threads = threads or Threads()
         self._rows = rows
         self._governor = governor
         self._rollout_timeout = rollout_timeout
+        self._on_metric_error = on_metric_error
         self._clock = clock
         self._threads = threads
         self._scorer = Scorer(metric, threads, objectives, governor.secrets, governor.scheduler)
@@ -214,7 +223,12 @@ class LocalExecutor:
             )
         # Before the metric runs, which may call predictors too, or change what it is given.
         steps, fields, cut_off = _steps(trace, program.names), json_fields(prediction), rollout.cut_off
-        verdict = await self._scorer.score(row, copied_example(example), prediction)
+        try:
+            verdict = await self._scorer.score(row, copied_example(example), prediction)
+        except MetricError as error:
+            if self._on_metric_error == "stop":
+                raise
+            return _Ended(steps, fields, None, f"MetricError: {error}", cut_off)
         return _Ended(steps, fields, verdict, None, cut_off)
 
     async def _call(self, module: Any, inputs: dict[str, Any]) -> Any:
