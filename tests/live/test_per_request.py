@@ -26,6 +26,7 @@ def our_threads() -> int:
     return sum(thread.name.startswith("simba_actors") for thread in threading.enumerate())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 async def test_a_thousand_live_programs_leave_nothing_behind(tmp_path: Path) -> None:
     store, student = tmp_path / "simba.db", sayer()

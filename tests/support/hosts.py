@@ -1,0 +1,85 @@
+"""Processes that host the library: scripts and servers, each with a hard limit of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+HARD_LIMIT = 60.0
+"""Seconds after which a host has failed: it is killed with everything that it started."""
+
+
+def run_script(script: str, *arguments: object, through: Sequence[str] = (), limit: float = HARD_LIMIT) -> str:
+    """Run `script` in a Python of its own, started by the command `through`, and return what it prints.
+
+    Fails with its stderr if it does not exit with 0 within the limit.
+    """
+    command = [*through, sys.executable, "-c", script, *map(str, arguments)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            _kill_all(process)
+            output, errors = process.communicate()
+            raise AssertionError(f"still running after {limit:g} s:\n{output}\n{errors}") from None
+    assert process.returncode == 0, f"exit status {process.returncode}:\n{output}\n{errors}"
+    return output
+
+
+@contextmanager
+def running(command: Sequence[str], port: int, *, log: Path, **environment: str) -> Generator[httpx.Client]:
+    """Run a server that listens on `port`, and yield a client of it. It must end well when it is told to."""
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env={**os.environ, **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HARD_LIMIT) as client,
+    ):
+        try:
+            _wait_for(process, port, log)
+            yield client
+            process.send_signal(signal.SIGTERM)
+            status = process.wait(HARD_LIMIT)
+        finally:
+            _kill_all(process)
+        assert status in (0, -signal.SIGTERM), log.read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + HARD_LIMIT
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"the server did not start:\n{log.read_text()}")
+
+
+def _kill_all(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    """Kill the process and its children, which share its process group."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
