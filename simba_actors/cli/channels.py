@@ -20,7 +20,8 @@ from simba_actors.cli.arguments import (
     run_and_program,
 )
 from simba_actors.cli.output import local_time, print_json, print_table, print_text, run
-from simba_actors.store import results
+from simba_actors.publishing.publications import history, served, served_by_channel
+from simba_actors.store import Reader, results
 
 if TYPE_CHECKING:  # They import DSPy, which takes a second.
     from simba_actors.publishing.publications import Publication, Served
@@ -132,27 +133,21 @@ def prune(
 
 
 async def _all_channels(store: Path) -> Sequence[tuple[str, Served]]:
-    from simba_actors.publishing.channel_queries import Channels
-
-    async with await Channels.open(store) as queries:
-        return [(name, await queries.served(name)) for name in await queries.names()]
+    async with await Reader.open(store) as queries:
+        return await queries.ask(served_by_channel)
 
 
 async def _history(store: Path, channel: str) -> tuple[list[Publication], Served]:
-    from simba_actors.publishing.channel_queries import Channels
-
-    async with await Channels.open(store) as queries:
-        history = await queries.history(channel)
-        return history[::-1], await queries.served(channel)
+    async with await Reader.open(store) as queries:
+        return (await queries.ask(history, channel))[::-1], await queries.ask(served, channel)
 
 
 async def _publish(
     store: Path, channel_name: str, run_name: str | None, name: str, share: float | None, reason: str
 ) -> Publication:
     from simba_actors.publishing.channel import Channel, Source
-    from simba_actors.publishing.channel_queries import Channels
 
-    async with await Channels.open(store) as queries:
+    async with await Reader.open(store) as queries:
         run_id = await queries.ask(results.find_run_id, run_name)
         source = Source(run_id, await queries.ask(results.find_program, run_id, name))
     async with await Channel.open(store, channel_name) as channel:
@@ -188,10 +183,8 @@ async def _prune(store: Path, name: str, keep: int) -> int:
 
 async def _check_channel(store: Path, name: str) -> None:
     """Raise UnknownChannelError or StoreError before anything opens the store for writing, which would create it."""
-    from simba_actors.publishing.channel_queries import Channels
-
-    async with await Channels.open(store) as queries:
-        await queries.history(name)
+    async with await Reader.open(store) as queries:
+        await queries.ask(history, name)
 
 
 def _print_publication(publication: Publication, *, as_json: bool) -> None:

@@ -24,9 +24,8 @@ from simba_actors.cli.arguments import (
 from simba_actors.cli.output import print_json, print_text, print_tree, run, score
 from simba_actors.errors import RunError
 from simba_actors.search.plan import STUDENT
-from simba_actors.store import results
+from simba_actors.store import Reader, pool_queries, results
 from simba_actors.store.pool_queries import Lesson, PoolEntry
-from simba_actors.store.queries import Queries
 from simba_actors.store.records import Program, RolloutRecord
 from simba_actors.store.results import RolloutFilter
 
@@ -173,18 +172,18 @@ def export(
 
 
 async def _pool(store: Path, run_name: str | None) -> list[PoolEntry]:
-    async with await Queries.open(store) as queries:
-        return await queries.pool(await queries.ask(results.find_run_id, run_name))
+    async with await Reader.open(store) as queries:
+        return await queries.ask(pool_queries.pool, await queries.ask(results.find_run_id, run_name))
 
 
-async def _find(queries: Queries, run_name: str | None, name: str | None) -> tuple[str, Program]:
+async def _find(queries: Reader, run_name: str | None, name: str | None) -> tuple[str, Program]:
     run_id = await queries.ask(results.find_run_id, run_name)
     number = await queries.ask(results.find_program, run_id, name)
-    return run_id, await queries.program(run_id, number)
+    return run_id, await queries.ask(pool_queries.program, run_id, number)
 
 
 async def _program_with_diff(store: Path, run_name: str | None, name: str | None) -> tuple[Program, str]:
-    async with await Queries.open(store) as queries:
+    async with await Reader.open(store) as queries:
         run_id, found = await _find(queries, run_name, name)
         return found, await _diff_to_parent(queries, run_id, found)
 
@@ -194,7 +193,7 @@ async def _program_with_messages(
 ) -> tuple[Program, Sequence[Message]]:
     from simba_actors.programs import Configuration
 
-    async with await Queries.open(store) as queries:
+    async with await Reader.open(store) as queries:
         run_id, found = await _find(queries, run_name, name)
         candidates = [found.number, *found.parents, STUDENT]
         samples = [
@@ -220,15 +219,19 @@ def _messages(configuration: Configuration, samples: Sequence[RolloutRecord]) ->
 
 
 async def _reasons(store: Path, run_name: str | None, name: str | None) -> tuple[Program, str, list[Lesson]]:
-    async with await Queries.open(store) as queries:
+    async with await Reader.open(store) as queries:
         run_id, found = await _find(queries, run_name, name)
-        return found, await _diff_to_parent(queries, run_id, found), await queries.lessons(run_id, found)
+        return (
+            found,
+            await _diff_to_parent(queries, run_id, found),
+            await queries.ask(pool_queries.lessons, run_id, found),
+        )
 
 
 async def _failures(
     store: Path, run_name: str | None, name: str | None, wanted: RolloutFilter, *, everything: bool
 ) -> tuple[str, int, list[Failure]]:
-    async with await Queries.open(store) as queries:
+    async with await Reader.open(store) as queries:
         run_id = await queries.ask(results.find_run_id, run_name)
         number = await queries.ask(results.find_program, run_id, name)
         if not everything and not wanted.failed:
@@ -244,7 +247,7 @@ async def _failures(
 
 
 async def _program_to_export(store: Path, run_name: str | None, name: str | None) -> tuple[str, Program]:
-    async with await Queries.open(store) as queries:
+    async with await Reader.open(store) as queries:
         run_id = await queries.ask(results.find_run_id, run_name)
         run_ = await queries.run(run_id)
         if name in (None, "best") and run_.result is None:
@@ -256,13 +259,13 @@ async def _program_to_export(store: Path, run_name: str | None, name: str | None
         return await _find(queries, run_id, name)
 
 
-async def _diff_to_parent(queries: Queries, run_id: str, found: Program) -> str:
+async def _diff_to_parent(queries: Reader, run_id: str, found: Program) -> str:
     from simba_actors.programs import Configuration  # It imports DSPy, which takes a second.
 
     configuration = Configuration.from_json(found.configuration)
     if not found.parents:
         return configuration.diff(Configuration({}))
-    parent = await queries.program(run_id, found.parents[0])
+    parent = await queries.ask(pool_queries.program, run_id, found.parents[0])
     return configuration.diff(Configuration.from_json(parent.configuration))
 
 
@@ -276,7 +279,7 @@ def _state_file(found: Program) -> str:
 
 def _label(entry: PoolEntry) -> str:
     worth = score(entry.score) or "not scored"
-    finalist = " finalist" if entry.verdict is not None else ""
+    finalist = " finalist" if entry.ranking_score is not None else ""
     others = f", also from {', '.join(map(str, entry.parents[1:]))}" if entry.parents[1:] else ""
     return f"{entry.number}  {worth}{finalist}  {entry.strategy}{others}"
 

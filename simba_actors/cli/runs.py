@@ -12,9 +12,9 @@ import typer
 from simba_actors.cli.arguments import DEFAULT_STORE, LARGEST_NUMBER, AsJSON, RunName, StorePath, check_words
 from simba_actors.cli.output import local_time, print_json, print_table, print_text, run, score
 from simba_actors.observe.wording import spending, step_shown
-from simba_actors.store import results
-from simba_actors.store.queries import Queries, RunSummary, StepScores
+from simba_actors.store import Reader, results, run_queries
 from simba_actors.store.results import Standing
+from simba_actors.store.run_queries import RunSummary, StepScores
 
 ERRORS_SHOWN = 10
 """Most different errors that `show` prints."""
@@ -181,19 +181,19 @@ def doctor(store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
 
 
 async def _summaries(store: Path) -> list[RunSummary]:
-    async with await Queries.open(store) as queries:
-        return await queries.summaries()
+    async with await Reader.open(store) as queries:
+        return await queries.ask(run_queries.summaries)
 
 
 async def _report(store: Path, name: str | None) -> RunReport:
-    async with await Queries.open(store) as queries:
+    async with await Reader.open(store) as queries:
         run_id = await queries.ask(results.find_run_id, name)
         return RunReport(
-            await queries.summary(run_id),
+            await queries.ask(run_queries.summary, run_id),
             await queries.ask(results.best_standing, run_id),
             await queries.ask(results.standing, run_id, 0),
             await queries.ask(results.objective_scores, run_id),
-            await queries.step_scores(run_id),
+            await queries.ask(run_queries.step_scores, run_id),
             await queries.ask(results.failures, run_id),
             await queries.ask(results.latest_trend, run_id),
         )
@@ -206,7 +206,7 @@ async def _reports(store: Path, names: Sequence[str]) -> list[RunReport]:
 async def _fork(store: Path, name: str, at: int, new_name: str) -> str:
     from simba_actors.store.forking import fork
 
-    async with await Queries.open(store) as queries:
+    async with await Reader.open(store) as queries:
         run_id = await queries.ask(results.find_run_id, name)
     await fork(store, run_id, at=at, new_run_id=new_name)
     return run_id

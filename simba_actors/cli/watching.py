@@ -25,9 +25,9 @@ from simba_actors.cli.runs import trend_text
 from simba_actors.events import Event
 from simba_actors.logs import visible
 from simba_actors.observe.wording import described, progress_line
-from simba_actors.store import results
-from simba_actors.store.queries import Queries, RunSummary, StepScores
+from simba_actors.store import Reader, results, run_queries
 from simba_actors.store.results import Spending, Standing
+from simba_actors.store.run_queries import RunSummary, StepScores
 
 REDRAW_SECONDS = 0.5
 """Seconds between two looks at the store."""
@@ -75,8 +75,8 @@ async def _print_events(store: Path, run_name: str | None) -> None:
 
 async def _print_lines(store: Path, run_name: str | None) -> None:
     run_id = await _run_id(store, run_name)
-    async with await Queries.open(store) as queries:
-        summary = await queries.summary(run_id)
+    async with await Reader.open(store) as queries:
+        summary = await queries.ask(run_queries.summary, run_id)
     if summary.over:
         print_text(progress_line(summary))
         if summary.run.reason:
@@ -88,12 +88,12 @@ async def _print_lines(store: Path, run_name: str | None) -> None:
 
 
 async def _run_id(store: Path, run_name: str | None) -> str:
-    async with await Queries.open(store) as queries:
+    async with await Reader.open(store) as queries:
         return await queries.ask(results.find_run_id, run_name)
 
 
 async def _draw(store: Path, run_name: str | None, console: Console) -> None:
-    async with await Queries.open(store) as queries:
+    async with await Reader.open(store) as queries:
         run_id = await queries.ask(results.find_run_id, run_name)
         snapshot = await _snapshot(queries, run_id)
         started, done = time.monotonic(), snapshot.summary.rollouts_done
@@ -110,13 +110,13 @@ async def _draw(store: Path, run_name: str | None, console: Console) -> None:
                 snapshot = await _snapshot(queries, run_id)
 
 
-async def _snapshot(queries: Queries, run_id: str) -> Snapshot:
+async def _snapshot(queries: Reader, run_id: str) -> Snapshot:
     last = await queries.last_event(run_id)
-    gauges = {gauge.actor: gauge.state for gauge in await queries.gauges(run_id)}
+    gauges = {gauge.actor: gauge.state for gauge in await queries.ask(run_queries.gauges, run_id)}
     running = re.search(r"(\d+) running", gauges.get("sampler", ""))
     return Snapshot(
-        await queries.summary(run_id),
-        await queries.step_scores(run_id),
+        await queries.ask(run_queries.summary, run_id),
+        await queries.ask(run_queries.step_scores, run_id),
         await queries.ask(results.spending_by_step, run_id),
         await queries.ask(results.best_standing, run_id),
         await queries.ask(results.standing, run_id, 0),

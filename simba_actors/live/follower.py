@@ -9,15 +9,20 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
 
-from simba_actors.errors import NotAStoreError, StoreDamagedError, StoreError, StoreVersionError
+from simba_actors.errors import StoreError
 from simba_actors.programs import Configuration
-from simba_actors.publishing.notifications import name_of, publications_in
-from simba_actors.publishing.publications import CONFIGURATION, OF_CHANNEL, SERVED, Publication, Served
-from simba_actors.store.encoding import loads
-from simba_actors.store.error_translation import told_of, translated
-from simba_actors.store.schema import APPLICATION_ID, VERSION
+from simba_actors.publishing.publications import (
+    Publication,
+    Served,
+    configuration_of,
+    published_in_process,
+    served,
+    unreadable,
+    versions,
+)
+from simba_actors.store.connection import translate_errors, translated, unreachable
+from simba_actors.store.opening import connect_for_reading, is_immutable
 
 POLL_SECONDS = 0.25
 """Seconds between looks at the file. What another process publishes must be seen within a second."""
@@ -51,8 +56,9 @@ class Follower:
 
     def __init__(self, store: Path, channel: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._db: sqlite3.Connection | None = None  # First, since `__del__` needs it.
-        self._path = store.resolve()
-        self._name = name_of(store)
+        self._path = store
+        self._name = str(store)
+        self._resolved = str(store.resolve())
         self._channel = channel
         self._clock = clock
         self._immutable = False
@@ -71,7 +77,7 @@ class Follower:
 
     def has_local_publication(self) -> bool:
         """Return whether this process has published something that was not acknowledged yet."""
-        return self._publications_seen != publications_in(self._name)
+        return self._publications_seen != published_in_process(self._resolved)
 
     def is_stale(self) -> bool:
         """Look whether there may be something new to `read`. Takes microseconds and never waits for a lock."""
@@ -81,7 +87,7 @@ class Follower:
         try:
             if self._identity != self._identify():
                 return True
-            return not self._immutable and self._one("PRAGMA data_version") != self._data_version
+            return not self._immutable and self._read_data_version() != self._data_version
         except Exception:  # noqa: BLE001 - `read` meets the same error, and says what it is
             return True
 
@@ -91,14 +97,14 @@ class Follower:
         Raises:
             StoreError: The file cannot be read; the last snapshot is still good.
         """
-        self._publications_read = publications_in(self._name)
+        self._publications_read = published_in_process(self._resolved)
         try:
             self._connect()
-            self._rows(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1000)}", [])
-            self._check_header()
-            self._data_version = self._one("PRAGMA data_version")
-            self._snapshot = self._read()
-            self._rows("PRAGMA busy_timeout = 0", [])  # `is_stale` is asked on the event loop.
+            db = self._connected()
+            db.execute(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1000)}")
+            self._data_version = self._read_data_version()
+            self._snapshot = self._read(db)
+            db.execute("PRAGMA busy_timeout = 0")  # `is_stale` is asked on the event loop.
         except sqlite3.Error as error:
             self.close()
             raise translated(error, self._path) from error
@@ -116,11 +122,11 @@ class Follower:
 
         Raises StoreError as `read` does.
         """
-        with told_of(self._path):
-            rows = self._rows(OF_CHANNEL, [self._channel])
-            for publication in reversed([Publication.of_row(row) for row in rows]):
+        db = self._connected()
+        with translate_errors(self._path):
+            for publication in reversed(versions(db, self._channel)):
                 if publication.version < version and publication.kind != "canary" and not publication.pruned:
-                    yield publication, self._configuration(publication.digest)
+                    yield publication, _configuration(db, publication)
 
     def close(self) -> None:
         """Close the file. The next `read` opens it again."""
@@ -139,22 +145,13 @@ class Follower:
         if self._db is not None and self._identity == self._identify():
             return
         self.close()
-        self._immutable = _is_at_rest_on_read_only_volume(self._path)
+        self._resolved = str(self._path.resolve())
+        self._immutable = is_immutable(self._path)
         self._identity = self._identify()
-        mode = "immutable=1" if self._immutable else "mode=ro"
-        self._db = sqlite3.connect(
-            f"{self._path.as_uri()}?{mode}", uri=True, timeout=0, check_same_thread=False, isolation_level=None
-        )
-
-    def _check_header(self) -> None:
-        application, version = self._one("PRAGMA application_id"), self._one("PRAGMA user_version")
-        if application != APPLICATION_ID:
-            raise NotAStoreError(f"{self._path} is not a store of simba_actors: give the path of one")
-        if version > VERSION:
-            raise StoreVersionError(f"{self._path} was written by a newer simba_actors: upgrade this one")
+        self._db = connect_for_reading(self._path, BUSY_SECONDS)
 
     def _identify(self) -> tuple[int, ...]:
-        """Return what tells this file from another that takes its place.
+        """Return what tells this file from another that takes its place, also where a link leads to another file.
 
         An immutable connection never notices changes. While there is one, a write shows by the file's size and time, or
         by a write-ahead log that appears.
@@ -162,67 +159,39 @@ class Follower:
         try:
             status = os.stat(self._name)  # noqa: PTH116 - several times as fast as the path's own
         except OSError as error:
-            raise StoreError(f"{self._path} can't be read: {error.strerror}") from error
+            raise unreachable(error, self._path) from error
         if status.st_size == 0:
             raise StoreError(f"{self._path} is empty")
         if not self._immutable:
             return status.st_dev, status.st_ino
-        has_log = os.path.exists(f"{self._name}-wal")  # noqa: PTH110 - as above
+        has_log = os.path.exists(f"{self._resolved}-wal")  # noqa: PTH110 - as above
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, has_log
 
-    def _read(self) -> Snapshot:
-        if not self._rows("SELECT 1 FROM sqlite_schema WHERE name = 'publications'", []):
-            return Snapshot()
-        served = Served.of_rows(self._rows(SERVED, {"channel": self._channel}))
-        for publication in _publications(served):
-            self._check(publication)
-        known = {p.digest: self._snapshot.configurations[p.version] for p in _publications(self._snapshot.served)}
+    def _read(self, db: sqlite3.Connection) -> Snapshot:
+        now_served = served(db, self._channel)
+        known = {p.digest: self._snapshot.configurations[p.version] for p in self._snapshot.served.publications}
         configurations = {
-            p.version: known.get(p.digest) or self._configuration(p.digest) for p in _publications(served)
+            publication.version: known.get(publication.digest) or _configuration(db, publication)
+            for publication in now_served.publications
         }
-        return Snapshot(served, configurations)
+        return Snapshot(now_served, configurations)
 
-    def _check(self, publication: Publication) -> None:
-        """Raise StoreDamagedError if a value is not of its column's type, which SQLite does not enforce."""
-        share: Any = publication.share
-        if isinstance(cast("Any", publication.version), int) and isinstance(share, int | float | None):
-            return
-        raise StoreDamagedError(
-            f"{self._path} is damaged: channel {self._channel!r} has version={publication.version!r:.80} with "
-            f"share={share!r:.80}; publish again"
-        )
+    def _read_data_version(self) -> int:
+        return int(self._connected().execute("PRAGMA data_version").fetchone()[0])
 
-    def _configuration(self, digest: str) -> Configuration:
-        rows = self._rows(CONFIGURATION, [digest])
-        try:
-            stored: Any = loads(rows[0][0])
-            return Configuration.from_json(dict(stored))
-        except (LookupError, TypeError, ValueError, RecursionError) as error:
-            raise StoreDamagedError(
-                f"{self._path} is damaged: the configuration {digest:.12} can't be read ({error!r}); publish it again"
-            ) from error
-
-    def _one(self, sql: str) -> Any:
-        return self._rows(sql, [])[0][0]
-
-    def _rows(self, sql: str, parameters: Any) -> list[Any]:
+    def _connected(self) -> sqlite3.Connection:
         if self._db is None:
-            raise AssertionError("the follower connects before it asks")
-        return self._db.execute(sql, parameters).fetchall()
+            raise AssertionError("the follower connects before it reads")
+        return self._db
+
+
+def _configuration(db: sqlite3.Connection, publication: Publication) -> Configuration:
+    stored = configuration_of(db, publication)
+    try:
+        return Configuration.from_json(dict(stored))
+    except RecursionError as error:
+        raise unreadable(db, publication, error) from error
 
 
 _abandoned: list[sqlite3.Connection] = []
 """Connections of a parent process. Kept, so that garbage collection does not close them in the child."""
-
-
-def _is_at_rest_on_read_only_volume(path: Path) -> bool:
-    """Return whether SQLite can read the file only as immutable.
-
-    A store is in write-ahead mode. Reading it needs the `-shm` file beside it, which cannot be made on a read-only
-    volume. Without a `-wal` file nobody is writing.
-    """
-    return not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
-
-
-def _publications(served: Served) -> list[Publication]:
-    return [p for p in (served.current, served.canary) if p is not None]

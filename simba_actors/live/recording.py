@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import inspect
 import logging
-import sqlite3
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,20 +22,20 @@ from weakref import WeakValueDictionary
 import dspy
 
 from simba_actors.dspy_compat.predictor_names import PredictorNames
-from simba_actors.errors import ConfigError
+from simba_actors.errors import ConfigError, StoreError
 from simba_actors.evaluation.scoring import LARGEST_SCORE, is_score, verdict
 from simba_actors.live.routing import BoundVersion, CallId
 from simba_actors.lm.secrets import Secrets
 from simba_actors.logs import get_logger
 from simba_actors.programs.values import json_fields
-from simba_actors.publishing.canary import settle
-from simba_actors.publishing.notifications import tell_followers
-from simba_actors.publishing.online_examples import ADD, BOUND, OnlineExample
-from simba_actors.publishing.publications import Publication
+from simba_actors.publishing.canary import CanaryScore, record_scores, settle
+from simba_actors.publishing.online_examples import OnlineExample, keep_examples
+from simba_actors.publishing.publications import Publication, notify_followers
 from simba_actors.runtime.forks import survive_forks
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.trajectory import JSON
-from simba_actors.store.schema import APPLICATION_ID, VERSION
+from simba_actors.store.connection import translate_errors
+from simba_actors.store.opening import connect_for_writing
 
 logger = get_logger(__name__)
 
@@ -58,8 +58,6 @@ CLOSE_SECONDS = 30.0
 
 BUSY_SECONDS = 5.0
 """Seconds that a transaction waits for another writer."""
-
-_REPORT = "INSERT OR IGNORE INTO reports (channel, canary, call_id, version, score, time) VALUES (?, ?, ?, ?, ?, ?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +237,29 @@ def _example(run: LiveRun, score: float) -> OnlineExample:
     return OnlineExample(inputs, outputs, trace, run.call.version, score, time.time())
 
 
+class Batch:
+    """What is written to the store in one transaction, by channel."""
+
+    def __init__(self) -> None:
+        self.scores: defaultdict[str, list[CanaryScore]] = defaultdict(list)
+        """Scores of calls beside a canary."""
+        self.examples: defaultdict[str, list[OnlineExample]] = defaultdict(list)
+        """Calls to keep."""
+        self.kept: dict[str, int] = {}
+        """Most examples that a channel keeps."""
+
+    def add(self, entries: Sequence[Score | KeptExample]) -> None:
+        now = time.time()
+        for entry in entries:
+            match entry:
+                case Score(channel, call, value):
+                    if call.canary:  # Other scores decide nothing.
+                        self.scores[channel].append((call.canary, str(call), call.version, value, now))
+                case KeptExample(channel, keep, example):
+                    self.examples[channel].append(example)
+                    self.kept[channel] = keep
+
+
 class StoreWriter:
     """Writes scores and examples to one store, and settles canaries whose scores say enough. Never makes the file.
 
@@ -255,78 +276,43 @@ class StoreWriter:
         return self.queue.wait_until_empty(deadline)
 
     def _write(self, work: Sequence[MakeEntries]) -> None:
-        scores: list[tuple[Any, ...]] = []
-        examples: list[tuple[Any, ...]] = []
-        bounds: dict[str, int] = {}
+        batch = Batch()
         for make in work:
             try:
-                self._convert(make(), scores, examples, bounds)
+                batch.add(make())
             except Exception as error:  # noqa: BLE001 - values of the user's program; the other calls count
                 self._warn_once(f"a call was not recorded in {self._store}: {Secrets().describe(error)}")
-        while (scores or examples) and not self._wrote(scores, examples, bounds):
+        while (batch.scores or batch.examples) and not self._wrote(batch):
             self.queue.failed(RETRY_SECONDS)
 
-    def _convert(
-        self,
-        entries: Sequence[Score | KeptExample],
-        scores: list[tuple[Any, ...]],
-        examples: list[tuple[Any, ...]],
-        bounds: dict[str, int],
-    ) -> None:
-        now = time.time()
-        for entry in entries:
-            match entry:
-                case Score(channel, call, value):
-                    if call.canary:  # Other scores decide nothing.
-                        scores.append((channel, call.canary, str(call), call.version, value, now))
-                case KeptExample(channel, keep, example):
-                    examples.append(example.adding(channel))
-                    bounds[channel] = keep
-
-    def _wrote(
-        self, scores: Sequence[tuple[Any, ...]], examples: Sequence[tuple[Any, ...]], bounds: dict[str, int]
-    ) -> bool:
+    def _wrote(self, batch: Batch) -> bool:
         """Return False if the same write can be tried again."""
         try:
-            published = self._transact(scores, examples, bounds)
-        except (sqlite3.Error, OSError) as error:
-            self._warn_once(f"scores can't be stored in {self._store} and are tried again: {error}")
+            published = self._transact(batch)
+        except StoreError as error:
+            self._warn_once(f"scores can't be stored yet and are tried again: {error}")
             return False
         except Exception as error:  # noqa: BLE001 - a batch that can never be stored must not hold up the next one
-            self._warn_once(f"{len(scores)} scores were not stored in {self._store}: {Secrets().describe(error)}")
+            self._warn_once(f"{len(batch.scores)} scores were not stored in {self._store}: {Secrets().describe(error)}")
             return True
         self._warn_once.forget()
         for publication in published:
             logger.info("channel %r: version %d: %s", publication.channel, publication.version, publication.reason)
         if published:
-            tell_followers(self._store)
+            notify_followers(self._store)
         return True
 
-    def _transact(
-        self, scores: Sequence[tuple[Any, ...]], examples: Sequence[tuple[Any, ...]], bounds: dict[str, int]
-    ) -> list[Publication]:
-        """Store all of it in one transaction. Return what canaries were promoted or rolled back to."""
-        uri = f"{self._store.resolve().as_uri()}?mode=rw"
-        db = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-        try:
-            _check_store(db)
+    def _transact(self, batch: Batch) -> list[Publication]:
+        """Store all of it in one transaction. Return the versions with which canaries were promoted or rolled back."""
+        with translate_errors(self._store), closing(connect_for_writing(self._store)) as db:
             db.execute("BEGIN IMMEDIATE")
-            db.executemany(_REPORT, scores)
-            db.executemany(ADD, examples)
-            for channel, keep in bounds.items():
-                db.execute(BOUND, [channel, channel, keep - 1])
-            settled = [settle(db, channel) for channel in dict.fromkeys(channel for channel, *_ in scores)]
+            for channel, scores in batch.scores.items():
+                record_scores(db, channel, scores)
+            for channel, examples in batch.examples.items():
+                keep_examples(db, channel, examples, batch.kept[channel])
+            settled = [settle(db, channel) for channel in batch.scores]
             db.execute("COMMIT")
-        finally:
-            db.close()
         return [publication for publication in settled if publication is not None]
-
-
-def _check_store(db: sqlite3.Connection) -> None:
-    application = db.execute("PRAGMA application_id").fetchone()[0]
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if (application, version) != (APPLICATION_ID, VERSION):
-        raise sqlite3.DatabaseError("it is not a store of this version of simba_actors")
 
 
 _writers: WeakValueDictionary[Path, StoreWriter] = WeakValueDictionary()

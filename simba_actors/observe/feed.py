@@ -14,11 +14,9 @@ import anyio
 from simba_actors.actors import SHUTDOWN, Ref, spawn
 from simba_actors.events import Event, EventCallback
 from simba_actors.logs import get_logger
-from simba_actors.publishing.channel_queries import Channels
-from simba_actors.publishing.publications import Publication
+from simba_actors.publishing.publications import Publication, versions
 from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.store import Reader
-from simba_actors.store.queries import Queries
 
 logger = get_logger(__name__)
 
@@ -37,7 +35,7 @@ async def follow_events(store: str | Path, run_id: str, after: int = 0) -> Async
 
     Ends when the run does. Raises UnknownRunError if the store has no such run.
     """
-    async with await Queries.open(store) as reader:
+    async with await Reader.open(store) as reader:
         seen = -1
         while True:
             version = await reader.data_version()
@@ -62,7 +60,7 @@ async def follow_channel(store: str | Path, channel: str, after: int = 0) -> Asy
 
     Never ends. The channel need not exist yet. Raises StoreError if the file is not a store.
     """
-    async with await Channels.open(store) as reader:
+    async with await Reader.open(store) as reader:
         seen = -1
         while True:
             version = await reader.data_version()
@@ -70,10 +68,9 @@ async def follow_channel(store: str | Path, channel: str, after: int = 0) -> Asy
                 await anyio.sleep(POLL_SECONDS)
                 continue
             seen = version
-            for publication in await reader.history(channel) if channel in await reader.names() else []:
-                if publication.version > after:
-                    yield publication
-                    after = publication.version
+            for publication in await reader.ask(versions, channel, after):
+                yield publication
+                after = publication.version
 
 
 class EventFeed:

@@ -24,7 +24,8 @@ from simba_actors.events import Event, RunFailed, RunFinished, RunPaused, RunRes
 from simba_actors.logs import visible
 from simba_actors.observe.feed import follow_events
 from simba_actors.observe.wording import progress_line
-from simba_actors.store.queries import Queries, RunSummary
+from simba_actors.store import Reader, run_queries
+from simba_actors.store.run_queries import RunSummary
 
 REDRAW_SECONDS = 0.5
 
@@ -75,8 +76,8 @@ class StoredRun:
 
 async def follow_progress(optimizer: Watched, stream: TextIO | None = None) -> None:
     """Show the run's progress until the run ends."""
-    async with await Queries.open(optimizer.store) as store:
-        first = await store.summary(optimizer.run_id)
+    async with await Reader.open(optimizer.store) as store:
+        first = await store.ask(run_queries.summary, optimizer.run_id)
         rate = rate_since(first.rollouts_done, time.monotonic)
         with display_on(stream or sys.stderr) as display:
             events = optimizer.events(await store.last_event(optimizer.run_id))
@@ -84,16 +85,16 @@ async def follow_progress(optimizer: Watched, stream: TextIO | None = None) -> N
                 tasks.start_soon(_redraw, store, optimizer.run_id, display, rate)
                 async for event in events:
                     if isinstance(event, StepClosed | RunPaused | RunResumed | RunFinished | RunFailed):
-                        summary = await store.summary(optimizer.run_id)
+                        summary = await store.ask(run_queries.summary, optimizer.run_id)
                         display.show_event(event, summary, rate(summary))
                 tasks.cancel_scope.cancel()
-            summary = await store.summary(optimizer.run_id)
+            summary = await store.ask(run_queries.summary, optimizer.run_id)
             display.redraw(summary, rate(summary))
 
 
-async def _redraw(store: Queries, run_id: str, display: Display, rate: Callable[[RunSummary], float | None]) -> None:
+async def _redraw(store: Reader, run_id: str, display: Display, rate: Callable[[RunSummary], float | None]) -> None:
     while True:
-        summary = await store.summary(run_id)
+        summary = await store.ask(run_queries.summary, run_id)
         display.redraw(summary, rate(summary))
         await anyio.sleep(REDRAW_SECONDS)
 

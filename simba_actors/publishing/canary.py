@@ -1,36 +1,54 @@
-"""The verdict on a canary, from the scores that its calls and those beside it were given."""
+"""Deciding about a canary, from the scores of its calls and of those beside it."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from simba_actors.events import CanaryJudged
-from simba_actors.publishing.publications import ADD_EVENT, APPEND, SERVED, Publication, Served, adding
+from simba_actors.publishing.publications import Publication, append_again, served
 from simba_actors.search.statistics.sequential_test import Sums, compare
+from simba_actors.store.statements import add_event
 
-Verdict: TypeAlias = Literal["promote", "rollback"]
+CanaryDecision: TypeAlias = Literal["promote", "rollback"]
 
 ERROR = 0.05
-"""The chance that a canary is ever promoted or rolled back for a difference that is none, however long it runs."""
+"""Probability that a canary that is neither better nor worse is ever promoted or rolled back as such."""
 
 MOST_SCORES = 10_000
-"""After so many, a difference that has not shown is too small to change a service for."""
+"""Number of scores after which a canary without a difference is rolled back: a smaller one is not worth a change."""
 
 TESTER = "canary test"
-"""Who publishes what comes of it."""
-
-_SUMS = (
-    "SELECT version = canary, COUNT(*), TOTAL(score), TOTAL(score * score) FROM reports "
-    "WHERE channel = ? AND canary = ? GROUP BY 1"
-)
+"""The publisher of the versions that the test's decisions publish."""
 
 
-def verdict(new: Sums, old: Sums) -> tuple[Verdict, str] | None:
-    """What is to become of a canary with the scores `new`, beside one with `old`, and why; None while that is open."""
+CanaryScore: TypeAlias = tuple[int, str, int, float, float]
+"""A canary's version, a call's id, the version that the call ran, its score, and the time."""
+
+
+def record_scores(db: sqlite3.Connection, channel: str, scores: Sequence[CanaryScore]) -> None:
+    """Store scores of calls beside a canary, once for each call, within the transaction that is open."""
+    db.executemany(
+        "INSERT OR IGNORE INTO reports (channel, canary, call_id, version, score, time) VALUES (?, ?, ?, ?, ?, ?)",
+        [(channel, *score) for score in scores],
+    )
+
+
+def canary_scores(db: sqlite3.Connection, channel: str, canary: int) -> dict[int, Sums]:
+    """Return the scores of a canary and of what was served beside it, by version; 0 is the student itself."""
+    rows = db.execute(
+        "SELECT version, COUNT(*), TOTAL(score), TOTAL(score * score) FROM reports "
+        "WHERE channel = ? AND canary = ? GROUP BY version",
+        [channel, canary],
+    )
+    return {version: Sums(count, total, squares) for version, count, total, squares in rows}
+
+
+def decide(new: Sums, old: Sums) -> tuple[CanaryDecision, str] | None:
+    """Return what to do with a canary that has the scores `new` beside `old`, and why; None while that is open."""
     comparison = compare(new, old, ERROR)
     scores = f"mean {new.mean:.3f} of {new.count} against {old.mean:.3f} of {old.count}: {comparison}"
     if comparison.is_better:
@@ -43,41 +61,35 @@ def verdict(new: Sums, old: Sums) -> tuple[Verdict, str] | None:
 
 
 def settle(db: sqlite3.Connection, channel: str, clock: Callable[[], float] = time.time) -> Publication | None:
-    """Promotes or rolls back the channel's canary if its scores say so, within the transaction that is open.
+    """Promote or roll back the channel's canary if its scores say so, within the transaction that is open.
 
-    Returns the version that was published; None if there is no canary, or no verdict.
+    Returns:
+        The version that was published; None if there is no canary, or its scores leave it open.
     """
-    served = Served.of_rows(db.execute(SERVED, {"channel": channel}).fetchall())
-    if served.canary is None or served.current is None:
+    now_served = served(db, channel)
+    current, canary = now_served.current, now_served.canary
+    if canary is None or current is None:
         return None
-    sums: Mapping[int, Sums] = {
-        is_canary: Sums(*row) for is_canary, *row in db.execute(_SUMS, [channel, served.canary.version])
-    }
-    decided = verdict(sums.get(1, Sums()), sums.get(0, Sums()))
+    scores = canary_scores(db, channel, canary.version)
+    new, others = scores.pop(canary.version, Sums()), scores.values()
+    old = Sums(sum(s.count for s in others), sum(s.total for s in others), sum(s.squares for s in others))
+    decided = decide(new, old)
     if decided is None:
         return None
     kind, reason = decided
-    origin = served.canary if kind == "promote" else served.current
+    origin = canary if kind == "promote" else current
     published = replace(
         origin,
-        version=served.version + 1,
+        version=now_served.version + 1,
         kind=kind,
         origin=origin.version,
         share=None,
         publisher=TESTER,
-        reason=f"canary {served.canary.version} is {reason}",
+        reason=f"canary {canary.version} is {reason}",
         time=clock(),
     )
-    db.execute(APPEND, published.appending())
-    db.executemany(ADD_EVENT, _events(published, served.canary, kind))
-    return published
-
-
-def _events(published: Publication, canary: Publication, verdict: Verdict) -> Iterator[tuple[Any, ...]]:
-    """For the logs of the runs that the programs are from: of what is served now, and of the canary."""
-    told = published.adding_event()
-    if told is not None:
-        yield told
+    append_again(db, published)
     if canary.run_id is not None and canary.program is not None:
-        judged = CanaryJudged(canary.program, canary.channel, canary.version, verdict, published.reason)
-        yield adding(judged, canary.run_id, published.time)
+        judged = CanaryJudged(canary.program, channel, canary.version, kind, published.reason)
+        add_event(db, judged, canary.run_id, published.time)
+    return published

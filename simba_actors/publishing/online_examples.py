@@ -1,66 +1,80 @@
-"""Examples that live calls left: a bounded sample of what a service is asked, each with what came of it.
+"""Examples from live calls: a bounded sample of what a service is asked, each with its outputs and score.
 
-Of all inputs that were seen, those with the smallest digests are kept: a uniform sample of the distinct ones, whichever
-process saw them in whatever order (bottom-k sampling; E. Cohen and H. Kaplan, "Summarizing Data Using Bottom-k
+Of all inputs, those with the smallest digests are kept: a uniform sample of the distinct ones, whichever process saw
+them in whatever order (bottom-k sampling; E. Cohen and H. Kaplan, "Summarizing Data Using Bottom-k
 Sketches", PODC 2007). What is seen again takes the place of its older self.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
-import dspy
 import orjson
 
 from simba_actors.search.trajectory import JSON
-from simba_actors.store.encoding import dumps, loads
+from simba_actors.store.encoding import load_shared
+from simba_actors.store.statements import dumps_shared
 
-ADD = (
-    "INSERT INTO online_examples (channel, digest, version, score, time, example) VALUES (?, ?, ?, ?, ?, ?) "
-    "ON CONFLICT DO UPDATE SET version = excluded.version, score = excluded.score, time = excluded.time, "
-    "example = excluded.example"
-)
-
-BOUND = (
-    "DELETE FROM online_examples WHERE channel = ? AND digest > "
-    "(SELECT digest FROM online_examples WHERE channel = ? ORDER BY digest LIMIT 1 OFFSET ?)"
-)
-"""Lets go of all but those up to the place, counted from 0, of the last one to keep."""
-
-OF_CHANNEL = "SELECT version, score, time, example FROM online_examples WHERE channel = ? ORDER BY digest"
+if TYPE_CHECKING:
+    import dspy
 
 
 @dataclass(frozen=True, slots=True)
 class OnlineExample:
-    """One call of a live program: what went in, what came out, each predictor's part in it, and its score.
-
-    `trace` has the name, inputs and outputs of each predictor's call. `time` is in seconds since the Unix epoch.
-    """
+    """One call of a live program, with its score."""
 
     inputs: Mapping[str, JSON]
     outputs: Mapping[str, JSON]
     trace: Sequence[JSON]
+    """The name, inputs and outputs of each predictor's call."""
     version: int
+    """The version of the channel that the call ran; 0 is the student itself."""
     score: float
     time: float
+    """In seconds since the Unix epoch."""
 
     def to_example(self) -> dspy.Example:
-        """A row for a trainset, with the outputs as labels."""
+        """Return it as an example for a trainset, with the outputs as labels."""
+        import dspy  # It takes seconds to import, and commands that only read don't need it.
+
         return dspy.Example(**{**self.outputs, **self.inputs}).with_inputs(*self.inputs)
 
-    @classmethod
-    def of_row(cls, row: Sequence[Any]) -> OnlineExample:
-        """From a row of `OF_CHANNEL`."""
-        version, score, time, example = row
-        stored = cast("dict[str, Any]", loads(example))
-        return cls(stored["inputs"], stored["outputs"], stored["trace"], version, score, time)
 
-    def adding(self, channel: str) -> tuple[Any, ...]:
-        """The parameters of `ADD`."""
-        example = {"inputs": dict(self.inputs), "outputs": dict(self.outputs), "trace": list(self.trace)}
-        inputs = orjson.dumps(dict(self.inputs), option=orjson.OPT_SORT_KEYS)
-        digest = hashlib.blake2b(inputs, digest_size=16).hexdigest()
-        return channel, digest, self.version, self.score, self.time, dumps(example)
+def examples_of(db: sqlite3.Connection, channel: str) -> list[OnlineExample]:
+    """Return the examples of a channel; none if it does not exist."""
+    if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'online_examples'").fetchone() is None:
+        return []
+    rows = db.execute(
+        "SELECT example, version, score, time FROM online_examples WHERE channel = ? ORDER BY digest", [channel]
+    ).fetchall()
+    stored = load_shared(db, (row[0] for row in rows))
+    return [
+        OnlineExample(example["inputs"], example["outputs"], example["trace"], *rest)
+        for example, (_, *rest) in zip(stored, rows, strict=True)
+    ]
+
+
+def keep_examples(db: sqlite3.Connection, channel: str, examples: Iterable[OnlineExample], most: int) -> None:
+    """Add examples to those of a channel, of which `most` are kept, within the transaction that is open."""
+    db.executemany(
+        "INSERT INTO online_examples (channel, digest, version, score, time, example) VALUES (?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET version = excluded.version, score = excluded.score, time = excluded.time, "
+        "example = excluded.example",
+        [_row(db, channel, example) for example in examples],
+    )
+    db.execute(
+        "DELETE FROM online_examples WHERE channel = :channel AND digest > "
+        "(SELECT digest FROM online_examples WHERE channel = :channel ORDER BY digest LIMIT 1 OFFSET :last)",
+        {"channel": channel, "last": most - 1},
+    )
+
+
+def _row(db: sqlite3.Connection, channel: str, example: OnlineExample) -> tuple[Any, ...]:
+    stored = {"inputs": dict(example.inputs), "outputs": dict(example.outputs), "trace": list(example.trace)}
+    inputs = orjson.dumps(dict(example.inputs), option=orjson.OPT_SORT_KEYS)
+    digest = hashlib.blake2b(inputs, digest_size=16).hexdigest()
+    return channel, digest, example.version, example.score, example.time, dumps_shared(db, stored)

@@ -1,115 +1,75 @@
-"""Publications: the append-only history of what a channel's live programs run.
+"""Publications: the append-only history of the versions that a channel's live programs run.
 
-The newest row says all: where it is a canary, the channel serves it to a share of calls and the newest version before
-it that is none to the others; otherwise it serves the newest row alone.
+The newest row decides what a channel serves. If it is a canary, a share of calls gets it, and the others get the newest
+version before it that is not a canary. Otherwise all calls get the newest row.
+
+This is the one home of the SQL of channels. Each function works on an open `sqlite3.Connection`, so that threads and,
+by `Reader.ask` and `Connection.transact`, coroutines can use it.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
 
-from simba_actors.events import Event, ProgramPublished, to_json
-from simba_actors.programs import to_json_value
-from simba_actors.store.encoding import dumps
+from simba_actors.errors import (
+    PrunedVersionError,
+    StoreDamagedError,
+    UnknownChannelError,
+    UnknownVersionError,
+    VersionConflictError,
+)
+from simba_actors.events import ProgramPublished
+from simba_actors.search.trajectory import JSON
+from simba_actors.store.encoding import checksum, load_shared, storable_text
+from simba_actors.store.reading import path_of
+from simba_actors.store.statements import PUBLICATION_COLUMNS, add_configuration, add_event
 
 PublicationKind: TypeAlias = Literal["publish", "canary", "promote", "rollback"]
 
 OPTIMIZER = "simba_actors"
-"""Who publishes where an optimizer does so on its own."""
+"""The publisher of versions that an optimizer publishes by itself."""
 
-COLUMNS = "channel, version, kind, digest, origin, share, run_id, program, publisher, reason, time, pruned"
-
-APPEND = (
-    f"INSERT INTO publications ({COLUMNS}) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? "
-    "WHERE ? = (SELECT COALESCE(MAX(version), 0) FROM publications WHERE channel = ?)"
-)
-"""Compare and set in one statement: it changes no row where the channel is not at the expected version."""
-
-OF_CHANNEL = f"SELECT {COLUMNS} FROM publications WHERE channel = ? ORDER BY version"
-
-SERVED = (
-    f"SELECT {COLUMNS} FROM publications WHERE channel = :channel AND (version = "
-    "(SELECT MAX(version) FROM publications WHERE channel = :channel) OR version = "
-    "(SELECT MAX(version) FROM publications WHERE channel = :channel AND kind <> 'canary')) ORDER BY version"
-)
-"""The one or two rows that say what a channel serves."""
-
-CONFIGURATION = "SELECT value FROM configurations WHERE digest = ?"
-
-ADD_EVENT = (
-    "INSERT INTO events (run_id, seq, time, kind, data) "
-    "SELECT ?, COALESCE(MAX(seq), 0) + 1, ?, ?, ? FROM events WHERE run_id = ?"
-)
-
-ADD_CONFIGURATION = "INSERT OR IGNORE INTO configurations VALUES (?, ?)"
+_COLUMNS = f"{PUBLICATION_COLUMNS}, pruned"
 
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A version of a channel.
-
-    `origin` is the version that a "promote" made current or a "rollback" brought back; `share` is the part of all calls
-    that a "canary" gets. `run_id` and `program` say where the configuration comes from, if from a run's pool. `time` is
-    in seconds since the Unix epoch. Of a `pruned` version the configuration is gone.
-    """
+    """One version of a channel."""
 
     channel: str
     version: int
+    """Counts the channel's publications from 1."""
     kind: PublicationKind
     digest: str
+    """`Configuration.digest` of what is published."""
     origin: int | None
+    """The version that a "promote" made current or a "rollback" brought back; None for other kinds."""
     share: float | None
+    """The share of all calls that a "canary" gets; None for other kinds."""
     run_id: str | None
+    """The run that the configuration comes from; None if it comes from no pool."""
     program: int | None
+    """Its number in that run's pool."""
     publisher: str
     reason: str
     time: float
+    """In seconds since the Unix epoch."""
     pruned: bool = False
+    """Whether the configuration is gone."""
 
     @classmethod
     def of_row(cls, row: Sequence[Any]) -> Publication:
-        """From a row of `COLUMNS`."""
-        values: dict[str, Any] = dict(zip(COLUMNS.split(", "), row, strict=True))
-        values["pruned"] = bool(values["pruned"])
-        return cls(**values)
-
-    def appending(self) -> tuple[Any, ...]:
-        """The parameters of `APPEND`."""
-        return (
-            self.channel,
-            self.version,
-            self.kind,
-            self.digest,
-            self.origin,
-            self.share,
-            self.run_id,
-            self.program,
-            to_json_value(self.publisher),
-            to_json_value(self.reason),
-            self.time,
-            int(self.pruned),
-            self.version - 1,
-            self.channel,
-        )
-
-    def adding_event(self) -> tuple[Any, ...] | None:
-        """The parameters of `ADD_EVENT`, for the log of the run that the program is from; None if it is from none."""
-        if self.run_id is None or self.program is None:
-            return None
-        event = ProgramPublished(self.program, self.channel, self.version, self.reason, self.kind)
-        return adding(event, self.run_id, self.time)
-
-
-def adding(event: Event, run_id: str, time: float) -> tuple[Any, ...]:
-    """The parameters of `ADD_EVENT`."""
-    return run_id, time, type(event).__name__, dumps(to_json(event)), run_id
+        *values, pruned = row
+        return cls(*values, pruned=bool(pruned))
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a channel serves: `current` to all calls, but for the `share` of them that a `canary` gets if there is one.
+    """What a channel serves: `current` to all calls, except for the `share` of them that goes to a `canary`.
 
     Before the first publication both are None, and live programs run the student itself.
     """
@@ -120,12 +80,216 @@ class Served:
     @property
     def version(self) -> int:
         """The channel's newest version; 0 before the first."""
-        return max((p.version for p in (self.current, self.canary) if p is not None), default=0)
+        return max((publication.version for publication in self.publications), default=0)
 
-    @classmethod
-    def of_rows(cls, rows: Sequence[Sequence[Any]]) -> Served:
-        """From the rows of `SERVED`."""
-        publications = [Publication.of_row(row) for row in rows]
-        current = next((p for p in publications if p.kind != "canary"), None)
-        canary = next((p for p in publications if p.kind == "canary"), None)
-        return cls(current, canary)
+    @property
+    def publications(self) -> tuple[Publication, ...]:
+        return tuple(publication for publication in (self.current, self.canary) if publication is not None)
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def channel_names(db: sqlite3.Connection) -> list[str]:
+    """Return the names of all channels that something was published to, in alphabetical order."""
+    if not _has_channels(db):
+        return []
+    return [name for (name,) in db.execute("SELECT DISTINCT channel FROM publications ORDER BY channel")]
+
+
+def served(db: sqlite3.Connection, channel: str) -> Served:
+    """Return what the channel serves now; nothing if it does not exist."""
+    if not _has_channels(db):
+        return Served()
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM publications WHERE channel = :channel AND (version = "
+        "(SELECT MAX(version) FROM publications WHERE channel = :channel) OR version = "
+        "(SELECT MAX(version) FROM publications WHERE channel = :channel AND kind <> 'canary')) ORDER BY version",
+        {"channel": channel},
+    )
+    publications = [_checked(Publication.of_row(row), db) for row in rows]
+    current = next((publication for publication in publications if publication.kind != "canary"), None)
+    canary = next((publication for publication in publications if publication.kind == "canary"), None)
+    return Served(current, canary)
+
+
+def served_by_channel(db: sqlite3.Connection) -> list[tuple[str, Served]]:
+    """Return the name of each channel, and what it serves."""
+    return [(name, served(db, name)) for name in channel_names(db)]
+
+
+def _checked(publication: Publication, db: sqlite3.Connection) -> Publication:
+    """Raise StoreDamagedError if a value is not of its column's type, which SQLite does not enforce."""
+    version, share = cast("Any", publication.version), cast("Any", publication.share)
+    if isinstance(version, int) and isinstance(share, int | float | None):
+        return publication
+    raise StoreDamagedError(
+        f"{path_of(db)} is damaged: channel {publication.channel!r} has version={version!r:.80} with "
+        f"share={share!r:.80}; publish again"
+    )
+
+
+def history(db: sqlite3.Connection, channel: str) -> list[Publication]:
+    """Return all versions of the channel, the oldest first. Raise UnknownChannelError if it has none."""
+    found = versions(db, channel)
+    if not found:
+        known = ", ".join(channel_names(db)) or "none"
+        raise UnknownChannelError(
+            f"{path_of(db)} has no channel {channel!r} (its channels: {known}): publish to it first"
+        )
+    return found
+
+
+def versions(db: sqlite3.Connection, channel: str, after: int = 0) -> list[Publication]:
+    """Return the channel's versions above `after`, the oldest first; none if it does not exist."""
+    if not _has_channels(db):
+        return []
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM publications WHERE channel = ? AND version > ? ORDER BY version", [channel, after]
+    )
+    return [Publication.of_row(row) for row in rows]
+
+
+def version_of(db: sqlite3.Connection, channel: str, version: int) -> Publication:
+    """Return one version. Raise UnknownChannelError or UnknownVersionError if there is no such version."""
+    publications = history(db, channel)
+    for publication in publications:
+        if publication.version == version:
+            return publication
+    raise UnknownVersionError(f"channel {channel!r} has no version {version}; its newest is {publications[-1].version}")
+
+
+def configuration_of(db: sqlite3.Connection, publication: Publication) -> dict[str, JSON]:
+    """Return the configuration of a version, as JSON.
+
+    Raises:
+        PrunedVersionError: It was pruned.
+        StoreDamagedError: What is stored can't be read.
+    """
+    row = db.execute("SELECT value FROM configurations WHERE digest = ?", [publication.digest]).fetchone()
+    if publication.pruned:
+        raise PrunedVersionError(
+            f"version {publication.version} of channel {publication.channel!r} was pruned, so its configuration is "
+            "gone: choose a later one"
+        )
+    try:
+        (value,) = load_shared(db, row)
+        return dict(value)
+    except (TypeError, ValueError, sqlite3.DatabaseError) as error:
+        raise unreadable(db, publication, error) from error
+
+
+def configuration_of_version(db: sqlite3.Connection, channel: str, version: int) -> dict[str, JSON]:
+    """Return the configuration of a version by its number. Raise as `version_of` and `configuration_of` do."""
+    return configuration_of(db, version_of(db, channel, version))
+
+
+def unreadable(db: sqlite3.Connection, publication: Publication, error: Exception) -> StoreDamagedError:
+    """Return the error for a version whose configuration is missing or makes no sense."""
+    return StoreDamagedError(
+        f"{path_of(db)} is damaged: version {publication.version} of channel {publication.channel!r} can't be read "
+        f"({error!r:.200}); publish it again"
+    )
+
+
+def _has_channels(db: sqlite3.Connection) -> bool:
+    """Return whether the file has the tables: live programs read files of older versions, and don't migrate them."""
+    return db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'publications'").fetchone() is not None
+
+
+# ── writing, within the transaction that is open ─────────────────────────────────────────────────────────────────────
+
+
+def append(db: sqlite3.Connection, publication: Publication, configuration: JSON) -> None:
+    """Make `publication`, with its configuration, the newest version of its channel.
+
+    Raises:
+        VersionConflictError: The channel's newest version is not the one before it. Nothing was stored.
+    """
+    publications = versions(db, publication.channel)
+    newest = publications[-1] if publications else None
+    if (newest.version if newest is not None else 0) != publication.version - 1:
+        raise _conflict(publication, newest)
+    add_configuration(db, publication.digest, configuration)
+    _insert(db, publication)
+
+
+def append_again(db: sqlite3.Connection, publication: Publication) -> None:
+    """Make `publication`, whose configuration was published before, the newest version of its channel."""
+    _insert(db, publication)
+
+
+def prune(db: sqlite3.Connection, channel: str, keep: int) -> int:
+    """Drop the configurations of versions older than the newest `keep` and than what is served.
+
+    Returns:
+        How many versions were pruned.
+    """
+    now_served = served(db, channel)
+    oldest_served = min((publication.version for publication in now_served.publications), default=1)
+    until = min(now_served.version - keep, oldest_served - 1)
+    pruned = db.execute(
+        "UPDATE publications SET pruned = 1 WHERE channel = :channel AND pruned = 0 AND version <= :until "
+        "AND digest NOT IN (SELECT digest FROM publications WHERE channel = :channel AND version > :until)",
+        {"channel": channel, "until": until},
+    )
+    db.execute(
+        "DELETE FROM configurations WHERE digest NOT IN (SELECT digest FROM programs) "
+        "AND digest NOT IN (SELECT digest FROM publications WHERE pruned = 0)"
+    )
+    return pruned.rowcount
+
+
+def _insert(db: sqlite3.Connection, publication: Publication) -> None:
+    row = (
+        publication.channel,
+        publication.version,
+        publication.kind,
+        publication.digest,
+        publication.origin,
+        publication.share,
+        publication.run_id,
+        publication.program,
+        storable_text(publication.publisher),
+        storable_text(publication.reason),
+        publication.time,
+    )
+    db.execute(
+        f"INSERT INTO publications ({PUBLICATION_COLUMNS}, checksum) VALUES ({', '.join('?' * (len(row) + 1))})",
+        [*row, checksum(*row)],
+    )
+    if publication.run_id is not None and publication.program is not None:
+        event = ProgramPublished(
+            publication.program, publication.channel, publication.version, publication.reason, publication.kind
+        )
+        add_event(db, event, publication.run_id, publication.time)
+
+
+def _conflict(wanted: Publication, newest: Publication | None) -> VersionConflictError:
+    expected = wanted.version - 1
+    if newest is None:
+        return VersionConflictError(
+            f"channel {wanted.channel!r} has no versions yet, so not {expected}: publish with expected=0", 0
+        )
+    return VersionConflictError(
+        f"channel {wanted.channel!r} is at version {newest.version}, not {expected}: {newest.publisher} was first "
+        f"({newest.kind}: {newest.reason}). Look at it, then publish with expected={newest.version}",
+        newest.version,
+    )
+
+
+# ── publications within one process ──────────────────────────────────────────────────────────────────────────────────
+
+_published: dict[str, int] = {}
+"""How many versions this process has published, by file. Each is changed by one step, so threads need no lock."""
+
+
+def notify_followers(store: Path) -> None:
+    """Tell this process's live programs that something was published to the store: they need not wait for a look."""
+    name = str(store.resolve())
+    _published[name] = _published.get(name, 0) + 1
+
+
+def published_in_process(name: str) -> int:
+    """Return how many versions this process has published to the store whose resolved path is `name`."""
+    return _published.get(name, 0)

@@ -10,17 +10,16 @@ from simba_actors.errors import ConfigError
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.publishing.canary import TESTER
 from simba_actors.publishing.channel import Channel, Source, check_share
-from simba_actors.publishing.channel_queries import Channels
-from simba_actors.publishing.publications import OPTIMIZER, Publication, Served
-from simba_actors.search.policy import STUDENT
+from simba_actors.publishing.publications import OPTIMIZER, Publication, Served, served
+from simba_actors.search.plan import STUDENT
+from simba_actors.store import Reader
 
 
 class RunPublisher:
-    """Publishes what a run found to one channel.
+    """Publishes programs of a run to one channel, and never replaces a version that nobody has seen.
 
-    It never overwrites what others published unseen. Seen are the versions that there were at `look`, those that it
-    published itself, and what the run and the canary test did on their own since. Any other is a conflict, which names
-    it.
+    The versions that existed at `look` count as seen. So do those that this publisher, the run itself and the canary
+    test have published since. Any other version is a conflict.
     """
 
     def __init__(self, store: Path, channel: str, run_id: str, space: ConfigurationSpace) -> None:
@@ -31,11 +30,11 @@ class RunPublisher:
         self._seen = 0
 
     async def look(self) -> Served:
-        """What the channel serves now, which then counts as seen."""
-        async with await Channels.open(self._store) as store:
-            served = await store.served(self._channel)
-        self._seen = served.version
-        return served
+        """Return what the channel serves now, and count it as seen."""
+        async with await Reader.open(self._store) as reader:
+            now_served = await reader.ask(served, self._channel)
+        self._seen = now_served.version
+        return now_served
 
     async def publish(
         self,
@@ -57,7 +56,7 @@ class RunPublisher:
             else:
                 if expected == 0:
                     if isinstance(new, Source):
-                        await channel.program(new)  # Where there is none, the student is not published either.
+                        await channel.program(new)  # If it doesn't exist, the student isn't published either.
                     student = Source(self._run_id, STUDENT)
                     first = await channel.publish(student, expected=0, reason="the student itself", by=by)
                     expected = first.version
@@ -86,11 +85,11 @@ class RunPublisher:
         if isinstance(program, int) and not isinstance(program, bool):
             return Source(self._run_id, program)
         if program is not None and not isinstance(program, dspy.Module):
-            raise ConfigError(f"program={program!r:.80}: give its number in the run's pool, or a copy of the student")
-        async with await Channels.open(self._store) as store:
+            raise ConfigError(f"program={program!r:.80}: must be its number in the pool, or a copy of the student")
+        async with await Reader.open(self._store) as reader:
             if program is None:
-                return Source(self._run_id, (await store.run(self._run_id)).ranking()[0][0])
+                return Source(self._run_id, (await reader.run(self._run_id)).ranking()[0][0])
             configuration = self._space.extract(program)
-            known = await store.programs(self._run_id)
+            known = await reader.programs(self._run_id)
         same = (Source(self._run_id, entry.number) for entry in known if entry.digest == configuration.digest)
         return next(same, configuration)

@@ -1,4 +1,4 @@
-"""The ledger of runs: one SQLite file that knows what was intended, what was done, and what came of it."""
+"""The ledger of runs: one SQLite file with what was intended, what was done, and what it gave."""
 
 from simba_actors.store.ownership import Owner
 from simba_actors.store.reading import Reader

@@ -1,56 +1,144 @@
-"""Connections to a store's file that write in whole transactions."""
+"""Connections to a store's file: whole transactions, and SQLite's errors in words that name the remedy."""
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 import aiosqlite
 
+from simba_actors.errors import (
+    NotAStoreError,
+    StoreDamagedError,
+    StoreError,
+    StoreFullError,
+    StoreLockedError,
+    StoreReadOnlyError,
+)
+
+P = ParamSpec("P")
 R = TypeVar("R")
 
-Kind = Literal["IMMEDIATE", "DEFERRED"]
+TransactionKind = Literal["IMMEDIATE", "DEFERRED"]
+
+ROOM_BYTES = 1 << 20
+"""A disk with less free space than this is full: SQLite reports some of its failed writes as plain I/O errors."""
 
 _ROWS_FETCHED_AT_ONCE = 64
-"""As aiosqlite has it."""
+"""aiosqlite's default."""
 
 
 class Connection(aiosqlite.Connection):
-    """aiosqlite's connection, and transactions that nothing can leave half done."""
+    """aiosqlite's connection with transactions that cannot be left half done.
 
-    async def transact(self, work: Callable[[sqlite3.Connection], R], kind: Kind = "IMMEDIATE") -> R:
-        """What `work` gives, called in the connection's thread within a transaction of its own.
+    Its thread is a daemon: a connection that nobody closes does not keep the process from ending.
+    """
+
+    def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
+        super().__init__(connector, _ROWS_FETCHED_AT_ONCE)
+        self._thread.daemon = True
+
+    async def transact(
+        self,
+        work: Callable[[sqlite3.Connection], R],
+        kind: TransactionKind = "IMMEDIATE",
+        *,
+        check: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> R:
+        """Call `work` in the connection's thread, within a transaction of its own, and return its value.
 
             count = await db.transact(lambda db: db.execute("DELETE FROM events").rowcount)
 
-        If `work` raises, or the file can't be written, nothing is stored. Whoever is cancelled while it waits leaves
-        the transaction to its end; what is asked of the connection next comes after it. A DEFERRED one takes no lock
-        before it writes.
+        If `work` raises, or the file can't be written, nothing is stored. Cancelling this call does not interrupt the
+        transaction: it ends first, then the connection's next work runs. A DEFERRED transaction takes no lock before
+        it writes. `check` is called before the transaction begins; if it raises, there is none.
         """
-        return cast("R", await self._execute(self._in_a_transaction, work, kind))
+        return cast("R", await self._execute(self._in_a_transaction, work, kind, check))
 
-    def _in_a_transaction(self, work: Callable[[sqlite3.Connection], R], kind: Kind) -> R:
+    async def read(
+        self, query: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Call `query(db, *args, **kwargs)` in the connection's thread, on one unchanging state of the file."""
+        return await self.transact(lambda db: query(db, *args, **kwargs), "DEFERRED")
+
+    async def run_in_thread(self, work: Callable[[], R]) -> R:
+        """Call `work` in the connection's thread, after everything that was asked before."""
+        return cast("R", await self._execute(work))
+
+    def _in_a_transaction(
+        self,
+        work: Callable[[sqlite3.Connection], R],
+        kind: TransactionKind,
+        check: Callable[[sqlite3.Connection], None] | None,
+    ) -> R:
         db = self._conn
+        if check is not None:
+            check(db)
         db.execute(f"BEGIN {kind}")
         try:
             result = work(db)
             db.execute("COMMIT")
         except BaseException:
-            if db.in_transaction:  # A full disk has ended it already.
+            if db.in_transaction:  # A full disk has rolled it back already.
                 db.execute("ROLLBACK")
             raise
         return result
 
 
 async def connect(database: Path | str, busy_seconds: float) -> Connection:
-    """A connection in autocommit mode, that waits for `busy_seconds` for another writer to end.
+    """Connect in autocommit mode. A write waits up to `busy_seconds` for another writer to end.
 
-    `database` is a path, or an address of SQLite's, `file://…?mode=ro`.
+    `database` is a path, or one of SQLite's URIs ("file://…?mode=ro").
     """
     options: dict[str, Any] = {"isolation_level": None, "timeout": busy_seconds, "uri": isinstance(database, str)}
-    db = Connection(partial(sqlite3.connect, database, **options), _ROWS_FETCHED_AT_ONCE)
+    db = Connection(partial(sqlite3.connect, database, **options))
     await db
     return db
+
+
+@contextmanager
+def translate_errors(path: Path) -> Generator[None]:
+    """Raise SQLite's errors, and the file system's, as a StoreError about `path`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translated(error, path) from error
+    except OSError as error:
+        raise unreachable(error, path) from error
+
+
+def translated(error: sqlite3.Error, path: Path) -> StoreError:
+    """Return the StoreError that says what `error` means for `path` and what to do about it."""
+    text, name = str(error), getattr(error, "sqlite_errorname", "")
+    if "locked" in text or "busy" in text:
+        return StoreLockedError(f"{path} is locked by another writer ({text}): end it, or try again when it is done")
+    if "full" in text or (name.startswith("SQLITE_IOERR") and _is_full(path)):
+        return StoreFullError(f"{path} can't grow ({text}): make room on its disk, then resume the run")
+    if "readonly" in text or "read-only" in text:
+        return StoreReadOnlyError(f"{path} can't be written ({text}): check its permissions and its directory's")
+    if "not a database" in text:
+        return NotAStoreError(f"{path} is not an SQLite database: give another path; the file was not changed")
+    if name.startswith("SQLITE_IOERR") and name != "SQLITE_IOERR_SHORT_READ":
+        return StoreError(f"{path} can't be read or written ({text}): check its disk")
+    if "malformed" in text or "disk I/O" in text or "short read" in text:
+        return StoreDamagedError(f"{path} is damaged ({text}): restore it from a copy, or start with another path")
+    if "unable to open" in text:
+        return StoreError(f"{path} can't be opened ({text}): check that its directory exists and may be written")
+    return StoreError(f"{path} can't be used: {text}")
+
+
+def unreachable(error: OSError, path: Path) -> StoreError:
+    """Return the StoreError for a file whose directory or disk can't be read."""
+    return StoreError(f"{path} can't be reached ({error.strerror}): check its directory and its disk")
+
+
+def _is_full(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < ROOM_BYTES
+    except OSError:
+        return False

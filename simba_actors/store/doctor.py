@@ -1,17 +1,50 @@
-"""Checks of a store: what must be true of any file that a run was killed over."""
+"""Checks of a store: what must be true of it, however the processes that wrote it ended."""
 
 from __future__ import annotations
 
+import hashlib
+import math
+import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from simba_actors.store.queries import Queries
-from simba_actors.store.schema import VERSION
+import orjson
+
+from simba_actors.store.connection import connect, translate_errors
+from simba_actors.store.encoding import (
+    INTENT_COLUMNS,
+    RESULT_COLUMNS,
+    checksum,
+    load_shared,
+    loads,
+    references,
+    text_digest,
+)
+from simba_actors.store.migrations import VERSION
+from simba_actors.store.opening import BUSY_SECONDS, checked_path, recognize, uri_for_reading
+from simba_actors.store.statements import (
+    EVENT_COLUMNS,
+    PROGRAM_COLUMNS,
+    PROPOSAL_COLUMNS,
+    PUBLICATION_COLUMNS,
+    ROLLOUT_SUMS,
+)
+
+CHECKED_COLUMNS = {
+    "rollouts": (INTENT_COLUMNS, RESULT_COLUMNS),
+    "steps": ("step, plan", "result, progress"),
+    "proposals": (PROPOSAL_COLUMNS, ""),
+    "programs": (PROGRAM_COLUMNS, ""),
+    "events": (EVENT_COLUMNS, ""),
+    "publications": (PUBLICATION_COLUMNS, ""),
+}
+"""Columns of each table that its checksums cover: those written first, and those of the result that is added later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Whether `what` is true of the store, and if not, in `detail`, what is wrong and what to do."""
+    """One check: whether `what` is true of the store, and if not, what is wrong and what to do (`detail`)."""
 
     what: str
     ok: bool
@@ -33,42 +66,102 @@ _COUNTS = {
     "events are numbered without gaps": (
         "SELECT COUNT(*) FROM (SELECT run_id FROM events GROUP BY run_id HAVING MAX(seq) <> COUNT(*))"
     ),
-    "tallies agree with the rollouts": (
-        "SELECT COUNT(*) FROM (SELECT run_id, step, phase, program, planned, done FROM tallies EXCEPT "
-        "SELECT run_id, step, phase, program, COUNT(*), COUNT(outcome) FROM rollouts "
-        "GROUP BY run_id, step, phase, program)"
-    ),
 }
 
 
 async def check(store: str | Path) -> list[Finding]:
-    """What was found, good and bad. Reads only. Raises StoreError if the file can't be read at all."""
-    async with await Doctor.open(store) as doctor:
-        return await doctor.findings()
+    """Return all checks, passed or not. Never change the file. Raise StoreError if it can't be read at all."""
+    path = checked_path(store)
+    with translate_errors(path):
+        db = await connect(uri_for_reading(path), BUSY_SECONDS)  # Not Reader.open, which would migrate a copy.
+        try:
+            return await db.read(_findings, path)
+        finally:
+            await db.close()
 
 
-class Doctor(Queries):
-    """A Reader that checks what it reads."""
+def _findings(db: sqlite3.Connection, path: Path) -> list[Finding]:
+    version = recognize(db, path)
+    findings = [_integrity(db), _schema(version)]
+    if version == VERSION:
+        findings += [_found(what, db.execute(sql).fetchone()[0]) for what, sql in _COUNTS.items()]
+        findings += [
+            _found("tallies agree with the rollouts", _wrong_tallies(db)),
+            _found("every row is as it was written", sum(_wrong_rows(db, table) for table in CHECKED_COLUMNS)),
+            _found("every shared text is there, as it was written", _wrong_texts(db)),
+            _found("every configuration is as it was written", _wrong_configurations(db)),
+        ]
+    return findings
 
-    async def findings(self) -> list[Finding]:
-        version = (await self._rows("PRAGMA user_version"))[0][0]
-        findings = [await self._integrity(), _schema(version)]
-        if version == VERSION:
-            findings += [await self._count(what, sql) for what, sql in _COUNTS.items()]
-        return findings
 
-    async def _integrity(self) -> Finding:
-        problems = [row[0] for row in await self._rows("PRAGMA integrity_check(5)") if row[0] != "ok"]
-        remedy = f"{'; '.join(problems)}: restore the file from a copy"
-        return Finding("the file is sound", not problems, remedy if problems else "")
-
-    async def _count(self, what: str, sql: str) -> Finding:
-        count = (await self._rows(sql))[0][0]
-        return Finding(what, count == 0, f"{count} are not: restore the file from a copy" if count else "")
+def _integrity(db: sqlite3.Connection) -> Finding:
+    problems = [row[0] for row in db.execute("PRAGMA integrity_check(5)") if row[0] != "ok"]
+    return Finding(
+        "the file is sound", not problems, f"{'; '.join(problems)}: restore the file from a copy" if problems else ""
+    )
 
 
 def _schema(version: int) -> Finding:
     what = f"its schema is version {VERSION}"
     if version == VERSION:
         return Finding(what, ok=True)
-    return Finding(what, ok=False, detail=f"it is version {version}: the next run, or publication, migrates it")
+    return Finding(what, ok=False, detail=f"it is version {version}: the next run or publication migrates it")
+
+
+def _found(what: str, wrong: int) -> Finding:
+    return Finding(what, wrong == 0, f"{wrong} are not: restore the file from a copy" if wrong else "")
+
+
+def _wrong_tallies(db: sqlite3.Connection) -> int:
+    """Count tallies that are not the sums of their rollouts. Sums of floats depend on the order in the last digits."""
+    key = "run_id, step, phase, program"
+    kept = {row[:5]: row[5:] for row in db.execute("SELECT * FROM tallies")}
+    summed = {
+        row[:5]: row[5:]
+        for row in db.execute(
+            f"SELECT {key}, model ->> 0, COUNT(*), {ROLLOUT_SUMS} FROM rollouts GROUP BY {key}, model ->> 0"
+        )
+    }
+    return sum(
+        not all(math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) for a, b in zip(kept[group], sums, strict=True))
+        for group, sums in summed.items()
+        if group in kept
+    ) + len(kept.keys() ^ summed.keys())
+
+
+def _wrong_rows(db: sqlite3.Connection, table: str) -> int:
+    """Count rows that differ from their checksums. Rows of stores older than checksums have none."""
+    first, later = CHECKED_COLUMNS[table]
+    width = len(first.split(", "))
+    columns = ", ".join(filter(None, (first, later)))
+    wrong = 0
+    for expected, *values in db.execute(f"SELECT checksum, {columns} FROM {table} WHERE checksum IS NOT NULL"):
+        written, added = values[:width], values[width:]
+        total = checksum(*written) + (checksum(*added) if added and added[0] is not None else 0)
+        wrong += total != expected
+    return wrong
+
+
+def _wrong_texts(db: sqlite3.Connection) -> int:
+    texts = {digest: text_digest(value) == digest for digest, value in db.execute("SELECT digest, value FROM texts")}
+    missing = set(_references(db)) - texts.keys()
+    return len(missing) + sum(not ok for ok in texts.values())
+
+
+def _references(db: sqlite3.Connection) -> Iterator[str]:
+    for column, table in (("trajectory", "rollouts"), ("value", "configurations")):
+        for (value,) in db.execute(f"SELECT {column} FROM {table} WHERE instr({column}, '\\u0000')"):
+            yield from references(loads(value))
+
+
+def _wrong_configurations(db: sqlite3.Connection) -> int:
+    """Count configurations whose values don't have their digest (see `Configuration.digest`)."""
+    wrong = 0
+    for digest, value in db.execute("SELECT digest, value FROM configurations").fetchall():
+        try:
+            (values,) = load_shared(db, [value])
+        except (sqlite3.DatabaseError, ValueError):
+            wrong += 1
+            continue
+        wrong += hashlib.sha256(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)).hexdigest() != digest
+    return wrong

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import orjson
 
-from simba_actors.programs import to_json_value
 from simba_actors.search.plan import ModelSpec, Rollout, RolloutKey
 from simba_actors.search.trajectory import JSON, Outcome, TraceStep, Trajectory, Usage
 from simba_actors.store.records import RolloutRecord
@@ -14,20 +17,140 @@ from simba_actors.store.records import RolloutRecord
 INTENT_COLUMNS = "step, phase, position, program, split, example, model"
 RESULT_COLUMNS = "outcome, score, seconds, calls, prompt_tokens, completion_tokens, cost, trajectory"
 
+SHARED_TEXT_LENGTH = 128
+"""Texts of at least so many characters are stored once, by their digest, however many rows hold them."""
+
+DEEPEST = 100
+"""Levels of lists and objects in which long texts are shared, and which values that JSON can't hold keep."""
+
+_REFERENCE = "\0"
+"""Begins the string that stands for a shared text. A text of the user's that begins like this is shared as well."""
+
+_REFERENCE_IN_JSON = "\\u0000"
+
 
 def dumps(value: Any) -> str:
+    """Return `value` as JSON. What JSON or SQLite can't hold becomes text: a run must not end for want of a record."""
     try:
         return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:
-        # Texts of errors hold anything, such as half of a surrogate pair. A run is not to end for want of a record.
-        return orjson.dumps(to_json_value(value)).decode()
+    except (TypeError, RecursionError):
+        return orjson.dumps(_storable(value, DEEPEST)).decode()
 
 
 def loads(text: str | None) -> Any:
     return None if text is None else orjson.loads(text)
 
 
+def storable_text(text: str) -> str:
+    """Return `text` with halves of surrogate pairs, which UTF-8 can't express, as escapes."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _storable(value: Any, levels: int) -> JSON:
+    match value:
+        case str():
+            return storable_text(value)
+        case dict() if levels:
+            items = cast("dict[Any, Any]", value).items()
+            return {storable_text(str(key)): _storable(item, levels - 1) for key, item in items}
+        case list() | tuple() if levels:
+            return [_storable(item, levels - 1) for item in cast("list[Any]", value)]
+        case None | bool() | float():
+            return value
+        case int() if -(2**63) <= value < 2**63:
+            return value
+        case _:
+            return storable_text(f"{value!s:.1000}")
+
+
+# ── texts that many rows share ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def share_texts(value: Any, texts: dict[str, str]) -> Any:
+    """Return `value` with references in place of long texts, and put those texts into `texts` by digest."""
+
+    def shared(text: str) -> str:
+        if len(text) < SHARED_TEXT_LENGTH and not text.startswith(_REFERENCE):
+            return text
+        stored = storable_text(text)
+        digest = text_digest(stored)
+        texts[digest] = stored
+        return _REFERENCE + digest
+
+    return _replace_texts(value, shared)
+
+
+def load_shared(db: sqlite3.Connection, stored: Iterable[str | None]) -> list[Any]:
+    """Return the values of JSON texts with their shared texts back in place."""
+    rows = list(stored)
+    values = [loads(text) for text in rows]
+    referring = [place for place, text in enumerate(rows) if text is not None and _REFERENCE_IN_JSON in text]
+    if not referring:
+        return values
+    digests = sorted({digest for place in referring for digest in references(values[place])})
+    found = dict(
+        db.execute(
+            "SELECT digest, value FROM texts WHERE digest IN (SELECT value FROM json_each(?))", [dumps(digests)]
+        ).fetchall()
+    )
+
+    def unshared(text: str) -> str:
+        if not text.startswith(_REFERENCE):
+            return text
+        digest = text.removeprefix(_REFERENCE)
+        if digest not in found:
+            raise sqlite3.DatabaseError(f"malformed: the text {digest:.12} is missing")
+        return found[digest]
+
+    for place in referring:
+        values[place] = _replace_texts(values[place], unshared)
+    return values
+
+
+def references(value: Any) -> Iterator[str]:
+    """Yield the digests of the shared texts that a stored value refers to."""
+    match value:
+        case str():
+            if value.startswith(_REFERENCE):
+                yield value.removeprefix(_REFERENCE)
+        case dict():
+            for item in cast("dict[str, Any]", value).values():
+                yield from references(item)
+        case list():
+            for item in cast("list[Any]", value):
+                yield from references(item)
+        case _:
+            pass
+
+
+def text_digest(text: str) -> str:
+    """Return the digest by which a shared text is stored: BLAKE2b in 32 hexadecimal digits."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _replace_texts(value: Any, replace: Callable[[str], str], levels: int = DEEPEST) -> Any:
+    match value:
+        case str():
+            return replace(value)
+        case dict() if levels:
+            items = cast("dict[str, Any]", value).items()
+            return {key: _replace_texts(item, replace, levels - 1) for key, item in items}
+        case list() | tuple() if levels:
+            return [_replace_texts(item, replace, levels - 1) for item in cast("list[Any]", value)]
+        case _:
+            return value
+
+
+# ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def checksum(*values: Any) -> int:
+    """Return a CRC-32 of the values of a row, which shows whether they are still those that were written."""
+    return zlib.crc32(orjson.dumps(values))
+
+
 def intent_row(rollout: Rollout) -> tuple[Any, ...]:
+    """Return the values of `INTENT_COLUMNS`."""
     key, model = rollout.key, rollout.model
     return (
         key.step,
@@ -40,7 +163,8 @@ def intent_row(rollout: Rollout) -> tuple[Any, ...]:
     )
 
 
-def result_row(trajectory: Trajectory) -> tuple[Any, ...]:
+def result_row(trajectory: Trajectory, texts: dict[str, str]) -> tuple[Any, ...]:
+    """Return the values of `RESULT_COLUMNS`, and put the texts that it shares with other rows into `texts`."""
     usage = trajectory.usage
     payload: dict[str, Any] = {
         "score": trajectory.score,  # The column is a float; here the metric's own type is kept.
@@ -54,25 +178,31 @@ def result_row(trajectory: Trajectory) -> tuple[Any, ...]:
     return (
         trajectory.outcome.value,
         float(trajectory.score),
-        trajectory.seconds,
+        float(trajectory.seconds),
         usage.calls,
         usage.prompt_tokens,
         usage.completion_tokens,
-        usage.cost,
-        dumps(payload),
+        None if usage.cost is None else float(usage.cost),
+        dumps(share_texts(payload, texts)),
     )
 
 
-def rollout_record(row: Any) -> RolloutRecord:
-    """From a row of `INTENT_COLUMNS` and, where it has a result, `RESULT_COLUMNS`."""
-    step, phase, position, program, split, example, model, *result = row
+def rollout_records(db: sqlite3.Connection, rows: Iterable[Any]) -> list[RolloutRecord]:
+    """Return the records of rows of `INTENT_COLUMNS`, each with `RESULT_COLUMNS` where it has a result."""
+    found = list(rows)
+    width = len(INTENT_COLUMNS.split(", "))
+    payloads = load_shared(db, (row[-1] if len(row) > width else None for row in found))
+    return [_rollout_record(row[:width], row[width:], payload) for row, payload in zip(found, payloads, strict=True)]
+
+
+def _rollout_record(intent: Any, result: Any, payload: Any) -> RolloutRecord:
+    step, phase, position, program, split, example, model = intent
     rollout = Rollout(RolloutKey(step, phase, position), program, example, ModelSpec(*loads(model)), split)
-    return RolloutRecord(rollout, _trajectory(result) if result else None)
+    return RolloutRecord(rollout, _trajectory(result, payload) if result else None)
 
 
-def _trajectory(result: list[Any]) -> Trajectory:
-    outcome, _, seconds, calls, prompt_tokens, completion_tokens, cost, payload = result
-    stored = cast("dict[str, Any]", loads(payload))
+def _trajectory(result: Any, stored: dict[str, Any]) -> Trajectory:
+    outcome, _, seconds, calls, prompt_tokens, completion_tokens, cost, _ = result
     return Trajectory(
         Outcome(outcome),
         stored["score"],

@@ -1,21 +1,19 @@
-"""Opening the file: made if need be, recognized, migrated."""
+"""Opening a store: made if need be, recognized, migrated."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import sqlite3
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import cast
 
 import anyio
 
-from simba_actors.errors import ConfigError, NotAStoreError, StoreError, StoreVersionError
-from simba_actors.store.connection import Connection, connect
-from simba_actors.store.error_translation import told_of
-from simba_actors.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
+from simba_actors.errors import ConfigError, NotAStoreError, StoreError, StoreReadOnlyError, StoreVersionError
+from simba_actors.store.connection import Connection, connect, translate_errors
+from simba_actors.store.migrations import APPLICATION_ID, VERSION, migrate
 
 BUSY_SECONDS = 5.0
 """How long a write waits for another writer before it fails."""
@@ -25,20 +23,20 @@ LOOK_SECONDS = 0.01
 
 
 async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True) -> Connection:
-    """A connection to the store at `path`, which `make` makes, readable by its owner only, if there is none.
+    """Connect to the store at `path`. Make it, readable by its owner only, if there is none and `make` is True.
 
-    Write-ahead logging with synchronous=NORMAL: what is committed survives the death of the process in any way. A power
-    cut can take back the last commits, but never leaves a part of one.
+    Write-ahead logging with synchronous=NORMAL: a committed transaction survives the death of the process in any way. A
+    power cut can take back the last transactions, but never leaves a part of one.
     """
     if make:
         _make_file(path)
     else:
-        _existing(path)
-    with told_of(path):
+        _check_exists(path)
+    with translate_errors(path):
         db = await connect(path, busy_seconds)
         try:
-            version = await db.transact(partial(_recognize, path), "DEFERRED")
-            await _log_ahead(db, busy_seconds)
+            version = await db.read(recognize, path)
+            await _turn_logging_on(db, busy_seconds)
             await db.execute("PRAGMA synchronous = NORMAL")
             await db.execute("PRAGMA foreign_keys = ON")
             if version < VERSION:
@@ -50,32 +48,132 @@ async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS, *, ma
 
 
 async def open_for_reading(path: Path, busy_seconds: float = BUSY_SECONDS) -> Connection:
-    """A connection that can't change the store, nor hold up who writes it."""
-    uri = _existing(path)
-    with told_of(path):
-        db = await connect(f"{uri}?mode=ro", busy_seconds)
+    """Connect to the store at `path` without ever changing it or delaying its writer.
+
+    A store of an older version is not migrated. It is copied into memory, and the copy is.
+    """
+    with translate_errors(path):
+        db = await connect(uri_for_reading(path), busy_seconds)
         try:
-            await db.transact(partial(_recognize, path), "DEFERRED")
+            version = await db.read(recognize, path)
+            if version < VERSION:
+                _check_not_empty(path, version)
+                old, db = db, await connect(":memory:", busy_seconds)
+                try:
+                    await old.backup(db)
+                finally:
+                    await old.close()
+                await db.transact(lambda copy: migrate(copy, version))
         except BaseException:
             await db.close()
             raise
     return db
 
 
+def connect_for_reading(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    """Connect as `open_for_reading` does, from a thread, without migrating a copy.
+
+    The caller translates SQLite's errors.
+    """
+    return _recognized(path, uri_for_reading(path), busy_seconds)
+
+
+def connect_for_writing(path: Path) -> sqlite3.Connection:
+    """Connect to a store of this version that exists, from a thread. The caller translates SQLite's errors."""
+    _check_exists(path)
+    db = _recognized(path, f"{path.resolve().as_uri()}?mode=rw", BUSY_SECONDS)
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version < VERSION:
+        db.close()
+        raise StoreVersionError(f"{path} has schema {version}, not {VERSION}: the next run or publication migrates it")
+    return db
+
+
+def _recognized(path: Path, uri: str, timeout: float) -> sqlite3.Connection:
+    db = sqlite3.connect(uri, uri=True, timeout=timeout, check_same_thread=False, isolation_level=None)
+    try:
+        recognize(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def uri_for_reading(path: Path) -> str:
+    """Return the URI with which SQLite reads the store at `path`.
+
+    Where nothing can be written beside the file, SQLite has no place for its locks. A store at rest is then opened as
+    immutable, which needs none.
+    """
+    _check_exists(path)
+    return f"{path.resolve().as_uri()}?{'immutable=1' if is_immutable(path) else 'mode=ro'}"
+
+
+def is_immutable(path: Path) -> bool:
+    """Return whether SQLite can read the store only as immutable: at rest, where nothing can be written beside it.
+
+    Raises:
+        StoreReadOnlyError: Its last commits are in a write-ahead log that can't be read there.
+    """
+    real = path.resolve()
+    log, index = real.with_name(f"{real.name}-wal"), real.with_name(f"{real.name}-shm")
+    if os.access(real.parent, os.W_OK) or (log.exists() and index.exists()):
+        return False
+    if log.exists() and log.stat().st_size > 0:
+        raise StoreReadOnlyError(
+            f"{real} can't be read: its last commits are still in {log.name}, and its directory may not be written. "
+            "Let the process that writes it end before the directory is copied or mounted"
+        )
+    return True
+
+
 def checked_path(store: object) -> Path:
-    """`store` as an absolute path: the process may change its directory. Raises ConfigError if it is no path."""
+    """Return `store` as an absolute path: the process may change its directory.
+
+    Raises:
+        ConfigError: It is not the path of a file.
+    """
     if not isinstance(store, str | os.PathLike):
         raise ConfigError(f"store={store!r:.80}: must be the path of a file, as in store='simba.db'")
     path = Path(cast("str | os.PathLike[str]", store))
     if str(path) == ":memory:":
-        raise ConfigError("store=':memory:': a run is kept in a file, to go on after its process; give a path")
+        raise ConfigError("store=':memory:': must be the path of a file, since a run outlives its process")
+    if "\0" in str(path):
+        raise ConfigError(f"store={str(path)!r:.80}: a path can't contain NUL characters")
     return path.absolute()
 
 
-def _existing(path: Path) -> str:
-    if not path.is_file():
-        raise StoreError(f"{path} does not exist: check the path")
-    return path.resolve().as_uri()
+def recognize(db: sqlite3.Connection, path: Path) -> int:
+    """Return the version of the store, 0 for an empty file. Call it in a transaction: others may be making the store.
+
+    Raises:
+        NotAStoreError: It is another program's database.
+        StoreVersionError: A newer version of this package wrote it.
+    """
+    application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
+    empty = application == 0 and version == 0 and db.execute("SELECT name FROM sqlite_schema").fetchone() is None
+    if not empty and application != APPLICATION_ID:
+        raise NotAStoreError(f"{path} is another program's database: give another path; the file was not changed")
+    if version > VERSION:
+        raise StoreVersionError(
+            f"{path} was written by a newer simba_actors (schema {version}, this one knows {VERSION}): upgrade"
+        )
+    return version
+
+
+def _check_not_empty(path: Path, version: int) -> None:
+    if version == 0:
+        raise StoreError(f"{path} is empty: start a run or publish something to make it a store")
+
+
+def _check_exists(path: Path) -> None:
+    with translate_errors(path):
+        try:
+            path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreError(f"{path} does not exist: check the path") from None
+    if path.is_dir():
+        raise StoreError(f"{path} is a directory: give the path of a file in it")
 
 
 def _make_file(path: Path) -> None:
@@ -91,21 +189,8 @@ def _make_file(path: Path) -> None:
         raise StoreError(f"{path} can't be made: {error.strerror}") from error
 
 
-def _recognize(path: Path, db: sqlite3.Connection) -> int:
-    """The version of the store, 0 for an empty file. Within a transaction: another process may be making it."""
-    application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
-    empty = application == 0 and version == 0 and db.execute("SELECT name FROM sqlite_schema").fetchone() is None
-    if not empty and application != APPLICATION_ID:
-        raise NotAStoreError(f"{path} is another program's database: give another path; it was left as it is")
-    if version > VERSION:
-        raise StoreVersionError(
-            f"{path} was written by a newer simba_actors (schema {version}, this one knows {VERSION}): upgrade"
-        )
-    return version
-
-
-async def _log_ahead(db: Connection, busy_seconds: float) -> None:
-    """Turns write-ahead logging on, which SQLite refuses at once, without a wait, while others read or do the same."""
+async def _turn_logging_on(db: Connection, busy_seconds: float) -> None:
+    """Turn write-ahead logging on. SQLite refuses that at once, without waiting, while others read or do the same."""
     for attempt in itertools.count(1):
         try:
             await db.execute("PRAGMA journal_mode = WAL")
@@ -118,23 +203,8 @@ async def _log_ahead(db: Connection, busy_seconds: float) -> None:
 
 
 def _migrate(path: Path, db: sqlite3.Connection) -> None:
-    """Brings the file to this version. Where another process was first, there is nothing left to do."""
-    version = _recognize(path, db)
-    for script in MIGRATIONS[version:]:
-        for statement in _statements(script):
-            db.execute(statement)
-    db.execute(f"PRAGMA user_version = {VERSION}")
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Those of a script, which `executescript` would take out of the transaction that is open."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
+    """Bring the file to this version, unless another process was first."""
+    migrate(db, recognize(db, path))
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> int:

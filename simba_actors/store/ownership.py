@@ -1,11 +1,13 @@
-"""Who may write a run: one process at a time, for as long as it lives."""
+"""Who may write a run: one owner at a time, for as long as its process lives or its lease is renewed."""
 
 from __future__ import annotations
 
+import getpass
 import os
 import secrets
 import socket
-from dataclasses import asdict, dataclass
+import sqlite3
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,64 +17,142 @@ import orjson
 from simba_actors.errors import RunOwnedError
 
 LEASE_SECONDS = 30.0
-"""How long an owner on another machine is taken to be alive after it last wrote."""
-
+"""How long an owner counts as alive after it last renewed its lease, where its process can't be seen from here."""
 
 _tokens: set[str] = set()
-"""Those of this process's owners that have not retired."""
+"""Tokens of this process's owners that have not retired."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Owner:
-    """One process, told apart from later ones with the same pid, and one optimizer in it by its token."""
+    """One optimizer in one process: the process told apart from later ones with its pid, the optimizer by its token.
+
+    `generation` counts the owners that the run has had up to this one; None before the run is claimed. Every write is
+    fenced by it: once another owner has claimed the run, this one can't write any more, whatever becomes of the other.
+    """
 
     pid: int
     host: str
+    """The host name and, where it is known, the boot: pids mean nothing beyond that."""
+    namespace: str
+    """The pid namespace. Containers can share a host name and a kernel, and still have pids of their own."""
     started: str
-    token: str
+    """When the process started, as the kernel gives it: pids are used again."""
+    token: str = field(repr=False)
+    generation: int | None = None
 
     @classmethod
     def this_process(cls) -> Owner:
-        owner = cls(os.getpid(), _host(), _start_of(os.getpid()) or "", secrets.token_hex(16))
+        owner = cls.observer()
         _tokens.add(owner.token)
         return owner
 
     def retire(self) -> None:
-        """It writes nothing any more: what it could not let go of is free for others of its process."""
+        """Leave the run to other optimizers of this process, even if it could not be released in the store."""
         _tokens.discard(self.token)
 
     def to_json(self) -> str:
-        return orjson.dumps({k: v for k, v in asdict(self).items() if k != "token"}).decode()
+        process = {"pid": self.pid, "host": self.host, "namespace": self.namespace, "started": self.started}
+        return orjson.dumps(process).decode()
+
+    @classmethod
+    def observer(cls) -> Owner:
+        """Return an owner that never owns anything: this process as one that looks at the owners of runs."""
+        pid = os.getpid()
+        return cls(pid, _host(), _namespace(), _start_of(pid) or "", secrets.token_hex(16))
+
+    @property
+    def process(self) -> tuple[int, str, str, str]:
+        return self.pid, self.host, self.namespace, self.started
+
+    def is_visible_to(self, other: Owner) -> bool:
+        """Return whether the other's process can see whether this one lives: both share the meaning of pids."""
+        return bool(self.namespace) and (self.host, self.namespace) == (other.host, other.namespace)
 
 
-def check_free(run_id: str, stored: dict[str, Any], owner: Owner, now: float) -> None:
-    """Raises RunOwnedError if a living process other than `owner` holds the run of the row `stored`."""
-    if stored["owner"] is None or stored["owner_token"] == owner.token:
-        return
-    holder = Owner(**orjson.loads(stored["owner"]), token=stored["owner_token"])
-    if (holder.pid, holder.host, holder.started) == (owner.pid, owner.host, owner.started):
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a run's row says about its owner. `lease_until` is in seconds since the Unix epoch."""
+
+    owner: str | None
+    token: str | None
+    lease_until: float
+    generation: int
+
+
+def find_holding(db: sqlite3.Connection, run_id: str) -> Holding | None:
+    """Return who has the run; None if there is no such run."""
+    row = db.execute(
+        "SELECT owner, owner_token, lease_until, generation FROM runs WHERE run_id = ?", [run_id]
+    ).fetchone()
+    return None if row is None else Holding(*row)
+
+
+def holder_of(holding: Holding | None, seen_by: Owner, now: float) -> Owner | None:
+    """Return the living owner that a run has beside `seen_by`; None if the run is free.
+
+    A process that can be seen from here counts as long as it lives, any other one as long as its lease lasts.
+    """
+    if holding is None or holding.owner is None or holding.token == seen_by.token:
+        return None
+    holder = _owner(holding.owner, holding.token or "")
+    if holder.process == seen_by.process:
         alive = holder.token in _tokens
-        remedy = "stop the optimizer that has it, or give this run another run_id"
-    elif holder.host == owner.host:
+    elif holder.is_visible_to(seen_by):
         alive = _start_of(holder.pid) == (holder.started or None)
+    else:
+        alive = now < holding.lease_until
+    return holder if alive else None
+
+
+def check_free(run_id: str, holding: Holding, owner: Owner, now: float) -> None:
+    """Raise RunOwnedError if a living owner other than `owner` has the run."""
+    holder = holder_of(holding, owner, now)
+    if holder is None:
+        return
+    if holder.process == owner.process:
+        remedy = "stop the optimizer that has it, or give this run another run_id"
+    elif holder.is_visible_to(owner):
         remedy = "end that process, or give this run another run_id"
     else:
-        alive = now < stored["lease_until"]
-        remedy = f"end that process, or wait {max(0.0, stored['lease_until'] - now):.0f} s if it is gone"
-    if alive:
-        name = holder.host.partition(" ")[0]
-        raise RunOwnedError(f"run {run_id!r} is open in process {holder.pid} on {name}: {remedy}", holder.pid, name)
+        remedy = f"end that process, or wait {holding.lease_until - now:.0f} s if it is gone"
+    name = holder.host.partition(" ")[0]
+    raise RunOwnedError(f"run {run_id!r} is open in process {holder.pid} on {name}: {remedy}", holder.pid, name)
+
+
+def this_user() -> str:
+    """Return "user@host", for histories that say who did something."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # Containers run users that are in no list; which of the two depends on the version.
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
+
+
+def _owner(stored: str, token: str) -> Owner:
+    process: dict[str, Any] = orjson.loads(stored)
+    # Versions before schema 5 knew nothing of namespaces: the lease decides about their owners.
+    return Owner(process["pid"], process["host"], process.get("namespace", ""), process["started"], token)
 
 
 @cache
 def _host() -> str:
-    """This machine since it was booted: pids mean nothing beyond that."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return f"{socket.gethostname()} {boot.read_text().strip() if boot.exists() else ''}".strip()
 
 
+def _namespace() -> str:
+    """Return the name of this process's pid namespace. Systems without /proc have one for all processes."""
+    if not Path("/proc").exists():
+        return "all"
+    try:
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - pathlib would resolve it
+    except OSError:
+        return ""
+
+
 def _start_of(pid: int) -> str | None:
-    """When the process of that pid started, in the kernel's words; None if there is none."""
+    """Return when the process of that pid started, in the kernel's words; None if there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

@@ -96,7 +96,7 @@ class RecordProposal:
     """
 
     step: int
-    slot: int
+    index: int
     intent: JSON
     program: Program | None
     reason: str | None
@@ -177,11 +177,11 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class ProposalRecord:
     """A strategy's outcome as stored."""
 
     step: int
-    slot: int
+    index: int
     intent: JSON
     program: int | None
     reason: str | None

@@ -10,7 +10,7 @@ from typing import Any, cast
 from simba_actors.errors import RunError, UnknownProgramError, UnknownRunError
 from simba_actors.search.plan import STUDENT, STUDENT_LM, Rollout
 from simba_actors.search.statistics.intervals import wilson
-from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, loads, rollout_record
+from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, loads, rollout_records
 from simba_actors.store.records import RolloutRecord
 
 LATEST = "latest"
@@ -193,7 +193,7 @@ def rollouts_of(
     found: list[RolloutRecord] = []
     skipped = 0
     for row in rows:
-        record = rollout_record(row)
+        (record,) = rollout_records(db, [row])
         if wanted.text is not None and wanted.text.casefold() not in _text_of(record).casefold():
             continue
         if skipped < wanted.skip:
@@ -226,7 +226,7 @@ def counterpart(db: sqlite3.Connection, run_id: str, rollout: Rollout, program: 
             "phase": rollout.key.phase,
         },
     ).fetchone()
-    return None if row is None else rollout_record(row)
+    return None if row is None else rollout_records(db, [row])[0]
 
 
 def failures(db: sqlite3.Connection, run_id: str) -> list[tuple[str, int, int]]:
@@ -240,8 +240,7 @@ def failures(db: sqlite3.Connection, run_id: str) -> list[tuple[str, int, int]]:
         [run_id],
     )
     counts: dict[str, list[int]] = {}
-    for row in rows:
-        record = rollout_record(row)
+    for record in rollout_records(db, rows):
         error = record.trajectory.error if record.trajectory is not None else None
         entry = counts.setdefault(error or "no error was kept", [0, record.rollout.program])
         entry[0] += 1

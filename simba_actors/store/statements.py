@@ -1,7 +1,8 @@
-"""What is written, as SQL: many rows to a statement."""
+"""Writes as SQL: many rows to a statement."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,18 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 from simba_actors.events import Event, to_json
-from simba_actors.programs import to_json_value
-from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, dumps, intent_row, result_row
+from simba_actors.search.plan import Rollout
+from simba_actors.search.trajectory import JSON
+from simba_actors.store.encoding import (
+    INTENT_COLUMNS,
+    RESULT_COLUMNS,
+    checksum,
+    dumps,
+    intent_row,
+    result_row,
+    share_texts,
+    storable_text,
+)
 from simba_actors.store.records import (
     AddProgram,
     AddRollouts,
@@ -27,16 +38,31 @@ from simba_actors.store.records import (
 
 Row: TypeAlias = tuple[Any, ...]
 
-ROWS_AT_ONCE = 80
-"""Of at most 12 columns: SQLite before 3.32 takes 999 values."""
+PROGRAM_COLUMNS = "number, digest, parents, strategy, step, provenance"
+PROPOSAL_COLUMNS = "step, slot, intent, program, reason, calls, prompt_tokens, completion_tokens, cost"
+EVENT_COLUMNS = "seq, time, kind, data"
+PUBLICATION_COLUMNS = "channel, version, kind, digest, origin, share, run_id, program, publisher, reason, time"
+
+LAST_EVENT = "SELECT COALESCE(MAX(seq), 0) FROM events WHERE run_id = ?"
+
+ROLLOUT_SUMS = (
+    "COUNT(outcome), TOTAL(outcome <> 'scored'), TOTAL(score), TOTAL(score * score), TOTAL(calls), "
+    "TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(cost), "
+    "TOTAL(outcome IS NOT NULL AND (prompt_tokens IS NULL OR completion_tokens IS NULL)), "
+    "TOTAL(outcome IS NOT NULL AND cost IS NULL)"
+)
+"""Sums of rollouts, in the order of the columns that `tallies` keeps up to date by step, phase, program and LM."""
+
+ROWS_AT_ONCE = 76
+"""Rows in one statement: of at most 13 columns each, since SQLite before 3.32 takes 999 values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """SQL around the rows of a VALUES clause.
 
-    Python's sqlite3 lets go of the interpreter and takes it back for each row of an `executemany`, and where the host
-    keeps the interpreter busy it waits up to 5 ms each time. A statement takes all of its rows at once.
+    One statement takes many rows: for each row of an `executemany`, Python's sqlite3 releases the interpreter and takes
+    it back, which takes up to 5 ms each time while the host keeps the interpreter busy.
     """
 
     before: str
@@ -51,38 +77,52 @@ class Rows:
 _RESULTS = RESULT_COLUMNS.split(", ")
 _KEY = ("run_id", "step", "phase", "position")
 
-INSERT_ROLLOUTS = Rows(f"INSERT OR IGNORE INTO rollouts (run_id, {INTENT_COLUMNS})", 8)
+INSERT_TEXTS = Rows("INSERT OR IGNORE INTO texts (digest, value)", 2)
+INSERT_ROLLOUTS = Rows(f"INSERT OR IGNORE INTO rollouts (run_id, {INTENT_COLUMNS}, checksum)", 9)
 RECORD_ROLLOUTS = Rows(
-    f"UPDATE rollouts SET {', '.join(f'{name} = new.column{n}' for n, name in enumerate(_RESULTS, 1))} FROM (",
-    len(_RESULTS) + len(_KEY),
+    f"UPDATE rollouts SET {', '.join(f'{name} = new.column{n}' for n, name in enumerate(_RESULTS, 1))}, "
+    f"checksum = checksum + new.column{len(_RESULTS) + 1} FROM (",
+    len(_RESULTS) + 1 + len(_KEY),
     ") AS new WHERE rollouts.outcome IS NULL AND "
-    + " AND ".join(f"rollouts.{name} = new.column{n}" for n, name in enumerate(_KEY, len(_RESULTS) + 1)),
+    + " AND ".join(f"rollouts.{name} = new.column{n}" for n, name in enumerate(_KEY, len(_RESULTS) + 2)),
 )
-INSERT_CONFIGURATIONS = Rows("INSERT OR IGNORE INTO configurations", 2)
-INSERT_PROGRAMS = Rows("INSERT OR IGNORE INTO programs", 7)
-INSERT_PROPOSALS = Rows("INSERT OR IGNORE INTO proposals", 10)
-INSERT_STEPS = Rows("INSERT OR IGNORE INTO steps (run_id, step, plan)", 3)
-INSERT_EVENTS = Rows("INSERT INTO events", 5)
+INSERT_CONFIGURATIONS = Rows("INSERT OR IGNORE INTO configurations (digest, value)", 2)
+INSERT_PROGRAMS = Rows(f"INSERT OR IGNORE INTO programs (run_id, {PROGRAM_COLUMNS}, checksum)", 8)
+INSERT_PROPOSALS = Rows(f"INSERT OR IGNORE INTO proposals (run_id, {PROPOSAL_COLUMNS}, checksum)", 11)
+INSERT_STEPS = Rows("INSERT OR IGNORE INTO steps (run_id, step, plan, checksum)", 4)
+INSERT_EVENTS = Rows(f"INSERT INTO events (run_id, {EVENT_COLUMNS}, checksum)", 6)
 RECORD_GAUGES = Rows("INSERT OR REPLACE INTO gauges", 5)
 
-CLOSE_STEP = "UPDATE steps SET result = ?, progress = ? WHERE run_id = ? AND step = ? AND result IS NULL"
+CLOSE_STEP = (
+    "UPDATE steps SET result = ?, progress = ?, checksum = checksum + ? "
+    "WHERE run_id = ? AND step = ? AND result IS NULL"
+)
 SET_STATUS = "UPDATE runs SET status = ?, reason = ?, result = ? WHERE run_id = ?"
 RESERVE_CALLS = "UPDATE runs SET calls_reserved = calls_reserved + ? WHERE run_id = ?"
 
-REFERRED_TO = (INSERT_CONFIGURATIONS, INSERT_PROGRAMS, INSERT_STEPS, INSERT_PROPOSALS, INSERT_ROLLOUTS)
+REFERRED_TO = (
+    INSERT_TEXTS,
+    INSERT_CONFIGURATIONS,
+    INSERT_PROGRAMS,
+    INSERT_STEPS,
+    INSERT_PROPOSALS,
+    INSERT_ROLLOUTS,
+)
 """Written first, in this order, since what is written after them refers to them."""
 
 
 def statements(run_id: str, writes: Sequence[Write], events: Sequence[Event]) -> Iterator[tuple[str, Row]]:
-    """SQL with its values, in an order that satisfies references."""
+    """Yield SQL with its values, in an order that satisfies references."""
+    texts: dict[str, str] = {}
     rows: defaultdict[Rows | str, list[Row]] = defaultdict(list)
     for into in REFERRED_TO:
         rows[into] = []
     for write in writes:
-        for into, row in _rows_of(run_id, write):
+        for into, row in _rows_of(run_id, write, texts):
             rows[into].append(row)
     for event in events:
-        rows[INSERT_EVENTS].append((run_id, event.seq, event.time, type(event).__name__, dumps(to_json(event))))
+        rows[INSERT_EVENTS].append(event_row(event, run_id))
+    rows[INSERT_TEXTS] = list(texts.items())
     for into, values in rows.items():
         if isinstance(into, str):
             yield from ((into, row) for row in values)
@@ -92,39 +132,74 @@ def statements(run_id: str, writes: Sequence[Write], events: Sequence[Event]) ->
                 yield into.sql(len(some)), tuple(chain.from_iterable(some))
 
 
-def _rows_of(run_id: str, write: Write) -> list[tuple[Rows | str, Row]]:
+def add_event(db: sqlite3.Connection, event: Event, run_id: str, time: float) -> None:
+    """Append an event to a run's log, within the transaction that is open."""
+    seq = db.execute(LAST_EVENT, [run_id]).fetchone()[0] + 1
+    db.execute(INSERT_EVENTS.sql(1), event_row(event.stamped(run_id, seq, time), run_id))
+
+
+def add_configuration(db: sqlite3.Connection, digest: str, configuration: JSON) -> None:
+    """Store a configuration, unless it is there already, within the transaction that is open."""
+    db.execute(INSERT_CONFIGURATIONS.sql(1), (digest, dumps_shared(db, configuration)))
+
+
+def dumps_shared(db: sqlite3.Connection, value: Any) -> str:
+    """Store the long texts of `value` once, within the transaction that is open, and return it as JSON with references.
+
+    `encoding.load_shared` is its inverse.
+    """
+    texts: dict[str, str] = {}
+    shared = dumps(share_texts(value, texts))
+    for row in texts.items():
+        db.execute(INSERT_TEXTS.sql(1), row)
+    return shared
+
+
+def event_row(event: Event, run_id: str) -> Row:
+    """Return the values of a row of `events`."""
+    row = (event.seq, event.time, type(event).__name__, dumps(to_json(event)))
+    return (run_id, *row, checksum(*row))
+
+
+def _rows_of(run_id: str, write: Write, texts: dict[str, str]) -> list[tuple[Rows | str, Row]]:
     match write:
         case RecordRollout(key=key, trajectory=trajectory):
-            return [(RECORD_ROLLOUTS, (*result_row(trajectory), run_id, key.step, key.phase, key.position))]
+            row = result_row(trajectory, texts)
+            return [(RECORD_ROLLOUTS, (*row, checksum(*row), run_id, key.step, key.phase, key.position))]
         case OpenStep(step=step, plan=plan, rollouts=rollouts):
-            return [(INSERT_STEPS, (run_id, step, dumps(plan))), *_intents(run_id, rollouts)]
+            row = (step, dumps(plan))
+            return [(INSERT_STEPS, (run_id, *row, checksum(*row))), *_intents(run_id, rollouts)]
         case AddRollouts(rollouts=rollouts):
             return _intents(run_id, rollouts)
-        case RecordProposal(step=step, slot=slot, intent=intent, program=program, reason=reason, usage=usage):
+        case RecordProposal(step=step, index=index, intent=intent, program=program, reason=reason, usage=usage):
             number = None if program is None else program.number
-            tokens = (usage.calls, usage.prompt_tokens, usage.completion_tokens, usage.cost)
-            added = [] if program is None else _program(run_id, program)
-            proposal = (run_id, step, slot, dumps(intent), number, to_json_value(reason), *tokens)
+            cost = None if usage.cost is None else float(usage.cost)
+            tokens = (usage.calls, usage.prompt_tokens, usage.completion_tokens, cost)
+            row = (step, index, dumps(intent), number, None if reason is None else storable_text(reason), *tokens)
+            added = [] if program is None else _program(run_id, program, texts)
+            proposal = (run_id, *row, checksum(*row))
             return [*added, (INSERT_PROPOSALS, proposal), *_intents(run_id, write.rollouts)]
         case AddProgram(program=program):
-            return _program(run_id, program)
+            return _program(run_id, program, texts)
         case CloseStep(step=step, result=result, progress=progress):
-            return [(CLOSE_STEP, (dumps(result), None if progress is None else dumps(progress), run_id, step))]
+            row = (dumps(result), None if progress is None else dumps(progress))
+            return [(CLOSE_STEP, (*row, checksum(*row), run_id, step))]
         case SetStatus(status=status, reason=reason, result=result):
-            return [(SET_STATUS, (status, to_json_value(reason), None if result is None else dumps(result), run_id))]
+            text = None if reason is None else storable_text(reason)
+            return [(SET_STATUS, (status, text, None if result is None else dumps(result), run_id))]
         case ReserveCalls(calls=calls):
             return [(RESERVE_CALLS, (calls, run_id))]
         case RecordGauges(gauges=gauges):
             return [(RECORD_GAUGES, (run_id, g.actor, g.mailbox, g.handled, g.state)) for g in gauges]
 
 
-def _intents(run_id: str, rollouts: Sequence[Any]) -> list[tuple[Rows | str, Row]]:
-    return [(INSERT_ROLLOUTS, (run_id, *intent_row(rollout))) for rollout in rollouts]
+def _intents(run_id: str, rollouts: Sequence[Rollout]) -> list[tuple[Rows | str, Row]]:
+    rows = [intent_row(rollout) for rollout in rollouts]
+    return [(INSERT_ROLLOUTS, (run_id, *row, checksum(*row))) for row in rows]
 
 
-def _program(run_id: str, program: Program) -> list[tuple[Rows | str, Row]]:
+def _program(run_id: str, program: Program, texts: dict[str, str]) -> list[tuple[Rows | str, Row]]:
     row = (
-        run_id,
         program.number,
         program.digest,
         dumps(program.parents),
@@ -133,6 +208,6 @@ def _program(run_id: str, program: Program) -> list[tuple[Rows | str, Row]]:
         dumps(program.provenance),
     )
     return [
-        (INSERT_CONFIGURATIONS, (program.digest, dumps(program.configuration))),
-        (INSERT_PROGRAMS, row),
+        (INSERT_CONFIGURATIONS, (program.digest, dumps(share_texts(program.configuration, texts)))),
+        (INSERT_PROGRAMS, (run_id, *row, checksum(*row))),
     ]

@@ -5,22 +5,26 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import anyio
 
 from simba_actors.errors import FingerprintMismatchError, LeaseLostError
 from simba_actors.events import Event
-from simba_actors.store.connection import Connection
+from simba_actors.store.connection import Connection, translate_errors
 from simba_actors.store.encoding import dumps, loads
-from simba_actors.store.error_translation import told_of
-from simba_actors.store.file_guard import Presence
-from simba_actors.store.opening import BUSY_SECONDS, open_for_writing
-from simba_actors.store.ownership import LEASE_SECONDS, Owner, check_free
-from simba_actors.store.reading import LAST_EVENT, Reader
+from simba_actors.store.file_guard import FileGuard
+from simba_actors.store.lease import LeaseKeeper, renew
+from simba_actors.store.opening import BUSY_SECONDS, checked_path, open_for_writing
+from simba_actors.store.ownership import LEASE_SECONDS, Owner, check_free, find_holding, holder_of
+from simba_actors.store.reading import Reader
 from simba_actors.store.records import NewRun, Run, Write
-from simba_actors.store.statements import statements
+from simba_actors.store.requests import Request, take_requests
+from simba_actors.store.statements import LAST_EVENT, statements
 
-_RENEW_LEASE = "UPDATE runs SET updated = ?, lease_until = ? WHERE run_id = ? AND owner_token = ?"
+STANDBY_SECONDS = 0.25
+"""How often `wait_until_free` looks at a run."""
 
 
 @dataclass(slots=True)
@@ -28,18 +32,22 @@ class Store:
     """The one writer of a store's file.
 
         store = await Store.open("simba.db")
-        run = await store.claim(new_run, Owner.this_process())
+        owner = Owner.this_process()
+        run = await store.claim(new_run, owner)
         await store.commit(run.run_id, owner, [OpenStep(…)], [StepOpened(…)])
+        await store.release(run.run_id, owner)
+        await store.close()
 
-    `read` answers questions, on the same connection. `clock` gives seconds since the Unix epoch.
+    `read` answers questions, on the same connection. `clock` returns seconds since the Unix epoch.
     """
 
     path: Path
     read: Reader
     _db: Connection
-    _presence: Presence
+    _guard: FileGuard
     _clock: Callable[[], float]
     _lease_seconds: float
+    _leases: dict[str, LeaseKeeper] = field(default_factory=dict[str, LeaseKeeper])
     _closed: bool = False
 
     @classmethod
@@ -52,61 +60,80 @@ class Store:
         lease_seconds: float = LEASE_SECONDS,
         make: bool = True,
     ) -> Store:
-        """The store at `path`, made if there is none, unless `make` is False.
+        """Open the store at `path`. Make it if there is none, unless `make` is False.
 
         Raises:
             StoreError: Its file can't be used; the subclass and the message say why and what to do.
         """
-        path = Path(path)
-        db = await open_for_writing(path, busy_seconds, make=make)
-        return cls(path, Reader(path, db), db, Presence(path), clock, lease_seconds)
+        checked = checked_path(path)
+        db = await open_for_writing(checked, busy_seconds, make=make)
+        try:
+            with translate_errors(checked):
+                guard = FileGuard(checked)
+        except BaseException:
+            await db.close()
+            raise
+        return cls(checked, Reader(checked, db), db, guard, clock, lease_seconds)
 
     async def close(self) -> None:
-        """Closes the file. After `abandon`, nothing."""
+        """Close the file, unless that was done already."""
         if not self._closed:
             self._closed = True
+            await self._end_leases()
             await self._db.close()
 
     def abandon(self) -> None:
-        """Closes the file without waiting for that; a transaction that is open is undone. After `close`, nothing."""
+        """Close the file without waiting, unless that was done already. An open transaction is rolled back."""
         if not self._closed:
             self._closed = True
+            for lease in self._leases.values():
+                lease.stop()
             self._db.stop()
 
-    async def claim(self, new: NewRun, owner: Owner) -> Run:
-        """Makes the run, or takes it over where its last owner is gone. A finished run is given as it is.
+    async def claim(self, new: NewRun, owner: Owner, wake: Callable[[], None] | None = None) -> Run:
+        """Make the run, or take it over from an owner that is gone. A finished run is returned as it is.
+
+        From then on a thread renews the owner's lease, until the run is released or the store closed, and calls `wake`
+        in the event loop when another process has sent a request: see `take_requests`.
 
         Raises:
-            RunOwnedError: A living process has it open.
+            RunOwnedError: A living owner has it.
+            LeaseLostError: `owner` had it before, and another owner has taken it over since.
             FingerprintMismatchError: It was started with another student, trainset, metric or settings.
         """
         now = self._clock()
-        with told_of(self.path):
-            await self._db.transact(lambda db: self._take(db, new, owner, now))
+        with translate_errors(self.path):
+            owner.generation = await self._db.transact(lambda db: self._take(db, new, owner, now))
+        self._leases[new.run_id] = LeaseKeeper(self.path, new.run_id, owner, self._lease_seconds, self._clock, wake)
         return await self.read.run(new.run_id)
 
-    def _take(self, db: sqlite3.Connection, new: NewRun, owner: Owner, now: float) -> None:
-        row = db.execute(
-            "SELECT owner, owner_token, lease_until, fingerprint FROM runs WHERE run_id = ?", [new.run_id]
-        ).fetchone()
+    def _take(self, db: sqlite3.Connection, new: NewRun, owner: Owner, now: float) -> int:
+        """Return the generation of the new owner."""
+        holding = find_holding(db, new.run_id)
         lease = [owner.to_json(), owner.token, now + self._lease_seconds]
-        if row is None:
+        if holding is None:
             db.execute(
                 "INSERT INTO runs (run_id, status, fingerprint, settings, created, updated, owner, owner_token, "
-                "lease_until) VALUES (?, 'running', ?, ?, ?, ?, ?, ?, ?)",
+                "lease_until, generation) VALUES (?, 'running', ?, ?, ?, ?, ?, ?, ?, 1)",
                 [new.run_id, dumps(new.fingerprint), dumps(new.settings), now, now, *lease],
             )
-            return
-        check_free(new.run_id, {"owner": row[0], "owner_token": row[1], "lease_until": row[2]}, owner, now)
-        _check_fingerprint(new, loads(row[3]))
+            return 1
+        if owner.generation not in (None, holding.generation):
+            raise _lease_lost(new.run_id)
+        check_free(new.run_id, holding, owner, now)
+        (stored,) = db.execute("SELECT fingerprint FROM runs WHERE run_id = ?", [new.run_id]).fetchone()
+        _check_fingerprint(new, loads(stored))
+        generation = owner.generation or holding.generation + 1
         db.execute(
-            "UPDATE runs SET updated = ?, owner = ?, owner_token = ?, lease_until = ? WHERE run_id = ?",
-            [now, *lease, new.run_id],
+            "UPDATE runs SET updated = ?, owner = ?, owner_token = ?, lease_until = ?, generation = ? WHERE run_id = ?",
+            [now, *lease, generation, new.run_id],
         )
+        return generation
 
     async def release(self, run_id: str, owner: Owner) -> None:
-        """Lets go of the run, for another process to take at once."""
-        with told_of(self.path):
+        """Leave the run to whoever claims it next."""
+        await self._end_leases()
+        with translate_errors(self.path):
             await self._db.execute(
                 "UPDATE runs SET owner = NULL, owner_token = NULL WHERE run_id = ? AND owner_token = ?",
                 [run_id, owner.token],
@@ -115,7 +142,7 @@ class Store:
     async def commit(
         self, run_id: str, owner: Owner, writes: Sequence[Write] = (), events: Sequence[Event] = ()
     ) -> list[Event]:
-        """Stores `writes` and `events` in one transaction, all or nothing, and renews the owner's lease.
+        """Store `writes` and `events` in one transaction, all or nothing, and renew the owner's lease.
 
         Returns:
             The events, stamped.
@@ -127,27 +154,64 @@ class Store:
         now = self._clock()
 
         def work(db: sqlite3.Connection) -> list[Event]:
-            self._presence.check(db)
-            self._renew_lease(db, run_id, owner, now)
+            self._renew(db, run_id, owner, now)
             stamped = _stamped(db, run_id, events, now)
             for sql, values in statements(run_id, writes, stamped):
                 db.execute(sql, values)
             return stamped
 
-        with told_of(self.path):
+        with translate_errors(self.path):
+            return await self._db.transact(work, check=self._guard.check)
+
+    async def take_requests(self, run_id: str, owner: Owner) -> list[Request]:
+        """Return what other processes have asked of the run since the last time, oldest first.
+
+        Raises:
+            LeaseLostError: Another process has taken the run over, and its requests with it.
+        """
+        now = self._clock()
+
+        def work(db: sqlite3.Connection) -> list[Request]:
+            self._renew(db, run_id, owner, now)
+            return take_requests(db, run_id, now)
+
+        with translate_errors(self.path):
             return await self._db.transact(work)
 
-    def _renew_lease(self, db: sqlite3.Connection, run_id: str, owner: Owner, now: float) -> None:
-        if db.execute(_RENEW_LEASE, [now, now + self._lease_seconds, run_id, owner.token]).rowcount != 1:
-            raise LeaseLostError(
-                f"run {run_id!r} was taken over by another process; this one may not write it any more"
-            )
+    def _renew(self, db: sqlite3.Connection, run_id: str, owner: Owner, now: float) -> None:
+        if not renew(db, run_id, owner, now, self._lease_seconds):
+            raise _lease_lost(run_id)
+
+    async def _end_leases(self) -> None:
+        leases = list(self._leases.values())
+        self._leases.clear()
+        for lease in leases:
+            lease.stop()
+        for lease in leases:
+            await self._db.run_in_thread(lease.join)
+
+
+async def wait_until_free(reader: Reader, run_id: str, clock: Callable[[], float] = time.time) -> None:
+    """Return as soon as no living owner has the run, or there is no such run.
+
+    A process that ends on this host is noticed at once, one on another host when its lease has expired.
+    """
+    observer = Owner.observer()
+    while holder_of(await reader.ask(find_holding, run_id), observer, clock()) is not None:  # noqa: ASYNC110
+        await anyio.sleep(STANDBY_SECONDS)  # Another process's end is no event of this one's.
+
+
+def _lease_lost(run_id: str) -> LeaseLostError:
+    return LeaseLostError(
+        f"run {run_id!r} was taken over by another process, so this one may not write it any more: start it again to "
+        "continue once that process has ended"
+    )
 
 
 def _stamped(db: sqlite3.Connection, run_id: str, events: Sequence[Event], now: float) -> list[Event]:
-    """Within the transaction, since publications add events to a run that other processes may have open."""
+    """Number the events within the transaction: publications add events to runs that other processes have open."""
     seq = db.execute(LAST_EVENT, [run_id]).fetchone()[0] if events else 0
-    return [event.stamped(run_id, seq + place, now) for place, event in enumerate(events, start=1)]
+    return [event.stamped(run_id, seq + index, now) for index, event in enumerate(events, start=1)]
 
 
 def _check_fingerprint(new: NewRun, stored: dict[str, str]) -> None:
@@ -159,6 +223,6 @@ def _check_fingerprint(new: NewRun, stored: dict[str, str]) -> None:
         )
         raise FingerprintMismatchError(
             f"run {new.run_id!r} was started with other values of {', '.join(differing)} ({details}). "
-            "Give the same ones to go on with it, or another run_id to start anew.",
+            "Give the same ones to continue it, or another run_id to start a new run.",
             differing,
         )

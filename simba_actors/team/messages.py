@@ -17,7 +17,7 @@ from simba_actors.search.policy import Proposal as PlannedProposal
 from simba_actors.search.policy import StepPlan
 from simba_actors.search.progress import Progress
 from simba_actors.search.trajectory import Usage
-from simba_actors.store.records import Program, Proposal, RolloutRecord, Run, Step, Write
+from simba_actors.store.records import Program, ProposalRecord, RolloutRecord, Run, Step, Write
 from simba_actors.team.pool_view import PoolView
 
 POOL_KEEPER = "pool_keeper"
@@ -99,7 +99,7 @@ class ReadObjectives(Call[Mapping[str, Evidence]]):
 
 
 @dataclass(frozen=True, slots=True)
-class ReadProposals(Call[tuple[Proposal, ...]]):
+class ReadProposals(Call[tuple[ProposalRecord, ...]]):
     """Return the step's proposals that have an outcome, in order of their index."""
 
     step: int

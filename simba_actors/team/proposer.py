@@ -138,7 +138,7 @@ class Proposer(GenServer[ProposerState]):
         """Apply all proposals of a step at the same time. One that makes no program may make room for another."""
         policy, plan, pool = self._policy, analyzed.plan, await self._teammates.pool()
         stored = await self._teammates.via(POOL_KEEPER).call(ReadProposals(plan.step), timeout=None)
-        known = {record.slot: record.program for record in stored}
+        known = {record.index: record.program for record in stored}
         made: dict[int, int | None] = {}
         fresh: dict[int, tuple[Rollout, ...]] = {}
         ended: asyncio.Queue[int] = asyncio.Queue()

@@ -6,23 +6,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from simba_actors.programs import Configuration
-from simba_actors.publishing.channel_queries import Channels
+from simba_actors.publishing import publications
+from simba_actors.publishing.canary import canary_scores
+from simba_actors.store import Reader
 from simba_actors.web.diffs import diff_lines
-from simba_actors.web.rendering import name_in, page, site, whole
+from simba_actors.web.rendering import name_in, open_store, page, whole
 
 
 async def channel(request: Request) -> Response:
     """A channel's versions, with a comparison of two of them if the query names them."""
     name = name_in(request, "channel")
     before, after = (whole(request.query_params.get(side)) for side in ("before", "after"))
-    async with await Channels.open(site(request).store) as channels:
-        history = await channels.history(name)
-        served = await channels.served(name)
-        scores = {} if served.canary is None else await channels.canary_scores(name, served.canary.version)
+    async with await open_store(request) as store:
+        history = await store.ask(publications.history, name)
+        served = await store.ask(publications.served, name)
+        scores = {} if served.canary is None else await store.ask(canary_scores, name, served.canary.version)
         lines = None
         if before is not None and after is not None:
-            old, new = await channels.configuration(name, before), await channels.configuration(name, after)
-            lines = diff_lines(Configuration.from_json(dict(new)), Configuration.from_json(dict(old)))
+            old, new = await _configuration(store, name, before), await _configuration(store, name, after)
+            lines = diff_lines(new, old)
     kept = [publication.version for publication in history if not publication.pruned]
     return page(
         request,
@@ -36,3 +38,7 @@ async def channel(request: Request) -> Response:
         after=after if after is not None else (kept[-1] if kept else None),
         lines=lines,
     )
+
+
+async def _configuration(store: Reader, channel: str, version: int) -> Configuration:
+    return Configuration.from_json(await store.ask(publications.configuration_of_version, channel, version))

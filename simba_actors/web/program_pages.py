@@ -12,15 +12,14 @@ from starlette.responses import Response
 from simba_actors.programs import Configuration
 from simba_actors.programs.configuration import Demo
 from simba_actors.programs.messages import prompt_messages
-from simba_actors.publishing.channel_queries import Channels
+from simba_actors.publishing import publications
 from simba_actors.search.plan import STUDENT
-from simba_actors.store import results
-from simba_actors.store.queries import Queries
+from simba_actors.store import Reader, pool_queries, results
 from simba_actors.store.records import Program, RolloutRecord
 from simba_actors.store.results import RolloutFilter
 from simba_actors.web.diffs import diff_lines
 from simba_actors.web.lineage_graph import legend, lineage_graph, shown_in_graph
-from simba_actors.web.rendering import name_in, number_in, open_store, page, site, slug, whole
+from simba_actors.web.rendering import name_in, number_in, open_store, page, slug, whole
 
 ROWS_A_PAGE = 100
 """Programs in one table."""
@@ -46,11 +45,12 @@ async def pool(request: Request) -> Response:
     first = whole(request.query_params.get("first")) or 0
     async with await open_store(request) as store:
         run_ = await store.run(run_id)
-        ranking, parents = await store.ranking(run_id), await store.parents(run_id)
+        ranking = await store.ask(pool_queries.ranking, run_id)
+        parents = await store.ask(pool_queries.parents_of_all, run_id)
         graphed = shown_in_graph(ranking, parents)
         ordered = sorted(ranking) if by_number else ranking
         listed = ordered[first : first + ROWS_A_PAGE]
-        entries = {entry.number: entry for entry in await store.pool(run_id, graphed | set(listed))}
+        entries = {entry.number: entry for entry in await store.ask(pool_queries.pool, run_id, graphed | set(listed))}
         best = await store.ask(results.best_standing, run_id)
     winner = best.program if best is not None and run_.result is not None else None
 
@@ -77,8 +77,8 @@ async def pool(request: Request) -> Response:
 async def program(request: Request) -> Response:
     """A program: its prompt, what it changed, where it comes from, and how it did on each example."""
     run_id, number = name_in(request, "run"), number_in(request, "number")
-    async with await open_store(request) as store, await Channels.open(site(request).store) as channels:
-        found = await store.program(run_id, number)
+    async with await open_store(request) as store:
+        found = await store.ask(pool_queries.program, run_id, number)
         configuration = Configuration.from_json(found.configuration)
         best = await store.ask(results.best_standing, run_id)
         return page(
@@ -86,7 +86,7 @@ async def program(request: Request) -> Response:
             "program.html",
             run_id=run_id,
             program=found,
-            entry=(await store.pool(run_id, [number]))[0],
+            entry=(await store.ask(pool_queries.pool, run_id, [number]))[0],
             standing=best
             if best is not None and best.program == number
             else await store.ask(results.standing, run_id, number),
@@ -96,10 +96,10 @@ async def program(request: Request) -> Response:
             settings=configuration.settings,
             diff_to_parent=await _diff(store, run_id, configuration, found.parents[0]) if found.parents else [],
             diff_to_student=await _diff(store, run_id, configuration, STUDENT) if found.parents else [],
-            lessons=await store.lessons(run_id, found),
-            children=await store.children(run_id, number),
-            examples=await store.example_scores(run_id, number),
-            channels=[(name, (await channels.served(name)).version) for name in await channels.names()],
+            lessons=await store.ask(pool_queries.lessons, run_id, found),
+            children=await store.ask(pool_queries.children, run_id, number),
+            examples=await store.ask(pool_queries.example_scores, run_id, number),
+            channels=[(name, served.version) for name, served in await store.ask(publications.served_by_channel)],
         )
 
 
@@ -114,7 +114,7 @@ async def failures(request: Request) -> Response:
         failed=kind == "failed", at_most=at_most, text=query.get("text") or None, limit=FAILURES_A_PAGE + 1, skip=first
     )
     async with await open_store(request) as store:
-        found = await store.program(run_id, number)
+        found = await store.ask(pool_queries.program, run_id, number)
         beside = STUDENT if query.get("beside") != "parent" or not found.parents else found.parents[0]
         if kind == "wrong":
             wanted = replace(wanted, below=await store.ask(results.best_score, run_id))
@@ -148,10 +148,10 @@ async def bucket(request: Request) -> Response:
     step, example = number_in(request, "step"), number_in(request, "example")
     async with await open_store(request) as store:
         await store.run(run_id)
-        records = await store.bucket(run_id, step, example)
+        records = await store.ask(pool_queries.bucket, run_id, step, example)
         made = [
             (program, reason, await _change(store, run_id, program))
-            for program, reason in await store.proposals_from(run_id, step, example)
+            for program, reason in await store.ask(pool_queries.proposals_from, run_id, step, example)
         ]
     return page(
         request,
@@ -174,7 +174,7 @@ def _prompts(configuration: Configuration) -> list[tuple[str, str, tuple[Demo, .
 
 
 async def _messages(
-    store: Queries, run_id: str, found: Program, configuration: Configuration
+    store: Reader, run_id: str, found: Program, configuration: Configuration
 ) -> list[tuple[str, list[dict[str, str]]]]:
     """Return the chat messages of each predictor that a stored call shows the fields of."""
     calls = [
@@ -193,15 +193,15 @@ async def _messages(
     return messages
 
 
-async def _change(store: Queries, run_id: str, number: int | None) -> list[tuple[str, str]]:
+async def _change(store: Reader, run_id: str, number: int | None) -> list[tuple[str, str]]:
     if number is None:
         return []
-    made = await store.program(run_id, number)
+    made = await store.ask(pool_queries.program, run_id, number)
     return await _diff(store, run_id, Configuration.from_json(made.configuration), made.parents[0])
 
 
-async def _diff(store: Queries, run_id: str, configuration: Configuration, other: int) -> list[tuple[str, str]]:
-    parent = await store.program(run_id, other)
+async def _diff(store: Reader, run_id: str, configuration: Configuration, other: int) -> list[tuple[str, str]]:
+    parent = await store.ask(pool_queries.program, run_id, other)
     return diff_lines(configuration, Configuration.from_json(parent.configuration))
 
 

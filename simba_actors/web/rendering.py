@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse
 
 from simba_actors.logs import visible
 from simba_actors.observe.wording import duration, spending, step_shown
-from simba_actors.store.queries import Queries
+from simba_actors.store import Reader
 
 HERE = Path(__file__).parent
 
@@ -42,9 +42,9 @@ def site(request: Request) -> Site:
     return cast("Site", request.app.state.site)
 
 
-async def open_store(request: Request) -> Queries:
+async def open_store(request: Request) -> Reader:
     """Return a reader of the dashboard's store, for `async with`."""
-    return await Queries.open(site(request).store)
+    return await Reader.open(site(request).store)
 
 
 def slug(name: str) -> str:

@@ -10,11 +10,11 @@ from starlette.responses import Response
 
 from simba_actors.observe.wording import described
 from simba_actors.programs import Configuration
-from simba_actors.publishing.channel_queries import Channels
+from simba_actors.publishing.publications import served_by_channel
 from simba_actors.search.plan import STUDENT
-from simba_actors.store import results
-from simba_actors.store.queries import Queries, RunSummary
+from simba_actors.store import Reader, pool_queries, results, run_queries
 from simba_actors.store.results import Standing
+from simba_actors.store.run_queries import RunSummary
 from simba_actors.web.charts import (
     chart_by_spending,
     chart_by_step,
@@ -24,7 +24,7 @@ from simba_actors.web.charts import (
     thinned,
 )
 from simba_actors.web.diffs import diff_lines
-from simba_actors.web.rendering import name_in, open_store, page, site, slug, whole
+from simba_actors.web.rendering import name_in, open_store, page, slug, whole
 
 EVENTS_SHOWN = 40
 """Newest events on a run's page."""
@@ -61,7 +61,7 @@ async def live(request: Request) -> Response:
 async def compare(request: Request) -> Response:
     """Two runs side by side: scores with intervals, cost, and the settings that differ."""
     async with await open_store(request) as store:
-        summaries = await store.summaries()
+        summaries = await store.ask(run_queries.summaries)
         names = [summary.run.run_id for summary in summaries]
         chosen = [request.query_params.get(side, "") for side in ("a", "b")]
         sides = [await _side(store, name) for name in chosen if name in names]
@@ -89,19 +89,19 @@ async def compare(request: Request) -> Response:
 
 
 async def _runs(request: Request) -> dict[str, Any]:
-    async with await open_store(request) as store, await Channels.open(site(request).store) as channels:
-        summaries = await store.summaries()
+    async with await open_store(request) as store:
+        summaries = await store.ask(run_queries.summaries)
         best = {s.run.run_id: await store.ask(results.best_standing, s.run.run_id) for s in summaries}
         return {
             "summaries": summaries,
             "best": best,
-            "channels": [(name, await channels.served(name)) for name in await channels.names()],
+            "channels": await store.ask(served_by_channel),
             "over": all(summary.over for summary in summaries),
         }
 
 
-async def _side(store: Queries, run_id: str) -> dict[str, Any]:
-    summary = await store.summary(run_id)
+async def _side(store: Reader, run_id: str) -> dict[str, Any]:
+    summary = await store.ask(run_queries.summary, run_id)
     return {
         "summary": summary,
         "best": await store.ask(results.best_standing, run_id),
@@ -121,11 +121,11 @@ def settings_of(summary: RunSummary) -> dict[str, Any]:
     return found
 
 
-async def _facts(request: Request, store: Queries) -> dict[str, Any]:
+async def _facts(request: Request, store: Reader) -> dict[str, Any]:
     run_id = name_in(request, "run")
-    summary = await store.summary(run_id)
+    summary = await store.ask(run_queries.summary, run_id)
     last = await store.last_event(run_id)
-    steps = await store.step_scores(run_id)
+    steps = await store.ask(run_queries.step_scores, run_id)
     asked = whole(request.query_params.get("step"))
     bucket_step = max((step.step for step in steps), default=0) if asked is None else asked
     events = await store.events(run_id, max(0, last - EVENTS_SHOWN))
@@ -158,11 +158,11 @@ async def _facts(request: Request, store: Queries) -> dict[str, Any]:
         "errors": errors[:ERRORS_SHOWN],
         "more_errors": len(errors[ERRORS_SHOWN:]),
         "settings": settings_of(summary),
-        "actors": await store.actors(run_id),
+        "actors": await store.ask(run_queries.actors, run_id),
         "events": [(event, described(event)) for event in reversed(events)],
         "last": last,
         "bucket_step": bucket_step,
-        "buckets": await store.examples_of_step(run_id, bucket_step),
+        "buckets": await store.ask(pool_queries.examples_of_step, run_id, bucket_step),
     }
 
 
@@ -175,9 +175,10 @@ def _standings(student: Standing | None, best: Standing | None) -> list[tuple[st
     return known
 
 
-async def _changes(store: Queries, run_id: str, best: Standing | None) -> Sequence[tuple[str, str]]:
+async def _changes(store: Reader, run_id: str, best: Standing | None) -> Sequence[tuple[str, str]]:
     """Return what the best program changed in the student's prompt."""
     if best is None or best.program == STUDENT:
         return []
-    program, student = await store.program(run_id, best.program), await store.program(run_id, STUDENT)
+    program = await store.ask(pool_queries.program, run_id, best.program)
+    student = await store.ask(pool_queries.program, run_id, STUDENT)
     return diff_lines(Configuration.from_json(program.configuration), Configuration.from_json(student.configuration))

@@ -11,7 +11,7 @@ from starlette.types import Send
 
 from simba_actors.events import Event
 from simba_actors.observe.wording import described
-from simba_actors.store.queries import Queries
+from simba_actors.store import Reader
 from simba_actors.web.rendering import name_in, open_store, shown, whole
 
 ASK_AGAIN_MILLISECONDS = 1000
@@ -54,7 +54,7 @@ async def _messages(request: Request, run_id: str, after: int) -> AsyncGenerator
             yield "event: over\ndata:\n\n"
 
 
-async def _is_over(store: Queries, run_id: str) -> bool:
+async def _is_over(store: Reader, run_id: str) -> bool:
     return (await store.run(run_id)).status in ("finished", "failed")
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 
 from simba_actors.store import Store
-from simba_actors.store.schema import ROLLOUT_SUMS
+from simba_actors.store.statements import ROLLOUT_SUMS
 from simba_actors.web import dashboard
 
 BAR_SECONDS = 0.3
@@ -47,23 +47,23 @@ def fill(path: Path, programs: int) -> int:
             [RUN, settings],
         )
         db.executemany("INSERT INTO configurations VALUES (?, ?)", _configurations(programs))
-        db.executemany("INSERT INTO programs VALUES (?, ?, ?, ?, ?, ?, ?)", _programs(programs, draws))
+        db.executemany("INSERT INTO programs VALUES (?, ?, ?, ?, ?, ?, ?, NULL)", _programs(programs, draws))
         db.executemany(
             "INSERT INTO steps (run_id, step, plan, result) VALUES (?, ?, '{}', '{}')",
             ((RUN, step) for step in range(steps)),
         )
         db.executemany(
             "INSERT INTO rollouts VALUES (?, ?, ?, ?, ?, 'train', ?, '[\"student\",null,null]', 'scored', ?, 0.3, "
-            "1, 200, 20, 0.0001, ?)",
+            "1, 200, 20, 0.0001, ?, NULL)",
             _rollouts(programs, steps, draws),
         )
         db.execute(
-            f"INSERT INTO tallies SELECT run_id, step, phase, program, COUNT(*), {ROLLOUT_SUMS} "  # noqa: S608
+            f"INSERT INTO tallies SELECT run_id, step, phase, program, 'student', COUNT(*), {ROLLOUT_SUMS} "  # noqa: S608
             "FROM rollouts GROUP BY run_id, step, phase, program"
         )
         db.execute(
             "INSERT INTO events SELECT run_id, ROW_NUMBER() OVER (), 0, 'StepOpened', json_object('step', step, "
-            "'examples', json_array()) FROM rollouts WHERE phase = 'sample'"
+            "'examples', json_array()), NULL FROM rollouts WHERE phase = 'sample'"
         )
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

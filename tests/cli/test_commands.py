@@ -260,7 +260,7 @@ def test_a_fork_goes_on_to_the_same_end(tmp_path: Path) -> None:
         (("show", "nothing"), "has no run 'nothing'; it has colours"),
         (("program", RUN, 999), "has no program 999"),
         (("fork", RUN, "--at", 9, "--as", "x"), "has closed 2 steps"),
-        (("fork", RUN, "--at", 1, "--as", ""), "new_run_id='': a run's name"),
+        (("fork", RUN, "--at", 1, "--as", ""), "new_run_id='': give the fork a name"),
         (("versions", "nobody"), "has no channel 'nobody'"),
         (("rollback", "nobody"), "has no channel 'nobody'"),
     ],

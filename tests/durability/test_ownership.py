@@ -100,7 +100,7 @@ async def test_going_on_with_something_else_says_what_differs(
 ) -> None:
     async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="run")):
         pass
-    with pytest.raises(FingerprintMismatchError, match="Give the same ones to go on with it, or an") as refused:
+    with pytest.raises(FingerprintMismatchError, match="Give the same ones to continue it, or another") as refused:
         await Optimizer.start(small_config(tmp_path / "simba.db", run_id="run", **changed))
     assert refused.value.differing == (differing,)
     assert f"other values of {differing} (" in str(refused.value)

@@ -67,7 +67,7 @@ async def test_a_full_disk_pauses_the_run_until_there_is_room(tmp_path: Path) ->
         db = store_of(optimizer)._db
         await db.execute("PRAGMA max_page_count = 1")  # SQLite takes it for what the file has by now.
         status = await paused(optimizer)
-        assert "make room, then resume the run" in (status.reason or "")
+        assert "make room on its disk, then resume the run" in (status.reason or "")
         await db.execute("PRAGMA max_page_count = 1000000")
         await optimizer.result()
         assert (await optimizer.status()).restarts == {}
@@ -146,7 +146,7 @@ async def test_a_file_that_was_moved_away_pauses_the_run_until_it_is_back(tmp_pa
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, TrajectorySampled)
         away = moved_away(config)
-        assert "put it back, and the run goes on" in await trouble(optimizer)
+        assert "put it back, and the run continues" in await trouble(optimizer)
         shutil.move(away, config.store)
         await optimizer.result()
     assert await findings(config, "run") == await findings(whole, "run")

@@ -22,7 +22,7 @@ from simba_actors.live.follower import POLL_SECONDS
 from simba_actors.live.router import Router
 from simba_actors.programs import Choice, Configuration, ConfigurationSpace, Float
 from simba_actors.publishing.channel import Channel
-from simba_actors.store.schema import MIGRATIONS
+from simba_actors.store.migrations import migrate
 from tests.support.live import answer, publish, said, sayer, saying
 from tests.support.quiz import exact
 from tests.support.runs import PATIENCE
@@ -318,7 +318,7 @@ async def test_the_last_good_version_goes_on_whatever_happens_to_the_store(
 
 async def test_a_store_of_an_older_version_of_the_package_has_no_channels_yet(store: Path) -> None:
     with sqlite3.connect(store) as db:
-        db.executescript(f"{MIGRATIONS[0]}; PRAGMA user_version = 1; PRAGMA application_id = {0x53494D42};")
+        migrate(db, 0, 1)
     db.close()
     assert await answer(LiveProgram(sayer(), store=store)) == "nothing"
 

@@ -33,8 +33,7 @@ from simba_actors.events import (
 from simba_actors.events import RunStarted as Started
 from simba_actors.observe import follow_events
 from simba_actors.search.trajectory import JSON
-from simba_actors.store import Reader
-from simba_actors.store.queries import Queries
+from simba_actors.store import Reader, run_queries
 from simba_actors.strategies import AppendARule, Recombine
 from tests.support.connections import left_open, open_connections
 from tests.support.crashing import Injector, inject
@@ -237,8 +236,8 @@ async def test_candidates_that_leave_the_race_of_their_step_are_told_of(tmp_path
 async def test_gauges_of_the_actors_are_stored_up_to_the_end(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db")
     result = await finish(config)
-    async with await Queries.open(config.store) as store:
-        gauges = {gauge.actor: gauge for gauge in await store.gauges(result.run_id)}
+    async with await Reader.open(config.store) as store:
+        gauges = {gauge.actor: gauge for gauge in await store.ask(run_queries.gauges, result.run_id)}
     assert gauges["pool_keeper"].handled > 0
     assert "0 rollouts queued" in gauges["sampler"].state
     assert "2 steps closed" in gauges["coordinator"].state

@@ -16,7 +16,7 @@ from simba_actors.events import Event, RunFailed, RunPaused, StepOpened
 from simba_actors.observe import show_progress
 from simba_actors.observe.progress import display_on
 from simba_actors.observe.wording import duration
-from simba_actors.store.queries import Queries
+from simba_actors.store import Reader, run_queries
 from tests.support.hostile import STEERING
 from tests.support.runs import PATIENCE, finish, reach, small_config
 
@@ -118,8 +118,8 @@ async def test_what_the_bar_quotes_cannot_steer_the_terminal(tmp_path: Path) -> 
 
 async def told_of(event: Event, store: Path, stream: io.StringIO) -> str:
     await finish(small_config(store, run_id="run"))
-    async with await Queries.open(store) as queries:
-        summary = await queries.summary("run")
+    async with await Reader.open(store) as queries:
+        summary = await queries.ask(run_queries.summary, "run")
     with display_on(stream) as display:
         display.show_event(event, summary, None)
     return stream.getvalue()

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from simba_actors.store import Reader
+from simba_actors.store import Reader, pool_queries, run_queries
 from simba_actors.store.pool_queries import Estimate
-from simba_actors.store.queries import Queries
-from simba_actors.store.schema import MIGRATIONS
 from tests.support.runs import finish, small_config
-
-TALLIES = "SELECT * FROM tallies ORDER BY step, phase, program"
 
 
 async def test_a_summary_agrees_with_the_rollouts(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db")
     result = await finish(config)
-    async with await Queries.open(config.store) as store:
-        summary = await store.summary(result.run_id)
+    async with await Reader.open(config.store) as store:
+        summary = await store.ask(run_queries.summary, result.run_id)
         scores = await store.scores(result.run_id)
         usage = await Reader.usage(store, result.run_id)
     assert (summary.rollouts_done, summary.usage) == (len(scores), usage)
@@ -31,17 +26,6 @@ async def test_a_summary_agrees_with_the_rollouts(tmp_path: Path) -> None:
     assert summary.student.mean == pytest.approx(
         sum(s.score for s in scores if s.program == 0 and s.key.phase == "final") / 8
     )
-
-
-async def test_a_store_without_tallies_gets_them_when_it_is_migrated(tmp_path: Path) -> None:
-    config = small_config(tmp_path / "simba.db")
-    await finish(config)
-    with sqlite3.connect(tmp_path / "simba.db") as db:
-        kept = db.execute(TALLIES).fetchall()
-        db.executescript("DROP TRIGGER rollout_planned; DROP TRIGGER rollout_done;")
-        db.executescript("DROP TABLE tallies; DROP TABLE gauges; DROP INDEX events_of_actors;")
-        db.executescript(next(script for script in MIGRATIONS if "CREATE TABLE tallies" in script))
-        assert db.execute(TALLIES).fetchall() == kept
 
 
 @pytest.mark.parametrize(
@@ -61,12 +45,12 @@ def test_no_scores_have_no_estimate() -> None:
 async def test_the_ranking_has_the_finalists_first_as_the_run_ranked_them(tmp_path: Path, policy: str) -> None:
     config = small_config(tmp_path / "simba.db", policy=policy)
     result = await finish(config)
-    async with await Queries.open(config.store) as store:
-        entries = {entry.number: entry for entry in await store.pool(result.run_id)}
-        ranking = [entries[number] for number in await store.ranking(result.run_id)]
+    async with await Reader.open(config.store) as store:
+        entries = {entry.number: entry for entry in await store.ask(pool_queries.pool, result.run_id)}
+        ranking = [entries[number] for number in await store.ask(pool_queries.ranking, result.run_id)]
     winner: Any = result.program
-    finalists = [entry.number for entry in ranking if entry.verdict is not None]
-    others = [entry.score for entry in ranking if entry.verdict is None and entry.score is not None]
+    finalists = [entry.number for entry in ranking if entry.ranking_score is not None]
+    others = [entry.score for entry in ranking if entry.ranking_score is None and entry.score is not None]
     assert sorted(entry.number for entry in ranking) == list(entries)
     assert (ranking[0].number, ranking[0].score) == (winner.simba_idx, result.score)
     assert [entry.number for entry in ranking[: len(finalists)]] == finalists

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from simba_actors import Governor, Limits
 from simba_actors.errors import MetricError
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
-from simba_actors.store.queries import Queries
+from simba_actors.store import Reader, run_queries
 from simba_actors.strategies import AppendADemo
 from simba_actors.team.coordinator import Coordinator
 from tests.support.crashing import Injector, inject
@@ -76,8 +76,8 @@ async def test_spans_nest_as_run_step_rollout_and_lm_call(tmp_path: Path, export
     config = small_config(tmp_path / "simba.db")
     result = await finish(config)
     spans = by_kind(exporter.get_finished_spans())
-    async with await Queries.open(config.store) as store:
-        summary = await store.summary(result.run_id)
+    async with await Reader.open(config.store) as store:
+        summary = await store.ask(run_queries.summary, result.run_id)
     assert (len(spans["run"]), len(spans["step"])) == (1, 2)
     assert len(spans["rollout"]) == summary.rollouts_done
     assert len(spans["chat"]) == summary.usage.calls
@@ -161,8 +161,8 @@ def total(points: list[Any]) -> int:
 async def test_metrics_count_what_the_store_counts(tmp_path: Path, reader: InMemoryMetricReader) -> None:
     config = small_config(tmp_path / "simba.db")
     result = await finish(config)
-    async with await Queries.open(config.store) as store:
-        summary = await store.summary(result.run_id)
+    async with await Reader.open(config.store) as store:
+        summary = await store.ask(run_queries.summary, result.run_id)
     found = read(reader)
     assert total(found["simba_actors.rollouts"]) == summary.rollouts_done
     assert total(found["simba_actors.rollouts.in_flight"]) == 0

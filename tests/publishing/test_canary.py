@@ -15,7 +15,7 @@ from simba_actors.errors import ConfigError, PublicationError, UnknownCallError
 from simba_actors.events import CanaryJudged, ProgramPublished
 from simba_actors.live import LiveProgram, VariableAware
 from simba_actors.observe import follow_channel
-from simba_actors.publishing.canary import MOST_SCORES, verdict
+from simba_actors.publishing.canary import MOST_SCORES, canary_scores, decide
 from simba_actors.publishing.channel import Channel
 from simba_actors.search.statistics.sequential_test import Sums
 from tests.support.live import answer, publish, sayer, start_canary
@@ -119,8 +119,8 @@ async def test_an_equal_canary_goes_on(store: Path) -> None:
 
 def test_a_canary_that_is_no_better_in_the_end_is_rolled_back() -> None:
     half = Sums.of([0.0, 1.0] * (MOST_SCORES // 4))
-    assert verdict(half, half) is not None
-    assert verdict(half, Sums.of([0.0, 1.0] * 100)) is None
+    assert decide(half, half) is not None
+    assert decide(half, Sums.of([0.0, 1.0] * 100)) is None
 
 
 async def test_a_metric_scores_every_call(store: Path) -> None:
@@ -159,7 +159,7 @@ async def test_a_score_may_come_from_another_process_and_counts_once(store: Path
     elsewhere.report(0.1, call.id)
     elsewhere.close()
     async with await Channel.open(store, "default") as channel:
-        scores = await channel._read.canary_scores("default", 2)
+        scores = await channel._read.ask(canary_scores, "default", 2)
     assert scores == {call.version: Sums(1, 0.7, 0.7 * 0.7)}
 
 
@@ -235,7 +235,7 @@ async def test_a_report_that_is_refused_takes_no_other_along(store: Path) -> Non
     live.report(0.5, "2.2.c")
     live.close()
     async with await Channel.open(store, "default") as channel:
-        assert await channel._read.canary_scores("default", 2) == {2: Sums(2, 1.0, 0.5)}
+        assert await channel._read.ask(canary_scores, "default", 2) == {2: Sums(2, 1.0, 0.5)}
 
 
 async def test_a_missing_store_fails_no_report(store: Path, caplog: pytest.LogCaptureFixture) -> None:

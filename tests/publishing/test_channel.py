@@ -25,7 +25,8 @@ from simba_actors.errors import (
 )
 from simba_actors.programs import Configuration
 from simba_actors.publishing.channel import Channel, Source
-from simba_actors.publishing.channel_queries import Channels
+from simba_actors.publishing.publications import history
+from simba_actors.store import Reader
 from tests.support.runs import finish, small_config
 
 
@@ -206,9 +207,9 @@ async def test_an_unknown_channel_and_an_unknown_version_name_what_there_is(chan
     await publish(channel, "one")
     with pytest.raises(UnknownVersionError, match="no version 7; its newest is 1"):
         await channel.configuration(7)
-    async with await Channels.open(channel._path) as channels:
+    async with await Reader.open(channel._path) as channels:
         with pytest.raises(UnknownChannelError, match=r"no channel 'cat' \(its channels: bot\)"):
-            await channels.history("cat")
+            await channels.ask(history, "cat")
 
 
 async def test_what_is_no_json_is_not_published(channel: Channel) -> None:
@@ -218,5 +219,5 @@ async def test_what_is_no_json_is_not_published(channel: Channel) -> None:
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 101, 7])
 async def test_a_channel_needs_a_name(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="a channel's name is text"):
+    with pytest.raises(ConfigError, match="must be a string of 1 to 100"):
         await Channel.open(tmp_path / "simba.db", name)

@@ -175,7 +175,7 @@ async def test_the_verdict_on_a_canary_counts_as_seen(tmp_path: Path) -> None:
 async def test_a_share_that_is_none_is_refused_and_nothing_is_published(share: Any, tmp_path: Path) -> None:
     async with await Optimizer.start(config(tmp_path)) as optimizer:
         await optimizer.result()
-        with pytest.raises(ConfigError, match="a canary gets a part of all calls, above 0 and below 1"):
+        with pytest.raises(ConfigError, match="must be a number above 0 and below 1"):
             await optimizer.publish(share=share)
         assert (await optimizer._publisher.look()).version == 0
 
@@ -191,9 +191,7 @@ async def test_a_canary_of_a_program_that_there_is_not_publishes_nothing(tmp_pat
 @pytest.mark.parametrize("program", ["1", True, 1.0])
 async def test_what_is_no_program_is_refused(program: Any, tmp_path: Path) -> None:
     async with await Optimizer.start(config(tmp_path)) as optimizer:
-        with pytest.raises(
-            ConfigError, match=r"program=.*: give its number in the run's pool, or a copy of the student"
-        ):
+        with pytest.raises(ConfigError, match=r"program=.*: must be its number in the pool, or a copy of the student"):
             await optimizer.publish(program)
 
 
@@ -281,7 +279,7 @@ async def test_what_the_run_does_not_know_is_not_replaced_on_its_own(tmp_path: P
 
 @pytest.mark.parametrize(
     ("changes", "told"),
-    [({"publish": "always"}, "must be 'manual' or 'best'"), ({"channel": ""}, "a channel's name is text")],
+    [({"publish": "always"}, "must be 'manual' or 'best'"), ({"channel": ""}, "must be a string of 1 to 100")],
 )
 def test_settings_of_publishing_are_checked(changes: Any, told: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=told):

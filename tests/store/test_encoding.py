@@ -23,5 +23,5 @@ def test_what_json_can_not_hold_becomes_text(value: Any, stored: Any) -> None:
 
 
 def test_an_error_of_any_text_is_stored_with_its_rollout() -> None:
-    payload = result_row(Trajectory(Outcome.PROGRAM_FAILURE, 0.0, None, (), error="half a pair: \ud83d"))[-1]
+    payload = result_row(Trajectory(Outcome.PROGRAM_FAILURE, 0.0, None, (), error="half a pair: \ud83d"), {})[-1]
     assert loads(payload)["error"] == "half a pair: \\ud83d"

@@ -152,9 +152,10 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 async def _abandon(store: Store) -> None:
-    """Returns when the connection's thread has ended."""
+    """Return when the threads of the store have ended."""
     store.abandon()
-    await asyncio.to_thread(store._db._thread.join)
+    for thread in (store._db._thread, *(lease._thread for lease in store._leases.values())):
+        await asyncio.to_thread(thread.join)
 
 
 TestStore = StoreMachine.TestCase

@@ -25,9 +25,11 @@ from simba_actors.errors import (
     StoreVersionError,
 )
 from simba_actors.store import Owner, Reader, Store
+from simba_actors.store.doctor import check
+from simba_actors.store.migrations import APPLICATION_ID, VERSION
 from simba_actors.store.records import NewRun
-from simba_actors.store.schema import APPLICATION_ID, VERSION
-from tests.store.ledgers import RUN, claimed, results, step
+from simba_actors.store.run_queries import summaries
+from tests.store.ledgers import claimed, results, step
 
 OWNER = Owner.this_process()
 NOBODY = 65534
@@ -61,7 +63,7 @@ async def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> No
     path = tmp_path / "notes.txt"
     path.write_text("not a database, but notes that somebody needs" * 100)
     before = path.read_bytes()
-    with pytest.raises(NotAStoreError, match=r"notes\.txt is no SQLite database"):
+    with pytest.raises(NotAStoreError, match=r"notes\.txt is not an SQLite database"):
         await Store.open(path)
     assert path.read_bytes() == before
 
@@ -119,7 +121,7 @@ async def test_a_read_only_file_is_told_to_be(tmp_path: Path) -> None:
 async def test_a_file_without_room_takes_the_same_commit_when_there_is_room(tmp_path: Path) -> None:
     store = await claimed(tmp_path / "simba.db", OWNER)
     await store._db.execute("PRAGMA max_page_count = 40")
-    with pytest.raises(StoreFullError, match="make room, then resume the run"):
+    with pytest.raises(StoreFullError, match="make room on its disk, then resume the run"):
         await store.commit("run", OWNER, [step(0, 2000)])
     assert await store.read.steps("run") == []
     await store._db.execute("PRAGMA max_page_count = 100000")
@@ -167,9 +169,9 @@ def _files(directory: Path) -> list[Path]:
 async def test_a_file_of_an_older_version_goes_on(file: Path, tmp_path: Path) -> None:
     path = tmp_path / file.name
     shutil.copyfile(file, path)
-    store = await Store.open(path)
+    store, owner = await Store.open(path), Owner.this_process()
     (run,) = await store.read.runs()
-    await store.claim(NewRun(run.run_id, run.fingerprint, run.settings), OWNER)
+    await store.claim(NewRun(run.run_id, run.fingerprint, run.settings), owner)
     (last,) = (step for step in await store.read.steps(run.run_id) if step.result is None)
     open_rollouts = [
         record.rollout
@@ -177,9 +179,24 @@ async def test_a_file_of_an_older_version_goes_on(file: Path, tmp_path: Path) ->
         if record.trajectory is None
     ]
     calls = (await store.read.usage(run.run_id)).calls
-    await store.commit(run.run_id, OWNER, results(open_rollouts))
+    await store.commit(run.run_id, owner, results(open_rollouts))
     usage = await store.read.usage(run.run_id)
     await store.close()
     assert open_rollouts
     assert usage.calls == calls + len(open_rollouts)
-    assert RUN.run_id == run.run_id
+    failed = {finding.what for finding in await check(path) if not finding.ok}
+    assert failed <= {"every rollout's program is in the pool"}  # Two of the files hold no pool.
+
+
+@pytest.mark.parametrize("file", sorted(DATA.glob("schema_v*.db")), ids=lambda file: file.stem)
+async def test_reading_a_file_of_an_older_version_does_not_change_it(file: Path, tmp_path: Path) -> None:
+    path = tmp_path / file.name
+    shutil.copyfile(file, path)
+    async with await Reader.open(path) as reader:
+        (summary,) = await reader.ask(summaries)
+    assert summary.rollouts_done > 0
+    assert have_same_bytes(path, file)
+
+
+def have_same_bytes(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()

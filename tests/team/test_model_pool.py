@@ -13,8 +13,7 @@ import pytest
 from simba_actors import Optimizer, OptimizerConfig
 from simba_actors.errors import ConfigError, FingerprintMismatchError
 from simba_actors.events import TrajectorySampled
-from simba_actors.store import Reader
-from simba_actors.store.queries import Queries
+from simba_actors.store import Reader, run_queries
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script, right_answer
 from tests.support.runs import findings, finish, reach, small_config
@@ -58,8 +57,8 @@ async def test_each_lm_is_asked_at_its_own_temperature(tmp_path: Path) -> None:
 async def test_what_other_lms_scored_changes_nothing_that_is_said_of_the_student(tmp_path: Path) -> None:
     config = pool_config(tmp_path / "simba.db")
     await finish(config)
-    async with await Queries.open(config.store) as reader:
-        progress, shown = await reader.progress("run"), await reader.step_scores("run")
+    async with await Reader.open(config.store) as reader:
+        progress, shown = await reader.progress("run"), await reader.ask(run_queries.step_scores, "run")
         scores = await reader.scores("run")
     assert progress is not None
     assert [step.sampled.mean for step in shown if step.sampled] == pytest.approx([s.sampled for s in progress.history])

@@ -19,8 +19,7 @@ from starlette.requests import Request
 from starlette.routing import Mount
 
 from simba_actors import Optimizer, Pareto
-from simba_actors.store import Store
-from simba_actors.store.pool_queries import PoolQueries
+from simba_actors.store import Reader, Store, pool_queries
 from simba_actors.web import dashboard
 from simba_actors.web.charts import pareto_front
 from simba_actors.web.rendering import name_in, slug
@@ -58,8 +57,8 @@ async def text_of(client: httpx.AsyncClient, path: str) -> str:
 
 
 async def test_hostile_words_are_shown_as_text(client: httpx.AsyncClient, store: Path) -> None:
-    async with await PoolQueries.open(store) as queries:
-        programs = [entry.number for entry in await queries.pool(RUN)]
+    async with await Reader.open(store) as queries:
+        programs = [entry.number for entry in await queries.ask(pool_queries.pool, RUN)]
     pages = [await client.get(f"{RUN_PATH}/programs/{number}") for number in programs]
     pages += [await client.get(f"{RUN_PATH}/programs/{number}/failures?kind=all") for number in programs]
     pages += [await client.get(path) for path in links(await client.get(RUN_PATH)) if "/examples/" in path]
@@ -129,8 +128,8 @@ async def test_an_address_without_a_number_is_not_there(client: httpx.AsyncClien
 async def test_the_lineage_has_a_shape_for_each_strategy_and_a_colour_for_each_score(
     client: httpx.AsyncClient, store: Path
 ) -> None:
-    async with await PoolQueries.open(store) as queries:
-        pool = await queries.pool(RUN)
+    async with await Reader.open(store) as queries:
+        pool = await queries.ask(pool_queries.pool, RUN)
     programs = await text_of(client, "/programs")
     graph = re.search(r'<svg class="lineage" width="\d+" height="\d+" viewBox.*?</svg>', programs, re.DOTALL)
     assert graph is not None
@@ -142,8 +141,8 @@ async def test_the_lineage_has_a_shape_for_each_strategy_and_a_colour_for_each_s
 
 
 async def test_the_pool_has_the_winner_first(client: httpx.AsyncClient, store: Path) -> None:
-    async with await PoolQueries.open(store) as queries:
-        [winner, *_] = await queries.ranking(RUN)
+    async with await Reader.open(store) as queries:
+        [winner, *_] = await queries.ask(pool_queries.ranking, RUN)
     page = await client.get(f"{RUN_PATH}/programs")
     first = re.search(r'<tr class="current"><td class="number"><a [^>]*>(\d+)</a></td>', page.text)
     assert first is not None
@@ -152,10 +151,10 @@ async def test_the_pool_has_the_winner_first(client: httpx.AsyncClient, store: P
 
 
 async def test_a_page_that_breaks_says_where_to_look(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(self: PoolQueries, run_id: str) -> list[int]:
+    def fail(db: sqlite3.Connection, run_id: str) -> list[int]:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(PoolQueries, "ranking", fail)
+    monkeypatch.setattr(pool_queries, "ranking", fail)
     transport = httpx.ASGITransport(dashboard(store), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         page = await client.get(f"{RUN_PATH}/programs")
@@ -301,8 +300,8 @@ async def test_two_runs_are_compared(tmp_path: Path) -> None:
 async def test_two_versions_of_a_channel_are_compared(store: Path, tmp_path: Path) -> None:
     copy = tmp_path / "simba.db"
     shutil.copy(store, copy)
-    async with await PoolQueries.open(store) as queries:
-        student, *others = await queries.pool(RUN)
+    async with await Reader.open(store) as queries:
+        student, *others = await queries.ask(pool_queries.pool, RUN)
         other = next(entry.number for entry in others if entry.digest != student.digest)
     async with browsing(copy, actions=True) as client:
         for number in (0, other):
