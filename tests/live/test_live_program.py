@@ -394,7 +394,7 @@ async def test_a_configuration_that_cannot_be_read_is_said_and_the_last_good_one
     clock.now += POLL_SECONDS
     assert [await answer(live), live.version] == ["one", 1]
     (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
-    assert "is damaged: the configuration" in warning.message
+    assert "is damaged: version 2 of channel" in warning.message
 
 
 async def test_a_channel_that_does_not_exist_is_said_once(store: Path, caplog: pytest.LogCaptureFixture) -> None:
