@@ -471,7 +471,7 @@ def test_a_student_without_predictors_and_a_channel_without_a_name_are_refused(s
     with pytest.raises(NoPredictorsError):
         LiveProgram(dspy.Module(), store=store)
     for name in ("", "\ud800"):
-        with pytest.raises(ConfigError, match="a channel's name"):
+        with pytest.raises(ConfigError, match="must be a string of 1 to 100"):
             LiveProgram(sayer(), store=store, channel=name)
 
 
