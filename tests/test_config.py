@@ -239,7 +239,7 @@ async def test_a_metric_that_gives_no_number_ends_the_run_with_the_cause(name: s
     def metric(example: Any, prediction: Any) -> Any:
         return WRONG_SCORES[name]
 
-    with pytest.raises(MetricError, match="the metric gave"):
+    with pytest.raises(MetricError, match="the metric returned"):
         await finish(small_config(tmp_path / "simba.db", metric=metric))
 
 

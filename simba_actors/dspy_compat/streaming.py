@@ -1,4 +1,4 @@
-"""Streams of live calls: `dspy.streamify` listens to the student's predictors, while copies of them run."""
+"""Streams of live calls: `dspy.streamify` listens to the student's predictors, but copies of them run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import dspy
 
 
 def is_streamed() -> bool:
-    """Whether what runs here is listened to."""
+    """Whether somebody listens to what runs here."""
     settings: Any = dspy.settings
     return settings.send_stream is not None
 
 
 def streamed_as(student: dspy.Module, program: dspy.Module, now: Mapping[str, Any]) -> dict[str, Any]:
-    """Under these settings, what `program`, a copy of `student`, sends is heard as sent by the student's predictors.
+    """Return settings under which `program`, a copy of `student`, sends as if the student's predictors did.
 
-    `now` are DSPy's settings. Empty where nobody listens.
+    `now` are DSPy's settings. The result is empty if nobody listens.
     """
     if program is student or now["send_stream"] is None:
         return {}
@@ -36,14 +36,14 @@ def _predictors(program: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Listener:
-    """All that a predictor asks of listeners: whether one of them is its own."""
+    """A listener to a copy: a predictor only looks whether a listener is its own."""
 
     predict: Any
 
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
-    """Sends to `stream`, with the ids of predictors by which chunks find their listeners put right."""
+    """Sends to `stream`. Chunks find their listeners by the ids of predictors, so copies' ids are replaced."""
 
     stream: Any
     own_ids: dict[int, int]

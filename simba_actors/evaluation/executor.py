@@ -1,4 +1,4 @@
-"""Executors: run a configuration of the student on an example with a model, and give back a trajectory."""
+"""Executors: run a configuration of the student on an example with a model, and return the trajectory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from simba_actors.errors import (
     RolloutTimeoutError,
 )
 from simba_actors.evaluation.binding import BoundProgram, Programs
-from simba_actors.evaluation.scoring import Scorer, Verdict
+from simba_actors.evaluation.scoring import MetricResult, Scorer
 from simba_actors.lm.failures import causes, infrastructure_cause
 from simba_actors.lm.governed_lm import routed
 from simba_actors.lm.governor import BlockingCallError, Caller, Governor
@@ -40,65 +40,67 @@ from simba_actors.search.plan import ModelSpec, Split
 from simba_actors.search.trajectory import JSON, Outcome, TraceStep, Trajectory
 
 ATTEMPTS = 3
-"""How often a rollout is run before its infrastructure failure counts. LM calls in it are tried again on their own."""
+"""Tries of a rollout before its infrastructure failure is raised. The governor tries its LM calls again, too."""
 
 HISTORY_KEPT = 8
-"""Entries in the history of each copied module and LM. DSPy's 10,000 apiece would fill the memory."""
+"""Entries kept in the history of each copied module and LM. DSPy's default of 10,000 would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutTask:
-    """One rollout to run, as plain data. Where it is `ahead` of its time, all others' steps go before its own."""
+    """One rollout to run, as plain data."""
 
     configuration: Configuration
     example: int
+    """Index in `split`."""
     model: ModelSpec = ModelSpec()
     split: Split = "train"
     ahead: bool = False
+    """Whether nothing needs the rollout yet. All others then go first at each turn of the event loop."""
 
 
 class Executor(Protocol):
-    """Where rollouts run. What crosses this seam is plain data, so that it may be another process or machine."""
+    """Runs rollouts. Tasks and trajectories are plain data, so an executor may be in another process or machine."""
 
     async def run(self, task: RolloutTask) -> Trajectory:
-        """The trajectory of one rollout.
+        """Run one rollout and return its trajectory.
 
         Raises:
             InfrastructureError: An LM could not be reached, or did not answer in time.
-            MetricError: The metric raised, or gave no number.
+            MetricError: The metric raised, or returned something that is not a number.
         """
         ...
 
     async def try_metric(self) -> None:
-        """Tries the metric before any money is spent.
+        """Try the metric before any money is spent.
 
         Raises:
-            MetricError: It would not give a number, whatever the prediction.
+            MetricError: It can't return a number, whatever the prediction.
         """
         ...
 
 
 class LocalExecutor:
-    """Runs rollouts in this process's event loop.
+    """Runs rollouts in this process, on its event loop.
 
         executor = LocalExecutor(student=student, space=space, rows={"train": trainset}, metric=metric,
                                  lms={"student": lm}, governor=shared_governor())
         trajectory = await executor.run(RolloutTask(space.extract(student), example=0))
 
-    Rollouts run under the `dspy.settings` that are in force where the executor is made.
+    Rollouts run under the `dspy.settings` that are current where the executor is made.
 
     Args:
         student: Run by `acall` where its `aforward` is nearer than its `forward`, otherwise in a thread.
         space: The student's.
         rows: The examples of each split.
         metric, objectives: See `OptimizerConfig`.
-        lms: The run's model pool; "student" is what predictors without an LM of their own use.
-        governor: What LM calls go through.
-        caller: What the governor is told of these rollouts' calls.
-        threads: Where what blocks runs.
-        rollout_timeout: Seconds that a rollout may take, waiting for its turn at an endpoint not counted.
+        lms: The run's LMs by name. Predictors without an LM of their own use "student".
+        governor: Sends all LM calls of the rollouts.
+        caller: How urgent these calls are, and who hears of them.
+        threads: Runs students and metrics that block.
+        rollout_timeout: Seconds that a rollout may take. Waiting for an endpoint does not count.
         on_metric_error: Whether a metric that fails ends the run, or makes the rollout a program failure.
-        clock: Seconds, for how long rollouts take.
+        clock: Returns seconds, to time rollouts.
     """
 
     def __init__(
@@ -141,13 +143,14 @@ class LocalExecutor:
         self._keeps_history = not settings.disable_history
 
     async def run(self, task: RolloutTask) -> Trajectory:
-        """See `Executor.run`.
+        """Run one rollout and return its trajectory.
 
         Raises:
             LMAccessError: An LM refused the key, the account or the model's name.
-            LMUnavailableError: An LM did not answer, or only with faults, for longer than patience lasts.
+            LMUnavailableError: An LM did not answer, or answered only with faults, until its grace period was over.
+            InterpreterError: The student runs code, and its interpreter can't run.
             RolloutTimeoutError: The rollout took longer than `rollout_timeout`, each of `ATTEMPTS` times.
-            MetricError: The metric raised, or gave no number.
+            MetricError: The metric raised, or returned something that is not a number.
         """
         meter = Meter()
         for attempt in itertools.count(1):
@@ -169,15 +172,15 @@ class LocalExecutor:
         asks a judge is first tried by a rollout.
 
         Raises:
-            MetricError: Whatever the prediction, the metric would not give a number.
+            MetricError: The metric can't return a number, whatever the prediction.
         """
         rollout = RolloutContext(Meter(), govern=_refuse)
         with dspy.context(**{**self._settings, "lm": None, SETTING: rollout}), Deadline(self._rollout_timeout):
             await self._scorer.try_on("trainset[0]", self._rows["train"][0])
 
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:
-        share = self._governor.scheduler
-        await (share.go_ahead() if task.ahead else share.begin())
+        scheduler = self._governor.scheduler
+        await (scheduler.go_ahead() if task.ahead else scheduler.begin())
         example = self._rows[task.split][task.example]
         program = self._programs.bound(task.configuration, task.model)
         started = self._clock()
@@ -197,7 +200,7 @@ class LocalExecutor:
         finally:
             rollout.end()
         if rollout.stopped_by is not None:
-            # The student or the metric made do without the LM's answer; that is no evidence of what they are worth.
+            # The student or the metric went on without the LM's answer, so what came of it is not evidence.
             raise rollout.stopped_by
         if ended is None:
             raise RolloutTimeoutError(
@@ -212,24 +215,24 @@ class LocalExecutor:
     async def _play(
         self, program: BoundProgram, example: dspy.Example, row: str, trace: list[Any], rollout: RolloutContext
     ) -> _Ended:
-        """Runs the student and, if it did not fail, asks the metric."""
+        """Run the student and, unless it failed, ask the metric."""
         inputs = {name: copied_value(value) for name, value in cast("Any", example.inputs()).items()}
         try:
             prediction = await isolated(self._call(program.module, inputs))
-        except Exception as error:  # noqa: BLE001 - what is not the infrastructure's is the program's, and scores 0
+        except Exception as error:  # noqa: BLE001 - the program's failure, unless the infrastructure is behind it
             raise_if_infrastructure(error, self._governor.secrets)
             return _Ended(
                 _steps(trace, program.names), None, None, self._governor.secrets.describe(error), rollout.cut_off
             )
-        # Before the metric runs, which may call predictors too, or change what it is given.
+        # Taken before the metric runs: it may call predictors, and change what it is given.
         steps, fields, cut_off = _steps(trace, program.names), json_fields(prediction), rollout.cut_off
         try:
-            verdict = await self._scorer.score(row, copied_example(example), prediction)
+            result = await self._scorer.score(row, copied_example(example), prediction)
         except MetricError as error:
             if self._on_metric_error == "stop":
                 raise
             return _Ended(steps, fields, None, f"MetricError: {error}", cut_off)
-        return _Ended(steps, fields, verdict, None, cut_off)
+        return _Ended(steps, fields, result, None, cut_off)
 
     async def _call(self, module: Any, inputs: dict[str, Any]) -> Any:
         if self._runs_async:
@@ -242,27 +245,27 @@ def _refuse(lm: Any) -> Any:
 
 
 class _UngovernedError(InfrastructureError):
-    """An LM that is not governed, such as one that the student made itself, could not be reached."""
+    """An LM whose calls do not pass the governor could not be reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """How a rollout ended: with a verdict, or with an error."""
+    """How a rollout ended: with a result of the metric, or with an error."""
 
     steps: tuple[TraceStep, ...]
     prediction: dict[str, JSON] | None
-    verdict: Verdict | None
+    result: MetricResult | None
     error: str | None
     cut_off: bool
 
     def trajectory(self, meter: Meter, seconds: float) -> Trajectory:
-        verdict = self.verdict
+        result = self.result
         return Trajectory(
-            outcome=Outcome.SCORED if verdict is not None else Outcome.PROGRAM_FAILURE,
-            score=verdict.score if verdict is not None else 0.0,
+            outcome=Outcome.SCORED if result is not None else Outcome.PROGRAM_FAILURE,
+            score=result.score if result is not None else 0.0,
             prediction=self.prediction,
             trace=self.steps,
-            feedback=verdict.feedback if verdict is not None else {},
+            feedback=result.feedback if result is not None else {},
             usage=meter.total,
             seconds=seconds,
             error=self.error,
@@ -271,9 +274,9 @@ class _Ended:
 
 
 def raise_if_infrastructure(error: Exception, secrets: Secrets) -> None:
-    """Raise the InfrastructureError that `error` comes from, if it comes from one; it holds no `secrets`."""
+    """Raise an InfrastructureError, without `secrets`, if that is behind an error that the student raised."""
     for cause in causes(error):
-        # By DSPy's word, code can't mend what is not a CodeExecutionError: Deno is missing, or its process has ended.
+        # DSPy: "a bare instance indicates a failure that submitted code cannot repair". Deno is missing, for instance.
         if isinstance(cause, dspy.CodeInterpreterError) and not isinstance(cause, dspy.CodeExecutionError):
             raise InterpreterError(
                 f"the student's code interpreter can't run: {secrets.describe(cause)} Then resume."
@@ -286,7 +289,7 @@ def raise_if_infrastructure(error: Exception, secrets: Secrets) -> None:
 
 
 def _steps(trace: list[Any], names: PredictorNames) -> tuple[TraceStep, ...]:
-    """Return the calls of predictors that are part of the student's configuration."""
+    """Return the calls of the predictors that are part of the configuration."""
     called = [(names.of(predictor), inputs, outputs) for predictor, inputs, outputs in list(trace)]
     return tuple(
         TraceStep(name, json_fields(inputs), json_fields(outputs))

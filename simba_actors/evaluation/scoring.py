@@ -1,4 +1,4 @@
-"""Asking the metric, and taking nothing for a score that is none."""
+"""Asks the metric, and accepts nothing as a score that is not one."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ from simba_actors.search.objectives import Objectives
 from simba_actors.search.trajectory import JSON
 
 SURELY_WRONG = (NameError, ImportError, NotImplementedError)
-"""Raised by a metric, these say that it is broken whatever it was given."""
+"""Errors of a metric that is broken whatever it is given."""
 
 LARGEST_SCORE = 1e18
-"""A whole number of that size fits into 64 bits, and the squares of many into a float."""
+"""The largest absolute value: it fits into 64 bits, and the sum of many squares of it into a float."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """The metric's number, in its own type as far as JSON has it, and what else it said."""
+class MetricResult:
+    """What the metric said of one prediction."""
 
     score: float
+    """In the metric's own type as far as JSON has it: a bool stays a bool."""
     feedback: dict[str, JSON]
+    """The other fields of a `dspy.Prediction` that it returned."""
 
 
 class Scorer:
-    """Calls a metric of any shape that DSPy takes.
+    """Calls a metric of any signature that DSPy accepts.
 
-    Sync metrics run in a thread, so that a slow one holds up nobody. The context is carried over. Errors tell no
+    Sync metrics run in a thread, in the caller's context, so that a slow one blocks nothing. Error messages hold no
     `secrets`.
     """
 
@@ -56,16 +58,16 @@ class Scorer:
         self._secrets = secrets or Secrets()
         self._metric = partial(metric, **_demanded_names(metric))
         self._extra: tuple[None, ...] = (None,) * _arguments_beyond_two(metric)
-        call = getattr(metric, "__call__", None)  # noqa: B004 - an async __call__ is what is asked for
+        call = getattr(metric, "__call__", None)  # noqa: B004 - looking for an async __call__
         self._asynchronous = inspect.iscoroutinefunction(metric) or inspect.iscoroutinefunction(call)
         self._calls = QuickCalls(threads, scheduler)
 
-    async def score(self, row: str, example: dspy.Example, prediction: Any) -> Verdict:
-        """The metric's verdict; `row` says which example it is about.
+    async def score(self, row: str, example: dspy.Example, prediction: Any) -> MetricResult:
+        """Ask the metric about a prediction. `row` names the example in errors, as in "trainset[3]".
 
         Raises:
-            MetricError: The metric raised, which is then the cause, or gave something that is no finite number.
-            InfrastructureError: The metric calls an LM, which could not be reached.
+            MetricError: The metric raised, which is then the cause, or returned something that is not a finite number.
+            InfrastructureError: The metric called an LM that could not be reached.
         """
         try:
             output = await isolated(self._ask(example, prediction))
@@ -76,18 +78,18 @@ class Scorer:
             if cause is not None:
                 raise LMUnavailableError(f"the metric's LM failed: {self._secrets.describe(cause)}") from error
             raise self._raised(row, error) from error
-        return verdict(row, output, self._objectives)
+        return metric_result(row, output, self._objectives)
 
     async def try_on(self, row: str, example: dspy.Example) -> None:
-        """Asks about an example with its own labels for a prediction; raises MetricError if that shows a defect."""
+        """Ask about an example with its own labels for a prediction. Raise MetricError if that shows a defect."""
         labels = dspy.Prediction(**dict(cast("Any", example.labels())))
         try:
             output = await isolated(self._ask(example, labels))
         except SURELY_WRONG as error:
             raise self._raised(row, error) from error
-        except Exception:  # noqa: BLE001 - labels are no real prediction; the first rollout tells more
+        except Exception:  # noqa: BLE001 - labels are not a real prediction; the first rollout tells more
             return
-        verdict(row, output, self._objectives)
+        metric_result(row, output, self._objectives)
 
     async def _ask(self, example: dspy.Example, prediction: Any) -> Any:
         call = partial(self._metric, example, prediction, *self._extra)
@@ -100,8 +102,8 @@ class Scorer:
         return MetricError(f"the metric raised on {row}: {self._secrets.describe(error)}")
 
 
-def verdict(row: str, output: Any, objectives: Objectives | None = None) -> Verdict:
-    """What the metric's `output` says. Raises MetricError where it is no score, or lacks one of the `objectives`."""
+def metric_result(row: str, output: Any, objectives: Objectives | None = None) -> MetricResult:
+    """Return what the metric's `output` says. Raise MetricError if it lacks a score, or one of the `objectives`."""
     if objectives is not None:
         return _combined(row, output, objectives)
     feedback: dict[str, JSON] = {}
@@ -109,61 +111,64 @@ def verdict(row: str, output: Any, objectives: Objectives | None = None) -> Verd
     if isinstance(output, dspy.Prediction):
         fields = dict(cast("list[tuple[str, Any]]", output.items()))
         if "score" not in fields:
-            raise MetricError(f"the metric gave a dspy.Prediction without a score on {row}: it has {sorted(fields)}")
+            raise MetricError(
+                f"the metric returned a dspy.Prediction without a score for {row}: it has {sorted(fields)}"
+            )
         score = fields.pop("score")
         feedback = {name: to_json_value(value) for name, value in fields.items()}
-    return Verdict(_number(row, score), feedback)
+    return MetricResult(_number(row, score), feedback)
 
 
-def _combined(row: str, output: Any, objectives: Objectives) -> Verdict:
-    """The verdict of several metrics; their scores stay among the feedback, by name."""
+def _combined(row: str, output: Any, objectives: Objectives) -> MetricResult:
+    """Return one result of several named scores, which stay in the feedback."""
     names = ", ".join(objectives.names)
     if not isinstance(output, dspy.Prediction):
         raise MetricError(
-            f"the metric gave {output!r:.80} ({type(output).__name__}) on {row}: with these objectives it must give a "
-            f"dspy.Prediction with the scores {names}"
+            f"the metric returned {output!r:.80} ({type(output).__name__}) for {row}: with these objectives it must "
+            f"return a dspy.Prediction with the scores {names}"
         )
     fields = dict(cast("list[tuple[str, Any]]", output.items()))
     missing = [name for name in objectives.names if name not in fields]
     if missing:
         raise MetricError(
-            f"the metric gave no {', '.join(missing)} on {row}: the objectives are {names}, and it has {sorted(fields)}"
+            f"the metric returned no {', '.join(missing)} for {row}: the objectives are {names}, and it has "
+            f"{sorted(fields)}"
         )
     scores = {name: _number(f"{row}, as {name}", fields[name]) for name in objectives.names}
     feedback = {name: to_json_value(value) for name, value in fields.items()}
-    return Verdict(objectives.combine(scores), {**feedback, **scores})
+    return MetricResult(objectives.combine(scores), {**feedback, **scores})
 
 
 def _number(row: str, score: Any) -> float:
-    """A score as a number of Python's. Raises MetricError where it is none.
+    """Return a score as a number of Python's. Raise MetricError if it is not a score.
 
-    Infinities are none either: they would make every mean and every gap that they enter infinite or NaN, as would the
-    squares of the largest floats.
+    Infinities are not: every mean and every gap that they enter would be infinite or NaN. So would the squares of the
+    largest floats.
     """
     if isinstance(score, np.generic | np.ndarray) and np.ndim(cast("Any", score)) == 0:
         score = cast("Any", score).item()
     if not isinstance(score, bool | int | float):
         kind = type(cast("Any", score)).__name__
         raise MetricError(
-            f"the metric gave {score!r:.80} ({kind}) on {row}: it must give a number, a bool, or a dspy.Prediction "
-            "with such a score"
+            f"the metric returned {score!r:.80} ({kind}) for {row}: it must return a number, a bool, or a "
+            "dspy.Prediction with such a score"
         )
     if not is_score(score):
-        told = repr(score) if isinstance(score, float) else f"a whole number of {score.bit_length()} bits"
+        shown = repr(score) if isinstance(score, float) else f"a whole number of {score.bit_length()} bits"
         raise MetricError(
-            f"the metric gave {told} on {row}: a score must be finite, and between -{LARGEST_SCORE:g} and "
+            f"the metric returned {shown} for {row}: a score must be finite, and between -{LARGEST_SCORE:g} and "
             f"{LARGEST_SCORE:g}"
         )
     return score
 
 
 def is_score(value: object) -> bool:
-    """Whether it is a number that can be reckoned with."""
+    """Whether `value` is a number that means and squares can be made of."""
     return isinstance(value, bool | int | float) and abs(value) <= LARGEST_SCORE
 
 
 def _arguments_beyond_two(metric: Callable[..., Any]) -> int:
-    """How many more arguments the metric insists on: its `trace`, or `trace, pred_name, pred_trace`."""
+    """Return the number of further required arguments: of `trace`, or of `trace, pred_name, pred_trace`."""
     parameters = _parameters(metric)
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     demanded = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
@@ -171,7 +176,7 @@ def _arguments_beyond_two(metric: Callable[..., Any]) -> int:
 
 
 def _demanded_names(metric: Callable[..., Any]) -> dict[str, None]:
-    """Keyword-only arguments that the metric insists on."""
+    """Return the required keyword-only arguments, each with None."""
     demanded = [p for p in _parameters(metric) if p.kind is inspect.Parameter.KEYWORD_ONLY]
     return {p.name: None for p in demanded if p.default is inspect.Parameter.empty}
 

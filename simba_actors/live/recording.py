@@ -23,7 +23,7 @@ import dspy
 
 from simba_actors.dspy_compat.predictor_names import PredictorNames
 from simba_actors.errors import ConfigError, StoreError
-from simba_actors.evaluation.scoring import LARGEST_SCORE, is_score, verdict
+from simba_actors.evaluation.scoring import LARGEST_SCORE, is_score, metric_result
 from simba_actors.live.routing import BoundVersion, CallId
 from simba_actors.lm.secrets import Secrets
 from simba_actors.logs import get_logger
@@ -212,7 +212,7 @@ class CallRecorder:
         if self._options.metric is None:
             return
         example = dspy.Example(**run.inputs).with_inputs(*run.inputs)
-        score = float(verdict(f"call {run.call}", self._options.metric(example, run.prediction)).score)
+        score = float(metric_result(f"call {run.call}", self._options.metric(example, run.prediction)).score)
         self._put(self._writer.queue, lambda: self._entries(run.call, score, run))
 
     def _entries(self, call: CallId, score: float, run: LiveRun | None) -> Sequence[Score | KeptExample]:

@@ -21,25 +21,25 @@ Demo: TypeAlias = Mapping[str, JSON]
 
 @dataclass(frozen=True)
 class Configuration:
-    """Instructions and demos of each predictor, and settings of its LM where the space names any.
+    """Instructions and demos of each predictor, and LM settings if the space has any. Immutable.
 
         configuration = space.extract(student)
         shorter = configuration.with_instructions("answer", "Answer in one word.")
         print(shorter.diff(configuration))
 
-    `values` maps "<predictor>.instructions" to text, "<predictor>.demos" to a list of demos, and
-    "<predictor>.<setting>" to a setting's value, in the order of the student's `named_predictors()`. What is read
-    from it is a copy.
+    Reading a value returns a copy.
     """
 
     values: Mapping[str, JSON]
+    """By "<predictor>.instructions" a string, by "<predictor>.demos" a list of demos, by "<predictor>.<setting>" the
+    value of a setting, in the order of the student's `named_predictors()`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", _Values(self.values))
 
     @classmethod
     def of(cls, predictors: Mapping[str, tuple[str, Iterable[Demo]]]) -> Configuration:
-        """From the instructions and demos of each predictor."""
+        """Make a configuration from the instructions and demos of each predictor."""
         values: dict[str, JSON] = {}
         for name, (instructions, demos) in predictors.items():
             values[f"{name}.instructions"] = instructions
@@ -48,12 +48,12 @@ class Configuration:
 
     @cached_property
     def predictors(self) -> tuple[str, ...]:
-        """Names as in `named_predictors()`."""
+        """Names of predictors, as in `named_predictors()`."""
         return tuple(name.removesuffix(".demos") for name in self.values if name.endswith(".demos"))
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, in hex, of the values: equal for equal configurations, in every process."""
+        """SHA-256 of the values, in hex: equal for equal configurations, in every process."""
         return hashlib.sha256(self._canonical).hexdigest()
 
     @cached_property
@@ -62,7 +62,7 @@ class Configuration:
         return orjson.dumps(dict(self.values), option=orjson.OPT_SORT_KEYS)
 
     def check_json(self) -> None:
-        """Raises NotJSONError, which names the value, if one is no plain JSON."""
+        """Raise NotJSONError, which names the value, if one is not plain JSON."""
         for name, value in self.values.items():
             problem = json_problem(value)
             if problem is not None:
@@ -82,27 +82,28 @@ class Configuration:
 
     @cached_property
     def settings(self) -> Mapping[str, JSON]:
-        """LM settings by their full names, "<predictor>.<setting>"."""
+        """LM settings by their full names, as in "answer.temperature"."""
         texts = {f"{predictor}.{attribute}" for predictor in self.predictors for attribute in ("instructions", "demos")}
         return {name: value for name, value in self.values.items() if name not in texts}
 
     def with_instructions(self, predictor: str, instructions: str) -> Configuration:
-        """With other instructions; half of a surrogate pair, as LMs write now and then, is escaped."""
+        """Return a copy with other instructions. Half of a surrogate pair, as LMs write now and then, is escaped."""
         return Configuration({**self.values, f"{predictor}.instructions": to_json_value(instructions)})
 
     def with_setting(self, name: str, value: JSON) -> Configuration:
-        """With the LM setting `name`, "<predictor>.<setting>", at `value`."""
+        """Return a copy with the LM setting `name`, as in "answer.temperature", at `value`."""
         return Configuration({**self.values, name: value})
 
     def with_demos(self, predictor: str, demos: Iterable[Demo]) -> Configuration:
+        """Return a copy with other demos."""
         return Configuration({**self.values, f"{predictor}.demos": [dict(demo) for demo in demos]})
 
-    def without_demos(self, places: Iterable[int]) -> Configuration:
-        """Without the demos at these places, the same for every predictor; places that are not there do not matter."""
-        gone = frozenset(places)
+    def without_demos(self, indexes: Iterable[int]) -> Configuration:
+        """Return a copy without the demos at these indexes of every predictor. Indexes beyond the end do not matter."""
+        gone = frozenset(indexes)
         configuration = self
         for predictor in self.predictors if gone else ():
-            kept = (demo for place, demo in enumerate(self.demos(predictor)) if place not in gone)
+            kept = (demo for index, demo in enumerate(self.demos(predictor)) if index not in gone)
             configuration = configuration.with_demos(predictor, kept)
         return configuration
 
@@ -114,9 +115,9 @@ class Configuration:
         return cls(cast("dict[str, JSON]", stored))
 
     def diff(self, other: Configuration) -> str:
-        """What to change in `other` to get this one: a unified diff of each variable that differs, empty if none does.
+        """Return a unified diff of each variable that differs from `other`; empty if none does.
 
-        Instructions are compared line by line, demos as one JSON object a line.
+        Instructions are compared line by line, demos as one JSON object per line.
         """
         parts: list[str] = []
         for name in dict.fromkeys([*other.values, *self.values]):
@@ -126,7 +127,7 @@ class Configuration:
 
 
 class _Values(Mapping[str, JSON]):
-    """Values that nobody can change: those that they are made from, and those that are read, are others."""
+    """A mapping that copies values on the way in and on the way out, so that nobody can change it."""
 
     def __init__(self, values: Mapping[str, JSON]) -> None:
         self._values = {name: _copied(value) for name, value in values.items()}

@@ -135,7 +135,8 @@ class Copier:
     def _of_example(self, example: Any, memo: dict[int, Any]) -> Any:
         """Return a copy of an example: students hold many, in their demos, and most have texts only."""
         if id(example) not in self._plain:
-            if not all(type(part) in ATOMS or _holds_atoms(part) for part in vars(example).values()):
+            parts = cast("dict[str, Any]", vars(example)).values()
+            if not all(type(part) in ATOMS or _holds_atoms(part) for part in parts):
                 return self._of_attributes(example, memo)
             self._plain.add(id(example))
         twin: Any = object.__new__(dspy.Example)
@@ -173,7 +174,9 @@ class Copier:
     def _check_copyable(self, value: Any) -> None:
         """Raise TypeError before deepcopy does, which leaves half-made objects behind, whose __del__ may complain."""
         if id(value) not in self._copyable:
-            if any(isinstance(part, UNCOPYABLE) for part in parts_of(value)) and not hasattr(value, "__deepcopy__"):
+            if any(isinstance(part, UNCOPYABLE) for part in objects_within(value)) and not hasattr(
+                value, "__deepcopy__"
+            ):
                 raise TypeError(f"{type(value).__name__} holds what can't be copied")
             self._copyable.add(id(value))
 
@@ -181,7 +184,7 @@ class Copier:
         """Return a copy of a container or an object that holds a module, and anything else as it is."""
         if isinstance(value, dspy.Module):
             return self._of_attributes(value, memo)
-        if not any(isinstance(part, dspy.Module) for part in parts_of(value)):
+        if not any(isinstance(part, dspy.Module) for part in objects_within(value)):
             self._uncopyable.add(id(value))
             return value
         if isinstance(value, partial):
@@ -228,7 +231,7 @@ def copied_example(example: dspy.Example) -> dspy.Example:
     return twin
 
 
-def parts_of(value: Any) -> Iterator[Any]:
+def objects_within(value: Any) -> Iterator[Any]:
     """Yield `value` and all that it holds: attributes, items of containers, what methods and partials are bound to.
 
     Does not look into code and LMs.
@@ -247,7 +250,7 @@ def parts_of(value: Any) -> Iterator[Any]:
 
 def lms_within(program: Any) -> list[Any]:
     """Return the LMs that a program holds, in whatever attribute or container, each once."""
-    return [part for part in parts_of(program) if isinstance(part, dspy.BaseLM)]
+    return [part for part in objects_within(program) if isinstance(part, dspy.BaseLM)]
 
 
 def _held_by(value: Any) -> list[Any]:
@@ -288,7 +291,7 @@ def _all_predictors(program: Any) -> Iterator[tuple[str, Any]]:
 
 
 def check_module(student: object) -> None:
-    """Raise ConfigError if `student` is no module, or StudentError if it cannot be copied."""
+    """Raise ConfigError if `student` is not a module, or has a predictor that can't be copied."""
     if not isinstance(student, dspy.Module):
         raise ConfigError(f"student must be a dspy.Module, not {type(student).__name__}: {student!r:.80}")
     Copier(student)

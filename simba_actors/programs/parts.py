@@ -1,4 +1,4 @@
-"""Taking configurations apart into instructions, rules, demos and LM settings, and putting them together again."""
+"""Takes configurations apart into instructions, rules, demos and LM settings, and assembles them again."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from simba_actors.search.model.parts import Part, PartKind
 from simba_actors.search.trajectory import JSON
 
 RULE_SEPARATOR = "\n\n"
-"""Between the instructions and each rule, as in `dspy.SIMBA`."""
+"""Stands between the instructions and each rule, as in `dspy.SIMBA`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartWithValue:
-    """A part with what it puts into a configuration: text, the fields of a demo, or a setting's full name and value."""
+    """A part and what it adds to a configuration: text, the fields of a demo, or a setting's full name and value."""
 
     part: Part
     value: JSON
@@ -30,11 +30,11 @@ class PartWithValue:
 
 @lru_cache(maxsize=4096)
 def parts_of(configuration: Configuration, student: Configuration) -> tuple[PartWithValue, ...]:
-    """What `configuration` has, in its order, each once.
+    """Return the parts of `configuration` in its order, each once.
 
-    Where a predictor's instructions begin with the student's own, each paragraph after them is a rule; otherwise the
-    first paragraph stands in place of them. Each demo is a part, and each LM setting that is not the student's.
-    Policies ask for the parts of all programs time and again, so they are remembered.
+    If a predictor's instructions begin with the student's own, each further paragraph is a rule. Otherwise the first
+    paragraph replaces them. Each demo is a part, and so is each LM setting that differs from the student's. Policies
+    ask for the parts of all programs again and again, so they are cached.
     """
     parts: list[PartWithValue] = []
     for predictor in configuration.predictors:
@@ -53,7 +53,7 @@ def parts_of(configuration: Configuration, student: Configuration) -> tuple[Part
 
 
 def assemble(parts: Iterable[PartWithValue], student: Configuration) -> Configuration:
-    """The student's configuration with these parts, in their order, in place of its own demos."""
+    """Return the student's configuration with these parts, in their order, instead of its own demos."""
     texts = {name: [student.instructions(name)] for name in student.predictors}
     demos: defaultdict[str, list[dict[str, JSON]]] = defaultdict(list)
     settings: dict[str, JSON] = {}
@@ -77,7 +77,7 @@ def assemble(parts: Iterable[PartWithValue], student: Configuration) -> Configur
 
 
 def setting_parts(space: ConfigurationSpace, student: Configuration) -> tuple[PartWithValue, ...]:
-    """Values of the space's LM settings to try beside the student's own."""
+    """Return the values of the space's LM settings to try beside the student's own."""
     return tuple(
         _setting(name, value)
         for name, setting in space.settings.items()

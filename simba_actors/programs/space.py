@@ -1,4 +1,4 @@
-"""What can be optimized in a student, how it is taken out, and how it is put into a copy."""
+"""What can be optimized in a student: how to extract it, and how to apply it to a copy."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from simba_actors.search.trajectory import JSON
 class ConfigurationSpace:
     """The variables of a student.
 
-        space = ConfigurationSpace.from_module(student)
-        configuration = space.extract(student)
-        better = space.apply(configuration.with_instructions("answer", "Be brief."), student)
+    space = ConfigurationSpace.from_module(student)
+    configuration = space.extract(student)
+    better = space.apply(configuration.with_instructions("answer", "Be brief."), student)
 
-    `fields` maps each predictor's name, as in `named_predictors()`, to its fields and their types. `settings` maps
-    "<predictor>.<LM setting>" to what it can be; `lms` are those that a "<predictor>.lm" names.
     """
 
     fields: Mapping[str, Mapping[str, Any]]
+    """The fields of each predictor, with their types, by the predictor's name as in `named_predictors()`."""
     settings: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
+    """What an LM setting can be, by its full name, as in "answer.temperature"."""
     lms: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """The LMs that a setting such as "answer.lm" names."""
 
     @classmethod
     def from_module(
@@ -82,10 +83,10 @@ class ConfigurationSpace:
         return tuple(found)
 
     def extract(self, student: dspy.Module) -> Configuration:
-        """The student's own configuration, or that of a copy of it.
+        """Return the configuration of the student, or of a copy of it.
 
         Raises:
-            MisfitError: It lacks a predictor of this space, or one has other fields; the message names it.
+            MisfitError: The student lacks a predictor of this space, or one has other fields; the message names it.
         """
         predictors = _predictors(student)
         for name, fields in self.fields.items():
@@ -94,17 +95,16 @@ class ConfigurationSpace:
             found = _annotations(predictors[name])
             if set(found) != set(fields):
                 raise MisfitError(
-                    f"predictor {name!r} has the fields {sorted(found)}, that of the space {sorted(fields)}"
+                    f"predictor {name!r} has the fields {sorted(found)}, and in the space it has {sorted(fields)}"
                 )
         return Configuration({v.name: self._extract(v, predictors[v.predictor]) for v in self.variables})
 
     def validate(self, configuration: Configuration) -> None:
-        """Checks that `configuration` is one of this space.
+        """Check that `configuration` belongs to this space.
 
         Raises:
-            MisfitError: It is for another student; the message names the predictor, variable or field that does not
-                fit.
-            NotJSONError: A value is no plain JSON.
+            MisfitError: It is for another student; the message names the predictor or the variable that does not fit.
+            NotJSONError: A value is not plain JSON.
         """
         known = {variable.name: variable for variable in self.variables}
         for name in configuration.values:
@@ -122,11 +122,11 @@ class ConfigurationSpace:
         configuration.check_json()
 
     def apply(self, configuration: Configuration, student: dspy.Module) -> dspy.Module:
-        """A copy of `student` with `configuration`. The student is not touched, and its LMs are shared.
+        """Return a copy of `student` with `configuration`. The student is not changed, and the copy uses its LMs.
 
-        Demos become `dspy.Example`s as `dspy.SIMBA` makes them, with values of the types that the signature has, but
-        for those that DSPy can't save, such as sets: they stay JSON, which prompts show in the same way. LM settings go
-        into a predictor's `config`, which counts before what its LM was made with.
+        Demos become `dspy.Example`s with values of the types that the signature gives. Types that DSPy can't save, such
+        as sets, stay JSON, which prompts show in the same way. LM settings are put into a predictor's `config`, which
+        takes precedence over the settings of its LM.
 
         Raises:
             MisfitError, NotJSONError: See `validate`.
@@ -195,9 +195,9 @@ def _check_optimize(optimize: object, predictors: Mapping[str, Any]) -> None:
 def _check_setting(name: str, setting: Setting, predictors: Mapping[str, Any], lms: Mapping[str, Any]) -> None:
     predictor, attribute = _split(name)
     if predictor not in predictors:
-        raise ConfigError(f"setting {name!r} is of no predictor; the student has {sorted(predictors)}")
+        raise ConfigError(f"setting {name!r} names no predictor of the student; it has {sorted(predictors)}")
     if attribute in (INSTRUCTIONS, DEMOS):
-        raise ConfigError(f"setting {name!r}: {attribute} are a variable already")
+        raise ConfigError(f"setting {name!r}: {attribute} are always optimized, and are not a setting")
     if attribute == LM and not (isinstance(setting, Choice) and all(option in list(lms) for option in setting.options)):
         raise ConfigError(f"setting {name!r} must be a Choice of the names in lms, {sorted(lms)}, not {setting!r}")
 

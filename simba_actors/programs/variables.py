@@ -1,4 +1,4 @@
-"""Variables: what can be optimized in a student, each with the values that it can take."""
+"""Variables: what can be optimized in a student, with the values that each can take."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ DEMOS = "demos"
 LM = "lm"
 
 LEVELS = 5
-"""Values of a number that a search tries."""
+"""How many values of a number a search tries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Any text."""
+    """Any string."""
 
     def problem(self, value: JSON) -> str | None:
-        """What keeps `value` from being one of these, or None."""
-        return None if isinstance(value, str) else f"must be text, not {value!r:.80}"
+        """Say why `value` is not one of these; None if it is."""
+        return None if isinstance(value, str) else f"must be a string, not {value!r:.80}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Float:
         return f"must be a number from {self.low:g} to {self.high:g}, not {value!r:.80}"
 
     def levels(self) -> tuple[JSON, ...]:
-        """The values that a search tries: `LEVELS` of them, evenly spaced."""
+        """Return the values that a search tries: `LEVELS` of them, evenly spaced."""
         return tuple(self.low + (self.high - self.low) * n / (LEVELS - 1) for n in range(LEVELS))
 
 
@@ -88,7 +88,7 @@ class Integer:
         return f"must be a whole number from {self.low} to {self.high}, not {value!r:.80}"
 
     def levels(self) -> tuple[JSON, ...]:
-        """The values that a search tries: `LEVELS` of them at most, evenly spaced."""
+        """Return the values that a search tries: at most `LEVELS`, evenly spaced."""
         spaced = (self.low + (self.high - self.low) * n / (LEVELS - 1) for n in range(LEVELS))
         return tuple(dict.fromkeys(round(value) for value in spaced))
 
@@ -108,25 +108,25 @@ class Choice:
             raise ConfigError("Choice(options=()): there must be at least one option")
 
     def problem(self, value: JSON) -> str | None:
-        # A bool equals a number in Python, but is none in JSON.
+        # In Python True equals 1, in JSON it does not.
         if value is None or any(value == option and type(value) is type(option) for option in self.options):
             return None
         return f"must be one of {list(self.options)}, not {value!r:.80}"
 
     def levels(self) -> tuple[JSON, ...]:
-        """The values that a search tries: all options."""
+        """Return the values that a search tries: all options."""
         return self.options
 
 
 Setting: TypeAlias = Float | Integer | Choice
-"""What an LM setting of a predictor can be."""
+"""The domain of an LM setting."""
 
 Domain: TypeAlias = Text | Demos | Setting
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One optimizable value of one predictor: its "instructions", its "demos", or a setting of its LM."""
+    """One optimizable value of a predictor: `attribute` is "instructions", "demos", or the name of an LM setting."""
 
     predictor: str
     attribute: str

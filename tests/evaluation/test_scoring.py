@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from simba_actors.errors import LMUnavailableError, MetricError
-from simba_actors.evaluation.scoring import Scorer, Verdict
+from simba_actors.evaluation.scoring import MetricResult, Scorer
 from simba_actors.runtime.threads import Threads
 
 EXAMPLE = dspy.Example(question="1 + 1", answer="2").with_inputs("question")
 RIGHT = dspy.Prediction(answer="2")
 
 
-async def verdict_of(metric: Any) -> Verdict:
+async def result_of(metric: Any) -> MetricResult:
     return await Scorer(metric, Threads()).score("trainset[0]", EXAMPLE, RIGHT)
 
 
@@ -83,7 +83,7 @@ class AsyncCallable:
     ],
 )
 async def test_any_callable_that_dspy_takes_is_a_metric(metric: Any) -> None:
-    assert (await verdict_of(metric)).score == 1
+    assert (await result_of(metric)).score == 1
 
 
 @pytest.mark.parametrize(
@@ -102,13 +102,13 @@ async def test_any_callable_that_dspy_takes_is_a_metric(metric: Any) -> None:
     ],
 )
 async def test_a_number_of_any_kind_is_a_score(output: Any, score: float, kind: type) -> None:
-    verdict = await verdict_of(lambda example, prediction: output)
-    assert (verdict.score, type(verdict.score)) == (score, kind)
+    result = await result_of(lambda example, prediction: output)
+    assert (result.score, type(result.score)) == (score, kind)
 
 
 async def test_the_other_fields_of_a_metrics_prediction_are_feedback() -> None:
-    verdict = await verdict_of(lambda example, prediction: dspy.Prediction(score=1.0, feedback="well done", parts=[1]))
-    assert verdict == Verdict(1.0, {"feedback": "well done", "parts": [1]})
+    result = await result_of(lambda example, prediction: dspy.Prediction(score=1.0, feedback="well done", parts=[1]))
+    assert result == MetricResult(1.0, {"feedback": "well done", "parts": [1]})
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ async def test_the_other_fields_of_a_metrics_prediction_are_feedback() -> None:
 )
 async def test_anything_else_is_no_score(output: Any, told: str) -> None:
     with pytest.raises(MetricError) as raised:
-        await verdict_of(lambda example, prediction: output)
+        await result_of(lambda example, prediction: output)
     assert told in str(raised.value)
     assert "trainset[0]" in str(raised.value)
 
@@ -141,7 +141,7 @@ async def test_a_metric_that_raises_is_the_cause_with_its_own_traceback() -> Non
         return prediction.typo
 
     with pytest.raises(MetricError, match=r"trainset\[0\]: AttributeError") as raised:
-        await verdict_of(broken)
+        await result_of(broken)
     cause = raised.value.__cause__
     assert isinstance(cause, AttributeError)
     traceback, names = cause.__traceback__, list[str]()
@@ -165,7 +165,7 @@ def exits(example: Any, prediction: Any) -> float:
 @pytest.mark.parametrize(("metric", "told"), [(cancels_its_own, "CancelledError"), (exits, "SystemExit")])
 async def test_a_cancellation_or_an_exit_of_the_metrics_own_is_its_defect(metric: Any, told: str) -> None:
     with pytest.raises(MetricError, match=rf"trainset\[0\]: .*{told}"):
-        await verdict_of(metric)
+        await result_of(metric)
 
 
 async def test_a_cancelled_call_of_a_metric_ends_as_such() -> None:
@@ -175,7 +175,7 @@ async def test_a_cancelled_call_of_a_metric_ends_as_such() -> None:
         begun.set()
         return await asyncio.Event().wait()
 
-    task = asyncio.create_task(verdict_of(waits))
+    task = asyncio.create_task(result_of(waits))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -192,7 +192,7 @@ async def test_a_judge_that_can_not_be_reached_is_no_defect_of_the_metric() -> N
         raise dspy.LMServerError("overloaded")
 
     with pytest.raises(LMUnavailableError, match="overloaded"):
-        await verdict_of(judged)
+        await result_of(judged)
 
 
 @pytest.mark.parametrize("output", [None, "good", math.nan])

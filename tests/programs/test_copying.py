@@ -13,7 +13,7 @@ import dspy
 import pytest
 
 from simba_actors.errors import ConfigError
-from simba_actors.programs.copying import LARGEST_ARRAY, Copier, copied, copied_example, lms_within, parts_of
+from simba_actors.programs.copying import LARGEST_ARRAY, Copier, copied, copied_example, lms_within, objects_within
 
 QUESTION: Any = "question -> answer"
 
@@ -85,7 +85,7 @@ class Data:
 def test_no_container_shares_a_module(wrap: Callable[[Any, Any], Any]) -> None:
     own = answer()
     twin = copied(Holder([wrap(own, Client())]))
-    (part,) = [part for part in parts_of(twin) if isinstance(part, dspy.Predict)]
+    (part,) = [part for part in objects_within(twin) if isinstance(part, dspy.Predict)]
     assert part is not own
 
 

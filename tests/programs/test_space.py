@@ -83,7 +83,7 @@ def test_a_student_without_predictors_has_no_space() -> None:
     ("change", "told"),
     [
         ({"part_9.instructions": "?"}, r"no variable 'part_9.instructions'; it has \['part_0.demos'"),
-        ({"part_0.instructions": 3}, "instructions of predictor 'part_0': must be text, not 3"),
+        ({"part_0.instructions": 3}, "instructions of predictor 'part_0': must be a string, not 3"),
         ({"part_1.demos": "none"}, "demos of predictor 'part_1': must be a list of demos, not 'none'"),
         ({"part_1.demos": ["none"]}, "demos of predictor 'part_1': demo 0 must be an object of fields, not 'none'"),
     ],
@@ -197,8 +197,11 @@ def test_a_setting_out_of_its_range_is_named(setting: Any, value: Any, told: str
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"other.temperature": Float(0, 1)}, r"'other.temperature' is of no predictor; the student has \['self'\]"),
-        ({"self.demos": Choice((1,))}, "'self.demos': demos are a variable already"),
+        (
+            {"other.temperature": Float(0, 1)},
+            r"'other.temperature' names no predictor of the student; it has \['self'\]",
+        ),
+        ({"self.demos": Choice((1,))}, "'self.demos': demos are always optimized"),
         ({"self.lm": Choice(("small",))}, r"'self.lm' must be a Choice of the names in lms, \[\]"),
     ],
 )
