@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from simba_actors.live.program import LiveProgram, VariableAware
     from simba_actors.live.routing import LiveCall
     from simba_actors.lm.budget import Budget
-    from simba_actors.lm.endpoint import Limits
     from simba_actors.lm.governor import Governor
+    from simba_actors.lm.limits import Limits
     from simba_actors.lm.retry import Retry
     from simba_actors.optimizer import Optimizer
     from simba_actors.programs.configuration import Configuration
@@ -92,7 +92,7 @@ _NAMES = {
     "simba_actors.live.routing": ("LiveCall",),
     "simba_actors.live.program": ("LiveProgram", "VariableAware"),
     "simba_actors.lm.budget": ("Budget",),
-    "simba_actors.lm.endpoint": ("Limits",),
+    "simba_actors.lm.limits": ("Limits",),
     "simba_actors.lm.governor": ("Governor",),
     "simba_actors.lm.retry": ("Retry",),
     "simba_actors.optimizer": ("Optimizer",),

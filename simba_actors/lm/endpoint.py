@@ -1,56 +1,17 @@
-"""One model at one address: who may send a call to it, and when."""
+"""One model at one address: when a call may be sent to it."""
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
+from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any, cast
 
-from simba_actors.errors import ConfigError
-from simba_actors.lm.concurrency_limit import ConcurrencyLimit
-from simba_actors.lm.rate_limit import RateLimit
+from simba_actors.lm.limits import ConcurrencyLimit, Limits, RateLimit
 from simba_actors.lm.retry import CircuitBreaker
 
 
-class Priority(IntEnum):
-    """Who goes first where calls wait: people do not wait for an optimizer."""
-
-    LIVE = 0
-    OPTIMIZER = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What is known about an endpoint beforehand; None is no cap.
-
-    Concurrency is found out. A call counts with the tokens that calls used on average so far, and is corrected when
-    its reply says what it used.
-
-    Raises:
-        ConfigError: A cap is no number above 0.
-    """
-
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    most_at_a_time: int = 1024
-
-    def __post_init__(self) -> None:
-        for name in ("requests_per_minute", "tokens_per_minute"):
-            cap = getattr(self, name)
-            number = isinstance(cap, int | float) and not isinstance(cap, bool)
-            if cap is not None and not (number and cap > 0):
-                raise ConfigError(f"Limits({name}={cap!r}): a cap must be a number above 0, or None for no cap")
-        most = cast("Any", self.most_at_a_time)
-        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-            raise ConfigError(f"Limits(most_at_a_time={most!r}): must be a whole number of at least 1")
-
-
 class Slot:
-    """One call's place at an endpoint. It is given up once, by whichever of these is called first."""
+    """One call's place at an endpoint. The first of these methods gives it back; later calls do nothing."""
 
     __slots__ = ("_endpoint", "_held")
 
@@ -59,32 +20,32 @@ class Slot:
         self._held = True
 
     def answered(self) -> None:
-        """The call was answered, whatever with."""
-        if self._give_up():
+        """Give the slot back: the call was answered, whatever the answer is."""
+        if self._give_back():
             self._endpoint.answered()
 
     def failed(self) -> None:
-        """The call was not answered."""
-        if self._give_up():
+        """Give the slot back: the call was not answered."""
+        if self._give_back():
             self._endpoint.failed()
 
     def refused(self, delay: float) -> None:
-        """The call was one too many, and is made again after `delay` seconds."""
-        if self._give_up():
+        """Give the slot back: the call was one too many and is made again after `delay` seconds."""
+        if self._give_back():
             self._endpoint.refused(delay)
 
     def leave(self) -> None:
-        """Nothing is known of the call: it was not sent, or nobody waits for it any more."""
-        if self._give_up():
+        """Give the slot back: the call was not sent, or nobody waits for it any more."""
+        if self._give_back():
             self._endpoint.leave()
 
-    def _give_up(self) -> bool:
+    def _give_back(self) -> bool:
         held, self._held = self._held, False
         return held
 
 
 class Endpoint:
-    """The calls to one model at one address, of one event loop."""
+    """The calls of one event loop to one model at one address."""
 
     def __init__(self, name: str, limits: Limits, breaker: CircuitBreaker, clock: Callable[[], float]) -> None:
         self.name = name
@@ -92,25 +53,26 @@ class Endpoint:
         self.breaker = breaker
         self.in_flight = 0
         self.has_answered = False
+        self.refuses_temperature = False
+        """Whether it accepts calls only without the temperature that sampling adds."""
         self._clock = clock
         self._closed_until = 0.0
         self._requests = RateLimit(limits.requests_per_minute, clock) if limits.requests_per_minute else None
         self._tokens = RateLimit(limits.tokens_per_minute, clock) if limits.tokens_per_minute else None
         self._mean_tokens = 0.0
-        self._waiting: list[tuple[Priority, int, asyncio.Future[None]]] = []
-        self._order = itertools.count()
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
     def waiting(self) -> int:
         """Calls that wait for a slot."""
-        return sum(not turn.done() for _, _, turn in self._waiting)
+        return sum(not turn.done() for turn in self._waiting)
 
-    async def enter(self, priority: Priority, sleep: Callable[[float], Awaitable[None]]) -> Slot:
-        """Waits for a slot, those with the lowest priority value first, and then until a call may be sent."""
+    async def enter(self, sleep: Callable[[float], Awaitable[None]]) -> Slot:
+        """Wait for a slot, first come, first served, and then until a call may be sent."""
         if self.in_flight < self.window.limit and not self._waiting:
             self.in_flight += 1
         else:
-            await self._turn(priority)
+            await self._turn()
         slot = Slot(self)
         try:
             if self._requests is not None:
@@ -124,9 +86,9 @@ class Endpoint:
             raise
         return slot
 
-    async def _turn(self, priority: Priority) -> None:
+    async def _turn(self) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (priority, next(self._order), turn))
+        self._waiting.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
@@ -135,30 +97,30 @@ class Endpoint:
             raise
 
     def leave(self) -> None:
-        """Gives the slot to who waits for it."""
+        """Free the slot and hand it to the call that has waited longest."""
         self.in_flight -= 1
         while self._waiting and self.in_flight < self.window.limit:
-            _, _, slot = heapq.heappop(self._waiting)
-            if not slot.done():
+            turn = self._waiting.popleft()
+            if not turn.done():
                 self.in_flight += 1
-                slot.set_result(None)
+                turn.set_result(None)
 
     def answered(self) -> None:
-        """The call in a slot was answered, whatever with; the slot is free."""
+        """Free the slot of a call that was answered, whatever the answer is."""
         self.has_answered = True
         self.breaker.close()
         self.window.answered(full=bool(self._waiting) or self.in_flight >= self.window.limit)
         self.leave()
 
     def failed(self) -> None:
-        """The call in a slot was not answered; the slot is free."""
+        """Free the slot of a call that was not answered."""
         self.breaker.fault()
         self.leave()
 
     def refused(self, delay: float) -> None:
-        """The call in a slot was one too many; the slot is gone with it.
+        """Free the slot of a call that was one too many, and lower the limit by it.
 
-        Where it was the only slot it cannot be for concurrency: nothing is sent for `delay` seconds.
+        A limit of one call can't be too many at a time, so nothing is sent for `delay` seconds then.
         """
         self.breaker.fault()
         if self.window.limit == 1:
@@ -166,8 +128,13 @@ class Endpoint:
         self.window.refused(self.in_flight)
         self.leave()
 
+    def reopen(self) -> None:
+        """Forget past faults: somebody says that the endpoint answers again."""
+        self.breaker.close()
+        self._closed_until = 0.0
+
     def used(self, tokens: int) -> None:
-        """What a reply says that its call used."""
+        """Note how many tokens a reply says that its call used."""
         if self._tokens is not None:
             self._tokens.correct(tokens - self._mean_tokens)
             self._mean_tokens += 0.1 * (tokens - self._mean_tokens) if self._mean_tokens else tokens

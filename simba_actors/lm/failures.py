@@ -1,26 +1,32 @@
-"""Whose fault an error is: the program's, which scores 0, or the infrastructure's, which scores nothing."""
+"""Whose fault a failed LM call is: the prompt's, which is the program's failure, or the infrastructure's, which is not.
+
+    match classify(error):
+        case FailureClass.PROMPT: ...      # the program fails, with score 0
+        case FailureClass.TRANSIENT: ...   # the call is made again
+
+Whatever comes out of sending a call is the infrastructure's, unless the prompt is known to be to blame: it is longer
+than the context window, for example, or a content filter has stopped it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, cast
 
 from dspy.utils.exceptions import (
+    AdapterParseError,
+    ContextWindowExceededError,
     LMAuthError,
     LMBillingError,
     LMCollectionLimitError,
     LMConfigurationError,
     LMError,
     LMInvalidRequestError,
-    LMLockTimeoutError,
-    LMProviderError,
     LMRateLimitError,
     LMServerError,
-    LMStreamAssemblyError,
-    LMTimeoutError,
-    LMTransportError,
-    LMUnexpectedError,
     LMUnsupportedFeatureError,
     LMUnsupportedModelError,
 )
@@ -29,76 +35,267 @@ from simba_actors.errors import InfrastructureError
 
 
 class FailureClass(Enum):
-    """What an LM's error says."""
+    """What a failed LM call calls for."""
 
     CROWDED = "crowded"
-    """Too much was asked at once: slow down and try again."""
+    """The endpoint has too much to do. Make fewer calls at a time and make this one again."""
     TRANSIENT = "transient"
-    """Gone when tried again, mostly: the provider was slow or broken for a moment, or the network was."""
+    """The provider or the network failed, or nobody knows what did. Make the call again."""
+    REJECTED = "rejected"
+    """The provider refused the request for a reason not known to be the prompt's. Try a few times, then pause."""
     PERSISTENT = "persistent"
-    """The same until somebody acts; trying again is of no use."""
-    PROGRAM = "program"
-    """The provider refused what the program made of its input, and would again."""
+    """The key, the account or the settings are wrong. Pause: the call fails until somebody acts."""
+    PROMPT = "prompt"
+    """The provider can't answer this prompt and never will. The program has failed."""
 
-
-CLASSES: tuple[tuple[type[BaseException], FailureClass], ...] = (
-    (LMRateLimitError, FailureClass.CROWDED),
-    (LMTimeoutError, FailureClass.TRANSIENT),
-    (LMServerError, FailureClass.TRANSIENT),
-    (LMTransportError, FailureClass.TRANSIENT),
-    (LMLockTimeoutError, FailureClass.TRANSIENT),  # Another process holds the credentials for a moment.
-    (LMStreamAssemblyError, FailureClass.TRANSIENT),  # The reply broke off on its way.
-    (LMAuthError, FailureClass.PERSISTENT),
-    (LMBillingError, FailureClass.PERSISTENT),
-    (LMConfigurationError, FailureClass.PERSISTENT),  # A missing key among others.
-    (LMUnsupportedModelError, FailureClass.PERSISTENT),  # An invalid request by class, but whatever the prompt is.
-    (LMInvalidRequestError, FailureClass.PROGRAM),  # A prompt beyond the context window among others.
-    (LMUnsupportedFeatureError, FailureClass.PROGRAM),  # Tools, images or the like, which the student asks for.
-    (LMCollectionLimitError, FailureClass.PROGRAM),  # A reply beyond all bounds: the prompt brought it about.
-    (LMUnexpectedError, FailureClass.TRANSIENT),  # An engine broke; nothing says that the prompt is to blame.
-    (LMProviderError, FailureClass.TRANSIENT),  # The provider said no, and nothing more.
-    (LMError, FailureClass.TRANSIENT),
-)
-"""The blame of each kind of DSPy's LM errors; the first that fits counts."""
 
 CROWDED_STATUS = frozenset({429, 503, 529})
 PERSISTENT_STATUS = frozenset({401, 402, 403})
-TIMEOUT_STATUS = frozenset({408, 504})
+TRANSIENT_STATUS = frozenset({408, 409, 423, 424, 425, 499})
+"""Statuses from 400 to 499 that say "not now": a model that is still loading, a dependency that failed, a timeout."""
 
-NETWORK_ERRORS = frozenset({"TransportError", "APIConnectionError", "APITimeoutError", "Timeout", "ClientError"})
-"""Base classes of network errors in httpx, openai, litellm, requests and aiohttp, known without importing those."""
+PERSISTENT_ERRORS: tuple[type[BaseException], ...] = (
+    LMAuthError,
+    LMBillingError,
+    LMConfigurationError,
+    LMUnsupportedModelError,
+    ImportError,
+    NameError,
+    NotImplementedError,
+)
+"""Errors that are the same at each attempt, whatever the prompt is."""
+
+PROMPT_ERRORS: tuple[type[BaseException], ...] = (
+    LMUnsupportedFeatureError,  # Tools, images and the like, which the student asks for.
+    LMCollectionLimitError,  # A reply beyond all bounds.
+    AdapterParseError,  # An LM that runs a DSPy program itself could not read a reply.
+)
+"""Errors that DSPy raises for a request or a reply, without the provider."""
+
+PROMPT_STATUS = frozenset({400, 403, 413, 422, 500})
+"""Statuses with which providers refuse a prompt. Others come with messages that only sound like it: rate limits speak
+of tokens and limits too."""
+
+PROMPT_CODES = frozenset(
+    {
+        "context_length_exceeded",
+        "exceed_context_size_error",
+        "request_too_large",
+        "string_above_max_length",
+        "content_filter",
+        "content_policy_violation",
+        "image_content_policy_violation",
+        "invalid_prompt",
+        "invalid_json_schema",
+        "invalid_function_parameters",
+        "invalid_base64",
+        "invalid_image",
+        "invalid_image_format",
+        "invalid_image_url",
+        "image_parse_error",
+        "image_too_large",
+        "image_too_small",
+        "unsupported_image_media_type",
+        "promptFeedback",  # What DSPy calls a prompt that Gemini has blocked.
+    }
+)
+"""Codes of OpenAI, Azure, Anthropic, Groq and llama.cpp for requests whose content they can't take."""
+
+BLOCKED_CANDIDATES = frozenset(
+    {
+        "SAFETY",
+        "RECITATION",
+        "LANGUAGE",
+        "BLOCKLIST",
+        "PROHIBITED_CONTENT",
+        "SPII",
+        "MALFORMED_FUNCTION_CALL",
+        "UNEXPECTED_TOOL_CALL",
+        "TOO_MANY_TOOL_CALLS",
+        "IMAGE_SAFETY",
+        "IMAGE_PROHIBITED_CONTENT",
+        "IMAGE_RECITATION",
+        "NO_IMAGE",
+    }
+)
+"""Gemini's reasons for a reply that it holds back: https://ai.google.dev/api/generate-content#FinishReason."""
+
+PROMPT_PHRASES = (
+    # Too long.
+    r"(maximum|max|exceed\w*|available|beyond).{0,30}context (length|size|window)",
+    r"context (length|window|size).{0,20}exceed",
+    r"maximum context",
+    r"too large for model with",
+    r"(prompt|input|request|message|conversation|content)s? (is|are) too (long|large)",
+    r"too many (input )?tokens",
+    r"input (token count|length).{0,80}exceed",
+    r"exceed\w* .{0,40}maximum (number of|input) tokens",
+    r"reduce the length of",
+    r"max_new_tokens` must be",
+    r"string too long",
+    # Filtered.
+    r"content[ _](management )?(policy|filter)",
+    r"content filtering",
+    r"violated guardrail|guardrail_intervened",
+    r"responsible ?ai",
+    r"(prompt|input|content|output|candidate)s? ((was|were|is|has been|have been) )?(flagged|blocked|filtered)",
+    r"potentially violating|violat\w+ .{0,40}(usage|content|safety) polic",
+    r"safety system",
+    # Malformed.
+    r"invalid schema for",
+    r"could not process (image|pdf|document)",
+    r"(unsupported|invalid) image|image .{0,30}(exceeds|too large)",
+    r"(does not|doesn't|not) support .{0,20}(image|audio|vision|pdf|document|file)",
+    r"(text content blocks|messages?) must (be non-empty|contain non-whitespace|have non-empty)",
+    r"not valid unicode|surrogates not allowed",
+)
+"""What providers say of prompts that they can't answer."""
+
+PROMPT_WORDS = re.compile("|".join(PROMPT_PHRASES), re.IGNORECASE | re.DOTALL)
+
+FLAGGED_WORDS = re.compile(r"requires moderation|flagged|content[ _](policy|filter)|violated guardrail", re.IGNORECASE)
+"""What OpenRouter and proxies say with status 403, which otherwise means that access is denied."""
+
+NOT_NOW_WORDS = re.compile(
+    r"rate.?limit|throttl|per (minute|second|day)|please wait|try again|overloaded|at capacity"
+    r"|(is|still|being) load(ing|ed)",
+    re.IGNORECASE,
+)
+"""What providers say where the same request may succeed later, whatever the status."""
 
 
-def classify(error: BaseException) -> FailureClass | None:
-    """The blame of an error that an LM's call raised, or None if nothing of it points to an LM or the network.
+class NoAnswerError(LMServerError):
+    """The provider sent a reply with status 200 and no answer in it."""
 
-    Custom LMs raise what their clients raise: what has an HTTP status is judged by it.
-    """
-    status: Any = getattr(error, "status", None) or getattr(error, "status_code", None)
-    if isinstance(error, LMServerError) and status in CROWDED_STATUS:
+
+def classify(error: BaseException) -> FailureClass:
+    """Return what an error that came out of sending an LM call calls for."""
+    status = status_of(error)
+    if isinstance(error, LMBillingError):
+        return FailureClass.PERSISTENT  # "insufficient_quota" comes with 429.
+    if status in CROWDED_STATUS or isinstance(error, LMRateLimitError):
         return FailureClass.CROWDED
-    for kind, verdict in CLASSES:
-        if isinstance(error, kind):
-            return verdict
-    if isinstance(status, int) and 400 <= status <= 599:
-        return _class_of_status(status)
-    if isinstance(error, ConnectionError | TimeoutError):
+    if is_prompts_fault(error, status):
+        return FailureClass.PROMPT
+    if status in PERSISTENT_STATUS or isinstance(error, PERSISTENT_ERRORS):
+        return FailureClass.PERSISTENT
+    if status in TRANSIENT_STATUS or NOT_NOW_WORDS.search(str(error)) is not None:
         return FailureClass.TRANSIENT
-    if any(cls.__name__ in NETWORK_ERRORS for cls in type(error).__mro__):
-        return FailureClass.TRANSIENT
+    if isinstance(error, LMInvalidRequestError) or (status is not None and 400 <= status <= 499):
+        return FailureClass.REJECTED
+    return FailureClass.TRANSIENT
+
+
+def is_prompts_fault(error: BaseException, status: int | None) -> bool:
+    """Whether the error is known to be about the content of the prompt or of the reply."""
+    if isinstance(error, PROMPT_ERRORS):
+        return True
+    if isinstance(error, OSError) or (status is not None and status >= 400 and status not in PROMPT_STATUS):
+        return False
+    text = str(error)
+    if status == 403:
+        return FLAGGED_WORDS.search(text) is not None
+    if status == 413 or isinstance(error, ContextWindowExceededError):
+        return True
+    code = getattr(error, "provider_code", None) or getattr(error, "code", None)
+    if code in PROMPT_CODES or code in BLOCKED_CANDIDATES:
+        return True
+    return PROMPT_WORDS.search(text) is not None and NOT_NOW_WORDS.search(text) is None
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status that the error carries, under one of the names that clients use; None if it has none."""
+    response = getattr(error, "response", None)
+    for value in (
+        getattr(error, "status", None),
+        getattr(error, "status_code", None),
+        getattr(response, "status_code", None),
+        getattr(error, "code", None),  # urllib's HTTPError
+    ):
+        if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599:
+            return value
     return None
 
 
-def _class_of_status(status: int) -> FailureClass:
-    if status in CROWDED_STATUS:
-        return FailureClass.CROWDED
-    if status in PERSISTENT_STATUS:
-        return FailureClass.PERSISTENT
-    return FailureClass.TRANSIENT if status >= 500 or status in TIMEOUT_STATUS else FailureClass.PROGRAM
+def retry_after_of(error: BaseException) -> float | None:
+    """Return how many seconds the provider asks to wait; None if it does not ask."""
+    try:
+        seconds = float(cast("Any", getattr(error, "retry_after", None)))
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def missing_answer(entry: Mapping[str, Any]) -> NoAnswerError | None:
+    """Return the error for a history entry whose reply holds no answer; None if it holds one.
+
+    DSPy reads `choices: []`, Gemini's `candidates: []` and an error body with status 200 as an empty text. An empty
+    text that the LM did write, and a reply that a content filter has emptied, are answers.
+    """
+    bodies = [_body(reply) for reply in _replies(entry.get("response"))]
+    outputs = cast("Sequence[Any]", entry.get("outputs") or ())
+    for body in bodies:
+        reason = _broken(body, empty=not any(_has_content(output) for output in outputs))
+        if reason is not None:
+            error = body.get("error")
+            code = cast("Mapping[str, Any]", error).get("code") if isinstance(error, Mapping) else None
+            status = code if isinstance(code, int) and 400 <= code <= 599 else None
+            return NoAnswerError(reason, model=entry.get("model"), status=status)
+    if "outputs" in entry and not outputs:
+        return NoAnswerError("the reply holds no answer", model=entry.get("model"))
+    return None
+
+
+def _replies(response: Any) -> list[Any]:
+    if response is None:
+        return []
+    return list(cast("Sequence[Any]", response)) if isinstance(response, list | tuple) else [response]
+
+
+def _body(reply: Any) -> Mapping[str, Any]:
+    """Return the provider's own JSON, as far as the reply keeps it."""
+    body = getattr(reply, "provider_data", None)
+    if body is None and hasattr(reply, "choices"):
+        choices: Any = reply.choices
+        finish = [
+            {"finish_reason": getattr(choice, "finish_reason", None), "message": True} for choice in choices or ()
+        ]
+        return {"choices": finish}
+    return cast("Mapping[str, Any]", body) if isinstance(body, Mapping) else {"unknown": True}
+
+
+def _has_content(output: Any) -> bool:
+    if isinstance(output, Mapping):
+        fields = cast("Mapping[str, Any]", output)
+        return bool(fields.get("text") or fields.get("tool_calls"))
+    return bool(output)
+
+
+def _broken(body: Mapping[str, Any], *, empty: bool) -> str | None:
+    """Return what is wrong with the body of a reply, if something is."""
+    choices = cast("list[Any]", body.get("choices") or [{}])
+    first = cast("Mapping[str, Any]", choices[0] if isinstance(choices[0], Mapping) else {})
+    if first.get("finish_reason") == "error":
+        return "the provider broke off its reply: finish_reason is 'error'"
+    if not empty or "unknown" in body:
+        return None
+    if body.get("error"):
+        return f"the reply is an error with status 200: {body['error']!r:.500}"
+    if "choices" in body:
+        return None if first.get("message") or first.get("text") is not None else "the reply has no choices"
+    if "candidates" in body or "usageMetadata" in body:
+        candidates = cast("list[Mapping[str, Any]]", body.get("candidates") or [])
+        if not candidates:
+            return "the reply has no candidates"
+        reason = candidates[0].get("finishReason")
+        return f"the reply is empty: finishReason is {reason!r}" if reason in (None, "OTHER") else None
+    if body.get("stop_reason") or body.get("content") or body.get("output"):
+        return None
+    return "the reply has none of the fields of an answer"
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """`error` and everything that it holds, or was raised from or during, nearest first."""
+    """Yield `error` and everything that it holds, or was raised from or during, nearest first."""
     seen: set[int] = set()
     ahead = [error]
     while ahead:
@@ -113,16 +310,16 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def infrastructure_cause(error: BaseException) -> BaseException | None:
-    """The infrastructure's failure behind an error that a student or a metric raised, or None if it is their own.
+    """Return the infrastructure's failure behind an error that a student or a metric raised; None if it is their own.
 
-    They may have wrapped the LM's error in one of theirs, so its causes count. Only errors that come from an LM for
-    certain do: a tool of the student that could not be reached is the student's own affair, as in DSPy.
+    They may have wrapped the LM's error in one of theirs, so its causes count. Only errors that certainly come from an
+    LM do: a tool of the student that could not be reached is the student's own affair, as in DSPy.
     """
     for cause in causes(error):
         if isinstance(cause, InfrastructureError):
             return cause
+        if isinstance(cause, RuntimeError) and str(cause) == "can't start new thread":
+            return cause
         if isinstance(cause, LMError) or type(cause).__module__.partition(".")[0] in ("litellm", "openai", "anthropic"):
-            verdict = classify(cause)
-            if verdict is not None:
-                return None if verdict is FailureClass.PROGRAM else cause
+            return None if classify(cause) is FailureClass.PROMPT else cause
     return None

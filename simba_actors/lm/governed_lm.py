@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, cast
@@ -12,78 +14,169 @@ from urllib.parse import urlsplit
 from simba_actors.dspy_compat.engines import has_async_side, imports_on_first_call
 from simba_actors.dspy_compat.reply_cache import has_cached_reply
 from simba_actors.lm.endpoint import Endpoint
+from simba_actors.lm.failures import FailureClass, NoAnswerError, classify, missing_answer
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.rollout_context import RolloutContext, current_rollout
 from simba_actors.lm.usage import Meter, was_cut_off
 from simba_actors.runtime.threads import Threads
 
+logger = logging.getLogger(__name__)
+
+ACCESS_SETTINGS = re.compile(
+    r"key|token|secret|password|credential|auth|header|api_base|base_url|api_version|endpoint|profile|region|project"
+    r"|organization|extra_query|^(aws|azure|vertex)_",
+    re.IGNORECASE,
+)
+"""Names of settings that say how an LM is reached. They are not part of the program, and may change at any time."""
+
+TOKEN_COUNTS = re.compile(r"^max_|_tokens$")
+"""Names of settings that speak of tokens and are not secrets."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Binding:
-    """What a governed LM is tied to."""
+    """What a governed LM belongs to."""
 
+    original: Any
+    """The user's LM."""
+    temperature: float | None
+    """The temperature that sampling has put in place of the LM's own; None if it has not."""
     governor: Governor
-    endpoint: Endpoint
     caller: Caller
     threads: Threads
     loop: asyncio.AbstractEventLoop
     has_async_side: bool
     imports_late: bool
 
-    @property
-    def calls_in_thread(self) -> bool:
+    def calls_in_thread(self, endpoint: Endpoint) -> bool:
         """Whether async calls run the LM's sync side in a thread.
 
         Those of a provider do until one is answered: the first imports what the provider needs, and where that is
         LiteLLM it takes seconds.
         """
-        return not self.has_async_side or (self.imports_late and not self.endpoint.has_answered)
+        return not self.has_async_side or (self.imports_late and not endpoint.has_answered)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Binding:
-        """The same: students copy themselves, and DSPy's LMs with them."""
+        """Return the same binding: students copy themselves, and DSPy's LMs with them."""
         return self
 
 
 class _Governed:
-    """Mixed into a copy's class: the same LM, with calls that wait their turn and are tried again."""
+    """Mixed into a copy's class: the same LM, with calls that wait for a slot and are made again when they fail.
+
+    A wrapper that delegates would not do: DSPy and users ask for an LM's class, its attributes and its history.
+    """
 
     _binding: _Binding
 
     async def acall(self, prompt: Any = None, **kwargs: Any) -> Any:
-        binding, lm = self._binding, cast("Any", super())
+        binding = self._binding
         if asyncio.get_running_loop() is not binding.loop:
-            # A student in a thread that runs an event loop of its own: this one is not to be blocked either.
+            # A student in a thread that runs an event loop of its own, which must not be blocked either.
             return await binding.threads.run(partial(self, prompt, **kwargs))
-        send: Any = partial(lm.acall, prompt, **kwargs)
-        if binding.calls_in_thread:
-            send = partial(binding.threads.run, partial(lm.__call__, prompt, **kwargs))
-        if await _cached(self, prompt, kwargs, asynchronous=not binding.calls_in_thread):
-            return await send()
-        return await binding.governor.call(binding.endpoint, binding.caller, _rollout(), send)
+        endpoint = _endpoint_now(self)
+        request = _Request(self, endpoint, prompt, kwargs)
+        in_thread = binding.calls_in_thread(endpoint)
+        if in_thread:
+            send = partial(binding.threads.run, partial(request.send, cast("Any", super()).__call__))
+        else:
+            send = partial(request.asend, cast("Any", super()).acall)
+        if await _is_cached(self, prompt, kwargs, asynchronous=not in_thread):
+            try:
+                return await send()
+            except NoAnswerError:
+                pass  # The request goes to the provider now.
+        return await binding.governor.call(endpoint, binding.caller, _rollout(), send)
 
     def __call__(self, prompt: Any = None, **kwargs: Any) -> Any:
-        binding, lm = self._binding, cast("Any", super())
-        send: Any = partial(lm.__call__, prompt, **kwargs)
-        if has_cached_reply(self, prompt, kwargs, asynchronous=False):
-            return send()
+        binding = self._binding
+        endpoint = _endpoint_now(self)
+        send = partial(_Request(self, endpoint, prompt, kwargs).send, cast("Any", super()).__call__)
+        if _has_cached_reply(self, prompt, kwargs, asynchronous=False):
+            try:
+                return send()
+            except NoAnswerError:
+                pass
         if _runs_here(binding.loop):
-            # A student that blocks the event loop can't wait for a turn that is given on it.
-            return binding.governor.call_blocking(binding.endpoint, binding.caller, _rollout(), send)
-        return binding.governor.call_in_thread(binding.endpoint, binding.caller, _rollout(), send, binding.loop)
+            # A student that blocks the event loop can't wait for a slot, which is given on that loop.
+            return binding.governor.call_blocking(endpoint, binding.caller, _rollout(), send)
+        return binding.governor.call_in_thread(endpoint, binding.caller, _rollout(), send, binding.loop)
 
     def update_history(self, entry: Mapping[str, Any]) -> None:
         """Called by DSPy with what it knows of a call that was answered."""
-        if self._binding.caller.on_answer is not None:
-            self._binding.caller.on_answer(entry)
+        missing = missing_answer(entry)
+        if missing is not None:
+            raise missing
+        binding = self._binding
+        if binding.caller.on_answer is not None:
+            binding.caller.on_answer(entry)
         rollout = current_rollout()
         if rollout is not None:
             rollout.cut_off = rollout.cut_off or was_cut_off(entry)
             tokens = rollout.meter.report(entry)
             if tokens is not None:
-                self._binding.endpoint.used(tokens)
+                binding.governor.endpoint(endpoint_name(self)).used(tokens)
         if rollout is None or rollout.keeps_history:
             lm: Any = super()
             lm.update_history(entry)
+
+
+class _Request:
+    """What one call sends: at the first attempt what the student asked for, later perhaps less."""
+
+    def __init__(self, lm: Any, endpoint: Endpoint, prompt: Any, kwargs: Mapping[str, Any]) -> None:
+        self._lm = lm
+        self._endpoint = endpoint
+        self._prompt = prompt
+        self._kwargs = dict(kwargs)
+        self._is_sampled = (
+            lm._binding.temperature is not None
+            and "temperature" not in kwargs
+            and lm.kwargs.get("temperature") == lm._binding.temperature
+        )
+        self._lacks_temperature = False
+
+    def send(self, call: Callable[..., Any]) -> Any:
+        """Make one attempt by `call`, the LM's own `__call__`."""
+        try:
+            answer = call(self._prompt, **self._arguments())
+        except Exception as error:
+            self._failed(error)
+            raise
+        self._answered()
+        return answer
+
+    async def asend(self, call: Callable[..., Awaitable[Any]]) -> Any:
+        """Make one attempt by `call`, the LM's own `acall`."""
+        try:
+            answer = await call(self._prompt, **self._arguments())
+        except Exception as error:
+            self._failed(error)
+            raise
+        self._answered()
+        return answer
+
+    def _arguments(self) -> dict[str, Any]:
+        if self._is_sampled and (self._lacks_temperature or self._endpoint.refuses_temperature):
+            return {**self._kwargs, "temperature": self._lm._binding.original.kwargs.get("temperature")}
+        return self._kwargs
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, NoAnswerError):
+            self._kwargs["cache"] = False  # DSPy has put the reply into its cache.
+        elif self._is_sampled and classify(error) is FailureClass.REJECTED:
+            # Models that reason accept no temperature but their own. Sampling has added it; the student did not ask.
+            self._lacks_temperature = True
+
+    def _answered(self) -> None:
+        if self._lacks_temperature and not self._endpoint.refuses_temperature:
+            self._endpoint.refuses_temperature = True
+            logger.warning(
+                "%s rejects calls with temperature=%g and answers them without: sampling goes on without it, and "
+                "samples differ by their rollout_id alone",
+                self._endpoint.name,
+                self._lm._binding.temperature,
+            )
 
 
 def governed(
@@ -95,24 +188,25 @@ def governed(
     loop: asyncio.AbstractEventLoop | None = None,
     **changes: Any,
 ) -> Any:
-    """A copy of `lm` with `changes`, whose calls go through `governor`. `lm` itself is not touched.
+    """Return a copy of `lm` with `changes`, whose calls go through `governor`. `lm` itself is not changed.
 
-    It is still of the LM's own class, and so are its copies. DSPy's own retries are off in it, so that a call is tried
-    again in one place. Where the LM has no async side, async calls run its sync side in a thread. `loop` is the
-    governor's event loop, by default the one that runs.
+    The copy is of the LM's own class, and so are its copies. DSPy's own retries are off in it, so that calls are made
+    again in one place. Its credentials and its address are at each call those that `lm` has then. If the LM has no
+    async side, async calls run its sync side in a thread. `loop` is the governor's event loop, by default the one that
+    runs.
     """
     copied: Any = lm.copy(**changes)
     governor.secrets.learn(lm)
     copied.num_retries = 0
-    endpoint = governor.endpoint(endpoint_name(lm))
     copied._binding = _Binding(
-        governor,
-        endpoint,
-        caller or Caller(),
-        threads or Threads(),
-        loop or asyncio.get_running_loop(),
-        has_async_side(lm),
-        imports_on_first_call(lm),
+        original=lm,
+        temperature=changes.get("temperature"),
+        governor=governor,
+        caller=caller or Caller(),
+        threads=threads or Threads(),
+        loop=loop or asyncio.get_running_loop(),
+        has_async_side=has_async_side(lm),
+        imports_late=imports_on_first_call(lm),
     )
     kind: type[Any] = copied.__class__
     copied.__class__ = _governed_class(kind)
@@ -138,6 +232,31 @@ def _governed_class(cls: type[Any]) -> type[Any]:
     return type(cls.__name__, (_Governed, cls), names)
 
 
+def _endpoint_now(lm: Any) -> Endpoint:
+    """Take over the credentials and the address that the user's LM has now, and return its endpoint."""
+    binding: _Binding = lm._binding
+    own, originals = cast("dict[str, Any]", vars(lm)), cast("dict[str, Any]", vars(binding.original))
+    settings_renewed, attributes_renewed = _follow(lm.kwargs, binding.original.kwargs), _follow(own, originals)
+    if settings_renewed or attributes_renewed:
+        binding.governor.secrets.learn(binding.original)
+    return binding.governor.endpoint(endpoint_name(lm))
+
+
+def _follow(own: dict[str, Any], originals: Mapping[str, Any]) -> bool:
+    """Whether `own` had other values of access settings than `originals`; it has the same now."""
+    renewed = {
+        name: value for name, value in originals.items() if own.get(name) is not value and is_access_setting(name)
+    }
+    own.update(renewed)
+    return bool(renewed)
+
+
+@cache
+def is_access_setting(name: str) -> bool:
+    """Whether a setting or attribute of that name says how an LM is reached."""
+    return ACCESS_SETTINGS.search(name) is not None and TOKEN_COUNTS.search(name) is None
+
+
 def _rollout() -> RolloutContext:
     return current_rollout() or RolloutContext(Meter())
 
@@ -149,14 +268,21 @@ def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-async def _cached(lm: Any, prompt: Any, kwargs: Mapping[str, Any], *, asynchronous: bool) -> bool:
+async def _is_cached(lm: Any, prompt: Any, kwargs: Mapping[str, Any], *, asynchronous: bool) -> bool:
     if not kwargs.get("cache", lm.cache):
         return False
-    return await asyncio.to_thread(has_cached_reply, lm, prompt, kwargs, asynchronous=asynchronous)
+    return await lm._binding.threads.run(partial(_has_cached_reply, lm, prompt, kwargs, asynchronous=asynchronous))
+
+
+def _has_cached_reply(lm: Any, prompt: Any, kwargs: Mapping[str, Any], *, asynchronous: bool) -> bool:
+    try:
+        return has_cached_reply(lm, prompt, kwargs, asynchronous=asynchronous)
+    except Exception:  # noqa: BLE001 - the call meets the same error, and the governor judges it
+        return False
 
 
 def endpoint_name(lm: Any) -> str:
-    """Model and host, without anything that an address may hold besides."""
+    """Return the model and the host, without anything else that an address may hold."""
     base = lm.kwargs.get("api_base") or lm.kwargs.get("base_url")
     if not base:
         return str(lm.model)

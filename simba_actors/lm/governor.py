@@ -1,4 +1,4 @@
-"""The governor: sends LM calls, to each endpoint as many as it bears, and tries again what failed."""
+"""The governor: sends LM calls, to each endpoint as many as it accepts, and makes those that failed again."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
-from simba_actors.errors import ConfigError, InfrastructureError, LMAccessError, LMUnavailableError
-from simba_actors.lm.endpoint import Endpoint, Limits, Priority, Slot
-from simba_actors.lm.failures import FailureClass, classify
+from simba_actors.errors import ConfigError, InfrastructureError, LMAccessError, LMUnavailableError, SimbaError
+from simba_actors.lm.endpoint import Endpoint, Slot
+from simba_actors.lm.failures import FailureClass, classify, retry_after_of
+from simba_actors.lm.limits import Limits
 from simba_actors.lm.retry import CircuitBreaker, Retry
 from simba_actors.lm.rollout_context import RolloutContext, RolloutOverError
 from simba_actors.lm.secrets import Secrets
@@ -25,10 +26,13 @@ from simba_actors.runtime.loop_bridge import LoopBlockedError, LoopBridge, LoopE
 
 R = TypeVar("R")
 
-TURN_SECONDS, OWN_TURN_SECONDS = 1.0, 0.05
-"""How long a turn of the event loop may take before it counts as blocked by what a thread's call belongs to.
+REJECTED_ATTEMPTS = 3
+"""Attempts at a call that the provider refuses for a reason that is not known to be the prompt's."""
 
-The second is for where the loop is amid the very task that the call belongs to, which then most likely waits for it.
+TURN_SECONDS, OWN_TURN_SECONDS = 1.0, 0.05
+"""Seconds after which an iteration of the event loop counts as blocked by the code that a thread's call belongs to.
+
+The second is for a loop that is running the very task that the call belongs to, which most likely waits for the call.
 """
 
 
@@ -49,47 +53,45 @@ class Gate(Protocol):
     def is_open(self) -> bool: ...
 
     async def passed(self) -> None:
-        """Returns as soon as it is open."""
+        """Return as soon as the gate is open."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: how urgent it is, what it allows, and what it wants to know.
+    """What whoever makes the calls allows and wants to know."""
 
-    Calls wait for the `gate` to be open, also those that are tried again. `before_call` is awaited before each attempt
-    is sent; where it raises, nothing is sent and the rollout ends with that error. `before_blocking_call` takes its
-    place for calls that block the event loop, and so can wait for nothing. `on_fault` hears of every call that is tried
-    again, `on_answer` of every answer what DSPy puts into the LM's history.
-    """
-
-    priority: Priority = Priority.OPTIMIZER
     gate: Gate | None = None
+    """Calls wait for it to be open, at each attempt."""
     before_call: Callable[[], Awaitable[None]] | None = None
+    """Awaited before each attempt. If it raises, nothing is sent and the rollout ends with that error."""
     before_blocking_call: Callable[[], None] | None = None
+    """Called in place of `before_call` for calls that block the event loop."""
     on_fault: Callable[[Fault], None] | None = None
+    """Called for each call that is made again."""
     on_answer: Callable[[Mapping[str, Any]], None] | None = None
+    """Called with the history entry of each answer."""
 
 
 class BlockingCallError(InfrastructureError):
-    """A call that waited for no turn, and so is not made again by itself, met an infrastructure failure."""
+    """An infrastructure failure of a call that blocks the event loop, which therefore can't wait to be made again."""
 
 
 class Governor:
-    """Sends LM calls for all who share it. One governor belongs to one event loop.
+    """Sends the LM calls of everyone who shares it. One governor belongs to one event loop.
 
         governor = Governor(limits={"openai/gpt-5-mini": Limits(requests_per_minute=500)})
         lm = governed(lm, governor)
 
     Args:
         retry: How failed calls are tried again, and when an endpoint is given up.
-        limits: Of endpoints by name (see `endpoint_name`); the others have none but what they turn out to bear.
-        draws: For jitter; no result of a run depends on it.
-        sleep: Waits for so many seconds.
-        clock: Seconds that never go back.
+        limits: The limits of endpoints by name (see `endpoint_name`). By default, what an endpoint turns out to accept.
+        draws: The source of jitter. No result of a run depends on it.
+        sleep: Waits for a number of seconds.
+        clock: Returns seconds that never go back.
 
     Raises:
-        ConfigError: A value of `limits` is no `Limits`.
+        ConfigError: A value of `limits` is not a `Limits`.
     """
 
     def __init__(
@@ -108,13 +110,14 @@ class Governor:
                 raise ConfigError(
                     f"limits[{name!r}]={limit!r:.80}: must be Limits, as in Limits(requests_per_minute=500)"
                 )
-        self._draws = draws or random.Random()  # noqa: S311 - jitter, no secret
+        self._draws = draws or random.Random()  # noqa: S311 - jitter is not a secret
         self._sleep = sleep
         self._clock = clock
         self.scheduler = FairScheduler()
         self._endpoints: dict[str, Endpoint] = {}
         self.secrets = Secrets()
         self._bridge = LoopBridge()
+        self._pauses: set[asyncio.Future[None]] = set()
 
     def endpoint(self, name: str) -> Endpoint:
         if name not in self._endpoints:
@@ -129,18 +132,18 @@ class Governor:
     async def call(
         self, endpoint: Endpoint, caller: Caller, rollout: RolloutContext, send: Callable[[], Coroutine[Any, Any, R]]
     ) -> R:
-        """What `send()` gives, tried again while the infrastructure fails.
+        """Return what `send()` returns, and call it again while the infrastructure fails.
 
         Raises:
-            LMAccessError: The failure is one that waiting does not mend.
-            LMUnavailableError: Patience is over.
-            Exception: Anything else that `send()` or `before_call()` raised.
+            LMAccessError: The call fails until somebody acts, whatever the prompt is.
+            LMUnavailableError: The grace period is over.
+            Exception: What `send()` raised about the prompt, or what `before_call()` raised.
         """
         for attempt in itertools.count(1):
             slot = await self._enter(endpoint, caller, rollout)
             try:
                 answer = await YieldingDriver(send(), self._turn_of(rollout))
-            except Exception as error:  # noqa: BLE001 - raised again if it is not to be tried again
+            except Exception as error:  # noqa: BLE001 - raised again unless the call is made again
                 await self._wait_after(slot, endpoint, caller, rollout, error, attempt)
             except BaseException:
                 slot.leave()
@@ -159,9 +162,9 @@ class Governor:
         send: Callable[[], R],
         loop: asyncio.AbstractEventLoop,
     ) -> R:
-        """As `call`, from another thread than that of the governor's `loop`, with a `send` that blocks.
+        """Do what `call` does from another thread than that of the governor's `loop`, with a `send` that blocks.
 
-        Where the loop is blocked, as by `dspy.Parallel` in an async student, the call is made as by `call_blocking`.
+        If the loop is blocked, as by `dspy.Parallel` in an async student, do what `call_blocking` does.
         """
         for attempt in itertools.count(1):
             try:
@@ -171,7 +174,7 @@ class Governor:
             rollout.hold(slot)
             try:
                 answer = send()
-            except Exception as error:  # noqa: BLE001 - raised again if it is not to be tried again
+            except Exception as error:  # noqa: BLE001 - raised again unless the call is made again
                 try:
                     self._on(loop, rollout, partial(self._wait_after, slot, endpoint, caller, rollout, error, attempt))
                 except LoopBlockedError:
@@ -189,11 +192,11 @@ class Governor:
         raise AssertionError("itertools.count ended")
 
     def call_blocking(self, endpoint: Endpoint, caller: Caller, rollout: RolloutContext, send: Callable[[], R]) -> R:
-        """What `send()` gives, where the event loop is blocked until it has: without waiting for a turn.
+        """Return what `send()` returns, without waiting for a slot: the event loop is blocked until this returns.
 
         Raises:
             BlockingCallError: The infrastructure failed. The call can't wait to be made again, but the rollout can.
-            Exception: Anything else that `send()` or `before_blocking_call()` raised.
+            Exception: What `send()` raised about the prompt, or what `before_blocking_call()` raised.
         """
         rollout.check()
         if caller.before_blocking_call is not None:
@@ -206,26 +209,31 @@ class Governor:
         try:
             answer = send()
         except Exception as error:
-            if classify(error) in (None, FailureClass.PROGRAM):
+            if _is_to_be_raised(error):
                 raise
-            told = self.secrets.hide(f"{type(error).__name__}: {error}")
-            failure = BlockingCallError(f"{endpoint.name} failed a call that blocks the event loop: {told}")
+            description = self.secrets.describe(error)
+            failure = BlockingCallError(f"{endpoint.name} failed a call that blocks the event loop: {description}")
             rollout.stop(failure)
             raise failure from error
         rollout.meter.answered()
         return answer
 
     def renew_grace_period(self) -> None:
-        """Somebody says that the endpoints answer again. Calls that are under way still are given time to find out."""
+        """Start the grace period of all endpoints anew, and make calls that wait for their next attempt at once.
+
+        Call this when somebody says that the endpoints answer again.
+        """
         for endpoint in self._endpoints.values():
-            endpoint.breaker.close()
+            endpoint.reopen()
+        for pause in list(self._pauses):
+            pause.cancel()
 
     async def back_off(self, attempt: int) -> None:
-        """Waits as before another attempt of something that failed `attempt` times."""
-        await self._sleep(self._retry.delay(attempt, None, self._draws))
+        """Wait as before another attempt at something that has failed `attempt` times."""
+        await self._pause(self._retry.delay(attempt, None, self._draws))
 
     def _turn_of(self, rollout: RolloutContext) -> Callable[[], Coroutine[Any, Any, None]]:
-        """How a rollout waits for its turn after each of a call's waits."""
+        """Return how a rollout waits for its turn after each of a call's waits."""
         if not rollout.ahead:
             return self.scheduler.go_on
 
@@ -254,58 +262,87 @@ class Governor:
         gate = caller.gate
         while gate is not None:
             await gate.passed()
-            slot = await endpoint.enter(caller.priority, self._sleep)
+            slot = await endpoint.enter(self._pause)
             if gate.is_open:
                 return slot
             slot.leave()
-        return await endpoint.enter(caller.priority, self._sleep)
+        return await endpoint.enter(self._pause)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for so many seconds, or until `renew_grace_period`."""
+        if seconds <= 0:
+            return
+        pause = asyncio.ensure_future(self._sleep(seconds))
+        self._pauses.add(pause)
+        try:
+            await asyncio.wait([pause])
+        finally:
+            self._pauses.discard(pause)
+            pause.cancel()
 
     async def _wait_after(
         self, slot: Slot, endpoint: Endpoint, caller: Caller, rollout: RolloutContext, error: Exception, attempt: int
     ) -> None:
-        """Leaves the slot of a failed attempt and waits until the next one. Raises if there is to be none."""
-        delay = self._retry.delay(attempt, getattr(error, "retry_after", None), self._draws)
-        verdict = classify(error)
-        match verdict:
-            case None:
-                slot.leave()
-                raise error
-            case FailureClass.PROGRAM:
-                slot.answered()
-                raise error
-            case FailureClass.CROWDED:
-                slot.refused(delay)
-            case FailureClass.TRANSIENT | FailureClass.PERSISTENT:
-                slot.failed()
-        told = self.secrets.describe(error)
-        ending = self._ending(endpoint, verdict, told, attempt)
+        """Free the slot of a failed attempt and wait until the next one. Raise if there is to be none."""
+        if _is_to_be_raised(error):
+            slot.answered()
+            raise error
+        failure, retry_after = classify(error), retry_after_of(error)
+        description = self.secrets.describe(error)
+        delay = self._retry.delay(attempt, retry_after, self._draws)
+        if failure is FailureClass.CROWDED:
+            slot.refused(min(delay, self._retry.grace_period))
+        elif failure is FailureClass.REJECTED:
+            slot.answered()
+        else:
+            slot.failed()
+        ending = self._ending(endpoint, failure, description, attempt, retry_after)
         if ending is not None:
             rollout.stop(ending)
             raise ending from error
         if caller.on_fault is not None:
-            caller.on_fault(Fault(endpoint.name, told, attempt, delay))
+            caller.on_fault(Fault(endpoint.name, description, attempt, delay))
         with rollout.waiting():
-            await self._sleep(delay)
+            await self._pause(delay)
 
     def _ending(
-        self, endpoint: Endpoint, verdict: FailureClass, told: str, attempt: int
+        self, endpoint: Endpoint, failure: FailureClass, description: str, attempt: int, retry_after: float | None
     ) -> LMAccessError | LMUnavailableError | None:
-        """Why the call is not made again, if it is not."""
-        if verdict is FailureClass.PERSISTENT:
+        """Return why the call is not made again; None if it is."""
+        name = endpoint.name
+        if failure is FailureClass.PERSISTENT:
             return LMAccessError(
-                f"{endpoint.name} refuses to serve: {told}. Waiting does not mend that: put the key, the account or "
+                f"{name} refuses to serve: {description}. Waiting does not mend that: put the key, the account or "
                 "the model's name right, then resume"
             )
-        if endpoint.breaker.is_open or attempt >= self._retry.attempts:
+        if failure is FailureClass.REJECTED:
+            return (
+                None
+                if attempt < REJECTED_ATTEMPTS
+                else LMAccessError(
+                    f"{name} rejects a request, and does not say that the prompt is to blame: {description}. Put the "
+                    "LM's settings, the key or the model's name right, then resume"
+                )
+            )
+        if retry_after is not None and retry_after > self._retry.grace_period:
             return LMUnavailableError(
-                f"{endpoint.name} can't be reached ({attempt} attempts): {told}. Resume when it answers again"
+                f"{name} asks to wait for {retry_after:.0f} s, which is longer than the grace period of "
+                f"{self._retry.grace_period:g} s: {description}. Resume when it answers again"
+            )
+        if endpoint.breaker.is_open:
+            return LMUnavailableError(
+                f"{name} can't be reached ({attempt} attempts): {description}. Resume when it answers again"
+            )
+        if attempt >= self._retry.attempts:
+            return LMUnavailableError(
+                f"{name} failed one call {attempt} times: {description}. Resume when it answers again"
             )
         return None
 
     def _on(
         self, loop: asyncio.AbstractEventLoop, rollout: RolloutContext, work: Callable[[], Coroutine[Any, Any, R]]
     ) -> R:
-        """What `work()` gives, run on `loop` while this thread waits."""
+        """Return what `work()` returns, run on `loop` while this thread waits."""
         turn_seconds = OWN_TURN_SECONDS if rollout.is_of_task_that_runs_on(loop) else TURN_SECONDS
         try:
             return self._bridge.run(loop, work, turn_seconds)
@@ -315,9 +352,14 @@ class Governor:
             ) from None
 
 
+def _is_to_be_raised(error: Exception) -> bool:
+    """Whether the error is the prompt's fault, or one of this library's that another governed call has raised."""
+    return isinstance(error, SimbaError | RolloutOverError) or classify(error) is FailureClass.PROMPT
+
+
 _governors: WeakKeyDictionary[asyncio.AbstractEventLoop, Governor] = WeakKeyDictionary()
 
 
 def shared_governor() -> Governor:
-    """The governor of the running event loop, shared by all optimizers that bring none of their own."""
+    """Return the governor of the running event loop. Optimizers that bring none of their own share it."""
     return _governors.setdefault(asyncio.get_running_loop(), Governor())

@@ -1,4 +1,4 @@
-"""How long to go on trying: backoff for one call, and a circuit breaker for an endpoint."""
+"""How long to keep trying: backoff for one call, and a circuit breaker for an endpoint."""
 
 from __future__ import annotations
 
@@ -9,29 +9,33 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How calls are tried again: `attempts` in all, `base` seconds doubling up to `longest`, with full jitter.
+    """How a failed call is made again.
 
-    Full jitter, a delay drawn evenly from 0 up to the bound, is the variant that ends contention soonest:
-    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/. A provider's `retry_after` is honoured
-    where it is longer. `grace_period` is how many seconds an endpoint may answer nothing but faults before all its
-    calls give up.
+        Governor(retry=Retry(attempts=5, grace_period=300))
+
+    Delays have full jitter: each is drawn evenly from 0 up to a bound that doubles, which ends contention soonest
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
 
     attempts: int = 16
+    """Attempts at one call, the first included."""
     base: float = 0.5
+    """The bound of the first delay, in seconds."""
     longest: float = 30.0
+    """The highest bound of a delay, in seconds. A longer `Retry-After` of the provider is honoured."""
     grace_period: float = 60.0
+    """Seconds for which an endpoint may answer with nothing but faults, or ask to wait, before its calls give up."""
 
     def delay(self, attempt: int, retry_after: float | None, draws: random.Random) -> float:
-        """Seconds to wait after the failed `attempt`, counted from 1."""
+        """Return the seconds to wait after the failed `attempt`, counted from 1."""
         bound = min(self.longest, self.base * 2 ** (attempt - 1))
         return max(draws.uniform(0, bound), retry_after or 0.0)
 
 
 class CircuitBreaker:
-    """A circuit breaker: open once an endpoint has answered nothing but faults for `grace_period` seconds.
+    """Opens once an endpoint has answered with nothing but faults for `grace_period` seconds.
 
-    While it is open no call is tried again. Each new one is a probe, sent once, and the first answer closes it.
+    While it is open no call is made again. Each new one is a probe, sent once, and the first answer closes it.
     """
 
     LEAST_FAULTS = 4

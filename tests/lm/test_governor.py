@@ -1,4 +1,4 @@
-"""LM calls wait their turn, are tried again as long as patience lasts, and never meet a shut gate."""
+"""LM calls wait their turn, are tried again until the grace period is over, and never meet a shut gate."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import dspy
 import pytest
 
 from simba_actors.errors import ConfigError, LMAccessError, LMUnavailableError
-from simba_actors.lm.concurrency_limit import ConcurrencyLimit
-from simba_actors.lm.endpoint import Limits, Priority
 from simba_actors.lm.governor import Caller, Fault, Governor
+from simba_actors.lm.limits import ConcurrencyLimit, Limits
 from simba_actors.lm.retry import CircuitBreaker, Retry
 from simba_actors.lm.rollout_context import Deadline, RolloutContext
 from simba_actors.lm.usage import Meter
@@ -134,13 +133,49 @@ async def test_a_refused_key_or_account_is_not_tried_again(error: Exception) -> 
         await call(governor_at(Time()), answers(error))
 
 
-async def test_what_the_program_did_wrong_is_raised_as_it_is() -> None:
-    error = dspy.LMInvalidRequestError("400")
-    with pytest.raises(dspy.LMInvalidRequestError):
+async def test_an_error_about_the_prompt_is_raised_as_it_is() -> None:
+    error = dspy.ContextWindowExceededError(model="m")
+    with pytest.raises(dspy.ContextWindowExceededError):
         await call(governor_at(Time()), answers(error))
 
 
-async def test_patience_with_an_endpoint_ends() -> None:
+async def test_a_request_rejected_for_an_unknown_reason_pauses_after_three_attempts() -> None:
+    send = answers(*[dspy.LMInvalidRequestError("odd", status=400)] * 3)
+    with pytest.raises(LMAccessError, match=r"rejects a request, and does not say that the prompt is to blame: .*odd"):
+        await call(governor_at(Time()), send)
+
+
+async def test_a_request_rejected_once_is_made_again() -> None:
+    assert await call(governor_at(Time()), answers(dspy.LMInvalidRequestError("odd", status=400), "there")) == "there"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(24, "Too many open files"), RuntimeError("can't start new thread"), KeyError("choices"), EOFError()],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_else_comes_out_of_a_call_is_not_the_programs(error: Exception) -> None:
+    assert await call(governor_at(Time()), answers(error, "there")) == "there"
+
+
+async def test_a_wait_that_the_provider_asks_for_is_not_longer_than_the_grace_period() -> None:
+    time = Time()
+    send = answers(dspy.LMRateLimitError("busy", retry_after=86_400.0))
+    with pytest.raises(LMUnavailableError, match="asks to wait for 86400 s, which is longer than the grace period"):
+        await call(governor_at(time), send)
+    assert time.now == 0.0
+
+
+async def test_a_renewed_grace_period_wakes_calls_that_wait_for_their_next_attempt() -> None:
+    governor = Governor(retry=Retry(base=3600.0, longest=3600.0, grace_period=7200.0), draws=random.Random(0))
+    waiting = asyncio.ensure_future(call(governor, answers(dspy.LMServerError("down"), "there")))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    governor.renew_grace_period()
+    assert await asyncio.wait_for(waiting, 10.0) == "there"
+
+
+async def test_the_grace_period_of_an_endpoint_ends() -> None:
     time = Time()
     send = answers(*[dspy.LMServerError("down")] * 100)
     with pytest.raises(LMUnavailableError, match="Resume when it answers again"):
@@ -181,7 +216,7 @@ async def test_a_retry_waits_at_a_gate_that_was_shut_meanwhile() -> None:
     assert len(attempts) == 2
 
 
-async def test_live_calls_go_before_those_of_optimizers() -> None:
+async def test_calls_that_wait_for_a_slot_are_served_in_the_order_in_which_they_came() -> None:
     governor = governor_at(Time(), most_at_a_time=1)
     order: list[str] = []
     release = asyncio.Event()
@@ -195,15 +230,14 @@ async def test_live_calls_go_before_those_of_optimizers() -> None:
 
         return send
 
-    callers = [Caller(), Caller(), Caller(Priority.LIVE)]
     calls = [asyncio.ensure_future(call(governor, first))]
     await asyncio.sleep(0)
-    for caller, name in zip(callers, ["optimizer 1", "optimizer 2", "live"], strict=True):
-        calls.append(asyncio.ensure_future(call(governor, noting(name), caller)))
+    for name in ("second", "third", "fourth"):
+        calls.append(asyncio.ensure_future(call(governor, noting(name))))
         await asyncio.sleep(0)
     release.set()
     await asyncio.gather(*calls)
-    assert order == ["live", "optimizer 1", "optimizer 2"]
+    assert order == ["second", "third", "fourth"]
 
 
 async def test_no_more_are_sent_a_minute_than_allowed() -> None:
