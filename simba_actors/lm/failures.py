@@ -179,7 +179,7 @@ def classify(error: BaseException) -> FailureClass:
         return FailureClass.PROMPT
     if status in PERSISTENT_STATUS or isinstance(error, PERSISTENT_ERRORS):
         return FailureClass.PERSISTENT
-    if status in TRANSIENT_STATUS or NOT_NOW_WORDS.search(str(error)) is not None:
+    if status in TRANSIENT_STATUS or NOT_NOW_WORDS.search(_message(error)) is not None:
         return FailureClass.TRANSIENT
     if isinstance(error, LMInvalidRequestError) or (status is not None and 400 <= status <= 499):
         return FailureClass.REJECTED
@@ -192,7 +192,7 @@ def is_prompts_fault(error: BaseException, status: int | None) -> bool:
         return True
     if isinstance(error, OSError) or (status is not None and status >= 400 and status not in PROMPT_STATUS):
         return False
-    text = str(error)
+    text = _message(error)
     if status == 403:
         return FLAGGED_WORDS.search(text) is not None
     if status == 413 or isinstance(error, ContextWindowExceededError):
@@ -201,6 +201,11 @@ def is_prompts_fault(error: BaseException, status: int | None) -> bool:
     if code in PROMPT_CODES or code in BLOCKED_CANDIDATES:
         return True
     return PROMPT_WORDS.search(text) is not None and NOT_NOW_WORDS.search(text) is None
+
+
+def _message(error: BaseException) -> str:
+    """Return what the provider says, without the advice that DSPy's client adds."""
+    return str(error).partition("\n\n  To fix:")[0]
 
 
 def status_of(error: BaseException) -> int | None:
