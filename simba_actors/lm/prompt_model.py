@@ -96,6 +96,11 @@ class LocalPromptModel:
             with dspy.context(**{"trace": [], "lm": self._lm, "disable_history": False, SETTING: rollout}), deadline:
                 answer = await dspy.Predict(signature, **config).acall(**inputs)
         except Exception as error:
+            size = sum(len(str(value)) for value in inputs.values())
+            if _is_overflow(error, size):
+                raise PromptTooLongError(
+                    f"the prompt model refused a prompt of {size:,} characters: {self._secrets.describe(error)}"
+                ) from error
             if rollout.stopped_by is not None:
                 raise rollout.stopped_by from error
             cause = infrastructure_cause(error)
@@ -103,11 +108,6 @@ class LocalPromptModel:
                 raise cause from error
             if cause is not None:
                 raise LMUnavailableError(f"the prompt model failed: {self._secrets.describe(cause)}") from error
-            size = sum(len(str(value)) for value in inputs.values())
-            if _is_overflow(error, size):
-                raise PromptTooLongError(
-                    f"the prompt model refused a prompt of {size:,} characters: {self._secrets.describe(error)}"
-                ) from error
             if not rollout.cut_off:
                 raise
             raise ReplyCutOffError(_CUT_OFF) from error
@@ -138,4 +138,4 @@ def _is_overflow(error: Exception, size: int) -> bool:
 
 def _is_refusal(error: Exception) -> bool:
     """Whether the LM refused what it was asked, and would again."""
-    return any(classify(cause) is FailureClass.PROGRAM for cause in causes(error))
+    return any(classify(cause) in (FailureClass.PROMPT, FailureClass.REJECTED) for cause in causes(error))

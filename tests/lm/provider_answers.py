@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 
 class Meaning(Enum):
@@ -703,4 +703,4 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ),
 )
 
-ANSWERS: tuple[ProviderAnswer, ...] = tuple(ProviderAnswer(*row) for row in _ROWS)
+ANSWERS: tuple[ProviderAnswer, ...] = tuple(ProviderAnswer(*cast("Any", row)) for row in _ROWS)

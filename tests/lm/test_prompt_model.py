@@ -8,7 +8,7 @@ import dspy
 import pytest
 from dspy.utils.exceptions import ContextWindowExceededError, LMInvalidRequestError
 
-from simba_actors.errors import PromptTooLongError, ReplyCutOffError
+from simba_actors.errors import LMAccessError, PromptTooLongError, ReplyCutOffError
 from simba_actors.lm.governed_lm import governed
 from simba_actors.lm.governor import Governor
 from simba_actors.lm.prompt_model import LONG_PROMPT, LocalPromptModel
@@ -75,5 +75,5 @@ async def test_a_long_prompt_that_is_refused_is_too_long() -> None:
 
 
 async def test_a_short_prompt_that_is_refused_is_not_too_long() -> None:
-    with pytest.raises(LMInvalidRequestError):
+    with pytest.raises(LMAccessError, match="no such parameter"):
         await advice(refusing(LMInvalidRequestError("no such parameter")))
