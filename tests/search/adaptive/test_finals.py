@@ -1,4 +1,4 @@
-"""Rounds of finals."""
+"""Rounds of finals, and the winner."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from simba_actors.search.adaptive.finals import FINALISTS, Finals, most_rollouts
+from simba_actors.search.adaptive.finals import FINALISTS, Finals, chances_to_beat, most_rollouts
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.plan import Rollout, RolloutKey
+from simba_actors.search.policy import STUDENT
 from tests.search.model.test_part_model import PROGRAMS, evidence, model_of
 
 FINALS = Finals(valset=0, rollouts=60)
@@ -35,6 +36,11 @@ def test_each_round_has_fewer_programs(rounds: int) -> None:
     assert len(programs_of(next_round(after(rounds)))) == FINALISTS[rounds]
 
 
+@pytest.mark.parametrize("rounds", range(len(FINALISTS)))
+def test_the_student_is_in_each_round(rounds: int) -> None:
+    assert STUDENT in programs_of(next_round(after(rounds)))
+
+
 def test_there_is_no_round_after_the_last() -> None:
     assert next_round(after(len(FINALISTS))) == ()
 
@@ -53,3 +59,12 @@ def test_rollouts_of_later_finals_have_keys_of_their_own() -> None:
     known = after(2)
     keys: list[RolloutKey] = [score.key for program in PROGRAMS for score in known.of(program, "final")]
     assert {rollout.key for rollout in next_round(known, rounds_before=2)}.isdisjoint(keys)
+
+
+def test_the_chances_do_not_change_from_one_look_to_the_next() -> None:
+    model = model_of(evidence())
+    assert chances_to_beat(model, STUDENT, list(PROGRAMS)) == chances_to_beat(model, STUDENT, list(PROGRAMS))
+
+
+def test_the_student_has_no_chance_to_beat_itself() -> None:
+    assert chances_to_beat(model_of(evidence()), STUDENT, [STUDENT]) == {STUDENT: 0.0}

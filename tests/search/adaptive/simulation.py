@@ -1,0 +1,102 @@
+"""A whole run of the adaptive policy without any LM: scores are drawn from the true effects of parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simba_actors.search.adaptive.policy import AdaptivePolicy
+from simba_actors.search.buckets import Sample, make_buckets
+from simba_actors.search.evidence import Evidence, Score
+from simba_actors.search.model.fitting import Row
+from simba_actors.search.model.parts import Part
+from simba_actors.search.plan import Rollout
+from simba_actors.search.policy import STUDENT, Proposal
+from simba_actors.search.settings import SearchSettings
+from simba_actors.search.trajectory import Outcome, Trajectory
+
+EXAMPLES = 120
+
+Effects = Callable[[np.random.Generator], float]
+"""Draws the true effect of a new part, in log-odds."""
+
+
+@dataclass
+class World:
+    """Programs and their true quality. The student is right half the time; `effects` draws those of new parts."""
+
+    effects: Effects
+    seed: int
+    parts_of: dict[int, tuple[Part, ...]] = field(default_factory=lambda: {STUDENT: ()})
+    effect_of: dict[str, float] = field(default_factory=dict[str, float])
+
+    def __post_init__(self) -> None:
+        self.draws = np.random.default_rng(self.seed)
+        self.ease = self.draws.normal(0.0, 1.5, EXAMPLES)
+
+    def programs(self) -> list[int]:
+        return sorted(self.parts_of)
+
+    def parts(self, program: int) -> tuple[Part, ...]:
+        return self.parts_of[program]
+
+    def settings(self) -> tuple[Part, ...]:
+        return ()
+
+    def demos(self, program: int) -> int:
+        return sum(part.kind == "demo" for part in self.parts(program))
+
+    def quality(self, program: int) -> float:
+        """Return the program's expected score."""
+        return float(self._chances(program).mean())
+
+    def make(self, proposal: Proposal) -> None:
+        """Make the program of a proposal, with a new part unless it only combines old ones."""
+        known = {part.part_id: part for parts in self.parts_of.values() for part in parts}
+        parts = [known[part_id] for part_id in proposal.parts or ()]
+        if proposal.strategies[0] != "recombine":
+            kind = "demo" if "demo" in proposal.strategies[0] else "rule"
+            text = f"{kind} of program {proposal.program}"
+            fields = {"answer": text} if kind == "demo" else {}
+            parts.append(Part(text, "self", kind, text, fields))
+            self.effect_of[text] = self.effects(self.draws)
+        self.parts_of[proposal.program] = tuple(parts)
+
+    def score(self, rollout: Rollout) -> Score:
+        """Run a rollout."""
+        right = self.draws.random() < self._chances(rollout.program)[rollout.example]
+        return Score(rollout.key, rollout.program, rollout.example, float(right), rollout.model, rollout.split)
+
+    def _chances(self, program: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        log_odds = self.ease + sum(self.effect_of[part.part_id] for part in self.parts(program))
+        return 1 / (1 + np.exp(-log_odds))
+
+
+def winner_in(world: World, rollouts: int) -> int:
+    """Run the policy to its end and return the program that it chooses."""
+    settings = SearchSettings(bsize=32, num_candidates=6, max_steps=24, max_demos=4, seed=world.seed)
+    examples = tuple(Row(f"example {n}", {}) for n in range(EXAMPLES))
+    strategies = ("append_a_demo", "learn_from_failures", "recombine")
+    policy = AdaptivePolicy(settings, examples, rollouts, strategies, predictors=1)
+    state, evidence, step = policy.initial_state(), Evidence(), 0
+    while (plan := policy.open_step(state, step, evidence, world)) is not None:
+        scores = [world.score(rollout) for rollout in plan.rollouts]
+        evidence.add(scores)
+        samples = [
+            Sample(rollout, Trajectory(Outcome.SCORED, score.score, {}, ()))
+            for rollout, score in zip(plan.rollouts, scores, strict=True)
+        ]
+        proposals = policy.proposals(plan, make_buckets(plan.batch, samples), 0, world)
+        for proposal in proposals:
+            world.make(proposal)
+            evidence.add(map(world.score, policy.evaluation(plan, proposal, world)))
+        made = [proposal.program for proposal in proposals]
+        while more := policy.next_round(plan, proposals, made, evidence, world):
+            evidence.add(map(world.score, more))
+        state = policy.close_step(plan, proposals, made, evidence, world).state
+        step += 1
+    while finals := policy.final_rollouts(state, evidence, world):
+        evidence.add(map(world.score, finals))
+    return policy.ranking(state, evidence, world)[0][0]
