@@ -29,7 +29,7 @@ def route_lm_calls(route: Callable[[Any], Any]) -> None:
 
     @functools.wraps(call)
     def routed_call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        lm = route(self) if type(self).__call__ is routed_call else self
+        lm = route(self) if _is_base_lms(type(self), "__call__") else self
         if lm is self:
             return call(self, *args, **kwargs)
         with _from_the_same_adapter(self, lm):
@@ -37,7 +37,7 @@ def route_lm_calls(route: Callable[[Any], Any]) -> None:
 
     @functools.wraps(acall)
     async def routed_acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-        lm = route(self) if type(self).acall is routed_acall else self
+        lm = route(self) if _is_base_lms(type(self), "acall") else self
         if lm is self:
             return await acall(self, *args, **kwargs)
         with _from_the_same_adapter(self, lm):
@@ -45,6 +45,12 @@ def route_lm_calls(route: Callable[[Any], Any]) -> None:
 
     setattr(routed_call, ROUTED, route)
     base.__call__, base.acall = routed_call, routed_acall
+
+
+@functools.cache
+def _is_base_lms(cls: type[Any], method: str) -> bool:
+    """Whether a class leaves `method` to `dspy.BaseLM`."""
+    return next(ancestor for ancestor in cls.__mro__ if method in vars(ancestor)) is dspy.BaseLM
 
 
 @contextmanager

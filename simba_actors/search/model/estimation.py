@@ -10,14 +10,17 @@ item response theory (Rasch, "Probabilistic models for some intelligence and att
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
-import numpy.typing as npt
 
-Vector: TypeAlias = npt.NDArray[np.float64]
-Matrix: TypeAlias = npt.NDArray[np.float64]
-Indices: TypeAlias = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    # DSPy 3.4.0 puts a stand-in for numpy into sys.modules, under which numpy.typing can't be imported.
+    import numpy.typing as npt
+
+Vector: TypeAlias = "npt.NDArray[np.float64]"
+Matrix: TypeAlias = "npt.NDArray[np.float64]"
+Indices: TypeAlias = "npt.NDArray[np.int64]"
 
 NEWTON_STEPS = 20
 CONVERGED = 1e-3
