@@ -13,7 +13,7 @@ import dspy
 from simba_actors.actors import ChildSpec, GenServer, Registry
 from simba_actors.config import STEPS, OptimizerConfig
 from simba_actors.dspy_compat import check_dspy
-from simba_actors.errors import LeaseLostError, NoLMError, SimbaError
+from simba_actors.errors import LeaseLostError, LMUnavailableError, NoLMError, SimbaError, StoreError
 from simba_actors.evaluation.executor import Executor, LocalExecutor
 from simba_actors.events import CallRetried, Event
 from simba_actors.fingerprint import SEARCH_SETTINGS, SIMBA_SETTINGS, default_run_id, fingerprint
@@ -33,6 +33,7 @@ from simba_actors.search.settings import SearchSettings
 from simba_actors.search.simba.policy import DspyPolicy
 from simba_actors.search.trajectory import JSON
 from simba_actors.store import Owner
+from simba_actors.store.lease import reserve_call
 from simba_actors.store.opening import checked_path
 from simba_actors.store.ownership import LEASE_SECONDS
 from simba_actors.store.records import NewRun
@@ -112,7 +113,16 @@ def assemble(
     for lm in lms.values():
         governor.endpoint(endpoint_name(lm)).window.expect(config.max_concurrency)
     telemetry = telemetry_of(run.run_id, governor)
-    budget = BudgetTracker(config.budget, reserve=lambda: teammates.commit([]))
+
+    def reserve_blocking() -> None:
+        try:
+            reserve_call(store, run.run_id, owner)
+        except (StoreError, LeaseLostError) as error:
+            raise LMUnavailableError(
+                f"an LM call could not be counted in the store before it was sent: {error}"
+            ) from error
+
+    budget = BudgetTracker(config.budget, lambda: teammates.commit([]), reserve_blocking)
     strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
     policy = policy_of(config, lms, tuple(strategies))
 

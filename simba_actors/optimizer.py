@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import anyio
 import dspy
 
 from simba_actors.actors import ActorError, ExitReason, Ref, Supervisor, SupervisorEvent
@@ -24,10 +25,20 @@ from simba_actors.observe.progress import follow_progress
 from simba_actors.publishing.publications import Publication
 from simba_actors.publishing.run_publisher import RunPublisher
 from simba_actors.result import OptimizerResult, Status, read_result
-from simba_actors.store import Reader
+from simba_actors.store import Owner, Reader
 from simba_actors.team.messages import COORDINATOR, Pause, Resume
 
 logger = logging.getLogger(__name__)
+
+_owners: dict[asyncio.AbstractEventLoop, list[Owner]] = {}
+"""Those that have not retired. A loop may be closed while an optimizer runs in it, without `stop`."""
+
+
+def _retire_owners_of_closed_loops() -> None:
+    """Leave the runs of loops that are closed to other optimizers of this process: nothing works on them any more."""
+    for loop in [loop for loop in _owners if loop.is_closed()]:
+        for owner in _owners.pop(loop):
+            owner.retire()
 
 
 class Optimizer:
@@ -81,7 +92,7 @@ class Optimizer:
         try:
             await optimizer._start_team()
         except BaseException as error:
-            optimizer._run.owner.retire()
+            optimizer._retire()
             optimizer._run.telemetry.end(error)
             await optimizer._run.threads.close()
             raise
@@ -96,7 +107,9 @@ class Optimizer:
         self._outcome.add_done_callback(_retrieve)
         self._feed = EventFeed()
         self._restarts: dict[str, int] = {}
+        _retire_owners_of_closed_loops()
         self._run: AssembledRun = assemble(config, self._finished, self._feed.notify)
+        _owners.setdefault(self._loop, []).append(self._run.owner)
         self._publisher = RunPublisher(self._run.store, config.channel, self._run.new.run_id, self._run.space)
         self._supervisor: Ref | None = None
         self._listeners = Listeners()
@@ -331,7 +344,8 @@ class Optimizer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
+        with anyio.CancelScope(shield=True):  # A cancelled block waits for the run to be free, too.
+            await self.stop()
 
     async def _look_at_channel(self) -> None:
         try:
@@ -353,8 +367,14 @@ class Optimizer:
             logger.warning("%s", error)
             self._ending = asyncio.create_task(self._end(), name=f"end of run {self.run_id!r}")
 
-    def _tree_ended(self) -> None:
+    def _retire(self) -> None:
         self._run.owner.retire()
+        owners = [owner for owner in _owners.pop(self._loop, []) if owner is not self._run.owner]
+        if owners:
+            _owners[self._loop] = owners
+
+    def _tree_ended(self) -> None:
+        self._retire()
         if self._outcome.done():
             return
         supervisor = self._supervisor
@@ -397,9 +417,11 @@ class Starting:
         self._optimizer = await self
         return self._optimizer
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._optimizer is not None:
-            await self._optimizer.stop()
+            await self._optimizer.__aexit__(kind, error, trace)
 
     def __getattr__(self, name: str) -> Any:
         if hasattr(Optimizer, name):

@@ -17,7 +17,7 @@ from simba_actors.errors import BudgetReachedError, ConfigError, UnknownUsageErr
 from simba_actors.events import BudgetForecast
 from simba_actors.search.trajectory import Usage
 from simba_actors.store.reading import PROMPT_MODEL
-from simba_actors.store.records import RecordProposal, RecordRollout, ReserveCalls, Write
+from simba_actors.store.records import RecordProposal, RecordRollout, RecordSpending, ReserveCalls, Spending, Write
 
 LEAST_WAIT = 0.1
 """Seconds between looks at a clock that stops while the run is paused."""
@@ -59,6 +59,7 @@ class BudgetTracker:
         budget: The caps.
         reserve: Stores the calls counted so far, and returns once they are safe. Calls are stored before they are
             sent, so that a killed process cannot pass `max_calls`.
+        reserve_blocking: Stores one more call, without the event loop.
         clock: Gives monotonic seconds.
     """
 
@@ -66,12 +67,14 @@ class BudgetTracker:
         self,
         budget: Budget,
         reserve: Callable[[], Awaitable[None]] | None = None,
+        reserve_blocking: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget = budget
         limits = ((cap.name, getattr(budget, cap.name)) for cap in fields(budget))
         self._caps: list[tuple[str, float]] = [(cap, limit) for cap, limit in limits if limit is not None]
         self._reserve = reserve
+        self._reserve_blocking = reserve_blocking
         self._clock = clock
         self.calls = 0
         """LM calls that were sent, or may have been before a crash."""
@@ -87,18 +90,21 @@ class BudgetTracker:
 
     # ── the store ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def restore(self, calls: int, used: Usage, seconds: float) -> None:
-        """Start from what the store knows. Once this was done, only the number of `calls` stored is news."""
-        self._calls_stored = calls
-        if not self._restored:
-            self.calls, self.used, self._seconds = max(calls, used.calls), used, seconds
-            self.spent = Usage(used.calls, used.prompt_tokens or 0, used.completion_tokens or 0, used.cost or 0.0)
-            self._restored = True
+    def restore(self, spending: Spending, used: Usage) -> None:
+        """Start from what the store knows. Once this was done, only the number of calls stored is news."""
+        self._calls_stored = spending.calls
+        if self._restored:
+            return
+        self._restored = True
+        self.calls, self.used, self._seconds = max(spending.calls, used.calls), used, spending.seconds
+        tokens, cost = max(spending.tokens, used.tokens or 0), max(spending.cost, used.cost or 0.0)
+        self.spent = Usage(max(spending.calls, used.calls), tokens, 0, cost)
 
     def writes(self) -> list[Write]:
         """Return what the next transaction has to store."""
-        unstored = self._unstored_calls
-        return [ReserveCalls(unstored)] if unstored else []
+        unstored, spent = self._unstored_calls, self.spent
+        spending = RecordSpending(spent.tokens or 0, spent.cost or 0.0, self.seconds)
+        return [spending] if unstored <= 0 else [spending, ReserveCalls(unstored)]
 
     def stored(self, writes: Iterable[Write]) -> None:
         """Take note of what was stored."""
@@ -121,13 +127,20 @@ class BudgetTracker:
     # ── LM calls ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def before_call(self) -> None:
-        """Count a call and store that, before it is sent. Raises BudgetReachedError where none is left."""
-        self.before_blocking_call()
-        if self._reserve is not None and self._unstored_calls:
+        """Count a call and store that, before it is sent. Raise BudgetReachedError if none is left."""
+        self._count_call()
+        if self._reserve is not None and self._unstored_calls > 0:
             await self._reserve()
 
     def before_blocking_call(self) -> None:
-        """Count a call without waiting. Raises BudgetReachedError where none is left."""
+        """Do the same for a call that blocks the event loop, in whichever thread it is made."""
+        self._count_call()
+        if self._reserve_blocking is not None and self.budget.max_calls is not None:
+            self._reserve_blocking()
+            with self._lock:
+                self._calls_stored += 1
+
+    def _count_call(self) -> None:
         with self._lock:  # Threads make calls too, while the event loop is blocked.
             cap = self.reached()
             if cap is not None:

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from time import monotonic
 
-from simba_actors.errors import StoreError
+from simba_actors.errors import LeaseLostError, StoreError
 from simba_actors.store.connection import translate_errors
 from simba_actors.store.opening import connect_for_writing
 from simba_actors.store.ownership import Owner
@@ -29,11 +29,26 @@ _RENEW = (
     "AND generation = :generation"
 )
 
+_RESERVE = "UPDATE runs SET calls_reserved = calls_reserved + 1 WHERE run_id = ? AND owner_token = ? AND generation = ?"
+
 
 def renew(db: sqlite3.Connection, run_id: str, owner: Owner, now: float, seconds: float) -> bool:
     """Extend the owner's lease to `now + seconds`, within the transaction that is open. Return False if it is lost."""
     values = {"now": now, "until": now + seconds, "run": run_id, "token": owner.token, "generation": owner.generation}
     return db.execute(_RENEW, values).rowcount == 1
+
+
+def reserve_call(path: Path, run_id: str, owner: Owner) -> None:
+    """Count one more LM call of the run as made, from any thread, whatever the event loop is doing.
+
+    Raises:
+        LeaseLostError: Another process has taken the run over.
+        StoreError: The file can't be written.
+    """
+    with translate_errors(path), closing(connect_for_writing(path)) as db:
+        values = [run_id, owner.token, owner.generation]
+        if db.execute(_RESERVE, values).rowcount != 1:
+            raise LeaseLostError(f"run {run_id!r} was taken over by another process; no more calls are sent from here")
 
 
 class LeaseKeeper:

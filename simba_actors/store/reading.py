@@ -20,7 +20,7 @@ from simba_actors.search.trajectory import Outcome, Usage
 from simba_actors.store.connection import Connection, translate_errors
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, load_shared, loads, rollout_records
 from simba_actors.store.opening import checked_path, open_for_reading
-from simba_actors.store.records import Program, ProposalRecord, RolloutRecord, Run, Step
+from simba_actors.store.records import Program, ProposalRecord, RolloutRecord, Run, Spending, Step
 from simba_actors.store.statements import EVENT_COLUMNS, LAST_EVENT, PROGRAM_COLUMNS, PROPOSAL_COLUMNS
 
 if TYPE_CHECKING:
@@ -129,15 +129,12 @@ class Reader:
         """
         return await self.ask(_usage_by_lm, run_id, step)
 
-    async def seconds_up(self, run_id: str) -> float:
-        """Return how long the run was up over all its lives, by its events, without the time that it was paused."""
-        return await self.ask(_seconds_up, run_id)
+    async def spending(self, run_id: str) -> Spending:
+        """Return what the run has spent over all its lives."""
+        return await self.ask(_spending, run_id)
 
     async def rollouts_done(self, run_id: str) -> int:
         return await self.ask(_rollouts_done, run_id)
-
-    async def calls_reserved(self, run_id: str) -> int:
-        return await self.ask(_calls_reserved, run_id)
 
     async def events(self, run_id: str, after: int = 0, limit: int = EVENTS_AT_ONCE) -> list[Event]:
         """Return the run's events with a seq above `after`, at most `limit`, without kinds that this version lacks."""
@@ -301,22 +298,15 @@ def _usage_by_lm(db: sqlite3.Connection, run_id: str, step: int | None) -> dict[
     return used
 
 
-def _seconds_up(db: sqlite3.Connection, run_id: str) -> float:
+def _spending(db: sqlite3.Connection, run_id: str) -> Spending:
     row = db.execute(
-        "SELECT TOTAL(time - before) FROM (SELECT kind, time, LAG(time) OVER (ORDER BY seq) AS before FROM events "
-        "WHERE run_id = ?) WHERE kind <> 'RunResumed' AND before IS NOT NULL",
-        [run_id],
+        "SELECT calls_reserved, tokens_used, cost_used, seconds_up FROM runs WHERE run_id = ?", [run_id]
     ).fetchone()
-    return float(row[0])
+    return Spending() if row is None else Spending(*row)
 
 
 def _rollouts_done(db: sqlite3.Connection, run_id: str) -> int:
     return int(db.execute("SELECT TOTAL(done) FROM tallies WHERE run_id = ?", [run_id]).fetchone()[0])
-
-
-def _calls_reserved(db: sqlite3.Connection, run_id: str) -> int:
-    row = db.execute("SELECT calls_reserved FROM runs WHERE run_id = ?", [run_id]).fetchone()
-    return int(row[0]) if row else 0
 
 
 def _events(db: sqlite3.Connection, run_id: str, after: int, limit: int) -> list[Event]:

@@ -132,9 +132,32 @@ class SetStatus:
 
 @dataclass(frozen=True, slots=True)
 class ReserveCalls:
-    """Counts `calls` LM calls as made, before they are sent; negative gives back what was not used."""
+    """Count `calls` more LM calls as made, before they are sent."""
 
     calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSpending:
+    """What all calls of the run used so far, also those that led to no result, and how long it was up in seconds."""
+
+    tokens: int
+    cost: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What a run is known to have spent."""
+
+    calls: int = 0
+    """LM calls that were reserved: sent, or about to be."""
+    tokens: int = 0
+    """Tokens of all calls whose use was reported."""
+    cost: float = 0.0
+    """US dollars of all calls whose cost was reported."""
+    seconds: float = 0.0
+    """How long the run was up, without pauses, by its owners' monotonic clocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +186,7 @@ Write: TypeAlias = (
     | CloseStep
     | SetStatus
     | ReserveCalls
+    | RecordSpending
     | RecordGauges
 )
 

@@ -31,6 +31,7 @@ from simba_actors.store.records import (
     RecordGauges,
     RecordProposal,
     RecordRollout,
+    RecordSpending,
     ReserveCalls,
     SetStatus,
     Write,
@@ -98,6 +99,10 @@ CLOSE_STEP = (
     "WHERE run_id = ? AND step = ? AND result IS NULL"
 )
 SET_STATUS = "UPDATE runs SET status = ?, reason = ?, result = ? WHERE run_id = ?"
+RECORD_SPENDING = (
+    "UPDATE runs SET tokens_used = MAX(tokens_used, ?), cost_used = MAX(cost_used, ?), seconds_up = MAX(seconds_up, ?) "
+    "WHERE run_id = ?"
+)
 RESERVE_CALLS = "UPDATE runs SET calls_reserved = calls_reserved + ? WHERE run_id = ?"
 
 REFERRED_TO = (
@@ -189,6 +194,8 @@ def _rows_of(run_id: str, write: Write, texts: dict[str, str]) -> list[tuple[Row
             return [(SET_STATUS, (status, text, None if result is None else dumps(result), run_id))]
         case ReserveCalls(calls=calls):
             return [(RESERVE_CALLS, (calls, run_id))]
+        case RecordSpending(tokens=tokens, cost=cost, seconds=seconds):
+            return [(RECORD_SPENDING, (tokens, cost, seconds, run_id))]
         case RecordGauges(gauges=gauges):
             return [(RECORD_GAUGES, (run_id, g.actor, g.mailbox, g.handled, g.state)) for g in gauges]
 

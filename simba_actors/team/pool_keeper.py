@@ -136,7 +136,7 @@ class PoolKeeper(GenServer[PoolState]):
 
     async def terminate(self, reason: ExitReason) -> None:
         try:
-            await self._commit_waiting()
+            await self._commit_waiting(renew=True)
             await self.state.store.release(self._run.run_id, self._owner)
         finally:
             await self.state.store.close()
@@ -211,11 +211,7 @@ class PoolKeeper(GenServer[PoolState]):
         self.ref.target.on_exit.append(store.abandon)  # A killed PoolKeeper gets no chance to close it.
         try:
             await store.claim(self._run, self._owner)
-            self._budget.restore(
-                await store.read.calls_reserved(run_id),
-                await store.read.usage(run_id),
-                await store.read.seconds_up(run_id),
-            )
+            self._budget.restore(await store.read.spending(run_id), await store.read.usage(run_id))
         except BaseException:
             try:
                 await store.release(run_id, self._owner)

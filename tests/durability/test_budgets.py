@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,11 @@ from typing import Any
 import dspy
 import pytest
 
-from simba_actors import Budget, Governor, Optimizer, OptimizerConfig, Retry
-from simba_actors.events import BudgetForecast, BudgetReached, RunPaused
+from simba_actors import Budget, Channel, Governor, Optimizer, OptimizerConfig, Retry, Source
+from simba_actors.errors import RunError
+from simba_actors.events import BudgetForecast, BudgetReached, RunPaused, TrajectorySampled
+from simba_actors.store import Reader
+from simba_actors.store.records import Spending
 from simba_actors.strategies import AppendARule
 from simba_actors.team.messages import COORDINATOR
 from tests.support.children import start_child
@@ -63,6 +68,49 @@ async def test_max_calls_is_never_passed_over_kills(server: OpenAIServer, tmp_pa
     print(f"{server.calls} calls of 40 sent over 9 lives")
     assert result.budget_reached == "max_calls"
     assert server.calls <= 40
+
+
+class Blocking(dspy.Module):
+    """Calls its LM so that the event loop stands still meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = dspy.Predict("question -> answer")
+
+    async def aforward(self, question: str) -> Any:
+        return self.answer(question=question)
+
+
+class InThread(dspy.Module):
+    """Has no async side, and so runs in a thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> Any:
+        return self.answer(question=question)
+
+
+async def live_with(student: type[dspy.Module], address: str, store: Path, max_calls: int) -> None:
+    await finish(config_for(address, store, Budget(max_calls=max_calls), student=student()))
+
+
+@pytest.mark.parametrize("student", [Blocking, InThread])
+async def test_calls_in_threads_and_of_a_blocked_loop_are_not_lost_by_a_kill(
+    student: type[dspy.Module], server: OpenAIServer, tmp_path: Path
+) -> None:
+    for _ in range(5):
+        child = start_child(live_with, student, server.address, tmp_path / "simba.db", 20)
+        calls = server.calls + 3
+        while server.calls < calls and child.exitcode is None:
+            child.join(0.002)
+        child.kill()
+        child.join()
+    config = config_for(server.address, tmp_path / "simba.db", Budget(max_calls=20), student=student())
+    with contextlib.suppress(RunError):  # Lives that were cut so short may have ended no rollout.
+        await finish(config)
+    assert 5 * 3 <= server.calls <= 20
 
 
 @pytest.mark.parametrize("max_calls", [16, 20])
@@ -148,8 +196,8 @@ class Chatty(dspy.Module):
 @pytest.mark.parametrize("budget", [Budget(max_tokens=2000), Budget(max_cost=0.0005)], ids=["tokens", "cost"])
 async def test_one_long_rollout_does_not_pass_a_cap(budget: Budget, server: OpenAIServer, tmp_path: Path) -> None:
     config = config_for(server.address, tmp_path / "simba.db", budget, student=Chatty(200), max_concurrency=1)
-    result = await finish(config)
-    assert result.budget_reached is not None
+    with pytest.raises(RunError, match=r"no rollout has ended, so there is no score: the budget's max_.* is reached"):
+        await finish(config)
     assert server.calls < 40  # Of 200 in the first rollout alone.
 
 
@@ -162,6 +210,45 @@ async def test_a_cost_that_nobody_tells_pauses_a_run_that_is_to_keep_to_one(
         paused = await reach(optimizer, RunPaused)
     assert "does not say what its calls cost" in paused.reason
     assert server.calls <= 2 * config.max_concurrency
+
+
+async def spending_of(store: Path) -> Spending:
+    async with await Reader.open(store) as reader:
+        return await reader.spending("run")
+
+
+async def test_time_that_a_run_was_not_up_does_not_count_even_if_it_publishes(
+    server: OpenAIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "simba.db"
+    await finish(config_for(server.address, store, Budget()))
+    before = await spending_of(store)
+    an_hour_later = time.time() + 3600
+    async with await Channel.open(store, "default", clock=lambda: an_hour_later) as channel:
+        await channel.publish(Source("run", 0), expected=0, reason="by hand")
+    assert 0 < before.seconds < PATIENCE
+    assert await spending_of(store) == before
+
+
+async def test_a_wall_clock_that_jumps_is_not_time_that_the_run_was_up(
+    server: OpenAIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_for(server.address, tmp_path / "simba.db", Budget(max_seconds=PATIENCE))
+    async with Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        now = time.time
+        monkeypatch.setattr(time, "time", lambda: now() + 7200)
+        assert (await optimizer.result()).budget_reached is None
+
+
+async def test_calls_of_rollouts_without_a_result_are_kept(tmp_path: Path) -> None:
+    with OpenAIServer(quiz_script) as server:
+        config = config_for(server.address, tmp_path / "simba.db", Budget(max_calls=40), student=Chatty(1000))
+        with pytest.raises(RunError, match="no rollout has ended"):
+            await finish(config)
+    spent = await spending_of(tmp_path / "simba.db")
+    assert (spent.calls, server.calls) == (40, 40)
+    assert spent.tokens > 0
 
 
 async def test_max_seconds_ends_a_run_whose_calls_take_long(tmp_path: Path) -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import dspy
 import pytest
 
 from simba_actors import Optimizer
 from simba_actors.errors import FingerprintMismatchError, LeaseLostError, RunOwnedError
-from simba_actors.events import TrajectorySampled
+from simba_actors.events import StepOpened, TrajectorySampled
 from simba_actors.store import Store
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import questions, quiz_script
-from tests.support.runs import finish, reach, settle, small_config
+from tests.support.runs import PATIENCE, finish, reach, settle, small_config
 from tests.support.scripted_lm import ScriptedLM
 
 
@@ -166,3 +170,51 @@ async def test_a_process_that_slept_longer_than_its_lease_asks_the_store_before_
         with pytest.raises(LeaseLostError):
             await optimizer.result()
     assert len(lm.asks) == asks
+
+
+def leave_open(store: Path) -> None:
+    """Closes an event loop with a run in it."""
+    loop = asyncio.new_event_loop()
+    slow = ScriptedLM(quiz_script, latency=3600.0)
+    left = loop.run_until_complete(Optimizer.start(small_config(store, run_id="run", lm=slow)))
+    loop.run_until_complete(reach(left, StepOpened))
+    loop.close()
+
+
+def leave_open_and_finish(store: Path) -> None:
+    leave_open(store)
+    asyncio.run(finish(small_config(store, run_id="run")))
+
+
+@pytest.mark.parametrize("work", [leave_open, leave_open_and_finish])
+def test_a_run_in_a_closed_loop_is_free_and_keeps_no_process_alive(
+    work: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = str(tmp_path / "simba.db")
+    code = f"import pathlib, {__name__} as here; here.{work.__name__}(pathlib.Path({path!r}))"
+    subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=True, capture_output=True)
+
+
+class Tidy(dspy.Module):
+    """Takes its time to put something away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = dspy.Predict("question -> answer")
+
+    async def aforward(self, question: str) -> Any:
+        try:
+            return await self.answer.acall(question=question)
+        finally:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_block_that_is_cancelled_leaves_a_run_that_is_free(tmp_path: Path) -> None:
+    slow = ScriptedLM(quiz_script, latency=3600.0)
+    config = small_config(tmp_path / "simba.db", run_id="run", lm=slow, student=Tidy())
+    for _ in range(4):
+        with anyio.CancelScope() as scope:
+            async with Optimizer.start(config) as optimizer:
+                await reach(optimizer, StepOpened)
+                scope.cancel()
+                await asyncio.sleep(3600)

@@ -7,6 +7,7 @@ import pytest
 from simba_actors.errors import BudgetReachedError
 from simba_actors.lm.budget import Budget, BudgetTracker
 from simba_actors.search.trajectory import Usage
+from simba_actors.store.records import Spending
 
 
 def test_a_call_is_not_sent_that_would_pass_a_cap_by_what_calls_used_on_average() -> None:
@@ -20,7 +21,7 @@ def test_a_call_is_not_sent_that_would_pass_a_cap_by_what_calls_used_on_average(
 
 def test_what_earlier_lives_used_counts() -> None:
     tracker = BudgetTracker(Budget(max_cost=1.0))
-    tracker.restore(10, Usage(10, 100, 100, 0.95), 0.0)
+    tracker.restore(Spending(calls=10, tokens=300, cost=0.95), Usage(8, 100, 100, 0.5))
     with pytest.raises(BudgetReachedError, match="max_cost=1 is reached"):
         tracker.before_blocking_call()
 

@@ -141,7 +141,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert [event.seq for event in self.wait(read.events("run"))] == list(range(1, model.events + 1))
         assert (usage.calls, usage.tokens) == (len(done), 15 * len(done))
         assert self.wait(read.rollouts_done("run")) == len(done)
-        assert self.wait(read.calls_reserved("run")) == model.reserved
+        assert self.wait(read.spending("run")).calls == model.reserved
         assert self.wait(read.run("run")).status == model.status
 
     def teardown(self) -> None:

@@ -22,7 +22,7 @@ LARGE = Program(0, "0" * 64, {"text": "x" * 1_000_000}, (), "student", -1)
 async def found(store: Store) -> tuple[Any, ...]:
     read = store.read
     run = await read.run("run")
-    return run.status, run.reason, await read.calls_reserved("run"), len(await read.events("run"))
+    return run.status, run.reason, (await read.spending("run")).calls, len(await read.events("run"))
 
 
 async def test_nothing_of_a_commit_is_stored_that_the_disk_is_too_full_for(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ _SCRIPTS = (
     "003_channels.sql",
     "004_progress.sql",
     "005_fencing.sql",
+    "006_spending.sql",
 )
 
 VERSION = len(_SCRIPTS)
