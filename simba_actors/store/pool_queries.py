@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,12 +9,10 @@ from typing import Any, cast
 
 from simba_actors.errors import UnknownProgramError
 from simba_actors.search.plan import Phase, Split
+from simba_actors.search.statistics.intervals import mean_interval
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, dumps, loads, rollout_records
 from simba_actors.store.reading import find_programs, find_run
 from simba_actors.store.records import Program, RolloutRecord
-
-NORMAL_QUANTILE = 1.96
-"""Quantile of the standard normal distribution for two-sided intervals of 95 %."""
 
 EXAMPLES_SHOWN = 200
 """Most rollouts of one program that are listed."""
@@ -23,22 +20,18 @@ EXAMPLES_SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean of `count` scores, and the half width of its 95 % interval (normal approximation); None below two."""
+    """A mean of scores with its 95 % interval."""
 
     mean: float
     count: int
-    margin: float | None
+    """Number of scores."""
+    low: float
+    high: float
 
     @classmethod
     def of_sums(cls, count: int, scores: float, squares: float) -> Estimate | None:
         """Return the estimate for the number of scores, their sum and the sum of their squares; None without scores."""
-        if count == 0:
-            return None
-        mean = scores / count
-        if count == 1:
-            return cls(mean, count, None)
-        variance = max(0.0, (squares - count * mean * mean) / (count - 1))
-        return cls(mean, count, NORMAL_QUANTILE * math.sqrt(variance / count))
+        return cls(scores / count, count, *mean_interval(count, scores, squares)) if count else None
 
 
 @dataclass(frozen=True, slots=True)

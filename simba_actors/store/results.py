@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from dataclasses import dataclass
 from typing import Any, cast
 
 from simba_actors.errors import RunError, UnknownProgramError, UnknownRunError
 from simba_actors.search.plan import STUDENT, STUDENT_LM, Rollout
-from simba_actors.search.statistics.intervals import wilson
+from simba_actors.search.statistics.intervals import mean_interval
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, loads, rollout_records
 from simba_actors.store.records import RolloutRecord
 
@@ -136,21 +135,8 @@ def standing(db: sqlite3.Connection, run_id: str, program: int) -> Standing | No
     count, scores, squares = final if final[0] else total
     if not count:
         return None
-    low, high = interval(int(count), scores, squares)
+    low, high = mean_interval(int(count), scores, squares)
     return Standing(program, scores / count, low, high, int(count))
-
-
-def interval(count: int, scores: float, squares: float) -> tuple[float, float]:
-    """Return the 95 % interval of a mean, from the number of scores, their sum and the sum of their squares.
-
-    Wilson's interval for scores from 0 to 1, which is never empty. For other scores the normal approximation.
-    """
-    mean = scores / count
-    if 0 <= mean <= 1 and squares <= scores + 1e-9:
-        return wilson(mean, count)
-    variance = max(0.0, squares / count - mean * mean)
-    half = 1.96 * math.sqrt(variance / max(1, count - 1))
-    return mean - half, mean + half
 
 
 def find_program(db: sqlite3.Connection, run_id: str, name: str | None) -> int:

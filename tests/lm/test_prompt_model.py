@@ -15,13 +15,17 @@ from simba_actors.lm.prompt_model import LONG_PROMPT, LocalPromptModel
 from tests.support.scripted_lm import Ask, CutOff, Script, ScriptedLM
 
 REPLY = "[[ ## advice ## ]]\nLook twice.\n\n[[ ## completed ## ]]"
-QUESTION: Any = dspy.Signature("question -> advice")
+
+
+class Advise(dspy.Signature):
+    question: str = dspy.InputField()
+    advice: str = dspy.OutputField()
 
 
 async def advice(script: Script, question: str = "What now?", **settings: Any) -> str:
     governor = Governor()
     model = LocalPromptModel(governed(ScriptedLM(script, **settings), governor), governor.secrets)
-    answer: Any = await model.ask(QUESTION, question=question)
+    answer: Any = await model.ask(Advise, question=question)
     return answer.advice
 
 

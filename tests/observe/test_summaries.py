@@ -28,15 +28,6 @@ async def test_a_summary_agrees_with_the_rollouts(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("scores", "margin"), [([1.0], None), ([0.0, 1.0], 1.96 * 0.5), ([1.0, 1.0, 1.0], 0.0)], ids=str
-)
-def test_an_estimate_has_the_margin_of_a_normal_interval(scores: list[float], margin: float | None) -> None:
-    estimate = Estimate.of_sums(len(scores), sum(scores), sum(score * score for score in scores))
-    assert estimate is not None
-    assert estimate.margin == (None if margin is None else pytest.approx(margin))
-
-
 def test_no_scores_have_no_estimate() -> None:
     assert Estimate.of_sums(0, 0.0, 0.0) is None
 

@@ -17,14 +17,14 @@ from tests.support.quiz import questions
 
 
 class Adviser:
-    """Answers every question with the same advice, and remembers what it was told."""
+    """Answers every question with the same advice, and remembers what it was asked."""
 
     def __init__(self, advice: str) -> None:
         self.advice = advice
-        self.told: list[dict[str, Any]] = []
+        self.asked: list[dict[str, Any]] = []
 
     async def ask(self, signature: type[dspy.Signature], **inputs: Any) -> dspy.Prediction:
-        self.told.append(inputs)
+        self.asked.append(inputs)
         return dspy.Prediction(module_advice={"self": self.advice})
 
 
@@ -49,18 +49,18 @@ def context(adviser: Adviser, scores: dict[int, tuple[float, ...]], **changes: A
     return StrategyContext(**{**settings, **changes})
 
 
-async def test_all_failures_are_told_in_one_question() -> None:
+async def test_all_failures_are_in_one_question() -> None:
     adviser = Adviser("Look twice.")
     await LearnFromFailures().apply(context(adviser, {1: (0.0, 1.0), 2: (0.0, 0.0)}))
-    (told,) = adviser.told
-    assert "ball 1" in told["program_inputs"]
-    assert "ball 2" in told["program_inputs"]
+    (asked,) = adviser.asked
+    assert "ball 1" in asked["program_inputs"]
+    assert "ball 2" in asked["program_inputs"]
 
 
 async def test_the_better_run_of_an_example_that_never_went_well_is_withheld() -> None:
     adviser = Adviser("Look twice.")
     await LearnFromFailures().apply(context(adviser, {2: (0.0, 0.0)}))
-    assert adviser.told[0]["better_reward_value"] == "N/A"
+    assert adviser.asked[0]["better_reward_value"] == "N/A"
 
 
 async def test_each_sentence_of_the_advice_becomes_a_rule_of_its_own() -> None:

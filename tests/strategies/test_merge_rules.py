@@ -24,14 +24,14 @@ RULES = ("Check the units twice.", "Always check the units.")
 
 
 class Editor:
-    """Merges all rules into the same ones, and remembers what it was told."""
+    """Merges all rules into the same ones, and remembers what it was asked."""
 
     def __init__(self, *merged: str) -> None:
         self.merged = list(merged)
-        self.told: list[dict[str, Any]] = []
+        self.asked: list[dict[str, Any]] = []
 
     async def ask(self, signature: type[dspy.Signature], **inputs: Any) -> dspy.Prediction:
-        self.told.append(inputs)
+        self.asked.append(inputs)
         return dspy.Prediction(merged_rules=self.merged)
 
 
@@ -55,10 +55,10 @@ async def test_merged_rules_follow_the_instructions_that_stand_in_place_of_the_s
     assert await instructions(context(Editor("Check units."), *RULES, before="Reply.")) == "Reply.\n\nCheck units."
 
 
-async def test_the_editor_is_told_all_rules_and_what_stands_before_them() -> None:
+async def test_the_editor_is_shown_all_rules_and_the_instructions_before_them() -> None:
     editor = Editor("Check units.")
     await MergeRules(20).apply(context(editor, *RULES))
-    assert editor.told == [{"module_instructions": "Answer.\n\nBriefly.", "rules": list(RULES)}]
+    assert editor.asked == [{"module_instructions": "Answer.\n\nBriefly.", "rules": list(RULES)}]
 
 
 async def test_a_merged_rule_with_empty_lines_stays_one_rule() -> None:

@@ -13,6 +13,11 @@ from simba_actors.strategies.rule_prompt import ask_for_advice, shortened
 ADVICE = {"self": "Look twice."}
 
 
+class Advise(dspy.Signature):
+    trajectory: str = dspy.InputField()
+    module_advice: dict[str, str] = dspy.OutputField()
+
+
 class Window:
     """A prompt model that refuses prompts of more than `size` characters, and remembers the size of each."""
 
@@ -28,7 +33,7 @@ class Window:
 
 
 async def ask(window: Window, *prompts: dict[str, str]) -> Any:
-    return await ask_for_advice(window, dspy.Signature("question -> module_advice"), prompts)
+    return await ask_for_advice(window, Advise, prompts)
 
 
 async def test_a_prompt_that_fits_is_asked_as_it_is() -> None:

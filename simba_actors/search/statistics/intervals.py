@@ -20,3 +20,16 @@ def wilson(share: float, count: int, error: float = ERROR) -> tuple[float, float
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_interval(count: int, total: float, squares: float) -> tuple[float, float]:
+    """Return the 95 % interval of a mean, given the number of scores, their sum and the sum of their squares.
+
+    For scores from 0 to 1 it is Wilson's, which is never a single point. For others it is the normal approximation.
+    """
+    mean = total / count
+    if 0 <= mean <= 1 and squares <= total + 1e-9:  # No score from 0 to 1 is below its square.
+        return wilson(mean, count)
+    variance = max(0.0, squares - count * mean * mean) / max(1, count - 1)
+    half = NormalDist().inv_cdf(1 - ERROR / 2) * math.sqrt(variance / count)
+    return mean - half, mean + half
