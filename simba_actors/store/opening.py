@@ -117,7 +117,7 @@ def is_immutable(path: Path) -> bool:
     """
     real = path.resolve()
     log, index = real.with_name(f"{real.name}-wal"), real.with_name(f"{real.name}-shm")
-    if os.access(real.parent, os.W_OK) or (log.exists() and index.exists()):
+    if _is_writable(real.parent) or (log.exists() and index.exists()):
         return False
     if log.exists() and log.stat().st_size > 0:
         raise StoreReadOnlyError(
@@ -125,6 +125,10 @@ def is_immutable(path: Path) -> bool:
             "Let the process that writes it end before the directory is copied or mounted"
         )
     return True
+
+
+def _is_writable(directory: Path) -> bool:
+    return os.access(directory, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def checked_path(store: object) -> Path:

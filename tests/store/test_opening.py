@@ -49,6 +49,12 @@ def without_privileges() -> Generator[None]:
         os.seteuid(0)
 
 
+def open_to_others(directory: Path) -> None:
+    """Let every user read the directory, wherever among temporary ones it is."""
+    for parent in takewhile(lambda parent: parent != Path(gettempdir()), (directory, *directory.parents)):
+        parent.chmod(0o755)
+
+
 async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"there is no directory .*/missing; make it first"):
         await Store.open(tmp_path / "missing" / "simba.db")
@@ -111,8 +117,7 @@ async def test_a_read_only_file_is_told_to_be(tmp_path: Path) -> None:
     await (await claimed(path, OWNER)).close()
     path.chmod(0o444)
     shared.chmod(0o555)
-    for parent in takewhile(lambda parent: parent != Path(gettempdir()), (tmp_path, *tmp_path.parents)):
-        parent.chmod(0o755)
+    open_to_others(tmp_path)
     with without_privileges(), pytest.raises(StoreReadOnlyError, match="check its permissions"):
         await claimed(path, OWNER)
     shared.chmod(0o755)

@@ -1,0 +1,187 @@
+"""A run has one owner at a time; whoever lost it can't write it any more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from simba_actors.errors import ConfigError, LeaseLostError, RunError, RunOwnedError
+from simba_actors.events import RunPaused
+from simba_actors.store import Owner, Reader, Store
+from simba_actors.store.requests import send_request
+from simba_actors.store.store import wait_until_free
+from tests.store.ledgers import RUN, claimed
+from tests.support.children import start_child
+from tests.support.runs import PATIENCE
+
+LEASE = 0.3
+
+
+def elsewhere(owner: Owner) -> Owner:
+    """Return an owner in a process that can't be seen from this one."""
+    return replace(owner, host="another-host", token=f"token of {os.urandom(4).hex()}", generation=None)
+
+
+async def leased(path: Path, owner: Owner, seconds: float = LEASE) -> Store:
+    store = await Store.open(path, lease_seconds=seconds)
+    await store.claim(RUN, owner)
+    return store
+
+
+async def taken_over(path: Path) -> tuple[Store, Owner, Store, Owner]:
+    """Return two stores with the owners that claimed the run one after the other, though the first still lives."""
+    first, second = Owner.this_process(), Owner.this_process()
+    loser = await leased(path, first)
+    with closing(sqlite3.connect(path)) as db, db:  # As if it had been suspended until its lease was over.
+        db.execute("UPDATE runs SET owner = NULL, owner_token = NULL")
+    return loser, first, await leased(path, second), second
+
+
+async def test_an_owner_that_lost_the_run_stores_nothing(tmp_path: Path) -> None:
+    loser, first, winner, _ = await taken_over(tmp_path / "simba.db")
+    with pytest.raises(LeaseLostError, match="was taken over by another process"):
+        await loser.commit("run", first, [], [RunPaused(reason="late")])
+    assert await winner.read.events("run") == []
+    await loser.close()
+    await winner.close()
+
+
+async def test_an_owner_that_lost_the_run_does_not_get_it_back(tmp_path: Path) -> None:
+    loser, first, winner, second = await taken_over(tmp_path / "simba.db")
+    await winner.release("run", second)
+    await winner.close()
+    with pytest.raises(LeaseLostError, match="was taken over by another process"):
+        await loser.claim(RUN, first)
+    await loser.close()
+
+
+async def test_an_owner_gets_a_run_back_that_nobody_had_since(tmp_path: Path) -> None:
+    owner = Owner.this_process()
+    store = await leased(tmp_path / "simba.db", owner)
+    await store.release("run", owner)
+    await store.claim(RUN, owner)
+    await store.commit("run", owner, [], [RunPaused(reason="again")])
+    await store.close()
+
+
+async def test_a_blocked_event_loop_keeps_its_lease(tmp_path: Path) -> None:
+    path, owner = tmp_path / "simba.db", Owner.this_process()
+    store = await leased(path, owner)
+    time.sleep(5 * LEASE)  # noqa: ASYNC251 - what a student that blocks does
+    other = await Store.open(path)
+    with pytest.raises(RunOwnedError):
+        await other.claim(RUN, elsewhere(owner))
+    await other.close()
+    await store.close()
+
+
+def close_a_loop_without_releasing(path: Path) -> Owner:
+    owner = Owner.this_process()
+    asyncio.run(_claim_and_leave(path, owner))
+    return owner
+
+
+async def _claim_and_leave(path: Path, owner: Owner) -> None:
+    store = await leased(path, owner)
+    await store._db.close()
+
+
+async def test_a_run_is_free_when_the_loop_of_its_owner_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "simba.db"
+    await asyncio.to_thread(close_a_loop_without_releasing, path)
+    async with await Reader.open(path) as reader, asyncio.timeout(PATIENCE):
+        await wait_until_free(reader, "run")
+
+
+async def test_a_process_with_the_same_pid_in_another_namespace_has_the_run_as_long_as_its_lease(
+    tmp_path: Path,
+) -> None:
+    path, mine = tmp_path / "simba.db", Owner.this_process()
+    other = replace(mine, namespace="pid:[1]", started="1", token="other")  # noqa: S106
+    store = await Store.open(path, lease_seconds=3600.0)
+    await store.claim(RUN, other)
+    with pytest.raises(RunOwnedError, match=r"end that process, or wait 3\d\d\d s if it is gone"):
+        await store.claim(RUN, mine)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE runs SET lease_until = 0")
+    await store.claim(RUN, mine)
+    await store.close()
+
+
+async def hold(path: Path) -> None:
+    await leased(path, Owner.this_process(), seconds=3600.0)
+    await asyncio.Event().wait()
+
+
+async def is_held(path: Path) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with closing(sqlite3.connect(path)) as db:
+                if (
+                    db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'runs'").fetchone()
+                    and db.execute("SELECT 1 FROM runs WHERE owner IS NOT NULL").fetchone()
+                ):
+                    return
+            await asyncio.sleep(0.01)
+
+
+async def test_the_death_of_a_process_on_this_host_is_noticed_long_before_its_lease_is_over(tmp_path: Path) -> None:
+    path = tmp_path / "simba.db"
+    child = start_child(hold, path)
+    await is_held(path)
+    async with await Reader.open(path) as reader:
+        waiting = asyncio.ensure_future(wait_until_free(reader, "run"))
+        await asyncio.sleep(0)
+        child.kill()
+        async with asyncio.timeout(PATIENCE):
+            await waiting
+    child.join()
+
+
+async def test_a_run_is_free_when_the_lease_of_a_process_that_cannot_be_seen_is_over(tmp_path: Path) -> None:
+    path, here = tmp_path / "simba.db", Owner.this_process()
+    store = await leased(path, elsewhere(here), seconds=3600.0)
+    await store.close()
+    now = time.time()
+    async with await Reader.open(path) as reader:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await wait_until_free(reader, "run", clock=lambda: now + 3599)
+        await wait_until_free(reader, "run", clock=lambda: now + 3700)
+
+
+# ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_owner_is_woken_by_a_request_and_takes_it_once(tmp_path: Path) -> None:
+    path, owner, woken = tmp_path / "simba.db", Owner.this_process(), asyncio.Event()
+    store = await Store.open(path)
+    await store.claim(RUN, owner, woken.set)
+    sent = await send_request(path, "run", "pause", reason="needed elsewhere", by="ada")
+    async with asyncio.timeout(PATIENCE):
+        await woken.wait()
+    assert await store.take_requests("run", owner) == [sent]
+    assert await store.take_requests("run", owner) == []
+    assert (sent.kind, sent.reason, sent.requester) == ("pause", "needed elsewhere", "ada")
+    await store.close()
+
+
+async def test_a_request_that_nobody_would_hear_is_refused(tmp_path: Path) -> None:
+    path, owner = tmp_path / "simba.db", Owner.this_process()
+    store = await claimed(path, owner)
+    await store.release("run", owner)
+    with pytest.raises(RunError, match="open in no process, so there is nothing to stop: start it with the same conf"):
+        await send_request(path, "run", "stop", reason="enough")
+    await store.close()
+
+
+async def test_a_request_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="must be one of pause, resume, stop"):
+        await send_request(tmp_path / "simba.db", "run", "sleep", reason="?")  # pyright: ignore[reportArgumentType]
