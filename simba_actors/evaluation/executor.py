@@ -126,7 +126,7 @@ class LocalExecutor:
         self._on_metric_error = on_metric_error
         self._clock = clock
         self._threads = threads
-        self._scorer = Scorer(metric, threads, objectives, governor.secrets, governor.scheduler)
+        self._scorer = Scorer(metric, threads, objectives, governor.secrets)
         self._runs_async = runs_async(student)
         route_lm_calls(routed)
         self._programs = Programs(student, space, lms, governor, caller or Caller(), threads)
@@ -175,8 +175,9 @@ class LocalExecutor:
             MetricError: The metric can't return a number, whatever the prediction.
         """
         rollout = RolloutContext(Meter(), govern=_refuse)
-        with dspy.context(**{**self._settings, "lm": None, SETTING: rollout}), Deadline(self._rollout_timeout):
-            await self._scorer.try_on("trainset[0]", self._rows["train"][0])
+        with dspy.context(**{**self._settings, "lm": None, SETTING: rollout}):
+            async with Deadline(self._rollout_timeout):
+                await self._scorer.try_on("trainset[0]", self._rows["train"][0])
 
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:
         scheduler = self._governor.scheduler
@@ -191,8 +192,9 @@ class LocalExecutor:
         trace: list[Any] = []
         ended: _Ended | None = None
         try:
-            with self._context(trace, rollout), deadline:
-                ended = await self._play(program, example, f"{task.split}set[{task.example}]", trace, rollout)
+            with self._context(trace, rollout):
+                async with deadline:
+                    ended = await self._play(program, example, f"{task.split}set[{task.example}]", trace, rollout)
         except Exception as error:
             if rollout.stopped_by is not None:
                 raise rollout.stopped_by from error

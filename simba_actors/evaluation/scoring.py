@@ -16,8 +16,6 @@ from simba_actors.lm.failures import infrastructure_cause
 from simba_actors.lm.secrets import Secrets
 from simba_actors.programs import to_json_value
 from simba_actors.runtime.exception_isolation import isolated
-from simba_actors.runtime.fair_scheduler import FairScheduler
-from simba_actors.runtime.quick_calls import QuickCalls
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
 from simba_actors.search.trajectory import JSON
@@ -52,7 +50,6 @@ class Scorer:
         threads: Threads,
         objectives: Objectives | None = None,
         secrets: Secrets | None = None,
-        scheduler: FairScheduler | None = None,
     ) -> None:
         self._objectives = objectives
         self._secrets = secrets or Secrets()
@@ -60,7 +57,7 @@ class Scorer:
         self._extra: tuple[None, ...] = (None,) * _arguments_beyond_two(metric)
         call = getattr(metric, "__call__", None)  # noqa: B004 - looking for an async __call__
         self._asynchronous = inspect.iscoroutinefunction(metric) or inspect.iscoroutinefunction(call)
-        self._calls = QuickCalls(threads, scheduler)
+        self._threads = threads
 
     async def score(self, row: str, example: dspy.Example, prediction: Any) -> MetricResult:
         """Ask the metric about a prediction. `row` names the example in errors, as in "trainset[3]".
@@ -95,7 +92,7 @@ class Scorer:
         call = partial(self._metric, example, prediction, *self._extra)
         if self._asynchronous:
             return await call()
-        output = await self._calls.run(call)
+        output = await self._threads.run(call)
         return await output if inspect.isawaitable(output) else output
 
     def _raised(self, row: str, error: Exception) -> MetricError:

@@ -93,8 +93,9 @@ class LocalPromptModel:
         rollout = RolloutContext(self._meter, deadline, keeps_history=not settings.disable_history)
         answer: dspy.Prediction | None = None
         try:
-            with dspy.context(**{"trace": [], "lm": self._lm, "disable_history": False, SETTING: rollout}), deadline:
-                answer = await dspy.Predict(signature, **config).acall(**inputs)
+            with dspy.context(**{"trace": [], "lm": self._lm, "disable_history": False, SETTING: rollout}):
+                async with deadline:
+                    answer = await dspy.Predict(signature, **config).acall(**inputs)
         except Exception as error:
             size = sum(len(str(value)) for value in inputs.values())
             if _is_overflow(error, size):

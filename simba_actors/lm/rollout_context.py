@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context
@@ -24,72 +23,52 @@ class RolloutOverError(Exception):
 
 
 class Deadline:
-    """A limit of seconds for the block under it, that stands still while the block waits for its turn.
+    """A time limit for the block under it that stands still while the block waits for its turn.
 
-        with Deadline(300.0) as deadline:
-            await student.acall(question="…")
-            done = True
+        async with Deadline(300.0) as deadline:
+            prediction = await student.acall(question="…")
 
-    If it passes, the block is cancelled and left without an error. Cancelled as in `asyncio.timeout`, which costs a
-    timer for each of a rollout's waits; here one timer looks, when its time has come, whether the time has moved.
+    When `seconds` have passed, the block is cancelled and left without an error.
     """
 
     def __init__(self, seconds: float) -> None:
-        self._left = seconds
-        self._waits = 0
-        self._passed = False
-        self._loop = asyncio.get_running_loop()
         self.task = asyncio.current_task()
-        self._when = math.inf
-        self._timer: asyncio.TimerHandle | None = None
-        self._cancelling = 0
+        self._loop = asyncio.get_running_loop()
+        self._left = seconds
+        self._pauses = 0
+        self._timeout = asyncio.timeout(None)
 
-    def __enter__(self) -> Self:
-        if self.task is None:
-            raise RuntimeError("a Deadline is for code that runs in a task")
-        self._cancelling = self.task.cancelling()
-        self._run_on()
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        self._run()
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if not self._passed or self.task is None:
-            return False
-        return self.task.uncancel() <= self._cancelling and kind is asyncio.CancelledError
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            return True
+        return False
 
-    def stop(self) -> None:
-        self._waits += 1
-        if self._waits == 1:
-            self._left = self._when - self._loop.time()
-            self._when = math.inf
+    def pause(self) -> None:
+        """Let the time stand still until as many calls of `resume`."""
+        self._pauses += 1
+        when = self._timeout.when()
+        if self._pauses == 1 and when is not None and not self._timeout.expired():
+            self._left = when - self._loop.time()
+            self._timeout.reschedule(None)
 
-    def go_on(self) -> None:
-        self._waits -= 1
-        if self._waits == 0:
-            self._run_on()
+    def resume(self) -> None:
+        """Let the time run again, unless another wait has paused it too."""
+        self._pauses -= 1
+        if self._pauses == 0 and not self._timeout.expired():
+            self._run()
 
-    def _run_on(self) -> None:
-        self._when = self._loop.time() + self._left
-        if self._timer is None:
-            self._timer = self._look_at(self._when)
-
-    def _look_at(self, when: float) -> asyncio.TimerHandle:
-        # In a context of its own: a cancelled timer stays in the loop for long, with the context it was set in.
-        return self._loop.call_at(when, self._look, context=Context())
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._when == math.inf:
-            return
-        if self._when > self._loop.time():
-            self._timer = self._look_at(self._when)
-        elif self.task is not None:
-            self._passed = True
-            self.task.cancel()
+    def _run(self) -> None:
+        # A cancelled timer stays in the loop for a while, with its context. An empty one holds no rollout in memory.
+        Context().run(self._timeout.reschedule, self._loop.time() + self._left)
 
 
 class RolloutContext:
@@ -128,11 +107,11 @@ class RolloutContext:
         if self._deadline is None:
             yield
             return
-        self._deadline.stop()
+        self._deadline.pause()
         try:
             yield
         finally:
-            self._deadline.go_on()
+            self._deadline.resume()
 
     def is_of_task_that_runs_on(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether `loop` is amid the rollout's own task, which then does not await what this thread does."""

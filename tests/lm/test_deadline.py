@@ -13,7 +13,7 @@ LONG, SHORT = 3600.0, 0.01
 
 async def test_a_block_that_ends_in_time_is_left_alone() -> None:
     done = False
-    with Deadline(LONG):
+    async with Deadline(LONG):
         await asyncio.sleep(0)
         done = True
     assert done
@@ -21,7 +21,7 @@ async def test_a_block_that_ends_in_time_is_left_alone() -> None:
 
 async def test_a_block_that_takes_too_long_is_left_without_an_error() -> None:
     done = False
-    with Deadline(SHORT):
+    async with Deadline(SHORT):
         await asyncio.Event().wait()
         done = True
     assert not done
@@ -30,20 +30,20 @@ async def test_a_block_that_takes_too_long_is_left_without_an_error() -> None:
 
 async def test_the_time_stands_still_while_it_is_stopped() -> None:
     waited = False
-    with Deadline(SHORT) as deadline:
-        deadline.stop()
+    async with Deadline(SHORT) as deadline:
+        deadline.pause()
         await asyncio.sleep(5 * SHORT)
-        deadline.go_on()
+        deadline.resume()
         waited = True
     assert waited
 
 
 async def test_what_was_left_before_a_stop_is_left_after_it() -> None:
     done = False
-    with Deadline(SHORT) as deadline:
-        deadline.stop()
+    async with Deadline(SHORT) as deadline:
+        deadline.pause()
         await asyncio.sleep(5 * SHORT)
-        deadline.go_on()
+        deadline.resume()
         await asyncio.Event().wait()
         done = True
     assert not done
@@ -51,7 +51,7 @@ async def test_what_was_left_before_a_stop_is_left_after_it() -> None:
 
 async def test_a_cancellation_from_outside_passes_through() -> None:
     async def work() -> None:
-        with Deadline(LONG):
+        async with Deadline(LONG):
             await asyncio.Event().wait()
 
     task = asyncio.create_task(work())
@@ -62,5 +62,6 @@ async def test_a_cancellation_from_outside_passes_through() -> None:
 
 
 async def test_an_error_of_the_block_passes_through() -> None:
-    with pytest.raises(LookupError), Deadline(LONG):
-        raise LookupError
+    with pytest.raises(LookupError):
+        async with Deadline(LONG):
+            raise LookupError

@@ -79,15 +79,15 @@ class NotedDeadline(Deadline):
         super().__init__(60.0)
         self.stops = 0
 
-    def stop(self) -> None:
+    def pause(self) -> None:
         self.stops += 1
-        super().stop()
+        super().pause()
 
 
 async def stops_of_a_call(*, ahead: bool) -> int:
     """How often a rollout's time stands still in a call that waits once for its answer."""
     governor = governor_at(Time())
-    with NotedDeadline() as deadline:
+    async with NotedDeadline() as deadline:
         rollout = RolloutContext(Meter(), deadline, ahead=ahead)
         await governor.call(governor.endpoint(NAME), Caller(), rollout, lambda: asyncio.sleep(0, "there"))
     return deadline.stops

@@ -1,0 +1,257 @@
+"""CPU time of a call where the LM is a server: a run's, `dspy.SIMBA`'s, and a bare `asyncio.gather`'s.
+
+    python -m tests.benchmarks.http            # all contenders, three times, about 3 minutes
+    python -m tests.benchmarks.http --profile "policy=dspy"
+
+An OpenAI-protocol server on loopback, in a process of its own, answers after 20 ms. 32 calls are in flight, and
+programs have up to 8 demos. Only the client's process is measured, each contender in one of its own. They take turns,
+and the ratios are of medians. "DSPy's client" sends the gather's requests by `lm.acall`, without a predictor or an
+adapter: this is what DSPy and HTTP cost whoever makes the calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import cProfile
+import io
+import json
+import multiprocessing
+import pstats
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal, cast
+
+LATENCY = 0.02
+IN_FLIGHT = 32
+MAX_DEMOS = 8
+BSIZE, CANDIDATES, STEPS, EXAMPLES = 32, 6, 3, 64
+REPETITIONS = 3
+BARS = {"policy=dspy": 0.9, "policy=adaptive": 1.05}
+"""Of the bare gather's CPU time for a call."""
+
+
+def serve(connection: Connection) -> None:
+    """Run in the server's process: answers until told to stop, then says how many calls there were."""
+    from tests.support.openai_server import OpenAIServer
+    from tests.support.quiz import legible_script
+
+    with OpenAIServer(legible_script, latency=LATENCY) as server:
+        connection.send(server.address)
+        while connection.recv() == "calls?":
+            connection.send(server.calls)
+
+
+@contextlib.contextmanager
+def a_server() -> Any:
+    """Gives its address, and how to ask for the number of calls that it has answered."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=[there])
+    process.start()
+
+    def calls() -> int:
+        here.send("calls?")
+        return cast("int", here.recv())
+
+    try:
+        yield here.recv(), calls
+    finally:
+        here.send("stop")
+        process.join()
+
+
+def lm_at(address: str) -> Any:
+    from tests.support import openai_server
+
+    return openai_server.lm_at(address)
+
+
+def student() -> Any:
+    import dspy
+
+    return dspy.Predict("question -> answer")
+
+
+def program() -> Any:
+    """The student with as many demos as a program of a run has at most."""
+    from tests.support.quiz import questions
+
+    program = student()
+    program.demos = questions(MAX_DEMOS, start=1000)
+    return program
+
+
+def bare_gather(address: str) -> None:
+    """As many calls as a run makes, with half as many demos on average as programs may have."""
+    import dspy
+
+    from tests.support.quiz import questions
+
+    rows = questions(EXAMPLES)
+    programs = [program() for _ in range(MAX_DEMOS)]
+    for demos, each in enumerate(programs):
+        each.demos = each.demos[:demos]
+
+    async def run() -> None:
+        slots = asyncio.Semaphore(IN_FLIGHT)
+
+        async def one(number: int) -> None:
+            async with slots:
+                await programs[number % MAX_DEMOS].acall(**rows[number % EXAMPLES].inputs())
+
+        await asyncio.gather(*(one(number) for number in range(CALLS)))
+
+    with dspy.context(lm=lm_at(address)):
+        asyncio.run(run())
+
+
+def dspys_client(address: str) -> None:
+    import dspy
+
+    from tests.support.quiz import questions
+
+    rows, adapter, shown = questions(EXAMPLES), dspy.ChatAdapter(), program()
+    messages = [
+        adapter.format(shown.signature, shown.demos[: number % MAX_DEMOS], dict(rows[number % EXAMPLES].inputs()))
+        for number in range(EXAMPLES)
+    ]
+    lm = lm_at(address)
+
+    async def run() -> None:
+        slots = asyncio.Semaphore(IN_FLIGHT)
+
+        async def one(number: int) -> None:
+            async with slots:
+                await lm.acall(messages=messages[number % EXAMPLES])
+
+        await asyncio.gather(*(one(number) for number in range(CALLS)))
+
+    asyncio.run(run())
+
+
+CALLS = STEPS * BSIZE * (2 * CANDIDATES + 1) + (CANDIDATES + 1) * EXAMPLES
+"""About what a run makes."""
+
+
+def dspy_simba(address: str) -> None:
+    import dspy
+
+    from tests.support.quiz import exact, questions
+
+    simba = dspy.SIMBA(
+        metric=cast("Any", exact),
+        bsize=BSIZE,
+        num_candidates=CANDIDATES,
+        max_steps=STEPS,
+        max_demos=MAX_DEMOS,
+        num_threads=IN_FLIGHT,
+    )
+    lm = lm_at(address)
+    simba.prompt_model = lm
+    simba.strategies = simba.strategies[:1]
+    with dspy.context(lm=lm):
+        simba.compile(student(), trainset=questions(EXAMPLES), seed=0)
+
+
+def ours(policy: Literal["dspy", "adaptive"]) -> Callable[[str], None]:
+    async def optimize(address: str, store: Path) -> None:
+        from simba_actors import Budget, Optimizer, OptimizerConfig
+        from simba_actors.strategies import AppendADemo
+        from tests.support.quiz import exact, questions
+
+        config = OptimizerConfig(
+            student=student(),
+            metric=exact,
+            trainset=questions(EXAMPLES),
+            store=store,
+            lm=lm_at(address),
+            policy=policy,
+            strategies=[AppendADemo()],
+            bsize=BSIZE,
+            num_candidates=CANDIDATES,
+            max_steps=STEPS if policy == "dspy" else None,
+            max_demos=MAX_DEMOS,
+            max_concurrency=IN_FLIGHT,
+            budget=Budget(max_calls=CALLS),
+        )
+        async with await Optimizer.start(config) as optimizer:
+            await optimizer.result()
+
+    def run(address: str) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            asyncio.run(optimize(address, Path(directory) / "simba.db"))
+
+    return run
+
+
+CONTENDERS: dict[str, Callable[[str], None]] = {
+    "DSPy's client": dspys_client,
+    "bare gather": bare_gather,
+    "dspy.SIMBA": dspy_simba,
+    "policy=dspy": ours("dspy"),
+    "policy=adaptive": ours("adaptive"),
+}
+
+
+def measured(who: str) -> dict[str, float]:
+    """Milliseconds of this process's CPU time for a call, and the number of calls."""
+    with a_server() as (address, calls), contextlib.redirect_stdout(io.StringIO()):
+        warm_up(address)
+        before, started = calls(), time.process_time()
+        CONTENDERS[who](address)
+        seconds, made = time.process_time() - started, calls() - before
+    return {"ms": 1e3 * seconds / made, "calls": made}
+
+
+def warm_up(address: str) -> None:
+    """Loads what is loaded once a process."""
+    import dspy
+
+    import simba_actors.optimizer  # noqa: F401
+
+    with dspy.context(lm=lm_at(address)):
+        asyncio.run(student().acall(question="?"))
+        student()(question="?")
+
+
+def profile(who: str) -> None:
+    with a_server() as (address, _):
+        warm_up(address)
+        profiler = cProfile.Profile()
+        profiler.runcall(CONTENDERS[who], address)
+    pstats.Stats(profiler).sort_stats("tottime").print_stats(40)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--one", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--profile", choices=CONTENDERS, help="show where one contender spends its time")
+    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measured(options.one)))
+        return
+    if options.profile:
+        profile(options.profile)
+        return
+    found: dict[str, list[dict[str, float]]] = {who: [] for who in CONTENDERS}
+    for _ in range(options.repetitions):
+        for who, runs in found.items():
+            command = [sys.executable, "-m", "tests.benchmarks.http", "--one", who]
+            runs.append(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+    medians = {who: statistics.median(run["ms"] for run in runs) for who, runs in found.items()}
+    print(f"{'':<18}{'ms of CPU a call':>18}{'calls':>8}   ratio to the bare gather")
+    for who, ms in medians.items():
+        bar = f"  (bar: at most {BARS[who]})" if who in BARS else ""
+        print(f"{who:<18}{ms:>18.2f}{found[who][0]['calls']:>8.0f}   {ms / medians['bare gather']:.2f}{bar}")
+
+
+if __name__ == "__main__":
+    main()
