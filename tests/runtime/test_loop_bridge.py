@@ -10,7 +10,7 @@ import pytest
 
 from simba_actors.runtime.loop_bridge import LoopBlockedError, LoopBridge, LoopEndedError
 
-LONG, SHORT = 3600.0, 0.01
+LONG, WHILE, SHORT = 3600.0, 0.3, 0.01
 
 
 async def where() -> threading.Thread:
@@ -32,11 +32,11 @@ async def test_work_that_has_begun_is_waited_for() -> None:
     bridge, loop, go_on = LoopBridge(), asyncio.get_running_loop(), asyncio.Event()
 
     async def waits() -> str:
-        loop.call_later(5 * SHORT, go_on.set)
+        loop.call_later(2 * WHILE, go_on.set)
         await go_on.wait()
         return "done"
 
-    assert await asyncio.to_thread(lambda: bridge.run(loop, waits, SHORT)) == "done"
+    assert await asyncio.to_thread(lambda: bridge.run(loop, waits, WHILE)) == "done"
 
 
 async def test_what_work_raises_is_raised_in_the_thread() -> None:
