@@ -301,6 +301,8 @@ def _trajectory_text(record: RolloutRecord, *, inputs: bool = True) -> str:
         if inputs:
             lines.extend(f"    {name} ← {_short(value)}" for name, value in call.inputs.items())
         lines.extend(f"    {name} → {_short(value)}" for name, value in call.outputs.items())
+    if inputs:
+        lines.extend(f"  expected {name}: {_short(value)}" for name, value in trajectory.expected.items())
     if trajectory.error is not None:
         lines.append(f"  failed: {_short(trajectory.error)}")
     lines.extend(f"  {name}: {_short(value)}" for name, value in trajectory.feedback.items())

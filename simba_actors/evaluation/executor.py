@@ -140,6 +140,7 @@ class LocalExecutor:
             max_history_size=min(settings.max_history_size, HISTORY_KEPT),
             disable_history=False,
         )
+        self._known_labels: dict[tuple[Split, int], dict[str, JSON]] = {}
         self._keeps_history = not settings.disable_history
 
     async def run(self, task: RolloutTask) -> Trajectory:
@@ -209,7 +210,13 @@ class LocalExecutor:
                 f"a rollout took longer than rollout_timeout={self._rollout_timeout:g} s, {ATTEMPTS} times in a row: "
                 "an LM or the student hangs, or the limit is too low"
             )
-        return ended.trajectory(meter, self._clock() - started)
+        return ended.trajectory(meter, self._clock() - started, self._labels(task.split, task.example))
+
+    def _labels(self, split: Split, index: int) -> dict[str, JSON]:
+        """Return an example's labels as JSON. They are kept, since an example runs many times."""
+        if (split, index) not in self._known_labels:
+            self._known_labels[split, index] = json_fields(cast("Any", self._rows[split][index]).labels())
+        return self._known_labels[split, index]
 
     def _context(self, trace: list[Any], rollout: RolloutContext) -> AbstractContextManager[None]:
         return dspy.context(**{**self._settings, "trace": trace, SETTING: rollout})
@@ -260,7 +267,7 @@ class _Ended:
     error: str | None
     cut_off: bool
 
-    def trajectory(self, meter: Meter, seconds: float) -> Trajectory:
+    def trajectory(self, meter: Meter, seconds: float, expected: dict[str, JSON]) -> Trajectory:
         result = self.result
         return Trajectory(
             outcome=Outcome.SCORED if result is not None else Outcome.PROGRAM_FAILURE,
@@ -272,6 +279,7 @@ class _Ended:
             seconds=seconds,
             error=self.error,
             cut_off=self.cut_off,
+            expected=expected,
         )
 
 

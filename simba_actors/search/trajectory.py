@@ -102,3 +102,5 @@ class Trajectory:
     """The error of a program failure."""
     cut_off: bool = False
     """Whether a reply of an LM to the program ended at its token limit."""
+    expected: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    """The example's labels, for people who read what went wrong."""

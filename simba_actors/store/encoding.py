@@ -175,6 +175,8 @@ def result_row(trajectory: Trajectory, texts: dict[str, str]) -> tuple[Any, ...]
     }
     if trajectory.cut_off:
         payload["cut_off"] = True
+    if trajectory.expected:
+        payload["expected"] = trajectory.expected
     return (
         trajectory.outcome.value,
         float(trajectory.score),
@@ -213,4 +215,5 @@ def _trajectory(result: Any, stored: dict[str, Any]) -> Trajectory:
         seconds,
         stored["error"],
         stored.get("cut_off", False),
+        stored.get("expected", {}),
     )

@@ -25,7 +25,7 @@ from simba_actors.events import StepClosed
 from simba_actors.programs import ConfigurationSpace, Float, load
 from simba_actors.search.statistics.trend import Trend
 from tests.support.hostile import ADVICE, hostile_script
-from tests.support.quiz import questions
+from tests.support.quiz import questions, right_answer
 from tests.support.runs import findings, finish, reach, small_config
 from tests.support.scripted_lm import ScriptedLM
 
@@ -398,6 +398,13 @@ def test_failures_are_shown_beside_the_students_run_on_the_same_example(invoke: 
         assert ours["trajectory"]["score"] < 1
         assert (student["rollout"]["program"], student["rollout"]["example"]) == (0, ours["rollout"]["example"])
     assert "question ← " in invoke("failures", RUN, 1).stdout
+
+
+def test_failures_say_what_was_expected(invoke: Invoke) -> None:
+    failure = output_json(invoke("failures", RUN, 0, "--json"))["rollouts"][0]["rollout"]
+    question = failure["trajectory"]["trace"][0]["inputs"]["question"]
+    assert failure["trajectory"]["expected"] == {"answer": right_answer(question)}
+    assert f"expected answer: {right_answer(question)}" in invoke("failures", RUN, 0).stdout
 
 
 def test_failures_are_filtered_by_score_and_text(invoke: Invoke) -> None:

@@ -269,6 +269,10 @@ async def test_failures_have_the_students_run_on_the_same_example(client: httpx.
     assert questions_asked[::2] == questions_asked[1::2]
 
 
+async def test_failures_say_what_was_expected(client: httpx.AsyncClient) -> None:
+    assert re.search(r"<h4>Expected</h4><dl><dt>answer</dt>", await text_of(client, "/programs/0/failures"))
+
+
 async def test_failures_are_filtered_by_kind_score_and_text(client: httpx.AsyncClient) -> None:
     def scores(text: str) -> set[str]:
         return set(re.findall(r"Score <strong>([\d.]+)", text))
