@@ -7,11 +7,11 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import anyio
 from rich.console import Console, Group
@@ -22,6 +22,7 @@ from simba_actors.cli.arguments import DEFAULT_STORE, AsJSON, RunName, StorePath
 from simba_actors.cli.curve import ASCII, CurvePoint, score_curve
 from simba_actors.cli.output import event_json, print_json_line, print_text, run
 from simba_actors.cli.runs import trend_text
+from simba_actors.errors import SimbaError
 from simba_actors.events import Event
 from simba_actors.logs import visible
 from simba_actors.observe.wording import described, progress_line
@@ -38,8 +39,8 @@ EVENTS_SHOWN = 6
 BAR = 20
 """Columns of a bar."""
 
-QUIT = "q\x03"
-"""Keys that leave."""
+KEYS: Mapping[str, Literal["pause", "resume", "quit"]] = {"p": "pause", "r": "resume", "q": "quit", "\x03": "quit"}
+"""What each key does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Snapshot:
 
 
 def watch(run_name: RunName = None, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
-    """Follow a run until it ends. q leaves. With --json: its events, one a line."""
+    """Follow a run until it ends. Keys: p pauses it, r resumes it, q leaves. With --json: its events, one a line."""
     if as_json:
         run(_print_events(store, run_name), as_json=True)
         return
@@ -97,17 +98,35 @@ async def _draw(store: Path, run_name: str | None, console: Console) -> None:
         run_id = await queries.ask(results.find_run_id, run_name)
         snapshot = await _snapshot(queries, run_id)
         started, done = time.monotonic(), snapshot.summary.rollouts_done
-        quitting = False
+        message, quitting = "", False
         with _pressed_keys() as pressed, Live(console=console, auto_refresh=False) as live:
             while True:
                 elapsed = max(time.monotonic() - started, 1e-3)
                 rate = (snapshot.summary.rollouts_done - done) / elapsed or None
-                live.update(_picture(snapshot, rate, console), refresh=True)
+                live.update(_picture(snapshot, rate, message, console), refresh=True)
                 if snapshot.summary.over or quitting:
                     return
                 await anyio.sleep(REDRAW_SECONDS)
-                quitting = bool(set(pressed()) & set(QUIT))
+                for key in pressed():
+                    match KEYS.get(key):
+                        case "quit":
+                            quitting = True
+                        case "pause" | "resume" as kind:
+                            message = await _send(store, run_id, kind)
+                        case None:
+                            pass
                 snapshot = await _snapshot(queries, run_id)
+
+
+async def _send(store: Path, run_id: str, kind: Literal["pause", "resume"]) -> str:
+    """Ask the run's owner, and return what to show about it."""
+    from simba_actors.cli.control import send
+
+    try:
+        await send(store, run_id, kind, f"{kind} by a key of simba-actors watch")
+    except SimbaError as error:
+        return str(error)
+    return f"asked to {kind}"
 
 
 async def _snapshot(queries: Reader, run_id: str) -> Snapshot:
@@ -126,7 +145,7 @@ async def _snapshot(queries: Reader, run_id: str) -> Snapshot:
     )
 
 
-def _picture(snapshot: Snapshot, rate: float | None, console: Console) -> Group:
+def _picture(snapshot: Snapshot, rate: float | None, message: str, console: Console) -> Group:
     summary = snapshot.summary
     title = Text.assemble((visible(summary.run.run_id, keep=""), "bold"), f"  {summary.run.status}")
     if summary.run.reason:
@@ -145,7 +164,8 @@ def _picture(snapshot: Snapshot, rate: float | None, console: Console) -> Group:
             line = Text(visible(described(event), keep=""), style="dim", no_wrap=True, overflow="ellipsis")
             line.truncate(console.width, overflow="ellipsis")
             lines.append(line)
-        lines.append(Text("q leave", "bold"))
+        keys = "p pause   r resume   q leave"
+        lines.append(Text(f"{keys}   {visible(message, keep='')}".rstrip(), "bold"))
     return Group(*lines)
 
 

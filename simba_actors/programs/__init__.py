@@ -1,10 +1,16 @@
 """Configurations of a dspy.Module: what can be optimized in it, taken out, changed, and put into a copy."""
 
-from simba_actors.programs.configuration import Configuration, Demo
-from simba_actors.programs.space import ConfigurationSpace
-from simba_actors.programs.state_file import load, save
-from simba_actors.programs.values import revive, to_json_value
-from simba_actors.programs.variables import Choice, Float, Integer, Variable
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simba_actors.programs.configuration import Configuration, Demo
+    from simba_actors.programs.space import ConfigurationSpace
+    from simba_actors.programs.state_file import load, save
+    from simba_actors.programs.values import revive, to_json_value
+    from simba_actors.programs.variables import Choice, Float, Integer, Variable
 
 __all__ = [
     "Choice",
@@ -19,3 +25,24 @@ __all__ = [
     "save",
     "to_json_value",
 ]
+
+_MODULES = {
+    "Choice": "variables",
+    "Configuration": "configuration",
+    "ConfigurationSpace": "space",
+    "Demo": "configuration",
+    "Float": "variables",
+    "Integer": "variables",
+    "Variable": "variables",
+    "load": "state_file",
+    "revive": "values",
+    "save": "state_file",
+    "to_json_value": "values",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used: the command line compares configurations without DSPy."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

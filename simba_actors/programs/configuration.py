@@ -12,7 +12,6 @@ from typing import Any, TypeAlias, cast
 import orjson
 
 from simba_actors.errors import NotJSONError
-from simba_actors.programs.values import json_problem, to_json_value
 from simba_actors.search.trajectory import JSON
 
 Demo: TypeAlias = Mapping[str, JSON]
@@ -63,6 +62,8 @@ class Configuration:
 
     def check_json(self) -> None:
         """Raise NotJSONError, which names the value, if one is not plain JSON."""
+        from simba_actors.programs.values import json_problem  # It imports DSPy, which reading a store does not need.
+
         for name, value in self.values.items():
             problem = json_problem(value)
             if problem is not None:
@@ -88,6 +89,8 @@ class Configuration:
 
     def with_instructions(self, predictor: str, instructions: str) -> Configuration:
         """Return a copy with other instructions. Half of a surrogate pair, as LMs write now and then, is escaped."""
+        from simba_actors.programs.values import to_json_value
+
         return Configuration({**self.values, f"{predictor}.instructions": to_json_value(instructions)})
 
     def with_setting(self, name: str, value: JSON) -> Configuration:

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from simba_actors.cli.app import app
+from simba_actors.cli.app import make_app
 from tests.support.runs import finish, small_config
 
+app = make_app()
 READING = ("runs", "show", "compare", "program", "failures", "why", "lineage", "channels", "versions", "doctor")
 
 NASTY = (

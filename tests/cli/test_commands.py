@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 import simba_actors
 from simba_actors import Optimizer
-from simba_actors.cli.app import app
+from simba_actors.cli.app import COMMANDS, make_app
 from simba_actors.events import StepClosed
 from simba_actors.programs import ConfigurationSpace, Float, load
 from simba_actors.search.statistics.trend import Trend
@@ -29,6 +29,7 @@ from tests.support.quiz import questions, right_answer
 from tests.support.runs import findings, finish, reach, small_config
 from tests.support.scripted_lm import ScriptedLM
 
+app = make_app()
 Invoke = Callable[..., Result]
 RUN = "colours"
 READING = (
@@ -456,3 +457,21 @@ def test_what_needs_a_channel_creates_no_store(tmp_path: Path) -> None:
 
 def test_the_version_is_printed() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout == f"{simba_actors.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [*READING, ("versions", "bot"), ("failures", RUN, 0, "--json")])
+def test_reading_imports_neither_dspy_nor_numpy(store: Path, arguments: tuple[object, ...]) -> None:
+    code = (
+        "import sys\nfrom simba_actors.cli import main\n"
+        f"sys.argv = {['simba-actors', *map(str, arguments), '--store', str(store)]!r}\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print('imported:', [name for name in ('dspy', 'numpy') if name in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert ended.stdout.splitlines()[-1] == "imported: []"
+
+
+def test_a_command_line_builds_only_the_command_that_it_names() -> None:
+    for words in (["runs"], ["runs", "--json"], ["other.db"], ["other.db", "runs"]):
+        assert [command.name for command in make_app(words).registered_commands] == ["runs"]
+    assert len(make_app(["--help"]).registered_commands) == len(COMMANDS)

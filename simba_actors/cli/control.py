@@ -1,0 +1,59 @@
+"""Commands that ask the process that runs a run to pause, resume or stop it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from simba_actors.cli.arguments import DEFAULT_STORE, AsJSON, Reason, RunName, StorePath
+from simba_actors.cli.output import print_json, print_text, run
+from simba_actors.store import results
+from simba_actors.store.reading import Reader
+
+DONE = {
+    "pause": "pauses when its rollouts in progress are done",
+    "resume": "resumes",
+    "stop": "stops; it can be resumed",
+}
+
+
+def pause(
+    run_name: RunName = None, reason: Reason = None, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False
+) -> None:
+    """Ask the process that has the run open to pause it."""
+    _request("pause", run_name, reason, store, as_json=as_json)
+
+
+def resume(
+    run_name: RunName = None, reason: Reason = None, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False
+) -> None:
+    """Ask the process that has the run open to resume it after a pause."""
+    _request("resume", run_name, reason, store, as_json=as_json)
+
+
+def stop(
+    run_name: RunName = None, reason: Reason = None, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False
+) -> None:
+    """Ask the process that has the run open to stop it. Nothing is lost: start it again to continue."""
+    _request("stop", run_name, reason, store, as_json=as_json)
+
+
+Kind = Literal["pause", "resume", "stop"]
+
+
+def _request(kind: Kind, name: str | None, reason: str | None, store: Path, *, as_json: bool) -> None:
+    run_id = run(send(store, name, kind, reason or f"{kind} from the command line"), as_json=as_json)
+    if as_json:
+        print_json({"run_id": run_id, "request": kind})
+    else:
+        print_text(f"{run_id}: asked its process, which {DONE[kind]}")
+
+
+async def send(store: Path, name: str | None, kind: Kind, reason: str) -> str:
+    """Send a request to the owner of a run and return the run's full name."""
+    from simba_actors.store.requests import send_request
+
+    async with await Reader.open(store) as reader:
+        run_id = await reader.ask(results.find_run_id, name)
+    await send_request(store, run_id, kind, reason=reason)
+    return run_id
