@@ -37,6 +37,7 @@ from simba_actors.store.lease import reserve_call
 from simba_actors.store.opening import checked_path
 from simba_actors.store.ownership import LEASE_SECONDS
 from simba_actors.store.records import NewRun
+from simba_actors.store.requests import Request
 from simba_actors.team.analyzer import Analyzer
 from simba_actors.team.coordinator import Coordinator
 from simba_actors.team.ending import Ending
@@ -91,11 +92,12 @@ def assemble(
     config: OptimizerConfig,
     finished: Callable[[SimbaError | None], None],
     on_stored: Callable[[Sequence[Event]], None],
+    on_request: Callable[[Request], None],
 ) -> AssembledRun:
     """Make everything that the run of `config` consists of. Rollouts get the context in which this is called.
 
     `finished` is called once, with None when the run has its result or with the error that ended it; `on_stored` is
-    called with events that were stored.
+    called with events that were stored, and `on_request` with each request of another process.
 
     Raises:
         UnsupportedDSPyError: The installed DSPy is one that this version does not know.
@@ -208,6 +210,7 @@ def assemble(
             lost=lost,
             telemetry=telemetry,
             on_stored=stored,
+            on_request=on_request,
         ),
         SAMPLER: partial(
             Sampler.start_link,

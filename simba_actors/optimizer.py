@@ -26,6 +26,7 @@ from simba_actors.publishing.publications import Publication
 from simba_actors.publishing.run_publisher import RunPublisher
 from simba_actors.result import OptimizerResult, Status, read_result
 from simba_actors.store import Owner, Reader
+from simba_actors.store.requests import Request
 from simba_actors.team.messages import COORDINATOR, Pause, Resume
 
 logger = logging.getLogger(__name__)
@@ -108,12 +109,13 @@ class Optimizer:
         self._feed = EventFeed()
         self._restarts: dict[str, int] = {}
         _retire_owners_of_closed_loops()
-        self._run: AssembledRun = assemble(config, self._finished, self._feed.notify)
+        self._run: AssembledRun = assemble(config, self._finished, self._feed.notify, self._on_request)
         _owners.setdefault(self._loop, []).append(self._run.owner)
         self._publisher = RunPublisher(self._run.store, config.channel, self._run.new.run_id, self._run.space)
         self._supervisor: Ref | None = None
         self._listeners = Listeners()
         self._ending: asyncio.Task[None] | None = None
+        self._requests: set[asyncio.Task[None]] = set()
 
     async def _start_team(self) -> None:
         await self._run.executor.try_metric()
@@ -389,6 +391,25 @@ class Optimizer:
 
     def _stopped(self) -> RunStoppedError:
         return RunStoppedError(f"run {self.run_id!r} was stopped; started again, it goes on")
+
+    def _on_request(self, request: Request) -> None:
+        """Do what another process has asked."""
+        logger.info("run %r: %s asked to %s it (%s)", self.run_id, request.requester, request.kind, request.reason)
+        task = asyncio.create_task(self._obey(request), name=f"{request.kind} of run {self.run_id!r}")
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+
+    async def _obey(self, request: Request) -> None:
+        try:
+            match request.kind:
+                case "pause":
+                    await self.pause(f"{request.reason} (asked by {request.requester})")
+                case "resume":
+                    await self.resume()
+                case "stop":
+                    await self.stop()
+        except RunError as error:
+            logger.warning("run %r could not %s as %s asked: %s", self.run_id, request.kind, request.requester, error)
 
     def _on_supervisor_event(self, event: SupervisorEvent) -> None:
         actor = str(event.child)

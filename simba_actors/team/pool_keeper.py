@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from simba_actors.store.records import (
     RecordProposal,
     SetStatus,
 )
+from simba_actors.store.requests import Request
 from simba_actors.team.messages import (
     Commit,
     Ledger,
@@ -70,6 +72,10 @@ GAUGE_SECONDS = 1.0
 
 HEARTBEAT_SECONDS = 10.0
 """How often an idle PoolKeeper renews its lease: a third of the lease."""
+
+
+REQUESTED = object()
+"""The message that tells a PoolKeeper of new requests in the store."""
 
 
 @dataclass(slots=True)
@@ -117,6 +123,7 @@ class PoolKeeper(GenServer[PoolState]):
         lost: Callable[[LeaseLostError], None],
         telemetry: Telemetry,
         on_stored: Callable[[Sequence[Event]], None],
+        on_request: Callable[[Request], None],
     ) -> None:
         self._teammates = teammates
         self._path = path
@@ -128,7 +135,7 @@ class PoolKeeper(GenServer[PoolState]):
         self._trouble = trouble
         self._lease, self._lost = lease, lost
         self._telemetry = telemetry
-        self._on_stored = on_stored
+        self._on_stored, self._on_request = on_stored, on_request
 
     async def init(self) -> InitReturn:
         self.state = PoolState(await self._claimed())
@@ -180,9 +187,12 @@ class PoolKeeper(GenServer[PoolState]):
                 return await super().handle_cast(message)
 
     async def handle_info(self, message: Any) -> CastReturn:
-        if message is not IDLE:
+        if message is REQUESTED:
+            await self._take_requests()
+        elif message is IDLE:
+            await self._commit_waiting(renew=True)
+        else:
             return await super().handle_info(message)
-        await self._commit_waiting(renew=True)
         return self._idle()
 
     def format_state(self) -> str:
@@ -210,7 +220,9 @@ class PoolKeeper(GenServer[PoolState]):
         store = await Store.open(self._path, busy_seconds=BUSY_SECONDS, make=not self._life.claimed)
         self.ref.target.on_exit.append(store.abandon)  # A killed PoolKeeper gets no chance to close it.
         try:
-            await store.claim(self._run, self._owner)
+            await store.claim(self._run, self._owner, partial(self.ref.send, REQUESTED))
+            if not self._life.claimed:
+                await store.take_requests(run_id, self._owner)  # They were meant for an owner that is gone.
             self._budget.restore(await store.read.spending(run_id), await store.read.usage(run_id))
         except BaseException:
             try:
@@ -255,6 +267,22 @@ class PoolKeeper(GenServer[PoolState]):
             if sender is not None:
                 reply(sender, None)
         self._on_stored(stamped)
+
+    async def _take_requests(self) -> None:
+        """Pass on what other processes have asked of this run."""
+        if self.state.has_lost_the_run:
+            return
+        try:
+            requests = await self.state.store.take_requests(self._run.run_id, self._owner)
+        except LeaseLostError as error:
+            self.state.has_lost_the_run = True
+            self._lost(error)
+        except StoreError as error:
+            self._note_trouble(error)
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self.ref.send, REQUESTED)
+        else:
+            for request in requests:
+                self._on_request(request)
 
     def _note_trouble(self, error: StoreError) -> None:
         if self._trouble.reason != str(error):

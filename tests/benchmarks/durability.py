@@ -134,7 +134,7 @@ async def of_a_run(store: Path) -> float:
 async def of_the_executor(store: Path) -> float:
     """Seconds that the executor takes for the rollouts of the run in `store`."""
     tasks = iter(await tasks_of(store))
-    executor = assemble(config_for(store), lambda error: None, lambda events: None).executor
+    executor = assemble(config_for(store), lambda error: None, lambda events: None, lambda request: None).executor
 
     async def work() -> None:
         for task in tasks:
@@ -169,7 +169,7 @@ async def overhead(directory: Path) -> float:
 
 async def fill(config: OptimizerConfig) -> None:
     """A run with `STEPS` steps, the last one open with a few rollouts to go."""
-    run = assemble(config, lambda error: None, lambda events: None)
+    run = assemble(config, lambda error: None, lambda events: None, lambda request: None)
     policy = policy_of(config, {STUDENT_LM: config.lm}, tuple(each.name for each in config.chosen_strategies()))
     owner, evidence, configuration = Owner.this_process(), Evidence(), run.space.extract(config.student)
     left = Trajectory(Outcome.SCORED, 1.0, {"answer": "red"}, (), usage=Usage(1, 100, 10, 0.0001))

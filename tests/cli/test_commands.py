@@ -422,7 +422,8 @@ def test_failures_are_filtered_by_score_and_text(invoke: Invoke) -> None:
 def test_the_full_prompt_is_what_dspy_sends(invoke: Invoke) -> None:
     messages = output_json(invoke("program", RUN, "student", "--full", "--json"))["messages"]
     question = messages[-1]["content"].split("## ]]\n")[1].split("\n")[0]
-    expected = dspy.ChatAdapter().format(dspy.Predict("question -> answer").signature, [], {"question": question})
+    student: Any = dspy.Predict("question -> answer")
+    expected = dspy.ChatAdapter().format(student.signature, [], {"question": question})
     assert [(message["role"], message["content"]) for message in messages] == [
         (message["role"], message["content"]) for message in expected
     ]

@@ -21,7 +21,7 @@ SECRET = "planted-0123456789abcdef"  # noqa: S105
 
 
 def run_of(**changes: Any) -> NewRun:
-    return assemble(small_config(Path("simba.db"), **changes), lambda _: None, lambda _: None).new
+    return assemble(small_config(Path("simba.db"), **changes), lambda _: None, lambda _: None, lambda _: None).new
 
 
 def predict(name: str = "answer", *, annotation: Any = str, **field: Any) -> dspy.Module:

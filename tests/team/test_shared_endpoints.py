@@ -47,5 +47,7 @@ async def test_optimizers_that_share_a_governor_share_a_limit(tmp_path: Path) ->
 
 
 async def test_optimizers_of_one_loop_share_a_governor_unless_they_are_given_one(tmp_path: Path) -> None:
-    setups = [assemble(small_config(tmp_path / f"{n}.db"), lambda _: None, lambda _: None) for n in range(2)]
+    setups = [
+        assemble(small_config(tmp_path / f"{n}.db"), lambda _: None, lambda _: None, lambda _: None) for n in range(2)
+    ]
     assert [setup.governor for setup in setups] == [shared_governor()] * 2

@@ -243,7 +243,7 @@ async def test_a_run_begins_with_its_result(client: httpx.AsyncClient) -> None:
 async def test_every_score_comes_with_an_interval(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", run_id="perfect", metric=lambda example, prediction: 1.0, max_steps=1)
     await finish(config)
-    async with browsing(config.store) as client:
+    async with browsing(Path(config.store)) as client:
         text = (await client.get("/runs/perfect")).text
     assert "95 % interval 0." in text
     assert "± 0.000" not in text
@@ -324,7 +324,7 @@ async def test_objectives_are_shown_with_the_pareto_front(tmp_path: Path) -> Non
         tmp_path / "simba.db", run_id="both", metric=metric, objectives=Pareto(["right", "short"]), policy="adaptive"
     )
     await finish(config)
-    async with browsing(config.store) as client:
+    async with browsing(Path(config.store)) as client:
         text = (await client.get("/runs/both")).text
     assert "Pareto front" in text
     assert re.search(r'<th class="number">right</th><th class="number">short</th>', text)
