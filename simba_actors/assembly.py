@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import dspy
 
@@ -26,7 +26,7 @@ from simba_actors.observe.telemetry import Telemetry, telemetry_of
 from simba_actors.programs import ConfigurationSpace, to_json_value
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.adaptive.policy import AdaptivePolicy
-from simba_actors.search.model.fitting import Row
+from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.plan import STUDENT_LM
 from simba_actors.search.policy import Policy
 from simba_actors.search.settings import SearchSettings
@@ -282,8 +282,8 @@ def policy_of(config: OptimizerConfig, lms: Mapping[str, Any], strategies: tuple
         )
     return AdaptivePolicy(
         settings,
-        train_examples=tuple(_row(example) for example in config.trainset),
-        val_examples=tuple(_row(example) for example in config.valset),
+        train_examples=_Texts(config.trainset),
+        val_examples=_Texts(config.valset),
         rollouts=_rollouts_expected(config),
         strategies=strategies,
         predictors=len(config.student.predictors()),
@@ -291,10 +291,27 @@ def policy_of(config: OptimizerConfig, lms: Mapping[str, Any], strategies: tuple
     )
 
 
-def _row(example: dspy.Example) -> Row:
-    fields = {name: str(to_json_value(value)) for name, value in cast("dict[str, object]", example.toDict()).items()}
-    labels = {name: fields[name] for name in cast("dict[str, object]", example.labels().toDict())}
-    return Row(" ".join(fields.values()), labels)
+class _Texts(Sequence[ExampleText]):
+    """The text of examples, made when it is asked for: the search uses a sample of a large trainset."""
+
+    def __init__(self, examples: Sequence[dspy.Example]) -> None:
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    @overload
+    def __getitem__(self, index: int) -> ExampleText: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ExampleText]: ...
+    def __getitem__(self, index: int | slice) -> ExampleText | Sequence[ExampleText]:
+        if isinstance(index, slice):
+            return _Texts(self._examples[index])
+        example = self._examples[index]
+        values = cast("dict[str, object]", example.toDict())
+        fields = {name: str(to_json_value(value)) for name, value in values.items()}
+        labels = {name: fields[name] for name in cast("dict[str, object]", example.labels().toDict())}
+        return ExampleText(" ".join(fields.values()), labels)
 
 
 def _model_pool(config: OptimizerConfig) -> dict[str, Any]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from simba_actors.search.evidence import Evidence
-from simba_actors.search.model.estimation import sigmoid
-from simba_actors.search.model.part_model import Effects, PartModel
+from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.statistics.sequential_test import Comparison, always_valid, compare_pairs
 
 ERROR = 0.05
@@ -22,9 +19,6 @@ ALPHA = 2 * ERROR
 
 LEAST_OWN_SCORES = 12
 """Rollouts that a program needs of its own before the model's estimate of it counts."""
-
-DRAWS = 200
-"""Draws from the posterior for an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,36 +52,18 @@ def clear_winner_by_model(
     was made from are left out.
     """
     tried = [program for program in model.programs if _own_scores(evidence, program) >= LEAST_OWN_SCORES]
-    qualities = model.qualities(model.likely)
+    qualities = model.qualities
     best = max(tried, key=lambda program: (qualities[program], -program), default=incumbent)
     excluded = {*learnt_from.get(best, ()), *learnt_from.get(incumbent, ())}
-    examples = [example for example in range(model.trainset) if example not in excluded]
-    if best == incumbent or not examples:
+    panel = model.examples.train[: model.panel]
+    rows = [row for row, example in enumerate(panel) if example not in excluded]
+    if best == incumbent or not rows:
         return None
-    difference, variance = _difference(model, best, incumbent, examples)
+    gain, deviation = model.difference(best, incumbent, rows)
+    width = model.range.width
     known = qualities[incumbent]
-    comparison = always_valid(difference, known * (1 - known) * model.range.width**2, variance, ALPHA)
-    return ClearWinner(best, comparison, len(examples)) if comparison.is_better else None
-
-
-def _difference(model: PartModel, best: int, incumbent: int, examples: Sequence[int]) -> tuple[float, float]:
-    """Return the mean and the variance of how much better `best` is on `examples`, in the metric's units.
-
-    Effects that both programs share are drawn once for both, so that their uncertainty cancels out.
-    """
-    (best_own, best_spread), (incumbent_own, incumbent_spread) = map(model.own_effect, (best, incumbent))
-
-    def gap(effects: Effects, best_own: float, incumbent_own: float) -> float:
-        new = sigmoid(model.log_odds(best, effects)[list(examples)] + best_own)
-        old = sigmoid(model.log_odds(incumbent, effects)[list(examples)] + incumbent_own)
-        return float((new - old).mean()) * model.range.width
-
-    draws = np.random.default_rng(0)  # A generator of its own: a look must not change what the search draws next.
-    drawn = [
-        gap(model.draw(draws, 1.0), draws.normal(best_own, best_spread), draws.normal(incumbent_own, incumbent_spread))
-        for _ in range(DRAWS)
-    ]
-    return gap(model.likely, best_own, incumbent_own), float(np.var(drawn))
+    comparison = always_valid(gain * width, known * (1 - known) * width**2, (deviation * width) ** 2, ALPHA)
+    return ClearWinner(best, comparison, len(rows)) if comparison.is_better else None
 
 
 def clear_winner_by_pairs(

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from simba_actors.search.plan import ModelSpec, Phase, RolloutKey, Split
+
+if TYPE_CHECKING:
+    import numpy.typing as npt  # Not at runtime: DSPy 3.4.0 replaces numpy by a stand-in without it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +30,22 @@ class Score:
     """Whether this is the 0 of a program failure."""
 
 
+@dataclass(frozen=True, slots=True)
+class StudentScores:
+    """Scores of the student's own LM as arrays with an entry for each, by program and then by key."""
+
+    programs: tuple[int, ...]
+    """The numbers of the programs that have any."""
+    program: npt.NDArray[np.int64]
+    """Each score's index in `programs`."""
+    example: npt.NDArray[np.int64]
+    validation: npt.NDArray[np.bool_]
+    """Whether the example is one of the valset."""
+    score: npt.NDArray[np.float64]
+    resampled: npt.NDArray[np.bool_]
+    """Whether a temperature was set."""
+
+
 class Evidence:
     """All scores of a run, by program.
 
@@ -33,23 +55,41 @@ class Evidence:
     def __init__(self, scores: Iterable[Score] = ()) -> None:
         self._by_program: dict[int, dict[RolloutKey, Score]] = {}
         self._in_order: dict[int, tuple[Score, ...]] = {}  # Sorted scores of programs with no new score since.
+        self._columns: dict[int, npt.NDArray[np.float64]] = {}  # Of the same programs, for `student_scores`.
+        self._sampled: dict[int, tuple[Score, ...]] = {}  # By step.
+        self._lent: set[int] = set()  # Programs whose scores a copy shares; they are copied before the next is added.
         self._tried: set[tuple[int, int, Split]] = set()
+        self._count = 0
         self.add(scores)
 
     def add(self, scores: Iterable[Score]) -> None:
         """Add `scores`. One that is known already has no effect."""
         for score in scores:
-            self._by_program.setdefault(score.program, {}).setdefault(score.key, score)
+            if score.key in self._by_program.get(score.program, ()):
+                continue
+            if score.program in self._lent:
+                self._lent.discard(score.program)
+                self._by_program[score.program] = dict(self._by_program[score.program])
+            self._by_program.setdefault(score.program, {})[score.key] = score
+            self._count += 1
             self._in_order.pop(score.program, None)
+            self._columns.pop(score.program, None)
+            if score.key.phase == "sample":
+                self._sampled[score.key.step] = (*self._sampled.get(score.key.step, ()), score)
             if score.model == ModelSpec():
                 self._tried.add((score.program, score.example, score.split))
 
     def copy(self) -> Evidence:
         """Return the same evidence, unchanged by scores that are added to this one later."""
-        return Evidence(score for scores in self._by_program.values() for score in scores.values())
+        copied = Evidence()
+        copied._by_program, copied._sampled = dict(self._by_program), dict(self._sampled)
+        copied._in_order, copied._columns = dict(self._in_order), dict(self._columns)
+        copied._tried, copied._count = set(self._tried), self._count
+        self._lent, copied._lent = set(self._by_program), set(self._by_program)
+        return copied
 
     def __len__(self) -> int:
-        return sum(len(scores) for scores in self._by_program.values())
+        return self._count
 
     def rollouts_in(self, step: int) -> int:
         """Return how many rollouts of that step are scored."""
@@ -79,3 +119,30 @@ class Evidence:
     def has(self, program: int, key: RolloutKey) -> bool:
         """Whether the rollout is scored."""
         return key in self._by_program.get(program, {})
+
+    def sampled(self, step: int) -> list[Score]:
+        """Return the scores of a step's samples, by program and then by key."""
+        return sorted(self._sampled.get(step, ()), key=lambda score: (score.program, score.key))
+
+    def student_scores(self) -> StudentScores:
+        """Return all scores of the student's own LM."""
+        columns = [(program, self._columns_of(program)) for program in self.programs()]
+        columns = [(program, own) for program, own in columns if own.shape[1]]
+        table = np.concatenate([own for _, own in columns], axis=1) if columns else np.zeros((4, 0))
+        sizes = [own.shape[1] for _, own in columns]
+        return StudentScores(
+            programs=tuple(program for program, _ in columns),
+            program=np.repeat(np.arange(len(columns)), sizes),
+            example=table[0].astype(np.int64),
+            validation=table[1] > 0,
+            score=table[2],
+            resampled=table[3] > 0,
+        )
+
+    def _columns_of(self, program: int) -> npt.NDArray[np.float64]:
+        """Return example, validation, score and resampling of one program's scores, a row each."""
+        if program not in self._columns:
+            own = [score for score in self.of(program) if score.model.is_student_lm]
+            values = [(s.example, s.split == "val", s.score, s.model.temperature is not None) for s in own]
+            self._columns[program] = np.array(values, dtype=np.float64).reshape(len(own), 4).T.copy()
+        return self._columns[program]

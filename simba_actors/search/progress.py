@@ -130,12 +130,7 @@ def stored_progress(steps: Iterable[tuple[int, JSON, JSON]]) -> Progress | None:
 
 
 def _samples(evidence: Evidence, step: int) -> list[Score]:
-    return [
-        score
-        for program in evidence.programs()
-        for score in evidence.of(program, "sample")
-        if score.key.step == step and score.model.is_student_lm
-    ]
+    return [score for score in evidence.sampled(step) if score.model.is_student_lm]
 
 
 def _floors(evidence: Evidence, step: int) -> dict[int, float]:

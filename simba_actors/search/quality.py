@@ -7,16 +7,11 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, cast
 
-import numpy as np
-
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.estimation import sigmoid
 from simba_actors.search.model.part_model import PartModel, ScoreRange
 from simba_actors.search.statistics.intervals import ERROR, wilson
 from simba_actors.search.trajectory import JSON
-
-DRAWS = 200
-"""Draws from the posterior for an interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +38,12 @@ class Quality:
 def best_by_model(model: PartModel) -> Quality:
     """Return the best of all programs by a model of their parts.
 
-    The interval comes from draws from the posterior. Estimates from few rollouts are shrunk towards what the other
+    Estimates from few rollouts are shrunk towards what the other
     rollouts say, so that the best of many programs is not just the luckiest.
     """
-    qualities = model.qualities(model.likely)
+    qualities = model.qualities
     best = max(sorted(qualities), key=qualities.__getitem__)
-    draws = np.random.default_rng(0)  # A generator of its own: an interval must not change what the search draws next.
-    drawn = [_log_odds(float(mean)) for mean in model.drawn_means(best, draws, DRAWS)]
-    half = NormalDist().inv_cdf(1 - ERROR / 2) * math.hypot(float(np.std(drawn)), model.own_effect(best)[1])
+    half = NormalDist().inv_cdf(1 - ERROR / 2) * model.deviation(best)
     middle = _log_odds(qualities[best])
     low, high = (float(sigmoid(log_odds)) for log_odds in (middle - half, middle + half))
     to_score = model.range.from_unit

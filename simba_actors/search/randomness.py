@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -55,9 +56,9 @@ class BatchOrder:
     """How many of them have been taken."""
 
     @classmethod
-    def shuffled(cls, size: int, draws: random.Random) -> BatchOrder:
-        """Shuffle `size` examples."""
-        order = list(range(size))
+    def shuffled(cls, examples: Iterable[int], draws: random.Random) -> BatchOrder:
+        """Shuffle these examples."""
+        order = list(examples)
         draws.shuffle(order)
         return cls(tuple(order))
 

@@ -30,9 +30,7 @@ def with_optuna() -> contextlib.AbstractContextManager[Any]:
     return mock.patch.multiple(exploration, best_combination=tpe_combination)
 
 
-def tpe_combination(
-    model: PartModel, effects: Effects, candidates: Sequence[int], caps: Caps, trainset: int
-) -> tuple[int, ...]:
+def tpe_combination(model: PartModel, effects: Effects, candidates: Sequence[int], caps: Caps) -> tuple[int, ...]:
     """Which of `candidates` to put together, as Optuna's TPE has it when told the mean score of each program."""
     seed = int(abs(float(effects.bare.sum())) * 1e6) % 2**31
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP_TRIALS)
@@ -56,10 +54,10 @@ def tpe_combination(
 class PayingExploration(Exploration):
     """Knows what parts of each kind have paid."""
 
-    def __init__(self, model: PartModel, draws: np.random.Generator, caps: Caps, trainset: int) -> None:
-        super().__init__(model, draws, caps, trainset)
+    def __init__(self, model: PartModel, draws: np.random.Generator, caps: Caps) -> None:
+        super().__init__(model, draws, caps)
         effects = model.draw(draws, BOLDNESS)
-        best = best_combination(model, effects, range(len(model.parts)), caps, trainset)
+        best = best_combination(model, effects, range(len(model.parts)), caps)
         whole = float(sigmoid(model.log_odds_of(best, effects)).mean())
         added: defaultdict[PartKind, float] = defaultdict(float)
         for place in best:
@@ -109,6 +107,6 @@ def with_halving() -> contextlib.AbstractContextManager[Any]:
 
 
 def better_half(model: PartModel, programs: Sequence[int]) -> dict[int, float]:
-    qualities = model.qualities(model.likely)
+    qualities = model.qualities
     ranked = sorted(programs, key=lambda program: -qualities[program])
     return {program: float(place < len(ranked) // 2) for place, program in enumerate(ranked)}

@@ -13,11 +13,10 @@ from simba_actors.search.clear_winner import (
     clear_winner_by_pairs,
 )
 from simba_actors.search.evidence import Evidence, Score
-from simba_actors.search.model.answers import Answers
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
-from simba_actors.search.model.similarity import Similarity
 from simba_actors.search.plan import ModelSpec, RolloutKey
+from tests.search.model.texts import examples_of
 
 OWN = ModelSpec()
 
@@ -86,7 +85,7 @@ def rolled_out(chances: Mapping[int, float], *, seed: int = 0, count: int = 60, 
 
 
 def by_model(evidence: Evidence, learnt_from: Mapping[int, Collection[int]] | None = None) -> ClearWinner | None:
-    model = PartModel(PROGRAMS, evidence, Similarity(EXAMPLES), Answers([{}] * len(EXAMPLES)), len(EXAMPLES))
+    model = PartModel(PROGRAMS, evidence, examples_of(EXAMPLES))
     return clear_winner_by_model(model, evidence, 0, learnt_from or {})
 
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from simba_actors.search.evidence import Evidence, Score
-from simba_actors.search.model.answers import Answers
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
-from simba_actors.search.model.similarity import Similarity
 from simba_actors.search.plan import RolloutKey
 from simba_actors.search.quality import Quality, best_by_batch, best_by_model
+from tests.search.model.texts import examples_of
 
 ROWS = tuple(f"row {n}" for n in range(60))
 RULES = tuple(Part(f"rule {n}", "self", "rule", f"rule number {n}") for n in range(10))
@@ -32,7 +31,7 @@ def equally_good(seed: int, count: int = 32) -> Evidence:
 
 
 def by_model(known: Evidence) -> Quality:
-    return best_by_model(PartModel(PROGRAMS, known, Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS)))
+    return best_by_model(PartModel(PROGRAMS, known, examples_of(ROWS)))
 
 
 def test_the_interval_of_the_best_batch_allows_for_the_luck_of_the_best_of_many() -> None:

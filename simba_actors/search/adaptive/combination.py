@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simba_actors.search.model.estimation import Matrix, sigmoid
+from simba_actors.search.model.estimation import sigmoid
+from simba_actors.search.model.linear_algebra import Matrix
 from simba_actors.search.model.part_model import Effects, PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.settings import Caps
@@ -16,55 +17,65 @@ from simba_actors.search.settings import Caps
 LEAST_GAIN = 1e-4
 """Expected score that a part must add to be taken, on a scale from 0 to 1."""
 
+CHOSEN_ON = 128
+"""Examples of the panel, at most, that parts are chosen on one by one."""
+
 SWEEPS = 4
 """How often each demo may be exchanged. Few exchanges are left after the second time."""
 
 
-def best_combination(
-    model: PartModel, effects: Effects, candidates: Sequence[int], caps: Caps, trainset: int
-) -> tuple[int, ...]:
-    """Return indices of parts, chosen one by one from `candidates`, each the one that adds most on the trainset.
+def best_combination(model: PartModel, effects: Effects, candidates: Sequence[int], caps: Caps) -> tuple[int, ...]:
+    """Return indices of parts, chosen one by one from `candidates`, each the one that adds most on the panel.
 
     Parts that help on the same examples, or show the same answers, add less and less together, so complementary ones
     are found. Greedy choice is within 1 - 1/e of the best where gains only diminish (G. Nemhauser, L. Wolsey and
     M. Fisher, "An analysis of approximations for maximizing submodular set functions", 1978). Where the order of demos
     matters, the last demo is chosen first, and exchanges of single demos follow.
     """
-    log_odds, of_parts, answers = effects.bare[:trainset], effects.of_parts[:, :trainset], effects.answers[:, :trainset]
-    shown = np.zeros(trainset)
+    rows = slice(None, None, -(-model.panel // CHOSEN_ON))
+    log_odds, answers = effects.bare[rows], effects.answers[list(candidates), rows]
+    of_parts = effects.of(list(candidates), rows)
+    shown = np.zeros(len(log_odds))
     held: Counter[tuple[str, str]] = Counter()  # By `Part.place`.
     chosen: list[int] = []
     quality = float(sigmoid(log_odds).mean())
-    kinds = {index: _kind(model.parts[index]) for index in candidates}
-    left: list[int] = [index for index in candidates if _fits(model.parts[index], held, caps)]
+    parts = [model.parts[index] for index in candidates]
+    left: list[int] = [n for n, part in enumerate(parts) if _fits(part, held, caps)]
     while left:
-        added = {kind: _added_length(effects, *kind, held) for kind in set(kinds.values())}
-        length = np.array([added[kinds[index]] for index in left])
+        added = {kind: _added_length(effects, *kind, held) for kind in {_kind(parts[n]) for n in left}}
+        length = np.array([added[_kind(parts[n])] for n in left])
         options = log_odds + of_parts[left] + effects.shown * np.maximum(answers[left] - shown, 0.0)
         if model.order_matters:
-            options += _of_order(model, effects, left, held)[:, :trainset]
+            options += _of_order(model, effects, [candidates[n] for n in left], held)[:, rows]
         options += length[:, None]
         qualities = sigmoid(options).mean(axis=1)
         best = int(qualities.argmax())
         if qualities[best] < quality + LEAST_GAIN:
             break
+        before, chosen_part = quality, left[best]
         quality, log_odds = float(qualities[best]), options[best]
-        index = left.pop(best)
-        shown = np.maximum(shown, answers[index])
-        chosen.append(index)
-        held[model.parts[index].place] += 1
-        if not _fits(model.parts[index], held, caps):
-            left = [other for other in left if model.parts[other].place != model.parts[index].place]
+        # What makes a prompt worse now will hardly make it better later, unless by its position.
+        left = [
+            other
+            for other, after in zip(left, qualities.tolist(), strict=True)
+            if other != chosen_part and (model.order_matters or after >= before)
+        ]
+        shown = np.maximum(shown, answers[chosen_part])
+        chosen.append(candidates[chosen_part])
+        place = parts[chosen_part].place
+        held[place] += 1
+        if not _fits(parts[chosen_part], held, caps):
+            left = [n for n in left if parts[n].place != place]
     if not model.order_matters:
         return tuple(sorted(chosen))
     demos = [index for index in chosen if model.parts[index].kind == "demo"]
     others = sorted(set(chosen).difference(demos))
-    return _Exchange(model, effects, candidates, trainset).best([*others, *reversed(demos)])
+    return _Exchange(model, effects, candidates).best([*others, *reversed(demos)])
 
 
 @dataclass(frozen=True, slots=True)
 class _Exchange:
-    """Coordinate ascent over the demos of a prompt, on the trainset.
+    """Coordinate ascent over the demos of a prompt, on the panel.
 
     It finds a better order too, since a part that is not in the prompt may take any demo's position.
     """
@@ -73,8 +84,6 @@ class _Exchange:
     effects: Effects
     candidates: Sequence[int]
     """Parts to choose from."""
-    trainset: int
-    """Size of the trainset."""
 
     def best(self, parts: Sequence[int]) -> tuple[int, ...]:
         """Replace each demo in turn by what adds most in its position, until no exchange adds anything."""
@@ -92,9 +101,9 @@ class _Exchange:
         own, effects = arranged[index], self.effects
         options = [own, *(part for part in self.candidates if part not in arranged and self._alike(part, own))]
         shown = self.model.answers_shown([part for part in arranged if part != own])
-        there = effects.of_parts[options] + self.model.order.at(position, options, effects.in_order)
+        there = effects.of(options) + self.model.order.at(position, options, effects.in_order)
         there += effects.shown * np.maximum(effects.answers[options], shown)
-        log_odds = self.model.log_odds_of(arranged, effects) + (there - there[0])[:, : self.trainset]
+        log_odds = self.model.log_odds_of(arranged, effects) + there - there[0]
         return options[int(sigmoid(log_odds).mean(axis=1).argmax())]
 
     def _alike(self, one: int, other: int) -> bool:

@@ -17,9 +17,6 @@ BOLDNESS = 0.6
 ACTIVE_PARTS = 60
 """How many parts combinations are made from: the most promising ones."""
 
-PROMISE_DRAWS = 12
-"""Draws by which parts are found to be promising."""
-
 
 class Exploration:
     """Chooses combinations that are the best under draws from the posterior over the effects of parts.
@@ -27,12 +24,11 @@ class Exploration:
     A combination is a tuple of part ids in the order of the prompt.
     """
 
-    def __init__(self, model: PartModel, draws: np.random.Generator, caps: Caps, trainset: int) -> None:
+    def __init__(self, model: PartModel, draws: np.random.Generator, caps: Caps) -> None:
         self._model = model
         self._draws = draws
         self._caps = caps
-        self._trainset = trainset
-        ranked = np.argsort(-model.promise(draws, PROMISE_DRAWS), kind="stable")
+        ranked = np.argsort(-model.promise, kind="stable")
         self._promising = [int(index) for index in ranked[:ACTIVE_PARTS]]
 
     def base(self) -> tuple[str, ...]:
@@ -81,7 +77,7 @@ class Exploration:
 
     def _best(self, effects: Effects, caps: Caps) -> Sequence[int]:
         """Return the best combination. Its demos are in random order if order is not known to matter."""
-        parts = best_combination(self._model, effects, self._promising, caps, self._trainset)
+        parts = best_combination(self._model, effects, self._promising, caps)
         if self._model.order_matters:
             return parts
         demos = [index for index in parts if self._is_demo(index)]

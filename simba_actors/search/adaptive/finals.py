@@ -8,10 +8,9 @@ reasonable doubt: a run must not make a working program worse.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-
-import numpy as np
+from itertools import islice
 
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.part_model import PartModel
@@ -24,9 +23,6 @@ FINALISTS = (6, 3, 2)
 SURE = 0.9
 """Chance of being better than the student that a program needs to win. In simulated runs in which most changes harm,
 one winner in 90 is worse than the student at this value, and one in three without the condition."""
-
-DRAWS = 400
-"""Draws from the posterior by which that chance is estimated."""
 
 
 def most_rollouts(examples: int) -> int:
@@ -56,7 +52,7 @@ class Finals:
         return max(played, default=-1) + 1
 
     def next_round(
-        self, model: PartModel, evidence: Evidence, examples: Callable[[int], Sequence[int]], rounds_before: int
+        self, model: PartModel, evidence: Evidence, examples: Callable[[int], Iterable[int]], rounds_before: int
     ) -> tuple[Rollout, ...]:
         """Plan the next round. Return no rollouts once the winner can be named.
 
@@ -72,7 +68,7 @@ class Finals:
             return ()
         finalists = best if STUDENT in best else [*best[:-1], STUDENT]
         each = self.rollouts // len(FINALISTS) // len(finalists)
-        planned = [(program, example) for program in finalists for example in examples(program)[:each]]
+        planned = [(program, example) for program in finalists for example in islice(examples(program), each)]
         return tuple(
             Rollout(RolloutKey.of_final(rounds, n), program, example, split=self.split)
             for n, (program, example) in enumerate(planned)
@@ -88,8 +84,7 @@ class Finals:
         ranked = list(estimates)[: FINALISTS[0]]
         if STUDENT in estimates and STUDENT not in ranked:
             ranked.append(STUDENT)
-        chances = chances_to_beat(model, STUDENT, ranked)
-        ranked.sort(key=lambda program: program != STUDENT and chances[program] < SURE)
+        ranked.sort(key=lambda program: program != STUDENT and model.chance_to_beat(program, STUDENT) < SURE)
         return [(program, estimates[program]) for program in ranked]
 
     def _estimates(self, model: PartModel, evidence: Evidence) -> dict[int, float]:
@@ -103,16 +98,7 @@ class Finals:
             means = {program: evidence.mean(program, "final") or 0.0 for program, count in validated.items() if count}
             ranked = sorted(means, key=lambda program: (-validated[program], -means[program], program))
             return {program: means[program] for program in ranked}
-        qualities = model.qualities(model.likely)
+        qualities = model.qualities
         tried = set(evidence.programs()).intersection(qualities)
         ranked = sorted(tried, key=lambda program: (-qualities[program], program))
         return {program: model.range.from_unit(qualities[program]) for program in ranked}
-
-
-def chances_to_beat(model: PartModel, incumbent: int, programs: Sequence[int]) -> dict[int, float]:
-    """Return each program's chance of being better than the `incumbent`."""
-    draws = np.random.default_rng(0)  # A generator of its own: a look must not change what the search draws next.
-    compared = sorted({incumbent, *programs})
-    drawn = model.drawn_qualities_of(compared, draws, DRAWS)
-    chances = (drawn > drawn[:, [compared.index(incumbent)]]).mean(axis=0)
-    return {program: float(chances[compared.index(program)]) for program in programs}

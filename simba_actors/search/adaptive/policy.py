@@ -20,12 +20,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import cycle, islice
+from typing import Any
 
 from simba_actors.search.adaptive.adaptation import HOTTEST, Parameters, adapt
 from simba_actors.search.adaptive.exploration import Exploration
 from simba_actors.search.adaptive.finals import Finals, most_rollouts
 from simba_actors.search.adaptive.racing import Race, unseen_examples
-from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan
+from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan, stored_mode
 from simba_actors.search.adaptive.strategy_allocation import (
     LEARNS_FROM_LABELS,
     MERGE_RULES,
@@ -38,7 +39,9 @@ from simba_actors.search.adaptive.strategy_allocation import (
 from simba_actors.search.buckets import Bucket
 from simba_actors.search.clear_winner import ClearWinner, clear_winner_by_model
 from simba_actors.search.evidence import Evidence
-from simba_actors.search.model.fitting import Fitting, Row
+from simba_actors.search.model.examples import Examples, ExampleText
+from simba_actors.search.model.fitting import Fitting
+from simba_actors.search.model.mode import Mode
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.plan import ModelSpec, Rollout, RolloutKey
@@ -90,7 +93,7 @@ class AdaptivePolicy:
     """The search of `policy="adaptive"`."""
 
     settings: SearchSettings
-    train_examples: tuple[Row, ...]
+    train_examples: Sequence[ExampleText]
     """The trainset as text, from which the model learns what parts are about."""
     rollouts: int
     """Rollouts of the whole run at most."""
@@ -100,18 +103,23 @@ class AdaptivePolicy:
     """How many predictors the student has."""
     other_lms: tuple[str, ...] = ()
     """Names of LMs of the model pool that sample trajectories beside the student's."""
-    val_examples: tuple[Row, ...] = ()
+    val_examples: Sequence[ExampleText] = ()
     """The valset as text."""
     declined_makes_a_copy: bool = field(default=False, init=False)
 
     @cached_property
     def _fitting(self) -> Fitting:
-        return Fitting(self.train_examples, self.val_examples)
+        return Fitting(self._examples)
+
+    @cached_property
+    def _examples(self) -> Examples:
+        return Examples(self.train_examples, self.val_examples, self.settings.seed)
 
     @cached_property
     def _finals(self) -> Finals:
-        fresh = len(self.val_examples) or int(len(self.train_examples) * FRESH_EXAMPLES)
-        return Finals(len(self.val_examples), min(int(self.rollouts * FINAL_SHARE), most_rollouts(fresh)))
+        train, val = len(self._examples.train), len(self._examples.val)
+        fresh = val or int(train * FRESH_EXAMPLES)
+        return Finals(val, min(int(self.rollouts * FINAL_SHARE), most_rollouts(fresh)))
 
     @property
     def _search_rollouts(self) -> int:
@@ -130,7 +138,7 @@ class AdaptivePolicy:
 
     def initial_state(self) -> JSON:
         draws = Draws(self.settings.seed)
-        batches = BatchOrder.shuffled(len(self.train_examples), draws.python)
+        batches = BatchOrder.shuffled(self._examples.train, draws.python)
         return AdaptiveState(draws, batches, self._usual_parameters).to_json()
 
     def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
@@ -141,9 +149,10 @@ class AdaptivePolicy:
             return None
         left = self._search_rollouts - spent
         rollouts = min(left, max(usual, left // (self.settings.max_steps - step)))  # Later steps get what races saved.
-        model = self._fitting.model(pool, evidence)
+        model = self._fitting.model(pool, evidence, now.mode)
+        now.mode = model.mode()
         examples = max(LEAST_EXAMPLES, now.parameters.batch_size * rollouts // usual)
-        batch, now.batches = now.batches.next_batch(min(examples, len(self.train_examples)), now.draws.python)
+        batch, now.batches = now.batches.next_batch(min(examples, len(now.batches.order)), now.draws.python)
         samplers = self._samplers(model, now.draws)
         samples = self._samples(step, batch, samplers, evidence, now.parameters.temperature)
         makes_parts = spent < self._search_rollouts * LAST_NEW_PARTS
@@ -154,7 +163,7 @@ class AdaptivePolicy:
         """Choose the programs to sample with: the best one under each of `SAMPLERS` draws."""
         samplers: list[int] = []
         for _ in range(SAMPLERS):
-            qualities = model.qualities(model.draw(draws.numpy, CAUTIOUS_BOLDNESS))
+            qualities = model.qualities_under(model.draw(draws.numpy, CAUTIOUS_BOLDNESS))
             samplers.append(max(qualities, key=qualities.__getitem__))
         return samplers
 
@@ -182,7 +191,7 @@ class AdaptivePolicy:
         self, model: PartModel, now: AdaptiveState, source: int, rollouts: int, sampled: int, makes_parts: bool
     ) -> CandidatePlan:
         """Plan how a step spends its `rollouts`, `sampled` of which are samples."""
-        exploration = Exploration(model, now.draws.numpy, self.settings.caps, len(self.train_examples))
+        exploration = Exploration(model, now.draws.numpy, self.settings.caps)
         attempts = rollouts // now.parameters.rollouts_per_candidate
         combinations = exploration.untried(attempts) if RECOMBINE in self.strategies else ()
         allocation: dict[str, int] = {}
@@ -190,10 +199,10 @@ class AdaptivePolicy:
             usual = allocate(self.strategies, rollouts, self.predictors)
             allocation = extend(usual, attempts - len(combinations))
         bases = tuple(exploration.base() for _ in range(sum(allocation.values())))
-        order = list(range(len(self.train_examples)))
+        order = list(self._examples.train)
         now.draws.python.shuffle(order)
         demo_examples = self._demo_examples(allocation.get(LEARNS_FROM_LABELS, 0), order)
-        order = self._fitting.answers.evenly_spread(order)
+        order = self._examples.evenly_spread("train", order)
         return CandidatePlan(
             source=source,
             allocation=allocation,
@@ -235,7 +244,14 @@ class AdaptivePolicy:
         return tuple(proposals)
 
     def evaluation(self, plan: StepPlan, proposal: Proposal, pool: Pool) -> tuple[Rollout, ...]:
-        return _race(plan, AdaptiveState.from_json(plan.state)).first_round(proposal)
+        last = self._last_opened
+        if not last or last[0] is not plan.state:  # Asked for each candidate of a step: read its state once.
+            last[:] = [plan.state, _race(plan, AdaptiveState.from_json(plan.state))]
+        return last[1].first_round(proposal)
+
+    @cached_property
+    def _last_opened(self) -> list[Any]:
+        return []
 
     def next_round(
         self,
@@ -245,8 +261,9 @@ class AdaptivePolicy:
         evidence: Evidence,
         pool: Pool,
     ) -> tuple[Rollout, ...]:
-        race = _race(plan, self._after(plan, proposals, candidates, pool))
-        return race.second_round(candidates, evidence, pool, lambda: self._fitting.model(pool, evidence))
+        now = self._after(plan, proposals, candidates, pool)
+        race = _race(plan, now)
+        return race.second_round(candidates, evidence, pool, lambda: self._fitting.model(pool, evidence, now.mode))
 
     def close_step(
         self,
@@ -261,8 +278,8 @@ class AdaptivePolicy:
         now.next_program = plan.first_program + len(proposals)
         now.candidates = None
         now.rounds_before = self._finals.rounds(evidence)
-        model = self._fitting.model(pool, evidence)
-        qualities = model.qualities(model.likely)
+        model = self._fitting.model(pool, evidence, now.mode)
+        qualities = model.qualities
         scores = {program: model.range.from_unit(qualities[program]) for program in sorted(candidates)}
         winner = max(scores, key=scores.__getitem__) if scores else None
         needed = failures_needed(allocate(self.strategies, self._rollouts_per_step, self.predictors))
@@ -289,30 +306,32 @@ class AdaptivePolicy:
 
     def final_rollouts(self, state: JSON, evidence: Evidence, pool: Pool) -> tuple[Rollout, ...]:
         now = AdaptiveState.from_json(state)
-        first = len(self.train_examples) if self.val_examples else 0
-        order = list(range(first, first + len(self.val_examples or self.train_examples)))
+        split = self._finals.split
+        order = list(self._examples.val or self._examples.train)
         now.draws.python.shuffle(order)
-        order = [example - first for example in self._fitting.answers.evenly_spread(order)]
+        order = self._examples.evenly_spread(split, order)
 
-        def fresh(program: int) -> list[int]:
-            if self.val_examples:
-                return [example for example in order if not evidence.has_example(program, example, "val")]
+        def fresh(program: int) -> Iterable[int]:
+            if split == "val":
+                return (example for example in order if not evidence.has_example(program, example, "val"))
             return unseen_examples(program, order, now.shown, evidence, pool)
 
-        return self._finals.next_round(self._fitting.model(pool, evidence), evidence, fresh, now.rounds_before)
+        return self._finals.next_round(
+            self._fitting.model(pool, evidence, now.mode), evidence, fresh, now.rounds_before
+        )
 
     def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
-        return self._finals.ranking(self._fitting.model(pool, evidence), evidence)
+        return self._finals.ranking(self._fitting.model(pool, evidence, stored_mode(state)), evidence)
 
     def clear_winner(
         self, incumbent: int, learnt_from: Mapping[int, Collection[int]], evidence: Evidence, pool: Pool
     ) -> ClearWinner | None:
-        return clear_winner_by_model(self._fitting.model(pool, evidence), evidence, incumbent, learnt_from)
+        return clear_winner_by_model(self._fitting.model(pool, evidence, Mode()), evidence, incumbent, learnt_from)
 
     def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
-        model = self._fitting.model(pool, evidence)
+        model = self._fitting.model(pool, evidence, Mode())
         validated = {program: evidence.mean(program, "final") for program in programs} if self.val_examples else {}
-        qualities = model.qualities(model.likely)
+        qualities = model.qualities
         return {
             program: model.range.from_unit(qualities[program]) if (mean := validated.get(program)) is None else mean
             for program in programs

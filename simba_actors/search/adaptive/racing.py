@@ -7,10 +7,9 @@ rollouts are also evidence about its parts, so dropping the worse half would sav
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from itertools import islice
 
 from simba_actors.search.adaptive.state import CandidatePlan
 from simba_actors.search.evidence import Evidence
@@ -23,9 +22,6 @@ FIRST_ROUND = 0.6
 
 CLEARLY_LOSING = 0.1
 """A candidate is dropped if its chance of being no worse than the best program known is below this."""
-
-DRAWS = 100
-"""Draws from the posterior by which that chance is estimated."""
 
 MOST_UNEVEN = 1.5
 """Candidates whose numbers of rollouts differ by a larger factor have had their second round already."""
@@ -72,7 +68,7 @@ class Race:
         rollouts: list[Rollout] = []
         for program in remaining:
             examples = unseen_examples(program, self.plan.order, self.shown, evidence, pool)
-            rollouts += self._rollouts(program, examples[: left // len(remaining)], tried[program])
+            rollouts += self._rollouts(program, list(islice(examples, left // len(remaining))), tried[program])
         return tuple(rollouts)
 
     def _rollouts(self, program: int, examples: Sequence[int], tried: int) -> tuple[Rollout, ...]:
@@ -85,18 +81,14 @@ class Race:
 
 def unseen_examples(
     program: int, order: Sequence[int], shown: Mapping[str, Collection[int]], evidence: Evidence, pool: Pool
-) -> list[int]:
-    """Return the train examples that the program has neither run on nor among its demos, in the given order."""
+) -> Iterator[int]:
+    """Yield the train examples that the program has neither run on nor among its demos, in the given order."""
     seen = {example for part in pool.parts(program) for example in shown.get(part.part_id, ())}
-    return [example for example in order if example not in seen and not evidence.has_example(program, example)]
+    return (example for example in order if example not in seen and not evidence.has_example(program, example))
 
 
 def chances_to_lead(model: PartModel, programs: Sequence[int]) -> dict[int, float]:
     """Return each program's chance of being no worse than the program that the model takes for the best of the pool."""
-    qualities = model.qualities(model.likely)
+    qualities = model.qualities
     leader = max(sorted(qualities), key=qualities.__getitem__)
-    draws = np.random.default_rng(0)  # A generator of its own: a race must not change what the search draws next.
-    runners = sorted({leader, *programs})
-    drawn = model.drawn_qualities_of(runners, draws, DRAWS)
-    chances = (drawn >= drawn[:, [runners.index(leader)]]).mean(axis=0)
-    return {program: float(chances[runners.index(program)]) for program in programs}
+    return {program: 1 - model.chance_to_beat(leader, program) for program in programs}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from simba_actors.search.adaptive.adaptation import Parameters
+from simba_actors.search.model.mode import Mode
 from simba_actors.search.randomness import BatchOrder, Draws
 from simba_actors.search.trajectory import JSON
 
@@ -79,6 +80,8 @@ class AdaptiveState:
     """The open step's; None between steps."""
     rounds_before: int = 0
     """Rounds of finals that were run before the search continued with a larger budget."""
+    mode: Mode = field(default_factory=Mode)
+    """What the next fit of the model starts from."""
 
     def to_json(self) -> JSON:
         return {
@@ -91,6 +94,7 @@ class AdaptiveState:
             "shown": {part_id: list(examples) for part_id, examples in self.shown.items()},
             "agenda": None if self.candidates is None else self.candidates.to_json(),
             "rounds_before": self.rounds_before,
+            "mode": self.mode.to_json(),
         }
 
     @classmethod
@@ -105,4 +109,11 @@ class AdaptiveState:
             shown={part_id: list(examples) for part_id, examples in data["shown"].items()},
             candidates=None if data["agenda"] is None else CandidatePlan.from_json(data["agenda"]),
             rounds_before=data.get("rounds_before", 0),
+            mode=stored_mode(stored),
         )
+
+
+def stored_mode(state: JSON) -> Mode:
+    """Return the mode of a stored state; an empty one if an earlier version stored it."""
+    mode = cast("dict[str, Any]", state).get("mode")
+    return Mode() if mode is None else Mode.from_json(mode)

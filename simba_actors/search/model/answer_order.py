@@ -1,56 +1,65 @@
-"""Which answer stands where among a prompt's demos, as columns of a design.
+"""Which answer stands where among a prompt's demos, as columns of the model's design.
 
-An LM is drawn to some answers by the order of those that its demos show, to the last ones above all ("recency bias":
-Zhao et al., "Calibrate before use: improving few-shot performance of language models", 2021), so that the same demos
-can be near the best in one order and near chance in another (Lu et al., "Fantastically ordered prompts and where to
-find them", 2022). Each answer has an effect in each position on examples that call for each answer.
+The order of the answers that its demos show draws an LM to some of them, to the last ones above all ("recency bias":
+Zhao et al., "Calibrate before use: improving few-shot performance of language models", 2021). The same demos can be
+near the best in one order and near chance in another (Lu et al., "Fantastically ordered prompts and where to find
+them", 2022). Each answer has two effects in each position: one on examples that call for it, one on examples that call
+for another answer.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from simba_actors.search.model.answers import Answers
-from simba_actors.search.model.estimation import Indices, Matrix, Vector
+from simba_actors.search.model.examples import Answers
+from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, product
 from simba_actors.search.model.parts import Part
+from simba_actors.search.model.parts_held import PartsHeld
 
 POSITIONS = 8
-"""Last demos of a predictor that are told apart by where they stand."""
+"""How many of a predictor's last demos have an effect by their position."""
 
-MOST_COLUMNS = 320
-"""Beyond these the order is left out: with many answers, none is shown often enough in one position to learn from."""
+MOST_COLUMNS = 128
+"""The order is left out if it took more columns: none of so many answers is seen often enough in one position."""
 
 
 class AnswerOrder:
-    """Of prompts that are made of `parts`, by their places in it; position 0 is a prompt's last demo.
+    """The order of answers in prompts made of `parts`, given by their indices; position 0 is a prompt's last demo.
 
-    `programs` are those to learn from: positions that no demo of theirs has are left out.
+    Positions in which none of `programs` has a demo are left out.
     """
 
-    def __init__(self, parts: Sequence[Part], answers: Answers, programs: Iterable[Sequence[int]]) -> None:
+    def __init__(self, parts: Sequence[Part], answers: Answers, programs: PartsHeld) -> None:
         self._parts = parts
-        predictors = list(dict.fromkeys(part.predictor for part in parts))
-        self._positions = min(POSITIONS, max(map(self._longest, programs), default=0))
-        columns = len(predictors) * self._positions * answers.count**2
-        self.columns = columns if columns <= MOST_COLUMNS else 0
-        self._predictor = {name: n for n, name in enumerate(predictors)}
-        self._shows: Matrix = np.array([answers.shown(part.fields) for part in parts]).reshape(
-            len(parts), answers.count
-        )
         self._called_for = answers.called_for
-        self._shape = (len(predictors), self._positions, answers.count) if self.columns else (0, 0, 0)
+        predictors = {name: n for n, name in enumerate(dict.fromkeys(part.predictor for part in parts))}
+        self._predictor: Indices = np.array([predictors[part.predictor] for part in parts], dtype=np.int64)
+        demos = programs.only(np.array([part.kind == "demo" for part in parts], dtype=np.bool_))
+        most = int(demos.from_the_end(self._predictor).max(initial=-1)) + 1
+        self._positions = min(POSITIONS, most)
+        columns = len(predictors) * self._positions * answers.count * 2
+        self.columns = columns if columns <= MOST_COLUMNS else 0
+        self.shape = (len(predictors), self._positions, answers.count) if self.columns else (0, 0, 0)
+        self._shows: Matrix = np.zeros((len(parts), answers.count))
+        if self.columns:
+            self._shows = np.array([answers.shown(part.fields) for part in parts]).reshape(len(parts), answers.count)
 
-    def _longest(self, places: Sequence[int]) -> int:
-        """How many demos the predictor with the most of them has."""
-        demos = Counter(self._parts[place].predictor for place in places if self._parts[place].kind == "demo")
-        return max(demos.values(), default=0)
+    def standings(self, programs: PartsHeld) -> Matrix:
+        """Return the `standing` of each program."""
+        stands = np.zeros((len(programs.counts), *self.shape))
+        if self.columns:
+            demos = programs.only(np.array([part.kind == "demo" for part in self._parts], dtype=np.bool_))
+            position = demos.from_the_end(self._predictor)
+            kept = position < self._positions
+            parts = demos.flat[kept]
+            stands[demos.program[kept], self._predictor[parts], position[kept]] = self._shows[parts]
+        return stands.reshape(len(programs.counts), self.columns // 2)
 
     def positions(self, places: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """The index in `places` of each demo that has one, with its position."""
+        """Yield the index in `places` of each demo that has a position, with that position."""
         behind = Counter[str]()
         for index in reversed(range(len(places))):
             part = self._parts[places[index]]
@@ -60,28 +69,37 @@ class AnswerOrder:
                 behind[part.predictor] += 1
 
     def standing(self, places: Sequence[int]) -> Vector:
-        """Which answer stands in which position of a prompt."""
-        stands = np.zeros(self._shape)
+        """Return which answer stands in which position of a prompt: its entries are (predictor, position, answer)."""
+        stands = np.zeros(self.shape)
         if self.columns:
             for index, position in self.positions(places):
                 place = places[index]
-                stands[self._predictor[self._parts[place].predictor], position] = self._shows[place]
+                stands[self._predictor[place], position] = self._shows[place]
         return stands.ravel()
 
     def design(self, standing: Matrix, rows: Indices) -> Matrix:
-        """The columns for prompts in which answers stand so, each on the example of a row."""
+        """Return the columns of prompts with these standings, each on the example of a row."""
+        if not self.columns:
+            return np.zeros((len(rows), 0))
         called_for = self._called_for[rows]
-        return (standing[:, :, None] * called_for[:, None, :]).reshape(len(standing), self.columns)
+        stands = standing.reshape(len(standing), -1, called_for.shape[1])
+        same = stands * called_for[:, None, :]
+        other = stands * called_for.sum(axis=1)[:, None, None] - same
+        return np.stack([same, other], axis=-1).reshape(len(standing), self.columns)
 
-    def on_rows(self, effects: Vector) -> Matrix:
-        """From the effects of the columns, those of each answer in each position on each row."""
-        of_answers = effects.reshape(math.prod(self._shape), self._called_for.shape[1])
-        return of_answers @ self._called_for.T
+    def on_rows(self, effects: Vector, rows: int) -> Matrix:
+        """Return what each answer in each position adds on each of the first `rows`, given the columns' effects."""
+        if not self.columns:
+            return np.zeros((0, rows))
+        on_same, on_other = effects.reshape(-1, 2).T
+        called_for = np.tile(self._called_for[:rows].T, (self.shape[0] * self.shape[1], 1))
+        any_called_for = self._called_for[:rows].sum(axis=1)
+        return on_same[:, None] * called_for + on_other[:, None] * (any_called_for - called_for)
 
     def at(self, position: int, places: Sequence[int], on_rows: Matrix) -> Matrix:
-        """What parts of one kind of one predictor do on each row by standing there: nothing, unless they are demos."""
-        if position >= self._shape[1]:
-            return np.zeros((len(places), len(self._called_for)))
-        predictor = self._predictor[self._parts[places[0]].predictor]
-        of_answers = on_rows.reshape(*self._shape, -1)[predictor, position]
-        return self._shows[list(places)] @ of_answers
+        """Return what parts of one kind of one predictor add on each row in this position: nothing if not demos."""
+        if position >= self.shape[1]:
+            return np.zeros((len(places), on_rows.shape[1]))
+        predictor = self._predictor[places[0]]
+        of_answers = on_rows.reshape(*self.shape, -1)[predictor, position]
+        return product(self._shows[list(places)], of_answers)

@@ -1,137 +1,187 @@
-"""A logistic mixed model: effects of whatever a design matrix holds, and how easy each example is.
+"""A logistic mixed model: effects of the columns of a design, and how easy each example is.
 
-The log-odds of a score are a sum of the effects in its row of the design and of its example's ease; all of them have
-normal priors, so that what was tried little is believed little (partial pooling). The fit is the mode of the posterior,
-with its curvature for the uncertainty: a Laplace approximation (Breslow and Clayton, "Approximate inference in
-generalized linear mixed models", 1993). Putting the ease of examples and the worth of what is tried on one scale is
-item response theory (Rasch, "Probabilistic models for some intelligence and attainment tests", 1960).
+The log-odds of a score are the sum of the effects in its row of the design, a known offset, and its example's ease. All
+of them have normal priors, so little is believed of what was tried little (partial pooling). The fit is the mode of the
+posterior, with the curvature there for the uncertainty: a Laplace approximation (Breslow and Clayton, "Approximate
+inference in generalized linear mixed models", 1993). Putting the ease of examples and the worth of what is tried on one
+scale is item response theory (Rasch, "Probabilistic models for some intelligence and attainment tests", 1960).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, cast
 
 import numpy as np
 
-if TYPE_CHECKING:
-    # DSPy 3.4.0 puts a stand-in for numpy into sys.modules, under which numpy.typing can't be imported.
-    import numpy.typing as npt
+from simba_actors.search.model.linear_algebra import (
+    Indices,
+    Matrix,
+    Vector,
+    inverse_root,
+    product,
+    times,
+    weighted_squares,
+)
 
-Vector: TypeAlias = "npt.NDArray[np.float64]"
-Matrix: TypeAlias = "npt.NDArray[np.float64]"
-Indices: TypeAlias = "npt.NDArray[np.int64]"
+CONVERGED = 0.01
+"""Change of every effect, in log-odds, below which the mode is found. The next one would be far smaller."""
 
-NEWTON_STEPS = 20
-CONVERGED = 1e-3
-"""Change of the log-odds below which another step of Newton's method is not worth it."""
+STALE = 0.25
+"""Change of a score's log-odds since the curvature was computed from which it is computed anew."""
+
+MOST_CURVATURES = 10
+"""Curvatures that are computed for one fit, at most."""
+
+LEAST_SIZE = 1e-3
+"""Of a step that is halved because it overshoots."""
+
+STEPS_OF_EASE = 3
+"""Newton steps for the ease of examples alone, with which a fit starts."""
 
 LEAST_WEIGHT = 1e-4
-"""Keeps Newton's method stable where a score is all but certain."""
+"""Weight of a score that is all but certain; keeps Newton's method stable."""
 
-
-SMALL = 32
-"""Rows of a matrix that is not worth halving."""
+BLOCK = 2048
+"""Rows of the design that are weighed at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Scores from 0 to 1, each with its row of the design and the example that it is of."""
+    """Scores from 0 to 1, ordered by example.
+
+    Each has its row of the design, its example, and the part of its log-odds that is known.
+    """
 
     design: Matrix
     example: Indices
     score: Vector
+    offset: Vector
 
     def without_last(self, columns: int) -> Observations:
-        """The same, as if the last columns of the design had no effects."""
-        return Observations(self.design[:, : self.design.shape[1] - columns], self.example, self.score)
+        """Return the same scores as if the last columns of the design had no effects."""
+        return Observations(self.design[:, : self.design.shape[1] - columns], self.example, self.score, self.offset)
 
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """`effects` are the most likely ones, `spread` a root of their covariance, `ease` the examples' most likely.
-
-    `evidence` is the logarithm of how likely the scores are under the priors, whatever the effects.
-    """
+    """What the scores say about the effects and the examples."""
 
     effects: Vector
+    """The most likely effect of each column of the design."""
     spread: Matrix
+    """A root of the effects' covariance."""
     ease: Vector
+    """The most likely ease of each example."""
+    log_odds: Vector
+    """The most likely log-odds of each observed score."""
     evidence: float
+    """The logarithm of how likely the scores are under the priors, whatever the effects."""
 
     def draw(self, draws: np.random.Generator, scale: float = 1.0) -> Vector:
-        """Effects as they may be: one draw, its distance from the most likely ones times `scale`."""
-        return self.effects + scale * (self.spread @ draws.standard_normal(len(self.effects)))
+        """Return one draw of the effects, its distance from the most likely ones times `scale`."""
+        return self.effects + scale * times(self.spread, draws.standard_normal(len(self.effects)))
 
     def at(self, deviates: Matrix) -> Matrix:
-        """Effects as they may be: a row for each of `deviates`, whose rows are draws from a standard normal."""
-        return self.effects + deviates @ self.spread.T
+        """Return a draw of the effects for each row of `deviates`, which are draws from a standard normal."""
+        return self.effects + product(deviates, self.spread.T)
 
     def deviations(self) -> Vector:
-        """The standard deviation of each effect."""
+        """Return the standard deviation of each effect."""
         return cast("Vector", np.sqrt((self.spread**2).sum(axis=1)))
 
 
-def fit(
-    observations: Observations, prior: Vector, examples: int, ease: float, start: Posterior | None = None
-) -> Posterior:
-    """The posterior under priors with mean 0 and standard deviations `prior` for effects and `ease` for examples.
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """Effects and ease, with the log-odds that they give each score; or a step from one such point to another."""
 
-    Newton's method; the examples' own effects are eliminated from each step, since no two of them meet in a score. The
-    first step is made from `start`, where that is known: a posterior of the first of these effects.
+    effects: Vector
+    ease: Vector
+    log_odds: Vector
+
+    def after(self, step: _Point, size: float) -> _Point:
+        return _Point(
+            self.effects + size * step.effects, self.ease + size * step.ease, self.log_odds + size * step.log_odds
+        )
+
+    def loss(self, score: Vector, precision: Vector, own_precision: float) -> float:
+        """Return the negative logarithm of the posterior, but for a constant."""
+        likelihood = (score * self.log_odds - np.logaddexp(0.0, self.log_odds)).sum()
+        distance = ((precision * self.effects**2).sum() + own_precision * (self.ease**2).sum()) / 2
+        return float(distance - likelihood)
+
+
+def fit(
+    observations: Observations, prior: Vector, examples: int, ease: float, start: Vector | None = None
+) -> Posterior:
+    """Return the posterior under priors with mean 0 and standard deviations `prior` of effects and `ease` of examples.
+
+    Newton's method finds the mode. The ease of examples is eliminated from each step, since no two of them meet in one
+    score. A curvature serves for several steps while the log-odds stay near those it was computed at, so a fit that
+    starts near the mode computes one. `start` has effects to start from, those of the first columns.
     """
-    order = np.argsort(observations.example, kind="stable")
-    design, rows, score = observations.design[order], observations.example[order], observations.score[order]
-    tried, first = np.unique(rows, return_index=True)
+    design, rows, score = observations.design, observations.example, observations.score
     precision, own_precision = prior**-2.0, ease**-2.0
-    effects, eases = np.zeros(len(prior)), np.zeros(examples)
+    effects = np.zeros(len(prior))
+    if not len(rows):
+        return Posterior(effects, np.diag(prior), np.zeros(examples), np.zeros(0), 0.0)
     if start is not None:
-        effects[: len(start.effects)], eases = start.effects, start.ease
-    spread: Matrix = np.diag(prior)
-    own = np.full(examples, own_precision)
-    for _ in range(NEWTON_STEPS if len(rows) else 0):
-        expected = sigmoid(design @ effects + eases[rows])
+        effects[: len(start)] = start
+    of_columns = observations.offset + times(design, effects)
+    eases = _ease(of_columns, observations, examples, own_precision)
+    point = _Point(effects, eases, of_columns + eases[rows])
+    loss = point.loss(score, precision, own_precision)
+    own, spread = np.full(examples, own_precision), np.diag(prior)
+    for _ in range(MOST_CURVATURES):
+        computed_at = point.log_odds
+        expected = sigmoid(computed_at)
         weight = np.maximum(expected * (1 - expected), LEAST_WEIGHT)
         own = np.bincount(rows, weight, examples) + own_precision
-        shared = np.zeros((examples, len(prior)))
-        shared[tried] = np.add.reduceat(design * weight[:, None], first, axis=0)
-        slope = design.T @ (score - expected) - precision * effects
-        own_slope = np.bincount(rows, score - expected, examples) - own_precision * eases
-        curvature = _squared(design, weight) + np.diag(precision) - _squared(shared, 1 / own)
-        spread = _inverse(cast("Matrix", np.linalg.cholesky(curvature))).T
-        step = spread @ (spread.T @ (slope - shared.T @ (own_slope / own)))
-        effects = effects + step
-        eases = eases + (own_slope - shared @ step) / own
-        if float(np.abs(step).max()) < CONVERGED:
+        shared = _sums_by_example(design, weight, rows, examples)
+        spread = inverse_root(weighted_squares(design, weight) - weighted_squares(shared, 1 / own) + np.diag(precision))
+        change, moved = math.inf, 0.0
+        while change >= CONVERGED and moved < STALE:
+            residual = score - sigmoid(point.log_odds)
+            own_slope = np.bincount(rows, residual, examples) - own_precision * point.ease
+            slope = times(design.T, residual) - precision * point.effects - times(shared.T, own_slope / own)
+            step = times(spread, times(spread.T, slope))
+            own_step = (own_slope - times(shared, step)) / own
+            whole = _Point(step, own_step, times(design, step) + own_step[rows])
+            size, after = 1.0, point.after(whole, 1.0)
+            while (loss_after := after.loss(score, precision, own_precision)) > loss and size > LEAST_SIZE:
+                size /= 2
+                after = point.after(whole, size)
+            point, loss = after, loss_after
+            change = size * float(np.abs(step).max())
+            moved = float(np.abs(point.log_odds - computed_at).max())
+        if change < CONVERGED and moved < STALE:
             break
-    log_odds = design @ effects + eases[rows]
-    likelihood = score @ log_odds - np.logaddexp(0.0, log_odds).sum()
-    distance = (precision @ effects**2 + own_precision * (eases @ eases)) / 2
     narrowing = np.log(prior / np.diag(spread)).sum() + np.log(own / own_precision).sum() / 2
-    return Posterior(effects, spread, eases, float(likelihood - distance - narrowing))
+    return Posterior(point.effects, spread, point.ease, point.log_odds, float(-loss - narrowing))
 
 
-def _squared(rows: Matrix, weight: Vector) -> Matrix:
-    """The sum of the rows' outer squares, each times its weight. numpy computes but half of a symmetric product."""
-    rooted = rows * np.sqrt(weight)[:, None]
-    return rooted.T @ rooted
+def _ease(of_columns: Vector, observations: Observations, examples: int, precision: float) -> Vector:
+    """Return the examples' ease, were the effects those that `of_columns` is the sum of."""
+    ease = np.zeros(examples)
+    for _ in range(STEPS_OF_EASE):
+        expected = sigmoid(of_columns + ease[observations.example])
+        slope = np.bincount(observations.example, observations.score - expected, examples) - precision * ease
+        ease += slope / (np.bincount(observations.example, expected * (1 - expected), examples) + precision)
+    return ease
+
+
+def _sums_by_example(design: Matrix, weight: Vector, rows: Indices, examples: int) -> Matrix:
+    """Return the weighted sum of the design's rows for each example."""
+    sums = np.zeros((examples, design.shape[1]))
+    for start in range(0, len(rows), BLOCK):
+        block = slice(start, start + BLOCK)
+        tried, first = np.unique(rows[block], return_index=True)
+        sums[tried] += np.add.reduceat(design[block] * weight[block, None], first, axis=0)
+    return sums
 
 
 def sigmoid(log_odds: Any) -> Any:
-    return 1 / (1 + np.exp(-np.clip(log_odds, -30, 30)))
-
-
-def _inverse(lower: Matrix) -> Matrix:
-    """Of a lower triangular matrix, by halves.
-
-    That leaves products alone to do. numpy's solvers take any matrix for a full one: beside a busy event loop, one
-    solve of 332 rows took 276 ms and held the other threads up for half of that.
-    """
-    if len(lower) <= SMALL:
-        return cast("Matrix", np.linalg.inv(lower))
-    half = len(lower) // 2
-    inverse = np.zeros_like(lower)
-    inverse[:half, :half] = first = _inverse(lower[:half, :half])
-    inverse[half:, half:] = last = _inverse(lower[half:, half:])
-    inverse[half:, :half] = -last @ lower[half:, :half] @ first
-    return inverse
+    """Return the chance with these log-odds. By way of tanh, which does not overflow."""
+    chance = np.tanh(np.multiply(log_odds, 0.5))
+    return 0.5 * chance + 0.5

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from simba_actors.search.evidence import Evidence
-from simba_actors.search.model.answers import Answers
+from simba_actors.search.model.examples import Examples
+from simba_actors.search.model.mode import Mode
 from simba_actors.search.model.part_model import PartModel
-from simba_actors.search.model.similarity import Similarity
 from simba_actors.search.policy import Pool
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """An example as text: all of its fields one after another, and its labels by name."""
-
-    text: str
-    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +18,29 @@ class _Fitted:
     evidence: Evidence
     scores: int
     programs: tuple[int, ...]
+    start: Mode
     model: PartModel
 
 
 class Fitting:
-    """Fits models to the rollouts on these rows, by which it is told what parts are about.
-
-    In `answers`, the valset's rows follow the trainset's.
-
-    The last model is kept: a step opens with what the one before closed with.
+    """Fits models to the rollouts on these examples, and keeps the last one: a step opens with what the one before
+    closed with.
     """
 
-    def __init__(self, train_rows: Sequence[Row], val_rows: Sequence[Row]) -> None:
-        rows = (*train_rows, *val_rows)
-        self._trainset = len(train_rows)
-        self._similarity = Similarity([row.text for row in rows])
-        self.answers = Answers([row.labels for row in rows])
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
         self._last: _Fitted | None = None
 
-    def model(self, pool: Pool, evidence: Evidence) -> PartModel:
+    def model(self, pool: Pool, evidence: Evidence, start: Mode) -> PartModel:
+        """Return the model of what is known, fitted from `start`."""
         programs, last = tuple(pool.programs()), self._last
-        if last is not None and last.evidence is evidence and (last.scores, last.programs) == (len(evidence), programs):
+        if (
+            last is not None
+            and last.evidence is evidence
+            and (last.scores, last.programs, last.start) == (len(evidence), programs, start)
+        ):
             return last.model
         parts = {program: pool.parts(program) for program in programs}
-        model = PartModel(parts, evidence, self._similarity, self.answers, self._trainset, pool.settings())
-        self._last = _Fitted(evidence, len(evidence), programs, model)
+        model = PartModel(parts, evidence, self.examples, pool.settings(), start)
+        self._last = _Fitted(evidence, len(evidence), programs, start, model)
         return model

@@ -1,51 +1,61 @@
 """What each part of a prompt is worth, from every rollout of every program that had it.
 
-The log-odds of a score are taken to be a sum: a level, the example's ease, what each part adds everywhere, what it adds
-on examples that it is about, what demos do by the answers that they show and by where those stand, and what the length
-of the prompt costs. A rollout so tells of all parts of its program at once, as a trial does of all factors in a
-factorial experiment (Fisher, "The design of experiments", 1935), and what parts are worth together is known before they
-were ever together. What a program is worth beyond the sum of its parts is estimated from its own rollouts, and shrunk
-towards nothing.
+The log-odds of a score are a sum: a level, the example's ease, what each part adds everywhere, what it adds on examples
+that it is about, what demos do by the answers they show and by where those stand, and what the length of the prompt
+costs. So a rollout tells about all parts of its program at once, as a trial tells about all factors of a factorial
+experiment (Fisher, "The design of experiments", 1935), and what parts are worth together is known before they ever were
+together. What a program is worth beyond the sum of its parts is estimated from its own rollouts, and shrunk towards
+nothing.
+
+The cost of a fit is bounded. Only the most promising parts are fitted; the effects of the others stay what they were
+found to be, or at their prior if they never were fitted. Scores are predicted on a panel of examples.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
 
 import numpy as np
 
-from simba_actors.search.evidence import Evidence, Score
+from simba_actors.search.evidence import Evidence, StudentScores
 from simba_actors.search.model.answer_order import AnswerOrder
-from simba_actors.search.model.answers import Answers
-from simba_actors.search.model.estimation import Indices, Matrix, Observations, Posterior, Vector, fit, sigmoid
+from simba_actors.search.model.estimation import Observations, Posterior, fit, sigmoid
+from simba_actors.search.model.examples import Examples
+from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Vector, product, times
+from simba_actors.search.model.mode import DIGITS, Mode, PartEffect
 from simba_actors.search.model.parts import Part
-from simba_actors.search.model.similarity import Similarity
+from simba_actors.search.model.parts_held import PartsHeld
 
 LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, SAME_ANSWER, SHOWN, PARTS = range(8)
-"""Columns of the design: what all programs have, whether the LM was set to sample, and what the length costs,
-how many demos show the answer that the example calls for, and whether any does. From `PARTS` on each
-part has two: its effect everywhere, and its effect on examples that it is about. Those of `AnswerOrder` follow."""
+"""Columns of the design: what all programs have, whether the LM was set to sample, what the length costs (three), how
+many demos show the answer that the example calls for, and whether any does. From `PARTS` on, there is a column for each
+active part's effect everywhere, then one for each active part's effect on examples that it is about, then those of
+`AnswerOrder`."""
 
 PRIOR = (2.0, 0.3, 0.3, 0.3, 0.3, 0.3, 2.0)
 """Standard deviations of the columns before `PARTS`, in log-odds. For scale: from 50 to 60 % is 0.4.
 
-Those of the length are as wide as that of a part's own effect: good parts and many of them come together, and under a
-narrow prior the parts would be credited with less, and the crowd be blamed for less, than is due. That of `SHOWN` is
-wide because a small LM may give no answer that its demos do not show (the label space: Min et al., "Rethinking the role
-of demonstrations: what makes in-context learning work?", 2022)."""
+Those of the length are as wide as that of a part's own effect. Good parts and many of them come together: under a
+narrow prior the parts would get too little credit and the crowd too little blame. That of `SHOWN` is wide because a
+small LM may give no answer that its demos do not show (the label space: Min et al., "Rethinking the role of
+demonstrations: what makes in-context learning work?", 2022)."""
 
 GENERAL, SPECIFIC, NEARBY = 0.3, 0.12, 0.8
 """The same for a part that is about no example in particular, for one that is, and for the latter on its examples."""
 
 IN_ORDER = 0.6
-"""The same for an answer in one position, on examples that call for one answer."""
+"""The same for an answer in one position."""
 
 WORTH_A_MENTION = 1.0
-"""By how much, in logarithms, the scores must be likelier with effects of the order than without, to have them: less is
-"not worth more than a bare mention" (Kass and Raftery, "Bayes factors", 1995)."""
+"""How much likelier, in logarithms, effects of the order must make the scores before the model has them. Less is "not
+worth more than a bare mention" (Kass and Raftery, "Bayes factors", 1995)."""
+
+ORDER_TESTED_AGAIN = 1.5
+"""The scores must have grown by this factor before it is asked again whether the order matters."""
 
 EASE, BEYOND_PARTS = 1.0, 0.2
 """The same for the ease of examples, and for what a program is worth beyond its parts."""
@@ -57,17 +67,30 @@ chance in another (Lu et al., "Fantastically ordered prompts and where to find t
 CROWD = 10.0
 """Divides the square of a prompt's number of parts, so that its column is of the size of the others."""
 
+ACTIVE = 60
+"""Parts that are fitted, at most."""
+
+LEADERS = 32
+"""Programs that are compared under draws: those that are likely to be the best."""
+
+ALL = slice(None)
+
+CHUNK = 4096
+"""Scores, or programs, whose parts are looked up at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreRange:
-    """The metric's range: 0 to 1, or what was seen where scores were seen outside of that."""
+    """The metric's range: 0 to 1, or what was seen if scores outside of that were seen."""
 
     low: float = 0.0
     high: float = 1.0
 
     @classmethod
-    def of(cls, scores: Sequence[float]) -> ScoreRange:
-        low, high = min(scores, default=0.0), max(scores, default=1.0)
+    def of(cls, scores: Sequence[float] | Vector) -> ScoreRange:
+        if not len(scores):
+            return cls()
+        low, high = float(min(scores)), float(max(scores))
         return cls() if low >= 0 and high <= 1 else cls(low, max(high, low + 1e-9, math.nextafter(low, math.inf)))
 
     @property
@@ -83,224 +106,444 @@ class ScoreRange:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """One state of affairs that the evidence allows, in log-odds; examples are columns.
-
-    `bare` is the student on each example, `of_parts` what each part adds there. `shown` is what it adds that any demo
-    shows the example's answer, and `answers` how much of that each part shows, from 0 to 1. `in_order` is what each
-    answer adds in each position: see `AnswerOrder.on_rows`. `length` is what a rule, a demo, and the crowd that they
-    make add.
-    """
+    """One state of affairs that the evidence allows, in log-odds. Columns of the matrices are the panel's examples."""
 
     bare: Vector
-    of_parts: Matrix
+    """The student on each example."""
+    everywhere: Vector
+    """What each part adds on every example."""
+    nearby: Vector
+    """What each part adds on an example that it is about."""
+    near: Matrix
+    """How much each part is about each example, from 0 to 1."""
+    same_answer: float
+    """What a demo adds on an example that calls for its answer."""
     shown: float
+    """What it adds that any demo shows the example's answer."""
     answers: Matrix
+    """How much of each example's answer each part shows, from 0 to 1."""
     in_order: Matrix
+    """What each answer adds in each position: see `AnswerOrder.on_rows`."""
     length: tuple[float, float, float]
+    """What a rule, a demo, and the crowd that they make add."""
+
+    def of(self, parts: Sequence[int] | slice, rows: slice = ALL) -> Matrix:
+        """Return what each of these parts adds on each example, or on some `rows` of them."""
+        of_parts = self.nearby[parts, None] * self.near[parts, rows]
+        of_parts += self.same_answer * self.answers[parts, rows]
+        of_parts += self.everywhere[parts, None]
+        return of_parts
 
     def of_length(self, rules: int, demos: int) -> float:
-        """What one predictor's prompt gains or loses by the number of its rules and demos alone."""
+        """Return what one predictor's prompt gains by the number of its rules and demos alone."""
         rule, demo, crowding = self.length
         return rule * rules + demo * demos + crowding * (rules + demos) ** 2 / CROWD
 
 
 class PartModel:
-    """The posterior of all effects given the evidence, and what it says of programs."""
+    """The posterior of all effects given the evidence, and what it says about programs.
+
+    `programs` maps the number of each program to its parts, in the order of its prompt; `settings` are parts that none
+    of them need have. `start` is what an earlier fit of the same run found.
+    """
 
     def __init__(
         self,
         programs: Mapping[int, Sequence[Part]],
         evidence: Evidence,
-        similarity: Similarity,
-        answers: Answers,
-        trainset: int,
-        untried: Sequence[Part] = (),
+        examples: Examples,
+        settings: Sequence[Part] = (),
+        start: Mode | None = None,
     ) -> None:
-        """`programs` are the pool's, as parts, and `untried` parts that none of them need have.
-
-        In `similarity` and `answers`, a valset's rows follow the trainset's.
-        """
-        known = {part.part_id: part for parts in (*programs.values(), untried) for part in parts}
+        self._start = start or Mode()
+        known = {part.part_id: part for parts in (*programs.values(), settings) for part in parts}
         self.parts = tuple(known.values())
-        place = {part_id: n for n, part_id in enumerate(known)}
-        self.programs = {number: tuple(place[part.part_id] for part in parts) for number, parts in programs.items()}
-        near = [similarity.to_rows(part.text) for part in self.parts]
-        self._near: Matrix = np.array(near).reshape(len(near), similarity.rows)
-        same = [answers.to_rows(part.fields) for part in self.parts]
-        self._same: Matrix = np.array(same).reshape(len(near), similarity.rows)
-        self.order = AnswerOrder(self.parts, answers, self.programs.values())
-        self.trainset = trainset
-        scores = [score for number in evidence.programs() for score in evidence.of(number) if _of_student(score)]
-        self.range = ScoreRange.of([float(score.score) for score in scores])
+        index = {part_id: n for n, part_id in enumerate(known)}
+        self.programs = {number: tuple(index[part.part_id] for part in parts) for number, parts in programs.items()}
+        self.examples, self.panel = examples, examples.panel
+        shape = len(self.parts), examples.count
+        self._near: Matrix = np.array([examples.near(part) for part in self.parts]).reshape(shape)
+        self._shows: Matrix = np.array([examples.shown_by(part) for part in self.parts]).reshape(shape)
+        self._specific = self._near.max(axis=1, initial=0.0) > 0
         self._row = {program: row for row, program in enumerate(self.programs)}
-        self._holds: Matrix = np.zeros((len(self.programs), len(self.parts)))
-        for row, places in enumerate(self.programs.values()):
-            self._holds[row, list(places)] = 1.0
-        self._shown: Matrix = np.array([self.answers_shown(places) for places in self.programs.values()])
-        self._standing: Matrix = np.array([self.order.standing(places) for places in self.programs.values()])
-        self._length: Matrix = np.array([self._lengths(places) for places in self.programs.values()])
-        self._own_spread: Vector = np.array([self._spread_beyond_parts(places) for places in self.programs.values()])
-        self._program = np.array([self._row[score.program] for score in scores], dtype=np.int64)
-        self._observed = self._observations(scores)
-        self._posterior, self.order_matters = self._fitted(similarity.rows)
+        self._holds = PartsHeld.of(list(self.programs.values()))
+        self._demos_held = self._holds.only(np.array([part.kind == "demo" for part in self.parts], dtype=np.bool_))
+        self.order = AnswerOrder(self.parts, examples.answers, self._demos_held)
+        self._standing = self.order.standings(self._demos_held)
+        self._length, self._own_prior = self._lengths_of_programs()
+
+        scores = evidence.student_scores()
+        self.range = ScoreRange.of(scores.score)
+        self._program, example, score, resampled = self._usable(scores)
+        self._active = self._most_promising()
+        self._settled = self._settled_effects()
+        design, offset = self._design(self._program, example)
+        design[:, RESAMPLED] = resampled
+        self._score = score
+        self._posterior, self.order_matters, self._order_tested_with = self._fitted(
+            Observations(design, example, score, offset)
+        )
         self.likely = self._effects(self._posterior.effects)
-        self._own_effects = self._beyond_parts(self._log_odds_of_programs(self.likely))
+        self._own_mean, self._own_deviation, self._own_weight = self._beyond_parts()
+        self._expected_on_panel: dict[int, tuple[float, Vector, float]] = {}
 
-    def _fitted(self, rows: int) -> tuple[Posterior, bool]:
-        """The posterior, with effects of the order of answers if the scores are much likelier so, and whether they are.
+    def _usable(self, scores: StudentScores) -> tuple[Indices, Indices, Vector, Booleans]:
+        """Return the program (its row), example (its position), score and resampling of each score, by example."""
+        example = self.examples.positions_of(scores.validation, scores.example)
+        order = np.argsort(np.where(example < 0, self.examples.count, example), kind="stable")
+        order = order[: int((example >= 0).sum())]
+        rows: Indices = np.array([self._row[number] for number in scores.programs], dtype=np.int64)
+        score = (scores.score - self.range.low) / self.range.width
+        return rows[scores.program[order]], example[order], score[order], scores.resampled[order]
 
-        Choosing between priors by the evidence is type II maximum likelihood (Good, "The estimation of probabilities",
-        1965): where the order does nothing, its many columns would only add to the noise.
+    def _most_promising(self) -> Indices:
+        """Return the parts to fit: those that may be worth the most, of new ones those with the most scores first."""
+        if len(self.parts) <= ACTIVE:
+            return np.arange(len(self.parts))
+        counts = self._holds.count_by_part(np.bincount(self._program, minlength=len(self.programs)), len(self.parts))
+        order = np.lexsort((-counts, -self._known_promise()))
+        return np.sort(order[:ACTIVE])
+
+    def _known_promise(self) -> Vector:
+        """Return what was found of each part's promise, or that of the prior."""
+        known, prior = self._start.parts, np.hypot(*self._prior_of(np.arange(len(self.parts))))
+        promises = [
+            known[part.part_id].promise if part.part_id in known else prior[n] for n, part in enumerate(self.parts)
+        ]
+        return np.array(promises, dtype=np.float64)
+
+    def _prior_of(self, parts: Indices) -> tuple[Vector, Vector]:
+        """Return the standard deviations of these parts' effects, everywhere and averaged over their own examples."""
+        nearby = NEARBY * self._near[parts, : self.panel].mean(axis=1)
+        return np.where(self._specific[parts], SPECIFIC, GENERAL), nearby
+
+    def _settled_effects(self) -> Matrix:
+        """Return the effects of each part that is not fitted, everywhere and nearby; 0 for the others."""
+        settled = np.zeros((len(self.parts), 2))
+        others: list[int] = self._not_active.tolist()
+        for n in others:
+            effect = self._start.parts.get(self.parts[n].part_id)
+            if effect is not None:
+                settled[n] = effect.everywhere, effect.nearby
+        return settled
+
+    @cached_property
+    def _untried(self) -> Indices:
+        """The parts that never were fitted."""
+        others: list[int] = self._not_active.tolist()
+        return np.array([n for n in others if self.parts[n].part_id not in self._start.parts], dtype=np.int64)
+
+    @cached_property
+    def _not_active(self) -> Indices:
+        return np.setdiff1d(np.arange(len(self.parts)), self._active)
+
+    def _fitted(self, observed: Observations) -> tuple[Posterior, bool, int]:
+        """Return the posterior, whether it has effects of the order of answers, and how many scores decided that.
+
+        It has them if the scores are much likelier so. Choosing between priors by the evidence is type II maximum
+        likelihood (Good, "The estimation of probabilities", 1965): where the order does nothing, its many columns would
+        only add to the noise.
         """
-        columns = self.order.columns
-        of_parts = fit(self._observed.without_last(columns), self._prior(), rows, EASE)
-        if not columns:
-            return of_parts, False
+        columns, start, count = self.order.columns, self._start, len(observed.score)
+        first = self._first_effects()
         prior = np.concatenate([self._prior(), np.full(columns, IN_ORDER)])
-        in_order = fit(self._observed, prior, rows, EASE, start=of_parts)
-        order_matters = in_order.evidence > of_parts.evidence + WORTH_A_MENTION
-        return (in_order if order_matters else of_parts), order_matters
+        in_order = np.array(start.order if len(start.order) == columns else np.zeros(columns))
+        if count < ORDER_TESTED_AGAIN * start.order_tested_with:
+            if start.order_matters and columns:
+                effects = np.concatenate([first, in_order])
+                return fit(observed, prior, self.examples.count, EASE, effects), True, start.order_tested_with
+            plain = fit(observed.without_last(columns), self._prior(), self.examples.count, EASE, first)
+            return plain, False, start.order_tested_with
+        plain = fit(observed.without_last(columns), self._prior(), self.examples.count, EASE, first)
+        if not columns:
+            return plain, False, 0
+        effects = np.concatenate([plain.effects, in_order])
+        ordered = fit(observed, prior, self.examples.count, EASE, effects)
+        matters = ordered.evidence > plain.evidence + WORTH_A_MENTION
+        return (ordered if matters else plain), matters, count
+
+    def _first_effects(self) -> Vector:
+        """Return the effects that the fit starts from, those of the order left out."""
+        active: list[int] = self._active.tolist()
+        known = [self._start.parts.get(self.parts[n].part_id) for n in active]
+        common = self._start.common or (0.0,) * PARTS
+        everywhere = [0.0 if effect is None else effect.everywhere for effect in known]
+        nearby = [0.0 if effect is None else effect.nearby for effect in known]
+        return np.array([*common, *everywhere, *nearby])
+
+    def mode(self) -> Mode:
+        """Return what the next fit starts from."""
+        effects, active = self._posterior.effects.round(DIGITS).tolist(), len(self._active)
+        promise = self.promise.round(DIGITS).tolist()
+        parts = dict(self._start.parts)
+        for n, part in enumerate(self._active.tolist()):
+            found = PartEffect(effects[PARTS + n], effects[PARTS + active + n], promise[part])
+            parts[self.parts[part].part_id] = found
+        order = tuple(effects[PARTS + 2 * active :])
+        return Mode(tuple(effects[:PARTS]), parts, order, self.order_matters, self._order_tested_with)
 
     def draw(self, draws: np.random.Generator, scale: float) -> Effects:
-        """Effects as they may be, their distance from the most likely ones times `scale`."""
-        return self._effects(self._posterior.draw(draws, scale))
+        """Return effects as they may be, their distance from the most likely ones times `scale`."""
+        untried = self._untried
+        others = np.zeros((len(self.parts), 2))
+        if len(untried):
+            general, _ = self._prior_of(untried)
+            own = np.column_stack([general, np.full(len(untried), NEARBY)])
+            others[untried] = scale * own * draws.standard_normal((len(untried), 2))
+        return self._effects(self._posterior.draw(draws, scale), others)
 
-    def qualities(self, effects: Effects) -> dict[int, float]:
-        """The expected score of each program of the pool on the trainset, its own rollouts counted, from 0 to 1."""
-        log_odds = self._log_odds_of_programs(effects)
-        beyond, _ = self._beyond_parts(log_odds)
-        return self._by_program(self._mean_scores(log_odds, beyond))
+    @cached_property
+    def qualities(self) -> dict[int, float]:
+        """The expected score of each program on the panel, its own rollouts counted, from 0 to 1."""
+        return dict(zip(self.programs, self._means(), strict=True))
+
+    @cached_property
+    def leaders(self) -> tuple[int, ...]:
+        """The programs that are likely to be the best, in the order of their numbers."""
+        best = sorted(self.qualities, key=lambda program: (-self.qualities[program], program))
+        return tuple(sorted(best[:LEADERS]))
+
+    def qualities_under(self, effects: Effects) -> dict[int, float]:
+        """Return the expected score of each leader on the panel under these effects."""
+        return self._leaders_under(effects, 0.0)
 
     def drawn_qualities(self, draws: np.random.Generator, scale: float) -> dict[int, float]:
-        """`qualities` as they may be: under a draw of all effects, each program's own among them."""
-        log_odds = self._log_odds_of_programs(self.draw(draws, scale))
-        beyond, deviations = self._beyond_parts(log_odds)
-        beyond = beyond + scale * deviations * draws.standard_normal(len(beyond))
-        return self._by_program(self._mean_scores(log_odds, beyond))
+        """Return `qualities_under` a draw of all effects, each program's own among them."""
+        effects = self.draw(draws, scale)
+        return self._leaders_under(effects, scale * draws.standard_normal(len(self.leaders)))
 
-    def drawn_qualities_of(self, programs: Sequence[int], draws: np.random.Generator, count: int) -> Matrix:
-        """The same for these programs alone, with their own effects drawn around the likely ones.
+    def _leaders_under(self, effects: Effects, deviates: Vector | float) -> dict[int, float]:
+        """Return the expected score of each leader; `deviates` say how far its own effect is from the likely one.
 
-        A row for each of `count` draws, a column for each program.
+        The own effect makes up for part of what these effects add to the program: its rollouts stay what they were.
         """
-        effects = len(self._posterior.effects)
-        deviates = draws.standard_normal((count, effects + len(programs)))
-        drawn = self._posterior.at(deviates[:, :effects])
-        own = [self.own_effect(program) for program in programs]
-        beyond = [mean + deviation * deviates[:, effects + n] for n, (mean, deviation) in enumerate(own)]
-        return np.column_stack([self._means_under(drawn, *each) for each in zip(programs, beyond, strict=True)])
+        rows = self._leader_rows
+        log_odds = self._log_odds(effects, effects.of(ALL), rows, self._leaders_show)
+        shift = (log_odds - self._likely_log_odds_of_leaders).mean(axis=1)
+        own = self._own_mean[rows] - self._own_weight[rows] * shift + deviates * self._own_deviation[rows]
+        means = sigmoid(log_odds + own[:, None]).mean(axis=1)
+        return dict(zip(self.leaders, means.tolist(), strict=True))
 
-    def drawn_means(self, program: int, draws: np.random.Generator, count: int) -> Vector:
-        """The expected score of a program by its parts alone, under each of `count` draws of their effects."""
-        drawn = self._posterior.at(draws.standard_normal((count, len(self._posterior.effects))))
-        return self._means_under(drawn, program, np.zeros(count))
+    @cached_property
+    def _leader_rows(self) -> Indices:
+        return np.array([self._row[program] for program in self.leaders], dtype=np.int64)
 
-    def _means_under(self, drawn: Matrix, program: int, beyond_parts: Vector) -> Vector:
-        """The expected score of a program under each row of `drawn` effects, with its own effect there."""
-        design = self._design(np.full(self.trainset, self._row[program]), np.arange(self.trainset))
-        log_odds = drawn @ design[:, : drawn.shape[1]].T + self._posterior.ease[: self.trainset]
-        return sigmoid(log_odds + beyond_parts[:, None]).mean(axis=1)
+    @cached_property
+    def _leaders_show(self) -> Matrix:
+        return self._show(self._leader_rows)
+
+    @cached_property
+    def _likely_log_odds_of_leaders(self) -> Matrix:
+        return self._log_odds(self.likely, self.likely.of(ALL), self._leader_rows, self._leaders_show)
+
+    def chance_to_beat(self, program: int, other: int) -> float:
+        """Return the chance that `program` is better than `other`; 0 for the same program."""
+        if program == other:
+            return 0.0
+        gain, deviation = self.difference(program, other)
+        return NormalDist().cdf(gain / deviation)
+
+    def difference(self, program: int, other: int, rows: Sequence[int] | None = None) -> tuple[float, float]:
+        """Return how much more `program` is expected to score than `other` on the panel: the mean and the deviation.
+
+        Both are on a scale from 0 to 1. `rows` leaves all but these of the panel out. What the programs have in common
+        is uncertain for both alike, so it adds nothing to the deviation.
+        """
+        mean, slope, own_slope = self._expected(program, rows)
+        other_mean, other_slope, other_own_slope = self._expected(other, rows)
+        own = own_slope * self.own_effect(program)[1], other_own_slope * self.own_effect(other)[1]
+        shared = times(self._posterior.spread.T, slope - other_slope)
+        return mean - other_mean, math.hypot(*shared, *own)
+
+    def deviation(self, program: int) -> float:
+        """Return the standard deviation, in log-odds, of the score that a program is expected to have on the panel."""
+        mean, slope, own_slope = self._expected(program)
+        own = own_slope * self.own_effect(program)[1]
+        return math.hypot(*times(self._posterior.spread.T, slope), own) / max(mean * (1 - mean), 1e-9)
+
+    def _expected(self, program: int, rows: Sequence[int] | None = None) -> tuple[float, Vector, float]:
+        """Return a program's expected score and its derivatives: by the effects, and by the program's own effect.
+
+        With a normal posterior they give the uncertainty of the score (the delta method).
+        """
+        if rows is None and program in self._expected_on_panel:
+            return self._expected_on_panel[program]
+        examples = np.arange(self.panel) if rows is None else np.array(rows, dtype=np.int64)
+        design, offset = self._design(np.full(len(examples), self._row[program]), examples)
+        design = design[:, : len(self._posterior.effects)]
+        log_odds = times(design, self._posterior.effects) + offset + self._posterior.ease[examples]
+        chances = sigmoid(log_odds + self.own_effect(program)[0])
+        slopes = chances * (1 - chances) / len(examples)
+        expected = float(chances.mean()), times(design.T, slopes), float(slopes.sum())
+        if rows is None:
+            self._expected_on_panel[program] = expected
+        return expected
 
     def log_odds(self, program: int, effects: Effects) -> Vector:
-        """What the parts of a program of the pool make of each example of the trainset."""
+        """Return what the parts of a program make of each example of the panel."""
         return self.log_odds_of(self.programs[program], effects)
 
     def log_odds_of(self, places: Sequence[int], effects: Effects) -> Vector:
-        """What parts in this order make of each example of the trainset."""
-        of_parts = effects.of_parts[list(places)].sum(axis=0) + effects.shown * self.answers_shown(places)
-        of_order = self.order.standing(places) @ effects.in_order
-        return (effects.bare + of_parts + of_order + self._length_effect(places, effects))[: self.trainset]
+        """Return what parts in this order make of each example of the panel."""
+        of_parts = effects.of(list(places)).sum(axis=0) + effects.shown * self.answers_shown(places)
+        of_order = times(effects.in_order.T, self.order.standing(places))
+        return effects.bare + of_parts + of_order + self._length_effect(places, effects)
 
     def answers_shown(self, places: Sequence[int]) -> Vector:
-        """How much of each example's answer is shown by any of these parts, from 0 to 1."""
-        return self._same[list(places)].max(axis=0, initial=0.0)
+        """Return how much of each panel example's answer is shown by any of these parts, from 0 to 1."""
+        return self._shows[list(places), : self.panel].max(axis=0, initial=0.0)
 
     def own_effect(self, program: int) -> tuple[float, float]:
-        """What a program of the pool is worth beyond its parts, in log-odds: the mean and the standard deviation."""
-        means, deviations = self._own_effects
-        return float(means[self._row[program]]), float(deviations[self._row[program]])
+        """Return what a program is worth beyond its parts, in log-odds: the mean and the standard deviation."""
+        row = self._row[program]
+        return float(self._own_mean[row]), float(self._own_deviation[row])
 
-    def promise(self, draws: np.random.Generator, samples: int) -> Vector:
-        """For each part, what it adds to the log-odds of a middling example, were it a standard deviation better."""
-        mean = self.likely.of_parts[:, : self.trainset].mean(axis=1)
-        drawn = [self.draw(draws, 1.0).of_parts[:, : self.trainset].mean(axis=1) for _ in range(samples)]
-        return mean + np.std(drawn, axis=0)
+    @cached_property
+    def promise(self) -> Vector:
+        """What each part adds to an example on average, were it a standard deviation better than it seems."""
+        active, spread = len(self._active), self._posterior.spread
+        near = self._near[self._active, : self.panel].mean(axis=1)
+        same = self._shows[self._active, : self.panel].mean(axis=1)
+        spreads = (
+            spread[PARTS : PARTS + active]
+            + near[:, None] * spread[PARTS + active : PARTS + 2 * active]
+            + same[:, None] * spread[SAME_ANSWER]
+        )
+        promise = self._known_promise()
+        promise[self._active] = self.likely.of(self._active.tolist()).mean(axis=1) + np.sqrt((spreads**2).sum(axis=1))
+        return promise
 
     def own_means(self) -> dict[int, float]:
-        """The mean score of each program that was tried, from 0 to 1."""
-        tried = sorted({int(row) for row in self._program})
-        numbers = list(self.programs)
-        return {numbers[row]: float(self._observed.score[self._program == row].mean()) for row in tried}
+        """Return the mean score of each program that was tried, from 0 to 1."""
+        counts = np.bincount(self._program, minlength=len(self.programs))
+        sums = np.bincount(self._program, self._score, len(self.programs))
+        return {program: float(sums[row] / counts[row]) for program, row in self._row.items() if counts[row]}
 
-    def _mean_scores(self, log_odds: Matrix, beyond_parts: Vector) -> Vector:
-        return sigmoid(log_odds + beyond_parts[:, None])[:, : self.trainset].mean(axis=1)
+    def _means(self) -> list[float]:
+        """Return the expected score of each program on the panel under the most likely effects."""
+        of_parts, means = self.likely.of(ALL), list[float]()
+        for start in range(0, len(self.programs), LEADERS):
+            rows = np.arange(start, min(start + LEADERS, len(self.programs)))
+            log_odds = self._log_odds(self.likely, of_parts, rows, self._show(rows)) + self._own_mean[rows, None]
+            means += sigmoid(log_odds).mean(axis=1).tolist()
+        return means
 
-    def _by_program(self, means: Vector) -> dict[int, float]:
-        return {program: float(mean) for program, mean in zip(self.programs, means, strict=True)}
+    def _show(self, programs: Indices) -> Matrix:
+        """Return how much of each panel example's answer each of these programs shows."""
+        return self._demos_held.maxima(self._shows[:, : self.panel], programs)
 
-    def _log_odds_of_programs(self, effects: Effects) -> Matrix:
-        of_length = self._length @ np.array(effects.length)
-        of_parts = self._holds @ effects.of_parts + effects.shown * self._shown
-        return effects.bare + of_parts + self._standing @ effects.in_order + of_length[:, None]
+    def _log_odds(self, effects: Effects, of_parts: Matrix, programs: Indices, show: Matrix) -> Matrix:
+        """Return what the parts of these programs make of each example of the panel."""
+        log_odds = self._holds.sums(of_parts, programs)
+        log_odds += effects.bare
+        log_odds += effects.shown * show
+        if self.order_matters:
+            log_odds += product(self._standing[programs], effects.in_order)
+        log_odds += times(self._length[programs], np.array(effects.length))[:, None]
+        return log_odds
 
-    def _beyond_parts(self, log_odds: Matrix) -> tuple[Vector, Vector]:
-        """One Newton step for each program's own effect under its prior: the mode, and the deviation around it.
+    def _beyond_parts(self) -> tuple[Vector, Vector, Vector]:
+        """Return each program's own effect: the mode, the deviation around it, and the weight of its own rollouts.
 
-        `log_odds` has a row for each program.
+        One Newton step under its prior.
         """
-        expected = sigmoid(log_odds[self._program, self._observed.example])
-        surprise = np.bincount(self._program, self._observed.score - expected, len(log_odds))
-        precision = np.bincount(self._program, expected * (1 - expected), len(log_odds)) + self._own_spread**-2
-        return surprise / precision, precision**-0.5
+        programs = len(self.programs)
+        prior = self._own_prior**-2.0
+        expected = sigmoid(self._posterior.log_odds)
+        surprise = np.bincount(self._program, self._score - expected, programs)
+        information = np.bincount(self._program, expected * (1 - expected), programs)
+        precision = information + prior
+        return surprise / precision, precision**-0.5, information / precision
 
-    def _observations(self, scores: Sequence[Score]) -> Observations:
-        example = [score.example + (self.trainset if score.split == "val" else 0) for score in scores]
-        rows = np.array(example, dtype=np.int64)
-        design = self._design(self._program, rows)
-        design[:, RESAMPLED] = [score.model.temperature is not None for score in scores]
-        unit = [self.range.to_unit(score.score) for score in scores]
-        return Observations(design, rows, np.array(unit, dtype=np.float64))
-
-    def _design(self, program: Indices, example: Indices) -> Matrix:
-        """A row for each rollout of a program, given by its place among them, on an example, as it runs in use."""
-        in_order = PARTS + 2 * len(self.parts)
+    def _design(self, program: Indices, example: Indices) -> tuple[Matrix, Vector]:
+        """Return a row for each rollout of a program (its row) on an example, as it runs in use, and its offset."""
+        active = len(self._active)
+        in_order = PARTS + 2 * active
         design = np.zeros((len(example), in_order + self.order.columns))
-        design[:, LEVEL] = 1.0
-        held = self._holds[program]
-        design[:, RULES : CROWDING + 1] = self._length[program]
-        design[:, SAME_ANSWER] = (held * self._same[:, example].T).sum(axis=1)
-        design[:, SHOWN] = self._shown[program, example]
-        design[:, PARTS:in_order:2] = held
-        design[:, PARTS + 1 : in_order : 2] = held * self._near[:, example].T
-        design[:, in_order:] = self.order.design(self._standing[program], example)
-        return design
+        offset = np.zeros(len(example))
+        for start in range(0, len(example), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            rows, on = program[chunk], example[chunk]
+            columns = design[chunk]
+            columns[:, LEVEL] = 1.0
+            columns[:, RULES : CROWDING + 1] = self._length[rows]
+            columns[:, SAME_ANSWER] = self._demos_held.sums_at(self._shows, rows, on)
+            columns[:, SHOWN] = self._demos_held.maxima_at(self._shows, rows, on)
+            columns[:, PARTS : PARTS + active] = held = self._active_held[rows]
+            columns[:, PARTS + active : in_order] = held * self._near_active[on]
+            columns[:, in_order:] = self.order.design(self._standing[rows], on)
+            offset[chunk] = self._settled_held.sums_at(self._settled_on_rows, rows, on)
+        return design, offset
+
+    @cached_property
+    def _settled_on_rows(self) -> Matrix:
+        """What each part that is not fitted adds on each example."""
+        return self._settled[:, 0, None] + self._settled[:, 1, None] * self._near
+
+    @cached_property
+    def _near_active(self) -> Matrix:
+        return self._near[self._active].T.copy()
+
+    @cached_property
+    def _active_held(self) -> Matrix:
+        """A row for each program, with a 1 for each active part that it has."""
+        return self._holds.matrix(self._active, len(self.parts))
+
+    @cached_property
+    def _settled_held(self) -> PartsHeld:
+        return self._holds.only(np.abs(self._settled).max(axis=1, initial=0.0) > 0)
 
     def _prior(self) -> Vector:
-        specific = self._near.max(axis=1, initial=0.0) > 0
-        of_parts = np.column_stack([np.where(specific, SPECIFIC, GENERAL), np.full(len(specific), NEARBY)])
-        return np.concatenate([np.array(PRIOR), of_parts.ravel()])
+        specific = self._specific[self._active]
+        everywhere = np.where(specific, SPECIFIC, GENERAL)
+        return np.concatenate([np.array(PRIOR), everywhere, np.full(len(specific), NEARBY)])
 
-    def _effects(self, values: Vector) -> Effects:
-        in_order = PARTS + 2 * len(self.parts)
-        everywhere, nearby = values[PARTS:in_order:2], values[PARTS + 1 : in_order : 2]
+    def _effects(self, values: Vector, others: Matrix | None = None) -> Effects:
+        """Return the effects on the panel, from those of the columns and those of `others`, which are not fitted."""
+        active, panel = len(self._active), self.panel
+        effects = self._settled if others is None else self._settled + others
+        effects = effects.copy()
+        effects[self._active] = np.column_stack([values[PARTS : PARTS + active], values[PARTS + active :][:active]])
         length = (float(values[RULES]), float(values[DEMOS]), float(values[CROWDING]))
-        bare = values[LEVEL] + self._posterior.ease
-        of_parts = everywhere[:, None] + nearby[:, None] * self._near + values[SAME_ANSWER] * self._same
-        order = values[in_order:] if self.order_matters else np.zeros(self.order.columns)
-        of_order = self.order.on_rows(order)
-        return Effects(bare, of_parts, float(values[SHOWN]), self._same, of_order, length)
+        bare = values[LEVEL] + self._posterior.ease[:panel]
+        in_order = self._no_order if not self.order_matters else self.order.on_rows(values[PARTS + 2 * active :], panel)
+        return Effects(
+            bare=bare,
+            everywhere=effects[:, 0],
+            nearby=effects[:, 1],
+            near=self._near[:, :panel],
+            same_answer=float(values[SAME_ANSWER]),
+            shown=float(values[SHOWN]),
+            answers=self._shows[:, :panel],
+            in_order=in_order,
+            length=length,
+        )
+
+    @cached_property
+    def _no_order(self) -> Matrix:
+        return self.order.on_rows(np.zeros(self.order.columns), self.panel)
 
     def _length_effect(self, places: Sequence[int], effects: Effects) -> float:
         rules, demos, crowd = self._lengths(places)
         return effects.length[0] * rules + effects.length[1] * demos + effects.length[2] * crowd
 
-    def _spread_beyond_parts(self, places: Sequence[int]) -> float:
-        """The standard deviation, in log-odds, of what such programs are worth beyond their parts."""
-        demos = Counter(self.parts[place].predictor for place in places if self.parts[place].kind == "demo")
-        return math.hypot(BEYOND_PARTS, *(PAIR_OF_DEMOS * math.comb(count, 2) for count in demos.values()))
+    def _lengths_of_programs(self) -> tuple[Matrix, Vector]:
+        """Return what `_lengths` returns for each program, and the standard deviation of its own effect."""
+        predictors = {name: n for n, name in enumerate(dict.fromkeys(part.predictor for part in self.parts))}
+        demo = np.array([part.kind == "demo" for part in self.parts], dtype=np.int64)
+        group = np.array([2 * predictors[part.predictor] for part in self.parts], dtype=np.int64) + demo
+        counted = self._holds.only(np.array([part.kind != "setting" for part in self.parts], dtype=np.bool_))
+        programs, groups = len(self.programs), 2 * max(len(predictors), 1)
+        key = counted.program * groups + group[counted.flat]
+        counts = np.bincount(key, minlength=programs * groups).reshape(programs, -1, 2).astype(np.float64)
+        rules, demos = counts[:, :, 0], counts[:, :, 1]
+        crowd = ((rules + demos) ** 2).sum(axis=1) / CROWD
+        pairs = PAIR_OF_DEMOS * demos * (demos - 1) / 2
+        own = np.sqrt(BEYOND_PARTS**2 + (pairs**2).sum(axis=1))
+        return np.column_stack([rules.sum(axis=1), demos.sum(axis=1), crowd]), own
 
     def _lengths(self, places: Sequence[int]) -> tuple[float, float, float]:
-        """Rules, demos, and the crowd that they make, summed over predictors."""
+        """Return the number of rules and of demos, and the crowd that they make, summed over predictors."""
         counts: dict[str, list[int]] = {}
         for place in places:
             part = self.parts[place]
@@ -308,8 +551,3 @@ class PartModel:
                 counts.setdefault(part.predictor, [0, 0])[part.kind == "demo"] += 1
         crowd = sum((rules + demos) ** 2 for rules, demos in counts.values()) / CROWD
         return sum(rules for rules, _ in counts.values()), sum(demos for _, demos in counts.values()), crowd
-
-
-def _of_student(score: Score) -> bool:
-    """Whether a score says what the student's LM makes of the program; a teacher's does not."""
-    return score.model.is_student_lm

@@ -78,7 +78,7 @@ class DspyPolicy:
 
     def initial_state(self) -> JSON:
         draws = Draws(self.settings.seed)
-        batches = BatchOrder.shuffled(self.examples, draws.python)
+        batches = BatchOrder.shuffled(range(self.examples), draws.python)
         return _State(draws, batches, means=[(STUDENT, 0.0)], winners=[STUDENT]).to_json()
 
     def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:

@@ -10,7 +10,7 @@ import numpy as np
 from simba_actors.search.adaptive.policy import AdaptivePolicy
 from simba_actors.search.buckets import Sample, make_buckets
 from simba_actors.search.evidence import Evidence, Score
-from simba_actors.search.model.fitting import Row
+from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.model.parts import Part
 from simba_actors.search.plan import Rollout
 from simba_actors.search.policy import STUDENT, Proposal
@@ -77,7 +77,7 @@ class World:
 def winner_in(world: World, rollouts: int) -> int:
     """Run the policy to its end and return the program that it chooses."""
     settings = SearchSettings(bsize=32, num_candidates=6, max_steps=24, max_demos=4, seed=world.seed)
-    examples = tuple(Row(f"example {n}", {}) for n in range(EXAMPLES))
+    examples = tuple(ExampleText(f"example {n}", {}) for n in range(EXAMPLES))
     strategies = ("append_a_demo", "learn_from_failures", "recombine")
     policy = AdaptivePolicy(settings, examples, rollouts, strategies, predictors=1)
     state, evidence, step = policy.initial_state(), Evidence(), 0

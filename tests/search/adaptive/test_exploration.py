@@ -8,12 +8,11 @@ import numpy as np
 
 from simba_actors.search.adaptive.exploration import Exploration
 from simba_actors.search.evidence import Evidence, Score
-from simba_actors.search.model.answers import Answers
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
-from simba_actors.search.model.similarity import Similarity
 from simba_actors.search.plan import RolloutKey
 from simba_actors.search.settings import Caps
+from tests.search.model.texts import examples_of
 
 EXAMPLES = tuple(f"example {n}" for n in range(40))
 DEMOS = tuple(Part(f"demo {n}", "self", "demo", f"shown {n}", {"text": f"shown {n}"}) for n in range(12))
@@ -29,8 +28,8 @@ def exploration(draws: np.random.Generator, shares_right: Sequence[tuple[tuple[P
         for number, (_, right) in enumerate(shares_right)
         for n in range(len(EXAMPLES))
     ]
-    model = PartModel(programs, Evidence(scores), Similarity(EXAMPLES), Answers([{}] * len(EXAMPLES)), len(EXAMPLES))
-    return Exploration(model, draws, Caps(demos=6, rules=0), len(EXAMPLES))
+    model = PartModel(programs, Evidence(scores), examples_of(EXAMPLES))
+    return Exploration(model, draws, Caps(demos=6, rules=0))
 
 
 def test_a_program_that_is_good_in_one_order_only_is_varied_by_replacing_one_demo() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from simba_actors.search.adaptive.finals import FINALISTS, Finals, chances_to_beat, most_rollouts
+from simba_actors.search.adaptive.finals import FINALISTS, Finals, most_rollouts
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.plan import Rollout, RolloutKey
 from simba_actors.search.policy import STUDENT
@@ -59,12 +59,3 @@ def test_rollouts_of_later_finals_have_keys_of_their_own() -> None:
     known = after(2)
     keys: list[RolloutKey] = [score.key for program in PROGRAMS for score in known.of(program, "final")]
     assert {rollout.key for rollout in next_round(known, rounds_before=2)}.isdisjoint(keys)
-
-
-def test_the_chances_do_not_change_from_one_look_to_the_next() -> None:
-    model = model_of(evidence())
-    assert chances_to_beat(model, STUDENT, list(PROGRAMS)) == chances_to_beat(model, STUDENT, list(PROGRAMS))
-
-
-def test_the_student_has_no_chance_to_beat_itself() -> None:
-    assert chances_to_beat(model_of(evidence()), STUDENT, [STUDENT]) == {STUDENT: 0.0}

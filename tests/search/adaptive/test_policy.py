@@ -9,7 +9,7 @@ import pytest
 from simba_actors.search.adaptive.policy import LEAST_STEP, AdaptivePolicy, least_rollouts
 from simba_actors.search.adaptive.state import AdaptiveState
 from simba_actors.search.evidence import Evidence
-from simba_actors.search.model.fitting import Row
+from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.model.parts import Part
 from simba_actors.search.policy import STUDENT, Pool
 from simba_actors.search.settings import SearchSettings
@@ -36,7 +36,7 @@ POOL = cast("Pool", StudentAlone())
 
 def policy(rollouts: int, bsize: int = 4) -> AdaptivePolicy:
     settings = SearchSettings(bsize=bsize, num_candidates=6, max_steps=24, max_demos=4)
-    examples = tuple(Row(f"example {n}", {}) for n in range(40))
+    examples = tuple(ExampleText(f"example {n}", {}) for n in range(40))
     return AdaptivePolicy(settings, examples, rollouts, ("append_a_demo", "recombine"), predictors=1)
 
 

@@ -10,14 +10,13 @@ from simba_actors.search.adaptive.policy import AdaptivePolicy
 from simba_actors.search.adaptive.racing import Race
 from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan
 from simba_actors.search.evidence import Evidence, Score
-from simba_actors.search.model.answers import Answers
-from simba_actors.search.model.fitting import Row
+from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
-from simba_actors.search.model.similarity import Similarity
 from simba_actors.search.plan import Rollout, RolloutKey
 from simba_actors.search.policy import STUDENT, Pool, StepPlan
 from simba_actors.search.settings import SearchSettings
+from tests.search.model.texts import examples_of
 
 EXAMPLES = tuple(f"example {n}" for n in range(100))
 FIRST_ROUND, STEP = 12, 80
@@ -64,7 +63,7 @@ def second_round(right: Mapping[int, float], known: Evidence | None = None) -> t
     programs = {program: pool.parts(program) for program in pool.programs()}
 
     def model() -> PartModel:
-        return PartModel(programs, evidence, Similarity(EXAMPLES), Answers([{}] * len(EXAMPLES)), len(EXAMPLES))
+        return PartModel(programs, evidence, examples_of(EXAMPLES))
 
     return Race(0, 1, plan, {}).second_round(list(right), evidence, pool, model)
 
@@ -103,7 +102,7 @@ def test_there_is_no_third_round() -> None:
 
 def test_later_steps_get_the_rollouts_that_races_saved() -> None:
     settings = SearchSettings(bsize=16, num_candidates=6, max_steps=10, max_demos=4)
-    examples = tuple(Row(text, {}) for text in EXAMPLES)
+    examples = tuple(ExampleText(text, {}) for text in EXAMPLES)
     policy = AdaptivePolicy(settings, examples, 2_000, ("append_a_rule", "recombine"), predictors=1)
 
     def evaluation(step: int) -> int:

@@ -7,13 +7,12 @@ import pytest
 
 from simba_actors.search.adaptive.combination import best_combination
 from simba_actors.search.evidence import Evidence, Score
-from simba_actors.search.model.answers import Answers
 from simba_actors.search.model.estimation import sigmoid
 from simba_actors.search.model.part_model import PartModel, ScoreRange
 from simba_actors.search.model.parts import Part
-from simba_actors.search.model.similarity import Similarity
 from simba_actors.search.plan import ModelSpec, RolloutKey
 from simba_actors.search.settings import Caps
+from tests.search.model.texts import examples_of
 
 ROWS = tuple(f"row {n} about {'rivers' if n % 2 else 'violins'}" for n in range(40))
 GOOD = Part("good", "self", "rule", "be careful")
@@ -39,25 +38,25 @@ def evidence(low: float = 0.0, high: float = 1.0) -> Evidence:
 
 
 def model_of(known: Evidence) -> PartModel:
-    return PartModel(PROGRAMS, known, Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
+    return PartModel(PROGRAMS, known, examples_of(ROWS))
 
 
 def test_programs_are_ranked_by_what_their_parts_are_worth() -> None:
     model = model_of(evidence())
-    qualities = model.qualities(model.likely)
+    qualities = model.qualities
     ranked = sorted(PROGRAMS, key=lambda program: qualities[program])
     assert (ranked[0], ranked[-1]) == (2, 5)
 
 
 def test_a_part_that_is_about_some_examples_is_credited_there() -> None:
     model = model_of(evidence())
-    on_rows = model.likely.of_parts[model.parts.index(RIVERS)]
+    on_rows = model.likely.of([model.parts.index(RIVERS)])[0]
     assert on_rows[1::2].mean() > 1.0 > abs(on_rows[0::2].mean())
 
 
 def test_the_best_combination_has_the_parts_that_help_and_no_other() -> None:
     model = model_of(evidence())
-    places = best_combination(model, model.likely, range(3), Caps(demos=4, rules=12), len(ROWS))
+    places = best_combination(model, model.likely, range(3), Caps(demos=4, rules=12))
     assert {model.parts[place] for place in places} == {GOOD, RIVERS}
 
 
@@ -74,21 +73,21 @@ def test_parts_that_cost_more_by_the_crowd_they_make_than_they_add_are_left_out(
         for n in range(40):
             key = RolloutKey(0, "evaluate", program * 1_000 + n)
             scores.append(Score(key, program, n, float(draws.random() < right)))
-    model = PartModel(programs, Evidence(scores), Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
-    places = best_combination(model, model.likely, range(10), Caps(demos=4, rules=12), len(ROWS))
+    model = PartModel(programs, Evidence(scores), examples_of(ROWS))
+    places = best_combination(model, model.likely, range(10), Caps(demos=4, rules=12))
     assert 3 <= len(places) <= 6
 
 
 def test_a_combination_keeps_to_the_caps() -> None:
     model = model_of(evidence())
-    assert len(best_combination(model, model.likely, range(3), Caps(demos=4, rules=1), len(ROWS))) == 1
+    assert len(best_combination(model, model.likely, range(3), Caps(demos=4, rules=1))) == 1
 
 
 @pytest.mark.parametrize(("low", "high"), [(-50.0, 250.0), (0.0, 1.0)])
 def test_scores_of_any_range_give_the_same_ranking(low: float, high: float) -> None:
     model = model_of(evidence(low, high))
     assert model.range == ScoreRange(low, high)
-    qualities = model.qualities(model.likely)
+    qualities = model.qualities
     assert max(PROGRAMS, key=lambda program: qualities[program]) == 5
 
 
@@ -99,10 +98,10 @@ def test_a_range_of_equal_scores_beyond_the_unit_has_a_width(score: float) -> No
 
 def test_a_teachers_scores_are_no_evidence_of_the_student() -> None:
     known = evidence()
-    before = model_of(known).qualities(model_of(known).likely)[0]
+    before = model_of(known).qualities[0]
     teacher = ModelSpec("teacher", rollout_id=1)
     known.add(Score(RolloutKey(1, "sample", n), 0, n % 40, 1.0, teacher) for n in range(200))
-    assert model_of(known).qualities(model_of(known).likely)[0] == before
+    assert model_of(known).qualities[0] == before
 
 
 LABELS = ({"topic": "rivers"}, {"topic": "violins"})
@@ -122,8 +121,8 @@ def test_what_demos_do_for_examples_of_the_same_answer_is_learned_from_other_dem
         for right in [0.8 if n % 2 == program - 1 else 0.2]
     ]
     programs = {1: (A_RIVER,), 2: (A_VIOLIN,), 3: (ANOTHER_VIOLIN,)}
-    answers = Answers([LABELS[n % 2] for n in range(40)])
-    model = PartModel(programs, Evidence(scores), Similarity(rows), answers, len(rows))
+    labels = [LABELS[n % 2] for n in range(40)]
+    model = PartModel(programs, Evidence(scores), examples_of(rows, labels))
     chances = sigmoid(model.log_odds_of([model.parts.index(ANOTHER_VIOLIN)], model.likely))
     assert chances[1::2].mean() > chances[0::2].mean() + 0.3
 
@@ -131,33 +130,46 @@ def test_what_demos_do_for_examples_of_the_same_answer_is_learned_from_other_dem
 def test_many_demos_may_be_worth_more_together_than_one_by_one() -> None:
     demos = [Part(f"demo {n}", "self", "demo", f"shown {n}") for n in range(8)]
     programs = {0: (), 1: tuple(demos[:1]), 2: tuple(demos[:4]), 3: tuple(demos)}
-    model = PartModel(programs, Evidence([]), Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
+    model = PartModel(programs, Evidence([]), examples_of(ROWS))
     none, one, few, many = (model.own_effect(program)[1] for program in programs)
     assert none == one < few < many
 
 
 def test_qualities_drawn_at_no_scale_are_the_likely_ones() -> None:
     model = model_of(evidence())
-    assert model.drawn_qualities(np.random.default_rng(0), 0.0) == model.qualities(model.likely)
+    assert model.drawn_qualities(np.random.default_rng(0), 0.0) == model.qualities
 
 
 def test_the_more_a_program_was_tried_the_closer_are_draws_of_its_quality() -> None:
     scores = [Score(RolloutKey(0, "evaluate", n), 0, n % 40, float(n % 2)) for n in range(800)]
-    model = PartModel({0: (), 1: ()}, Evidence(scores), Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
+    model = PartModel({0: (), 1: ()}, Evidence(scores), examples_of(ROWS))
     draws = np.random.default_rng(0)
     drawn = [model.drawn_qualities(draws, 1.0) for _ in range(100)]
     assert np.std([each[0] for each in drawn]) < np.std([each[1] for each in drawn])
 
 
-def test_qualities_drawn_of_a_few_programs_spread_around_the_likely_ones() -> None:
-    """That a program was tried more often than another shows in the spread."""
+def test_a_program_that_was_tried_more_often_is_known_better() -> None:
     scores = [Score(RolloutKey(0, "evaluate", n), 0, n % 40, float(n % 2)) for n in range(800)]
-    model = PartModel({0: (), 1: (GOOD,)}, Evidence(scores), Similarity(ROWS), Answers([{}] * len(ROWS)), len(ROWS))
-    drawn = model.drawn_qualities_of([1, 0], np.random.default_rng(0), 400)
-    likely = model.qualities(model.likely)
-    assert drawn.shape == (400, 2)
-    assert np.median(drawn, axis=0) == pytest.approx([likely[1], likely[0]], abs=0.02)
-    assert drawn[:, 1].std() < drawn[:, 0].std()
+    model = PartModel({0: (), 1: (GOOD,)}, Evidence(scores), examples_of(ROWS))
+    assert model.deviation(0) < model.deviation(1)
+
+
+def test_a_difference_is_that_of_qualities_and_no_surer_than_what_the_programs_do_not_share() -> None:
+    model = model_of(evidence())
+    gain, deviation = model.difference(4, 2)
+    assert gain == pytest.approx(model.qualities[4] - model.qualities[2])
+    assert 0 < deviation < 0.1 < gain
+    assert model.difference(2, 2)[0] == 0
+
+
+def test_a_program_has_no_chance_to_beat_itself() -> None:
+    assert model_of(evidence()).chance_to_beat(5, 5) == 0.0
+
+
+def test_the_chances_of_two_programs_to_beat_each_other_add_up_to_one() -> None:
+    model = model_of(evidence())
+    assert model.chance_to_beat(5, 2) > 0.99
+    assert model.chance_to_beat(1, 5) + model.chance_to_beat(5, 1) == pytest.approx(1.0)
 
 
 def test_a_combination_shows_each_answer_where_none_is_given_that_is_not_shown() -> None:
@@ -170,8 +182,8 @@ def test_a_combination_shows_each_answer_where_none_is_given_that_is_not_shown()
         for topics in [{demo.fields["topic"] for demo in demos}]
         for n in range(40)
     ]
-    answers = Answers([LABELS[n % 2] for n in range(40)])
+    labels = [LABELS[n % 2] for n in range(40)]
     rows = [f"row {n}" for n in range(40)]
-    model = PartModel(programs, Evidence(scores), Similarity(rows), answers, len(rows))
-    places = best_combination(model, model.likely, range(8), Caps(demos=2, rules=0), len(rows))
+    model = PartModel(programs, Evidence(scores), examples_of(rows, labels))
+    places = best_combination(model, model.likely, range(8), Caps(demos=2, rules=0))
     assert {model.parts[place].fields["topic"] for place in places} == {"rivers", "violins"}

@@ -1,0 +1,211 @@
+"""The examples of a run as the model sees them: what they are about, and which answers they call for."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Vector
+from simba_actors.search.model.parts import Part
+from simba_actors.search.plan import Split
+
+MOST_EXAMPLES = 2_000
+"""Examples of each split that a search uses. Of a larger split it uses a random sample: a mean over so many is within
+0.02 of that over all, and an example that few programs run on tells little of any."""
+
+PANEL = 256
+"""Train examples, at most, that the model predicts scores on."""
+
+RECURS = 3
+"""Examples that must have a label before it counts as recurring."""
+
+WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleText:
+    """An example as text: all of its fields one after another, and its labels by name."""
+
+    text: str
+    labels: Mapping[str, str]
+
+
+class Examples:
+    """The examples that a search uses, each with a position in the model's matrices.
+
+    Train examples come first, then those of the valset. The panel is at the front: predicted scores of programs are
+    means over its examples.
+    """
+
+    def __init__(self, train: Sequence[ExampleText], val: Sequence[ExampleText] = (), seed: int = 0) -> None:
+        self.train, self.val = _sample(len(train), seed), _sample(len(val), seed)
+        self.panel = min(PANEL, len(self.train))
+        self.count = len(self.train) + len(self.val)
+        self._positions: dict[Split, Indices] = {
+            "train": _positions(self.train, len(train), 0),
+            "val": _positions(self.val, len(val), len(self.train)),
+        }
+        self._texts = train, val
+        self._shown: dict[str, Vector] = {}
+
+    @cached_property
+    def similarity(self) -> Similarity:
+        return Similarity([text.text for text in self._used])
+
+    @cached_property
+    def answers(self) -> Answers:
+        return Answers([text.labels for text in self._used])
+
+    @cached_property
+    def _used(self) -> list[ExampleText]:
+        train, val = self._texts
+        return [*(train[n] for n in self.train), *(val[n] for n in self.val)]
+
+    def near(self, part: Part) -> Vector:
+        """Return how near each example is to what the part says, from 0 to 1."""
+        return self.similarity.to_rows(part.text)
+
+    def shown_by(self, part: Part) -> Vector:
+        """Return how much of each example's answer the part shows, from 0 to 1."""
+        if part.part_id not in self._shown:
+            self._shown[part.part_id] = self.answers.to_rows(self.answers.of(part.fields))
+        return self._shown[part.part_id]
+
+    def positions(self, split: Split, examples: Indices) -> Indices:
+        """Return the position of each example of the split, -1 for those that the search doesn't use."""
+        return self._positions[split][examples]
+
+    def positions_of(self, validation: Booleans, examples: Indices) -> Indices:
+        """Return the position of each example, of the valset where `validation` says so and else of the trainset."""
+        positions = np.empty(len(examples), dtype=np.int64)
+        positions[validation] = self.positions("val", examples[validation])
+        positions[~validation] = self.positions("train", examples[~validation])
+        return positions
+
+    def evenly_spread(self, split: Split, examples: Sequence[int]) -> list[int]:
+        """Return `examples` of the split in an order in which any few in succession call for all answers alike."""
+        positions = self._positions[split][np.array(examples, dtype=np.int64)]
+        rank = self.answers.spread(positions)
+        return [examples[n] for n in np.argsort(rank, kind="stable")]
+
+
+def _sample(count: int, seed: int) -> tuple[int, ...]:
+    if count <= PANEL:
+        return tuple(range(count))
+    draws = random.Random(seed)  # noqa: S311 - reproducible search, no secret depends on it
+    return tuple(draws.sample(range(count), min(count, MOST_EXAMPLES)))  # In random order: the panel is its front.
+
+
+def _positions(used: Sequence[int], count: int, first: int) -> Indices:
+    positions = np.full(count, -1, dtype=np.int64)
+    positions[list(used)] = np.arange(first, first + len(used))
+    return positions
+
+
+class Similarity:
+    """Cosine similarity of texts to a fixed set of rows, over words weighted by inverse document frequency.
+
+    The weights are Salton and Buckley's ("Term-weighting approaches in automatic text retrieval", 1988). A word that
+    only one row has says nothing about another row, and is left out.
+    """
+
+    def __init__(self, rows: Sequence[str]) -> None:
+        self.rows = len(rows)
+        words = [sorted(set(WORD.findall(row.lower()))) for row in rows]
+        documents = Counter(word for row in words for word in row)
+        self._number = {
+            word: n for n, word in enumerate(sorted(word for word, count in documents.items() if count > 1))
+        }
+        self._weight = np.array([math.log(len(rows) / documents[word]) for word in self._number])
+        known = [[self._number[word] for word in row if word in self._number] for row in words]
+        self._row = np.repeat(np.arange(len(rows)), [len(row) for row in known])
+        self._word = np.array([word for row in known for word in row], dtype=np.int64)
+        values = self._weight[self._word]
+        norms = np.sqrt(np.bincount(self._row, values**2, self.rows))
+        self._value: Vector = values / np.maximum(norms, 1e-300)[self._row]
+        self._known: dict[str, Vector] = {}
+
+    def to_rows(self, text: str) -> Vector:
+        """Return how near each row is to `text`, from 0 to 1, scaled so that the nearest is at 1 if any is near."""
+        if text not in self._known:
+            weights = np.zeros(len(self._number))
+            own = [self._number[word] for word in set(WORD.findall(text.lower())) if word in self._number]
+            weights[own] = self._weight[own]
+            similarity = np.bincount(self._row, self._value * weights[self._word], self.rows)
+            nearest = float(similarity.max(initial=0.0))
+            self._known[text] = similarity / nearest if nearest > 0 else np.zeros(self.rows)
+        return self._known[text]
+
+
+class Answers:
+    """Which examples call for the answer that a demo gives, where answers recur as labels do.
+
+    Demos draw an LM towards the answers they show ("majority label bias": Zhao et al., "Calibrate before use: improving
+    few-shot performance of language models", 2021), so what a demo does for an example depends on whether the example
+    calls for the same answer. `rows` are the labels of each example.
+    """
+
+    def __init__(self, rows: Sequence[Mapping[str, str]]) -> None:
+        with_label: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        for n, row in enumerate(rows):
+            for label in row.items():
+                with_label[label].append(n)
+        self.rows = len(rows)
+        self._with_label = {label: np.array(own) for label, own in with_label.items() if len(own) >= RECURS}
+        self._known: dict[frozenset[tuple[str, str]], Vector] = {}
+        answers = [self.of(row) for row in rows]
+        recur = [answer for answer, count in Counter(answers).items() if answer and count >= RECURS]
+        self._number = {answer: n for n, answer in enumerate(recur)}
+        groups = {answer: n for n, answer in enumerate(dict.fromkeys(answers))}
+        self._group = np.array([groups[answer] for answer in answers], dtype=np.int64)
+        self.called_for: Matrix = np.array([self._one_of(answer) for answer in answers]).reshape(len(rows), len(recur))
+        """A row for each example, with a 1 in the column of its answer if that recurs as a whole."""
+
+    @property
+    def count(self) -> int:
+        """How many answers recur."""
+        return len(self._number)
+
+    def of(self, fields: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+        """Return the recurring labels among the fields of an example or a demo: its answer."""
+        return frozenset(label for label in fields.items() if label in self._with_label)
+
+    def to_rows(self, answer: frozenset[tuple[str, str]]) -> Vector:
+        """Return the share of the labels of `answer` that each row calls for too, from 0 to 1."""
+        if answer not in self._known:
+            same = np.zeros(self.rows)
+            for label in sorted(answer):
+                same[self._with_label[label]] += 1 / len(answer)
+            self._known[answer] = same
+        return self._known[answer]
+
+    def shown(self, fields: Mapping[str, str]) -> Vector:
+        """Return a 1 for the answer that a demo shows, as in `called_for`."""
+        return self._one_of(self.of(fields))
+
+    def _one_of(self, answer: frozenset[tuple[str, str]]) -> Vector:
+        one = np.zeros(len(self._number))
+        if answer in self._number:
+            one[self._number[answer]] = 1.0
+        return one
+
+    def spread(self, rows: Indices) -> Vector:
+        """Return a rank for each of `rows` by which any few in succession call for the answers as often as all do.
+
+        A program that gives one answer to everything can't be lucky on those (stratified sampling: Neyman, "On the two
+        different aspects of the representative method", 1934).
+        """
+        groups = self._group[rows]
+        order = np.argsort(groups, kind="stable")
+        counts = np.bincount(groups)
+        firsts = np.cumsum(counts) - counts
+        passed = np.empty(len(rows))
+        passed[order] = np.arange(len(rows)) - firsts[groups[order]]
+        return (passed + 0.5) / counts[groups]

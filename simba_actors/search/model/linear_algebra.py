@@ -1,0 +1,92 @@
+"""Products, sums of squares and inverses of matrices that stay in the calling thread.
+
+OpenBLAS, which numpy's wheels contain, splits a large product over one thread for each core it sees. Its threads spin
+while they wait: beside busy processes, or in a container limited to one core of many, the same work costs up to ten
+times the CPU. The number of threads can only be limited for the whole process, and that choice is the host's.
+OpenBLAS computes small products in the calling thread, so the functions here split large ones into tiles.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+import numpy as np
+
+if TYPE_CHECKING:
+    # DSPy 3.4.0 puts a stand-in for numpy into sys.modules, under which numpy.typing can't be imported.
+    import numpy.typing as npt
+
+Vector: TypeAlias = "npt.NDArray[np.float64]"
+Matrix: TypeAlias = "npt.NDArray[np.float64]"
+Indices: TypeAlias = "npt.NDArray[np.int64]"
+Booleans: TypeAlias = "npt.NDArray[np.bool_]"
+
+TILE = 64
+"""Side of a tile. OpenBLAS never starts threads for a product of at most 64 x 64 x 64."""
+
+
+def product(left: Matrix, right: Matrix) -> Matrix:
+    """Return `left @ right`."""
+    (rows, inner), columns = left.shape, right.shape[1]
+    if min(rows, inner, columns) <= 1:
+        return np.einsum("ik,kj->ij", left, right)
+    result = np.zeros((rows, columns))
+    height = TILE**3 // (min(inner, TILE) * min(columns, TILE))
+    for row in range(0, rows, height):
+        for column in range(0, columns, TILE):
+            tile = result[row : row + height, column : column + TILE]
+            for k in range(0, inner, TILE):
+                tile += _small(left[row : row + height, k : k + TILE], right[k : k + TILE, column : column + TILE])
+    return result
+
+
+def _small(left: Matrix, right: Matrix) -> Matrix:
+    """Avoid the products of a matrix with a vector, for which OpenBLAS starts threads sooner."""
+    if 1 in (left.shape[0], left.shape[1], right.shape[1]):
+        return np.einsum("ik,kj->ij", left, right)
+    return left @ right
+
+
+def times(matrix: Matrix, vector: Vector) -> Vector:
+    """Return `matrix @ vector`."""
+    return cast("Vector", np.einsum("ij,j->i", matrix, vector))
+
+
+def weighted_squares(rows: Matrix, weight: Vector) -> Matrix:
+    """Return the sum of the rows' outer squares, each times its weight: `rows.T @ diag(weight) @ rows`."""
+    columns = rows.shape[1]
+    tiles = -(-columns // TILE)
+    plain = np.zeros((TILE, tiles * TILE))
+    weighted = np.zeros((tiles * TILE, TILE))
+    left, right = weighted.reshape(tiles, TILE, TILE), plain.reshape(TILE, tiles, TILE).transpose(1, 0, 2)
+    total = np.zeros((tiles, tiles, TILE, TILE))
+    partial = np.empty_like(total)
+    for start in range(0, len(rows), TILE):
+        block = rows[start : start + TILE]
+        if len(block) < TILE:
+            plain[:], weighted[:] = 0.0, 0.0
+        plain[: len(block), :columns] = block
+        np.multiply(block.T, weight[start : start + TILE], out=weighted[:columns, : len(block)])
+        for tile in range(tiles):  # The rest follows by symmetry.
+            np.matmul(left[tile], right[: tile + 1], out=partial[tile, : tile + 1])
+            total[tile, : tile + 1] += partial[tile, : tile + 1]
+    lower = np.tril(total.transpose(0, 2, 1, 3).reshape(tiles * TILE, tiles * TILE)[:columns, :columns])
+    return lower + np.tril(lower, -1).T
+
+
+def inverse_root(matrix: Matrix) -> Matrix:
+    """Return the upper triangular `root` with `root @ root.T` the inverse of a symmetric positive definite matrix."""
+    return _inverse_of_factor(matrix).T
+
+
+def _inverse_of_factor(matrix: Matrix) -> Matrix:
+    """Return the inverse of the matrix's Cholesky factor, by halves."""
+    if len(matrix) <= TILE:
+        return cast("Matrix", np.linalg.inv(np.linalg.cholesky(matrix)))
+    half = len(matrix) // 2
+    inverse = np.zeros_like(matrix)
+    inverse[:half, :half] = first = _inverse_of_factor(matrix[:half, :half])
+    below = product(matrix[half:, :half], first.T)
+    inverse[half:, half:] = last = _inverse_of_factor(matrix[half:, half:] - product(below, below.T.copy()))
+    inverse[half:, :half] = -product(product(last, below), first)
+    return inverse

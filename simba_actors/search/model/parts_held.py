@@ -1,0 +1,97 @@
+"""Which parts each program has, for sums over the parts of many programs at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector
+
+
+@dataclass(frozen=True, slots=True)
+class PartsHeld:
+    """The parts of programs, given by their indices, as one flat array: most programs have few of many."""
+
+    counts: Indices
+    """How many parts each program has."""
+    flat: Indices
+    """The parts of all programs one after another, each program's in the order of its prompt."""
+
+    @classmethod
+    def of(cls, programs: Sequence[Sequence[int]]) -> PartsHeld:
+        counts = np.array([len(parts) for parts in programs], dtype=np.int64)
+        return cls(counts, np.array([part for parts in programs for part in parts], dtype=np.int64))
+
+    @property
+    def program(self) -> Indices:
+        """The program that each entry of `flat` belongs to."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    def only(self, wanted: Any) -> PartsHeld:
+        """Return the same with the `wanted` parts alone; `wanted` has a truth value for each part."""
+        kept = wanted[self.flat]
+        return PartsHeld(np.bincount(self.program[kept], minlength=len(self.counts)), self.flat[kept])
+
+    def count_by_part(self, weight: Indices, parts: int) -> Vector:
+        """Return for each of `parts` the sum of the weights of the programs that have it."""
+        return cast("Vector", np.bincount(self.flat, np.repeat(weight, self.counts), parts))
+
+    def matrix(self, parts: Indices, count: int) -> Matrix:
+        """Return a row for each program, with a 1 for each of these parts that it has; there are `count` parts."""
+        column = np.full(count, -1, dtype=np.int64)
+        column[parts] = np.arange(len(parts))
+        own = column[self.flat]
+        held = np.zeros((len(self.counts), len(parts)))
+        held[self.program[own >= 0], own[own >= 0]] = 1.0
+        return held
+
+    def sums(self, values: Matrix, programs: Indices) -> Matrix:
+        """Return for each of these programs the sum of its parts' rows of `values`."""
+        return self._combined(np.add, values, programs)
+
+    def maxima(self, values: Matrix, programs: Indices) -> Matrix:
+        """Return for each of these programs the maximum of its parts' rows of `values`, 0 if it has none."""
+        return self._combined(np.maximum, values, programs)
+
+    def _combined(self, function: np.ufunc, values: Matrix, programs: Indices) -> Matrix:
+        own, parts = self._of(programs)
+        combined = np.zeros((len(programs), values.shape[1]))
+        if len(own):
+            starts = np.flatnonzero(np.diff(own, prepend=-1))
+            combined[own[starts]] = function.reduceat(values[parts], starts, axis=0)
+        return combined
+
+    def sums_at(self, values: Matrix, programs: Indices, columns: Indices) -> Vector:
+        """Return for each program the sum over its parts of the entry of `values` in the given column."""
+        own, parts = self._of(programs)
+        return cast("Vector", np.bincount(own, values[parts, columns[own]], len(programs)))
+
+    def maxima_at(self, values: Matrix, programs: Indices, columns: Indices) -> Vector:
+        """Return for each program the maximum over its parts of the entry of `values` in the given column."""
+        own, parts = self._of(programs)
+        maxima = np.zeros(len(programs))
+        if len(own):
+            starts = np.flatnonzero(np.diff(own, prepend=-1))
+            maxima[own[starts]] = np.maximum.reduceat(values[parts, columns[own]], starts)
+        return maxima
+
+    def _of(self, programs: Indices) -> tuple[Indices, Indices]:
+        """Return the parts of these programs, each with the index in `programs` that it belongs to."""
+        counts = self.counts[programs]
+        own = np.repeat(np.arange(len(programs)), counts)
+        within = np.arange(len(own)) - np.repeat(np.cumsum(counts) - counts, counts)
+        starts = np.cumsum(self.counts) - self.counts
+        return own, self.flat[starts[programs][own] + within]
+
+    def from_the_end(self, group: Indices) -> Indices:
+        """Return how many parts of the same group and program stand behind each entry of `flat`."""
+        key = self.program * (int(group.max(initial=0)) + 1) + group[self.flat]
+        order = np.argsort(key, kind="stable")
+        counts = np.bincount(key)
+        last = np.cumsum(counts) - 1
+        behind = np.empty(len(key), dtype=np.int64)
+        behind[order] = last[key[order]] - np.arange(len(key))
+        return cast("Indices", behind)

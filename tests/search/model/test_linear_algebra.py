@@ -1,0 +1,55 @@
+"""Products that are made of tiles are those that numpy makes at once, and stay in the calling thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from simba_actors.search.model.linear_algebra import inverse_root, product, times, weighted_squares
+
+DRAWS = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 3), (200, 130, 7), (65, 64, 129), (300, 1, 70), (3, 90, 1), (0, 4, 2)])
+def test_a_product_of_tiles_is_the_product(shape: tuple[int, int, int]) -> None:
+    rows, inner, columns = shape
+    left, right = DRAWS.standard_normal((rows, inner)), DRAWS.standard_normal((inner, columns))
+    assert np.allclose(product(left, right), left @ right)
+    assert np.allclose(times(left, right[:, 0]), left @ right[:, 0])
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(5, 3), (64, 64), (1_000, 130)])
+def test_weighted_squares_are_the_product_with_the_weights_between(rows: int, columns: int) -> None:
+    matrix, weight = DRAWS.standard_normal((rows, columns)), DRAWS.random(rows)
+    assert np.allclose(weighted_squares(matrix, weight), matrix.T @ (matrix * weight[:, None]))
+
+
+@pytest.mark.parametrize("size", [1, 64, 65, 300])
+def test_the_root_of_an_inverse_is_one(size: int) -> None:
+    rows = DRAWS.standard_normal((2 * size, size))
+    matrix = weighted_squares(rows, np.ones(2 * size)) + np.eye(size)
+    root = inverse_root(matrix)
+    assert np.allclose(root, np.triu(root))
+    assert np.allclose(root @ root.T @ matrix, np.eye(size))
+
+
+def test_large_products_take_no_other_thread_than_the_calling_one() -> None:
+    """BLAS threads count in the CPU time of the process, but not in that of the thread."""
+    rows = DRAWS.standard_normal((4_000, 300))
+    spent: list[float] = []
+
+    def work() -> None:
+        started = time.thread_time(), time.process_time()
+        matrix = weighted_squares(rows, np.ones(len(rows))) + np.eye(300)
+        product(rows, inverse_root(matrix))
+        times(rows, rows[0])
+        spent.extend((time.thread_time() - started[0], time.process_time() - started[1]))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    own, whole = spent
+    assert whole < 1.2 * own + 0.02
