@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache, partial
 from io import IOBase
 from threading import Lock, RLock
-from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, GeneratorType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, cast
 
 import dspy
@@ -24,8 +25,9 @@ SHARED = (type, FunctionType, BuiltinFunctionType, ModuleType, dspy.BaseLM)
 UNCOPYABLE = (type(Lock()), type(RLock()), GeneratorType, IOBase)
 """What no copy.deepcopy takes."""
 
-LARGEST_ARRAY = 1_000_000
-"""Bytes. Larger arrays are taken for data, such as a retriever's index, and shared."""
+LARGEST_ARRAY, MOST_TEXTS, MOST_OBJECTS = 1_000_000, 100_000, 1_000
+"""Bytes of an array, texts or numbers in a container, and other objects in one. What is larger is data, such as a
+retriever's index or its passages: copying it for each rollout would take too long, so it is shared."""
 
 MISSING = object()
 
@@ -48,7 +50,8 @@ class Copier:
 
     Lists, dicts, tuples, plain objects and the modules in them are copied. An object that appears twice in the program
     appears twice in its copy. What can't be copied, such as a lock or a client, is shared, as in
-    `dspy.Module.deepcopy`; a container or an object that holds such a thing beside a module is copied around it.
+    `dspy.Module.deepcopy`; a container or an object that holds such a thing beside a module is copied around it. Large
+    data without modules is shared, too.
 
     Args:
         program: What is copied.
@@ -90,26 +93,31 @@ class Copier:
         known = memo.get(id(value), MISSING)
         if known is not MISSING:
             return known
-        if id(value) in self._uncopyable or isinstance(value, SHARED):
+        # By type, since a proxy may answer isinstance() with whatever it stands for, or with an error.
+        if id(value) in self._uncopyable or issubclass(kind, SHARED):
             return value
         if kind is list or kind is dict or kind is set:
             return self._of_container(value, memo)
         if kind is tuple:
             return self._of_tuple(value, memo)
-        if isinstance(value, MethodType):
+        if kind is MethodType:
             return MethodType(value.__func__, self._copy(value.__self__, memo))
-        if isinstance(value, dspy.Tool):
+        if kind is dspy.Tool:
             return self._of_tool(value, memo)
         if kind is dspy.Example:
             return self._of_example(value, memo)
-        if isinstance(value, dspy.Module) and _is_copied_as_any_module(kind):
+        if issubclass(kind, dspy.Module) and _is_copied_as_any_module(kind):
             return self._of_attributes(value, memo)
         return self._of_object(value, memo)
 
     def _of_container(self, value: Any, memo: dict[int, Any]) -> Any:
         kind = cast("type[Any]", type(value))
-        if id(value) in self._plain or _holds_atoms(value):
-            self._plain.add(id(value))
+        if id(value) not in self._plain and id(value) not in self._copyable:
+            if _is_data(value):
+                self._uncopyable.add(id(value))
+                return value
+            (self._plain if _holds_atoms(value) else self._copyable).add(id(value))
+        if id(value) in self._plain:
             twin = memo[id(value)] = value.copy()
             return twin
         twin = memo[id(value)] = kind()
@@ -152,16 +160,17 @@ class Copier:
         attributes = cast("dict[str, Any]", vars(twin))
         for name, item in cast("dict[str, Any]", vars(value)).items():
             attributes[name] = self._copy(item, memo)
-        if isinstance(value, dspy.Module):
+        if issubclass(type(value), dspy.Module):
             # As in DSPy's own copies.
             attributes["history"], attributes["callbacks"] = [], []
         return twin
 
     def _of_object(self, value: Any, memo: dict[int, Any]) -> Any:
-        if getattr(value, "nbytes", 0) > LARGEST_ARRAY:
-            return value
         known = dict(memo)
         try:
+            if _is_data(value):
+                self._uncopyable.add(id(value))
+                return value
             self._check_copyable(value)
             twin = copy.deepcopy(value, known)
         except Exception:  # noqa: BLE001 - an attribute's own __deepcopy__ may raise anything
@@ -174,28 +183,28 @@ class Copier:
     def _check_copyable(self, value: Any) -> None:
         """Raise TypeError before deepcopy does, which leaves half-made objects behind, whose __del__ may complain."""
         if id(value) not in self._copyable:
-            if any(isinstance(part, UNCOPYABLE) for part in objects_within(value)) and not hasattr(
-                value, "__deepcopy__"
-            ):
+            held = any(issubclass(type(part), UNCOPYABLE) for part in objects_within(value))
+            if held and not hasattr(value, "__deepcopy__"):
                 raise TypeError(f"{type(value).__name__} holds what can't be copied")
             self._copyable.add(id(value))
 
     def _around_what_can_not_be_copied(self, value: Any, memo: dict[int, Any]) -> Any:
         """Return a copy of a container or an object that holds a module, and anything else as it is."""
-        if isinstance(value, dspy.Module):
+        kind = cast("type[Any]", type(value))
+        if issubclass(kind, dspy.Module):
             return self._of_attributes(value, memo)
-        if not any(isinstance(part, dspy.Module) for part in objects_within(value)):
+        if not any(issubclass(type(part), dspy.Module) for part in objects_within(value)):
             self._uncopyable.add(id(value))
             return value
-        if isinstance(value, partial):
-            parts = cast("partial[Any]", value)
-            keywords = self._copy(parts.keywords, memo)
-            return partial(self._copy(parts.func, memo), *self._copy(parts.args, memo), **keywords)
-        if isinstance(value, tuple):  # A named one.
-            return type(cast("Any", value))(*self._of_tuple(cast("tuple[Any, ...]", value), memo))
+        if issubclass(kind, partial):
+            keywords = self._copy(value.keywords, memo)
+            return partial(self._copy(value.func, memo), *self._copy(value.args, memo), **keywords)
+        if issubclass(kind, tuple):  # A named one.
+            return kind(*self._of_tuple(value, memo))
+        if issubclass(kind, frozenset):
+            return kind([self._copy(item, memo) for item in value])
         twin: Any = copy.copy(value)
         memo[id(value)] = twin
-        kind = cast("type[Any]", type(value))
         if issubclass(kind, list | deque):
             twin.clear()
             twin.extend([self._copy(item, memo) for item in value])
@@ -205,8 +214,8 @@ class Copier:
         elif issubclass(kind, dict):
             for key, item in value.items():
                 twin[key] = self._copy(item, memo)
-        attributes = cast("dict[str, Any]", getattr(twin, "__dict__", {}))
-        attributes.update({name: self._copy(item, memo) for name, item in attributes.items()})
+        for name, item in _attributes_of(value).items():
+            object.__setattr__(twin, name, self._copy(item, memo))
         return twin
 
 
@@ -234,7 +243,7 @@ def copied_example(example: dspy.Example) -> dspy.Example:
 def objects_within(value: Any) -> Iterator[Any]:
     """Yield `value` and all that it holds: attributes, items of containers, what methods and partials are bound to.
 
-    Does not look into code and LMs.
+    Does not look into code, LMs and large data.
     """
     seen: set[int] = set()
     ahead: list[Any] = [value]
@@ -244,18 +253,20 @@ def objects_within(value: Any) -> Iterator[Any]:
             continue
         seen.add(id(part))
         yield part
-        if not isinstance(part, SHARED):
+        if not issubclass(type(part), SHARED):
             ahead.extend(_held_by(part))
 
 
 def lms_within(program: Any) -> list[Any]:
     """Return the LMs that a program holds, in whatever attribute or container, each once."""
-    return [part for part in objects_within(program) if isinstance(part, dspy.BaseLM)]
+    return [part for part in objects_within(program) if issubclass(type(part), dspy.BaseLM)]
 
 
 def _held_by(value: Any) -> list[Any]:
     kind = cast("type[Any]", type(value))
-    held: list[Any] = [*cast("dict[str, Any]", getattr(value, "__dict__", {})).values()]
+    held: list[Any] = [*_attributes_of(value).values()]
+    if _is_data(value):
+        return held
     if issubclass(kind, dict):
         held += value.values()
     elif issubclass(kind, list | tuple | set | frozenset | deque):
@@ -265,6 +276,31 @@ def _held_by(value: Any) -> list[Any]:
     elif issubclass(kind, partial):
         held += [value.func, *value.args, *value.keywords.values()]
     return held
+
+
+def _attributes_of(value: Any) -> dict[str, Any]:
+    """Return what an object holds in its `__dict__` and its `__slots__`. Runs none of its code."""
+    found: dict[str, Any] = {}
+    for cls in type(value).__mro__:
+        for name, member in vars(cls).items():
+            if isinstance(member, MemberDescriptorType):
+                with suppress(AttributeError):  # It was never set.
+                    found[name] = member.__get__(value)
+    with suppress(AttributeError):
+        found.update(object.__getattribute__(value, "__dict__"))
+    return found
+
+
+def _is_data(value: Any) -> bool:
+    """Whether `value` is an array or a container too large to be copied again and again, and holds no module."""
+    kind = cast("type[Any]", type(value))
+    if not issubclass(kind, list | dict | set | frozenset | tuple | deque):
+        size = getattr(value, "nbytes", 0) if hasattr(kind, "nbytes") else 0
+        return isinstance(size, int) and size > LARGEST_ARRAY
+    if len(value) <= MOST_OBJECTS or (len(value) <= MOST_TEXTS and _holds_atoms(value)):
+        return False
+    items: Iterable[Any] = value.values() if issubclass(kind, dict) else value
+    return not any(issubclass(type(item), dspy.Module) for item in items)
 
 
 def _holds_atoms(value: Any) -> bool:

@@ -8,6 +8,7 @@ from collections import OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest.mock import MagicMock
 
 import dspy
 import pytest
@@ -71,6 +72,12 @@ class Data:
     client: Client
 
 
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    agent: Any
+    client: Client
+
+
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -79,6 +86,8 @@ class Data:
         lambda part, client: Named(part, client),
         lambda part, client: Data(part, client),
         lambda part, client: [Data([part], client)],
+        lambda part, client: Slotted(part, client),
+        lambda part, client: frozenset([part, client]),
         lambda part, client: type("Own", (list,), {})([part, client]),
     ],
 )
@@ -184,3 +193,32 @@ def test_many_copies_in_a_row_hold_what_the_student_holds() -> None:
         twin: Any = copier.copy()[0]
         assert [name for name, _ in twin.named_predictors()] == [name for name, _ in student.named_predictors()]
         assert isinstance(twin.held[2]["x"].client, Client)
+
+
+class Proxy:
+    """Stands for something that is not there, and says so whatever it is asked."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("working outside of request context")
+
+
+def test_a_proxy_and_a_mock_do_not_matter() -> None:
+    student: Any = Holder([answer(), Proxy(), MagicMock()])
+    twin: Any = copied(student)
+    assert type(twin.held[1]) is Proxy
+
+
+@pytest.mark.parametrize(
+    "data",
+    [["passage"] * 200_000, [{"text": "passage"}] * 2_000, {number: {"text": "passage"} for number in range(2_000)}],
+    ids=["texts", "list", "dict"],
+)
+def test_a_large_container_is_taken_for_data_and_shared(data: Any) -> None:
+    twin: Any = copied(Holder([answer(), data]))
+    assert twin.held[1] is data
+
+
+def test_a_large_container_of_modules_is_not() -> None:
+    part = answer()
+    twin: Any = copied(Holder([part, *[{"text": "passage"}] * 2_000]))
+    assert twin.held[0] is not part
