@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from simba_actors import Optimizer, OptimizerConfig
+from simba_actors import Optimizer
 from simba_actors.errors import MetricError, RunError
 from simba_actors.events import TrajectorySampled
 from simba_actors.store import Reader
 from simba_actors.team.messages import COORDINATOR
 from tests.support.quiz import exact
-from tests.support.runs import PATIENCE, findings, finish, settle, small_config
-from tests.support.scripted_lm import ScriptedLM
+from tests.support.runs import PATIENCE, asks_of, findings, finish, settle, small_config
 
 
 @functools.wraps(exact)
@@ -26,16 +25,11 @@ def fails_on_blue(example: Any, prediction: Any, trace: Any = None) -> bool:
     return bool(1 / (not wrong)) and exact(example, prediction)
 
 
-def asks_of(config: OptimizerConfig) -> int:
-    assert isinstance(config.lm, ScriptedLM)
-    return len(config.lm.asks)
-
-
 async def test_a_broken_metric_is_found_before_any_call_is_made(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", metric=lambda example, prediction: None)
     with pytest.raises(MetricError, match="None"):
         await Optimizer.start(config)
-    assert not asks_of(config)
+    assert not asks_of(config.lm)
 
 
 async def test_a_metric_that_fails_later_stops_the_run_with_its_own_error(tmp_path: Path) -> None:
@@ -84,11 +78,11 @@ async def test_a_failed_run_does_not_go_on_when_resumed(tmp_path: Path) -> None:
         with pytest.raises(MetricError) as cause:
             await optimizer.result()
         await settle(optimizer)
-        asks = asks_of(config)
+        asks = len(asks_of(config.lm))
         with pytest.raises(RunError, match=r"has failed: .*ZeroDivisionError.*\. Started again, it goes on") as raised:
             await optimizer.resume()
         await settle(optimizer)
-        assert asks_of(config) == asks
+        assert len(asks_of(config.lm)) == asks
         assert raised.value.__cause__ is cause.value
 
 
@@ -97,14 +91,14 @@ async def test_a_failed_run_stays_failed_when_its_coordinator_is_killed(tmp_path
     async with await Optimizer.start(config) as optimizer:
         with pytest.raises(MetricError) as raised:
             await optimizer.result()
-        asks = asks_of(config)
+        asks = len(asks_of(config.lm))
         coordinator = optimizer._run.teammates.registry.whereis(COORDINATOR)
         assert coordinator is not None
         coordinator.kill()
         await settle(optimizer)
         status = await optimizer.status()
     assert status.restarts == {COORDINATOR: 1}
-    assert (status.status, status.reason, len(config.lm.asks)) == ("failed", str(raised.value), asks)
+    assert (status.status, status.reason, len(asks_of(config.lm))) == ("failed", str(raised.value), asks)
 
 
 async def test_a_metric_that_fails_scores_0_where_that_is_wanted(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from simba_actors.events import RunPaused, TrajectorySampled
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
-from tests.support.runs import findings, finish, reach, settle, small_config
+from tests.support.runs import asks_of, findings, finish, reach, settle, small_config
 
 FOR_EVER = 3600.0
 SOON = 20.0
@@ -73,10 +73,10 @@ async def test_a_paused_run_sends_no_more_calls_and_goes_on_when_resumed(tmp_pat
         await reach(optimizer, TrajectorySampled)
         await optimizer.pause()
         await settle(optimizer)  # Those in flight end meanwhile.
-        asks = len(config.lm.asks)
+        asks = len(asks_of(config.lm))
         await settle(optimizer)
         assert (await reach(optimizer, RunPaused)).reason == "paused by the user"
-        assert len(config.lm.asks) == asks
+        assert len(asks_of(config.lm)) == asks
         await optimizer.resume()
         await optimizer.result()
     whole = small_config(tmp_path / "whole.db", run_id="run")

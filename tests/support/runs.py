@@ -12,7 +12,7 @@ from simba_actors import Optimizer, OptimizerConfig, OptimizerResult
 from simba_actors.events import Event
 from simba_actors.store import Reader
 from tests.support.quiz import exact, questions, quiz_script
-from tests.support.scripted_lm import ScriptedLM
+from tests.support.scripted_lm import Ask, ScriptedLM
 
 E = TypeVar("E", bound=Event)
 
@@ -38,6 +38,12 @@ def small_config(store: Path, **changes: Any) -> OptimizerConfig:
         "max_concurrency": 4,
     }
     return OptimizerConfig(**{**settings, **changes})
+
+
+def asks_of(lm: object) -> list[Ask]:
+    """The requests that a scripted LM got."""
+    assert isinstance(lm, ScriptedLM)
+    return lm.asks
 
 
 async def finish(config: OptimizerConfig) -> OptimizerResult:

@@ -16,7 +16,7 @@ from simba_actors.store import Reader
 from simba_actors.strategies import AppendADemo, AppendLabeledDemos, Recombine
 from tests.parity.scenarios import HintThenAnswer
 from tests.support.quiz import questions, right_answer
-from tests.support.runs import findings, finish, small_config
+from tests.support.runs import asks_of, findings, finish, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
 
 
@@ -86,7 +86,7 @@ async def test_each_lesson_from_labels_makes_a_full_set_of_demos(tmp_path: Path)
 async def test_a_cap_on_calls_is_what_the_search_is_planned_by(tmp_path: Path) -> None:
     config = adaptive_config(tmp_path / "simba.db", budget=Budget(max_calls=150))
     await finish(config)
-    assert 100 < len(config.lm.asks) + len(config.prompt_model.asks) <= 150
+    assert 100 < len(asks_of(config.lm)) + len(asks_of(config.prompt_model)) <= 150
 
 
 async def test_a_valset_decides_the_winner_and_nothing_is_learned_from_it(tmp_path: Path) -> None:

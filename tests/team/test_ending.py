@@ -15,7 +15,7 @@ from simba_actors.store import Reader
 from simba_actors.store.forking import fork
 from tests.parity.scenarios import HintThenAnswer
 from tests.support.quiz import questions, quiz_script
-from tests.support.runs import findings, finish, reach, settle, small_config
+from tests.support.runs import asks_of, findings, finish, reach, settle, small_config
 from tests.support.scripted_lm import ScriptedLM
 from tests.team.test_adaptive_runs import adaptive_config
 
@@ -150,7 +150,7 @@ async def test_a_finished_run_stays_finished_without_its_stopper(tmp_path: Path)
     first = await finish(config_for("dspy", tmp_path / "simba.db", stop_when=after_two))
     again = config_for("dspy", tmp_path / "simba.db")
     assert (await finish(again)).reason == first.reason
-    assert again.lm.asks == []
+    assert asks_of(again.lm) == []
 
 
 def test_what_is_no_stopper_is_refused(tmp_path: Path) -> None:

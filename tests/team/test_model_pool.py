@@ -16,7 +16,7 @@ from simba_actors.events import TrajectorySampled
 from simba_actors.store import Reader, run_queries
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script, right_answer
-from tests.support.runs import findings, finish, reach, small_config
+from tests.support.runs import asks_of, findings, finish, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
 from tests.team.test_adaptive_runs import adaptive_config
 
@@ -51,7 +51,7 @@ async def test_every_lm_of_the_pool_samples_and_the_student_most(tmp_path: Path)
 async def test_each_lm_is_asked_at_its_own_temperature(tmp_path: Path) -> None:
     config = pool_config(tmp_path / "simba.db")
     await finish(config)
-    assert {ask.temperature for ask in config.sampling_lms["hot"].asks} == {1.3}
+    assert {ask.temperature for ask in asks_of(config.sampling_lms["hot"])} == {1.3}
 
 
 async def test_what_other_lms_scored_changes_nothing_that_is_said_of_the_student(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from simba_actors.errors import ConfigError, FingerprintMismatchError, MetricErr
 from simba_actors.search.objectives import Objectives
 from simba_actors.store import Reader
 from tests.support.quiz import exact, questions
-from tests.support.runs import findings, finish, small_config
+from tests.support.runs import asks_of, findings, finish, small_config
 from tests.team.test_adaptive_runs import adaptive_config
 
 WEIGHTED = Weighted({"right": 0.75, "short": 0.25})
@@ -107,7 +107,7 @@ async def test_a_metric_that_does_not_fit_is_refused_before_any_call(case: str, 
     config = config_for("dspy", tmp_path / "simba.db", FRONT, metric=metric)
     with pytest.raises(MetricError, match=message):
         await Optimizer.start(config)
-    assert config.lm.asks == []
+    assert asks_of(config.lm) == []
 
 
 def test_what_are_no_objectives_is_refused(tmp_path: Path) -> None:

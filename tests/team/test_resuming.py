@@ -10,7 +10,7 @@ import pytest
 from simba_actors import Optimizer
 from simba_actors.errors import RunStoppedError
 from simba_actors.events import StepClosed, TrajectorySampled
-from tests.support.runs import findings, finish, small_config
+from tests.support.runs import asks_of, findings, finish, small_config
 
 
 @pytest.mark.parametrize("kind", [TrajectorySampled, StepClosed])
@@ -46,6 +46,6 @@ async def test_a_stopped_run_can_not_be_paused_or_resumed(
 async def test_a_finished_run_gives_its_result_at_once(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db")
     first = await finish(config)
-    asks = len(config.lm.asks)
+    asks = len(asks_of(config.lm))
     second = await finish(config)
-    assert (second.score, len(config.lm.asks)) == (first.score, asks)
+    assert (second.score, len(asks_of(config.lm))) == (first.score, asks)
