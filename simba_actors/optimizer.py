@@ -25,7 +25,7 @@ from simba_actors.observe.progress import follow_progress
 from simba_actors.publishing.publications import Publication
 from simba_actors.publishing.run_publisher import RunPublisher
 from simba_actors.result import OptimizerResult, Status, read_result
-from simba_actors.store import Owner, Reader
+from simba_actors.store import Owner, Reader, run_queries
 from simba_actors.store.requests import Request
 from simba_actors.team.messages import COORDINATOR, Pause, Resume
 
@@ -205,14 +205,14 @@ class Optimizer:
         async with await Reader.open(self._run.store) as reader:
             run, trouble = await reader.run(self.run_id), self._run.gate.store_trouble.reason
             steps = [step.result for step in await reader.steps(self.run_id) if step.result is not None]
-            means = [(number, mean) for step in steps for number, mean in _scores(step)]
+            summary = await reader.ask(run_queries.summary, self.run_id)
             return Status(
                 self.run_id,
                 run.status if trouble is None else "paused",
                 run.reason if trouble is None else trouble,
                 len(steps),
                 len(await reader.programs(self.run_id)),
-                max(means, key=lambda entry: entry[1], default=None),
+                summary.best,
                 await reader.rollouts_done(self.run_id),
                 dict(self._restarts),
                 await reader.progress(self.run_id),
@@ -461,10 +461,6 @@ class Starting:
                 stacklevel=2,
                 source=self,
             )
-
-
-def _scores(result: Any) -> list[tuple[int, float]]:
-    return [(number, mean) for number, mean in result["scores"]]
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -119,7 +119,7 @@ class Status:
     programs: int
     """The number of programs in the pool, the student included."""
     best: tuple[int, float] | None
-    """The number and mean of the best candidate of the closed steps, by its own batch."""
+    """The number and score of the winner or, before that, of the program that seems best by all that is known."""
     rollouts: int
     """The number of rollouts with a result."""
     restarts: dict[str, int]

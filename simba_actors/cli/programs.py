@@ -133,9 +133,9 @@ def failures(
         rollout = failure.rollout.rollout
         step = f"step {rollout.key.step + 1}" if rollout.key.step >= 0 else "the final examples"
         print_text(f"\n── {rollout.split} example {rollout.example}, {step} ──")
-        print_text(f"program {number}: {_trajectory_text(failure.rollout)}")
+        print_text(f"Program {number}: {_trajectory_text(failure.rollout, named=False)}")
         if failure.student is not None:
-            print_text(f"student: {_trajectory_text(failure.student, inputs=False)}")
+            print_text(f"Student: {_trajectory_text(failure.student, named=False, inputs=False)}")
 
 
 def export(
@@ -291,11 +291,12 @@ def _origin(found: Program) -> str:
     return f"Program {found.number}: made by {found.strategy} from program {parents} in step {found.step + 1}"
 
 
-def _trajectory_text(record: RolloutRecord, *, inputs: bool = True) -> str:
+def _trajectory_text(record: RolloutRecord, *, named: bool = True, inputs: bool = True) -> str:
+    """Return a trajectory as text, with the program's number if `named` and the calls' inputs if `inputs`."""
     trajectory = record.trajectory
     if trajectory is None:
         return "no result"
-    lines = [f"score {float(trajectory.score):g}, by program {record.rollout.program}"]
+    lines = [f"score {float(trajectory.score):g}" + (f", by program {record.rollout.program}" if named else "")]
     for call in trajectory.trace:
         lines.append(f"  {call.predictor}")
         if inputs:

@@ -29,6 +29,9 @@ TransactionKind = Literal["IMMEDIATE", "DEFERRED"]
 ROOM_BYTES = 1 << 20
 """A disk with less free space than this is full: SQLite reports some of its failed writes as plain I/O errors."""
 
+THREAD_END_SECONDS = 1.0
+"""Most seconds to wait for the thread of a connection that could not be made. It takes less than a millisecond."""
+
 _ROWS_FETCHED_AT_ONCE = 64
 """aiosqlite's default."""
 
@@ -97,7 +100,12 @@ async def connect(database: Path | str, busy_seconds: float) -> Connection:
     """
     options: dict[str, Any] = {"isolation_level": None, "timeout": busy_seconds, "uri": isinstance(database, str)}
     db = Connection(partial(sqlite3.connect, database, **options))
-    await db
+    try:
+        await db
+    except sqlite3.Error:
+        # The thread has been told to stop. If it answers after the loop was closed, it prints a traceback.
+        db._thread.join(THREAD_END_SECONDS)  # pyright: ignore[reportPrivateUsage] - aiosqlite offers no other way
+        raise
     return db
 
 

@@ -38,7 +38,8 @@ class ActorStatus:
 class RunSummary:
     """How far a run is.
 
-    `best` is the number and score of the program that won, or of the best candidate so far by its own batch;
+    `best` is the number and score of the program that won or, before that, of the one that seems best by all that is
+    known: by the last closed step, or while none is closed by its own batch.
     `student` is the student's score: on the final examples if they are in, otherwise where it was sampled.
     `rollouts_planned` counts the rollouts planned so far, done or not.
     """
@@ -148,6 +149,13 @@ def _summary(db: sqlite3.Connection, run: Run) -> RunSummary:
 def _best(db: sqlite3.Connection, run: Run) -> tuple[int, float] | None:
     if run.result is not None:
         number, score = cast("dict[str, Any]", run.result)["ranking"][0]
+        return number, score
+    row = db.execute(
+        "SELECT result ->> '$.best' FROM steps WHERE run_id = ? AND result IS NOT NULL ORDER BY step DESC LIMIT 1",
+        [run.run_id],
+    ).fetchone()
+    if row is not None and row[0] is not None:
+        number, score, *_ = loads(row[0])
         return number, score
     return db.execute(
         "SELECT program, TOTAL(scores) / SUM(done) AS mean FROM tallies WHERE run_id = ? AND phase = 'evaluate' "

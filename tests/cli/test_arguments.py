@@ -66,7 +66,7 @@ def test_no_first_word_is_a_traceback(words: list[str], tmp_path: Path) -> None:
     assert isinstance(result.exception, SystemExit | None), (result.exception, words)
 
 
-@pytest.mark.parametrize("path", ["\0.db", "a" * 5000 + ".db", "/dev/null/simba.db", "."])
+@pytest.mark.parametrize("path", ["\0.db", "a" * 5000 + ".db", "/dev/null/simba.db", "/proc/self/mem", "."])
 def test_a_store_that_cannot_be_used_is_one_clear_line(path: str) -> None:
     result = CliRunner().invoke(app, ["runs", "--store", path])
     assert result.exit_code in (1, 2)

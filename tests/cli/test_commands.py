@@ -157,6 +157,13 @@ def test_what_an_lm_wrote_cannot_steer_the_terminal(invoke: Invoke) -> None:
     assert not {"\x1b", "\u202e"} & set(text)
 
 
+@pytest.mark.parametrize("arguments", [*READING, ("program", RUN, 1, "--full"), ("failures", RUN, 0, "--all")])
+def test_no_command_lets_an_lm_steer_the_terminal(invoke: Invoke, arguments: tuple[object, ...]) -> None:
+    result = invoke(*arguments)
+    assert result.exit_code == 0
+    assert not {"\x1b", "\u202e", "\x07", "\x9b"} & set(result.output)
+
+
 def test_the_lineage_has_each_program_under_its_parent(invoke: Invoke) -> None:
     pool = output_json(invoke("lineage", RUN, "--json"))
     lines = invoke("lineage", RUN).stdout
