@@ -98,7 +98,8 @@ class Kind:
     make: Callable[[Callable[[str], Any]], Any]
     inputs: dict[str, Any] = field(default_factory=lambda: {"question": "Which city?"})
     say: Callable[[Ask], Any] = say
-    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    settings: Callable[[Callable[[str], Any]], dict[str, Any]] = lambda lm: {}
+    """Settings of `dspy.context` that it runs under."""
     in_order: bool = True
     """Whether the order of its requests is always the same."""
     asynchronous: bool = False
@@ -452,15 +453,20 @@ KINDS = [
     Kind("an error after a call", lambda lm: Raises(True)),
     Kind("frozen parts", lambda lm: frozen()),
     Kind("text in place of a prediction", lambda lm: ReturnsText()),
-    Kind("JSONAdapter", lambda lm: dspy.ChainOfThought(QA), settings={"adapter": dspy.JSONAdapter()}),
-    Kind("XMLAdapter", lambda lm: dspy.ChainOfThought(QA), settings={"adapter": dspy.XMLAdapter()}),
+    Kind("JSONAdapter", lambda lm: dspy.ChainOfThought(QA), settings=lambda lm: {"adapter": dspy.JSONAdapter()}),
+    Kind("XMLAdapter", lambda lm: dspy.ChainOfThought(QA), settings=lambda lm: {"adapter": dspy.XMLAdapter()}),
     Kind(
         "native function calling",
         lambda lm: dspy.Predict(UsesTools),
         WITH_TOOLS,
-        settings=NATIVE,
+        settings=lambda lm: NATIVE,
     ),
-    Kind("sub-class of ChatAdapter", lambda lm: TwoStages(), settings={"adapter": OwnAdapter()}),
+    Kind(
+        "TwoStepAdapter",
+        lambda lm: dspy.Predict(QA),
+        settings=lambda lm: {"adapter": dspy.TwoStepAdapter(lm("extraction"))},
+    ),
+    Kind("sub-class of ChatAdapter", lambda lm: TwoStages(), settings=lambda lm: {"adapter": OwnAdapter()}),
 ]
 
 

@@ -46,6 +46,7 @@ class Setting:
         self.requests: list[str] = []
         self.lm = self.make_lm("default")
         self.student: Any = kind.make(self.make_lm)
+        self.settings = kind.settings(self.make_lm)
         self.requests.clear()  # Some students are compiled first.
         self.example = dspy.Example(**kind.inputs, label="x").with_inputs(*kind.inputs)
 
@@ -65,7 +66,7 @@ def by_dspy(kind: Kind) -> Ran:
     student = setting.student
     names = PredictorNames(student)
     try:
-        with dspy.context(lm=setting.lm, trace=trace, **kind.settings):
+        with dspy.context(lm=setting.lm, trace=trace, **setting.settings):
             prediction = asyncio.run(student.acall(**kind.inputs)) if kind.asynchronous else student(**kind.inputs)
     except Exception as error:
         return setting.ran(trace=_steps(trace, names), score=0.0, error=f"{type(error).__name__}: {error}")
@@ -84,7 +85,7 @@ def by_executor(kind: Kind) -> Ran:
 
     async def run() -> Any:
         space = ConfigurationSpace.from_module(setting.student)
-        with dspy.context(**kind.settings):
+        with dspy.context(**setting.settings):
             executor = LocalExecutor(
                 student=setting.student,
                 space=space,
@@ -113,7 +114,7 @@ def by_live_program(kind: Kind, store: Path, *, asynchronous: bool) -> Ran:
     live = LiveProgram(setting.student, store=store)
     names = PredictorNames(setting.student)
     try:
-        with dspy.context(lm=setting.lm, trace=trace, **kind.settings):
+        with dspy.context(lm=setting.lm, trace=trace, **setting.settings):
             prediction = asyncio.run(live.acall(**kind.inputs)) if asynchronous else live(**kind.inputs)
     except Exception as error:
         return setting.ran(trace=_steps(trace, names), score=0.0, error=f"{type(error).__name__}: {error}")
