@@ -83,6 +83,7 @@ MEMBERS = (
             "send_stream", "stream_listeners", "caller_modules", "usage_tracker", "max_trace_size", "max_history_size"
         ),
     ),
+    Member("dspy.dsp.utils.settings:Settings.copy", "(self)"),
     Member("dspy.clients.engines.streaming:ListenerBridge", "(model, predict_id=None)"),
     # engines
     Member("dspy:LM.__init__", holds=_sets("_engine_spec", "_async_engine_spec")),

@@ -14,6 +14,7 @@ import dspy
 from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from simba_actors.dspy_compat.predictor_names import PredictorNames
 from simba_actors.dspy_compat.prompt_cache import remembering
+from simba_actors.dspy_compat.settings import inherited_settings
 from simba_actors.errors import (
     InfrastructureError,
     InterpreterError,
@@ -131,15 +132,13 @@ class LocalExecutor:
         route_lm_calls(routed)
         self._programs = Programs(student, space, lms, governor, caller or Caller(), threads)
         settings: Any = dspy.settings
-        self._settings: dict[str, Any] = dict(settings.copy())
-        self._settings.update(
-            lm=self._programs.default_lm,
-            adapter=remembering(settings.adapter or dspy.ChatAdapter()),
-            caller_modules=None,
-            usage_tracker=None,
-            max_history_size=min(settings.max_history_size, HISTORY_KEPT),
-            disable_history=False,
-        )
+        self._settings = {
+            **inherited_settings(),
+            "lm": self._programs.default_lm,
+            "adapter": remembering(settings.adapter or dspy.ChatAdapter()),
+            "max_history_size": min(settings.max_history_size, HISTORY_KEPT),
+            "disable_history": False,
+        }
         self._known_labels: dict[tuple[Split, int], dict[str, JSON]] = {}
         self._keeps_history = not settings.disable_history
 

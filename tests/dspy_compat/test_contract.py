@@ -6,12 +6,20 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
+from dspy.clients import execution
 
 from simba_actors import Optimizer
 from simba_actors.dspy_compat import MEMBERS, SUPPORTED, Member, check_dspy
-from simba_actors.errors import UnsupportedDSPyError
+from simba_actors.errors import InfrastructureError, UnsupportedDSPyError
+from simba_actors.evaluation.executor import LocalExecutor, RolloutTask
+from simba_actors.lm.governor import Governor
+from simba_actors.lm.retry import Retry
+from simba_actors.programs import ConfigurationSpace
+from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import small_config
+from tests.support.scripted_lm import ScriptedLM
 
 FUNCTIONS = [member for member in MEMBERS if member.parameters is not None]
 OTHERS = [member for member in MEMBERS if member.holds is not None]
@@ -70,3 +78,20 @@ async def test_no_run_begins_with_a_dspy_that_is_not_known(
     with pytest.raises(UnsupportedDSPyError):
         await Optimizer.start(config)
     assert not (tmp_path / "simba.db").exists()
+
+
+@pytest.mark.parametrize("name", ["prepare", "aexecute", "finalize", "_aattempt", "_price_result", "error_boundary"])
+async def test_what_changes_while_a_run_is_up_is_no_score(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = dspy.Predict("question -> answer")
+    space = ConfigurationSpace.from_module(student)
+    executor = LocalExecutor(
+        student=student,
+        space=space,
+        rows={"train": questions(1)},
+        metric=exact,
+        lms={"student": ScriptedLM(quiz_script)},
+        governor=Governor(retry=Retry(attempts=2, base=0.001, longest=0.002)),
+    )
+    monkeypatch.setattr(execution, name, lambda another: None)
+    with pytest.raises(InfrastructureError):
+        await executor.run(RolloutTask(space.extract(student), 0))
