@@ -11,7 +11,16 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 TESTS = Path(__file__).parent
 
-SLOW = ("benchmarks", "durability", "examples", "hosts", "parity", "web/test_browser.py")
+SLOW = (
+    "benchmarks",
+    "durability",
+    "examples",
+    "hosts",
+    "live/test_forks.py",
+    "live/test_remote.py",
+    "parity",
+    "web/test_browser.py",
+)
 """Folders and files whose tests start processes, browsers or whole runs, each for seconds."""
 
 

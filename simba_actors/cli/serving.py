@@ -32,6 +32,9 @@ def serve(
         ),
     ] = None,
     actions: Annotated[bool, typer.Option("--actions", help="Allow publishing and rolling back.")] = False,
+    channels: Annotated[
+        bool, typer.Option("--channels", help="Let live programs on other hosts follow channels and report scores.")
+    ] = False,
     store: StorePath = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:
@@ -46,7 +49,7 @@ def serve(
     if token is None and host not in LOOPBACK:
         token = secrets.token_urlsafe(24)
     try:
-        app = dashboard(store, token=token, actions=actions)
+        app = dashboard(store, token=token, actions=actions, channels=channels)
         listening = _listen(host, port)
     except ConfigError as error:
         fail(error, as_json=as_json)

@@ -9,12 +9,15 @@ from typing import Any, cast
 
 import dspy
 
-from simba_actors.errors import PublicationError
+from simba_actors.errors import ConfigError, PublicationError
 from simba_actors.live.recording import RecordingOptions
-from simba_actors.live.router import Router
+from simba_actors.live.remote import Remote, is_url
+from simba_actors.live.router import LiveState, Router
 from simba_actors.live.routing import STUDENT_VERSION, Callables, LiveCall
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.entry_points import runs_async, sync_call
+from simba_actors.publishing.channel import check_channel
+from simba_actors.store.opening import checked_path
 
 
 class LiveModule(dspy.Module):
@@ -46,6 +49,13 @@ class LiveModule(dspy.Module):
     def version(self) -> int:
         """The current version of the channel as far as it is known; 0 is the student as it is."""
         return STUDENT_VERSION if self._router is None else self._router.routing_table.current.version
+
+    @property
+    def state(self) -> LiveState:
+        """Whether what runs is what the channel serves (READY), what it served (STALE), or the student (ERROR)."""
+        router = self._followed()
+        router.sync()
+        return router.state
 
     def sync_variables(self) -> None:
         """Take up what was published. Every run does so first; a run that has begun keeps its version."""
@@ -114,6 +124,17 @@ class LiveModule(dspy.Module):
         return program
 
 
+def _followed_store(
+    store: str | Path, channel: str, token: str | None, cache: str | Path | None
+) -> str | Path | Remote:
+    if is_url(store):
+        check_channel(channel)
+        return Remote(str(store), channel, token, None if cache is None else checked_path(cache))
+    if token is not None or cache is not None:
+        raise ConfigError(f"store={store!r:.80}: token and cache are for servers; leave them out for a file")
+    return store
+
+
 class _InitSignature:
     """Shows the arguments of `__init__` as the class's signature, which DSPy's metaclass hides from `help`."""
 
@@ -143,7 +164,9 @@ class LiveProgram(LiveModule):
     Args:
         student: The program to run. Never changed. If it has no async side, `acall` runs it in a thread. Versions are
             copies of it, made when they are taken up; `live.set_lm(lm)` sets the LM of all of them.
-        store: The path of the store's file, which need not exist yet.
+        store: The path of the store's file, which need not exist yet, or the address of a server that serves the store
+            on another host, such as "https://host/simba": see `dashboard(store, channels=True)`. Such a channel is
+            followed in the background. Only the first call waits for the network, for up to 2 seconds.
         channel: The channel to follow, which need not exist yet.
         space: What published configurations may contain: the run's space, if the run chose LM settings too.
         metric: `metric(example, prediction)`, a plain function that scores each call in a thread, as `report` would.
@@ -151,6 +174,9 @@ class LiveProgram(LiveModule):
         keep_examples: Number of scored calls that the store keeps, with what users asked, as examples for later
             trainsets: a sample of the distinct ones, read by `Channel.examples`. The default, 0, keeps none. Calls with
             positional arguments are not kept.
+        token: The token of the server, if it has one.
+        cache: A folder in which to keep what the server last served. After a cold start it runs while the server is
+            down. Only for servers; a file needs no cache.
 
     Raises:
         NoPredictorsError: The student has nothing to configure.
@@ -168,10 +194,13 @@ class LiveProgram(LiveModule):
         space: ConfigurationSpace | None = None,
         metric: Callable[..., Any] | None = None,
         keep_examples: int = 0,
+        token: str | None = None,
+        cache: str | Path | None = None,
     ) -> None:
         super().__init__()
         self.student = student
-        self._router = Router(student, store, channel, RecordingOptions(metric, keep_examples), space=space)
+        followed = _followed_store(store, channel, token, cache)
+        self._router = Router(student, followed, channel, RecordingOptions(metric, keep_examples), space=space)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the student as it is. Only copies do, since they follow no channel."""

@@ -16,7 +16,7 @@ from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import dspy
@@ -127,13 +127,26 @@ MakeEntries: TypeAlias = Callable[[], Sequence[Score | KeptExample]]
 """Makes what is to be stored. Called in the writer's thread, since turning values into JSON takes time."""
 
 
+class Writer(Protocol):
+    """Stores what is recorded, here or on another host."""
+
+    @property
+    def queue(self) -> BackgroundQueue[MakeEntries]:
+        """Takes what is to be stored."""
+        ...
+
+    def flush(self, deadline: float) -> bool:
+        """Wait until the queue is empty. Return False if a write fails meanwhile, or at `deadline`."""
+        ...
+
+
 class CallRecorder:
     """Records the calls of one live program."""
 
-    def __init__(self, store: Path, channel: str, options: RecordingOptions, threads: Threads) -> None:
+    def __init__(self, writer: Writer, channel: str, options: RecordingOptions, threads: Threads) -> None:
         self._channel = channel
         self._options = options
-        self._writer = writer_of(store, threads)
+        self._writer = writer
         self._to_score = BackgroundQueue(threads, self._score_all)
         self._warn_once = WarnOnce(logger)
         self._recent: OrderedDict[str, LiveRun] = OrderedDict()
@@ -275,6 +288,13 @@ class StoreWriter:
         """Wait until the queue is empty. Return False if a write fails meanwhile, or at `deadline`."""
         return self.queue.wait_until_empty(deadline)
 
+    def write_now(self, entries: Sequence[Score]) -> None:
+        """Store scores in this thread. Raises StoreError if that fails."""
+        batch = Batch()
+        batch.add(entries)
+        if batch.scores:
+            self._tell(self._transact(batch))
+
     def _write(self, work: Sequence[MakeEntries]) -> None:
         batch = Batch()
         for make in work:
@@ -296,11 +316,14 @@ class StoreWriter:
             self._warn_once(f"{len(batch.scores)} scores were not stored in {self._store}: {Secrets().describe(error)}")
             return True
         self._warn_once.forget()
+        self._tell(published)
+        return True
+
+    def _tell(self, published: Sequence[Publication]) -> None:
         for publication in published:
             logger.info("channel %r: version %d: %s", publication.channel, publication.version, publication.reason)
         if published:
             notify_followers(self._store)
-        return True
 
     def _transact(self, batch: Batch) -> list[Publication]:
         """Store all of it in one transaction. Return the versions with which canaries were promoted or rolled back."""
@@ -321,6 +344,11 @@ _writers: WeakValueDictionary[Path, StoreWriter] = WeakValueDictionary()
 def writer_of(store: Path, threads: Threads) -> StoreWriter:
     """Return the writer of `store` that this process shares."""
     return _writers.get(store) or _writers.setdefault(store, StoreWriter(store, threads))
+
+
+def write_scores(store: Path, scores: Sequence[Score]) -> None:
+    """Store scores now, and settle canaries. Raises StoreError if the store can't be written."""
+    StoreWriter(store, Threads()).write_now(scores)
 
 
 class BackgroundQueue(Generic[T]):

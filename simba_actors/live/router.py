@@ -7,15 +7,17 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import dspy
 
 from simba_actors.dspy_compat.streaming import is_streamed, streamed_as
-from simba_actors.errors import MisfitError, SimbaError
+from simba_actors.errors import ConfigError, MisfitError, SimbaError
 from simba_actors.live.follower import Follower, Snapshot
-from simba_actors.live.recording import CallRecorder, LiveRun, RecordingOptions, WarnOnce
+from simba_actors.live.recording import CallRecorder, LiveRun, RecordingOptions, WarnOnce, Writer, writer_of
+from simba_actors.live.remote import Remote, RemoteFollower, remote_writer_of
 from simba_actors.live.routing import STUDENT_VERSION, BoundVersion, Callables, RoutingTable, call_id, pick
 from simba_actors.lm.secrets import Secrets
 from simba_actors.logs import get_logger
@@ -33,6 +35,20 @@ logger = get_logger(__name__)
 
 R = TypeVar("R")
 
+
+class LiveState(Enum):
+    """How current a live program is, in the words of feature flags."""
+
+    READY = "ready"
+    """It runs what the channel served when it was last looked at."""
+
+    STALE = "stale"
+    """The store can't be read now. What was read last keeps running."""
+
+    ERROR = "error"
+    """The store was never read, or nothing is published to the channel. The student runs as it is."""
+
+
 LOCK_SECONDS = 1.0
 """Seconds that a call waits for another thread that is reading what this process has just published."""
 
@@ -49,7 +65,7 @@ class Router:
 
     Args:
         student: Runs as it is until something is published. Never changed.
-        store: The store's file, which need not exist.
+        store: The store's file, which need not exist, or the server of a store on another host.
         channel: The channel to follow, which need not exist.
         options: What to record of the calls.
         space: What can be configured; by default the instructions and demos of each predictor.
@@ -60,7 +76,7 @@ class Router:
     def __init__(
         self,
         student: dspy.Module,
-        store: str | Path,
+        store: str | Path | Remote,
         channel: str,
         options: RecordingOptions | None = None,
         *,
@@ -71,12 +87,23 @@ class Router:
         check_module(student)
         check_space(space)
         check_channel(channel)
+        options = options or RecordingOptions()
         self.channel = channel
-        self.store = checked_path(store)
         self._student = student
-        self.recorder = CallRecorder(self.store, channel, options or RecordingOptions(), _threads)
         self._space = space or ConfigurationSpace.from_module(student)
-        self._follower = Follower(self.store, channel, clock)
+        self._follower: Follower | RemoteFollower
+        if isinstance(store, Remote):
+            if options.keep_examples:
+                raise ConfigError("keep_examples needs the store's own file: give its path, or leave keep_examples out")
+            self.store: Path | str = store.url
+            self._follower = RemoteFollower(store)
+            writer: Writer = remote_writer_of(store, _threads)
+        else:
+            self.store = checked_path(store)
+            self._follower = Follower(self.store, channel, clock)
+            writer = writer_of(self.store, _threads)
+        self.recorder = CallRecorder(writer, channel, options, _threads)
+        self._healthy = True
         self._lock = threading.Lock()
         self._locked_for_fork = False
         self._served = Served()
@@ -117,6 +144,14 @@ class Router:
                 self._lock.release()
             if stale:
                 await self._in_thread(self._locked_refresh)
+
+    @property
+    def state(self) -> LiveState:
+        """How current the routing table is."""
+        if self._healthy:
+            return LiveState.READY
+        is_student = self.routing_table.current.version == STUDENT_VERSION
+        return LiveState.ERROR if is_student else LiveState.STALE
 
     def pick(self) -> BoundVersion:
         """Return the version for a run that begins now."""
@@ -217,6 +252,7 @@ class Router:
     def _refresh(self) -> None:
         """Read what the channel serves and bind it. Never raises: the last table serves whatever happens."""
         try:
+            self._healthy = False
             self._take(self._follower.read())
         except SimbaError as error:
             self._warn_once(f"{error}; channel {self.channel!r} goes on with {self._current()}")
@@ -235,6 +271,7 @@ class Router:
             )
             return
         self._warn_once.forget()
+        self._healthy = True
         if snapshot.served == self._served:
             return
         before = self.routing_table.current.version

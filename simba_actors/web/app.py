@@ -11,24 +11,28 @@ from starlette.staticfiles import StaticFiles
 
 from simba_actors.errors import SimbaError
 from simba_actors.web import actions as act
-from simba_actors.web import channel_pages, program_pages, run_pages
+from simba_actors.web import channel_api, channel_pages, program_pages, run_pages
 from simba_actors.web.errors import broken, not_found, simba_error
 from simba_actors.web.guard import AccessGuard, SafeHeaders, check_token
 from simba_actors.web.rendering import HERE, Site
 from simba_actors.web.stream import stream_events
 
 
-def dashboard(store: str | Path, *, token: str | None = None, actions: bool = False) -> Starlette:
+def dashboard(
+    store: str | Path, *, token: str | None = None, actions: bool = False, channels: bool = False
+) -> Starlette:
     """Return the dashboard of a store, to mount in an application or to serve on its own.
 
         app.mount("/simba", dashboard("simba.db", token=os.environ["DASHBOARD_TOKEN"]))
 
     Args:
-        store: Path of the SQLite file. Only actions write to it.
+        store: Path of the SQLite file. Only actions and reported scores write to it.
         token: What a browser must present once, as `?token=…`, and a program as `Authorization: Bearer …`. Without a
             token only direct connections from this machine are answered. A local proxy that adds no header of its own
             can't be detected: set a token before putting a proxy in front.
         actions: Whether pages can publish and roll back versions.
+        channels: Whether live programs on other hosts can follow channels and report scores, as in
+            `LiveProgram(student, store="https://host/simba", token=…)`.
 
     Raises:
         ConfigError: The token is empty or has characters other than visible ASCII.
@@ -52,6 +56,12 @@ def dashboard(store: str | Path, *, token: str | None = None, actions: bool = Fa
         routes += [
             Route("/publish", act.publish, methods=["POST"], name="publish"),
             Route("/channels/{channel}/rollback", act.rollback, methods=["POST"], name="rollback"),
+        ]
+    if channels:
+        routes += [
+            Route("/api/channels/{channel}", channel_api.get),
+            Route("/api/channels/{channel}/watch", channel_api.watch),
+            Route("/api/channels/{channel}/reports", channel_api.report, methods=["POST"]),
         ]
     app = Starlette(
         routes=routes,

@@ -52,7 +52,7 @@ def running(command: Sequence[str], port: int, *, log: Path, **environment: str)
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HARD_LIMIT) as client,
     ):
         try:
-            _wait_for(process, port, log)
+            wait_for_port(process, port, log)
             yield client
             process.send_signal(signal.SIGTERM)
             status = process.wait(HARD_LIMIT)
@@ -67,14 +67,15 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path | None = None) -> None:
+    """Wait until a server listens on `port`. Fails with its `log` if it ends before."""
     deadline = time.monotonic() + HARD_LIMIT
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    raise AssertionError(f"the server did not start:\n{log.read_text()}")
+    raise AssertionError(f"the server did not start:\n{'' if log is None else log.read_text()}")
 
 
 def _kill_all(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:

@@ -1,0 +1,295 @@
+"""Live programs that follow a store on another host, over real HTTP, whatever befalls the server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import socketserver
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from simba_actors.errors import ConfigError
+from simba_actors.live import LiveProgram
+from simba_actors.live.router import LiveState
+from simba_actors.publishing.channel import Channel
+from tests.support.hosts import free_port, run_script, wait_for_port
+from tests.support.live import publish, sayer, start_canary
+from tests.support.runs import PATIENCE
+
+TOKEN = secrets.token_hex()
+
+SERVER = """
+import sys
+import uvicorn
+from simba_actors.web import dashboard
+store, port, token = sys.argv[1:]
+uvicorn.run(dashboard(store, token=token or None, channels=True), port=int(port), log_level="warning")
+"""
+
+
+@contextmanager
+def serving(store: Path, port: int, token: str = "") -> Generator[str]:
+    """A server of the store's channels, killed at the end."""
+    with subprocess.Popen([sys.executable, "-c", SERVER, str(store), str(port), token]) as process:
+        try:
+            wait_for_port(process, port)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    asyncio.run(publish(tmp_path / "simba.db", "one"))
+    return tmp_path / "simba.db"
+
+
+def until(live: LiveProgram, answer: str) -> None:
+    """Call until the answer is the expected one."""
+    deadline = time.monotonic() + PATIENCE
+    while (said := live(question="?").answer) != answer:
+        assert time.monotonic() < deadline, f"{said!r} is answered, and not {answer!r}"
+
+
+def until_state(live: LiveProgram, state: LiveState) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while live.state is not state:
+        assert time.monotonic() < deadline, f"{live.state}, and not {state}"
+
+
+def test_the_first_call_runs_what_the_server_serves_and_later_ones_what_is_published(store: Path) -> None:
+    with serving(store, free_port()) as url:
+        live = LiveProgram(sayer(), store=url)
+        assert live(question="?").answer == "one"
+        assert live.state is LiveState.READY
+        asyncio.run(publish(store, "two"))
+        until(live, "two")
+        assert asyncio.run(live.acall(question="?")).answer == "two"
+
+
+def test_what_is_known_is_not_sent_again(store: Path) -> None:
+    with serving(store, free_port()) as url:
+        first = httpx.get(f"{url}/api/channels/default")
+        again = httpx.get(f"{url}/api/channels/default", headers={"if-none-match": first.headers["etag"]})
+        asyncio.run(publish(store, "two"))
+        after = httpx.get(f"{url}/api/channels/default", headers={"if-none-match": first.headers["etag"]})
+    assert [first.status_code, again.status_code, after.status_code] == [200, 304, 200]
+    assert after.json()["current"]["version"] == 2
+
+
+def test_a_watch_hints_at_a_change(store: Path) -> None:
+    with serving(store, free_port()) as url:
+        etag = httpx.get(f"{url}/api/channels/default").headers["etag"].strip('"')
+        with httpx.stream(
+            "GET", f"{url}/api/channels/default/watch", params={"etag": etag}, timeout=PATIENCE
+        ) as stream:
+            lines = stream.iter_lines()
+            assert next(lines) == ": watching"
+            asyncio.run(publish(store, "two"))
+            assert [line for line in lines if line] == ["data: 2"]
+
+
+def test_a_cold_start_with_a_dead_server_runs_what_was_cached(store: Path, tmp_path: Path) -> None:
+    port, cache = free_port(), tmp_path / "cache"
+    script = """
+import sys
+from simba_actors import LiveProgram
+from tests.support.live import sayer
+live = LiveProgram(sayer(), store=sys.argv[1], cache=sys.argv[2])
+print(live(question="?").answer, live(question="?").answer, live.version, live.state.value)
+"""
+    with serving(store, port) as url:
+        assert run_script(script, url, cache).split() == ["one", "one", "1", "ready"]
+    (file,) = cache.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    cold = run_script(script, url, cache).split()
+    assert cold[:3] == ["one", "one", "1"]
+    assert cold[3] in ("stale", "ready"), "the cached version serves until the server is known to be dead"
+
+
+def test_a_damaged_cache_is_ignored(store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = tmp_path / "cache"
+    with serving(store, free_port()) as url:
+        LiveProgram(sayer(), store=url, cache=cache)(question="?")
+        (file,) = cache.iterdir()
+    stored = json.loads(file.read_text())
+    file.write_text(json.dumps({**stored, "body": stored["body"].replace("Say one", "Say bad")}))
+    with caplog.at_level(logging.WARNING):
+        assert LiveProgram(sayer(), store=url, cache=cache)(question="?").answer == "nothing"
+    assert "its checksum is wrong" in caplog.text
+
+
+def test_without_server_and_cache_the_student_runs_and_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    live = LiveProgram(sayer(), store=f"http://127.0.0.1:{free_port()}")
+    with caplog.at_level(logging.WARNING):
+        assert {live(question="?").answer for _ in range(20)} == {"nothing"}
+    assert live.state is LiveState.ERROR
+    (warning,) = caplog.records
+    assert "Connection refused" in warning.message
+    assert warning.message.endswith("goes on with the student as it is")
+
+
+def test_a_server_that_is_killed_and_started_again_fails_no_call_and_leaves_nobody_behind(store: Path) -> None:
+    port = free_port()
+    live = LiveProgram(sayer(), store=f"http://127.0.0.1:{port}")
+    over = threading.Event()
+    failed: list[BaseException] = []
+
+    def call_on_and_on() -> None:
+        while not over.wait(0.001):
+            try:
+                live(question="?")
+            except BaseException as error:
+                failed.append(error)
+
+    callers = [threading.Thread(target=call_on_and_on) for _ in range(2)]
+    with serving(store, port):
+        until(live, "one")
+        for caller in callers:
+            caller.start()
+    try:
+        for word in ("two", "three"):
+            until_state(live, LiveState.STALE)
+            asyncio.run(publish(store, word))
+            with serving(store, port):
+                until(live, word)
+                until_state(live, LiveState.READY)
+    finally:
+        over.set()
+        for caller in callers:
+            caller.join()
+    assert failed == []
+
+
+def test_scores_are_reported_and_decide_about_a_canary(store: Path) -> None:
+    asyncio.run(start_canary(store, "new", 0.5))
+    with serving(store, free_port()) as url:
+        live = LiveProgram(sayer(), store=url)
+        for number in range(60):
+            with live.call(key=str(number)) as call:
+                said = live(question="?").answer
+            for _ in range(2):  # The second one does not count.
+                live.report((0.8 if said == "new" else 0.2) + (0.05 if number % 2 else -0.05), call.id)
+        live.close()
+        until_version(live, 3)
+
+    async def newest() -> Any:
+        async with await Channel.open(store, "default") as channel:
+            return (await channel.history())[-1]
+
+    decided = asyncio.run(newest())
+    counts = [int(word) for word in decided.reason.replace(":", "").split() if word.isdigit()]
+    assert decided.kind == "promote"
+    assert sum(count for count in counts if count > 2) <= 60
+
+
+def until_version(live: LiveProgram, version: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while live.version != version:
+        live.sync_variables()
+        assert time.monotonic() < deadline
+
+
+def test_scores_that_make_no_sense_are_refused(store: Path) -> None:
+    bodies: list[Any] = [{}, {"scores": [{"call": "x", "score": 1}]}, {"scores": [{"call": "1.1.a", "score": "good"}]}]
+    with serving(store, free_port()) as url:
+        statuses = [httpx.post(f"{url}/api/channels/default/reports", json=body).status_code for body in bodies]
+    assert statuses == [422] * 3
+
+
+def test_a_token_is_needed_where_the_server_has_one(store: Path) -> None:
+    with serving(store, free_port(), token=TOKEN) as url:
+        assert LiveProgram(sayer(), store=url)(question="?").answer == "nothing"
+        assert LiveProgram(sayer(), store=url, token=TOKEN[1:])(question="?").answer == "nothing"
+        assert LiveProgram(sayer(), store=url, token=TOKEN)(question="?").answer == "one"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"store": "http://example.org/simba", "token": TOKEN}, "a token must not travel over plain http"),
+        ({"store": "https://user:password@example.org"}, "without user, query and fragment"),
+        ({"store": "https://example.org", "keep_examples": 1}, "keep_examples needs the store's own file"),
+        ({"store": "simba.db", "cache": "cache"}, "token and cache are for servers"),
+        ({"store": "https://example.org", "channel": ""}, "must be a string of 1 to 100 characters"),
+    ],
+)
+def test_an_address_that_cannot_be_followed_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        LiveProgram(sayer(), **given)
+
+
+ODD_ANSWERS = [
+    b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"current": null',
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnull",
+    b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n",
+    b"not HTTP at all\r\n\r\n",
+    b"",
+]
+
+
+@pytest.fixture(params=range(len(ODD_ANSWERS)))
+def odd_server(request: pytest.FixtureRequest) -> Iterator[str]:
+    class Answer(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(ODD_ANSWERS[request.param])
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_half_and_odd_answers_fail_no_call(odd_server: str) -> None:
+    live = LiveProgram(sayer(), store=odd_server)
+    assert [live(question="?").answer for _ in range(3)] == ["nothing"] * 3
+    assert live.state is LiveState.ERROR
+
+
+def test_a_forked_child_follows_too(store: Path) -> None:
+    script = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from simba_actors import LiveProgram
+from tests.support.live import publish, sayer
+live = LiveProgram(sayer(), store=sys.argv[1])
+live(question="?")
+child = os.fork()
+if child == 0:
+    signal.alarm(50)
+    while live(question="?").answer != "two":
+        pass
+    os._exit(0)
+asyncio.run(publish(Path(sys.argv[2]), "two"))
+print(os.waitpid(child, 0)[1], live.version)
+"""
+    with serving(store, free_port()) as url:
+        assert run_script(script, url, store).split()[0] == "0"
+
+
+def test_live_programs_of_one_channel_share_a_thread(store: Path) -> None:
+    def threads() -> int:
+        return sum(thread.name == "simba_actors remote" for thread in threading.enumerate())
+
+    with serving(store, free_port()) as url:
+        before = threads()
+        lives = [LiveProgram(sayer(), store=url) for _ in range(50)]
+        assert {live(question="?").answer for live in lives} == {"one"}
+        assert threads() == before + 1
