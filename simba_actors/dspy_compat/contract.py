@@ -129,11 +129,11 @@ def _problem(member: Member) -> str | None:
             same = _shape(actual) == _shape(_parsed(member.parameters))
             return None if same else f"takes {actual} in place of {member.parameters}"
         if member.holds is not None and not member.holds(found):
-            return "is not what it was"
+            return "has changed"
     except (ImportError, AttributeError):
         return "does not exist"
     except (TypeError, ValueError):
-        return "is not what it was"
+        return "has changed"
     return None
 
 

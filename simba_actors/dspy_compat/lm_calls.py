@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import dspy
 from dspy.clients import _deprecation
@@ -29,7 +29,7 @@ def route_lm_calls(route: Callable[[Any], Any]) -> None:
 
     @functools.wraps(call)
     def routed_call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        lm = route(self) if _is_base_lms(type(self), "__call__") else self
+        lm = route(self) if _is_base_lms(cast("type[Any]", type(self)), "__call__") else self
         if lm is self:
             return call(self, *args, **kwargs)
         with _from_the_same_adapter(self, lm):
@@ -37,7 +37,7 @@ def route_lm_calls(route: Callable[[Any], Any]) -> None:
 
     @functools.wraps(acall)
     async def routed_acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-        lm = route(self) if _is_base_lms(type(self), "acall") else self
+        lm = route(self) if _is_base_lms(cast("type[Any]", type(self)), "acall") else self
         if lm is self:
             return await acall(self, *args, **kwargs)
         with _from_the_same_adapter(self, lm):
@@ -47,7 +47,7 @@ def route_lm_calls(route: Callable[[Any], Any]) -> None:
     base.__call__, base.acall = routed_call, routed_acall
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _is_base_lms(cls: type[Any], method: str) -> bool:
     """Whether a class leaves `method` to `dspy.BaseLM`."""
     return next(ancestor for ancestor in cls.__mro__ if method in vars(ancestor)) is dspy.BaseLM

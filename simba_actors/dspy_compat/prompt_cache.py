@@ -24,10 +24,10 @@ MESSAGES_KEPT, LONGEST_KEPT = 2048, 10_000
 PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-def remembering(adapter: Any) -> Any:
+def with_prompt_cache(adapter: Any) -> Any:
     """Return a copy of a stock `adapter` that writes the same prompts faster; any other adapter as it is.
 
-        with dspy.context(adapter=remembering(dspy.settings.adapter or dspy.ChatAdapter())):
+        with dspy.context(adapter=with_prompt_cache(dspy.settings.adapter or dspy.ChatAdapter())):
             ...
 
     DSPy writes the fields' description, all demos and the inputs anew for each call. An optimizer runs each program,
@@ -36,14 +36,14 @@ def remembering(adapter: Any) -> Any:
     if type(adapter) not in STOCK_ADAPTERS:
         return adapter
     copied = copy(adapter)
-    copied.format_system_message = _remembered_system_message(adapter.format_system_message)
-    copied.format_user_message_content = _remembered_content(adapter.format_user_message_content)
-    copied.format_assistant_message_content = _remembered_content(adapter.format_assistant_message_content)
-    copied.format_demos = _remembered_demos(copied.format_demos)
+    copied.format_system_message = _cached_system_message(adapter.format_system_message)
+    copied.format_user_message_content = _cached_content(adapter.format_user_message_content)
+    copied.format_assistant_message_content = _cached_content(adapter.format_assistant_message_content)
+    copied.format_demos = _cached_demos(copied.format_demos)
     return copied
 
 
-def _remembered_system_message(write: Callable[[Any], str]) -> Callable[[Any], str]:
+def _cached_system_message(write: Callable[[Any], str]) -> Callable[[Any], str]:
     @lru_cache(maxsize=PROGRAMS_KEPT)
     def written(signature: Any, instructions: str) -> str:
         return write(signature)
@@ -52,7 +52,7 @@ def _remembered_system_message(write: Callable[[Any], str]) -> Callable[[Any], s
     return lambda signature: written(signature, signature.instructions)
 
 
-def _remembered_content(write: Callable[..., str]) -> Callable[..., str]:
+def _cached_content(write: Callable[..., str]) -> Callable[..., str]:
     known: dict[Hashable, str] = {}
 
     def content(signature: Any, values: Mapping[str, Any], *args: Any, **options: Any) -> str:
@@ -71,7 +71,7 @@ def _remembered_content(write: Callable[..., str]) -> Callable[..., str]:
     return content
 
 
-def _remembered_demos(write: Callable[..., list[dict[str, Any]]]) -> Callable[..., list[dict[str, Any]]]:
+def _cached_demos(write: Callable[..., list[dict[str, Any]]]) -> Callable[..., list[dict[str, Any]]]:
     known: dict[Hashable, list[dict[str, Any]]] = {}
 
     def messages(signature: Any, demos: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import dspy
 
 from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from simba_actors.dspy_compat.predictor_names import PredictorNames
-from simba_actors.dspy_compat.prompt_cache import remembering
+from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
 from simba_actors.dspy_compat.settings import inherited_settings
 from simba_actors.errors import (
     InfrastructureError,
@@ -135,7 +135,7 @@ class LocalExecutor:
         self._settings = {
             **inherited_settings(),
             "lm": self._programs.default_lm,
-            "adapter": remembering(settings.adapter or dspy.ChatAdapter()),
+            "adapter": with_prompt_cache(settings.adapter or dspy.ChatAdapter()),
             "max_history_size": min(settings.max_history_size, HISTORY_KEPT),
             "disable_history": False,
         }

@@ -121,7 +121,7 @@ def _combined(row: str, output: Any, objectives: Objectives) -> MetricResult:
     names = ", ".join(objectives.names)
     if not isinstance(output, dspy.Prediction):
         raise MetricError(
-            f"the metric returned {output!r:.80} ({type(output).__name__}) for {row}: with these objectives it must "
+            f"the metric returned {_shown(output)} for {row}: with these objectives it must "
             f"return a dspy.Prediction with the scores {names}"
         )
     fields = dict(cast("list[tuple[str, Any]]", output.items()))
@@ -145,9 +145,8 @@ def _number(row: str, score: Any) -> float:
     if isinstance(score, np.generic | np.ndarray) and np.ndim(cast("Any", score)) == 0:
         score = cast("Any", score).item()
     if not isinstance(score, bool | int | float):
-        kind = type(cast("Any", score)).__name__
         raise MetricError(
-            f"the metric returned {score!r:.80} ({kind}) for {row}: it must return a number, a bool, or a "
+            f"the metric returned {_shown(score)} for {row}: it must return a number, a bool, or a "
             "dspy.Prediction with such a score"
         )
     if not is_score(score):
@@ -157,6 +156,14 @@ def _number(row: str, score: Any) -> float:
             f"{LARGEST_SCORE:g}"
         )
     return score
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a class of the user's may raise anything
+        text = "a value without a text"
+    return f"{text:.80} ({type(value).__name__})"
 
 
 def is_score(value: object) -> bool:

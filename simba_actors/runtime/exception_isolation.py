@@ -49,7 +49,11 @@ def raised_in_thread(error: BaseException) -> BaseException:
 
 
 def _stray(error: BaseException) -> RuntimeError:
-    return RuntimeError(f"{error!r} was not caught")
+    try:
+        text = repr(error)
+    except Exception:  # noqa: BLE001 - an error of the user's may raise anything
+        text = type(error).__name__
+    return RuntimeError(f"{text} was not caught")
 
 
 def _cancellations() -> int:

@@ -29,7 +29,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # Worlds run side by side; t
 
 import dspy
 
-from simba_actors.dspy_compat.prompt_cache import remembering
+from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
 from tests.benchmarks.contenders import CONTENDERS, Task
 from tests.benchmarks.worlds import FAMILIES, student_of, train_examples, true_quality, world_lm, world_of
 from tests.benchmarks.worlds.tasks import share_right
@@ -107,7 +107,7 @@ def outcome_of(job: Job, title: str, contender: str, calls: int) -> Outcome:
     started = time.perf_counter()
     quiet = io.StringIO()
     with (
-        dspy.context(lm=world_lm(world, asks=asks), adapter=remembering(dspy.ChatAdapter())),
+        dspy.context(lm=world_lm(world, asks=asks), adapter=with_prompt_cache(dspy.ChatAdapter())),
         contextlib.redirect_stdout(quiet),
         contextlib.redirect_stderr(quiet),
     ):

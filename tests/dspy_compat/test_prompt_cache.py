@@ -9,7 +9,7 @@ import dspy
 import pydantic
 import pytest
 
-from simba_actors.dspy_compat.prompt_cache import remembering
+from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
 
 
 class Person(pydantic.BaseModel):
@@ -43,7 +43,7 @@ adapters = pytest.mark.parametrize("make", [dspy.ChatAdapter, dspy.JSONAdapter, 
 
 @adapters
 def test_prompts_are_those_of_the_adapter_itself(make: Callable[[], Any]) -> None:
-    adapter, copied = make(), remembering(make())
+    adapter, copied = make(), with_prompt_cache(make())
     for _ in range(2):
         for inputs in INPUTS:
             assert copied.format(Sort, DEMOS, inputs) == adapter.format(Sort, DEMOS, inputs)
@@ -51,7 +51,7 @@ def test_prompts_are_those_of_the_adapter_itself(make: Callable[[], Any]) -> Non
 
 @adapters
 def test_other_instructions_are_written_anew(make: Callable[[], Any]) -> None:
-    adapter, copied = make(), remembering(make())
+    adapter, copied = make(), with_prompt_cache(make())
     copied.format(Sort, DEMOS, INPUTS[0])
     other = Sort.with_instructions("Sort them otherwise.")
     assert copied.format(other, DEMOS, INPUTS[0]) == adapter.format(other, DEMOS, INPUTS[0])
@@ -59,7 +59,7 @@ def test_other_instructions_are_written_anew(make: Callable[[], Any]) -> None:
 
 def test_instructions_that_are_set_in_place_are_written_anew() -> None:
     signature: Any = Sort.with_instructions("Before.")
-    copied = remembering(dspy.ChatAdapter())
+    copied = with_prompt_cache(dspy.ChatAdapter())
     copied.format_system_message(signature)
     signature.instructions = "After."
     assert "After." in copied.format_system_message(signature)
@@ -67,7 +67,7 @@ def test_instructions_that_are_set_in_place_are_written_anew() -> None:
 
 @adapters
 def test_fields_of_another_type_are_written_anew(make: Callable[[], Any]) -> None:
-    adapter, copied = make(), remembering(make())
+    adapter, copied = make(), with_prompt_cache(make())
     copied.format(Sort, DEMOS, INPUTS[0])
     other = Sort.with_updated_fields("box", type_=cast("Any", Literal["left", "right"]))
     assert copied.format(other, DEMOS, INPUTS[0]) == adapter.format(other, DEMOS, INPUTS[0])
@@ -75,7 +75,7 @@ def test_fields_of_another_type_are_written_anew(make: Callable[[], Any]) -> Non
 
 def test_a_value_that_is_changed_in_place_is_written_anew() -> None:
     person = Person(name="Gus")
-    copied = remembering(dspy.ChatAdapter())
+    copied = with_prompt_cache(dspy.ChatAdapter())
     copied.format(Sort, [], {"person": person, "weight": 1.0})
     person.name = "Hal"
     assert "Hal" in copied.format(Sort, [], {"person": person, "weight": 1.0})[-1]["content"]
@@ -90,14 +90,14 @@ def test_what_programs_have_in_common_is_asked_of_the_adapter_once() -> None:
         return write(signature, values, *args, **options)
 
     adapter.format_user_message_content = noted
-    copied = remembering(adapter)
+    copied = with_prompt_cache(adapter)
     copied.format(Sort, DEMOS[:2], INPUTS[0])
     copied.format(Sort.with_instructions("Otherwise."), DEMOS[:2], INPUTS[0])
     assert written == [*DEMOS[:2], INPUTS[0]]
 
 
 def test_messages_may_be_changed_by_whoever_sends_them() -> None:
-    copied = remembering(dspy.ChatAdapter())
+    copied = with_prompt_cache(dspy.ChatAdapter())
     first = copied.format(Sort, DEMOS, INPUTS[0])
     expected = [dict(message) for message in first]
     for message in first:
@@ -110,11 +110,11 @@ def test_an_adapter_of_ones_own_is_left_alone() -> None:
         pass
 
     adapter = Own()
-    assert remembering(adapter) is adapter
+    assert with_prompt_cache(adapter) is adapter
 
 
 def test_the_adapter_itself_is_not_changed() -> None:
     adapter = dspy.ChatAdapter()
     before = dict(vars(adapter))
-    remembering(adapter)
+    with_prompt_cache(adapter)
     assert vars(adapter) == before

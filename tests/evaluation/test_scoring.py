@@ -211,3 +211,13 @@ async def test_a_trial_shows_a_metric_that_is_broken_whatever_it_is_given() -> N
 
 async def test_a_trial_says_nothing_of_a_metric_that_wants_more_than_labels() -> None:
     await Scorer(lambda example, prediction: len(prediction.reasoning), Threads()).try_on("trainset[0]", EXAMPLE)
+
+
+class Mute:
+    def __repr__(self) -> str:
+        raise ValueError("no text")
+
+
+async def test_a_value_without_a_text_is_named_by_its_type() -> None:
+    with pytest.raises(MetricError, match=r"the metric returned a value without a text \(Mute\) for trainset\[0\]"):
+        await result_of(lambda example, prediction: Mute())
