@@ -18,15 +18,15 @@ class PredictorNames:
 
     Args:
         program: A program whose predictors stay alive.
-        only: The names to tell; all by default.
+        only: The names to know; all by default.
     """
 
     def __init__(self, program: Any, only: Collection[str] | None = None) -> None:
         predictors: dict[str, Any] = dict(program.named_predictors())
         stages = Counter(_stage(predictor) for predictor in predictors.values())
-        told = {name: predictor for name, predictor in predictors.items() if only is None or name in only}
-        self._by_id = {id(predictor): name for name, predictor in told.items()}
-        self._by_stage = {_stage(p): name for name, p in told.items() if stages[_stage(p)] == 1}
+        wanted = {name: predictor for name, predictor in predictors.items() if only is None or name in only}
+        self._by_id = {id(predictor): name for name, predictor in wanted.items()}
+        self._by_stage = {_stage(p): name for name, p in wanted.items() if stages[_stage(p)] == 1}
 
     def of(self, predictor: Any) -> str | None:
         """Return the name of `predictor`; None if it is not one of the program's."""

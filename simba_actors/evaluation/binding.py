@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import dspy
@@ -24,7 +24,7 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 PROGRAMS_KEPT = 64
-"""Configurations kept applied, and choices of LMs kept made. A step of `dspy.SIMBA`'s defaults uses fewer."""
+"""Configurations kept applied, and choices of LMs kept for each. A step of `dspy.SIMBA`'s defaults uses fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,14 @@ class BoundProgram:
 class _Applied:
     """The student with a configuration. It is never run: rollouts run copies of it."""
 
-    program: dspy.Module
     copier: Copier
     names: PredictorNames
+    predictors: Mapping[str, Any]
+    """All of them, by the path that leads to each: DSPy looks for them in everything that the student holds."""
+    tuned: Mapping[int, str]
+    """The names of those that are optimized, by `id`."""
+    chosen: OrderedDict[ModelSpec, Mapping[int, Any]] = field(default_factory=OrderedDict[ModelSpec, Mapping[int, Any]])
+    """The LM of each predictor, by the predictor's `id`, for the models that it last ran with."""
 
 
 class Programs:
@@ -75,14 +80,12 @@ class Programs:
         self._own = {name: predictor.lm for name, predictor in _all_predictors(student).items()}
         self._student = self._without_lms(student)
         self._applied: OrderedDict[str, _Applied] = OrderedDict()
-        self._chosen: OrderedDict[tuple[str, ModelSpec], Mapping[int, Any]] = OrderedDict()
         self.default_lm = self._governed(lms[STUDENT_LM], ModelSpec()) if lms.get(STUDENT_LM) is not None else None
 
     def bound(self, configuration: Configuration, model: ModelSpec) -> BoundProgram:
         """Return a fresh program of `configuration` with `model`."""
-        digest = configuration.digest
-        applied = _kept(self._applied, digest, lambda: self._apply(configuration))
-        chosen = _kept(self._chosen, (digest, model), lambda: self._choose_lms(applied.program, model))
+        applied = _kept(self._applied, configuration.digest, lambda: self._apply(configuration))
+        chosen = _kept(applied.chosen, model, lambda: self._choose_lms(applied, model))
         module, copy_of = applied.copier.copy()
         for predictor, lm in chosen.items():
             copy_of[predictor].lm = lm
@@ -113,16 +116,17 @@ class Programs:
     def _apply(self, configuration: Configuration) -> _Applied:
         program = self._space.apply(configuration, self._student)
         tell_apart(program)
-        return _Applied(program, Copier(program), PredictorNames(program, self._space.predictors))
+        named = dict(cast("list[tuple[str, Any]]", program.named_predictors()))
+        tuned = {id(named[name]): name for name in self._space.predictors}
+        names = PredictorNames(program, self._space.predictors)
+        return _Applied(Copier(program), names, _all_predictors(program), tuned)
 
-    def _choose_lms(self, program: dspy.Module, model: ModelSpec) -> Mapping[int, Any]:
+    def _choose_lms(self, applied: _Applied, model: ModelSpec) -> Mapping[int, Any]:
         """Return the LM of each predictor by the predictor's `id`; None means the default LM of the context."""
-        predictors = dict(cast("list[tuple[str, Any]]", program.named_predictors()))
-        tuned = {id(predictors[name]): name for name in self._space.predictors}
         chosen: dict[int, Any] = {}
-        for path, predictor in _all_predictors(program).items():
+        for path, predictor in applied.predictors.items():
             # Frozen predictors are not part of the configuration: `set_lm` passes them by, too.
-            name = tuned.get(id(predictor))
+            name = applied.tuned.get(id(predictor))
             own = self._own[path] if predictor.lm is None else predictor.lm  # What the configuration chose comes first.
             chosen[id(predictor)] = self._lm_for(name or path, own, model, tuned=name is not None)
         return chosen

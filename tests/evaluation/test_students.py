@@ -11,6 +11,7 @@ import dspy
 import pytest
 
 from simba_actors.errors import InterpreterError
+from simba_actors.evaluation.binding import PROGRAMS_KEPT
 from simba_actors.evaluation.executor import LocalExecutor, RolloutTask
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.programs import ConfigurationSpace
@@ -354,3 +355,20 @@ async def test_no_judge_is_called_while_the_metric_is_tried() -> None:
     )
     await executor.try_metric()
     assert (len(asked), GLOBAL_LM.asks) == (1, [])
+
+
+async def test_more_configurations_than_are_kept_take_turns() -> None:
+    student = dspy.Predict("question -> answer")
+    space = ConfigurationSpace.from_module(student)
+    executor = LocalExecutor(
+        student=student,
+        space=space,
+        rows={"train": questions(1)},
+        metric=exact,
+        lms={"student": ScriptedLM(first_answer)},
+        governor=Governor(),
+    )
+    own = space.extract(student)
+    programs = [own.with_instructions("self", f"Answer {number}.") for number in range(PROGRAMS_KEPT + 1)]
+    for program in [*programs, *programs]:
+        assert (await executor.run(RolloutTask(program, 0))).outcome is Outcome.SCORED
