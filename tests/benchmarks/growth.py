@@ -246,9 +246,7 @@ def measured(calls: int, examples: int, seed: int) -> dict[str, Any]:
         "ms": 1_000 * total / len(run.evidence),
         "seconds": total,
         "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before,
-        "quality": [world.quality(run.pool.parts(program)) for program in (0, ranking[0][0])]
-        if examples < 1_000
-        else [],
+        "gain": logit(world.quality(run.pool.parts(ranking[0][0]))) - logit(world.quality(())),
         "by_call": {name: round(1_000 * seconds / len(run.evidence), 4) for name, seconds in sorted(run.cpu.items())},
         "longest": {name: round(seconds, 3) for name, seconds in run.longest.items()},
     }

@@ -22,6 +22,9 @@ from simba_actors.search.trajectory import JSON
 WINDOW = 3
 """How many of the latest steps the measurements of temperature and batch size look at."""
 
+REMEMBERED = 1_000
+"""Buckets that the noise of the metric is measured by; more would not make it surer."""
+
 LEAST_COUNT = 12
 """Rollouts, or buckets, needed before anything is concluded from them."""
 
@@ -97,7 +100,7 @@ def adapt(
         scores: The metric's range. A score below its highest is a failure.
         failures_needed: How many failures the rules of one step are written from.
     """
-    known = _buckets(evidence)
+    known = _buckets(evidence, step)
     buckets = [own for own in known if own[0].key.step > step - WINDOW]
     failing = [own for own in buckets if min(score.score for score in own) < scores.high]
     changes = [
@@ -110,14 +113,21 @@ def adapt(
     return replace(now, **values), adaptations
 
 
-def _buckets(evidence: Evidence) -> list[list[Score]]:
-    """Return the scores of trajectories sampled with the student's own LM, grouped by step and example."""
-    buckets: defaultdict[tuple[int, int], list[Score]] = defaultdict(list)
-    for program in evidence.programs():
-        for score in evidence.of(program, "sample"):
+def _buckets(evidence: Evidence, step: int) -> list[list[Score]]:
+    """Return the scores of trajectories sampled with the student's own LM, grouped by step and example.
+
+    They reach back from `step` until there are `REMEMBERED` of them, and over `WINDOW` steps at least.
+    """
+    steps: list[list[list[Score]]] = []
+    for recent in range(step, -1, -1):
+        if len(steps) >= WINDOW and sum(map(len, steps)) >= REMEMBERED:
+            break
+        buckets: defaultdict[int, list[Score]] = defaultdict(list)
+        for score in evidence.sampled(recent):
             if score.model.is_student_lm:
-                buckets[score.key.step, score.example].append(score)
-    return [buckets[key] for key in sorted(buckets)]
+                buckets[score.example].append(score)
+        steps.append([buckets[example] for example in sorted(buckets)])
+    return [own for buckets in reversed(steps) for own in buckets]
 
 
 def _temperature(

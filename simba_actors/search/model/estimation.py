@@ -28,8 +28,11 @@ from simba_actors.search.model.linear_algebra import (
 CONVERGED = 0.01
 """Change of every effect, in log-odds, below which the mode is found. The next one would be far smaller."""
 
-STALE = 0.25
+STALE = 1.0
 """Change of a score's log-odds since the curvature was computed from which it is computed anew."""
+
+EXACT = 0.25
+"""The same for a fit whose evidence is compared with another's."""
 
 MOST_CURVATURES = 10
 """Curvatures that are computed for one fit, at most."""
@@ -113,13 +116,19 @@ class _Point:
 
 
 def fit(
-    observations: Observations, prior: Vector, examples: int, ease: float, start: Vector | None = None
+    observations: Observations,
+    prior: Vector,
+    examples: int,
+    ease: float,
+    start: Vector | None = None,
+    stale: float = EXACT,
 ) -> Posterior:
     """Return the posterior under priors with mean 0 and standard deviations `prior` of effects and `ease` of examples.
 
     Newton's method finds the mode. The ease of examples is eliminated from each step, since no two of them meet in one
     score. A curvature serves for several steps while the log-odds stay near those it was computed at, so a fit that
-    starts near the mode computes one. `start` has effects to start from, those of the first columns.
+    starts near the mode computes one; `stale` says how near. `start` has effects to start from: those of the first
+    columns.
     """
     design, rows, score = observations.design, observations.example, observations.score
     precision, own_precision = prior**-2.0, ease**-2.0
@@ -141,7 +150,7 @@ def fit(
         shared = _sums_by_example(design, weight, rows, examples)
         spread = inverse_root(weighted_squares(design, weight) - weighted_squares(shared, 1 / own) + np.diag(precision))
         change, moved = math.inf, 0.0
-        while change >= CONVERGED and moved < STALE:
+        while change >= CONVERGED and moved < stale:
             residual = score - sigmoid(point.log_odds)
             own_slope = np.bincount(rows, residual, examples) - own_precision * point.ease
             slope = times(design.T, residual) - precision * point.effects - times(shared.T, own_slope / own)
@@ -155,7 +164,7 @@ def fit(
             point, loss = after, loss_after
             change = size * float(np.abs(step).max())
             moved = float(np.abs(point.log_odds - computed_at).max())
-        if change < CONVERGED and moved < STALE:
+        if change < CONVERGED and moved < stale:
             break
     narrowing = np.log(prior / np.diag(spread)).sum() + np.log(own / own_precision).sum() / 2
     return Posterior(point.effects, spread, point.ease, point.log_odds, float(-loss - narrowing))

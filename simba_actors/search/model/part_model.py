@@ -23,7 +23,7 @@ import numpy as np
 
 from simba_actors.search.evidence import Evidence, StudentScores
 from simba_actors.search.model.answer_order import AnswerOrder
-from simba_actors.search.model.estimation import Observations, Posterior, fit, sigmoid
+from simba_actors.search.model.estimation import STALE, Observations, Posterior, fit, sigmoid
 from simba_actors.search.model.examples import Examples
 from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Vector, product, times
 from simba_actors.search.model.mode import DIGITS, Mode, PartEffect
@@ -251,8 +251,8 @@ class PartModel:
         if count < ORDER_TESTED_AGAIN * start.order_tested_with:
             if start.order_matters and columns:
                 effects = np.concatenate([first, in_order])
-                return fit(observed, prior, self.examples.count, EASE, effects), True, start.order_tested_with
-            plain = fit(observed.without_last(columns), self._prior(), self.examples.count, EASE, first)
+                return fit(observed, prior, self.examples.count, EASE, effects, STALE), True, start.order_tested_with
+            plain = fit(observed.without_last(columns), self._prior(), self.examples.count, EASE, first, STALE)
             return plain, False, start.order_tested_with
         plain = fit(observed.without_last(columns), self._prior(), self.examples.count, EASE, first)
         if not columns:
