@@ -20,11 +20,13 @@ from simba_actors.assembly import AssembledRun, assemble
 from simba_actors.config import OptimizerConfig
 from simba_actors.errors import LeaseLostError, RunError, RunPausedError, RunStoppedError, SimbaError
 from simba_actors.events import ActorCrashed, ActorRestarted, Event
+from simba_actors.fingerprint import ExampleDigests
 from simba_actors.observe.feed import EventFeed, Listeners, call_back
 from simba_actors.observe.progress import follow_progress
 from simba_actors.publishing.publications import Publication
 from simba_actors.publishing.run_publisher import RunPublisher
 from simba_actors.result import OptimizerResult, Status, read_result
+from simba_actors.runtime.threads import Threads
 from simba_actors.store import Owner, Reader, run_queries
 from simba_actors.store.requests import Request
 from simba_actors.team.messages import COORDINATOR, Pause, Resume
@@ -89,7 +91,11 @@ class Optimizer:
     @classmethod
     async def _started(cls, config: OptimizerConfig) -> Optimizer:
         optimizer = cls.__new__(cls)
-        optimizer._prepare(config)
+        threads = Threads()
+        try:
+            optimizer._prepare(config, await threads.run(lambda: ExampleDigests.of(config)))
+        finally:
+            await threads.close()
         try:
             await optimizer._start_team()
         except BaseException as error:
@@ -101,7 +107,7 @@ class Optimizer:
         optimizer._start_listeners()
         return optimizer
 
-    def _prepare(self, config: OptimizerConfig) -> None:
+    def _prepare(self, config: OptimizerConfig, digests: ExampleDigests) -> None:
         self._config = config
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[None] = self._loop.create_future()
@@ -109,7 +115,7 @@ class Optimizer:
         self._feed = EventFeed()
         self._restarts: dict[str, int] = {}
         _retire_owners_of_closed_loops()
-        self._run: AssembledRun = assemble(config, self._finished, self._feed.notify, self._on_request)
+        self._run: AssembledRun = assemble(config, self._finished, self._feed.notify, self._on_request, digests)
         _owners.setdefault(self._loop, []).append(self._run.owner)
         self._publisher = RunPublisher(self._run.store, config.channel, self._run.new.run_id, self._run.space)
         self._supervisor: Ref | None = None
