@@ -130,7 +130,9 @@ class Remote:
             raise ConfigError(f"store={self.url!r:.80}: a token must not travel over plain http; use https")
 
     def address(self, *parts: str) -> str:
-        return "/".join((self.url.rstrip("/"), "api/channels", quote(self.channel, safe=""), *parts))
+        # As the dashboard's own pages have it: proxies undo percent-encoding of slashes and dots.
+        name = quote(self.channel, safe="").replace("~", "%7E").replace(".", "%2E").replace("%", "~")
+        return "/".join((self.url.rstrip("/"), "api/channels", name, *parts))
 
     def open(self, url: str, seconds: float, headers: Mapping[str, str], body: bytes | None = None) -> Any:
         """Send a request and return the response. Raises OSError or HTTPException."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -13,7 +13,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from simba_actors.errors import ConfigError
+from simba_actors.errors import ConfigError, SimbaError
 from simba_actors.evaluation.scoring import is_score
 from simba_actors.live.follower import Snapshot
 from simba_actors.live.recording import Score, write_scores
@@ -22,7 +22,7 @@ from simba_actors.live.routing import CallId
 from simba_actors.programs import Configuration
 from simba_actors.publishing import publications
 from simba_actors.store import Reader
-from simba_actors.web.rendering import open_store, site
+from simba_actors.web.rendering import name_in, site
 from simba_actors.web.stream import EventStream
 
 WATCH_SECONDS = 5.0
@@ -37,9 +37,8 @@ LARGEST_REPORT = 1024 * 1024
 
 async def get(request: Request) -> Response:
     """Return a snapshot of the channel, or 304 if the client has it already."""
-    channel = request.path_params["channel"]
-    async with await open_store(request) as store:
-        snapshot = await store.ask(_snapshot, channel)
+    channel = name_in(request, "channel")
+    snapshot = await _watcher(request).snapshot(channel)
     etag = f'"{etag_of(snapshot.served)}"'
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers={"ETag": etag})
@@ -57,12 +56,12 @@ def _snapshot(db: sqlite3.Connection, channel: str) -> Snapshot:
 
 async def watch(request: Request) -> Response:
     """Send one server-sent event when the channel is not what the client knows any more."""
-    return EventStream(_hints(request, request.path_params["channel"], request.query_params.get("etag", "")))
+    return EventStream(_hints(request, name_in(request, "channel"), request.query_params.get("etag", "")))
 
 
 async def report(request: Request) -> Response:
     """Store a batch of scores. A second score of the same call does not count."""
-    channel = request.path_params["channel"]
+    channel = name_in(request, "channel")
     body = await request.body()
     if len(body) > LARGEST_REPORT:
         return _refused(f"a batch must have at most {LARGEST_REPORT:,} bytes", 413)
@@ -86,57 +85,70 @@ def _refused(reason: str, status: int) -> Response:
 
 
 async def _hints(request: Request, channel: str, known: str) -> AsyncGenerator[str]:
-    deadline = time.monotonic() + WATCH_SECONDS
     yield ": watching\n\n"
-    async with aclosing(_watcher(request).changes()) as changes:
-        async for store in changes:
-            served = await store.ask(publications.served, channel)
-            if etag_of(served) != known:
-                yield f"data: {served.version}\n\n"
-                return
-            if time.monotonic() >= deadline:
-                return
+    # A store that can't be read ends the watch. Get says why.
+    with suppress(SimbaError):
+        snapshot = await _watcher(request).changed(channel, known, WATCH_SECONDS)
+        if snapshot is not None:
+            yield f"data: {snapshot.served.version}\n\n"
 
 
 class Watcher:
-    """Looks at the store on behalf of all watches, through one connection that is open while there are any."""
+    """Reads the store on behalf of all followers, through one connection that is open while it is used."""
 
     def __init__(self, request: Request) -> None:
         self._store = site(request).store
-        self._watches = 0
+        self._users = 0
         self._reader: Reader | None = None
-        self._version = 0
+        self._version = -1
         self._looked = 0.0
         self._looking = anyio.Lock()
+        self._snapshots: dict[str, Snapshot] = {}
 
-    async def changes(self) -> AsyncGenerator[Reader]:
-        """Yield a reader of the store: at once, then each time that something was committed, and now and then."""
-        self._watches += 1
-        seen, idle_until = -1, 0.0
-        try:
-            while True:
-                reader = await self._look()
-                if self._version != seen or time.monotonic() >= idle_until:
-                    seen, idle_until = self._version, time.monotonic() + 1.0
-                    yield reader
+    async def snapshot(self, channel: str) -> Snapshot:
+        """Return what the channel serves, read once for all who ask before the next commit."""
+        async with self._in_use():
+            reader = await self._look()
+            if channel not in self._snapshots:
+                self._snapshots[channel] = await reader.ask(_snapshot, channel)
+            return self._snapshots[channel]
+
+    async def changed(self, channel: str, known: str, seconds: float) -> Snapshot | None:
+        """Wait until the channel is not what an `etag_of` of `known` says. Return None after `seconds`."""
+        deadline = time.monotonic() + seconds
+        async with self._in_use():
+            while time.monotonic() < deadline:
+                snapshot = await self.snapshot(channel)
+                if etag_of(snapshot.served) != known:
+                    return snapshot
                 await anyio.sleep(LOOK_SECONDS)
+        return None
+
+    async def _look(self) -> Reader:
+        """Return the reader, after a look whether something was committed, at most one in `LOOK_SECONDS`."""
+        async with self._looking:
+            now = time.monotonic()
+            if self._reader is None:
+                self._reader, self._looked, self._version = await Reader.open(self._store), 0.0, -1
+            if now - self._looked >= LOOK_SECONDS:
+                version = await self._reader.data_version()
+                if version != self._version:
+                    self._snapshots = {}
+                self._looked, self._version = now, version
+            return self._reader
+
+    @asynccontextmanager
+    async def _in_use(self) -> AsyncGenerator[None]:
+        self._users += 1
+        try:
+            yield
         finally:
-            self._watches -= 1
-            if self._watches == 0:
+            self._users -= 1
+            if self._users == 0:
                 reader, self._reader = self._reader, None
                 if reader is not None:
                     with anyio.CancelScope(shield=True):
                         await reader.close()
-
-    async def _look(self) -> Reader:
-        async with self._looking:
-            if self._reader is None:
-                self._reader = await Reader.open(self._store)
-            now = time.monotonic()
-            if now - self._looked >= LOOK_SECONDS:
-                self._looked = now
-                self._version = await self._reader.data_version()
-            return self._reader
 
 
 def _watcher(request: Request) -> Watcher:

@@ -79,6 +79,15 @@ def test_the_first_call_runs_what_the_server_serves_and_later_ones_what_is_publi
         assert asyncio.run(live.acall(question="?")).answer == "two"
 
 
+def test_a_channel_may_have_any_name(store: Path) -> None:
+    names = ["a/b", "ü~%41", ".."]
+    for name in names:
+        asyncio.run(publish(store, "named", channel=name))
+    with serving(store, free_port()) as url:
+        lives = [LiveProgram(sayer(), store=url, channel=name) for name in names]
+        assert [live(question="?").answer for live in lives] == ["named"] * len(names)
+
+
 def test_what_is_known_is_not_sent_again(store: Path) -> None:
     with serving(store, free_port()) as url:
         first = httpx.get(f"{url}/api/channels/default")
