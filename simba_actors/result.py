@@ -32,7 +32,8 @@ class _Programs:
     program: dspy.Module
     """A copy of the student with the best configuration."""
     candidate_programs: list[dict[str, Any]]
-    """All finalists as `{"score": …, "program": …}`, best first; with `scores` by name if it has objectives."""
+    """All finalists as `{"score": …, "program": …}`, the winner first; with `scores` by name if it has
+    objectives. The adaptive policy lets a program win only if it is better than the student with a chance of 0.9."""
     trial_logs: dict[int, dict[str, Any]]
     """For each step its `winner`, the `batch_scores` of its candidates, and the winner's `train_score` if known."""
 

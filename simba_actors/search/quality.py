@@ -38,8 +38,8 @@ class Quality:
 def best_by_model(model: PartModel) -> Quality:
     """Return the best of all programs by a model of their parts.
 
-    Estimates from few rollouts are shrunk towards what the other
-    rollouts say, so that the best of many programs is not just the luckiest.
+    Estimates from few rollouts are shrunk towards what the other rollouts say, so that the best of many programs is not
+    just the luckiest.
     """
     qualities = model.qualities
     best = max(sorted(qualities), key=qualities.__getitem__)

@@ -22,7 +22,7 @@ FINALISTS = (6, 3, 2)
 
 SURE = 0.9
 """Chance of being better than the student that a program needs to win. In simulated runs in which most changes harm,
-one winner in 90 is worse than the student at this value, and one in three without the condition."""
+one winner in 60 is worse than the student at this value, and one in three without the condition."""
 
 
 def most_rollouts(examples: int) -> int:
