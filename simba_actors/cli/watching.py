@@ -191,14 +191,15 @@ def _bars(snapshot: Snapshot, *, ascii_only: bool) -> list[Text]:
         bars.append(_bar("slots", snapshot.running, slots, f"{snapshot.running} of {slots} in use", ascii_only))
     budget = cast("dict[str, Any]", settings.get("budget") or {})
     usage = summary.usage
-    for cap, used, unit in (
-        ("max_calls", usage.calls, "{:,.0f} calls"),
-        ("max_tokens", usage.tokens, "{:,.0f} tokens"),
-        ("max_cost", usage.cost, "${:.4f}"),
+    for cap, used, shown, unit in (
+        ("max_calls", usage.calls, "{:,.0f}", " calls"),
+        ("max_tokens", usage.tokens, "{:,.0f}", " tokens"),
+        ("max_cost", usage.cost, "${:.4f}", ""),
     ):
         limit = budget.get(cap)
         if limit and used is not None:
-            bars.append(_bar("budget", used, limit, f"{unit.format(used)} of {unit.format(limit)}", ascii_only))
+            words = f"{shown.format(used)} of {shown.format(limit)}{unit}"
+            bars.append(_bar("budget", used, limit, words, ascii_only))
     return bars
 
 

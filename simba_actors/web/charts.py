@@ -24,7 +24,7 @@ MOST_POINTS = 120
 WIDTHS = {"roomy": 720, "narrow": 350}
 """CSS classes and widths, in pixels, of the two versions of a chart."""
 
-HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 270, 58, 14, 14, 46
+HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 270, 62, 14, 14, 46
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +166,12 @@ def _both_widths(
     if not points:
         return Markup("")
     ys = [value for point in points for value in (point.y, point.low, point.high) if value is not None]
-    low, high = _score_range([*ys, *([student.score] if student is not None else [])])
     xs = [point.x for point in points]
-    first, last = (0.0 if from_zero else min(xs)), max(xs)
+    if lines:
+        low, high = _score_range([*ys, *([student.score] if student is not None else [])])
+        first, last = (0.0 if from_zero else min(xs)), max(xs)
+    else:
+        (low, high), (first, last) = _padded(ys), _padded(xs)
     if whole or last <= first:
         first, last = first - 0.5, last + 0.5
     charts: list[Markup] = []
@@ -204,10 +207,11 @@ class _Frame:
 
     def grid(self, x_title: str, y_title: str, shown: Callable[[float], str], *, whole: bool) -> Iterator[str]:
         right, bottom = self._width - RIGHT, HEIGHT - BOTTOM
+        digits = 2 if self._high - self._low > 0.1 else 3
         for tick in _ticks(self._low, self._high, 5):
             y = self.y(tick)
             yield f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{y}" y2="{y}"/>'
-            yield f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{tick:.2f}</text>'
+            yield f'<text x="{LEFT - 8}" y="{y + 4}" text-anchor="end">{tick:.{digits}f}</text>'
         for tick in _ticks(self._first, self._last, max(4, self._width // 80), whole=whole):
             yield f'<text x="{self.x(tick)}" y="{bottom + 17}" text-anchor="middle">{shown(tick)}</text>'
         middle = (LEFT + right) / 2
@@ -265,6 +269,13 @@ def _score_range(values: Iterable[float]) -> tuple[float, float]:
         return 0.0, 1.0
     room = (high - low) * 0.05 or 0.5
     return (min(low - room, 0.0) if low < 0 else 0.0), high + room
+
+
+def _padded(values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of an axis a little beyond the values."""
+    low, high = min(values), max(values)
+    room = (high - low) * 0.08 or 0.1
+    return low - room, high + room
 
 
 def _ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
