@@ -62,6 +62,7 @@ PERSISTENT_ERRORS: tuple[type[BaseException], ...] = (
     ImportError,
     NameError,
     NotImplementedError,
+    Warning,  # Promoted to an error by the process that this runs in.
 )
 """Errors that are the same at each attempt, whatever the prompt is."""
 

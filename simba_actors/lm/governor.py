@@ -209,6 +209,7 @@ class Governor:
         try:
             answer = send()
         except Exception as error:
+            self.secrets.redact(error)
             if _is_to_be_raised(error):
                 raise
             description = self.secrets.describe(error)
@@ -284,6 +285,7 @@ class Governor:
         self, slot: Slot, endpoint: Endpoint, caller: Caller, rollout: RolloutContext, error: Exception, attempt: int
     ) -> None:
         """Free the slot of a failed attempt and wait until the next one. Raise if there is to be none."""
+        self.secrets.redact(error)
         if _is_to_be_raised(error):
             slot.answered()
             raise error

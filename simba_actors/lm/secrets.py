@@ -1,57 +1,165 @@
-"""Keeping keys out of what is stored, logged and told."""
+"""Keeps credentials out of whatever is stored, logged or raised."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
-from typing import Any
-from urllib.parse import urlsplit
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, cast
 
 from simba_actors.programs.values import text_of
 
 HIDDEN = "[hidden]"
 
 LEAST_LENGTH = 6
-"""Shorter values ("none", "x") are placeholders that local servers are given; to hide them would garble texts."""
+"""Shorter values ("none", "x") are placeholders for local servers. To hide them would garble texts."""
 
 LOOKS_SECRET = re.compile(
     r"(?<=://)[^/@\s]+(?=@)"  # Credentials in an address.
     r"|(?<=Bearer )[\w.~+/=-]{6,}"
     r"|\b(?:sk|pk|rk|key|ghp|hf|xai|gsk)[-_][\w-]{8,}|\bAIza[\w-]{30,}"  # What providers' keys begin with.
-    r"|(?<=[?&]key=)[^&\s]+"
 )
 
-SECRET_SETTINGS = re.compile(r"key|token|secret|password|authorization", re.IGNORECASE)
+IN_QUERY = re.compile(
+    r"([?&](?:key|code|api[-_]?key|apikey|access[-_]?token|token|sig|signature|password|secret)=)[^&\s'\"]+",
+    re.IGNORECASE,
+)
+
+SECRET_SETTINGS = re.compile(r"key|token|secret|password|passwd|credential|auth|cookie|signature", re.IGNORECASE)
+"""Names of settings, headers and environment variables whose values are credentials."""
+
+NOT_SECRET = re.compile(r"^max_|_tokens$|^rollout_id$|tokenizer|author(s|ity)?$|TOKENIZERS_", re.IGNORECASE)
+"""Names that only look like those of credentials."""
+
+LOOKS_LIKE_KEY = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[\w~+=%-]{20,}")
+"""A path segment of letters and digits that is too long for a name: gateways take keys there."""
+
+PLAIN_HEADERS = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "anthropic-beta",
+        "anthropic-version",
+        "content-type",
+        "http-referer",
+        "openai-beta",
+        "user-agent",
+        "x-title",
+    }
+)
+"""Headers that hold no credentials. Gateways use any other name for theirs."""
+
+IN_ENVIRONMENT = re.compile(r"API_?KEY|ACCESS_?KEY|SECRET|TOKEN|PASSWORD|PASSWD|(BASE|ENDPOINT|URL|PROXY)$")
+"""Environment variables that may hold credentials, or addresses with credentials in them."""
+
+SCHEMES = re.compile(r"^(Bearer|Basic|Token|Api-Key|Key)\s+", re.IGNORECASE)
 
 
 class Secrets:
-    """Knows the keys of LMs that it was shown, and what keys look like."""
+    """Knows the credentials of the LMs that it was shown, and what credentials look like.
+
+    secrets = Secrets()
+    secrets.learn(lm)
+    secrets.hide(text)
+    """
 
     def __init__(self) -> None:
-        self._known: set[str] = set()
+        self._known: list[str] = []
 
     def learn(self, lm: Any) -> None:
-        """Takes note of what an LM's settings hold."""
-        self._known.update(value for value in _secrets_of(lm.kwargs) if len(value) >= LEAST_LENGTH)
+        """Note whatever the LM may send as a credential: its settings, its headers, its address, the environment.
+
+        DSPy and LiteLLM read keys from the environment at each call, so its values are read here too.
+        """
+        attributes = {name: value for name, value in vars(lm).items() if isinstance(value, str)}
+        found = {*_credentials_in(lm.kwargs), *_credentials_in(attributes), *_credentials_in(_environment())}
+        known = {*self._known, *(value for value in found if len(value) >= LEAST_LENGTH)}
+        self._known = sorted(known, key=len, reverse=True)  # A credential may hold another one.
 
     def hide(self, text: str) -> str:
-        """`text` without keys, and without halves of surrogate pairs, which nothing can print or send."""
+        """Return `text` without credentials, and without halves of surrogate pairs, which nothing can print or send."""
         for secret in self._known:
             text = text.replace(secret, HIDDEN)
-        return LOOKS_SECRET.sub(HIDDEN, text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+        return IN_QUERY.sub(rf"\1{HIDDEN}", LOOKS_SECRET.sub(HIDDEN, text))
+
+    def redact(self, error: BaseException) -> None:
+        """Hide credentials in the messages of an error and of those behind it, which tracebacks and crash logs show."""
+        for each in _errors_in(error):
+            each.args = tuple(self.hide(arg) if isinstance(arg, str) else arg for arg in each.args)
+            message = getattr(each, "message", None)
+            if isinstance(message, str):
+                with suppress(AttributeError):  # Some errors have a property of that name.
+                    each.message = self.hide(message)  # pyright: ignore[reportAttributeAccessIssue]
 
     def describe(self, error: BaseException) -> str:
         """Return what an error says, without keys."""
         return self.hide(f"{type(error).__name__}: {text_of(error)}")
 
 
-def _secrets_of(settings: dict[str, Any]) -> Iterator[str]:
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _secrets_of(value)  # pyright: ignore[reportUnknownArgumentType] - headers and the like
+def _errors_in(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from or during."""
+    seen: set[int] = set()
+    ahead = [error]
+    while ahead:
+        current = ahead.pop()
+        if current is not None and id(current) not in seen:
+            seen.add(id(current))
+            yield current
+            ahead += [current.__cause__, current.__context__]
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables that may hold credentials. Words and paths are none, and would garble texts if hidden."""
+    found = {name: value for name, value in os.environ.items() if IN_ENVIRONMENT.search(name.upper())}
+    return {name: value for name, value in found.items() if "://" in value or _IS_RANDOM.fullmatch(value)}
+
+
+_IS_RANDOM = re.compile(r"(?=.*[\d_.=+-])[^\s/]\S{9,}")
+
+
+def _credentials_in(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the credentials among settings, however deeply they are nested, and those in addresses."""
+    for name, value in list(settings.items()):
+        if isinstance(value, Mapping):
+            inner = cast("Mapping[str, Any]", value)
+            if "header" in str(name):
+                inner = {
+                    f"auth {header}": text for header, text in inner.items() if header.lower() not in PLAIN_HEADERS
+                }
+            yield from _credentials_in(inner)
+        elif isinstance(value, list | tuple):
+            for each in cast("Iterable[Any]", value):
+                yield from _credentials_in({name: each})
         elif isinstance(value, str):
-            if SECRET_SETTINGS.search(name) and not name.startswith("max_"):
-                yield value.removeprefix("Bearer ")
-            address = urlsplit(value) if "@" in value and "://" in value else None
-            if address is not None and address.password:
-                yield address.password
+            if SECRET_SETTINGS.search(str(name)) and not NOT_SECRET.search(str(name)):
+                yield from _spellings(SCHEMES.sub("", value))
+            if "://" in value:
+                yield from _credentials_in_address(value)
+
+
+def _credentials_in_address(address: str) -> Iterator[str]:
+    """Yield the password, the query's credentials and those parts of the path that look like keys."""
+    try:
+        parts = urllib.parse.urlsplit(address)
+        password = parts.password
+    except ValueError:
+        return
+    if password:
+        yield from _spellings(password)
+    for name, value in urllib.parse.parse_qsl(parts.query):
+        if name.lower() == "code" or SECRET_SETTINGS.search(name) or name.lower() == "sig":
+            yield from _spellings(value)
+    for segment in parts.path.split("/"):
+        if LOOKS_LIKE_KEY.fullmatch(segment):
+            yield from _spellings(segment)
+
+
+def _spellings(value: str) -> Iterator[str]:
+    """Yield a credential as it is and as it is written in an address."""
+    yield value
+    quoted = urllib.parse.quote(value, safe="")
+    if quoted != value:
+        yield quoted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from dspy.utils.exceptions import LMAuthError
 
 from simba_actors import Governor, LiveProgram, Optimizer, Retry
-from simba_actors.errors import MetricError
+from simba_actors.errors import LMAccessError, MetricError
 from simba_actors.events import ActorCrashed, CallRetried, RunPaused, TrajectorySampled
+from simba_actors.lm.governed_lm import governed
 from simba_actors.lm.secrets import Secrets
 from simba_actors.strategies import AppendADemo, StrategyContext
 from simba_actors.team.coordinator import Coordinator
@@ -169,6 +171,38 @@ def _contents(directory: Path) -> list[bytes]:
 )
 def test_what_looks_like_a_key_is_hidden(text: str, hidden: str) -> None:
     assert Secrets().hide(text) == hidden
+
+
+async def test_tracebacks_of_lm_errors_hold_no_key() -> None:
+    key = "no pattern of keys fits this one"
+    with OpenAIServer(quiz_script, faults=Faults(status=401)) as server, pytest.raises(LMAccessError) as raised:
+        await governed(server.lm(api_key=key), Governor()).acall("hello")
+    assert raised.value.__cause__ is not None
+    assert key not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"api_base": "https://host/v1?code=hunter2hunter2"},
+        {"api_base": "https://gateway/hunter2hunter2hunter2x/v1"},
+        {"extra_headers": {"X-Corp": "hunter2hunter2hunter2x"}},
+        {"headers": {"Cookie": "hunter2hunter2hunter2x"}},
+    ],
+    ids=["query", "path", "header", "cookie"],
+)
+def test_credentials_of_gateways_are_hidden(settings: dict[str, Any]) -> None:
+    secrets = Secrets()
+    secrets.learn(dspy.LM("openai/x", **settings))
+    assert "hunter2" not in secrets.hide(f"told: {settings}")
+
+
+def test_keys_in_the_environment_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MISTRAL_API_KEY", "correct.horse.battery")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    secrets = Secrets()
+    secrets.learn(dspy.LM("mistral/x"))
+    assert secrets.hide("correct.horse.battery, false") == "[hidden], false"
 
 
 def test_what_an_lm_holds_is_hidden_whatever_it_looks_like() -> None:

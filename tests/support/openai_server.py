@@ -71,6 +71,8 @@ class OpenAIServer:
         self.faults = faults or Faults()
         self.asks: list[Ask] = []
         self.headers: list[Mapping[str, str]] = []
+        self.overrides: list[dict[str, Any]] = []
+        """Sent in place of the first answers."""
         self.fates: Counter[Fate] = Counter()
         self.in_flight = 0
         self.most_at_a_time = 0
@@ -159,7 +161,7 @@ class OpenAIServer:
                 await asyncio.sleep(self.latency)
                 ask = _ask(body)
                 self.asks.append(ask)
-                completion = _completion(body, ask, self.script)
+                completion = self.overrides.pop(0) if self.overrides else _completion(body, ask, self.script)
                 writer.write(_streamed(completion) if body.get("stream") else _response(200, completion))
             case "rate_limited":
                 told = {"Retry-After": str(faults.retry_after)} if self.fates[fate] % 2 else {}

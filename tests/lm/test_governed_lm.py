@@ -1,0 +1,146 @@
+"""What a governed LM sends: the user's own settings as they are now, and no more than the endpoint accepts."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors.lm.governed_lm import governed
+from simba_actors.lm.governor import Governor
+from simba_actors.lm.retry import Retry
+from simba_actors.lm.secrets import HIDDEN
+from tests.support.openai_server import OpenAIServer
+from tests.support.quiz import legible_script
+
+pytestmark = pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
+
+HASTY = Retry(base=0.001, longest=0.002)
+
+
+def reply(*texts: str) -> Any:
+    """An OpenAI-shaped reply with these choices, as custom LMs return them."""
+    choices = [SimpleNamespace(message=SimpleNamespace(content=text), finish_reason="stop") for text in texts]
+    return SimpleNamespace(choices=choices, usage={"prompt_tokens": 1, "completion_tokens": 1}, model="m")
+
+
+class Reasoner(dspy.BaseLM):
+    """Rejects any temperature, as models that reason do."""
+
+    def __init__(self) -> None:
+        super().__init__("reasoner")
+        self.asked: list[dict[str, Any]] = []
+
+    def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        settings = {**self.kwargs, **kwargs}
+        self.asked.append(settings)
+        if settings.get("temperature") is not None:
+            raise dspy.LMInvalidRequestError("odd setting", status=400)
+        return reply("there")
+
+
+class Forgetful(dspy.BaseLM):
+    """Answers at the second attempt."""
+
+    def __init__(self) -> None:
+        super().__init__("forgetful")
+        self.asked: list[Any] = []
+
+    def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        self.asked.append(prompt)
+        return reply() if len(self.asked) == 1 else reply("there")
+
+
+async def test_a_key_that_was_renewed_is_sent_with_the_next_call() -> None:
+    with OpenAIServer(legible_script) as server:
+        lm = server.lm(api_key="old-secret-key")
+        copy = governed(lm, Governor())
+        await copy.acall("hello")
+        lm.kwargs["api_key"] = "new-secret-key"
+        await copy.acall("hello")
+    sent = [headers["authorization"] for headers in server.headers]
+    assert sent == ["Bearer old-secret-key", "Bearer new-secret-key"]
+
+
+async def test_a_key_that_was_renewed_is_a_secret() -> None:
+    governor = Governor()
+    with OpenAIServer(legible_script) as server:
+        lm = server.lm(api_key="old-secret-key")
+        copy = governed(lm, governor)
+        lm.kwargs["api_key"] = "new-secret-key"
+        await copy.acall("hello")
+    assert governor.secrets.hide("new-secret-key and old-secret-key") == f"{HIDDEN} and {HIDDEN}"
+
+
+async def test_an_address_that_was_changed_is_called_next() -> None:
+    with OpenAIServer(legible_script) as first, OpenAIServer(legible_script) as second:
+        lm = first.lm()
+        copy = governed(lm, Governor())
+        await copy.acall("hello")
+        lm.kwargs["api_base"] = second.address
+        await copy.acall("hello")
+    assert (first.calls, second.calls) == (1, 1)
+
+
+async def test_settings_that_belong_to_the_program_stay_as_they_were() -> None:
+    lm = Reasoner()
+    copy = governed(lm, Governor())
+    lm.kwargs["max_tokens"] = 5
+    await copy.acall("hello")
+    assert lm.asked[0].get("max_tokens") is None
+
+
+async def test_a_model_that_rejects_the_sampling_temperature_is_sampled_without_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lm, governor = Reasoner(), Governor(retry=HASTY)
+    with caplog.at_level(logging.WARNING, logger="simba_actors"):
+        for rollout_id in range(3):
+            copy = governed(lm, governor, temperature=0.7, rollout_id=rollout_id)
+            assert await copy.acall("hello") == ["there"]
+    assert [kwargs.get("temperature") for kwargs in lm.asked] == [0.7, None, None, None]
+    (warning,) = [record.message for record in caplog.records if record.name.startswith("simba_actors")]
+    assert "rejects calls with temperature=0.7 and answers them without" in warning
+
+
+async def test_a_temperature_that_the_student_asks_for_is_not_taken_away() -> None:
+    lm = Reasoner()
+    copy = governed(lm, Governor(retry=HASTY), temperature=0.7)
+    with pytest.raises(Exception, match="odd setting"):
+        await copy.acall("hello", temperature=0.2)
+    assert {kwargs.get("temperature") for kwargs in lm.asked} == {0.2}
+
+
+@pytest.mark.parametrize("asynchronous", [True, False], ids=["async", "sync"])
+async def test_a_reply_without_an_answer_is_asked_for_again(*, asynchronous: bool) -> None:
+    lm = Forgetful()
+    copy = governed(lm, Governor(retry=HASTY))
+    answer = await copy.acall("hello") if asynchronous else await copy._binding.threads.run(lambda: copy("hello"))
+    assert (answer, len(lm.asked)) == (["there"], 2)
+
+
+async def test_a_cached_reply_without_an_answer_is_asked_for_again() -> None:
+    empty = {"id": "1", "object": "chat.completion", "created": 0, "model": "quiz", "choices": []}
+    with OpenAIServer(legible_script) as server:
+        server.overrides = [empty]
+        lm = server.lm(cache=True)
+        question = "a question that no other test asks"
+        with pytest.raises(Exception, match=r"\S"):
+            await governed(lm, Governor(retry=Retry(attempts=1))).acall(question)
+        (answer,) = await governed(lm, Governor(retry=HASTY)).acall(question)
+    assert answer
+
+
+async def test_a_cache_that_is_damaged_is_not_the_programs_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(*args: Any, **kwargs: Any) -> Any:
+        raise OSError("file is not a database")
+
+    monkeypatch.setattr(dspy.cache, "get", damaged)
+    with (
+        OpenAIServer(legible_script) as server,
+        pytest.raises(Exception, match=r"file is not a database.*then resume|Res"),
+    ):
+        await governed(server.lm(cache=True), Governor(retry=Retry(attempts=2, base=0.001))).acall("hello")
