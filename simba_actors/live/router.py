@@ -340,7 +340,7 @@ class Router:
 
     def _applied(self, configuration: Configuration) -> dspy.Module:
         try:
-            return self._space.apply(configuration, self._student)
+            return self._space.narrowed_to(configuration).apply(configuration, self._student)
         except SimbaError:
             raise
         except Exception as error:  # The student's own code may raise anything when it is given a value.

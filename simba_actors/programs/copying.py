@@ -191,6 +191,7 @@ class Copier:
     def _around_what_can_not_be_copied(self, value: Any, memo: dict[int, Any]) -> Any:
         """Return a copy of a container or an object that holds a module, and anything else as it is."""
         kind = cast("type[Any]", type(value))
+        make: Any = kind
         if issubclass(kind, dspy.Module):
             return self._of_attributes(value, memo)
         if not any(issubclass(type(part), dspy.Module) for part in objects_within(value)):
@@ -200,9 +201,9 @@ class Copier:
             keywords = self._copy(value.keywords, memo)
             return partial(self._copy(value.func, memo), *self._copy(value.args, memo), **keywords)
         if issubclass(kind, tuple):  # A named one.
-            return kind(*self._of_tuple(value, memo))
+            return make(*self._of_tuple(value, memo))
         if issubclass(kind, frozenset):
-            return kind([self._copy(item, memo) for item in value])
+            return make([self._copy(item, memo) for item in value])
         twin: Any = copy.copy(value)
         memo[id(value)] = twin
         if issubclass(kind, list | deque):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import dspy
@@ -50,8 +50,7 @@ class ConfigurationSpace:
             )
 
         `optimize` names the predictors to optimize, as in `named_predictors()`; by default all. The others run as they
-        are, like those of sub-modules that are frozen by `_compiled=True`. A live program of such a run needs the same
-        space.
+        are, like those of sub-modules that are frozen by `_compiled=True`.
 
         Raises:
             NoPredictorsError: There is nothing to optimize.
@@ -120,6 +119,12 @@ class ConfigurationSpace:
             if problem is not None:
                 raise MisfitError(f"{variable.attribute} of predictor {variable.predictor!r}: {problem}")
         configuration.check_json()
+
+    def narrowed_to(self, configuration: Configuration) -> ConfigurationSpace:
+        """Return the part of this space that `configuration` speaks of: a run may optimize some predictors only."""
+        fields = {name: fields for name, fields in self.fields.items() if name in configuration.predictors}
+        settings = {name: setting for name, setting in self.settings.items() if _split(name)[0] in fields}
+        return replace(self, fields=fields, settings=settings)
 
     def apply(self, configuration: Configuration, student: dspy.Module) -> dspy.Module:
         """Return a copy of `student` with `configuration`. The student is not changed, and the copy uses its LMs.

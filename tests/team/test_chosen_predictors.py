@@ -8,9 +8,10 @@ from typing import Any
 import dspy
 import pytest
 
+from simba_actors import LiveProgram, Optimizer
 from simba_actors.store import Reader
 from tests.support.quiz import quiz_script
-from tests.support.runs import finish, small_config
+from tests.support.runs import small_config
 from tests.support.scripted_lm import ScriptedLM
 
 
@@ -30,11 +31,16 @@ async def test_the_others_stay_as_they_are(policy: Any, tmp_path: Path) -> None:
     config = small_config(
         tmp_path / "simba.db", student=student, optimize=["answer"], policy=policy, max_steps=3, lm=lm, prompt_model=lm
     )
-    result = await finish(config)
+    async with await Optimizer.start(config) as optimizer:
+        result = await optimizer.result()
+        await optimizer.publish()
     program: Any = result.program
     assert program.hint.demos == []
     assert program.hint.signature.instructions == student.hint.signature.instructions
     async with await Reader.open(config.store) as reader:
         stored: list[Any] = [program.configuration for program in await reader.programs(result.run_id)]
+    live = LiveProgram(student, store=config.store)
+    live.sync_variables()
+    assert live.version == 1
     assert len(stored) > 1
     assert {name.partition(".")[0] for configuration in stored for name in configuration} == {"answer"}
