@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from pathlib import Path
@@ -21,6 +20,7 @@ from simba_actors.config import OptimizerConfig
 from simba_actors.errors import LeaseLostError, RunError, RunPausedError, RunStoppedError, SimbaError
 from simba_actors.events import ActorCrashed, ActorRestarted, Event
 from simba_actors.fingerprint import ExampleDigests
+from simba_actors.logs import get_logger
 from simba_actors.observe.feed import EventFeed, Listeners, call_back
 from simba_actors.observe.progress import follow_progress
 from simba_actors.publishing.publications import Publication
@@ -31,7 +31,8 @@ from simba_actors.store import Owner, Reader, run_queries
 from simba_actors.store.requests import Request
 from simba_actors.team.messages import COORDINATOR, Pause, Resume
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
+get_logger("simba_actors.actors")  # Crash reports show messages and states, which may hold what an LM wrote.
 
 _owners: dict[asyncio.AbstractEventLoop, list[Owner]] = {}
 """Those that have not retired. A loop may be closed while an optimizer runs in it, without `stop`."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from simba_actors import Optimizer
+from simba_actors.actors import spawn
 from simba_actors.logs import get_logger, visible
 
 ESCAPE = "\x1b[2J\u202ewiped\r"
@@ -48,3 +50,15 @@ def test_a_logger_is_filtered_once() -> None:
 
 def test_lines_and_tabs_stay() -> None:
     assert visible("two\n\tlines") == "two\n\tlines"
+
+
+async def test_crash_reports_of_actors_are_safe_too(caplog: pytest.LogCaptureFixture) -> None:
+    assert Optimizer  # Importing it makes the kernel's logger safe: the kernel itself knows nothing of this package.
+    crashed = spawn(fail_with, ESCAPE)
+    await crashed.wait()
+    [record] = [record for record in caplog.records if record.name == "simba_actors.actors"]
+    assert "\x1b" not in logging.Formatter().format(record)
+
+
+async def fail_with(message: str) -> None:
+    raise ValueError(message)

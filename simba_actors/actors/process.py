@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,9 +16,8 @@ from simba_actors.actors.calls import Callers
 from simba_actors.actors.errors import CallExitError, StrayCancellationError
 from simba_actors.actors.exits import KILLED, NORMAL, SHUTDOWN, ExitReason, describe, is_abnormal
 from simba_actors.actors.mailbox import Mailbox, SystemMessage
-from simba_actors.logs import get_logger
 
-logger = get_logger("simba_actors.actors")
+logger = logging.getLogger("simba_actors.actors")
 
 REAP_SECONDS = 0.1
 """Seconds to wait for the task of a killed process to end. Most tasks end at once when they are cancelled."""
