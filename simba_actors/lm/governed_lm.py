@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from simba_actors.lm.failures import FailureClass, NoAnswerError, classify, miss
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.rollout_context import RolloutContext, current_rollout
 from simba_actors.lm.usage import Meter, was_cut_off
+from simba_actors.logs import get_logger
 from simba_actors.runtime.threads import Threads
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 ACCESS_SETTINGS = re.compile(
     r"key|token|secret|password|credential|auth|header|api_base|base_url|api_version|endpoint|profile|region|project"

@@ -25,7 +25,7 @@ from simba_actors.search.trajectory import Usage
 logger = get_logger(__name__)
 
 ATTEMPTS = 3
-"""How often a question is asked that is not answered in time."""
+"""Attempts at a question that is not answered in time."""
 
 MORE_ROOM = 4
 """Factor by which the token limit is raised for a reply that was cut off."""

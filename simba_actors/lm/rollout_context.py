@@ -72,10 +72,16 @@ class Deadline:
 
 
 class RolloutContext:
-    """Keeps what a rollout's LM calls used, and the first error that ends it whatever the student makes of it.
+    """Collects what a rollout's LM calls used, and the first error that ends it whatever the student makes of it.
 
-    `keeps_history` is whether DSPy's histories are to hear of the calls as well, `ahead` whether nothing waits for the
-    rollout yet. `govern` returns the governed twin of an LM that the rollout's code has reached by itself.
+    It travels in `dspy.settings`, so that LM calls find it in every task and thread of the rollout.
+
+    Args:
+        meter: Counts the calls.
+        deadline: The rollout's time limit, if it has one.
+        keeps_history: Whether DSPy's histories get the calls too.
+        ahead: Whether nothing waits for the rollout yet.
+        govern: Returns the governed twin of an LM that the rollout's code has reached by itself.
     """
 
     def __init__(
@@ -103,7 +109,7 @@ class RolloutContext:
 
     @contextmanager
     def waiting(self) -> Generator[None]:
-        """For while a call waits for its turn, which is not the rollout's time."""
+        """Pause the deadline for the block, in which a call waits for its turn."""
         if self._deadline is None:
             yield
             return
@@ -114,26 +120,28 @@ class RolloutContext:
             self._deadline.resume()
 
     def is_of_task_that_runs_on(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether `loop` is amid the rollout's own task, which then does not await what this thread does."""
+        """Whether `loop` is running the rollout's own task, which then can't be awaiting this thread."""
         return self._deadline is not None and asyncio.current_task(loop) is self._deadline.task
 
     def stop(self, error: Exception) -> None:
+        """End the rollout with `error`, unless another error has ended it before."""
         self.stopped_by = self.stopped_by or error
 
     def check(self) -> None:
-        """Raises RolloutOverError if the rollout has ended."""
+        """Raise RolloutOverError if the rollout has ended."""
         if self._over:
             raise RolloutOverError("the rollout of this LM call has ended; the call was not sent")
 
     def hold(self, slot: Slot) -> None:
-        """The slot of a call in a thread, which no cancellation can end."""
+        """Note the slot of a call in a thread, which no cancellation can end."""
         self._slots.add(slot)
 
     def let_go(self, slot: Slot) -> None:
+        """Forget a slot that its call has given back."""
         self._slots.discard(slot)
 
     def end(self) -> None:
-        """The rollout has ended. Slots of threads that still hang are given up."""
+        """Mark the rollout as ended, and give back the slots of threads that still hang."""
         self._over = True
         for slot in list(self._slots):
             slot.leave()

@@ -1,4 +1,4 @@
-"""Counting what LM calls used, from what DSPy's own records say of them."""
+"""What LM calls used, from the entries that DSPy writes into histories."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MOST_TOKENS, MOST_DOLLARS = 10**12, 1e9
 
 
 class Meter:
-    """Adds up governed calls: each attempt that is sent, each answer, and each report of what an answer used.
+    """Adds up governed calls: attempts that were sent, answers, and reports of what an answer used.
 
-    An answer without a report leaves the sums unknown. Replies from DSPy's cache are none of the three.
+    An answer without a report makes the sums unknown. Replies from DSPy's cache do not count.
     """
 
     def __init__(self) -> None:
@@ -23,13 +23,15 @@ class Meter:
         self._reports: list[Usage] = []
 
     def sent(self) -> None:
+        """Count an attempt."""
         self._sent += 1
 
     def answered(self) -> None:
+        """Count an answer."""
         self._answered += 1
 
     def report(self, entry: Mapping[str, Any]) -> int | None:
-        """Takes an entry of an LM's history. Returns the tokens that it tells of, if it tells."""
+        """Count an entry of an LM's history. Return its tokens, or None if it does not have them."""
         prompt, completion = tokens(entry)
         if prompt is None and completion is None:
             return None
@@ -38,6 +40,7 @@ class Meter:
 
     @property
     def total(self) -> Usage:
+        """What the calls used so far."""
         silent = [Usage(0, None, None, None)] if len(self._reports) < self._answered else []
         return sum([*self._reports, *silent], start=Usage(calls=self._sent))
 

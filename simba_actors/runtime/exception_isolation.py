@@ -1,7 +1,9 @@
-"""Exceptions that mean something to asyncio or the interpreter, where a student, a metric or a strategy raises them.
+"""Isolation from exceptions that mean something to asyncio or the interpreter.
 
-There they are failures of that code like any other: a sub-task of its own that was cancelled does not cancel the run,
-and `sys.exit()` does not end the host. KeyboardInterrupt does, as everywhere.
+    prediction = await isolated(student.acall(question="…"))
+
+Raised by a student, a metric or a strategy, they are failures of that code like any other: a sub-task that it has
+cancelled does not cancel the run, and `sys.exit()` does not end the host. KeyboardInterrupt ends it, as everywhere.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ async def isolated(work: Awaitable[R]) -> R:
     """Return what `work` returns, or raise what it raises.
 
     Raises:
-        RuntimeError: It raised a CancelledError though nobody cancelled this task, or another BaseException.
+        RuntimeError: `work` raised a CancelledError though nobody cancelled this task, or another BaseException.
     """
     known, task = _cancellations(), _current_task()
     try:
@@ -25,30 +27,30 @@ async def isolated(work: Awaitable[R]) -> R:
     except asyncio.CancelledError as error:
         if _cancellations() > known:
             raise
-        raise _stray(error) from error
+        raise _uncaught(error) from error
     except (Exception, KeyboardInterrupt):
         raise
     except GeneratorExit as error:
         if _current_task() is not task:
             raise  # The coroutine is being closed, which no task does with its own.
-        raise _stray(error) from error
+        raise _uncaught(error) from error
     except BaseException as error:
-        raise _stray(error) from error
+        raise _uncaught(error) from error
 
 
 def raised_in_thread(error: BaseException) -> BaseException:
-    """What a thread's `error` is raised as where its answer is awaited.
+    """Return the exception to raise where the result of a thread that raised `error` is awaited.
 
-    A StopIteration, too, becomes a RuntimeError, as in generators (PEP 479): no future takes it.
+    A StopIteration becomes a RuntimeError too, as in generators (PEP 479), since futures can't hold it.
     """
     if isinstance(error, KeyboardInterrupt) or (isinstance(error, Exception) and not isinstance(error, StopIteration)):
         return error
-    stray = _stray(error)
-    stray.__cause__ = error
-    return stray
+    uncaught = _uncaught(error)
+    uncaught.__cause__ = error
+    return uncaught
 
 
-def _stray(error: BaseException) -> RuntimeError:
+def _uncaught(error: BaseException) -> RuntimeError:
     try:
         text = repr(error)
     except Exception:  # noqa: BLE001 - an error of the user's may raise anything
@@ -57,7 +59,7 @@ def _stray(error: BaseException) -> RuntimeError:
 
 
 def _cancellations() -> int:
-    """How often this task was cancelled."""
+    """Return how often this task was cancelled."""
     task = _current_task()
     return 0 if task is None else task.cancelling()
 

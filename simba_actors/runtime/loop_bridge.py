@@ -1,4 +1,4 @@
-"""Work that threads have done on an event loop, and that they do without where the loop is blocked by them."""
+"""A bridge over which threads run coroutines on an event loop, even one that their caller may be blocking."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ R = TypeVar("R")
 
 
 class LoopBlockedError(Exception):
-    """The event loop has not turned: what it was to do has not begun, and will not."""
+    """The event loop is blocked. The coroutine has not begun, and will not."""
 
 
 class LoopEndedError(Exception):
-    """The event loop has ended: what it was to do is not done."""
+    """The event loop has ended before the coroutine was done."""
 
 
 class LoopBridge:
     """Runs coroutines of threads on an event loop.
 
-        slot = bridge.run(loop, lambda: endpoint.enter(priority, sleep), patience=1.0)
+        slot = bridge.run(loop, lambda: endpoint.enter(sleep), patience=1.0)
 
-    `dspy.Parallel` in an async student blocks the loop until its threads are done. Were they to wait for the loop,
-    both would wait for ever. So a thread takes back what the loop does not begin in `patience` seconds, and after that
-    the loop is not waited for until it has turned.
+    `dspy.Parallel` in an async student blocks the loop until its threads are done. If these waited for the loop, both
+    would wait for ever. So a thread takes back a coroutine that the loop does not begin within `patience` seconds, and
+    until the loop runs again nobody waits for it. anyio's `from_thread.run` has no such way out.
     """
 
     def __init__(self) -> None:
@@ -36,11 +36,11 @@ class LoopBridge:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def run(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, R]], patience: float) -> R:
-        """What `work()` gives or raises, run on `loop` while this thread waits.
+        """Return what `work()` returns, run on `loop` while this thread waits.
 
         Raises:
-            LoopBlockedError: The loop does not turn.
-            LoopEndedError: The loop is closed, or was told to end before the work was done.
+            LoopBlockedError: The loop is blocked.
+            LoopEndedError: The loop is closed, or was closed before the work was done.
         """
         if loop.is_closed():
             raise LoopEndedError
@@ -51,13 +51,13 @@ class LoopBridge:
         while not wait([answer], patience).done and not answer.running():
             if loop.is_closed():
                 raise LoopEndedError
-            # A loop that stands still between two runs blocks nobody.
+            # A loop that is not running waits for nobody.
             if loop.is_running() and self._take_back(answer):
                 raise LoopBlockedError
         try:
             return answer.result()
         finally:
-            del answer  # It holds the error, whose traceback would hold it.
+            del answer  # It holds the error, whose traceback holds this frame.
 
     def _begin(
         self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, R]], answer: Future[R]
@@ -79,7 +79,7 @@ class LoopBridge:
             answer.set_result(task.result())
 
     def _take_back(self, answer: Future[Any]) -> bool:
-        """Whether the loop has not begun, and now will not."""
+        """Whether the loop had not begun with the work. It never will."""
         with self._lock:
             taken = answer.cancel()
             self._blocked = self._blocked or taken

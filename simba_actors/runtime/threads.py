@@ -17,13 +17,13 @@ R = TypeVar("R")
 
 
 class Threads:
-    """Runs blocking calls, each in a thread of its own while it lasts, with the caller's context.
+    """Runs blocking calls, each in a thread of its own while it lasts, in the caller's context.
 
-        answer = await threads.run(lambda: student(question="…"))
+        prediction = await threads.run(lambda: student(question="…"))
 
-    Whoever is cancelled while it waits leaves the thread behind. Threads are daemons, so one that hangs holds up
-    neither a shutdown nor the end of the process, as anyio's and asyncio's worker threads would. Idle ones are used
-    again, and end after `idle` seconds.
+    Threads are daemons: a call that hangs keeps neither a shutdown nor the process waiting, as it would in anyio's and
+    asyncio's worker threads. A caller that is cancelled leaves its thread behind. Idle threads are used again, and end
+    after `idle` seconds.
     """
 
     def __init__(self, idle: float = 10.0) -> None:
@@ -34,11 +34,11 @@ class Threads:
         survive_forks(self)
 
     async def run(self, call: Callable[[], R]) -> R:
-        """What `call()` gives or raises. Raises RuntimeError if the process can't start a thread."""
+        """Return what `call()` returns. Raise RuntimeError if the process can't start a thread."""
         return await self.submit(call)
 
     def submit(self, call: Callable[[], R]) -> asyncio.Future[R]:
-        """A future of what `call()` gives or raises. Raises RuntimeError if the process can't start a thread."""
+        """Return a future for what `call()` returns. Raise RuntimeError if the process can't start a thread."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
         context = copy_context()
@@ -46,7 +46,7 @@ class Threads:
         return answer
 
     def start(self, job: Callable[[], None]) -> None:
-        """Runs `job()`, which must not raise, in a thread of its own."""
+        """Run `job()`, which must not raise, in a thread of its own."""
         with self._lock:
             worker = self._idle.pop() if self._idle else None
         if worker is None:
@@ -54,7 +54,7 @@ class Threads:
         worker.jobs.put(job)
 
     async def close(self) -> None:
-        """Returns when the idle threads have ended. Busy ones end as soon as their call does."""
+        """Wait for the idle threads to end. Busy ones end with their call."""
         with self._lock:
             self._closed = True
             ending, self._idle = self._idle, []
@@ -74,14 +74,14 @@ class Threads:
         self._idle = []
 
     def _rest(self, worker: _Worker) -> bool:
-        """Whether the worker is to wait for another job."""
+        """Whether the worker should wait for another job."""
         with self._lock:
             if not self._closed:
                 self._idle.append(worker)
             return not self._closed
 
     def _retire(self, worker: _Worker) -> bool:
-        """Whether the worker may end: not if a job is on its way to it."""
+        """Whether the worker may end. It may not if a job is on its way to it."""
         with self._lock:
             if worker in self._idle:
                 self._idle.remove(worker)
