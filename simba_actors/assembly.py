@@ -56,6 +56,7 @@ from simba_actors.team.proposer import Proposer
 from simba_actors.team.publisher import Publisher
 from simba_actors.team.run_state import Gate, Lease, Life, Silence
 from simba_actors.team.sampler import Sampler
+from simba_actors.team.setting_aside import SettingAside
 from simba_actors.team.teammates import Teammates
 
 TEAM: Mapping[str, type[GenServer[Any]]] = {
@@ -130,7 +131,7 @@ def assemble(
     strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
     policy = policy_of(config, lms, tuple(strategies))
 
-    lease = Lease(LEASE_SECONDS)
+    lease, setting_aside = Lease(LEASE_SECONDS), SettingAside()
 
     def lost(error: LeaseLostError) -> None:
         gate.failure.set(error)
@@ -192,6 +193,7 @@ def assemble(
         objectives=config.objectives,
         budget=budget,
         failure=gate.failure,
+        setting_aside=setting_aside,
         secrets=governor.secrets,
         threads=threads,
         finished=finished,
@@ -221,6 +223,7 @@ def assemble(
             max_concurrency=config.max_concurrency,
             budget=budget,
             gate=gate,
+            setting_aside=setting_aside,
             telemetry=telemetry,
         ),
         ANALYZER: partial(Analyzer.start_link, teammates),
@@ -256,6 +259,7 @@ def assemble(
             life=life,
             policy=policy,
             ending=ending,
+            setting_aside=setting_aside,
             budget=budget,
             stop_when=config.stop_when,
             rollouts_expected=_rollouts_expected(config),

@@ -212,6 +212,18 @@ class TrajectorySampled(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ExampleSetAside(Event):
+    """An example failed several times while the LM answered others. It is left out, without a score."""
+
+    split: Literal["train", "val"]
+    """Which set it belongs to."""
+    example: int
+    """The example's index in that set."""
+    reason: str
+    """The failure."""
+
+
+@dataclass(frozen=True, slots=True)
 class BucketsAnalyzed(Event):
     """A step's trajectories were grouped by example."""
 
@@ -468,6 +480,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         StepClosed,
         TrendEstimated,
         TrajectorySampled,
+        ExampleSetAside,
         BucketsAnalyzed,
         StrategyApplied,
         StrategyDeclined,

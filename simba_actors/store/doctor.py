@@ -61,7 +61,9 @@ _COUNTS = {
     ),
     "every closed step has all its results": (
         "SELECT COUNT(*) FROM rollouts JOIN steps USING (run_id, step) "
-        "WHERE steps.result IS NOT NULL AND rollouts.outcome IS NULL AND phase <> 'final'"
+        "WHERE steps.result IS NOT NULL AND rollouts.outcome IS NULL AND phase <> 'final' AND NOT EXISTS ("
+        "SELECT * FROM events WHERE events.run_id = rollouts.run_id AND kind = 'ExampleSetAside' "
+        "AND data ->> 'example' = rollouts.example AND data ->> 'split' = rollouts.split)"
     ),
     "events are numbered without gaps": (
         "SELECT COUNT(*) FROM (SELECT run_id FROM events GROUP BY run_id HAVING MAX(seq) <> COUNT(*))"

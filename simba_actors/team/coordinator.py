@@ -55,6 +55,7 @@ from simba_actors.team.messages import (
 )
 from simba_actors.team.pool_view import PoolView
 from simba_actors.team.run_state import Failure, Life, Pausing
+from simba_actors.team.setting_aside import SettingAside
 from simba_actors.team.step_events import dropped, step_events
 from simba_actors.team.teammates import Teammates
 
@@ -73,6 +74,7 @@ class Coordinator(GenServer[CoordinatorState]):
         life: What was done already in this process.
         policy: Decides what is sampled, proposed and evaluated.
         ending: Ends the run.
+        setting_aside: Examples that are left out.
         budget: What the run may use.
         stop_when: Asked after each step whether the search is to end.
         rollouts_expected: How many rollouts the whole run takes, as far as that is known beforehand.
@@ -92,6 +94,7 @@ class Coordinator(GenServer[CoordinatorState]):
         life: Life,
         policy: Policy,
         ending: Ending,
+        setting_aside: SettingAside,
         budget: BudgetTracker,
         stop_when: StopWhen | None,
         rollouts_expected: int,
@@ -108,6 +111,7 @@ class Coordinator(GenServer[CoordinatorState]):
         self._life = life
         self._policy = policy
         self._ending = ending
+        self._setting_aside = setting_aside
         self._budget = budget
         self._stop_when = stop_when
         self._rollouts_expected = rollouts_expected
@@ -257,7 +261,7 @@ class Coordinator(GenServer[CoordinatorState]):
         """Return final rollouts that are needed in any case, to run when there is nothing else to do."""
         state = self.state
         rollouts = self._policy.rollouts_ahead(state.policy_state, state.steps_closed)
-        return tuple(rollout for rollout in rollouts if rollout.program not in state.sent_ahead)
+        return self._setting_aside.without(each for each in rollouts if each.program not in state.sent_ahead)
 
     async def _start(self, plan: StepPlan, ahead: Sequence[Rollout], *, fresh: bool) -> None:
         """Have the Sampler run the stored rollouts of an open step, and those ahead of the finals."""
@@ -289,6 +293,7 @@ class Coordinator(GenServer[CoordinatorState]):
         more = await self._threads.run(
             lambda: self._policy.next_round(plan, proposed.proposals, proposed.candidates, state.evidence, pool)
         )
+        more = self._setting_aside.left_of(more, state.evidence)
         if more:
             programs = {rollout.program for rollout in more}
             left_out = [program for program in proposed.candidates if program not in programs]

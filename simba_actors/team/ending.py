@@ -33,6 +33,7 @@ from simba_actors.team.messages import (
 )
 from simba_actors.team.pool_view import PoolView
 from simba_actors.team.run_state import Failure
+from simba_actors.team.setting_aside import SettingAside
 from simba_actors.team.teammates import Teammates
 
 logger = get_logger(__name__)
@@ -52,6 +53,7 @@ class Ending:
         objectives: Objectives | None,
         budget: BudgetTracker,
         failure: Failure,
+        setting_aside: SettingAside,
         secrets: Secrets,
         threads: Threads,
         finished: Callable[[SimbaError | None], None],
@@ -61,6 +63,7 @@ class Ending:
         self._objectives = objectives
         self._budget = budget
         self._failure = failure
+        self._setting_aside = setting_aside
         self._secrets = secrets
         self._threads = threads
         self._finished = finished
@@ -76,6 +79,7 @@ class Ending:
             rollouts = await self._threads.run(
                 lambda: self._policy.final_rollouts(state.policy_state, state.evidence, pool)
             )
+            rollouts = self._setting_aside.left_of(rollouts, state.evidence)
         if not rollouts:
             await self._finish(state, ended_by)
             return
@@ -141,7 +145,7 @@ class Ending:
             return ()
         state.final_rollouts_may_be_left = False
         records = await self._teammates.via(POOL_KEEPER).call(ReadRollouts(FINAL_STEP, "final"), timeout=None)
-        return tuple(record.rollout for record in records if record.trajectory is None)
+        return self._setting_aside.without(record.rollout for record in records if record.trajectory is None)
 
     async def _finish(self, state: CoordinatorState, reason: str, cap: str | None = None) -> None:
         """End the run with the best program known. `cap` is the cap of the budget that kept it from knowing more."""

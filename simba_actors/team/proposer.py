@@ -266,7 +266,7 @@ class Proposer(GenServer[ProposerState]):
                 self._applied(step, slot)
                 await asyncio.Event().wait()  # It stays planned, for a run with a larger budget.
             except InfrastructureError as error:
-                self._teammates.report_outage(error, epoch, gate.pausing)
+                self._teammates.report_outage(error, epoch, gate.pausing, f"strategy {name}")
                 self._applied(step, slot)
 
 

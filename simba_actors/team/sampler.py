@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from simba_actors.actors import CastReturn, GenServer, InitReturn, spawn_link
 from simba_actors.errors import BudgetReachedError, InfrastructureError, MetricError
 from simba_actors.evaluation.executor import Executor, RolloutTask
-from simba_actors.events import TrajectorySampled
+from simba_actors.events import ExampleSetAside, TrajectorySampled
 from simba_actors.lm.budget import BudgetTracker
 from simba_actors.logs import get_logger
 from simba_actors.observe.telemetry import Telemetry
@@ -40,12 +40,13 @@ from simba_actors.team.messages import (
     Sampled,
     Scored,
 )
-from simba_actors.team.run_state import Gate
+from simba_actors.team.run_state import Gate, cause_of
+from simba_actors.team.setting_aside import TRIES, SettingAside
 from simba_actors.team.teammates import Teammates
 
 logger = get_logger(__name__)
 
-URGENT, AHEAD = 0, 1
+URGENT, AHEAD, LAST = 0, 1, 2
 """Priorities of the queue, the first one first."""
 
 RECORDS_A_TURN = 100
@@ -57,6 +58,11 @@ Queued: TypeAlias = "tuple[int, int, Rollout]"
 @dataclass(frozen=True, slots=True)
 class RolloutsEnded:
     """From the workers: results are waiting to be stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """From the workers: an example was set aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class JobProgress:
     """The results of a job so far. Whole samples are kept only where there is a `plan` to analyze them for."""
 
     plan: StepPlan | None
-    missing: set[RolloutKey] = field(default_factory=set[RolloutKey])
+    missing: dict[RolloutKey, Rollout] = field(default_factory=dict[RolloutKey, Rollout])
     """Rollouts without a result."""
     is_news: bool = False
     """Whether any of the results was not in the store before."""
@@ -81,7 +87,7 @@ class JobProgress:
     scores: list[Score] = field(default_factory=list[Score])
 
     def add(self, sample: Sample) -> None:
-        self.missing.discard(sample.rollout.key)
+        self.missing.pop(sample.rollout.key, None)
         self.scores.append(_score(sample))
         if self.plan is not None:
             self.samples.append(sample)
@@ -123,6 +129,7 @@ class Sampler(GenServer[SamplerState]):
         max_concurrency: int,
         budget: BudgetTracker,
         gate: Gate,
+        setting_aside: SettingAside,
         telemetry: Telemetry,
     ) -> None:
         self._teammates = teammates
@@ -130,6 +137,7 @@ class Sampler(GenServer[SamplerState]):
         self._max_concurrency = max_concurrency
         self._budget = budget
         self._gate = gate
+        self._setting_aside = setting_aside
         self._telemetry = telemetry
         self._order = itertools.count()
 
@@ -145,6 +153,9 @@ class Sampler(GenServer[SamplerState]):
                 await self._take_on(Job(step, phase, program), JobProgress(None), fresh, AHEAD if ahead else URGENT)
             case RolloutsEnded():
                 await self._store()
+                await self._tell_if_drained()
+            case SetAside():
+                await self._leave_out_what_is_set_aside()
                 await self._tell_if_drained()
             case Drain():
                 self.state.draining = True
@@ -164,7 +175,9 @@ class Sampler(GenServer[SamplerState]):
         for count, rollout in enumerate(planned):
             if count % RECORDS_A_TURN == 0:
                 await asyncio.sleep(0)
-            progress.missing.add(rollout.key)
+            if self._setting_aside.has(rollout):
+                continue
+            progress.missing[rollout.key] = rollout
             await self._know(rollout.program)
             if rollout.key not in self.state.running:
                 # A queued one may have become more urgent. The worker skips the later entry.
@@ -202,7 +215,7 @@ class Sampler(GenServer[SamplerState]):
         while True:
             urgency, _, rollout = await state.queue.get()
             await gate.passed()
-            epoch = gate.pausing.epoch
+            epoch, ended_before = gate.pausing.epoch, self._setting_aside.ended
             if rollout.key not in state.queued:
                 continue
             state.queued.discard(rollout.key)
@@ -216,13 +229,44 @@ class Sampler(GenServer[SamplerState]):
                 self._teammates.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
                 self.ref.cast_nowait(RolloutsEnded())
             except InfrastructureError as error:
-                self._teammates.report_outage(error, epoch, gate.pausing)
                 state.running.discard(rollout.key)
-                state.queued.add(rollout.key)
-                state.queue.put_nowait((URGENT, next(self._order), rollout))
+                if not await self._was_set_aside(rollout, error, epoch, ended_before):
+                    state.queued.add(rollout.key)
+                    # After all others, whose end or failure says whether the LM is reachable.
+                    state.queue.put_nowait((LAST, next(self._order), rollout))
             except MetricError as error:
                 gate.failure.set(error)
                 self._teammates.via(COORDINATOR).cast_nowait(MetricFailed(error))
+
+    async def _was_set_aside(self, rollout: Rollout, error: InfrastructureError, epoch: int, ended_before: int) -> bool:
+        """Pause the run if the failure is an outage. Return whether the rollout's example is set aside instead."""
+        if self._setting_aside.has(rollout):
+            await self.ref.cast(SetAside())
+            return True
+        where, verdict = f"{rollout.split}set[{rollout.example}]", "outage"
+        if cause_of(error) == "outage":
+            missing = (other for progress in self.state.jobs.values() for other in progress.missing.values())
+            has_others = any((other.split, other.example) != (rollout.split, rollout.example) for other in missing)
+            verdict = self._setting_aside.note_failure(rollout, ended_before, has_others=has_others)
+        if verdict == "outage":
+            self._teammates.report_outage(error, epoch, self._gate.pausing, where)
+        if verdict != "set aside":
+            return False
+        logger.warning(
+            "%s is set aside, without a score: it failed %d times while the LM answered others: %s", where, TRIES, error
+        )
+        event = ExampleSetAside(split=rollout.split, example=rollout.example, reason=str(error))
+        await self._teammates.commit_later([], [event])
+        await self.ref.cast(SetAside())
+        return True
+
+    async def _leave_out_what_is_set_aside(self) -> None:
+        for job, progress in list(self.state.jobs.items()):
+            for key, rollout in list(progress.missing.items()):
+                if self._setting_aside.has(rollout) and key not in self.state.running:
+                    del progress.missing[key]
+                    self.state.queued.discard(key)
+            await self._tell_if_complete(job)
 
     async def _run(self, rollout: Rollout, *, ahead: bool) -> None:
         configuration = self.state.configurations[rollout.program]
@@ -232,6 +276,7 @@ class Sampler(GenServer[SamplerState]):
             ended(trajectory)
         if trajectory.error is not None:
             self._warn(rollout, trajectory.error)
+        self._setting_aside.note_end()
         self.state.ended.append(Sample(rollout, trajectory))
         if len(self.state.ended) == 1:
             self.ref.cast_nowait(RolloutsEnded())

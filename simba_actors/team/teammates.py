@@ -39,14 +39,15 @@ class Teammates:
         """Return the pool as it is now."""
         return await self.via(POOL_KEEPER).call(ReadPool(), timeout=None)
 
-    def report_outage(self, error: InfrastructureError, epoch: int, pausing: Pausing) -> None:
-        """Pause the run for an error of work that began in that pausing epoch.
+    def report_outage(self, error: InfrastructureError, epoch: int, pausing: Pausing, where: str) -> None:
+        """Pause the run for an error of work that began in that pausing epoch, and say `where` it was met.
 
         An LM call may fail long after it was sent. If the run was resumed since, the error says nothing about now.
         """
         if epoch == pausing.epoch:
-            pausing.pause(str(error), cause_of(error))
-            self.via(COORDINATOR).cast_nowait(Unreachable(str(error), cause_of(error), epoch))
+            reason, cause = f"{error} (met by {where})", cause_of(error)
+            pausing.pause(reason, cause)
+            self.via(COORDINATOR).cast_nowait(Unreachable(reason, cause, epoch))
 
     def report(self, event: Event) -> None:
         """Have an event stored that belongs to no commit, such as a crash or a repeated LM call.

@@ -1,0 +1,78 @@
+"""Examples on which no LM call is ever answered: told apart from outages, and set aside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+from simba_actors.search.evidence import Evidence
+from simba_actors.search.plan import Rollout, Split
+
+TRIES = 3
+"""How often an example fails on a reachable LM before it is set aside."""
+
+Verdict: TypeAlias = Literal["try again", "outage", "set aside"]
+
+
+class SettingAside:
+    """Decides what a rollout that ended in an infrastructure failure means for its example.
+
+    An LM is down if two examples fail one after the other with no rollout ending in between. If others end, it is
+    reachable, and the example is to blame: a prompt that the provider always answers with an error, or never. Without
+    setting it aside, the run would be paused for it again and again.
+
+    A set-aside example is left out for the rest of this process, with no score. Started again, the run tries it again.
+    """
+
+    def __init__(self) -> None:
+        self._examples: set[tuple[Split, int]] = set()
+        self._tries: Counter[tuple[Split, int]] = Counter()
+        self._ended_at_failure: dict[tuple[Split, int], int] = {}
+        self._failing: set[tuple[Split, int]] = set()
+        self.ended = 0
+        """How many rollouts have ended with a result."""
+
+    def note_end(self) -> None:
+        """Note that a rollout has ended with a result."""
+        self.ended += 1
+        self._failing.clear()
+
+    def note_failure(self, rollout: Rollout, ended_before: int, *, has_others: bool) -> Verdict:
+        """Note that a rollout met an infrastructure failure, and return what to do.
+
+        Args:
+            rollout: The rollout.
+            ended_before: `ended` when this try began.
+            has_others: Whether there is other work by which to find out whether the LM is reachable.
+        """
+        example = (rollout.split, rollout.example)
+        since, self._ended_at_failure[example] = self._ended_at_failure.get(example, ended_before), self.ended
+        if self.ended == min(since, ended_before):
+            self._failing.add(example)
+            if len(self._failing) > 1:
+                return "outage"
+            if has_others:
+                return "try again"
+            if not self._tries[example]:
+                return "outage"
+        self._tries[example] += 1
+        if self._tries[example] < TRIES:
+            return "try again"
+        self._examples.add(example)
+        return "set aside"
+
+    def has(self, rollout: Rollout) -> bool:
+        """Return whether the rollout's example is set aside."""
+        return (rollout.split, rollout.example) in self._examples
+
+    def left_of(self, rollouts: Iterable[Rollout], evidence: Evidence) -> tuple[Rollout, ...]:
+        """Return the rollouts that can still be run.
+
+        A policy that misses the score of a set-aside example may ask for the same rollouts again and again.
+        """
+        return self.without(each for each in rollouts if not evidence.has(each.program, each.key))
+
+    def without(self, rollouts: Iterable[Rollout]) -> tuple[Rollout, ...]:
+        """Return the rollouts whose example is not set aside."""
+        return tuple(rollout for rollout in rollouts if not self.has(rollout))

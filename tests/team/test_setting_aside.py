@@ -1,0 +1,85 @@
+"""An example that is never answered is set aside; an LM that is down pauses the run, and names where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dspy.utils.exceptions import LMServerError
+
+from simba_actors import Governor, Optimizer, OptimizerConfig, Retry
+from simba_actors.errors import RunPausedError
+from simba_actors.events import ExampleSetAside
+from simba_actors.search.plan import Rollout, RolloutKey
+from simba_actors.store import Reader
+from simba_actors.store.doctor import check
+from simba_actors.team.setting_aside import TRIES, SettingAside
+from tests.support.quiz import quiz_script
+from tests.support.runs import reach, small_config
+from tests.support.scripted_lm import Ask, ScriptedLM
+
+POISON = "What is the colour of ball 5?"
+
+
+def poisoned(ask: Ask) -> Any:
+    if POISON in ask.last:
+        raise LMServerError("internal error")
+    return quiz_script(ask)
+
+
+def config_for(store: Path, script: Any, **changes: Any) -> OptimizerConfig:
+    governor = Governor(retry=Retry(base=0.001, longest=0.001, attempts=3))
+    lm = ScriptedLM(script)
+    sizes: dict[str, Any] = {"bsize": 8, "lm": lm, "prompt_model": ScriptedLM(quiz_script), "governor": governor}
+    return small_config(store, run_id="run", **(sizes | changes))
+
+
+@pytest.mark.parametrize("policy", ["dspy", "adaptive"])
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_a_run_goes_on_without_an_example_that_is_never_answered(
+    policy: str, concurrency: int, tmp_path: Path
+) -> None:
+    config = config_for(tmp_path / "simba.db", poisoned, policy=policy, max_concurrency=concurrency)
+    async with Optimizer.start(config) as optimizer:
+        await optimizer.result(timeout=60)
+        event = await reach(optimizer, ExampleSetAside)
+    async with await Reader.open(config.store) as reader:
+        scored = {score.example for score in await reader.scores("run")}
+    assert (event.split, event.example) == ("train", 5)
+    assert "internal error" in event.reason
+    assert 5 not in scored
+    assert all(finding.ok for finding in await check(config.store))
+
+
+async def test_an_lm_that_is_down_names_an_example_that_met_it(tmp_path: Path) -> None:
+    def down(ask: Ask) -> Any:
+        raise LMServerError("internal error")
+
+    async with Optimizer.start(config_for(tmp_path / "simba.db", down)) as optimizer:
+        with pytest.raises(RunPausedError, match=r"met by trainset\[\d\]"):
+            await optimizer.result()
+
+
+def rollout(example: int) -> Rollout:
+    return Rollout(RolloutKey(0, "sample", example), 0, example)
+
+
+def test_two_examples_that_fail_one_after_the_other_are_an_outage() -> None:
+    known = SettingAside()
+    assert known.note_failure(rollout(1), 0, has_others=True) == "try again"
+    assert known.note_failure(rollout(2), 0, has_others=True) == "outage"
+
+
+def test_an_example_that_fails_while_others_end_is_set_aside_after_enough_tries() -> None:
+    known, verdicts = SettingAside(), list[str]()
+    for _ in range(TRIES):
+        before = known.ended
+        known.note_end()
+        verdicts.append(known.note_failure(rollout(1), before, has_others=True))
+    assert verdicts == ["try again"] * (TRIES - 1) + ["set aside"]
+    assert known.without([rollout(1), rollout(2)]) == (rollout(2),)
+
+
+def test_a_single_example_that_fails_where_there_is_nothing_else_to_do_is_an_outage() -> None:
+    assert SettingAside().note_failure(rollout(1), 0, has_others=False) == "outage"
