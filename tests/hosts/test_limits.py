@@ -6,12 +6,13 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.support.hosts import run_script
+from tests.support.hosts import HARD_LIMIT, run_script
 from tests.support.live import publish
 
 PRELUDE = """
@@ -117,3 +118,42 @@ print(asyncio.run(answer(live)))
     first = run_script(PRELUDE + script, store, "two", through=container)
     second = run_script(PRELUDE + script, store, "three", through=container)
     assert (first.split(), second.split()) == (["True", "one", "two"], ["True", "two", "three"])
+
+
+@pytest.mark.skipif(not can_unshare("--pid", "--fork", "--mount-proc"), reason="needs pid namespaces")
+def test_two_containers_with_one_host_name_do_not_rob_each_other_of_a_run(tmp_path: Path) -> None:
+    imports = """
+from simba_actors import Optimizer
+from simba_actors.errors import RunOwnedError
+from tests.support.runs import small_config
+"""
+    owning = """
+async def own():
+    async with await Optimizer.start(small_config(store, run_id="run")) as optimizer:
+        await optimizer.pause()
+        print("owned", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+    print("still owned" if (await optimizer.status()).status != "failed" else "robbed")
+
+asyncio.run(own())
+"""
+    robbing = """
+async def rob():
+    try:
+        await Optimizer.start(small_config(store, run_id="run"))
+    except RunOwnedError:
+        print("refused")
+
+asyncio.run(rob())
+"""
+    container = ["unshare", "--pid", "--fork", "--mount-proc"]
+    command = [*container, sys.executable, "-c", PRELUDE + imports + owning, str(tmp_path / "simba.db")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        try:
+            assert owner.stdout is not None
+            assert owner.stdout.readline() == "owned\n"
+            robber = run_script(PRELUDE + imports + robbing, tmp_path / "simba.db", through=container)
+            output, _ = owner.communicate("", timeout=HARD_LIMIT)
+        finally:
+            owner.kill()
+    assert (robber.strip(), output.strip(), owner.returncode) == ("refused", "still owned", 0)
