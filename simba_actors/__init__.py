@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from simba_actors import errors, events
     from simba_actors.config import OptimizerConfig
     from simba_actors.live.program import LiveProgram, VariableAware
+    from simba_actors.live.router import LiveState
     from simba_actors.live.routing import LiveCall
     from simba_actors.lm.budget import Budget
     from simba_actors.lm.governor import Governor
@@ -63,6 +64,7 @@ __all__ = [
     "Limits",
     "LiveCall",
     "LiveProgram",
+    "LiveState",
     "MergeRules",
     "NoImprovement",
     "OnlineExample",
@@ -89,6 +91,7 @@ __all__ = [
 
 _NAMES = {
     "simba_actors.config": ("OptimizerConfig",),
+    "simba_actors.live.router": ("LiveState",),
     "simba_actors.live.routing": ("LiveCall",),
     "simba_actors.live.program": ("LiveProgram", "VariableAware"),
     "simba_actors.lm.budget": ("Budget",),

@@ -87,7 +87,11 @@ def snapshot_from_json(body: Any) -> Snapshot:
 
     def publication(name: str) -> Publication | None:
         fields: Any = body[name]
-        return None if fields is None else Publication(**{k: v for k, v in fields.items() if k in known})
+        if fields is None:
+            return None
+        if not isinstance(fields["version"], int) or not isinstance(fields["share"], int | float | None):
+            raise TypeError(f"{name} has version={fields['version']!r:.80} and share={fields['share']!r:.80}")
+        return Publication(**{k: v for k, v in fields.items() if k in known})
 
     configurations: Mapping[str, Any] = body["configurations"]
     return Snapshot(
@@ -124,8 +128,11 @@ class Remote:
 
     def __post_init__(self) -> None:
         address = urlsplit(self.url)
-        if not address.hostname or address.username or address.query or address.fragment:
-            raise ConfigError(f"store={self.url!r:.80}: must be an address without user, query and fragment")
+        if not address.hostname or address.username or address.password or address.query or address.fragment:
+            raise ConfigError(
+                f"store: the address of {address.hostname!r} must have a host, and no user, query or fragment; give a "
+                "token as token=…"
+            )
         if self.token is not None and address.scheme == "http" and not _is_loopback(address.hostname):
             raise ConfigError(f"store={self.url!r:.80}: a token must not travel over plain http; use https")
 
@@ -151,8 +158,8 @@ class Remote:
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """A redirect would take the token to another host."""
 
-    def redirect_request(self, *_: Any) -> None:
-        return None
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
+        """Follow no redirect, so that it is an error."""
 
 
 _opener = urllib.request.build_opener(_NoRedirects)

@@ -51,8 +51,12 @@ async def live(tmp_path: Path, clock: Clock) -> LiveProgram:
     return live
 
 
+def store_of(live: LiveProgram) -> Path:
+    return Path(live._followed().store)
+
+
 def edit(live: LiveProgram, sql: str) -> None:
-    with sqlite3.connect(live._followed().store) as db:
+    with sqlite3.connect(store_of(live)) as db:
         db.execute("PRAGMA writable_schema = ON")
         db.execute(sql)
     db.close()
@@ -178,7 +182,7 @@ async def test_an_answer_that_is_not_json_does_not_keep_others_from_being_record
 
 
 async def test_a_directory_in_the_place_of_the_file_fails_no_call(live: LiveProgram, clock: Clock) -> None:
-    store = live._followed().store
+    store = store_of(live)
     store.rename(store.with_name("moved.db"))
     store.mkdir()
     clock.now += POLL_SECONDS

@@ -229,7 +229,7 @@ def test_a_token_is_needed_where_the_server_has_one(store: Path) -> None:
     ("given", "message"),
     [
         ({"store": "http://example.org/simba", "token": TOKEN}, "a token must not travel over plain http"),
-        ({"store": "https://user:password@example.org"}, "without user, query and fragment"),
+        ({"store": "https://user:password@example.org"}, "must have a host, and no user, query or fragment"),
         ({"store": "https://example.org", "keep_examples": 1}, "keep_examples needs the store's own file"),
         ({"store": "simba.db", "cache": "cache"}, "token and cache are for servers"),
         ({"store": "https://example.org", "channel": ""}, "must be a string of 1 to 100 characters"),
@@ -240,10 +240,13 @@ def test_an_address_that_cannot_be_followed_is_refused(given: dict[str, Any], me
         LiveProgram(sayer(), **given)
 
 
+ODD_SNAPSHOT = b'{"current": {"version": "three", "share": 1}, "canary": null, "configurations": {}}'
+
 ODD_ANSWERS = [
     b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"current": null',
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
     b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnull",
+    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(ODD_SNAPSHOT), ODD_SNAPSHOT),
     b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n",
     b"not HTTP at all\r\n\r\n",
