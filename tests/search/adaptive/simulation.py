@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -74,14 +75,25 @@ class World:
         return 1 / (1 + np.exp(-log_odds))
 
 
-def winner_in(world: World, rollouts: int) -> int:
-    """Run the policy to its end and return the program that it chooses."""
+def winner_in(world: World, rollouts: int, *, resumed: bool = False) -> int:
+    """Run the policy to its end and return the program that it chooses.
+
+    If it is `resumed`, then before each call by a new policy, with the evidence in another order.
+    """
     settings = SearchSettings(bsize=32, num_candidates=6, max_steps=24, max_demos=4, seed=world.seed)
     examples = tuple(ExampleText(f"example {n}", {}) for n in range(EXAMPLES))
     strategies = ("append_a_demo", "learn_from_failures", "recombine")
     policy = AdaptivePolicy(settings, examples, rollouts, strategies, predictors=1)
     state, evidence, step = policy.initial_state(), Evidence(), 0
-    while (plan := policy.open_step(state, step, evidence, world)) is not None:
+
+    def now() -> AdaptivePolicy:
+        nonlocal policy, evidence
+        if resumed:
+            policy = AdaptivePolicy(settings, examples, rollouts, strategies, predictors=1)
+            evidence = Evidence(score for program in reversed(evidence.programs()) for score in evidence.of(program))
+        return policy
+
+    while (plan := now().open_step(state, step, evidence, world)) is not None:
         scores = [world.score(rollout) for rollout in plan.rollouts]
         evidence.add(scores)
         samples = [
@@ -93,10 +105,10 @@ def winner_in(world: World, rollouts: int) -> int:
             world.make(proposal)
             evidence.add(map(world.score, policy.evaluation(plan, proposal, world)))
         made = [proposal.program for proposal in proposals]
-        while more := policy.next_round(plan, proposals, made, evidence, world):
+        while more := now().next_round(plan, proposals, made, evidence, world):
             evidence.add(map(world.score, more))
-        state = policy.close_step(plan, proposals, made, evidence, world).state
+        state = json.loads(json.dumps(now().close_step(plan, proposals, made, evidence, world).state))
         step += 1
-    while finals := policy.final_rollouts(state, evidence, world):
+    while finals := now().final_rollouts(state, evidence, world):
         evidence.add(map(world.score, finals))
-    return policy.ranking(state, evidence, world)[0][0]
+    return now().ranking(state, evidence, world)[0][0]
