@@ -20,7 +20,7 @@ LEAST_GAIN = 1e-4
 CHOSEN_ON = 128
 """Examples of the panel, at most, that parts are chosen on one by one."""
 
-SWEEPS = 4
+SWEEPS = 2
 """How often each demo may be exchanged. Few exchanges are left after the second time."""
 
 
@@ -70,7 +70,7 @@ def best_combination(model: PartModel, effects: Effects, candidates: Sequence[in
         return tuple(sorted(chosen))
     demos = [index for index in chosen if model.parts[index].kind == "demo"]
     others = sorted(set(chosen).difference(demos))
-    return _Exchange(model, effects, candidates).best([*others, *reversed(demos)])
+    return _Exchange(model, effects, candidates, of_parts, rows).best([*others, *reversed(demos)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,10 @@ class _Exchange:
     effects: Effects
     candidates: Sequence[int]
     """Parts to choose from."""
+    of_parts: Matrix
+    """What each candidate adds on each example."""
+    rows: slice
+    """The examples of the panel to choose on."""
 
     def best(self, parts: Sequence[int]) -> tuple[int, ...]:
         """Replace each demo in turn by what adds most in its position, until no exchange adds anything."""
@@ -98,17 +102,21 @@ class _Exchange:
 
     def _best_at(self, arranged: Sequence[int], index: int, position: int) -> int:
         """Return the best part for a demo's position: the demo itself if nothing is better there."""
-        own, effects = arranged[index], self.effects
-        options = [own, *(part for part in self.candidates if part not in arranged and self._alike(part, own))]
-        shown = self.model.answers_shown([part for part in arranged if part != own])
-        there = effects.of(options) + self.model.order.at(position, options, effects.in_order)
-        there += effects.shown * np.maximum(effects.answers[options], shown)
-        log_odds = self.model.log_odds_of(arranged, effects) + there - there[0]
-        return options[int(sigmoid(log_odds).mean(axis=1).argmax())]
-
-    def _alike(self, one: int, other: int) -> bool:
-        """Whether one part can take the other's place in a prompt."""
-        return self.model.parts[one].place == self.model.parts[other].place
+        own, effects, rows = arranged[index], self.effects, self.rows
+        place = self.model.parts[own].place
+        options = [
+            n
+            for n, part in enumerate(self.candidates)
+            if part == own or (part not in arranged and self.model.parts[part].place == place)
+        ]
+        parts = [self.candidates[n] for n in options]
+        there = self.of_parts[options] + self.model.order.at(position, parts, effects.in_order)[:, rows]
+        shown = self.model.answers_shown([part for part in arranged if part != own])[rows]
+        there += effects.shown * np.maximum(effects.answers[parts, rows], shown)
+        without_own = self.model.log_odds_of(arranged, effects)[rows] - there[parts.index(own)]
+        qualities = sigmoid(without_own + there).mean(axis=1)
+        best = int(qualities.argmax())
+        return parts[best] if qualities[best] > qualities[parts.index(own)] else own
 
 
 def _of_order(model: PartModel, effects: Effects, parts: Sequence[int], held: Counter[tuple[str, str]]) -> Matrix:

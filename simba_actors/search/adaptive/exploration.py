@@ -46,10 +46,10 @@ class Exploration:
         known = {self._identity(parts) for parts in model.programs.values()}
         found: list[tuple[str, ...]] = []
         for attempt in range(attempts):
-            effects = model.likely if attempt == 0 else model.draw(self._draws, BOLDNESS)
-            parts = self._best(effects, self._caps)
-            if attempt % 2:
-                parts = self._variation() or parts
+            parts = self._variation() if attempt % 2 else None
+            if parts is None:
+                effects = model.likely if attempt == 0 else model.draw(self._draws, BOLDNESS)
+                parts = self._best(effects, self._caps)
             if self._identity(parts) not in known:
                 known.add(self._identity(parts))
                 found.append(self._part_ids(parts))
