@@ -40,10 +40,11 @@ def best_combination(model: PartModel, effects: Effects, candidates: Sequence[in
     chosen: list[int] = []
     quality = float(sigmoid(log_odds).mean())
     parts = [model.parts[index] for index in candidates]
+    kinds = [_kind(part) for part in parts]
     left: list[int] = [n for n, part in enumerate(parts) if _fits(part, held, caps)]
     while left:
-        added = {kind: _added_length(effects, *kind, held) for kind in {_kind(parts[n]) for n in left}}
-        length = np.array([added[_kind(parts[n])] for n in left])
+        added = {kind: _added_length(effects, *kind, held) for kind in set(kinds)}
+        length = np.array([added[kinds[n]] for n in left])
         options = log_odds + of_parts[left] + effects.shown * np.maximum(answers[left] - shown, 0.0)
         if model.order_matters:
             options += _of_order(model, effects, [candidates[n] for n in left], held)[:, rows]

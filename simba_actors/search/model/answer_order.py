@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from simba_actors.search.model.examples import Answers
-from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, product
+from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, product, times
 from simba_actors.search.model.parts import Part
 from simba_actors.search.model.parts_held import PartsHeld
 
@@ -86,6 +86,16 @@ class AnswerOrder:
         same = stands * called_for[:, None, :]
         other = stands * called_for.sum(axis=1)[:, None, None] - same
         return np.stack([same, other], axis=-1).reshape(len(standing), self.columns)
+
+    def slope(self, standing: Vector, weight: Vector) -> Vector:
+        """Return the sum of a prompt's columns on the first rows, each row times its weight."""
+        if not self.columns:
+            return np.zeros(0)
+        called_for = self._called_for[: len(weight)]
+        same = times(called_for.T, weight)
+        other = (called_for.sum(axis=1) * weight).sum() - same
+        stands = standing.reshape(-1, len(same))
+        return np.stack([stands * same, stands * other], axis=-1).ravel()
 
     def on_rows(self, effects: Vector, rows: int) -> Matrix:
         """Return what each answer in each position adds on each of the first `rows`, given the columns' effects."""

@@ -368,16 +368,31 @@ class PartModel:
         """
         if rows is None and program in self._expected_on_panel:
             return self._expected_on_panel[program]
-        examples = np.arange(self.panel) if rows is None else np.array(rows, dtype=np.int64)
-        design, offset = self._design(np.full(len(examples), self._row[program]), examples)
-        design = design[:, : len(self._posterior.effects)]
-        log_odds = times(design, self._posterior.effects) + offset + self._posterior.ease[examples]
-        chances = sigmoid(log_odds + self.own_effect(program)[0])
-        slopes = chances * (1 - chances) / len(examples)
-        expected = float(chances.mean()), times(design.T, slopes), float(slopes.sum())
+        examples = ALL if rows is None else list(rows)
+        log_odds = self.log_odds(program, self.likely)[examples] + self.own_effect(program)[0]
+        chances = sigmoid(log_odds)
+        slopes = np.zeros(self.panel)
+        slopes[examples] = chances * (1 - chances) / len(chances)
+        expected = float(chances.mean()), self._slope(program, slopes), float(slopes.sum())
         if rows is None:
             self._expected_on_panel[program] = expected
         return expected
+
+    def _slope(self, program: int, weight: Vector) -> Vector:
+        """Return the sum of the program's rows of the design on the panel's examples, each times its weight."""
+        row, active, total = self._row[program], len(self._active), float(weight.sum())
+        in_order = PARTS + 2 * active
+        slope = np.zeros(in_order + self.order.columns)
+        slope[LEVEL] = total
+        slope[RULES : CROWDING + 1] = self._length[row] * total
+        demos = [part for part in self.programs[program] if self.parts[part].kind == "demo"]
+        slope[SAME_ANSWER] = (self._shows[demos, : self.panel] * weight).sum()
+        slope[SHOWN] = (self.answers_shown(demos) * weight).sum()
+        held = self._active_held[row]
+        slope[PARTS : PARTS + active] = held * total
+        slope[PARTS + active : in_order] = held * times(self._near_active[: self.panel].T, weight)
+        slope[in_order:] = self.order.slope(self._standing[row], weight)
+        return slope[: len(self._posterior.effects)]
 
     def log_odds(self, program: int, effects: Effects) -> Vector:
         """Return what the parts of a program make of each example of the panel."""

@@ -83,6 +83,13 @@ def test_each_answer_in_each_position_has_a_column_for_the_same_answer_and_one_f
     assert np.flatnonzero(design).tolist() == [2, 5]  # Last a violin: the same answer. Before it a river: another.
 
 
+def test_the_slope_of_a_prompt_is_the_weighted_sum_of_its_columns() -> None:
+    order = AnswerOrder([RIVERS[0], VIOLINS[0]], ANSWERS, PartsHeld.of([[0, 1]]))
+    standing, weight = order.standing([0, 1]), np.random.default_rng(0).random(40)
+    design = order.design(np.tile(standing, (40, 1)), np.arange(40))
+    assert order.slope(standing, weight) == pytest.approx(weight @ design)
+
+
 def test_the_order_of_very_many_answers_is_left_out() -> None:
     many = Answers([{"topic": str(n % 80)} for n in range(400)])
     assert AnswerOrder([demo("x", "1")], many, PartsHeld.of([[0]])).columns == 0
