@@ -14,7 +14,6 @@ import anyio
 
 from simba_actors.errors import UnknownRunError
 from simba_actors.events import EVENT_TYPES, Event, from_json
-from simba_actors.search.evidence import Score
 from simba_actors.search.plan import ModelSpec, Phase, RolloutKey
 from simba_actors.search.trajectory import Outcome, Usage
 from simba_actors.store.connection import Connection, translate_errors
@@ -24,6 +23,7 @@ from simba_actors.store.records import Program, ProposalRecord, RolloutRecord, R
 from simba_actors.store.statements import EVENT_COLUMNS, LAST_EVENT, PROGRAM_COLUMNS, PROPOSAL_COLUMNS
 
 if TYPE_CHECKING:
+    from simba_actors.search.evidence import Score
     from simba_actors.search.progress import Progress
 
 P = ParamSpec("P")
@@ -234,6 +234,8 @@ _OBJECTIVE_SCORE = "COALESCE(json_extract(trajectory, '$.feedback.' || :name), 0
 
 
 def _scores(db: sqlite3.Connection, run_id: str, score: str, name: str | None) -> list[Score]:
+    from simba_actors.search.evidence import Score  # It needs numpy, which reading alone does not.
+
     rows = db.execute(
         f"SELECT step, phase, position, program, example, {score}, model, split, outcome FROM rollouts "
         "WHERE run_id = :run AND outcome IS NOT NULL ORDER BY step, phase, position",
