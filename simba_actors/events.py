@@ -84,6 +84,17 @@ class RunResumed(Event):
     "endpoint" when an LM that the run waited for answers again."""
 
 
+@dataclass(frozen=True, slots=True)
+class RoleChanged(Event):
+    """A process that was started with `standby=True` waits for the run, or has taken it over."""
+
+    role: Literal["owner", "standby"]
+    """What the process is now."""
+
+    process: str
+    """Which process, as "pid@host"."""
+
+
 PauseCause: TypeAlias = Literal["user", "access", "outage", "failures"]
 """Why a run is paused.
 
@@ -474,6 +485,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         RunResumed,
         RunPaused,
         RunWaiting,
+        RoleChanged,
         RunFinished,
         RunFailed,
         StepOpened,

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import anyio
 import dspy
@@ -17,8 +17,8 @@ from simba_actors.actors.errors import WrongLoopError
 from simba_actors.actors.exits import describe, is_abnormal
 from simba_actors.assembly import AssembledRun, assemble
 from simba_actors.config import OptimizerConfig
-from simba_actors.errors import LeaseLostError, RunError, RunPausedError, RunStoppedError, SimbaError
-from simba_actors.events import ActorCrashed, ActorRestarted, Event
+from simba_actors.errors import LeaseLostError, RunError, RunOwnedError, RunPausedError, RunStoppedError, SimbaError
+from simba_actors.events import ActorCrashed, ActorRestarted, Event, RoleChanged
 from simba_actors.fingerprint import ExampleDigests
 from simba_actors.logs import get_logger
 from simba_actors.observe.feed import EventFeed, Listeners, call_back
@@ -28,11 +28,14 @@ from simba_actors.publishing.run_publisher import RunPublisher
 from simba_actors.result import OptimizerResult, Status, read_result
 from simba_actors.runtime.threads import Threads
 from simba_actors.store import Owner, Reader, run_queries
-from simba_actors.store.requests import Request
+from simba_actors.store.requests import Request, send_request
+from simba_actors.store.store import store_event, wait_until_free
 from simba_actors.team.messages import COORDINATOR, Pause, Resume
 
 logger = get_logger(__name__)
 get_logger("simba_actors.actors")  # Crash reports show messages and states, which may hold what an LM wrote.
+
+Role: TypeAlias = Literal["owner", "standby"]
 
 _owners: dict[asyncio.AbstractEventLoop, list[Owner]] = {}
 """Those that have not retired. A loop may be closed while an optimizer runs in it, without `stop`."""
@@ -72,7 +75,7 @@ class Optimizer:
         )
 
     @classmethod
-    def start(cls, config: OptimizerConfig) -> Starting:
+    def start(cls, config: OptimizerConfig, *, standby: bool = False) -> Starting:
         """Start the run that `config` describes, or continue it.
 
             async with Optimizer.start(config) as optimizer: ...     # stops the run at the end of the block
@@ -80,25 +83,32 @@ class Optimizer:
 
         Awaiting it returns once the team is up. Rollouts get the context of that call: `dspy.context`, contextvars.
 
+        Args:
+            config: What to optimize, and how.
+            standby: What to do if another process has the run open: with True, wait beside it, and take the run over
+                when that process stops or dies. See `role`. Several workers of one service are started like this.
+
         Raises:
             NoLMError: There is no LM to run the student with.
             MetricError: The metric, tried on one example and its labels, is broken.
             StoreError: The store's file can't be used.
-            RunOwnedError: Another process has the run open.
+            RunOwnedError: Another process has the run open, and `standby` is False.
             FingerprintMismatchError: The stored run has another student, trainset, metric or settings.
         """
-        return Starting(lambda: cls._started(config))
+        return Starting(lambda: cls._started(config, standby=standby))
 
     @classmethod
-    async def _started(cls, config: OptimizerConfig) -> Optimizer:
+    async def _started(cls, config: OptimizerConfig, *, standby: bool) -> Optimizer:
         optimizer = cls.__new__(cls)
         threads = Threads()
         try:
-            optimizer._prepare(config, await threads.run(lambda: ExampleDigests.of(config)))
+            digests = await threads.run(lambda: ExampleDigests.of(config))
         finally:
             await threads.close()
+        optimizer._prepare(config, digests, standby=standby)
         try:
-            await optimizer._start_team()
+            await optimizer._run.executor.try_metric()
+            await optimizer._start_team_or_stand_by()
         except BaseException as error:
             optimizer._retire()
             optimizer._run.telemetry.end(error)
@@ -108,24 +118,83 @@ class Optimizer:
         optimizer._start_listeners()
         return optimizer
 
-    def _prepare(self, config: OptimizerConfig, digests: ExampleDigests) -> None:
+    def _prepare(self, config: OptimizerConfig, digests: ExampleDigests, *, standby: bool) -> None:
         self._config = config
+        self._may_stand_by = standby
+        self._role: Role = "owner"
+        self._standing_by: asyncio.Task[None] | None = None
+        self._stop_reason: str | None = None
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[None] = self._loop.create_future()
         self._outcome.add_done_callback(_retrieve)
         self._feed = EventFeed()
         self._restarts: dict[str, int] = {}
         _retire_owners_of_closed_loops()
-        self._run: AssembledRun = assemble(config, self._finished, self._feed.notify, self._on_request, digests)
-        _owners.setdefault(self._loop, []).append(self._run.owner)
+        self._digests = digests
+        self._assemble()
         self._publisher = RunPublisher(self._run.store, config.channel, self._run.new.run_id, self._run.space)
         self._supervisor: Ref | None = None
         self._listeners = Listeners()
         self._ending: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
 
+    def _assemble(self) -> None:
+        self._run: AssembledRun = assemble(
+            self._config, self._finished, self._feed.notify, self._on_request, self._digests
+        )
+        _owners.setdefault(self._loop, []).append(self._run.owner)
+
+    async def _start_team_or_stand_by(self) -> None:
+        try:
+            await self._start_team()
+        except RunOwnedError as error:
+            if not self._may_stand_by:
+                raise
+            logger.info("standing by: %s", error)
+            self._stand_by()
+
+    def _stand_by(self) -> None:
+        self._role = "standby"
+        self._standing_by = asyncio.create_task(self._take_over(), name=f"standby of run {self.run_id!r}")
+
+    async def _take_over(self) -> None:
+        """Wait until the run is free, and start the team; or until another process has finished the run."""
+        try:
+            await self._store_role()
+            async with await Reader.open(self._run.store) as reader:
+                self._feed.begin(await reader.last_event(self.run_id))
+                while self._role == "standby":
+                    run = await wait_until_free(reader, self.run_id, on_change=self._feed.wake)
+                    if run.status == "finished":
+                        self._finished(None)
+                        return
+                    try:
+                        await self._start_team()
+                    except RunOwnedError:
+                        continue  # Another standby was faster.
+                    self._role = "owner"
+            self._run.teammates.report(RoleChanged(role="owner", process=self._run.owner.name))
+            logger.info("run %r is taken over by %s", self.run_id, self._run.owner.name)
+        except Exception as error:  # noqa: BLE001 - whatever keeps it from taking over is what `result` raises
+            cause = error if isinstance(error, SimbaError) else RunError(f"run {self.run_id!r} was not taken over")
+            if cause is not error:
+                cause.__cause__ = error
+            logger.warning("run %r can't be taken over: %s", self.run_id, error)
+            self._finished(cause)
+
+    async def _store_role(self) -> None:
+        """Store that this process stands by, in the log of a run that another process writes."""
+        event = RoleChanged(role="standby", process=self._run.owner.name)
+        await store_event(self._run.store, self.run_id, event)
+
+    async def _fall_back(self) -> None:
+        """Stand by after the run was lost to another process."""
+        await self._end_team()
+        await self._run.threads.close()
+        self._assemble()
+        self._stand_by()
+
     async def _start_team(self) -> None:
-        await self._run.executor.try_metric()
         try:
             with self._run.telemetry.lm_calls():
                 supervisor = await Supervisor.start(
@@ -148,6 +217,17 @@ class Optimizer:
     def store(self) -> Path:
         """The file that keeps the run."""
         return self._run.store
+
+    @property
+    def role(self) -> Role:
+        """Whether this process does the run's work ("owner"), or waits to take it over ("standby").
+
+        Only with `start(config, standby=True)` it is ever "standby". Everything works in either role: `status`,
+        `events`, `result` and publishing; `pause` and `resume` are passed on to the owner. The run is taken over within
+        a second after its owner stopped, or died on this host, and within `LEASE_SECONDS` and a second after it died
+        elsewhere. Each change is a `RoleChanged` event.
+        """
+        return self._role
 
     async def result(self, timeout: float | None = None) -> OptimizerResult:
         """Return what the run found, once it is finished. Cancelling this call does not cancel the run.
@@ -183,8 +263,8 @@ class Optimizer:
             return await read_result(reader, self.run_id, self._config.student, self._run.space)
 
     async def _wait_for_end(self) -> None:
-        gate = self._run.gate
         while not self._outcome.done():
+            gate = self._run.gate
             pausing = gate.pausing
             if pausing.reason is not None and pausing.cause != "user" and self._config.resume_after is None:
                 raise RunPausedError(
@@ -234,7 +314,10 @@ class Optimizer:
             RunError: The run has failed; the cause is chained.
         """
         self._check_loop("pause")
-        await self._tell(Pause(reason))
+        if self._role == "standby":
+            await send_request(self.store, self.run_id, "pause", reason=reason)
+        else:
+            await self._tell(Pause(reason))
 
     async def resume(self) -> None:
         """Continue after a pause. A run that has its result is left as it is.
@@ -244,7 +327,10 @@ class Optimizer:
             RunError: The run has failed; the cause is chained. Started again when that is mended, it continues.
         """
         self._check_loop("resume")
-        await self._tell(Resume())
+        if self._role == "standby":
+            await send_request(self.store, self.run_id, "resume", reason="resumed by a standby")
+        else:
+            await self._tell(Resume())
 
     def _check_loop(self, method: str) -> None:
         """Raise WrongLoopError, before anything changes, if this is not the loop that the optimizer belongs to."""
@@ -334,11 +420,20 @@ class Optimizer:
         await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
+        if self._standing_by is not None:
+            self._standing_by.cancel()
+            await asyncio.wait([self._standing_by])
+        await self._end_team()
+        if not self._outcome.done():  # A standby has no team that tells.
+            self._retire()
+            self._finished(self._stopped())
+        await self._run.threads.close()
+        await self._listeners.stop()
+
+    async def _end_team(self) -> None:
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None and supervisor.alive:
             await supervisor.stop()
-        await self._run.threads.close()
-        await self._listeners.stop()
 
     def _start_listeners(self) -> None:
         if self._config.progress:
@@ -366,6 +461,12 @@ class Optimizer:
     def _finished(self, error: SimbaError | None) -> None:
         if self._outcome.done():
             return
+        if isinstance(error, LeaseLostError) and self._may_stand_by and self._ending is None:
+            if self._role == "owner":
+                self._role = "standby"
+                logger.warning("run %r was taken over by another process: this one stands by", self.run_id)
+                self._standing_by = asyncio.create_task(self._fall_back(), name=f"standby of run {self.run_id!r}")
+            return
         self._run.telemetry.end(error)
         if error is None:
             self._outcome.set_result(None)
@@ -384,7 +485,7 @@ class Optimizer:
 
     def _tree_ended(self) -> None:
         self._retire()
-        if self._outcome.done():
+        if self._outcome.done() or self._role == "standby":
             return
         supervisor = self._supervisor
         if supervisor is None:
@@ -397,7 +498,8 @@ class Optimizer:
             self._finished(error)
 
     def _stopped(self) -> RunStoppedError:
-        return RunStoppedError(f"run {self.run_id!r} was stopped; started again, it goes on")
+        why = f": {self._stop_reason}" if self._stop_reason else ""
+        return RunStoppedError(f"run {self.run_id!r} was stopped{why}; started again, it continues")
 
     def _on_request(self, request: Request) -> None:
         """Do what another process has asked."""
@@ -414,6 +516,7 @@ class Optimizer:
                 case "resume":
                     await self.resume()
                 case "stop":
+                    self._stop_reason = f"{request.reason} (asked by {request.requester})"
                     await self.stop()
         except RunError as error:
             logger.warning("run %r could not %s as %s asked: %s", self.run_id, request.kind, request.requester, error)

@@ -95,6 +95,10 @@ class EventFeed:
         self._over = True
         self.wake()
 
+    def begin(self, seq: int) -> None:
+        """Note that what `follow_new` yields begins after the event with that seq, which another process stored."""
+        self._first_seq = self._first_seq or seq + 1
+
     def wake(self) -> None:
         """Have followers look for new events."""
         self._changed.set()

@@ -65,6 +65,11 @@ class Owner:
     def process(self) -> tuple[int, str, str, str]:
         return self.pid, self.host, self.namespace, self.started
 
+    @property
+    def name(self) -> str:
+        """The process as "pid@host"."""
+        return f"{self.pid}@{self.host.partition(' ')[0]}"
+
     def is_visible_to(self, other: Owner) -> bool:
         """Return whether the other's process can see whether this one lives: both share the meaning of pids."""
         return bool(self.namespace) and (self.host, self.namespace) == (other.host, other.namespace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import anyio
 
-from simba_actors.errors import FingerprintMismatchError, LeaseLostError
+from simba_actors.errors import FingerprintMismatchError, LeaseLostError, StoreError
 from simba_actors.events import Event
 from simba_actors.store.connection import Connection, translate_errors
 from simba_actors.store.encoding import dumps, loads
@@ -21,7 +22,9 @@ from simba_actors.store.ownership import LEASE_SECONDS, Owner, check_free, find_
 from simba_actors.store.reading import Reader
 from simba_actors.store.records import NewRun, Run, Write
 from simba_actors.store.requests import Request, take_requests
-from simba_actors.store.statements import LAST_EVENT, statements
+from simba_actors.store.statements import LAST_EVENT, add_event, statements
+
+logger = logging.getLogger(__name__)
 
 STANDBY_SECONDS = 0.25
 """How often `wait_until_free` looks at a run."""
@@ -191,14 +194,47 @@ class Store:
             await self._db.run_in_thread(lease.join)
 
 
-async def wait_until_free(reader: Reader, run_id: str, clock: Callable[[], float] = time.time) -> None:
-    """Return as soon as no living owner has the run, or there is no such run.
+async def store_event(path: Path, run_id: str, event: Event, clock: Callable[[], float] = time.time) -> None:
+    """Append an event to the log of a run that another process may have open."""
+    with translate_errors(path):
+        db = await open_for_writing(path, make=False)
+        try:
+            await db.transact(lambda db: add_event(db, event, run_id, clock()))
+        finally:
+            await db.close()
 
-    A process that ends on this host is noticed at once, one on another host when its lease has expired.
+
+async def wait_until_free(
+    reader: Reader,
+    run_id: str,
+    *,
+    on_change: Callable[[], None] | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Run:
+    """Wait until no living owner has the run, or it is finished, and return it.
+
+    A process that ends on this host is noticed within `STANDBY_SECONDS`, any other one when its lease has expired.
+    While the file can't be read, the wait continues. `on_change` is called when the store has changed.
+
+    Raises:
+        UnknownRunError: The store has no such run.
     """
-    observer = Owner.observer()
-    while holder_of(await reader.ask(find_holding, run_id), observer, clock()) is not None:  # noqa: ASYNC110
-        await anyio.sleep(STANDBY_SECONDS)  # Another process's end is no event of this one's.
+    observer, seen, trouble = Owner.observer(), -1, None
+    while True:
+        try:
+            version = await reader.data_version()
+            if version != seen and on_change is not None:
+                on_change()
+            seen = version
+            run = await reader.run(run_id)
+            if run.status == "finished" or holder_of(await reader.ask(find_holding, run_id), observer, clock()) is None:
+                return run
+            trouble = None
+        except StoreError as error:
+            if str(error) != trouble:
+                logger.warning("a standby of run %r can't look at its store, and tries again: %s", run_id, error)
+            trouble = str(error)
+        await anyio.sleep(STANDBY_SECONDS)
 
 
 def _lease_lost(run_id: str) -> LeaseLostError:

@@ -1,0 +1,172 @@
+"""Several processes start the same run: one works on it, the others stand by and take it over."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simba_actors import Optimizer, OptimizerConfig
+from simba_actors.actors import ActorError
+from simba_actors.errors import RunOwnedError, RunStoppedError
+from simba_actors.events import RoleChanged, RunPaused, RunResumed, TrajectorySampled
+from simba_actors.store.requests import send_request
+from tests.support.children import start_child
+from tests.support.openai_server import OpenAIServer, lm_at
+from tests.support.quiz import quiz_script
+from tests.support.runs import PATIENCE, findings, finish, reach, small_config
+
+
+async def work(address: str, store: Path) -> None:
+    lm = lm_at(address)
+    await finish(small_config(store, run_id="run", lm=lm, prompt_model=lm))
+
+
+async def said(optimizer: Optimizer, reason: str) -> None:
+    """Return when the run was paused for a reason that begins like this."""
+    async with asyncio.timeout(PATIENCE):
+        async for event in optimizer.events():
+            if isinstance(event, RunPaused) and event.reason.startswith(reason):
+                return
+
+
+async def has_role(optimizer: Optimizer, role: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while optimizer.role != role:  # noqa: ASYNC110 - the role is no event of this loop
+            await asyncio.sleep(0.01)
+
+
+async def roles(optimizer: Optimizer) -> list[str]:
+    return [event.role async for event in optimizer.events() if isinstance(event, RoleChanged)]
+
+
+def config_of(store: Path, **changes: Any) -> OptimizerConfig:
+    return small_config(store, run_id="run", **changes)
+
+
+async def underway(optimizer: Optimizer) -> None:
+    """Return when the run has its first trajectory, and pause it there."""
+    await reach(optimizer, TrajectorySampled)
+    await optimizer.pause("held by the test")
+
+
+async def test_a_standby_takes_over_when_the_owner_stops(tmp_path: Path) -> None:
+    whole = config_of(tmp_path / "whole.db")
+    await finish(whole)
+    config = config_of(tmp_path / "simba.db")
+    first = await Optimizer.start(config, standby=True)
+    await underway(first)
+    second = await Optimizer.start(config, standby=True)
+    assert (first.role, second.role) == ("owner", "standby")
+    await first.stop()
+    async with asyncio.timeout(PATIENCE):
+        await second.result()
+    assert second.role == "owner"
+    assert await roles(second) == ["standby", "owner"]
+    await second.stop()
+    assert await findings(config, "run") == await findings(whole, "run")
+
+
+async def test_a_standby_takes_over_when_the_owner_is_killed(tmp_path: Path) -> None:
+    with OpenAIServer(quiz_script, latency=0.05) as server:
+        config = config_of(tmp_path / "simba.db", lm=server.lm(), prompt_model=server.lm())
+        child = start_child(work, server.address, config.store)
+        while not server.calls:
+            child.join(0.005)
+        async with await Optimizer.start(config, standby=True) as optimizer:
+            assert optimizer.role == "standby"
+            child.kill()
+            child.join()
+            await has_role(optimizer, "owner")
+            async with asyncio.timeout(PATIENCE):
+                await optimizer.result()
+
+
+async def test_of_several_standbys_one_takes_over_and_all_get_the_result(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "simba.db")
+    first = await Optimizer.start(config, standby=True)
+    await underway(first)
+    others = [await Optimizer.start(config, standby=True) for _ in range(3)]
+    await first.stop()
+    async with asyncio.timeout(PATIENCE):
+        results = [await other.result() for other in others]
+    assert sorted(other.role for other in others) == ["owner", "standby", "standby"]
+    assert len({result.score for result in results}) == 1
+    for other in others:
+        await other.stop()
+
+
+async def test_a_standby_answers_while_another_process_works(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "simba.db")
+    async with await Optimizer.start(config) as owner:
+        await underway(owner)
+        async with await Optimizer.start(config, standby=True) as standby:
+            await reach(standby, TrajectorySampled)
+            assert (await standby.status()).run_id == "run"
+            assert (await standby.publish(0, reason="by a standby")).version == 1
+            await owner.resume()
+            await owner.result()
+            async with asyncio.timeout(PATIENCE):
+                result = await standby.result()
+            assert (result.run_id, standby.role) == ("run", "standby")
+
+
+async def test_a_standby_passes_pause_and_resume_on_to_the_owner(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "simba.db")
+    async with await Optimizer.start(config) as owner:
+        await underway(owner)
+        async with await Optimizer.start(config, standby=True) as standby:
+            await standby.pause("tea")
+            await said(owner, "tea (asked by ")
+            await standby.resume()
+            await reach(owner, RunResumed)
+            await owner.result()
+
+
+async def test_a_standby_that_is_stopped_leaves_the_owner_at_work(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "simba.db")
+    async with await Optimizer.start(config) as owner:
+        await underway(owner)
+        standby = await Optimizer.start(config, standby=True)
+        await standby.stop()
+        with pytest.raises(RunStoppedError):
+            await standby.result()
+        await owner.resume()
+        await owner.result()
+
+
+async def test_without_standby_a_run_that_another_has_open_is_refused(tmp_path: Path) -> None:
+    async with await Optimizer.start(config_of(tmp_path / "simba.db"), standby=True):
+        with pytest.raises(RunOwnedError):
+            await Optimizer.start(config_of(tmp_path / "simba.db"))
+
+
+async def test_an_owner_that_lost_the_run_stands_by(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "simba.db")
+    async with await Optimizer.start(config, standby=True) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        await optimizer.pause()
+        with closing(sqlite3.connect(config.store)) as db, db:  # As if another process had taken and left it.
+            db.execute("UPDATE runs SET generation = generation + 1, owner = NULL, owner_token = NULL")
+        with suppress(ActorError):  # The PoolKeeper ends when it finds out.
+            await optimizer._run.teammates.commit([])
+        await has_role(optimizer, "standby")
+        await has_role(optimizer, "owner")
+        await optimizer.resume()
+        async with asyncio.timeout(PATIENCE):
+            await optimizer.result()
+
+
+async def test_a_request_to_stop_stops_the_run_and_says_who_asked(tmp_path: Path) -> None:
+    config = config_of(tmp_path / "simba.db")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        await optimizer.pause()
+        await send_request(config.store, "run", "stop", reason="a deploy", by="ada")
+        with pytest.raises(RunStoppedError, match=r"was stopped: a deploy \(asked by ada\)"):
+            await optimizer.result(timeout=PATIENCE)
+    await finish(config)
