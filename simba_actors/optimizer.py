@@ -352,7 +352,7 @@ class Optimizer:
         if isinstance(error, RunError):
             raise error
         if error is not None:
-            raise RunError(f"run {self.run_id!r} has failed: {error}. Started again, it goes on") from error
+            raise RunError(f"run {self.run_id!r} has failed: {error}. Started again, it continues") from error
 
     def _unheard(self) -> RunError:
         """Return why the Coordinator did not get a message."""
@@ -492,7 +492,7 @@ class Optimizer:
             self._finished(self._stopped())
         else:
             error = RunError(
-                f"run {self.run_id!r} could not go on: {supervisor.exit_reason}; started again, it goes on"
+                f"run {self.run_id!r} could not go on: {supervisor.exit_reason}; started again, it continues"
             )
             error.__cause__ = _cause(supervisor.exit_reason)
             self._finished(error)
