@@ -79,7 +79,9 @@ async def test_a_failed_run_does_not_go_on_when_resumed(tmp_path: Path) -> None:
             await optimizer.result()
         await settle(optimizer)
         asks = len(asks_of(config.lm))
-        with pytest.raises(RunError, match=r"has failed: .*ZeroDivisionError.*\. Started again, it continues") as raised:
+        with pytest.raises(
+            RunError, match=r"has failed: .*ZeroDivisionError.*\. Started again, it continues"
+        ) as raised:
             await optimizer.resume()
         await settle(optimizer)
         assert len(asks_of(config.lm)) == asks
