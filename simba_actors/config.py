@@ -63,65 +63,68 @@ class OptimizerConfig:
     """One optimization of one student.
 
     Args:
-        student: The program to improve. It is never changed. Run by `acall` where its class has `aforward`, otherwise
-            in a thread.
-        metric: See `Metric`. Its number is better the higher it is.
-        trainset: Examples with their inputs marked by `with_inputs`; at least `bsize` of them.
-        valset: Examples that no rule or demo is made from: where given, the winner is chosen on them. With
-            `policy="dspy"` there is none, as in `dspy.SIMBA`.
-        objectives: Where the metric gives several named scores, what they come to: `Weighted({"accuracy": 0.8, …})` or
+        student: The program to improve. It is never changed. It runs by `acall` if its class has an `aforward` of its
+            own, otherwise in a thread.
+        metric: `metric(example, prediction)` or `metric(example, prediction, trace)`, sync or async. It returns a
+            number or a bool, the higher the better, or a `dspy.Prediction` with a `score`; see `Metric`.
+        trainset: Examples with their inputs marked by `with_inputs`, at least `bsize` of them.
+        valset: Examples that no rule or demo is made from. If given, the winner is chosen on them. Not with
+            `policy="dspy"`, since `dspy.SIMBA` has none.
+        objectives: How several named scores of the metric are combined: `Weighted({"accuracy": 0.8, …})` or
             `Pareto(["accuracy", …])`, see `simba_actors.search.objectives`.
-        store: Path of the SQLite file that keeps the run. Made if it does not exist; its directory must. A relative one
-            is taken from where the process is when the run is started.
+        store: Path of the SQLite file that keeps the run. The file is made if it does not exist; its directory must
+            exist. A relative path counts from the directory in which the run is started.
         space: What can be optimized; by default the instructions and demos of each predictor.
             `ConfigurationSpace.from_module(student, settings={"answer.temperature": Float(0.0, 1.5)})` lets the
-            adaptive policy choose LM settings too, and, with `lms`, which LM a predictor has.
+            adaptive policy choose LM settings too, and, with `lms`, which LM a predictor uses.
         optimize: Names of the predictors to optimize, as in `student.named_predictors()`; by default all. The others
             run as they are, like those of sub-modules with `_compiled=True`.
-        run_id: Names the run in the store. By default a name made from the student, the trainset and the settings, so
-            that the same call goes on with the same run.
-        lm: What the student runs with where it has no LM of its own; `dspy.settings.lm` by default.
-        prompt_model: What writes rules; by default `dspy.settings.lm`, or else the student's.
-        teacher_lm: If given, samples one trajectory in `num_candidates` in place of the student's LM.
-        sampling_lms: More LMs to sample trajectories with, by names of one's own: other models, or the same one at
+        run_id: The run's name in the store. The default is made from the student, the trainset and the settings, so
+            that the same config continues the same run.
+        lm: The LM of predictors that have none of their own; `dspy.settings.lm` by default.
+        prompt_model: The LM that writes rules; by default `dspy.settings.lm`, or else the student's.
+        teacher_lm: If given, it samples one of `num_candidates` trajectories in place of the student's LM.
+        sampling_lms: More LMs to sample trajectories with, by names of your own: other models, or the same one at
             several temperatures, as in `{"large": dspy.LM(…), "hot": dspy.LM(…, temperature=1.3)}`. They and the
-            teacher take turns at a quarter of a step's trajectories. Good ones become demos; their scores say nothing
-            of the student, and do not count as its own. With `policy="dspy"` there are none, as in `dspy.SIMBA`.
-        bsize: Train rows a step.
-        num_candidates: Trajectories sampled for each row of a step; a step makes one more candidates than that. The
-            adaptive policy makes of each as many as pay, and takes from this only how large the run is.
-        max_steps: Steps at most; 24 by default, and 8 with `policy="dspy"`.
-        max_demos: Demos a predictor can hold before it forgets some; 0 means that none are added.
-        demo_input_field_maxlen: Characters of an input that a demo keeps; 0 means all.
-        temperature_for_sampling: With `policy="dspy"`, softmax temperature for picking the programs that sample
-            trajectories; 0 is greedy. The adaptive policy picks by what it is uncertain of.
-        temperature_for_candidates: The same for picking the programs that candidates are made from.
-        seed: Of all random draws.
-        policy: "adaptive" learns what each rule and demo is worth and puts the best together: see
+            teacher take turns at a quarter of a step's trajectories. Good ones become demos; their scores do not count
+            as the student's. Not with `policy="dspy"`, since `dspy.SIMBA` has none.
+        bsize: Train examples per step.
+        num_candidates: Trajectories sampled for each example of a step, which then makes up to one candidate more than
+            that. The adaptive policy decides both by what pays, and takes only the size of the run from this.
+        max_steps: The most steps; 24 by default, and 8 with `policy="dspy"`.
+        max_demos: Demos that a predictor can hold before it forgets some; 0 adds none.
+        demo_input_field_maxlen: Characters of an input that a demo keeps; 0 keeps all.
+        temperature_for_sampling: With `policy="dspy"`, the softmax temperature for choosing the programs that sample
+            trajectories; 0 is greedy. The adaptive policy chooses by what it is uncertain about.
+        temperature_for_candidates: The same for choosing the programs that candidates are made from.
+        seed: The seed of all random draws.
+        policy: "adaptive" learns what each rule and demo is worth and combines the best: see
             `simba_actors.search.adaptive.policy`. Without a cap on calls in `budget`, it makes as many rollouts as
             `dspy.SIMBA` would with the same settings. "dspy" is `dspy.SIMBA`, draw for draw.
-        strategies: What makes candidates; by default `AppendADemo` (unless `max_demos` is 0), `LearnFromFailures`,
-            `MergeRules` and `Recombine`, and with `policy="dspy"` the first and `AppendARule`, in the order they are
-            drawn from.
-        max_concurrency: Rollouts in flight at most. Endpoints are taken to bear as many calls until they refuse one.
-        rollout_timeout: Seconds that one rollout may take before it counts as an infrastructure failure.
-        on_metric_error: "stop" ends the run with MetricError when the metric raises or gives no number, to be continued
-            when that is mended; "score 0" counts such a rollout as 0, as `dspy.SIMBA` does.
-        resume_after: Seconds after which a run continues that is paused for an LM's refusal or outage. By default it
-            waits for `Optimizer.resume`, and `Optimizer.result` raises RunPausedError.
+        strategies: How candidates are made, in the order they are drawn from. The default is `AppendADemo` (unless
+            `max_demos` is 0), `LearnFromFailures`, `MergeRules` and `Recombine`; with `policy="dspy"`, `AppendADemo`
+            and `AppendARule`.
+        max_concurrency: The most rollouts in flight. Each endpoint is assumed to accept as many calls until it refuses
+            one; from then on concurrency adapts to what it accepts.
+        rollout_timeout: Seconds that a rollout may take before it counts as an infrastructure failure. Time in which
+            it waits for its turn at an endpoint does not count.
+        on_metric_error: "stop" ends the run with MetricError when the metric raises or returns something that is not a
+            number; fixed and started again, it continues. "score 0" counts such a rollout as 0, as `dspy.SIMBA` does.
+        resume_after: Seconds after which a run resumes by itself that is paused for an LM's refusal or outage. By
+            default it waits for `Optimizer.resume`, and `Optimizer.result` raises RunPausedError.
         budget: Caps on calls, cost, tokens and time.
         stop_when: Asked at the end of each step whether the search has found enough, see
-            `simba_actors.search.stopping`; then the winner is chosen as after `max_steps`, which remains the most.
-            By default nothing ends the search early. It may differ from one life of the run to the next.
-        governor: What LM calls go through, with limits for endpoints and the patience for their faults; by default one
-            that all optimizers of the event loop share.
-        publish: "best" publishes a program to `channel` on its own as soon as it is better beyond doubt than what is
-            served there, on examples that both were scored on; "manual" leaves that to `Optimizer.publish`.
-        channel: What live programs follow, by name.
+            `simba_actors.search.stopping`; then the winner is chosen, as after `max_steps`. By default nothing ends the
+            search early. It may differ between the lives of a run.
+        governor: Sends the LM calls, with the limits of endpoints and the grace period for their faults. By default
+            all optimizers of an event loop share one.
+        publish: "best" publishes a program to `channel` as soon as it is clearly better than what is served there, on
+            examples that both were scored on; "manual" leaves that to `Optimizer.publish`.
+        channel: The name that live programs follow.
         progress: Show step, best score, rollouts, cost and time left on stderr: a bar with the extra `progress`, and a
-            line for each step where there is no terminal.
-        callbacks: Called with each event once it is stored, sync or async, beside the run: a slow one does not slow it
-            down, and one that raises is logged and not called again.
+            line per step where there is no terminal.
+        callbacks: Called with each event once it is stored, sync or async, beside the run. A slow one does not slow the
+            run down; one that raises is logged and not called again.
 
     Raises:
         ConfigError: A value is missing, out of range or does not fit the others; the message says which and why.

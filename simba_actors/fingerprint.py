@@ -1,4 +1,4 @@
-"""What must stay the same between the lives of one run, and what its default name is made from."""
+"""The fingerprint of a run: what must stay the same between its lives, and what its default name is made from."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIMBA_SETTINGS = tuple(field.name for field in dataclasses.fields(SearchSettings
 SEARCH_SETTINGS = ("policy", "demo_input_field_maxlen", *SIMBA_SETTINGS)
 """Settings that shape the search. Concurrency, timeouts and budgets do not, and may change."""
 
-TOLD_OF_FIELDS = ("desc", "constraints")
+FIELD_DETAILS = ("desc", "constraints")
 """What prompts tell of a field beside its name, its type, and whether it is an input or an output."""
 
 
@@ -54,7 +54,7 @@ def fingerprint(
     lms: dict[str, Any],
     space: ConfigurationSpace,
 ) -> dict[str, str]:
-    """Digests of the student and the trainset, names of the metric and the LMs, and the settings, by name."""
+    """Return, by name, digests of the student and the trainset, names of the metric and the LMs, and the settings."""
     parts = {
         "student": f"{type(config.student).__qualname__} {_student_digest(config.student, configuration)[:16]}",
         "trainset": f"{len(config.trainset)} examples {digests.trainset[:16]}",
@@ -76,14 +76,14 @@ def fingerprint(
 
 
 def default_run_id(config: OptimizerConfig, parts: dict[str, str]) -> str:
-    """The student's class and a digest of everything that must stay the same."""
+    """Return a name made of the student's class and a digest of everything that must stay the same."""
     return f"{type(config.student).__name__.lower()}-{_digest(dict(parts))[:10]}"
 
 
 def _student_digest(student: dspy.Module, configuration: Configuration) -> str:
-    """Of its configuration, and of its fields where the instructions do not tell all of them.
+    """Return a digest of the student's configuration, and of its fields if the instructions do not list them all.
 
-    Where they do, it is what earlier versions had, which knew nothing of fields: runs stored by them can be resumed.
+    If they do, it is the digest of earlier versions, which left the fields out, so that their runs can be resumed.
     """
     predictors = cast("list[tuple[str, Any]]", student.named_predictors())
     fields = {name: _fields(predictor.signature) for name, predictor in predictors if not _is_told(predictor.signature)}
@@ -91,7 +91,7 @@ def _student_digest(student: dspy.Module, configuration: Configuration) -> str:
 
 
 def _is_told(signature: Any) -> bool:
-    """Whether it is what DSPy makes of the fields' names alone, with instructions that list them."""
+    """Return whether DSPy makes the same signature from the fields' names alone, with instructions that list them."""
     make: Any = dspy.Signature
     inputs, outputs = ", ".join(signature.input_fields), ", ".join(signature.output_fields)
     try:
@@ -102,14 +102,14 @@ def _is_told(signature: Any) -> bool:
 
 
 def _fields(signature: Any) -> list[list[Any]]:
-    """What prompts tell of each."""
+    """Return what prompts say about each field."""
     fields = cast("dict[str, Any]", signature.fields)
     return [
         [
             name,
             _schema(field.annotation),
             "input" if name in signature.input_fields else "output",
-            *(field.json_schema_extra.get(key) for key in TOLD_OF_FIELDS),
+            *(field.json_schema_extra.get(key) for key in FIELD_DETAILS),
         ]
         for name, field in fields.items()
     ]
@@ -127,7 +127,7 @@ def _schema(annotation: Any) -> JSON:
 
 
 def _name(metric: Any) -> str:
-    """Its name, and a digest of what it was made with: a partial's arguments, or those of an instance's constructor."""
+    """Return the metric's name, and a digest of what it was made with: a partial's or a constructor's arguments."""
     if isinstance(metric, partial):
         arguments = to_json_value([metric.args, metric.keywords])
         return f"partial of {_name(cast('Any', metric).func)} {_digest(arguments)[:16]}"
@@ -137,9 +137,9 @@ def _name(metric: Any) -> str:
 
 
 def _made_with(instance: Any) -> dict[str, Any]:
-    """Attributes that bear the name of a parameter of the constructor.
+    """Return the attributes that are named like a parameter of the constructor.
 
-    Others, such as counters and caches, may be at another value each time the same run is started.
+    Others, such as counters and caches, may have another value each time the same run is started.
     """
     kind = cast("Any", type(instance))
     if inspect.isroutine(instance) or isinstance(instance, type | ModuleType):
@@ -151,12 +151,12 @@ def _made_with(instance: Any) -> dict[str, Any]:
 def _parameters(call: Any) -> Sequence[str]:
     try:
         return tuple(inspect.signature(call).parameters)
-    except (TypeError, ValueError):  # Some of what is not written in Python has no signature to look at.
+    except (TypeError, ValueError):  # Some callables that are not written in Python have no signature.
         return ()
 
 
 def _holds(instance: Any, name: str) -> bool:
-    """Whether the attribute is the instance's own: to look at it runs no code."""
+    """Return whether the attribute is the instance's own, so that reading it runs no code."""
     kind = cast("Any", type(instance))
     slot = inspect.getattr_static(kind, name, None)
     return name in getattr(instance, "__dict__", {}) or isinstance(slot, MemberDescriptorType)

@@ -132,7 +132,7 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
         r"max_calls=3 is too small .* With bsize=3 and 1 predictor\(s\), a run needs at least 14 calls",
     ),
     ("a_trainset_that_can_be_read_once", {"trainset": iter([])}, "trainset must be a list of dspy.Example"),
-    ("a_store_in_memory", {"store": ":memory:"}, "a run is kept in a file, to go on after its process; give a path"),
+    ("a_store_in_memory", {"store": ":memory:"}, "must be the path of a file, since a run outlives its process"),
     ("a_run_id_that_is_no_text", {"run_id": ("a", 1)}, r"run_id must be a text, not tuple: \('a', 1\)"),
     ("a_run_id_that_no_store_takes", {"run_id": "x\ud800"}, "run_id='x.*' holds half of a surrogate pair"),
     (

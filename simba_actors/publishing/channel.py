@@ -116,16 +116,20 @@ class Channel:
         return (await self.configuration(after)).diff(await self.configuration(before))
 
     async def publish(
-        self, new: Configuration | Source, *, expected: int, reason: str, by: str | None = None
+        self, new: Configuration | Source, *, expected: int | None = None, reason: str, by: str | None = None
     ) -> Publication:
         """Make all calls run a configuration, or a program of a run.
+
+        `expected` is the newest version that the publisher knows of. Without it, the publication follows whatever
+        version is the newest when this is called.
 
         Raises:
             VersionConflictError: The channel is not at version `expected`. Nothing was published.
             NotJSONError: A value of the configuration is not plain JSON.
             UnknownRunError, UnknownProgramError: The store has no such program.
         """
-        return await self._append("publish", new, expected, reason, by)
+        known = (await self.served()).version if expected is None else expected
+        return await self._append("publish", new, known, reason, by)
 
     async def start_canary(
         self, new: Configuration | Source, *, share: float, expected: int, reason: str, by: str | None = None

@@ -1,11 +1,11 @@
-"""The actors of a run and what they say to one another.
+"""The actors of a run, and their messages.
 
     Optimizer (root Supervisor, rest_for_one)
      ├─ PoolKeeper     the one writer of the store
      ├─ Sampler        runs rollouts
      ├─ Analyzer       turns a step's samples into buckets
      ├─ Proposer       applies strategies to buckets
-     ├─ Publisher      publishes what is better beyond doubt
+     ├─ Publisher      publishes what is clearly better
      └─ Coordinator    opens and closes steps
 
 A step flows one way::
@@ -14,6 +14,6 @@ A step flows one way::
          ▲                                                                 │                      │
          └───────────────Scored────────────────────Proposed────────────────┴──────────────────────┘
 
-No actor holds what the store cannot give back. Every message may be sent twice, as a restarted Coordinator does to find
-out how far its step is: what has been done is not done again, only told again.
+All that an actor holds can be read from the store again. Every message may be sent twice, as a restarted Coordinator
+does to find out how far its step is: what was done already is reported again, and not done again.
 """

@@ -221,3 +221,10 @@ async def test_what_is_no_json_is_not_published(channel: Channel) -> None:
 async def test_a_channel_needs_a_name(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must be a string of 1 to 100"):
         await Channel.open(tmp_path / "simba.db", name)
+
+
+async def test_without_an_expected_version_a_publication_follows_the_newest(tmp_path: Path) -> None:
+    async with await Channel.open(tmp_path / "simba.db", "default") as channel:
+        for version in (1, 2):
+            published = await channel.publish(Configuration.of({"self": ("Say it.", [])}), reason="a try")
+            assert published.version == version
