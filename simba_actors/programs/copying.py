@@ -67,16 +67,21 @@ class Copier:
         self._plain: set[int] = set()
         self._copyable: set[int] = set()
         self._uncopyable: set[int] = set()
+        self._paths: dict[str, int] = {}
+        """The `id` of each predictor by its path, if some module of the program makes its copies by itself."""
         self._check()
 
     def copy(self) -> tuple[dspy.Module, Mapping[int, Any]]:
         """Return a copy, and the copies of the program's parts by the `id` of the part."""
         memo: dict[int, Any] = dict(self._lms)
-        return self._copy(self._program, memo), memo
+        twin = self._copy(self._program, memo)
+        if self._paths:
+            memo.update((self._paths[path], predictor) for path, predictor in _all_predictors(twin))
+        return twin, memo
 
     def _check(self) -> None:
         """Raise ConfigError for a predictor that a copy shares with the program."""
-        twin, _ = self.copy()
+        twin, copy_of = self.copy()
         own = {id(predictor): name for name, predictor in _all_predictors(self._program)}
         for _, predictor in _all_predictors(twin):
             if id(predictor) in own:
@@ -85,6 +90,8 @@ class Copier:
                     "that holds it copies itself without it. Rollouts need copies of their own: hold the predictor in "
                     "a dspy.Module, a list or a dict, or take out the __deepcopy__ that returns the same object."
                 )
+        if not own.keys() <= copy_of.keys():
+            self._paths = {name: number for number, name in own.items()}
 
     def _copy(self, value: Any, memo: dict[int, Any]) -> Any:
         kind = cast("type[Any]", type(value))

@@ -222,3 +222,20 @@ def test_a_large_container_of_modules_is_not() -> None:
     part = answer()
     twin: Any = copied(Holder([part, *[{"text": "passage"}] * 2_000]))
     assert twin.held[0] is not part
+
+
+class CopiesItself(dspy.Module):
+    """Makes its copies by itself, with a new predictor in each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = answer()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CopiesItself:
+        return CopiesItself()
+
+
+def test_the_predictors_of_a_module_that_copies_itself_are_known() -> None:
+    student = CopiesItself()
+    twin, copy_of = Copier(student).copy()
+    assert copy_of[id(student.ask)] is twin.named_predictors()[0][1]

@@ -92,11 +92,14 @@ def not_finite(example: Any, prediction: Any) -> dspy.Prediction:
 
 
 BAD = {
-    "one_is_missing": (without_short, r"gave no short on trainset\[0\]: the objectives are right, short, and it has"),
-    "one_is_not_finite": (not_finite, r"gave nan on trainset\[0\], as short: a score must be finite"),
+    "one_is_missing": (
+        without_short,
+        r"returned no short for trainset\[0\]: the objectives are right, short, and it has",
+    ),
+    "one_is_not_finite": (not_finite, r"returned nan for trainset\[0\], as short: a score must be finite"),
     "there_is_only_a_number": (
         exact,
-        r"gave True \(bool\) on trainset\[0\]: with these objectives it must give a dspy",
+        r"returned True \(bool\) for trainset\[0\]: with these objectives it must return a dspy",
     ),
 }
 
