@@ -67,7 +67,8 @@ class OptimizerConfig:
             own, otherwise in a thread.
         metric: `metric(example, prediction)` or `metric(example, prediction, trace)`, sync or async. It returns a
             number or a bool, the higher the better, or a `dspy.Prediction` with a `score`; see `Metric`.
-        trainset: Examples with their inputs marked by `with_inputs`, at least `bsize` of them.
+        trainset: Examples with their inputs marked by `with_inputs`, at least `bsize` of them. Of more than 2,000,
+            `policy="adaptive"` uses a random sample.
         valset: Examples that no rule or demo is made from. If given, the winner is chosen on them. Not with
             `policy="dspy"`, since `dspy.SIMBA` has none.
         objectives: How several named scores of the metric are combined: `Weighted({"accuracy": 0.8, …})` or

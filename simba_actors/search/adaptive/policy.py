@@ -11,6 +11,9 @@ bad. The candidates of a step race (see `racing`), and so do the best programs o
 
 No candidate is judged on an example that one of its demos was made from, and no rollout is repeated that would have to
 end the same.
+
+Of a trainset or valset with more than 2,000 examples the search uses a random sample of that size (see
+`search.model.examples`).
 """
 
 from __future__ import annotations
