@@ -268,8 +268,8 @@ class Optimizer:
             pausing = gate.pausing
             if pausing.reason is not None and pausing.cause != "user" and self._config.resume_after is None:
                 raise RunPausedError(
-                    f"run {self.run_id!r} is paused for {pausing.cause}: {pausing.reason}. Waiting can't help: put "
-                    "that right and call resume(), or start the run again",
+                    f"run {self.run_id!r} is paused for {pausing.cause}: {pausing.reason}. Waiting can't help: call "
+                    "resume() when that is mended, or start the run again",
                     pausing.reason,
                 )
             changed = asyncio.ensure_future(gate.changed())
@@ -289,21 +289,20 @@ class Optimizer:
 
     async def status(self) -> Status:
         """Return where the run stands, read from the store. May be called in any event loop."""
+        trouble = self._run.gate.store_trouble.reason
         async with await Reader.open(self._run.store) as reader:
-            run, trouble = await reader.run(self.run_id), self._run.gate.store_trouble.reason
-            steps = [step.result for step in await reader.steps(self.run_id) if step.result is not None]
             summary = await reader.ask(run_queries.summary, self.run_id)
             return Status(
-                self.run_id,
-                run.status if trouble is None else "paused",
-                run.reason if trouble is None else trouble,
-                len(steps),
-                len(await reader.programs(self.run_id)),
-                summary.best,
-                await reader.rollouts_done(self.run_id),
-                dict(self._restarts),
-                await reader.progress(self.run_id),
-                await reader.usage_by_lm(self.run_id),
+                run_id=self.run_id,
+                status=summary.run.status if trouble is None else "paused",
+                reason=summary.run.reason if trouble is None else trouble,
+                steps_closed=summary.steps_closed,
+                programs=summary.programs,
+                best=summary.best,
+                rollouts=summary.rollouts_done,
+                restarts=dict(self._restarts),
+                progress=await reader.progress(self.run_id),
+                usage_by_lm=await reader.usage_by_lm(self.run_id),
             )
 
     async def pause(self, reason: str = "paused by the user") -> None:

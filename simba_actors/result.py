@@ -120,7 +120,7 @@ class Status:
     programs: int
     """The number of programs in the pool, the student included."""
     best: tuple[int, float] | None
-    """The number and score of the winner or, before that, of the program that seems best by all that is known."""
+    """The number and score of the program that won or, before that, of the one that seems best by all that is known."""
     rollouts: int
     """The number of rollouts with a result."""
     restarts: dict[str, int]
