@@ -1,4 +1,4 @@
-"""What is written to and read from the store. Every value is plain JSON: no code, no pickle, no secrets.
+"""Records that are written to and read from the store. Every value is plain JSON: no code, no pickle, no secrets.
 
 A write is committed whole or not at all. The order of a run is always intent, work, result: `OpenStep` and
 `AddRollouts` are intents, `RecordRollout` and `RecordProposal` results.
@@ -20,20 +20,19 @@ RunStatus: TypeAlias = Literal["running", "waiting", "paused", "finished", "fail
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run to create, or to go on with if the store has it.
-
-    `fingerprint` maps each part that must not change between a run's lives ("student", "trainset", "metric", and one
-    entry a setting) to a digest or a readable value. `settings` is what is shown to people.
-    """
+    """A run to create, or to continue if the store has it."""
 
     run_id: str
     fingerprint: Mapping[str, str]
+    """Each part that must not change between a run's lives ("student", "trainset", "metric", and each setting of the
+    search), as a digest or a readable value."""
     settings: Mapping[str, JSON]
+    """Settings as shown to people."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as stored. Times are seconds since the Unix epoch; `result` is None until the run has finished."""
+    """A run as stored."""
 
     run_id: str
     status: RunStatus
@@ -41,7 +40,9 @@ class Run:
     fingerprint: Mapping[str, str]
     settings: Mapping[str, JSON]
     result: JSON
+    """The ranking and scores of the finalists; None until the run has finished."""
     created: float
+    """In seconds since the Unix epoch, as is `updated`."""
     updated: float
 
     def ranking(self) -> list[tuple[int, float]]:
@@ -53,36 +54,40 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A row of the pool. `configuration` is `Configuration.to_json()`; `provenance` is the evidence that made it."""
+    """A program of the pool."""
 
     number: int
     digest: str
+    """`Configuration.digest`."""
     configuration: JSON
+    """`Configuration.to_json()`."""
     parents: tuple[int, ...]
     strategy: str
     step: int
     provenance: JSON = None
+    """The evidence that it was made from."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenStep:
-    """Intent: a step with its plan (policy state and RNG state included) and its first rollouts."""
+    """Intent: a step and its first rollouts."""
 
     step: int
     plan: JSON
+    """`StepPlan.to_json()`, with the state of the policy and of its generators."""
     rollouts: tuple[Rollout, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AddRollouts:
-    """Intent: more rollouts. Those already there are left as they are."""
+    """Intent: more rollouts. Rollouts that are planned already are left as they are."""
 
     rollouts: tuple[Rollout, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RecordRollout:
-    """Result: what a rollout left, with its usage. A result that is there already stays."""
+    """Result: the trajectory of a rollout. A result that is stored already stays."""
 
     key: RolloutKey
     trajectory: Trajectory
@@ -90,41 +95,44 @@ class RecordRollout:
 
 @dataclass(frozen=True, slots=True)
 class RecordProposal:
-    """Result of applying a strategy: the program it made, or the reason why there is none, and what it used.
-
-    `rollouts` are the intents to evaluate the program, committed with it.
-    """
+    """Result: what became of a proposal, with what it used."""
 
     step: int
     index: int
+    """The proposal's place in its step, counted from 0."""
     intent: JSON
+    """`Proposal.to_json()`."""
     program: Program | None
+    """The program it made, if any."""
     reason: str | None
+    """Why it made none."""
     usage: Usage = Usage()
     rollouts: tuple[Rollout, ...] = ()
+    """Intents to evaluate the program, stored with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AddProgram:
-    """A program that no proposal made: the student itself, or one brought in from elsewhere."""
+    """Result: a program that no proposal made, such as the student itself."""
 
     program: Program
 
 
 @dataclass(frozen=True, slots=True)
 class CloseStep:
-    """The end of a step: `result` is the policy's state for the next one, with the step's winner and scores.
-
-    `progress` is `Progress.to_json()`: what the run had found and used by then.
-    """
+    """Result: the end of a step."""
 
     step: int
     result: JSON
+    """`StepResult.to_json()`: the policy's state for the next step, with this one's winner and scores."""
     progress: JSON = None
+    """`Progress.to_json()`: what the run had found and used by then."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetStatus:
+    """A change of the run's status, with the result of a run that has finished."""
+
     status: RunStatus
     reason: str | None = None
     result: JSON = None
@@ -193,7 +201,7 @@ Write: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step as stored; `result` is None while it is open."""
+    """A step as stored. `result` is None while it is open."""
 
     step: int
     plan: JSON
@@ -202,7 +210,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class ProposalRecord:
-    """A strategy's outcome as stored."""
+    """A proposal's outcome as stored."""
 
     step: int
     index: int
@@ -214,7 +222,7 @@ class ProposalRecord:
 
 @dataclass(frozen=True, slots=True)
 class RolloutRecord:
-    """A rollout as stored; `trajectory` is None while it has no result."""
+    """A rollout as stored. `trajectory` is None while it has no result."""
 
     rollout: Rollout
     trajectory: Trajectory | None

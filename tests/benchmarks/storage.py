@@ -1,0 +1,62 @@
+"""What a rollout takes in the store, beside the length of its trajectory as JSON.
+
+    python -m tests.benchmarks.storage
+
+Each example is run by many programs, so its inputs come again and again. A long text is stored once, by its digest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import orjson
+
+from simba_actors.search.plan import Rollout, RolloutKey
+from simba_actors.search.trajectory import Outcome, TraceStep, Trajectory, Usage
+from simba_actors.store import Owner, Store
+from simba_actors.store.records import NewRun, OpenStep, RecordRollout
+
+EXAMPLES, PROGRAMS = 20, 20
+INPUTS = {"a question of 60 characters": 60, "a page of 4 KB": 4_000, "an image of 90 KB": 90_000}
+
+
+def trajectory(example: int, program: int, length: int) -> Trajectory:
+    inputs = {"question": f"{example} " + "x" * length}
+    outputs = {"reasoning": f"Program {program} thinks about {example}. " * 4, "answer": str(example)}
+    return Trajectory(Outcome.SCORED, 1.0, outputs, (TraceStep("self", inputs, outputs),), usage=Usage(1, 200, 20, 0.0))
+
+
+async def bytes_per_rollout(path: Path, length: int) -> tuple[float, float]:
+    """Return the bytes of the file, and of the trajectories as JSON, for each rollout."""
+    store, owner = await Store.open(path), Owner.this_process()
+    await store.claim(NewRun("run", {}, {}), owner)
+    empty = file_size(path)
+    plan = [
+        Rollout(RolloutKey(0, "evaluate", program * EXAMPLES + example), program, example)
+        for program in range(PROGRAMS)
+        for example in range(EXAMPLES)
+    ]
+    done = [RecordRollout(r.key, trajectory(r.example, r.program, length)) for r in plan]
+    await store.commit("run", owner, [OpenStep(0, {}, tuple(plan)), *done])
+    await store.release("run", owner)
+    await store.close()
+    as_json = sum(len(orjson.dumps(asdict(record.trajectory))) for record in done)
+    return (file_size(path) - empty) / len(plan), as_json / len(plan)
+
+
+def file_size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        for number, (name, length) in enumerate(INPUTS.items()):
+            stored, as_json = asyncio.run(bytes_per_rollout(Path(directory) / f"{number}.db", length))
+            print(f"{name}: {stored:,.0f} bytes a rollout in the store, {as_json:,.0f} as JSON")
+
+
+if __name__ == "__main__":
+    main()
