@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import cProfile
+import importlib
 import io
 import json
 import multiprocessing
@@ -214,8 +215,7 @@ def warm_up(address: str) -> None:
     """Loads what is loaded once a process."""
     import dspy
 
-    import simba_actors.optimizer  # noqa: F401
-
+    importlib.import_module("simba_actors.optimizer")
     with dspy.context(lm=lm_at(address)):
         asyncio.run(student().acall(question="?"))
         student()(question="?")
