@@ -29,11 +29,6 @@ class FairScheduler:
         self._ahead: deque[asyncio.Future[None]] = deque()
         self._turning = False
 
-    @property
-    def is_taken(self) -> bool:
-        """Whether somebody waits for a turn or had the last one."""
-        return self._turning
-
     async def go_on(self) -> None:
         """Wait for a turn, as a rollout that has begun."""
         await self._wait_in(self._going_on)

@@ -64,21 +64,6 @@ async def test_one_who_is_cancelled_holds_up_nobody() -> None:
     assert [isinstance(end, asyncio.CancelledError) for end in ended].count(True) == 5
 
 
-async def test_it_is_taken_until_all_have_had_their_turn() -> None:
-    share = FairScheduler()
-    assert not share.is_taken
-    seen: list[bool] = []
-
-    async def rollout() -> None:
-        await share.begin()
-        seen.append(share.is_taken)
-
-    await asyncio.gather(*(rollout() for _ in range(5)))
-    await asyncio.sleep(0)
-    assert seen == [True] * 5
-    assert not share.is_taken
-
-
 async def test_one_alone_does_not_wait() -> None:
     share = FairScheduler()
     turn = share.begin()
