@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.support.scripted_lm import ScriptedLM
 
 
 @contextmanager
-def routed(monkeypatch: pytest.MonkeyPatch, one: Any, other: Any) -> Iterator[list[Any]]:
+def routed(monkeypatch: pytest.MonkeyPatch, one: Any, other: Any) -> Generator[list[Any]]:
     """For a while calls of `one` are made on `other`. Yields the LMs that were asked about."""
     asked: list[Any] = []
 

@@ -370,7 +370,8 @@ class FakeInterpreter:
 
 
 def by_neighbours() -> Any:
-    optimizer = dspy.KNNFewShot(
+    knn: Any = dspy.KNNFewShot  # Its arguments for BootstrapFewShot are not annotated.
+    optimizer = knn(
         2, rows(), dspy.Embedder(_embed, caching=False), metric=always, max_bootstrapped_demos=1, max_labeled_demos=1
     )
     return optimizer.compile(dspy.Predict(QA))

@@ -85,7 +85,7 @@ async def test_a_student_gains_demos_and_the_users_own_stays_as_it_was(name: str
     assert [(predictor.lm, predictor.demos) for predictor in student.predictors()] == [(None, [])]
     assert result.score > 0
     async with await Reader.open(tmp_path / "simba.db") as reader:
-        stored = [program.configuration for program in await reader.programs(result.run_id)]
+        stored: list[Any] = [program.configuration for program in await reader.programs(result.run_id)]
     assert any(demos for configuration in stored for key, demos in dict(configuration).items() if "demos" in key)
 
 

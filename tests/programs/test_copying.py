@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections import OrderedDict, defaultdict, deque, namedtuple
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import MagicMock
 
 import dspy
@@ -63,7 +63,10 @@ HOLDERS: list[Callable[[], Any]] = [
     lambda: Holder([agent(), Client()]),
 ]
 
-Named = namedtuple("Named", "agent client")
+
+class Named(NamedTuple):
+    agent: Any
+    client: Any
 
 
 @dataclasses.dataclass

@@ -27,7 +27,8 @@ class TwoSteps(dspy.Module):
 
 @pytest.mark.parametrize("policy", ["dspy", "adaptive"])
 async def test_the_others_stay_as_they_are(policy: Any, tmp_path: Path) -> None:
-    student, lm = TwoSteps(), ScriptedLM(quiz_script)
+    student: Any = TwoSteps()
+    lm = ScriptedLM(quiz_script)
     config = small_config(
         tmp_path / "simba.db", student=student, optimize=["answer"], policy=policy, max_steps=3, lm=lm, prompt_model=lm
     )
