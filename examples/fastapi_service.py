@@ -1,12 +1,12 @@
-"""A service that routes messages, and gets better at it while it runs.
+"""A service that routes messages, and improves while it runs.
 
     python examples/fastapi_service.py                              # SmolLM2-135M, on loopback
     curl -s localhost:8000/route -H 'content-type: application/json' -d '{"message": "Tell me a joke"}'
     curl -s localhost:8000/status
 
-Requests are answered by a live program from the first moment on. Beside them an optimization runs; what it finds to be
-better beyond doubt is published, and answers the next request. Kill the service whenever you like, and start it again:
-it goes on where it was.
+A live program answers requests from the first moment. An optimization runs beside it, and publishes what is clearly
+better. The next request is answered with that. Kill the service whenever you like and start it again: it continues
+where it was.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Route messages, and get better at it.")
-    parser.add_argument("--model", help="a model as DSPy names it; by default SmolLM2-135M on this machine")
-    parser.add_argument("--api-base", help="the address of the model's API, where it is not the provider's own")
-    parser.add_argument("--store", type=Path, default=Path("service.db"), help="where run and versions are kept")
-    parser.add_argument("--port", type=int, default=8000, help="on 127.0.0.1; 0 for any that is free")
+    parser = argparse.ArgumentParser(description="Route messages, and improve while running.")
+    parser.add_argument("--model", help="a model, named as in DSPy (default: SmolLM2-135M on this machine)")
+    parser.add_argument("--api-base", help="the address of the model's API, if it is not the provider's own")
+    parser.add_argument("--store", type=Path, default=Path("service.db"), help="where to keep the run and its versions")
+    parser.add_argument("--port", type=int, default=8000, help="a port of 127.0.0.1; 0 takes any free one")
     return parser.parse_args()
 
 
 @contextmanager
 def model(options: argparse.Namespace) -> Generator[tuple[dspy.LM, dspy.Adapter]]:
-    """The LM to use and the adapter that it can follow."""
+    """Yield the LM to use, and an adapter whose format it can follow."""
     if options.model is not None:
         base: dict[str, Any] = {"api_base": options.api_base, "api_key": "none"} if options.api_base else {}
         yield dspy.LM(options.model, **base), dspy.ChatAdapter()
@@ -75,7 +75,7 @@ def create_app(store: Path) -> FastAPI:
         metric=same_topic,
         trainset=trainset,
         store=store,
-        policy="dspy",  # It scores programs on the same messages, so that they can be compared before the end.
+        policy="dspy",  # Scores programs on the same messages, so that they can be compared before the end.
         strategies=[AppendADemo()],
         bsize=32,
         num_candidates=4,
@@ -95,14 +95,14 @@ def create_app(store: Path) -> FastAPI:
 
     @app.post("/route")
     async def route(message: Message, user: str | None = Header(default=None)) -> dict[str, Any]:
-        """A user stays on one version while a canary runs."""
+        """Route a message. A user stays on one version while a canary runs."""
         with live.call(key=user) as call:
             prediction = await live.acall(message=message.message)
         return {"topic": prediction.topic, "version": call.version, "call": call.id}
 
     @app.post("/feedback", status_code=204)
     async def feedback(feedback: Feedback) -> None:
-        """How good an answer was: the scores of a canary's calls decide about it."""
+        """Take the score of an answer. Scores decide about a canary."""
         try:
             live.report(feedback.score, feedback.call)
         except (ConfigError, UnknownCallError) as error:
@@ -124,7 +124,7 @@ def create_app(store: Path) -> FastAPI:
 
 
 async def versions(store: Path) -> list[dict[str, Any]]:
-    """What was published, and why."""
+    """Return what was published, and why."""
     async with await Channel.open(store, CHANNEL) as channel:
         try:
             history = await channel.history()
