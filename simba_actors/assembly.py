@@ -336,9 +336,9 @@ def _model_pool(config: OptimizerConfig) -> dict[str, Any]:
 
 
 def _rollouts_expected(config: OptimizerConfig) -> int:
-    """What `dspy.SIMBA` would make: all steps, with as many candidates as they can have, and as many finalists.
+    """Return the rollouts of `dspy.SIMBA` with all its steps, candidates and finalists.
 
-    The adaptive policy takes no more than that unless the budget's cap on calls says otherwise.
+    The adaptive policy makes as many, unless the budget has a cap on calls: then as many as the cap allows.
     """
     calls = config.budget.max_calls
     if config.policy == "adaptive" and calls is not None:
@@ -349,7 +349,7 @@ def _rollouts_expected(config: OptimizerConfig) -> int:
 
 
 def _first_rollout_id(student: dspy.Module, default: Any) -> int:
-    """The rollout id that `dspy.SIMBA` counts from: that of the LM which it would copy."""
+    """Return the rollout id that `dspy.SIMBA` counts from: that of the LM it would copy."""
     own = {id(predictor.lm): predictor.lm for predictor in student.predictors()}
     lm = (next(iter(own.values())) if len(own) == 1 else None) or default
     return int(lm.kwargs.get("rollout_id") or 0)

@@ -58,7 +58,7 @@ def check_method(student: dspy.Module) -> None:
 
 def check_run_id(run_id: object) -> None:
     if not isinstance(run_id, str):
-        raise ConfigError(f"run_id must be a text, not {type(run_id).__name__}: {run_id!r:.80}")
+        raise ConfigError(f"run_id must be a string, not {type(run_id).__name__}: {run_id!r:.80}")
     if json_problem(run_id) is not None:
         raise ConfigError(f"run_id={run_id!r:.80} holds half of a surrogate pair, which can't be stored")
 
@@ -124,11 +124,11 @@ def check_strategies(strategies: object) -> None:
     names: list[str] = []
     for place, strategy in enumerate(cast("Sequence[object]", strategies)):
         if isinstance(strategy, type) or not isinstance(strategy, Strategy):
-            raise ConfigError(f"strategies[{place}]={strategy!r:.80} is no strategy; one is AppendADemo()")
+            raise ConfigError(f"strategies[{place}]={strategy!r:.80} is not a strategy, such as AppendADemo()")
         if strategy.name in names:
             raise ConfigError(
                 f"strategies[{names.index(strategy.name)}] and strategies[{place}] are both named {strategy.name!r}, "
-                "and could not be told apart: leave one out, or derive from it a class with another name"
+                "so that events could not tell them apart: leave one out, or give a subclass another name"
             )
         names.append(strategy.name)
 
@@ -173,7 +173,7 @@ def check_sampling_lms(lms: object) -> None:
     for name, lm in cast("Mapping[object, object]", lms).items():
         if not isinstance(name, str) or not name or name in RESERVED_LMS:
             raise ConfigError(
-                f"sampling_lms: {name!r} can't name one; a name is a text other than {', '.join(RESERVED_LMS)}"
+                f"sampling_lms: {name!r} can't name one; a name is a string other than {', '.join(RESERVED_LMS)}"
             )
         if lm is None:
             raise ConfigError(f"sampling_lms[{name!r}] must be a dspy.LM, not None")

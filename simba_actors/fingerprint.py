@@ -86,11 +86,15 @@ def _student_digest(student: dspy.Module, configuration: Configuration) -> str:
     If they do, it is the digest of earlier versions, which left the fields out, so that their runs can be resumed.
     """
     predictors = cast("list[tuple[str, Any]]", student.named_predictors())
-    fields = {name: _fields(predictor.signature) for name, predictor in predictors if not _is_told(predictor.signature)}
+    fields = {
+        name: _fields(predictor.signature)
+        for name, predictor in predictors
+        if not _lists_all_fields(predictor.signature)
+    }
     return _digest(to_json_value([configuration.values, fields])) if fields else configuration.digest
 
 
-def _is_told(signature: Any) -> bool:
+def _lists_all_fields(signature: Any) -> bool:
     """Return whether DSPy makes the same signature from the fields' names alone, with instructions that list them."""
     make: Any = dspy.Signature
     inputs, outputs = ", ".join(signature.input_fields), ", ".join(signature.output_fields)
