@@ -73,7 +73,8 @@ class Secrets:
 
         DSPy and LiteLLM read keys from the environment at each call, so its values are read here too.
         """
-        attributes = {name: value for name, value in vars(lm).items() if isinstance(value, str)}
+        own = cast("dict[str, Any]", vars(lm))
+        attributes = {name: value for name, value in own.items() if isinstance(value, str)}
         found = {*_credentials_in(lm.kwargs), *_credentials_in(attributes), *_credentials_in(_environment())}
         known = {*self._known, *(value for value in found if len(value) >= LEAST_LENGTH)}
         self._known = sorted(known, key=len, reverse=True)  # A credential may hold another one.
