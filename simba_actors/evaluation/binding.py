@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
 import dspy
@@ -128,7 +128,10 @@ class Programs:
             # Frozen predictors are not part of the configuration: `set_lm` passes them by, too.
             name = applied.tuned.get(id(predictor))
             own = self._own[path] if predictor.lm is None else predictor.lm  # What the configuration chose comes first.
-            chosen[id(predictor)] = self._lm_for(name or path, own, model, tuned=name is not None)
+            # At temperature 0 a rollout id has no effect, which DSPy warns of at the first call.
+            greedy = predictor.config.get("temperature") == 0
+            spec = replace(model, rollout_id=None) if greedy else model
+            chosen[id(predictor)] = self._lm_for(name or path, own, spec, tuned=name is not None)
         return chosen
 
     def _lm_for(self, name: str, own: Any, model: ModelSpec, *, tuned: bool) -> Any:
