@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -12,12 +11,13 @@ from pathlib import Path
 from time import monotonic
 
 from simba_actors.errors import LeaseLostError, StoreError
+from simba_actors.logs import get_logger
 from simba_actors.store.connection import translate_errors
 from simba_actors.store.opening import connect_for_writing
 from simba_actors.store.ownership import Owner
 from simba_actors.store.requests import has_requests
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LOOK_SECONDS = 0.25
 """How often the thread looks whether another process has asked something of the run."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ import anyio
 
 from simba_actors.errors import FingerprintMismatchError, LeaseLostError, StoreError
 from simba_actors.events import Event
+from simba_actors.logs import get_logger
 from simba_actors.store.connection import Connection, translate_errors
 from simba_actors.store.encoding import dumps, loads
 from simba_actors.store.file_guard import FileGuard
@@ -24,7 +24,7 @@ from simba_actors.store.records import NewRun, Run, Write
 from simba_actors.store.requests import Request, take_requests
 from simba_actors.store.statements import LAST_EVENT, add_event, statements
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 STANDBY_SECONDS = 0.25
 """How often `wait_until_free` looks at a run."""
