@@ -255,7 +255,7 @@ class Router:
             self._healthy = False
             self._take(self._follower.read())
         except SimbaError as error:
-            self._warn_once(f"{error}; channel {self.channel!r} goes on with {self._current()}")
+            self._warn_once(f"{error}; channel {self.channel!r} keeps running {self._current()}")
         except Exception as error:  # noqa: BLE001 - such as a value of a type that no publisher of ours writes
             self._warn_once(
                 f"what {self.store} says of channel {self.channel!r} can't be used: {Secrets().describe(error)}; "
@@ -308,7 +308,7 @@ class Router:
             return self._bind(publication, snapshot.configurations[publication.version])
         except SimbaError as error:
             good = self._last_good(publication)
-            self._warn_once(f"{self._misfit(publication, error)}; {_name(good)} goes on")
+            self._warn_once(f"{self._misfit(publication, error)}; {_name(good)} keeps running")
             return good
 
     def _bind_canary(self, snapshot: Snapshot) -> BoundVersion | None:

@@ -147,7 +147,7 @@ def test_without_server_and_cache_the_student_runs_and_that_is_said_once(caplog:
     assert live.state is LiveState.ERROR
     (warning,) = caplog.records
     assert "Connection refused" in warning.message
-    assert warning.message.endswith("goes on with the student as it is")
+    assert warning.message.endswith("keeps running the student as it is")
 
 
 def test_a_server_that_is_killed_and_started_again_fails_no_call_and_leaves_nobody_behind(store: Path) -> None:
