@@ -1,0 +1,70 @@
+"""python examples/budget.py [--model openai/gpt-4o-mini]
+
+A budget. After its first step the run forecasts what it will use. At the cap it ends with the best program known by
+then. Started again with a larger budget it continues, and asks nothing twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import dspy
+from simulated_lm import SimulatedLM, choose_lm
+
+from simba_actors import Budget, Optimizer, OptimizerConfig
+from simba_actors.events import BudgetForecast
+
+OPPOSITES = {
+    "hot": "cold",
+    "big": "small",
+    "fast": "slow",
+    "old": "young",
+    "wet": "dry",
+    "rich": "poor",
+    "early": "late",
+}
+
+
+def same(example: Any, prediction: Any, trace: Any = None) -> bool:
+    return example.opposite == prediction.opposite
+
+
+def expert(inputs: dict[str, str]) -> dict[str, Any]:
+    return {"opposite": OPPOSITES[inputs["word"]]}
+
+
+def novice(inputs: dict[str, str]) -> dict[str, Any]:
+    return {"opposite": f"not {inputs['word']}"}
+
+
+async def run(budget: Budget) -> None:
+    config = OptimizerConfig(
+        student=dspy.Predict("word -> opposite"),
+        metric=same,
+        trainset=[dspy.Example(word=w, opposite=opposite).with_inputs("word") for w, opposite in OPPOSITES.items()],
+        store="budget.db",
+        run_id="opposites",  # The budget may change from one life of the run to the next; all else stays the same.
+        bsize=4,
+        num_candidates=3,
+        max_steps=4,
+        budget=budget,
+    )
+    async with Optimizer.start(config) as optimizer:
+        async for event in optimizer.events():
+            if isinstance(event, BudgetForecast):
+                print(f"forecast after the first step: {event.calls} calls, {event.tokens} tokens")
+        result = await optimizer.result()
+    usage, cap = result.usage, result.budget_reached
+    print(f"{result.steps} steps, {usage.calls} calls, score {result.score:.3f}, cap reached: {cap}\n")
+
+
+async def main() -> None:
+    for budget in (Budget(max_tokens=10_000), Budget(max_tokens=100_000, max_seconds=3600)):
+        print(budget)
+        await run(budget)
+
+
+if __name__ == "__main__":
+    with dspy.context(lm=choose_lm(SimulatedLM(expert, novice))):
+        asyncio.run(main())

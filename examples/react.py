@@ -1,0 +1,77 @@
+"""python examples/react.py [--model openai/gpt-4o-mini]
+
+An agent with tools, `dspy.ReAct`: SIMBA learns from whole trajectories when to use which tool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import dspy
+from simulated_lm import SimulatedLM, choose_lm
+
+from simba_actors import Budget, Optimizer, OptimizerConfig
+
+PRICES = {"lamp": 37, "chair": 129, "table": 480, "shelf": 95, "rug": 210, "vase": 24}
+
+
+def price(item: str) -> int:
+    """Return what one piece costs, in dollars."""
+    return PRICES[item]
+
+
+def multiply(a: int, b: int) -> int:
+    """Return a times b."""
+    return a * b
+
+
+def right(example: Any, prediction: Any, trace: Any = None) -> bool:
+    return str(prediction.answer).strip() == str(example.answer)
+
+
+def used_tools(prediction: Any) -> list[str]:
+    return [value for name, value in prediction.trajectory.items() if name.startswith("tool_name")]
+
+
+def expert(inputs: dict[str, str]) -> dict[str, Any]:
+    """Look up the price, multiply it, and finish."""
+    count, item = inputs["question"].removeprefix("What do ").removesuffix(" cost?").split()
+    cost = PRICES[item]
+    steps = [("price", {"item": item}), ("multiply", {"a": int(count), "b": cost}), ("finish", {})]
+    done = sum(name.startswith("tool_name") for name in inputs)  # The trajectory's fields are among the inputs.
+    tool, arguments = steps[min(done, 2)]
+    return _outputs(tool, arguments, int(count) * cost)
+
+
+def novice(inputs: dict[str, str]) -> dict[str, Any]:
+    """Guess, without any tool."""
+    return _outputs("finish", {}, 100)
+
+
+def _outputs(tool: str, arguments: dict[str, Any], answer: int) -> dict[str, Any]:
+    step = {"next_thought": f"Next: {tool}.", "next_tool_name": tool, "next_tool_args": arguments}
+    return {**step, "reasoning": "As observed.", "answer": str(answer)}
+
+
+async def main() -> None:
+    questions = [(f"What do {count} {item} cost?", count * PRICES[item]) for item in PRICES for count in (3, 12)]
+    config = OptimizerConfig(
+        student=dspy.ReAct("question -> answer", tools=[price, multiply], max_iters=4),
+        metric=right,
+        trainset=[dspy.Example(question=q, answer=str(a)).with_inputs("question") for q, a in questions],
+        store="react.db",
+        bsize=4,
+        budget=Budget(max_calls=160),
+    )
+    async with Optimizer.start(config) as optimizer:
+        result = await optimizer.result()
+    print(result)
+    for name, program in (("student", config.student), ("winner", result.program)):
+        prediction = await program.acall(question="What do 7 table cost?")
+        print(f"{name}: {' → '.join(used_tools(prediction))}, answer {prediction.answer}")
+
+
+if __name__ == "__main__":
+    with dspy.context(lm=choose_lm(SimulatedLM(expert, novice))):
+        asyncio.run(main())

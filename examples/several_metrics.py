@@ -1,0 +1,58 @@
+"""python examples/several_metrics.py [--model openai/gpt-4o-mini]
+
+Two scores of which one gets worse as the other gets better: `Weighted` says how much each counts, and `Pareto` returns
+the programs to choose from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import dspy
+from simulated_lm import SimulatedLM, choose_lm
+
+from simba_actors import Budget, Optimizer, OptimizerConfig, OptimizerResult, Pareto, Weighted
+
+CAPITALS = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Peru": "Lima", "Chad": "N'Djamena", "Fiji": "Suva"}
+
+
+def accuracy_and_brevity(example: Any, prediction: Any, trace: Any = None) -> dspy.Prediction:
+    answer = str(prediction.answer)
+    return dspy.Prediction(accuracy=example.answer in answer, brevity=1 / max(1, len(answer.split())))
+
+
+def expert(inputs: dict[str, str]) -> dict[str, Any]:
+    return {"answer": f"It is {CAPITALS[inputs['country']]}."}
+
+
+def novice(inputs: dict[str, str]) -> dict[str, Any]:
+    return {"answer": "Unknown"}
+
+
+async def optimize(objectives: Weighted | Pareto) -> OptimizerResult:
+    config = OptimizerConfig(
+        student=dspy.Predict(dspy.Signature("country -> answer", "Name the country's capital.")),
+        metric=accuracy_and_brevity,
+        objectives=objectives,
+        trainset=[dspy.Example(country=c, answer=capital).with_inputs("country") for c, capital in CAPITALS.items()],
+        store="several_metrics.db",
+        bsize=4,
+        budget=Budget(max_calls=80),
+    )
+    async with Optimizer.start(config) as optimizer:
+        return await optimizer.result()
+
+
+async def main() -> None:
+    for objectives in (Weighted({"accuracy": 0.8, "brevity": 0.2}), Pareto(["accuracy", "brevity"])):
+        result = await optimize(objectives)
+        print(objectives)
+        for finalist in result.finalists:
+            scores = ", ".join(f"{name} {score:.2f}" for name, score in (finalist.scores or {}).items())
+            print(f"  program {finalist.number}: {scores}")
+
+
+if __name__ == "__main__":
+    with dspy.context(lm=choose_lm(SimulatedLM(expert, novice))):
+        asyncio.run(main())

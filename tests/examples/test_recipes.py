@@ -1,0 +1,75 @@
+"""The recipes, run as a reader would, with the simulated LM."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.router import EXAMPLES
+
+
+class Recipe:
+    """Runs recipes in a folder, where they keep their stores."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, name: str) -> str:
+        command = [sys.executable, str(EXAMPLES / name)]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Recipe:
+    return Recipe(tmp_path)
+
+
+def test_rag_learns_to_cite(run: Recipe) -> None:
+    sources = re.findall(r"source=(.*)", run("rag.py"))
+    assert sources == ["None", "'Mars has 2 moons'"]
+
+
+def test_react_learns_to_use_its_tools(run: Recipe) -> None:
+    output = run("react.py")
+    assert "student: finish, answer 100\n" in output
+    assert "winner: price → multiply → finish, answer 3360\n" in output
+
+
+def test_a_judges_feedback_becomes_a_rule(run: Recipe) -> None:
+    assert "\n\nSay sorry, and say what happens next.\n" in run("llm_judge.py")
+
+
+def test_no_program_of_the_pareto_front_is_best_in_both_scores(run: Recipe) -> None:
+    front = run("several_metrics.py").partition("Pareto(")[2]
+    scores = sorted((float(a), float(b)) for a, b in re.findall(r"accuracy ([\d.]+), brevity ([\d.]+)", front))
+    assert len(scores) > 1
+    assert [brevity for _, brevity in scores] == sorted((brevity for _, brevity in scores), reverse=True)
+
+
+def test_the_winner_on_the_valset_is_better_on_the_test_set(run: Recipe) -> None:
+    student, winner = re.findall(r"(?:student|winner) +([\d.]+)%", run("valset_and_test.py"))
+    assert float(winner) > float(student) + 50
+
+
+def test_a_larger_budget_continues_the_run(run: Recipe) -> None:
+    lives = re.findall(r"(\d+) steps, (\d+) calls, .* cap reached: (\w+)", run("budget.py"))
+    (steps, calls, cap), (more_steps, more_calls, no_cap) = lives
+    assert (cap, no_cap) == ("max_tokens", "None")
+    assert int(steps) < int(more_steps)
+    assert int(calls) < int(more_calls)
+
+
+def test_what_users_ask_makes_the_next_version_better(run: Recipe) -> None:
+    happy = re.findall(r"version (\d): (\d) of 6 users are happy", run("online_examples.py"))
+    assert happy == [("0", "2"), ("1", "6")]
+
+
+def test_the_list_of_examples_names_every_file() -> None:
+    listed = set(re.findall(r"`(?:python examples/)?(\w+\.py)`", (EXAMPLES / "README.md").read_text(encoding="utf-8")))
+    assert listed == {path.name for path in EXAMPLES.glob("*.py")}
