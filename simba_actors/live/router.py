@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import dspy
+from anyio import CapacityLimiter
+from anyio.lowlevel import RunVar
 
 from simba_actors.dspy_compat.streaming import is_streamed, streamed_as
 from simba_actors.errors import ConfigError, MisfitError, SimbaError
@@ -54,6 +56,12 @@ LOCK_SECONDS = 1.0
 
 _threads = Threads()
 """Shared by all live programs of the process, so that one for each request leaves no thread behind."""
+
+THREADS = 40
+"""Calls of sync students that run at the same time on one event loop, as many as anyio's worker threads. More are
+allowed if DSPy's setting `async_max_workers` is higher; the others wait for their turn."""
+
+_limiter: RunVar[CapacityLimiter] = RunVar("limiter of the threads of live programs")
 
 
 class Router:
@@ -235,15 +243,16 @@ class Router:
 
     async def _in_thread(self, call: Callable[[], R]) -> R:
         """Return what `call()` returns, run in a thread; on the event loop if the process can't start any thread."""
-        try:
-            answer = _threads.submit(call)
-        except RuntimeError as error:
-            self._warn_of_threads(
-                f"calls of channel {self.channel!r} block the event loop, since the process can't start threads for "
-                f"them ({error}): raise its limit"
-            )
-            return call()
-        return await answer
+        async with _thread_limiter():
+            try:
+                answer = _threads.submit(call)
+            except RuntimeError as error:
+                self._warn_of_threads(
+                    f"calls of channel {self.channel!r} block the event loop, since the process can't start threads "
+                    f"for them ({error}): raise its limit"
+                )
+                return call()
+            return await answer
 
     def _locked_refresh(self) -> None:
         with self._lock:
@@ -355,3 +364,15 @@ class Router:
 
 def _name(version: BoundVersion) -> str:
     return "the student as it is" if version.version == STUDENT_VERSION else f"version {version.version}"
+
+
+def _thread_limiter() -> CapacityLimiter:
+    """Return the limiter of the running event loop."""
+    most = max(THREADS, dspy.settings.async_max_workers)
+    try:
+        limiter = _limiter.get()
+    except LookupError:
+        limiter = CapacityLimiter(most)
+        _limiter.set(limiter)
+    limiter.total_tokens = most
+    return limiter

@@ -6,12 +6,13 @@ import asyncio
 import gc
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dspy
 import pytest
 
 from simba_actors.live import LiveProgram
+from simba_actors.live.router import THREADS
 from tests.support.live import answer, publish, said, sayer
 from tests.support.scripted_lm import ScriptedLM
 
@@ -55,6 +56,30 @@ async def test_live_programs_of_a_store_that_cannot_be_written_share_one_thread(
         live = LiveProgram(sayer(), store=tmp_path / "none.db")
         live.report(1.0, f"1.1.{number}")
     assert our_threads() <= before + 1
+
+
+class Rendezvous(dspy.Module):
+    """A sync student whose first calls return together, when as many threads as there may be have met."""
+
+    meet = threading.Barrier(THREADS)
+    seen: ClassVar[set[int]] = set()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> dspy.Prediction:
+        self.seen.add(threading.get_ident())
+        if int(question) < THREADS:
+            self.meet.wait(timeout=60)
+        return dspy.Prediction(answer=question)
+
+
+async def test_sync_students_run_in_a_bounded_number_of_threads(tmp_path: Path) -> None:
+    live: Any = LiveProgram(Rendezvous(), store=tmp_path / "none.db")
+    answers = await asyncio.gather(*(live.acall(question=str(number)) for number in range(10 * THREADS)))
+    assert [prediction.answer for prediction in answers] == [str(number) for number in range(10 * THREADS)]
+    assert len(Rendezvous.seen) <= THREADS
 
 
 class Shout(dspy.ChainOfThought):
