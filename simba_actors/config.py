@@ -1,4 +1,4 @@
-"""What to optimize and how, checked before any money is spent.
+"""The settings of a run, checked before any LM is called.
 
 config = OptimizerConfig(student=program, metric=metric, trainset=trainset, store="simba.db")
 """
@@ -44,9 +44,11 @@ from simba_actors.store.opening import checked_path
 from simba_actors.strategies import AppendADemo, AppendARule, LearnFromFailures, MergeRules, Recombine, Strategy
 
 Metric: TypeAlias = Callable[..., Any]
-"""`metric(example, prediction)` or `metric(example, prediction, trace)`, sync or async, giving a number, a bool, or a
-`dspy.Prediction` with a `score` and, if it likes, more fields, which rule writers are shown. With `objectives`, the
-`dspy.Prediction` has a score by the name of each in place of `score`."""
+"""A function `metric(example, prediction)` or `metric(example, prediction, trace)`, sync or async.
+
+It returns a number, a bool, or a `dspy.Prediction` with a `score`; higher is better. Other fields of the prediction,
+such as `feedback`, are shown to the LM that writes rules. With `objectives`, the prediction has one field for each
+objective instead of `score`."""
 
 PublishMode: TypeAlias = Literal["manual", "best"]
 
@@ -55,122 +57,172 @@ OnMetricError: TypeAlias = Literal["stop", "score 0"]
 PolicyName: TypeAlias = Literal["adaptive", "dspy"]
 
 STEPS = {"adaptive": 24, "dspy": 8}
-"""How many steps each policy takes by default; adaptive ones are a third of the size."""
+"""Default number of steps by policy. Steps of the adaptive policy are a third of the size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:
-    """One optimization of one student.
+    """The settings of one optimization run.
 
-    Args:
-        student: The program to improve. It is never changed. It runs by `acall` if its class has an `aforward` of its
-            own, otherwise in a thread.
-        metric: `metric(example, prediction)` or `metric(example, prediction, trace)`, sync or async. It returns a
-            number or a bool, the higher the better, or a `dspy.Prediction` with a `score`; see `Metric`.
-        trainset: Examples with their inputs marked by `with_inputs`, at least `bsize` of them. Of more than 2,000,
-            `policy="adaptive"` uses a random sample.
-        valset: Examples that no rule or demo is made from. If given, the winner is chosen on them. Not with
-            `policy="dspy"`, since `dspy.SIMBA` has none.
-        objectives: How several named scores of the metric are combined: `Weighted({"accuracy": 0.8, …})` or
-            `Pareto(["accuracy", …])`, see `simba_actors.search.objectives`.
-        store: Path of the SQLite file that keeps the run. The file is made if it does not exist; its directory must
-            exist. A relative path counts from the directory in which the run is started.
-        space: What can be optimized; by default the instructions and demos of each predictor.
-            `ConfigurationSpace.from_module(student, settings={"answer.temperature": Float(0.0, 1.5)})` lets the
-            adaptive policy choose LM settings too, and, with `lms`, which LM a predictor uses.
-        optimize: Names of the predictors to optimize, as in `student.named_predictors()`; by default all. The others
-            run as they are, like those of sub-modules with `_compiled=True`.
-        run_id: The run's name in the store. The default is made from the student, the trainset and the settings, so
-            that the same config continues the same run.
-        lm: The LM of predictors that have none of their own; `dspy.settings.lm` by default.
-        prompt_model: The LM that writes rules; by default `dspy.settings.lm`, or else the student's.
-        teacher_lm: If given, it samples one of `num_candidates` trajectories in place of the student's LM.
-        sampling_lms: More LMs to sample trajectories with, by names of your own: other models, or the same one at
-            several temperatures, as in `{"large": dspy.LM(…), "hot": dspy.LM(…, temperature=1.3)}`. They and the
-            teacher take turns at a quarter of a step's trajectories. Good ones become demos; their scores do not count
-            as the student's. Not with `policy="dspy"`, since `dspy.SIMBA` has none.
-        bsize: Train examples per step.
-        num_candidates: Trajectories sampled for each example of a step, which then makes up to one candidate more than
-            that. The adaptive policy decides both by what pays, and takes only the size of the run from this.
-        max_steps: The most steps; 24 by default, and 8 with `policy="dspy"`.
-        max_demos: Demos that a predictor can hold before it forgets some; 0 adds none.
-        demo_input_field_maxlen: Characters of an input that a demo keeps; 0 keeps all.
-        temperature_for_sampling: With `policy="dspy"`, the softmax temperature for choosing the programs that sample
-            trajectories; 0 is greedy. The adaptive policy chooses by what it is uncertain about.
-        temperature_for_candidates: The same for choosing the programs that candidates are made from.
-        seed: The seed of all random draws.
-        policy: "adaptive" learns what each rule and demo is worth and combines the best: see
-            `simba_actors.search.adaptive.policy`. Without a cap on calls in `budget`, it makes as many rollouts as
-            `dspy.SIMBA` would with the same settings. "dspy" is `dspy.SIMBA`, draw for draw.
-        strategies: How candidates are made, in the order they are drawn from. The default is `AppendADemo` (unless
-            `max_demos` is 0), `LearnFromFailures`, `MergeRules` and `Recombine`; with `policy="dspy"`, `AppendADemo`
-            and `AppendARule`.
-        max_concurrency: The most rollouts in flight. Each endpoint is assumed to accept as many calls until it refuses
-            one; from then on concurrency adapts to what it accepts.
-        rollout_timeout: Seconds that a rollout may take before it counts as an infrastructure failure. Time in which
-            it waits for its turn at an endpoint does not count.
-        on_metric_error: "stop" ends the run with MetricError when the metric raises or returns something that is not a
-            number; fixed and started again, it continues. "score 0" counts such a rollout as 0, as `dspy.SIMBA` does.
-        resume_after: Seconds after which a run resumes by itself that is paused for an LM's refusal or outage. By
-            default it waits for `Optimizer.resume`, and `Optimizer.result` raises RunPausedError.
-        budget: Caps on calls, cost, tokens and time.
-        stop_when: Asked at the end of each step whether the search has found enough, see
-            `simba_actors.search.stopping`; then the winner is chosen, as after `max_steps`. By default nothing ends the
-            search early. It may differ between the lives of a run.
-        governor: Sends the LM calls, with the limits of endpoints and the grace period for their faults. By default
-            all optimizers of an event loop share one.
-        publish: "best" publishes a program to `channel` as soon as it is clearly better than what is served there, on
-            examples that both were scored on; "manual" leaves that to `Optimizer.publish`.
-        channel: The name that live programs follow.
-        progress: Show step, best score, rollouts, cost and time left on stderr: a bar with the extra `progress`, and a
-            line per step where there is no terminal.
-        callbacks: Called with each event once it is stored, sync or async, beside the run. A slow one does not slow the
-            run down; one that raises is logged and not called again.
+        config = OptimizerConfig(student=program, metric=metric, trainset=trainset, store="simba.db", bsize=16)
+
+    Required: `student`, `metric`, `trainset`, `store`. The rest is optional:
+
+        what to improve    space, optimize, valset, objectives
+        LMs                lm, prompt_model, teacher_lm, sampling_lms, governor
+        search             policy, strategies, bsize, num_candidates, max_steps, stop_when, seed, max_demos,
+                           demo_input_field_maxlen, temperature_for_sampling, temperature_for_candidates
+        limits             budget, max_concurrency, rollout_timeout
+        failures           on_metric_error, resume_after
+        publishing         publish, channel
+        the run            run_id, progress, callbacks
+
+    Each field has a docstring in the source with its unit and default.
 
     Raises:
-        ConfigError: A value is missing, out of range or does not fit the others; the message says which and why.
-        MisfitError: `space` is that of another student.
+        ConfigError: A value is missing, is out of range or does not fit the others. The message names the value and
+            the remedy.
+        MisfitError: `space` was made for another student.
     """
 
     student: dspy.Module
+    """The program to improve. It is never changed. Runs with `acall` if its class defines `aforward`, otherwise in a
+    thread."""
+
     metric: Metric
+    """Scores a prediction: a number or a bool, higher is better, or a `dspy.Prediction` with a `score`. Sync or async.
+    See `Metric`."""
+
     trainset: Sequence[dspy.Example]
+    """Examples to learn from, at least `bsize`, with their inputs marked by `with_inputs`. `policy="adaptive"` uses a
+    random sample of 2,000 if there are more."""
+
     store: str | Path
+    """Path of the SQLite file that keeps the run. Created if missing, in a directory that must exist. A relative path
+    is resolved against the working directory when the run starts."""
+
     space: ConfigurationSpace | None = None
+    """What may be changed; by default the instructions and demos of each predictor.
+    `ConfigurationSpace.from_module(student, settings={"answer.temperature": Float(0.0, 1.5)})` lets the adaptive policy
+    choose LM settings too. Its `lms` argument lets it choose the LM of a predictor."""
+
     optimize: Sequence[str] | None = None
+    """Names of the predictors to optimize, as in `student.named_predictors()`; by default all. The others run
+    unchanged, as do those of sub-modules with `_compiled=True`."""
+
     valset: Sequence[dspy.Example] = ()
+    """Examples that never become rules or demos. If given, the winner is chosen on them. `policy="dspy"` takes none,
+    like `dspy.SIMBA`."""
+
     objectives: Objectives | None = None
+    """How to combine several named scores of the metric: `Weighted({"accuracy": 0.8, …})` or
+    `Pareto(["accuracy", …])`. See `simba_actors.search.objectives`."""
+
     run_id: str | None = None
+    """Name of the run in the store. By default it is derived from the student, the trainset and the settings, so the
+    same config continues the same run."""
+
     lm: dspy.BaseLM | None = None
+    """LM of the predictors that have none of their own; by default `dspy.settings.lm`."""
+
     prompt_model: dspy.BaseLM | None = None
+    """LM that writes rules; by default `dspy.settings.lm`, or the student's LM if that is not set."""
+
     teacher_lm: dspy.BaseLM | None = None
+    """LM that samples trajectories for the student to learn from. With `policy="dspy"` it replaces the student's LM in
+    one of `num_candidates` trajectories."""
+
     sampling_lms: Mapping[str, dspy.BaseLM] = field(default_factory=dict[str, dspy.BaseLM])
+    """More LMs to sample trajectories with, under names that you choose: other models, or one model at several
+    temperatures, as in `{"large": dspy.LM(…), "hot": dspy.LM(…, temperature=1.3)}`. They and the teacher take turns at
+    a quarter of a step's trajectories. Good trajectories become demos; their scores do not count as the student's.
+    `policy="dspy"` takes none, like `dspy.SIMBA`."""
+
     bsize: int = 32
+    """Training examples per step. The adaptive policy derives the size of the run from it and chooses its own number
+    for each step."""
+
     num_candidates: int = 6
+    """Trajectories per example of a step. The step then makes at most one candidate more than that. The adaptive policy
+    derives only the size of the run from it."""
+
     max_steps: int | None = None
+    """Maximum number of steps; by default 24, or 8 with `policy="dspy"`."""
+
     max_demos: int = 4
+    """Number of demos that a predictor can hold before some are dropped; 0 adds none."""
+
     demo_input_field_maxlen: int = 100_000
+    """Maximum length, in characters, of an input that is kept in a demo. Longer ones are cut; 0 keeps all."""
+
     temperature_for_sampling: float = 0.2
+    """Softmax temperature for choosing the programs that sample trajectories; 0 is greedy. Used by `policy="dspy"`
+    only."""
+
     temperature_for_candidates: float = 0.2
+    """Softmax temperature for choosing the programs that candidates are made from; 0 is greedy. Used by
+    `policy="dspy"` only."""
+
     seed: int = 0
+    """Seed of all random draws."""
+
     policy: PolicyName = "adaptive"
+    """How the search chooses what to try next. "adaptive" learns what each rule and demo is worth and combines the
+    best; without a cap on calls in `budget`, it makes as many rollouts as `dspy.SIMBA` with the same settings. "dspy"
+    equals `dspy.SIMBA`, draw for draw."""
+
     strategies: Sequence[Strategy] | None = None
+    """How candidates are made, in the order in which they are drawn from. By default `AppendADemo` (unless `max_demos`
+    is 0), `LearnFromFailures`, `MergeRules` and `Recombine`; with `policy="dspy"`, `AppendADemo` and `AppendARule`."""
+
     max_concurrency: int = 32
+    """Maximum number of rollouts in flight. Each endpoint is assumed to accept that many calls until it refuses one;
+    then concurrency adapts to what the endpoint accepts."""
+
     rollout_timeout: float = 300.0
+    """Seconds that a rollout may take before it counts as an infrastructure failure. Waiting for a turn at an endpoint
+    does not count."""
+
     on_metric_error: OnMetricError = "stop"
+    """What to do when the metric raises or returns something that is not a number. "stop" ends the run with
+    MetricError; after the metric is fixed, starting again continues the run. "score 0" scores the rollout 0, as
+    `dspy.SIMBA` does."""
+
     resume_after: float | None = None
+    """Seconds after which a run resumes that was paused because an LM refused or could not be reached. By default it
+    stays paused until `Optimizer.resume`, and `Optimizer.result` raises RunPausedError."""
+
     budget: Budget = Budget()
+    """Caps on calls, cost, tokens and time; by default none."""
+
     stop_when: StopWhen | None = None
+    """Decides at the end of each step whether to stop the search; the winner is then chosen, as after `max_steps`. By
+    default nothing stops the search early. It may change when a run is continued. See
+    `simba_actors.search.stopping`."""
+
     governor: Governor | None = None
+    """Sends the LM calls and holds the limits of endpoints and their retry policy. By default, all optimizers of an
+    event loop share one."""
+
     publish: PublishMode = "manual"
+    """"best" publishes a program to `channel` as soon as it is clearly better than the one served there, on examples
+    that both were scored on. "manual" leaves publishing to `Optimizer.publish`."""
+
     channel: str = "default"
+    """Name of the channel that live programs follow."""
+
     progress: bool = False
+    """Whether to show step, best score, rollouts, cost and time left on stderr: a bar if the extra `progress` is
+    installed, or one line per step if stderr is not a terminal."""
+
     callbacks: Sequence[EventCallback] = ()
+    """Functions, sync or async, to call with each event after it is stored. A slow one does not slow down the run; one
+    that raises is logged and not called again."""
 
     def __post_init__(self) -> None:
         check_student(self.student)
         if isinstance(self.student, LiveProgram):
-            raise ConfigError("student is a LiveProgram, which runs what is published: give what it runs, live.student")
+            raise ConfigError("student is a LiveProgram, which runs what is published: pass live.student instead")
         check_metric(self.metric)
         if self.run_id is not None:
             check_run_id(self.run_id)
@@ -187,7 +239,7 @@ class OptimizerConfig:
         if self.resume_after is not None:
             check_number("resume_after", self.resume_after, above=0.0)
         if self.policy not in STEPS:
-            raise ConfigError(f"policy={self.policy!r}: the policies are 'adaptive' and 'dspy'")
+            raise ConfigError(f"policy={self.policy!r}: must be 'adaptive' or 'dspy'")
         if self.publish not in ("manual", "best"):
             raise ConfigError(f"publish={self.publish!r}: must be 'manual' or 'best'")
         if self.on_metric_error not in ("stop", "score 0"):
@@ -205,18 +257,20 @@ class OptimizerConfig:
         check_space(self.space)
         if self.optimize is not None:
             if self.space is not None:
-                raise ConfigError("optimize and space: name them by ConfigurationSpace.from_module(…, optimize=…)")
+                raise ConfigError(
+                    "optimize and space are both given: use ConfigurationSpace.from_module(…, optimize=…)"
+                )
             ConfigurationSpace.from_module(self.student, optimize=self.optimize)
         if self.space is not None:
             self.space.extract(self.student)
             if self.space.settings and self.policy == "dspy":
-                raise ConfigError("space: policy='dspy' chooses no LM settings; use policy='adaptive'")
+                raise ConfigError("space has LM settings, which policy='dspy' can't choose: use policy='adaptive'")
         checked_path(self.store)
         check_channel(self.channel)
         check_sampling_lms(self.sampling_lms)
         if self.sampling_lms and self.policy == "dspy":
             raise ConfigError(
-                "sampling_lms: policy='dspy' samples with the student's LM and the teacher's; use policy='adaptive'"
+                "sampling_lms: policy='dspy' samples only with the student's LM and teacher_lm; use policy='adaptive'"
             )
         if self.valset and self.policy == "dspy":
             raise ConfigError("valset: policy='dspy' chooses its winner on the trainset; use policy='adaptive'")
@@ -231,11 +285,11 @@ class OptimizerConfig:
 
     @property
     def steps(self) -> int:
-        """`max_steps`, or the policy's own number."""
+        """Maximum number of steps: `max_steps`, or the policy's default."""
         return STEPS[self.policy] if self.max_steps is None else self.max_steps
 
     def chosen_strategies(self) -> Sequence[Strategy]:
-        """`strategies`, or the policy's own."""
+        """Return `strategies`, or the policy's default ones."""
         if self.strategies is not None:
             return self.strategies
         rules = (AppendARule(),) if self.policy == "dspy" else (LearnFromFailures(), MergeRules(), Recombine())

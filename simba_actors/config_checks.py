@@ -1,6 +1,6 @@
-"""What an OptimizerConfig or a live program refuses, each with a message that says what was given and what to give.
+"""Checks of the values that an OptimizerConfig or a live program is given.
 
-All of them raise ConfigError.
+Each raises ConfigError with a message that says which value is wrong, and what to pass instead.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from simba_actors.strategies import Strategy
 logger = logging.getLogger(__name__)
 
 RESERVED_LMS = (STUDENT_LM, "teacher", PROMPT_MODEL)
-"""Names of the LMs that have settings of their own."""
+"""Names that `sampling_lms` can't use, since the LMs of other settings have them."""
 
 
 def check_student(student: dspy.Module) -> None:
+    """Check that the student is a module that can be run and has predictors to optimize."""
     check_module(student)
     check_method(student)
     if not student.predictors():
@@ -43,24 +44,25 @@ def check_student(student: dspy.Module) -> None:
 
 
 def check_method(student: dspy.Module) -> None:
-    """Check that the student has a method which returns a prediction, or can be awaited for one."""
+    """Check that the student has a `forward` that returns a prediction, or an `aforward` to await."""
     method, name = method_of(student), type(student).__name__
     if method is None:
-        raise ConfigError(f"student {name} has neither forward nor aforward: give it one of them")
+        raise ConfigError(f"student {name} has neither forward nor aforward: define one of them")
     if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
         raise ConfigError(
             f"{name}.{method.__name__} is a generator, which no metric can score: return a dspy.Prediction, and use "
             "dspy.streamify to stream it"
         )
     if inspect.iscoroutinefunction(method) and method.__name__ in SYNC:
-        raise ConfigError(f"{name}.{method.__name__} is async, and DSPy does not await it: name it aforward")
+        raise ConfigError(f"{name}.{method.__name__} is async, but DSPy does not await it: rename it aforward")
 
 
 def check_run_id(run_id: object) -> None:
+    """Check that the run id is a string that SQLite can store."""
     if not isinstance(run_id, str):
         raise ConfigError(f"run_id must be a string, not {type(run_id).__name__}: {run_id!r:.80}")
     if json_problem(run_id) is not None:
-        raise ConfigError(f"run_id={run_id!r:.80} holds half of a surrogate pair, which can't be stored")
+        raise ConfigError(f"run_id={run_id!r:.80} holds half of a surrogate pair, which can't be stored: remove it")
 
 
 def check_callbacks(callbacks: object) -> None:
@@ -68,7 +70,7 @@ def check_callbacks(callbacks: object) -> None:
         raise ConfigError(f"callbacks must be a list of functions, as in [print], not {callbacks!r:.80}")
     for callback in cast("Collection[object]", callbacks):
         if not callable(callback):
-            raise ConfigError(f"callbacks: {callback!r} is not callable; it is called as callback(event)")
+            raise ConfigError(f"callbacks: {callback!r} is not callable: pass functions that take an event")
 
 
 def check_governor(governor: object) -> None:
@@ -77,7 +79,7 @@ def check_governor(governor: object) -> None:
 
 
 def check_enough_calls(max_calls: int | None, bsize: int, predictors: int) -> None:
-    """Refuse a cap on calls with which the adaptive policy could not finish a step."""
+    """Check that the cap on calls lets the adaptive policy finish a step."""
     least = least_rollouts(bsize) * max(1, predictors)
     if max_calls is not None and max_calls < least:
         raise ConfigError(
@@ -92,15 +94,15 @@ def check_budget(budget: object) -> None:
 
 
 def warn_of_overlap(trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example]) -> None:
-    """Log a warning if the valset has examples of the trainset: scores on what was learnt from are too good."""
+    """Log a warning if the valset shares examples with the trainset, which makes its scores too high."""
     if not valset:
         return
     train = {_identity(example) for example in trainset}
     both = sum(_identity(example) in train for example in valset)
     if both:
         logger.warning(
-            "%d of the valset's %d examples are in the trainset as well: the winner is chosen by examples it may have "
-            "learnt from. Split the examples into two lists that share none",
+            "%d of the valset's %d examples are in the trainset too, so the winner is chosen on examples it may have "
+            "learned from: split the examples into two lists that have none in common",
             both,
             len(valset),
         )
@@ -120,15 +122,15 @@ def check_strategies(strategies: object) -> None:
     if not isinstance(strategies, Sequence):
         raise ConfigError(f"strategies must be a list, as in [AppendADemo(), AppendARule()], not {strategies!r:.80}")
     if not strategies:
-        raise ConfigError("strategies=[]: at least one strategy is needed; leave it out for SIMBA's own")
+        raise ConfigError("strategies is empty: pass at least one strategy, or leave it out for the defaults")
     names: list[str] = []
-    for place, strategy in enumerate(cast("Sequence[object]", strategies)):
+    for index, strategy in enumerate(cast("Sequence[object]", strategies)):
         if isinstance(strategy, type) or not isinstance(strategy, Strategy):
-            raise ConfigError(f"strategies[{place}]={strategy!r:.80} is not a strategy, such as AppendADemo()")
+            raise ConfigError(f"strategies[{index}]={strategy!r:.80} is not a strategy, such as AppendADemo()")
         if strategy.name in names:
             raise ConfigError(
-                f"strategies[{names.index(strategy.name)}] and strategies[{place}] are both named {strategy.name!r}, "
-                "so that events could not tell them apart: leave one out, or give a subclass another name"
+                f"strategies[{names.index(strategy.name)}] and strategies[{index}] are both named {strategy.name!r}, "
+                "so events could not distinguish them: remove one, or give a subclass another name"
             )
         names.append(strategy.name)
 
@@ -139,7 +141,7 @@ def check_metric(metric: object) -> None:
     try:
         signature = inspect.signature(metric)
     except (TypeError, ValueError):
-        return  # Some builtins have no signature to look at.
+        return  # Some builtins have no signature.
     for arguments in (2, 3, 5):
         try:
             signature.bind(*[None] * arguments)
@@ -147,8 +149,8 @@ def check_metric(metric: object) -> None:
             continue
         return
     raise ConfigError(
-        f"metric{signature} takes the wrong arguments: it is called as metric(example, prediction), with trace as a "
-        "third or (trace, pred_name, pred_trace) as three more where it asks for them"
+        f"metric{signature} takes the wrong arguments: define it as metric(example, prediction), as "
+        "metric(example, prediction, trace) or as metric(example, prediction, trace, pred_name, pred_trace)"
     )
 
 
@@ -156,7 +158,7 @@ def check_whole(name: str, value: object, *, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(f"{name}={value!r}: must be a whole number of at least {least}")
     if value > LARGEST_INTEGER:
-        raise ConfigError(f"{name} is more than 64 bits hold: must be at most 2**63 - 1")
+        raise ConfigError(f"{name} does not fit into 64 bits: must be at most 2**63 - 1")
 
 
 def check_number(name: str, value: object, *, least: float | None = None, above: float | None = None) -> None:
@@ -169,11 +171,11 @@ def check_number(name: str, value: object, *, least: float | None = None, above:
 
 def check_sampling_lms(lms: object) -> None:
     if not isinstance(lms, Mapping):
-        raise ConfigError("sampling_lms must be LMs by name, as in {'large': dspy.LM(…)}")
+        raise ConfigError(f"sampling_lms must be LMs by name, as in {{'large': dspy.LM(…)}}, not {type(lms).__name__}")
     for name, lm in cast("Mapping[object, object]", lms).items():
         if not isinstance(name, str) or not name or name in RESERVED_LMS:
             raise ConfigError(
-                f"sampling_lms: {name!r} can't name one; a name is a string other than {', '.join(RESERVED_LMS)}"
+                f"sampling_lms: {name!r} is not a valid name: use a string other than {', '.join(RESERVED_LMS)}"
             )
         if lm is None:
             raise ConfigError(f"sampling_lms[{name!r}] must be a dspy.LM, not None")
@@ -182,44 +184,45 @@ def check_sampling_lms(lms: object) -> None:
 
 def check_enough(trainset: Sequence[object], bsize: int) -> None:
     if not trainset:
-        raise ConfigError("trainset is empty: SIMBA learns from examples, at least bsize of them")
+        raise ConfigError("trainset is empty: pass at least bsize examples to learn from")
     if len(trainset) < bsize:
         raise ConfigError(
-            f"trainset has {len(trainset)} examples, fewer than bsize={bsize}: give more examples or a smaller bsize"
+            f"trainset has {len(trainset)} examples, fewer than bsize={bsize}: pass more examples or a smaller bsize"
         )
 
 
 def _input_names(example: dspy.Example) -> set[str]:
     try:
         return set(cast("list[str]", example.inputs().keys()))
-    except ValueError:  # They were not set.
+    except ValueError:  # The example has no `with_inputs`.
         return set()
 
 
 def check_examples(name: str, examples: object) -> None:
     if not isinstance(examples, Sequence):
         raise ConfigError(f"{name} must be a list of dspy.Example, not {type(examples).__name__}")
-    for row, example in enumerate(cast("Sequence[object]", examples)):
+    for index, example in enumerate(cast("Sequence[object]", examples)):
         if not isinstance(example, dspy.Example):
-            raise ConfigError(f"{name}[{row}] must be a dspy.Example, not {type(example).__name__}")
+            raise ConfigError(f"{name}[{index}] must be a dspy.Example, not {type(example).__name__}")
         if not _input_names(example):
             raise ConfigError(
-                f"{name}[{row}] does not say which of its fields are inputs: "
+                f"{name}[{index}] does not say which of its fields are inputs: "
                 "use dspy.Example(question=…, answer=…).with_inputs('question')"
             )
 
 
 def check_inputs_fit(student: dspy.Module, name: str, examples: Sequence[dspy.Example]) -> None:
+    """Check that the student can be called with the inputs of each example."""
     expected = _signature_of_call(student)
-    for row, example in enumerate(examples):
+    for index, example in enumerate(examples):
         inputs = _input_names(example)
         problem = expected(inputs)
         if problem:
-            raise ConfigError(f"{name}[{row}] does not fit {type(student).__name__}: {problem}")
+            raise ConfigError(f"{name}[{index}] does not fit {type(student).__name__}: {problem}")
 
 
 def _signature_of_call(student: dspy.Module) -> Callable[[set[str]], str | None]:
-    """Return a function that says what is wrong with a set of input names for this student, or None."""
+    """Return a function that returns the problem with a set of input names for this student, or None."""
     method = method_of(student)
     if isinstance(student, dspy.Predict) and getattr(method, "__func__", None) in vars(dspy.Predict).values():
         return lambda inputs: _misfit_of_predict(student, inputs)
@@ -232,4 +235,4 @@ def _misfit_of_predict(predict: dspy.Predict, inputs: set[str]) -> str | None:
     required = {name for name, field in known.items() if field.is_required()}
     if required <= inputs <= set(known):
         return None
-    return f"its inputs are {sorted(known)}, the example's {sorted(inputs)}"
+    return f"its inputs are {sorted(known)}, but the example has {sorted(inputs)}"

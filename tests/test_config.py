@@ -70,12 +70,12 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     (
         "a_live_program",
         {"student": LiveProgram(dspy.Predict("question -> answer"), store="none.db")},
-        "student is a LiveProgram, which runs what is published: give what it runs, live.student",
+        "student is a LiveProgram, which runs what is published: pass live.student instead",
     ),
     (
         "settings_for_a_policy_that_chooses_none",
         {"space": ConfigurationSpace.from_module(dspy.Predict("question -> answer"), {"self.n": Integer(1, 3)})},
-        "policy='dspy' chooses no LM settings",
+        "space has LM settings, which policy='dspy' can't choose",
     ),
     ("a_space_that_is_none", {"space": "answer"}, "space must be a ConfigurationSpace, .* not 'answer'"),
     ("a_predictor_that_is_not_there", {"optimize": ["ask"]}, r"optimize names \['ask'\], which .* it has \['self'\]"),
@@ -87,14 +87,14 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     (
         "predictors_beside_a_space",
         {"optimize": ["self"], "space": ConfigurationSpace.from_module(dspy.Predict("question -> answer"))},
-        "optimize and space: name them by",
+        "optimize and space are both given: use",
     ),
     (
         "a_student_that_generates",
         {"student": Generates()},
         "Generates.forward is a generator",
     ),
-    ("a_forward_that_is_async", {"student": AsyncForward()}, "AsyncForward.forward is async, .*: name it aforward"),
+    ("a_forward_that_is_async", {"student": AsyncForward()}, "AsyncForward.forward is async, .*: rename it aforward"),
     ("a_student_without_a_method", {"student": Methodless()}, "Methodless has neither forward nor aforward"),
     ("a_store_that_is_no_path", {"store": None}, "store=None: must be the path of a file"),
     ("a_governor_that_is_none", {"governor": 500}, "governor must be a Governor, not int: 500"),
@@ -119,7 +119,7 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("a_temperature_that_is_no_number", {"temperature_for_candidates": float("nan")}, "temperature_for_candidates=nan"),
     ("no_time_for_a_rollout", {"rollout_timeout": 0}, "rollout_timeout=0"),
     ("an_unknown_policy", {"policy": "magic"}, "policy='magic'"),
-    ("no_strategies", {"strategies": []}, "at least one strategy"),
+    ("no_strategies", {"strategies": []}, "strategies is empty: pass at least one strategy"),
     ("a_strategy_by_name", {"strategies": ["append_a_demo"]}, r"strategies\[0\]='append_a_demo' is not a strategy"),
     ("a_strategys_class", {"strategies": [AppendADemo]}, r"strategies\[0\]=<class .* is not a strategy"),
     ("an_lm_by_name", {"lm": "openai/x"}, r"lm must be a dspy\.LM, not str, as in dspy\.LM\('openai/x'\)"),
@@ -133,7 +133,7 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("a_trainset_that_can_be_read_once", {"trainset": iter([])}, "trainset must be a list of dspy.Example"),
     ("a_store_in_memory", {"store": ":memory:"}, "must be the path of a file, since a run outlives its process"),
-    ("a_run_id_that_is_no_text", {"run_id": ("a", 1)}, r"run_id must be a string, not tuple: \('a', 1\)"),
+    ("a_run_id_that_is_not_a_string", {"run_id": ("a", 1)}, r"run_id must be a string, not tuple: \('a', 1\)"),
     ("a_run_id_that_no_store_takes", {"run_id": "x\ud800"}, "run_id='x.*' holds half of a surrogate pair"),
     (
         "a_single_callback",
@@ -275,4 +275,4 @@ def test_a_space_of_another_student_is_refused(tmp_path: Path) -> None:
 
 def test_examples_in_both_sets_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     small_config(tmp_path / "simba.db", policy="adaptive", valset=questions(5, start=6))
-    assert "2 of the valset's 5 examples are in the trainset as well" in caplog.text
+    assert "2 of the valset's 5 examples are in the trainset too" in caplog.text
