@@ -1,4 +1,4 @@
-"""Assemble a run from its config: the actors, and what each of them needs."""
+"""Assembly of a run: its actors and their dependencies, made from an OptimizerConfig."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ TEAM: Mapping[str, type[GenServer[Any]]] = {
     PUBLISHER: Publisher,
     COORDINATOR: Coordinator,
 }
-"""The actors in the order in which they start: each needs only those before it to be up."""
+"""The actors in start order. Each depends only on those before it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssembledRun:
-    """A run that is ready to start, and what its Optimizer needs of it."""
+    """The parts of a run that is ready to start."""
 
     new: NewRun
     store: Path
@@ -86,7 +86,7 @@ class AssembledRun:
     threads: Threads
     telemetry: Telemetry
     team: Sequence[ChildSpec]
-    """The actors in the order in which they start."""
+    """Child specifications of the actors, in start order."""
 
 
 def assemble(
@@ -96,15 +96,18 @@ def assemble(
     on_request: Callable[[Request], None],
     digests: ExampleDigests | None = None,
 ) -> AssembledRun:
-    """Make everything that the run of `config` consists of. Rollouts get the context in which this is called.
+    """Return the parts of the run that `config` describes. Rollouts run in the context of this call.
 
-    `finished` is called once, with None when the run has its result or with the error that ended it; `on_stored` is
-    called with events that were stored, and `on_request` with each request of another process. `digests` are made here
-    if they are not given, which holds up the caller's thread for about a second for every 50,000 examples.
+    Args:
+        config: The settings of the run.
+        finished: Called once: with None when the run has its result, or with the error that ended it.
+        on_stored: Called with events after they are stored.
+        on_request: Called with each request from another process.
+        digests: Digests of the examples. Computed here if missing, which blocks for about a second per 50,000 examples.
 
     Raises:
-        UnsupportedDSPyError: The installed DSPy is one that this version does not know.
-        NoLMError: A predictor has no LM, and there is no default.
+        UnsupportedDSPyError: This version does not support the installed DSPy.
+        NoLMError: A predictor has no LM, and no default is set.
     """
     check_dspy()
     space = config.space or ConfigurationSpace.from_module(config.student, optimize=config.optimize)
@@ -139,7 +142,7 @@ def assemble(
 
     async def before_call() -> None:
         if lease.is_over:
-            await teammates.commit([])  # Renews it, or ends this life of the run.
+            await teammates.commit([])  # Renews the lease, or ends the run in this process.
         await budget.before_call()
 
     coordinator = teammates.via(COORDINATOR)
@@ -276,7 +279,7 @@ def assemble(
 
 
 def policy_of(config: OptimizerConfig, lms: Mapping[str, Any], strategies: tuple[str, ...]) -> Policy:
-    """Return the policy that `config` names, with its settings."""
+    """Return the policy named in `config`, with its settings."""
     settings = SearchSettings(**{name: getattr(config, name) for name in SIMBA_SETTINGS}, max_steps=config.steps)
     if config.policy == "dspy":
         return DspyPolicy(
@@ -298,7 +301,7 @@ def policy_of(config: OptimizerConfig, lms: Mapping[str, Any], strategies: tuple
 
 
 class _Texts(Sequence[ExampleText]):
-    """The text of examples, made when it is asked for: the search uses a sample of a large trainset."""
+    """The text of examples, made on access, since the search uses only a sample of a large trainset."""
 
     def __init__(self, examples: Sequence[dspy.Example]) -> None:
         self._examples = examples
@@ -321,13 +324,14 @@ class _Texts(Sequence[ExampleText]):
 
 
 def _model_pool(config: OptimizerConfig) -> dict[str, Any]:
+    """Return the LMs that sample trajectories, by name, the student's first."""
     settings: Any = dspy.settings
     own = [predictor.lm for predictor in config.student.predictors()]
     student_lm = config.lm or settings.lm or next((lm for lm in own if lm is not None), None)
     if student_lm is None:
         raise NoLMError(
-            "there is no LM to run the student with: pass lm=dspy.LM(…), set one with dspy.configure(lm=…) or "
-            "dspy.context(lm=…), or give each predictor one"
+            "no LM is set for the student: pass lm=dspy.LM(…), set one with dspy.configure(lm=…) or "
+            "dspy.context(lm=…), or give each predictor an LM"
         )
     lms = {STUDENT_LM: student_lm}
     if config.teacher_lm is not None:
@@ -336,9 +340,10 @@ def _model_pool(config: OptimizerConfig) -> dict[str, Any]:
 
 
 def _rollouts_expected(config: OptimizerConfig) -> int:
-    """Return the rollouts of `dspy.SIMBA` with all its steps, candidates and finalists.
+    """Return the number of rollouts that the run is expected to make.
 
-    The adaptive policy makes as many, unless the budget has a cap on calls: then as many as the cap allows.
+    It is what `dspy.SIMBA` makes with all its steps, candidates and finalists. If the budget caps calls, the adaptive
+    policy makes as many as the cap allows.
     """
     calls = config.budget.max_calls
     if config.policy == "adaptive" and calls is not None:
@@ -349,13 +354,14 @@ def _rollouts_expected(config: OptimizerConfig) -> int:
 
 
 def _first_rollout_id(student: dspy.Module, default: Any) -> int:
-    """Return the rollout id that `dspy.SIMBA` counts from: that of the LM it would copy."""
+    """Return the rollout id of the LM that `dspy.SIMBA` would copy, from which its copies count."""
     own = {id(predictor.lm): predictor.lm for predictor in student.predictors()}
     lm = (next(iter(own.values())) if len(own) == 1 else None) or default
     return int(lm.kwargs.get("rollout_id") or 0)
 
 
 def _shown_settings(config: OptimizerConfig) -> dict[str, JSON]:
+    """Return the settings that `simba-actors show` and the dashboard display."""
     return {
         **{name: getattr(config, name) for name in SEARCH_SETTINGS},
         "max_steps": config.steps,

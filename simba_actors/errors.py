@@ -19,7 +19,7 @@ SimbaError
 │   ├── RunOwnedError              a living process has it open
 │   ├── LeaseLostError             another process has taken it over
 │   ├── FingerprintMismatchError   it was started with another student, trainset or settings
-│   ├── NoLMError                  there is no LM to run the student with
+│   ├── NoLMError                  no LM is set for the student
 │   ├── BudgetReachedError         a cap of its budget keeps a call from being sent
 │   ├── RunStoppedError            it was stopped before it had a result
 │   └── RunningLoopError           a sync call was made inside a running event loop
@@ -134,7 +134,7 @@ class FingerprintMismatchError(RunError):
 
 
 class NoLMError(RunError):
-    """There is no LM to run the student with."""
+    """No LM is set for the student."""
 
 
 class BudgetReachedError(RunError):

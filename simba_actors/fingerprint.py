@@ -1,4 +1,7 @@
-"""The fingerprint of a run: what must stay the same between its lives, and what its default name is made from."""
+"""The fingerprint of a run: the settings that must not change when it is continued.
+
+The default run id is made from it.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +26,20 @@ from simba_actors.search.settings import SearchSettings
 from simba_actors.search.trajectory import JSON
 
 SIMBA_SETTINGS = tuple(field.name for field in dataclasses.fields(SearchSettings) if field.name != "max_steps")
-"""Settings that policies take over from the config. `max_steps` depends on the policy."""
+"""Names of the settings that a policy copies from the config. `max_steps` is not one, as its default varies."""
 
 SEARCH_SETTINGS = ("policy", "demo_input_field_maxlen", *SIMBA_SETTINGS)
-"""Settings that shape the search. Concurrency, timeouts and budgets do not, and may change."""
+"""Names of the settings that affect the search. Concurrency, timeouts and budgets do not, so they may change."""
 
 FIELD_DETAILS = ("desc", "constraints")
-"""What prompts tell of a field beside its name, its type, and whether it is an input or an output."""
+"""Keys of a field's details that appear in prompts, besides its name, its type and whether it is an input."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ExampleDigests:
     """Digests of the trainset and the valset.
 
-    They take about a second for 50,000 examples, so they are made in a thread before the run is assembled.
+    Computing them takes about a second for 50,000 examples, so it is done in a thread before the run is assembled.
     """
 
     trainset: str
@@ -44,6 +47,7 @@ class ExampleDigests:
 
     @classmethod
     def of(cls, config: OptimizerConfig) -> ExampleDigests:
+        """Return the digests of the examples in `config`."""
         return cls(_digest_of_examples(config.trainset), _digest_of_examples(config.valset))
 
 
@@ -54,7 +58,10 @@ def fingerprint(
     lms: dict[str, Any],
     space: ConfigurationSpace,
 ) -> dict[str, str]:
-    """Return, by name, digests of the student and the trainset, names of the metric and the LMs, and the settings."""
+    """Return the parts of the fingerprint by name.
+
+    They are digests of the student and the examples, names of the metric and the LMs, and the settings of the search.
+    """
     parts = {
         "student": f"{type(config.student).__qualname__} {_student_digest(config.student, configuration)[:16]}",
         "trainset": f"{len(config.trainset)} examples {digests.trainset[:16]}",
@@ -76,14 +83,15 @@ def fingerprint(
 
 
 def default_run_id(config: OptimizerConfig, parts: dict[str, str]) -> str:
-    """Return a name made of the student's class and a digest of everything that must stay the same."""
+    """Return a name made of the student's class and a digest of the fingerprint."""
     return f"{type(config.student).__name__.lower()}-{_digest(dict(parts))[:10]}"
 
 
 def _student_digest(student: dspy.Module, configuration: Configuration) -> str:
-    """Return a digest of the student's configuration, and of its fields if the instructions do not list them all.
+    """Return a digest of the student's configuration and, unless the instructions list all fields, of its fields.
 
-    If they do, it is the digest of earlier versions, which left the fields out, so that their runs can be resumed.
+    If the instructions list them, the digest equals that of earlier versions, which left the fields out. So runs of
+    those versions can be resumed.
     """
     predictors = cast("list[tuple[str, Any]]", student.named_predictors())
     fields = {
@@ -95,18 +103,18 @@ def _student_digest(student: dspy.Module, configuration: Configuration) -> str:
 
 
 def _lists_all_fields(signature: Any) -> bool:
-    """Return whether DSPy makes the same signature from the fields' names alone, with instructions that list them."""
+    """Return whether DSPy would make the same signature, instructions included, from the field names alone."""
     make: Any = dspy.Signature
     inputs, outputs = ", ".join(signature.input_fields), ", ".join(signature.output_fields)
     try:
         made = make(f"{inputs} -> {outputs}")
-    except ValueError:  # There are no outputs.
+    except ValueError:  # The signature has no outputs.
         return False
     return signature.instructions == made.instructions and _fields(signature) == _fields(made)
 
 
 def _fields(signature: Any) -> list[list[Any]]:
-    """Return what prompts say about each field."""
+    """Return the facts about each field that appear in prompts."""
     fields = cast("dict[str, Any]", signature.fields)
     return [
         [
@@ -126,12 +134,12 @@ class _Schema(GenerateJsonSchema):
 def _schema(annotation: Any) -> JSON:
     try:
         return TypeAdapter(annotation).json_schema(schema_generator=_Schema)
-    except (PydanticUserError, NameError):  # It has none.
+    except (PydanticUserError, NameError):  # The type has no JSON schema.
         return inspect.formatannotation(annotation)
 
 
 def _name(metric: Any) -> str:
-    """Return the metric's name, and a digest of what it was made with: a partial's or a constructor's arguments."""
+    """Return the metric's name and a digest of the arguments of its `partial` or its constructor."""
     if isinstance(metric, partial):
         arguments = to_json_value([metric.args, metric.keywords])
         return f"partial of {_name(cast('Any', metric).func)} {_digest(arguments)[:16]}"
@@ -141,9 +149,9 @@ def _name(metric: Any) -> str:
 
 
 def _made_with(instance: Any) -> dict[str, Any]:
-    """Return the attributes that are named like a parameter of the constructor.
+    """Return the attributes that have the name of a constructor parameter.
 
-    Others, such as counters and caches, may have another value each time the same run is started.
+    Other attributes, such as counters and caches, may differ each time the run is started.
     """
     kind = cast("Any", type(instance))
     if inspect.isroutine(instance) or isinstance(instance, type | ModuleType):
@@ -155,21 +163,21 @@ def _made_with(instance: Any) -> dict[str, Any]:
 def _parameters(call: Any) -> Sequence[str]:
     try:
         return tuple(inspect.signature(call).parameters)
-    except (TypeError, ValueError):  # Some callables that are not written in Python have no signature.
+    except (TypeError, ValueError):  # Some callables written in C have no signature.
         return ()
 
 
 def _holds(instance: Any, name: str) -> bool:
-    """Return whether the attribute is the instance's own, so that reading it runs no code."""
+    """Return whether the attribute is stored on the instance, so that reading it runs no code."""
     kind = cast("Any", type(instance))
     slot = inspect.getattr_static(kind, name, None)
     return name in getattr(instance, "__dict__", {}) or isinstance(slot, MemberDescriptorType)
 
 
 def _digest_of_examples(examples: Sequence[dspy.Example]) -> str:
-    """Return the digest of a list with the fields and the names of the inputs of each example.
+    """Return a digest of the fields and the input names of all examples.
 
-    It is made example by example: a C call that converts all of them at once would hold up the other threads.
+    Examples are converted one by one: a single C call for all of them would block the other threads.
     """
     digest = hashlib.sha256(b"[")
     for n, example in enumerate(examples):

@@ -1,4 +1,4 @@
-"""What an optimization found, and where it stands."""
+"""The result and the status of a run."""
 
 from __future__ import annotations
 
@@ -16,38 +16,39 @@ from simba_actors.store.records import Run, RunStatus
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """A program that the winner was chosen from."""
+    """One of the programs among which the winner was chosen."""
 
     number: int
-    """Its number in the pool."""
+    """The program's number in the pool."""
     score: float
-    """Its mean score by all that the run knows."""
+    """The program's mean score, from all evidence of the run."""
     scores: dict[str, float] | None = None
-    """Its scores by name, if the run has objectives."""
+    """The program's scores by objective; None if the run has no objectives."""
 
 
 class _Programs:
-    """What a result has beside its fields: programs are no data, and the logs of a long run are long."""
+    """Attributes of a result that are not dataclass fields, since they are programs or long logs."""
 
     program: dspy.Module
     """A copy of the student with the best configuration."""
     candidate_programs: list[dict[str, Any]]
-    """All finalists as `{"score": …, "program": …}`, the winner first; with `scores` by name if it has
-    objectives. The adaptive policy lets a program win only if it is better than the student with a chance of 0.9."""
+    """All finalists as `{"score": …, "program": …}`, the winner first; also with `scores` if the run has objectives.
+    With the adaptive policy, a program wins only if its chance of being better than the student is at least 0.9."""
     trial_logs: dict[int, dict[str, Any]]
-    """For each step its `winner`, the `batch_scores` of its candidates, and the winner's `train_score` if known."""
+    """A dict by step, with the step's `winner`, the `batch_scores` of its candidates and, if known, the winner's
+    `train_score`."""
 
 
 @dataclass(frozen=True)
 class OptimizerResult(_Programs):
-    """The end of a run.
+    """The result of a finished run.
 
         result = await optimizer.result()
         result.program.save("best.json")
         print(result)
 
-    Beside the fields it has `program`, the best one, and `candidate_programs` and `trial_logs` as `dspy.SIMBA` has
-    them. `to_json()` returns the fields as plain JSON.
+    Besides its fields it has the attributes `program`, the best program, and `candidate_programs` and `trial_logs` as
+    in `dspy.SIMBA`. `to_json()` returns the fields as plain JSON.
     """
 
     run_id: str
@@ -55,21 +56,21 @@ class OptimizerResult(_Programs):
     score: float
     """The mean score of `program`."""
     finalists: tuple[Finalist, ...]
-    """The programs that the winner was chosen from, best first. With `Pareto` objectives, those of the front."""
+    """The programs among which the winner was chosen, best first. With `Pareto` objectives, those on the front."""
     steps: int
     """The number of closed steps."""
     usage: Usage
-    """What the whole run used, over all its lives."""
+    """Usage of the whole run, including earlier processes."""
     usage_by_lm: dict[str, Usage]
-    """The same by "student", "teacher", the names of `sampling_lms`, and "prompt_model"."""
+    """Usage by LM: "student", "teacher", the names of `sampling_lms`, and "prompt_model"."""
     reason: str
-    """What ended the search: its last step, a stopper, or the budget."""
+    """Why the search ended: the last step was reached, `stop_when` said so, or the budget ran out."""
     budget_reached: str | None = None
-    """The cap of the budget that ended the run early, if one did. `program` is then the best that was known by then,
-    and the same run continues when it is started with a larger budget."""
+    """The cap of the budget that ended the run early, such as "max_calls"; None if none did. `program` is then the best
+    one known so far. Starting the same run with a larger budget continues it."""
 
     def to_json(self) -> dict[str, JSON]:
-        """Return the fields as plain JSON. Programs are saved by `result.program.save`."""
+        """Return the fields as plain JSON. To save the program, use `result.program.save`."""
         return {
             "run_id": self.run_id,
             "score": self.score,
@@ -107,28 +108,29 @@ class OptimizerResult(_Programs):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where a run stands. As a dataclass and as `to_json()` it takes a few KB however long the run is."""
+    """The status of a run. It takes a few KB, however long the run is."""
 
     run_id: str
     """The run's name in the store."""
     status: RunStatus
-    """See `simba_actors.team.run_state` for how a run gets from one status to another."""
+    """The run's status. `simba_actors.team.run_state` describes the transitions."""
     reason: str | None
-    """Why it is waiting, paused, has failed or has finished."""
+    """Why the run waits, is paused, has failed or has finished; None while it works."""
     steps_closed: int
     """The number of closed steps."""
     programs: int
-    """The number of programs in the pool, the student included."""
+    """The number of programs in the pool, including the student."""
     best: tuple[int, float] | None
-    """The number and score of the program that won or, before that, of the one that seems best by all that is known."""
+    """The number and score of the winner or, before there is one, of the program that seems best; None before the first
+    step is closed."""
     rollouts: int
     """The number of rollouts with a result."""
     restarts: dict[str, int]
-    """How often each actor was restarted in this process."""
+    """Number of restarts of each actor in this process."""
     progress: Progress | None
-    """What the run had found and used when it closed its last step; None before the first."""
+    """Findings and usage at the end of the last closed step; None before the first."""
     usage_by_lm: dict[str, Usage]
-    """What the run has used, by "student", "teacher", the names of `sampling_lms`, and "prompt_model"."""
+    """Usage so far by LM: "student", "teacher", the names of `sampling_lms`, and "prompt_model"."""
 
     def to_json(self) -> dict[str, JSON]:
         """Return the fields as plain JSON."""

@@ -1,4 +1,4 @@
-"""`dspy.SIMBA`'s own interface over the Optimizer: for everyone who has it today, one changed import."""
+"""A drop-in replacement for `dspy.SIMBA` that runs an Optimizer: change one import."""
 
 from __future__ import annotations
 
@@ -23,31 +23,32 @@ Method = TypeVar("Method")
 
 
 def _with_compile_callbacks(method: Method) -> Method:
-    """Call DSPy's `on_compile_start` and `on_compile_end`. DSPy does so by itself for methods named `compile` only."""
+    """Make `method` call DSPy's `on_compile_start` and `on_compile_end`, as DSPy does for methods named `compile`."""
     return cast("Any", with_callbacks)(method)
 
 
 class SIMBA(Teleprompter):
-    """SIMBA with `dspy.SIMBA`'s arguments.
+    """A drop-in replacement for `dspy.SIMBA`.
 
         from simba_actors import SIMBA
 
         better = SIMBA(metric=metric, bsize=16).compile(student, trainset=trainset, seed=0)
         better = await SIMBA(metric=metric, bsize=16).acompile(student, trainset=trainset)   # in a running loop
 
-    The result is a copy of the student with the best configuration, with `candidate_programs` (a list of
-    `{"score", "program"}`, best first) and `trial_logs` (by step) on it, as `dspy.SIMBA` has them.
+    The result is a copy of the student with the best configuration. As with `dspy.SIMBA`, it has the attributes
+    `candidate_programs`, a list of `{"score", "program"}` with the best first, and `trial_logs`, a dict by step.
 
     Args:
-        metric: `metric(example, prediction)`, or with `trace` as a third argument; see `simba_actors.config.Metric`.
-        teacher_settings: `{"lm": …}` names the LM that samples in place of the first copy of the student's.
-        max_steps: The most steps; by default `dspy.SIMBA`'s 8, or what another `policy` takes.
-        num_threads: The most rollouts in flight; by default `dspy.settings.num_threads`.
-        store: Where the run is kept, so that it continues after a crash. By default a file that is deleted afterwards.
-        on_metric_error: "stop", or "score 0" as in `dspy.SIMBA`.
+        metric: `metric(example, prediction)` or `metric(example, prediction, trace)`; see `simba_actors.config.Metric`.
+        teacher_settings: `{"lm": …}` with the LM that replaces the first copy of the student's LM for sampling.
+        max_steps: Maximum number of steps; by default 8, or 24 with `policy="adaptive"`.
+        num_threads: Maximum number of rollouts in flight; by default `dspy.settings.num_threads`.
+        store: Path of the SQLite file that keeps the run, so that it continues after a crash. By default a temporary
+            file.
+        on_metric_error: "stop" raises MetricError; "score 0" scores the rollout 0, as `dspy.SIMBA` does.
         lm, optimize, rollout_timeout, stop_when, budget, policy, progress: As in `OptimizerConfig`.
 
-    The other arguments are those of `dspy.SIMBA`.
+    The other arguments have the same meaning as in `dspy.SIMBA`.
     """
 
     def __init__(
@@ -104,26 +105,26 @@ class SIMBA(Teleprompter):
         valset: Sequence[dspy.Example] | None = None,
         seed: int = 0,
     ) -> Student:
-        """Return the optimized student. Runs an event loop of its own.
+        """Return the optimized student. Block until it is found, running an event loop meanwhile.
 
         Args:
             student: The program to improve. It is not changed.
             trainset: Examples to learn from.
-            valset: Examples to choose the winner on, with `policy="adaptive"`; by default the trainset.
-            seed: The seed of all random draws.
+            valset: Examples to choose the winner on; by default the trainset. For `policy="adaptive"` only.
+            seed: Seed of all random draws.
 
         Raises:
-            RunningLoopError: There is a running event loop in this thread, which this call would block.
-            RunPausedError: An LM refused to serve, or could not be reached; the reason is in the message. With a
-                `store`, the next call continues from there.
-            ConfigError: See `OptimizerConfig`.
+            RunningLoopError: An event loop is running in this thread, and this call would block it.
+            RunPausedError: An LM refused a call or could not be reached; the message says why. With a `store`, the
+                next call continues the run.
+            ConfigError: A value is invalid; see `OptimizerConfig`.
         """
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             return asyncio.run(self._compile(student, trainset, valset, seed))
         raise RunningLoopError(
-            "SIMBA.compile was called inside a running event loop, which it would stop: "
+            "SIMBA.compile was called inside a running event loop, which it would block: "
             "use `await SIMBA(…).acompile(student, trainset=…)` here"
         )
 
@@ -136,9 +137,9 @@ class SIMBA(Teleprompter):
         valset: Sequence[dspy.Example] | None = None,
         seed: int = 0,
     ) -> Student:
-        """Return the optimized student, as `compile` does, in the running event loop.
+        """Return the optimized student. Like `compile`, but runs in the current event loop.
 
-        Cancelling it stops the run; with a `store`, the next call continues from there.
+        Cancellation stops the run. With a `store`, the next call continues it.
         """
         return await self._compile(student, trainset, valset, seed)
 
