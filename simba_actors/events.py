@@ -169,7 +169,7 @@ class StepClosed(Event):
     score: float | None
     """The winner's mean score over the minibatch; None if there is no winner."""
 
-    baseline_score: float
+    sampled_mean: float
     """The mean score of all trajectories that were sampled in the step."""
 
 
@@ -247,7 +247,7 @@ class BucketsAnalyzed(Event):
     spread: int
     """Number of buckets whose scores differ."""
 
-    baseline_score: float
+    sampled_mean: float
     """The mean score of all trajectories that were sampled in the step."""
 
     p10: float
@@ -512,8 +512,8 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
 }
 
 
-_RENAMED = {"slot": "index"}
-"""Fields of events as earlier versions stored them, with their names today."""
+_RENAMED = {"slot": "index", "baseline_score": "sampled_mean"}
+"""Names of event fields in the stores of earlier versions, with their names today."""
 
 
 def to_json(event: Event) -> dict[str, JSON]:

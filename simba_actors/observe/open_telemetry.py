@@ -162,7 +162,7 @@ class OpenTelemetry(Telemetry):
 
     def _close_step(self, closed: StepClosed) -> None:
         span = self._step(closed.step)
-        span.set_attribute("simba_actors.baseline_score", closed.baseline_score)
+        span.set_attribute("simba_actors.sampled_mean", closed.sampled_mean)
         if closed.score is not None:
             span.set_attribute("simba_actors.score", closed.score)
         span.end()

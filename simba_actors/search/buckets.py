@@ -24,10 +24,13 @@ class Bucket:
     example: int
     """The example's index in the trainset."""
     samples: tuple[Sample, ...]
-    """Best score first; equal scores keep the order of the plan."""
+    """The samples, best score first; equal scores keep the order of the plan."""
     max_score: float
+    """The highest score."""
     max_to_min_gap: float
+    """The highest score minus the lowest."""
     max_to_avg_gap: float
+    """The highest score minus the mean."""
 
     @property
     def best(self) -> Sample:
@@ -42,8 +45,8 @@ class Bucket:
 class BatchStatistics:
     """The distribution of a step's sampled scores."""
 
-    baseline_score: float
-    """Their mean, which `dspy.SIMBA` calls the baseline score."""
+    sampled_mean: float
+    """The mean; `dspy.SIMBA` calls it the baseline score."""
     p10: float
     """10th percentile, interpolated linearly."""
     p90: float
@@ -51,7 +54,7 @@ class BatchStatistics:
 
 
 def make_buckets(batch: Sequence[int], samples: Iterable[Sample]) -> list[Bucket]:
-    """Return a bucket for each example of `batch`, sorted down by (max - min, max, max - mean) of its scores."""
+    """Return a bucket per example of `batch`, in descending order of (max - min, max, max - mean) of its scores."""
     by_example: dict[int, list[Sample]] = {example: [] for example in batch}
     for sample in samples:
         by_example[sample.rollout.example].append(sample)
@@ -67,13 +70,13 @@ def _bucket(example: int, samples: Iterable[Sample]) -> Bucket:
 
 
 def batch_statistics(scores: Sequence[float]) -> BatchStatistics:
-    """Return the statistics of `scores`, which are in the order of the plan: a sum of floats depends on it."""
+    """Return the statistics of `scores`, which must be in plan order, since a sum of floats depends on the order."""
     ranked = sorted(float(score) for score in scores)
     return BatchStatistics(sum(scores) / len(scores), _percentile(ranked, 10), _percentile(ranked, 90))
 
 
 def _percentile(ranked: Sequence[float], percent: int) -> float:
-    """Return what `numpy.percentile` would, to the last bit, without the 0.1 s that its first call takes to import."""
+    """Return the same as `numpy.percentile`, to the last bit, without the 0.1 s that its first call takes to import."""
     position = (len(ranked) - 1) * (percent / 100)
     below = int(position)
     fraction = position - below

@@ -45,7 +45,7 @@ def _event(analyzed: Analyzed) -> BucketsAnalyzed:
         step=analyzed.plan.step,
         buckets=len(analyzed.buckets),
         spread=sum(bucket.max_to_min_gap > 0 for bucket in analyzed.buckets),
-        baseline_score=statistics.baseline_score,
+        sampled_mean=statistics.sampled_mean,
         p10=statistics.p10,
         p90=statistics.p90,
     )

@@ -314,7 +314,7 @@ class Coordinator(GenServer[CoordinatorState]):
             return result, progress_of(plan.step, result.best, state.evidence, used, seconds, state.progress)
 
         result, progress = await self._threads.run(close)
-        events = step_events(plan.step, proposed.baseline_score, result, progress, state.evidence)
+        events = step_events(plan.step, proposed.sampled_mean, result, progress, state.evidence)
         if state.steps_closed == 0:
             used = await self._teammates.via(POOL_KEEPER).call(ReadUsage(plan.step), timeout=None)
             done = state.evidence.rollouts_in(plan.step)
@@ -325,7 +325,7 @@ class Coordinator(GenServer[CoordinatorState]):
         state.plan = None
         await self._teammates.via(PUBLISHER).cast(PublishBest(state.evidence.copy()))
         best = "no candidate" if result.winner is None else f"best candidate {result.scores[result.winner]:.3f}"
-        logger.info("step %d: sampled mean %.3f, %s", plan.step, proposed.baseline_score, best)
+        logger.info("step %d: sampled mean %.3f, %s", plan.step, proposed.sampled_mean, best)
 
     # ── pausing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -184,7 +184,7 @@ class Proposed:
     plan: StepPlan
     proposals: tuple[PlannedProposal, ...]
     candidates: tuple[int, ...]
-    baseline_score: float
+    sampled_mean: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,8 +178,8 @@ class Proposer(GenServer[ProposerState]):
             self.state.asked_again.discard(plan.step)
             for program in candidates:
                 await self._teammates.via(SAMPLER).cast(RunProgram(plan.step, "evaluate", program))
-        baseline_score = analyzed.statistics.baseline_score
-        await self._teammates.via(COORDINATOR).cast(Proposed(plan, proposals, candidates, baseline_score))
+        sampled_mean = analyzed.statistics.sampled_mean
+        await self._teammates.via(COORDINATOR).cast(Proposed(plan, proposals, candidates, sampled_mean))
 
     async def _apply(
         self, analyzed: Analyzed, proposal: Proposal, pool: PoolView

@@ -19,9 +19,9 @@ from simba_actors.search.progress import Progress
 
 
 def step_events(
-    step: int, baseline_score: float, result: StepResult, progress: Progress, evidence: Evidence
+    step: int, sampled_mean: float, result: StepResult, progress: Progress, evidence: Evidence
 ) -> list[Event]:
-    """Return the events of a closed step. `baseline_score` is the mean score of its samples."""
+    """Return the events of a closed step. `sampled_mean` is the mean score of its trajectories."""
     events: list[Event] = []
     for program, score in result.scores.items():
         rollouts = len(evidence.of(program, "evaluate"))
@@ -32,7 +32,7 @@ def step_events(
         for change in result.adaptations
     ]
     score = None if result.winner is None else result.scores[result.winner]
-    events.append(StepClosed(step=step, winner=result.winner, score=score, baseline_score=baseline_score))
+    events.append(StepClosed(step=step, winner=result.winner, score=score, sampled_mean=sampled_mean))
     trend = progress.trend
     if trend is not None:
         events.append(
