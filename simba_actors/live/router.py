@@ -368,7 +368,8 @@ def _name(version: BoundVersion) -> str:
 
 def _thread_limiter() -> CapacityLimiter:
     """Return the limiter of the running event loop."""
-    most = max(THREADS, dspy.settings.async_max_workers)
+    settings: Any = dspy.settings
+    most = max(THREADS, settings.async_max_workers)
     try:
         limiter = _limiter.get()
     except LookupError:
