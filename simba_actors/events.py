@@ -23,7 +23,7 @@ from simba_actors.search.trajectory import JSON, Outcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What all events have. The store fills it in when it commits an event."""
+    """Base class of events. The store fills in its fields when it commits an event."""
 
     run_id: str = ""
     """The run that reports the event."""
@@ -89,16 +89,16 @@ class RoleChanged(Event):
     """A process that was started with `standby=True` waits for the run, or has taken it over."""
 
     role: Literal["owner", "standby"]
-    """What the process is now."""
+    """The new role of the process."""
 
     process: str
-    """Which process, as "pid@host"."""
+    """The process, as "pid@host"."""
 
 
 PauseCause: TypeAlias = Literal["user", "access", "outage", "failures"]
 """Why a run is paused.
 
-"user": somebody called `pause`. "access": an LM refused the key, the account or the model, or a cap of the budget
+"user": `pause` was called. "access": an LM refused the key, the account or the model, or a cap of the budget
 can't be kept. "outage": an LM could not be reached for longer than the grace period. "failures": the student failed on
 every example of the first step for the same reason.
 """
@@ -120,7 +120,7 @@ class RunWaiting(Event):
     """No LM call has been answered for a while. The run continues by itself when one is."""
 
     reason: str
-    """What it waits for."""
+    """Why the run waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class RunFinished(Event):
     """Its score in the finals."""
 
     reason: str = ""
-    """What ended the search."""
+    """Why the search ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ class TrajectorySampled(Event):
     """The name of the LM in the run's model pool."""
 
     error: str | None = None
-    """What the program raised, if it failed."""
+    """The error that the program raised; None if it did not fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,12 +432,12 @@ class ActorRestarted(Event):
     """The actor's name."""
 
     restarts: int
-    """How often the actor was restarted in this process."""
+    """Number of restarts of the actor in this process."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetForecast(Event):
-    """What the whole run is expected to use, estimated from its first step."""
+    """Expected usage of the whole run, estimated from its first step."""
 
     calls: int
     """LM calls."""

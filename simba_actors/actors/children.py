@@ -22,7 +22,7 @@ WORKER_SHUTDOWN = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ChildSpec:
-    """How a supervisor starts, restarts and shuts down one child.
+    """Rules by which a supervisor starts, restarts and shuts down one child.
 
         ChildSpec("counter", partial(Counter.start_link, 5, name="counter", registry=registry))
 
@@ -140,7 +140,7 @@ class ChildInfo:
     restarting: bool
     """Whether it is waiting for its next restart."""
     restarts: int
-    """How often it has been restarted, failed restarts included."""
+    """Number of restarts, including failed ones."""
     type: Literal["worker", "supervisor"]
     """Whether it is a worker or a supervisor."""
 

@@ -134,7 +134,7 @@ class StartFailedError(ActorError):
     def __init__(self, message: str, reason: Any) -> None:
         super().__init__(message)
         self.reason = reason
-        """What the child's start raised."""
+        """The error that the child's start raised."""
 
 
 class TooManyRestartsError(ActorError):

@@ -13,7 +13,7 @@ class Exit:
     """A named exit reason: `NORMAL`, `SHUTDOWN`, `KILLED`, or your own, such as `Exit("shutdown", "upgrade")`."""
 
     name: str
-    """What happened, in one word."""
+    """The kind of exit, in one word."""
     detail: Any = None
     """More about it, for logs and supervisors."""
 

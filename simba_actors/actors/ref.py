@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 class Address(ABC):
-    """Where messages go: a `Ref`, or a name that is looked up each time it is used.
+    """Address of a process: a `Ref`, or a name that is looked up on each use.
 
         count = await address.call(Increment(2))      # wait for the reply
         await address.cast(Increment(2))              # do not wait for it

@@ -41,7 +41,7 @@ IDLE = object()
 """The message that `handle_info` gets when an `Idle` time has passed."""
 
 Then: TypeAlias = "Continue | Idle | None"
-"""What a server does after a callback: continue, wait with an idle time, or just wait."""
+"""Next step of a server after a callback: continue, wait with an idle time, or wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Reply(Generic[R]):
     value: R
     """The reply."""
     then: Then = None
-    """What to do next."""
+    """The next step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class NoReply:
     """Keep running. When `handle_call` returns it, the caller waits until `reply(sender, value)`."""
 
     then: Then = None
-    """What to do next."""
+    """The next step."""
 
 
 _NO_REPLY: Any = object()
@@ -92,8 +92,8 @@ class Stop:
 
 
 InitReturn: TypeAlias = "Then | Ignore | Stop"
-"""What `init` may return."""
+"""Return values of `init`."""
 CallReturn: TypeAlias = "Reply[Any] | NoReply | Stop"
-"""What `handle_call` may return."""
+"""Return values of `handle_call`."""
 CastReturn: TypeAlias = "NoReply | Then | Stop"
-"""What `handle_cast`, `handle_info` and `handle_continue` may return."""
+"""Return values of `handle_cast`, `handle_info` and `handle_continue`."""

@@ -34,14 +34,14 @@ BURST = 100
 
 @dataclass(frozen=True, slots=True)
 class StopRequest(SystemMessage):
-    """What `ref.stop` sends."""
+    """Request to stop, sent by `ref.stop`."""
 
     reason: ExitReason
 
 
 @dataclass(frozen=True, slots=True)
 class SystemRequest(SystemMessage):
-    """What the functions of the `sys` module send. The server calls `run` with its process, between callbacks."""
+    """Request of the `sys` module. The server calls `run` with its process, between callbacks."""
 
     run: Callable[[ServerProcess], Any]
     sender: From[Any]
@@ -49,7 +49,7 @@ class SystemRequest(SystemMessage):
 
 @dataclass(slots=True)
 class Statistics:
-    """What a server has handled since it started."""
+    """Counters of a server since it started."""
 
     started: float
     """The event loop's time at the start, in seconds."""
@@ -138,7 +138,7 @@ class ServerProcess(Process):
             await self.server.terminate(reason)
 
     def report(self, reason: ExitReason) -> None:
-        if self.up.done():  # A failed start is an error of whoever called it.
+        if self.up.done():  # A failed start is reported by its caller.
             logger.error(
                 "%s crashed: %s\n  last message: %s\n  state: %s\n  restarts so far: %d",
                 self.name,
@@ -263,7 +263,7 @@ def _run_request(process: ServerProcess, request: SystemRequest) -> None:
     future = request.sender.future
     try:
         result = request.run(process)
-    except Exception as error:  # noqa: BLE001 - the error belongs to whoever sent the request
+    except Exception as error:  # noqa: BLE001 - passed on to the sender of the request
         if not future.done():
             future.set_exception(error)
     else:

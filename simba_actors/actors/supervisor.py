@@ -43,16 +43,16 @@ AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
 
 @dataclass(frozen=True, slots=True)
 class SupervisorEvent:
-    """What a supervisor passes to `on_event`."""
+    """Event that a supervisor passes to `on_event`."""
 
     kind: Literal["exited", "restarted"]
-    """What happened to the child."""
+    """The change of the child's state."""
     child: Hashable
     """The child's id."""
     reason: ExitReason
     """Why it exited."""
     restarts: int
-    """How often it has been restarted so far."""
+    """Number of restarts so far."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Where a command is: the heading in the help, and the module of `simba_actors.cli` that has its function."""
+    """Location of a command: its heading in the help, and the module of `simba_actors.cli` with its function."""
 
     heading: str
     module: str

@@ -24,7 +24,7 @@ class Glyphs:
 
 
 ASCII = Glyphs("*", "|", "o", "-")
-"""For terminals that are not UTF-8."""
+"""Glyphs for terminals that are not UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ ERRORS_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What `show` and `compare` print about one run."""
+    """Facts about one run, as printed by `show` and `compare`."""
 
     summary: RunSummary
     best: Standing | None

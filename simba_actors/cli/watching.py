@@ -40,7 +40,7 @@ BAR = 20
 """Columns of a bar."""
 
 KEYS: Mapping[str, Literal["pause", "resume", "quit"]] = {"p": "pause", "r": "resume", "q": "quit", "\x03": "quit"}
-"""What each key does."""
+"""Help text of each key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What this package expects of DSPy beyond its documented API, and the check that the installed DSPy has it."""
+"""The private API of DSPy that this package relies on, and a check that the installed DSPy has it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Member:
     """Module and qualified name, with a colon between them."""
 
     parameters: str | None = None
-    """For a function: its parameters without annotations, as in "(self, signature)"."""
+    """Parameters of a function without annotations, as in "(self, signature)"."""
 
     holds: Callable[[Any], bool] | None = None
-    """For anything else: whether it is what this package takes it for."""
+    """Check of any other member: whether it is what this package expects."""
 
     @property
     def name(self) -> str:
-        """As people write it: "dspy.clients.execution.prepare"."""
+        """The member's full name, such as "dspy.clients.execution.prepare"."""
         return self.path.replace(":", ".")
 
     def find(self) -> Any:

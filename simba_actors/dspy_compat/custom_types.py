@@ -14,7 +14,7 @@ _MARKED = re.compile(
     f"{re.escape(base_type.CUSTOM_TYPE_START_IDENTIFIER)}(.*?){re.escape(base_type.CUSTOM_TYPE_END_IDENTIFIER)}",
     re.DOTALL,
 )
-"""A custom type in a text: a JSON list of content parts between two marks. Prompts show it as these parts."""
+"""A custom type within a string: a JSON list of content parts between two marks. Prompts contain these parts."""
 
 _MADE_FROM_PART: Mapping[str, tuple[type[Any], Callable[[Any], Any]]] = {
     "image_url": (dspy.Image, lambda part: dspy.Image(part["image_url"]["url"])),
@@ -27,7 +27,7 @@ _MADE_FROM_PART: Mapping[str, tuple[type[Any], Callable[[Any], Any]]] = {
 
 
 def is_custom(text: str) -> bool:
-    """Whether `text` holds an object of a custom type."""
+    """Return whether `text` holds an object of a custom type."""
     return _MARKED.search(text) is not None
 
 

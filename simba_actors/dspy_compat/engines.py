@@ -1,4 +1,4 @@
-"""How an LM reaches its provider, which DSPy keeps to itself."""
+"""The way in which an LM reaches its provider, which is private to DSPy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _ENGINE, _ASYNC_ENGINE = "_engine_spec", "_async_engine_spec"
 
 
 def has_async_side(lm: Any) -> bool:
-    """Whether `lm.acall` does what `lm(…)` does.
+    """Return whether `lm.acall` does what `lm(…)` does.
 
     It does not where a class overrides only the sync method of a pair, nor where an engine was given without its async
     counterpart.
@@ -21,7 +21,7 @@ def has_async_side(lm: Any) -> bool:
 
 
 def imports_on_first_call(lm: Any) -> bool:
-    """Whether DSPy chooses how to reach the provider, and imports what that takes with the first call.
+    """Return whether DSPy chooses how to reach the provider, and imports what that takes with the first call.
 
     Where that is LiteLLM it takes seconds.
     """
@@ -29,5 +29,5 @@ def imports_on_first_call(lm: Any) -> bool:
 
 
 def _depth(cls: type[Any], method: str) -> int:
-    """How far up the class's ancestry a method is defined."""
+    """Return how far up the class hierarchy the method is defined."""
     return next(depth for depth, ancestor in enumerate(cls.__mro__) if method in vars(ancestor))

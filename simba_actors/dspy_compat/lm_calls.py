@@ -49,7 +49,7 @@ def route_lm_calls(route: Callable[[Any], Any]) -> None:
 
 @functools.lru_cache(maxsize=256)
 def _is_base_lms(cls: type[Any], method: str) -> bool:
-    """Whether a class leaves `method` to `dspy.BaseLM`."""
+    """Return whether a class leaves `method` to `dspy.BaseLM`."""
     return next(ancestor for ancestor in cls.__mro__ if method in vars(ancestor)) is dspy.BaseLM
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 
 STOCK_ADAPTERS = (dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter)
-"""What these write depends on the signature and the values alone. Other adapters may look at more."""
+"""Adapters whose output depends only on the signature and the values. Others may use more."""
 
 PROGRAMS_KEPT = 128
 """System messages, and lists of demos, kept for each adapter. A step of `dspy.SIMBA`'s defaults runs fewer programs."""

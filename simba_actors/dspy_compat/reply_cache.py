@@ -1,4 +1,4 @@
-"""Whether DSPy's cache can answer a call, so that no provider is asked."""
+"""A check whether DSPy's cache can answer a call without asking a provider."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dspy.clients import execution
 
 
 def has_cached_reply(lm: Any, prompt: Any, kwargs: Mapping[str, Any], *, asynchronous: bool) -> bool:
-    """Whether the cache would answer `lm(prompt, **kwargs)`. May read the disk.
+    """Return whether the cache would answer `lm(prompt, **kwargs)`. May read the disk.
 
     A call that can't be prepared has no cached reply: DSPy says what is wrong with it when it is made.
     """

@@ -1,4 +1,4 @@
-"""DSPy's settings, as code gets them that runs apart from whoever started it."""
+"""DSPy's settings for code that runs separately from its caller."""
 
 from __future__ import annotations
 

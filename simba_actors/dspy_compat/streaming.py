@@ -10,7 +10,7 @@ import dspy
 
 
 def is_streamed() -> bool:
-    """Whether somebody listens to what runs here."""
+    """Return whether a stream of `dspy.streamify` is listening in this context."""
     settings: Any = dspy.settings
     return settings.send_stream is not None
 
@@ -18,7 +18,7 @@ def is_streamed() -> bool:
 def streamed_as(student: dspy.Module, program: dspy.Module, now: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings under which `program`, a copy of `student`, sends as if the student's predictors did.
 
-    `now` are DSPy's settings. The result is empty if nobody listens.
+    `now` are DSPy's settings. The result is empty if no stream is listening.
     """
     if program is student or now["send_stream"] is None:
         return {}

@@ -57,7 +57,7 @@ class RolloutTask:
     model: ModelSpec = ModelSpec()
     split: Split = "train"
     ahead: bool = False
-    """Whether nothing needs the rollout yet. All others then go first at each turn of the event loop."""
+    """Whether the rollout is speculative. All others go first in each iteration of the event loop."""
 
 
 class Executor(Protocol):
@@ -97,7 +97,7 @@ class LocalExecutor:
         metric, objectives: See `OptimizerConfig`.
         lms: The run's LMs by name. Predictors without an LM of their own use "student".
         governor: Sends all LM calls of the rollouts.
-        caller: How urgent these calls are, and who hears of them.
+        caller: Hooks for the LM calls of the rollouts; see `Caller`.
         threads: Runs students and metrics that block.
         rollout_timeout: Seconds that a rollout may take. Waiting for an endpoint does not count.
         on_metric_error: Whether a metric that fails ends the run, or makes the rollout a program failure.
@@ -258,7 +258,7 @@ class _UngovernedError(InfrastructureError):
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """How a rollout ended: with a result of the metric, or with an error."""
+    """End of a rollout: a result of the metric, or an error."""
 
     steps: tuple[TraceStep, ...]
     prediction: dict[str, JSON] | None

@@ -29,10 +29,10 @@ LARGEST_SCORE = 1e18
 
 @dataclass(frozen=True, slots=True)
 class MetricResult:
-    """What the metric said of one prediction."""
+    """Result of the metric for one prediction."""
 
     score: float
-    """In the metric's own type as far as JSON has it: a bool stays a bool."""
+    """The score, in the metric's own type if JSON has it: a bool stays a bool."""
     feedback: dict[str, JSON]
     """The other fields of a `dspy.Prediction` that it returned."""
 
@@ -162,12 +162,12 @@ def _shown(value: Any) -> str:
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - a class of the user's may raise anything
-        text = "a value without a text"
+        text = "a value whose repr() fails"
     return f"{text:.80} ({type(value).__name__})"
 
 
 def is_score(value: object) -> bool:
-    """Whether `value` is a number that means and squares can be made of."""
+    """Return whether `value` is a number that means and squares can be made of."""
     return isinstance(value, bool | int | float) and abs(value) <= LARGEST_SCORE
 
 

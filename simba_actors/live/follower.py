@@ -33,7 +33,7 @@ BUSY_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a channel serves at one moment."""
+    """Snapshot of what a channel serves."""
 
     served: Served = field(default_factory=Served)
     """The publications that are served; empty before the first one."""

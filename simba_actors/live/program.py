@@ -52,7 +52,7 @@ class LiveModule(dspy.Module):
 
     @property
     def state(self) -> LiveState:
-        """Whether what runs is what the channel serves (READY), what it served (STALE), or the student (ERROR)."""
+        """READY if the current version of the channel runs, STALE if an older one does, ERROR if the student does."""
         router = self._followed()
         router.sync()
         return router.state
@@ -114,7 +114,7 @@ class LiveModule(dspy.Module):
     def _followed(self) -> Router:
         if self._router is None:
             raise PublicationError(
-                f"this {type(self).__name__} follows no channel, since it is a copy or was not told to follow one: use "
+                f"this {type(self).__name__} follows no channel, since it is a copy or `follow` was never called: use "
                 "the live program itself, or call follow(store, channel) first"
             )
         return self._router

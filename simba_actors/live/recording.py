@@ -62,7 +62,7 @@ BUSY_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RecordingOptions:
-    """What a live program records of its calls.
+    """Options for recording the calls of a live program.
 
     Raises:
         ConfigError: A value is out of range.
@@ -96,7 +96,7 @@ class LiveRun:
     """The keyword arguments of the call."""
 
     prediction: Any
-    """What the program returned."""
+    """Output of the program."""
 
     trace: list[Any]
     """DSPy's trace: the predictor, inputs and outputs of each predictor call."""
@@ -251,7 +251,7 @@ def _example(run: LiveRun, score: float) -> OnlineExample:
 
 
 class Batch:
-    """What is written to the store in one transaction, by channel."""
+    """Records to write to the store in one transaction, by channel."""
 
     def __init__(self) -> None:
         self.scores: defaultdict[str, list[CanaryScore]] = defaultdict(list)

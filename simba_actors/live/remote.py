@@ -108,7 +108,7 @@ def etag_of(served: Served) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Remote:
-    """Where a channel is served, and how to get there.
+    """Address of a channel on another host, with the means to reach it.
 
     Raises:
         ConfigError: The address is not valid, or a token would travel in the clear.

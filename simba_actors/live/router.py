@@ -39,7 +39,7 @@ R = TypeVar("R")
 
 
 class LiveState(Enum):
-    """How current a live program is, in the words of feature flags."""
+    """Freshness of a live program, in the terms of feature flags."""
 
     READY = "ready"
     """It runs what the channel served when it was last looked at."""
@@ -155,7 +155,7 @@ class Router:
 
     @property
     def state(self) -> LiveState:
-        """How current the routing table is."""
+        """Freshness of the routing table."""
         if self._healthy:
             return LiveState.READY
         is_student = self.routing_table.current.version == STUDENT_VERSION

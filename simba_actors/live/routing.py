@@ -45,7 +45,7 @@ class BoundVersion:
     """A copy of the student with the version's configuration. Never changed, except for its LM."""
 
     callables: Callables
-    """How the program is run."""
+    """Functions that run the program."""
 
     canary: int = 0
     """The version number of the canary at that time; 0 if there was none."""
@@ -53,10 +53,10 @@ class BoundVersion:
 
 @dataclass(frozen=True, slots=True)
 class RoutingTable:
-    """What a channel serves at one moment. A new publication makes a new table; a table is never changed."""
+    """Snapshot of what a channel serves. A new publication makes a new table; a table is never changed."""
 
     current: BoundVersion
-    """What calls run unless the canary takes them."""
+    """Version for calls that the canary does not take."""
 
     canary: BoundVersion | None = None
     """The version that is being tried, if there is one."""

@@ -1,4 +1,4 @@
-"""What a run may use, what it has used, and what it may still use.
+"""The budget of a run: its caps, what has been used, and what is left.
 
 tracker = BudgetTracker(Budget(max_calls=5_000, max_cost=2.0))
 await tracker.before_call()     # before each LM call; raises BudgetReachedError where none is left
@@ -81,7 +81,7 @@ class BudgetTracker:
         self.used = Usage()
         """The sum of all stored results."""
         self.spent = Usage()
-        """What all answered calls used, as far as it is known. Answers that are not part of a result count as well."""
+        """Known usage of all answered calls, including answers that are not part of a result."""
         self._restored = False
         self._lock = threading.Lock()
         self._calls_stored = 0
@@ -121,7 +121,7 @@ class BudgetTracker:
 
     @property
     def _unstored_calls(self) -> int:
-        """Calls that the store does not know of; 0 where there is no cap on calls."""
+        """Calls that are not in the store yet; 0 without a cap on calls."""
         return 0 if self.budget.max_calls is None else self.calls - self._calls_stored
 
     # ── LM calls ─────────────────────────────────────────────────────────────────────────────────────────────────────

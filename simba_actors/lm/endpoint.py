@@ -129,7 +129,7 @@ class Endpoint:
         self.leave()
 
     def reopen(self) -> None:
-        """Forget past faults: somebody says that the endpoint answers again."""
+        """Forget past faults, since the user reports that the endpoint answers again."""
         self.breaker.close()
         self._closed_until = 0.0
 

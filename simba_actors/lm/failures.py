@@ -35,7 +35,7 @@ from simba_actors.errors import InfrastructureError
 
 
 class FailureClass(Enum):
-    """What a failed LM call calls for."""
+    """Class of a failed LM call, which decides what to do next."""
 
     CROWDED = "crowded"
     """The endpoint has too much to do. Make fewer calls at a time and make this one again."""
@@ -44,7 +44,7 @@ class FailureClass(Enum):
     REJECTED = "rejected"
     """The provider refused the request for a reason not known to be the prompt's. Try a few times, then pause."""
     PERSISTENT = "persistent"
-    """The key, the account or the settings are wrong. Pause: the call fails until somebody acts."""
+    """The key, the account or the settings are wrong. Pause: the call fails until the user acts."""
     PROMPT = "prompt"
     """The provider can't answer this prompt and never will. The program has failed."""
 
@@ -150,19 +150,19 @@ PROMPT_PHRASES = (
     r"(text content blocks|messages?) must (be non-empty|contain non-whitespace|have non-empty)",
     r"not valid unicode|surrogates not allowed",
 )
-"""What providers say of prompts that they can't answer."""
+"""Phrases of providers' errors about prompts that they can't answer."""
 
 PROMPT_WORDS = re.compile("|".join(PROMPT_PHRASES), re.IGNORECASE | re.DOTALL)
 
 FLAGGED_WORDS = re.compile(r"requires moderation|flagged|content[ _](policy|filter)|violated guardrail", re.IGNORECASE)
-"""What OpenRouter and proxies say with status 403, which otherwise means that access is denied."""
+"""Phrases of OpenRouter and proxies with status 403, which otherwise means that access is denied."""
 
 NOT_NOW_WORDS = re.compile(
     r"rate.?limit|throttl|per (minute|second|day)|please wait|try again|overloaded|at capacity"
     r"|(is|still|being) load(ing|ed)",
     re.IGNORECASE,
 )
-"""What providers say where the same request may succeed later, whatever the status."""
+"""Phrases of errors after which the same request may succeed later, whatever the status."""
 
 
 class NoAnswerError(LMServerError):
@@ -188,7 +188,7 @@ def classify(error: BaseException) -> FailureClass:
 
 
 def is_prompts_fault(error: BaseException, status: int | None) -> bool:
-    """Whether the error is known to be about the content of the prompt or of the reply."""
+    """Return whether the error is known to be about the content of the prompt or of the reply."""
     if isinstance(error, PROMPT_ERRORS):
         return True
     if isinstance(error, OSError) or (status is not None and status >= 400 and status not in PROMPT_STATUS):

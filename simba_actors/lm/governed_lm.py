@@ -35,7 +35,7 @@ TOKEN_COUNTS = re.compile(r"^max_|_tokens$")
 
 @dataclass(frozen=True, slots=True)
 class _Binding:
-    """What a governed LM belongs to."""
+    """The context of a governed LM."""
 
     original: Any
     """The user's LM."""
@@ -49,7 +49,7 @@ class _Binding:
     imports_late: bool
 
     def calls_in_thread(self, endpoint: Endpoint) -> bool:
-        """Whether async calls run the LM's sync side in a thread.
+        """Return whether async calls run the LM's sync side in a thread.
 
         Those of a provider do until one is answered: the first imports what the provider needs, and where that is
         LiteLLM it takes seconds.
@@ -122,7 +122,7 @@ class _Governed:
 
 
 class _Request:
-    """What one call sends: at the first attempt what the student asked for, later perhaps less."""
+    """Arguments of one call: the student's on the first attempt, possibly fewer on later ones."""
 
     def __init__(self, lm: Any, endpoint: Endpoint, prompt: Any, kwargs: Mapping[str, Any]) -> None:
         self._lm = lm
@@ -172,7 +172,7 @@ class _Request:
         if self._lacks_temperature and not self._endpoint.refuses_temperature:
             self._endpoint.refuses_temperature = True
             logger.warning(
-                "%s rejects calls with temperature=%g and answers them without: sampling goes on without it, and "
+                "%s rejects calls with temperature=%g and answers them without: sampling continues without it, and "
                 "samples differ by their rollout_id alone",
                 self._endpoint.name,
                 self._lm._binding.temperature,
@@ -243,7 +243,7 @@ def _endpoint_now(lm: Any) -> Endpoint:
 
 
 def _follow(own: dict[str, Any], originals: Mapping[str, Any]) -> bool:
-    """Whether `own` had other values of access settings than `originals`; it has the same now."""
+    """Return whether `own` had other values of access settings than `originals`; it has the same now."""
     renewed = {
         name: value for name, value in originals.items() if own.get(name) is not value and is_access_setting(name)
     }
@@ -253,7 +253,7 @@ def _follow(own: dict[str, Any], originals: Mapping[str, Any]) -> bool:
 
 @cache
 def is_access_setting(name: str) -> bool:
-    """Whether a setting or attribute of that name says how an LM is reached."""
+    """Return whether a setting or attribute of that name says how an LM is reached."""
     return ACCESS_SETTINGS.search(name) is not None and TOKEN_COUNTS.search(name) is None
 
 

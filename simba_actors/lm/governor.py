@@ -59,7 +59,7 @@ class Gate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What whoever makes the calls allows and wants to know."""
+    """Hooks of the component that makes LM calls: a gate, checks before a call and notifications."""
 
     gate: Gate | None = None
     """Calls wait for it to be open, at each attempt."""
@@ -135,7 +135,7 @@ class Governor:
         """Return what `send()` returns, and call it again while the infrastructure fails.
 
         Raises:
-            LMAccessError: The call fails until somebody acts, whatever the prompt is.
+            LMAccessError: The call fails, whatever the prompt is, until the user acts.
             LMUnavailableError: The grace period is over.
             Exception: What `send()` raised about the prompt, or what `before_call()` raised.
         """
@@ -222,7 +222,7 @@ class Governor:
     def renew_grace_period(self) -> None:
         """Start the grace period of all endpoints anew, and make calls that wait for their next attempt at once.
 
-        Call this when somebody says that the endpoints answer again.
+        Call this when the user reports that the endpoints answer again.
         """
         for endpoint in self._endpoints.values():
             endpoint.reopen()
@@ -355,7 +355,7 @@ class Governor:
 
 
 def _is_to_be_raised(error: Exception) -> bool:
-    """Whether the error is the prompt's fault, or one of this library's that another governed call has raised."""
+    """Return whether the error is caused by the prompt, or comes from another governed call."""
     return isinstance(error, SimbaError | RolloutOverError) or classify(error) is FailureClass.PROMPT
 
 

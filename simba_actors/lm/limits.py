@@ -11,7 +11,7 @@ from simba_actors.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an endpoint is known to allow; None is no limit.
+    """Known limits of an endpoint; None means no limit.
 
         Governor(limits={"openai/gpt-5-mini": Limits(requests_per_minute=500)})
 

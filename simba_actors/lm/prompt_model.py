@@ -49,7 +49,7 @@ class LocalPromptModel:
 
     @property
     def usage(self) -> Usage:
-        """What all questions so far have used."""
+        """Usage of all questions so far."""
         return self._meter.total
 
     async def ask(self, signature: type[dspy.Signature], **inputs: Any) -> dspy.Prediction:
@@ -132,11 +132,11 @@ def _more_room(lm: Any) -> dict[str, int]:
 
 
 def _is_overflow(error: Exception, size: int) -> bool:
-    """Whether the LM refused a prompt of `size` characters because it is too long."""
+    """Return whether the LM refused a prompt of `size` characters because it is too long."""
     overflows = any(isinstance(cause, ContextWindowExceededError) for cause in causes(error))
     return overflows or (size > LONG_PROMPT and _is_refusal(error))
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether the LM refused what it was asked, and would again."""
+    """Return whether the LM refused what it was asked, and would again."""
     return any(classify(cause) in (FailureClass.PROMPT, FailureClass.REJECTED) for cause in causes(error))

@@ -1,4 +1,4 @@
-"""How long to keep trying: backoff for one call, and a circuit breaker for an endpoint."""
+"""Retry rules: backoff for one call, and a circuit breaker for an endpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How a failed call is made again.
+    """Rules for retrying a failed call.
 
         Governor(retry=Retry(attempts=5, grace_period=300))
 

@@ -1,4 +1,4 @@
-"""What the LM calls of one rollout report to."""
+"""The context of a rollout, to which its LM calls report."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class RolloutContext:
             self._deadline.resume()
 
     def is_of_task_that_runs_on(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether `loop` is running the rollout's own task, which then can't be awaiting this thread."""
+        """Return whether `loop` is running the rollout's own task, which then can't be awaiting this thread."""
         return self._deadline is not None and asyncio.current_task(loop) is self._deadline.task
 
     def stop(self, error: Exception) -> None:

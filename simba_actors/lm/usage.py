@@ -1,4 +1,4 @@
-"""What LM calls used, from the entries that DSPy writes into histories."""
+"""Usage of LM calls, read from the entries that DSPy writes into histories."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, cast
 from simba_actors.search.trajectory import Usage
 
 MOST_TOKENS, MOST_DOLLARS = 10**12, 1e9
-"""What a call may be said to use. Beyond that the provider is wrong, and what the call used is unknown."""
+"""Highest plausible usage of one call. If a provider reports more, the usage counts as unknown."""
 
 
 class Meter:
@@ -40,7 +40,7 @@ class Meter:
 
     @property
     def total(self) -> Usage:
-        """What the calls used so far."""
+        """Usage of all calls so far."""
         silent = [Usage(0, None, None, None)] if len(self._reports) < self._answered else []
         return sum([*self._reports, *silent], start=Usage(calls=self._sent))
 
@@ -55,7 +55,7 @@ def tokens(entry: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
 
 def was_cut_off(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry of an LM's history is about a reply that ended at its token limit."""
+    """Return whether an entry of an LM's history is about a reply that ended at its token limit."""
     response: Any = entry.get("response")
     responses = cast("list[Any]", response) if isinstance(response, list) else [response]
     parts = [*responses, *(choice for each in responses for choice in _get(each, "choices") or ())]

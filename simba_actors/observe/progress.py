@@ -1,4 +1,4 @@
-"""Progress in the terminal: a bar that is redrawn, or a line for each step where there is no terminal.
+"""Progress in the terminal: a bar that is redrawn, or a line per step if the output is not a terminal.
 
     async with await Optimizer.start(config) as optimizer, show_progress(optimizer):
         result = await optimizer.result()

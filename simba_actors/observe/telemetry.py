@@ -19,7 +19,7 @@ ReportResult: TypeAlias = Callable[[Trajectory], None]
 
 
 class Telemetry:
-    """What a run reports to an observability system while it works. This one reports nothing."""
+    """Interface through which a run reports to an observability system. This one reports nothing."""
 
     def on_events(self, events: Sequence[Event]) -> None:
         """Take note of events that were just stored."""

@@ -1,4 +1,4 @@
-"""How numbers and events are worded, the same in the progress bar, the command line and the dashboard."""
+"""Wording of numbers and events, shared by the progress bar, the command line and the dashboard."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ ATOMS = frozenset({str, bytes, int, float, complex, bool, type(None), type(Ellip
 """Types whose values can't be changed, and hold nothing that can."""
 
 SHARED = (type, FunctionType, BuiltinFunctionType, ModuleType, dspy.BaseLM)
-"""What a copy uses together with its original: code, and LMs with their connections."""
+"""Types that a copy shares with its original: code, and LMs with their connections."""
 
 UNCOPYABLE = (type(Lock()), type(RLock()), GeneratorType, IOBase)
-"""What no copy.deepcopy takes."""
+"""Types that `copy.deepcopy` can't copy."""
 
 LARGEST_ARRAY, MOST_TEXTS, MOST_OBJECTS = 1_000_000, 100_000, 1_000
 """Bytes of an array, texts or numbers in a container, and other objects in one. What is larger is data, such as a
@@ -300,7 +300,7 @@ def _attributes_of(value: Any) -> dict[str, Any]:
 
 
 def _is_data(value: Any) -> bool:
-    """Whether `value` is an array or a container too large to be copied again and again, and holds no module."""
+    """Return whether `value` is an array or a container too large to be copied again and again, and holds no module."""
     kind = cast("type[Any]", type(value))
     if not issubclass(kind, list | dict | set | frozenset | tuple | deque):
         size = getattr(value, "nbytes", 0) if hasattr(kind, "nbytes") else 0
@@ -312,7 +312,7 @@ def _is_data(value: Any) -> bool:
 
 
 def _holds_atoms(value: Any) -> bool:
-    """Whether a list, a dict or a set has nothing in it that can be changed."""
+    """Return whether a list, a dict or a set has nothing in it that can be changed."""
     if type(value) not in (list, dict, set):
         return False
     items: list[Any] = [*value, *value.values()] if type(value) is dict else value
@@ -321,7 +321,7 @@ def _holds_atoms(value: Any) -> bool:
 
 @cache
 def _is_copied_as_any_module(kind: type[Any]) -> bool:
-    """Whether a class leaves its copies to `dspy.Module`."""
+    """Return whether a class leaves its copies to `dspy.Module`."""
     names = ("__deepcopy__", "__copy__", "__getstate__", "__setstate__", "__reduce__", "__reduce_ex__")
     return all(name not in vars(ancestor) for ancestor in kind.__mro__ if ancestor not in _MODULES for name in names)
 

@@ -15,11 +15,11 @@ import dspy
 SYNC, ASYNC = ("forward", "__call__"), ("aforward", "acall")
 
 PASSED_ON = {"__call__", "acall"}
-"""What a class defines that runs whichever `forward` or `aforward` there is, as `dspy.Module` does."""
+"""Methods of `dspy.Module` that run `forward` or `aforward`, whichever is defined."""
 
 
 def runs_async(module: dspy.Module) -> bool:
-    """Whether `module` is to be run by `acall` rather than by calling it.
+    """Return whether `module` is to be run by `acall` rather than by calling it.
 
         class Shout(dspy.ChainOfThought):
             def forward(self, **inputs):

@@ -1,4 +1,4 @@
-"""What can be optimized in a student: how to extract it, and how to apply it to a copy."""
+"""The configuration space of a student: extract its configuration, and apply one to a copy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ConfigurationSpace:
     fields: Mapping[str, Mapping[str, Any]]
     """The fields of each predictor, with their types, by the predictor's name as in `named_predictors()`."""
     settings: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
-    """What an LM setting can be, by its full name, as in "answer.temperature"."""
+    """The possible values of each LM setting, by full name, as in "answer.temperature"."""
     lms: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The LMs that a setting such as "answer.lm" names."""
 

@@ -18,7 +18,7 @@ from simba_actors.programs.variables import DEMOS, INSTRUCTIONS, Variable
 from simba_actors.search.trajectory import JSON
 
 SETTINGS = "simba_actors_settings"
-"""Where the file's metadata has the LM settings, which DSPy does not save."""
+"""Key of the file's metadata for LM settings, which DSPy does not save."""
 
 ONLY_PREDICTOR = "self"
 """DSPy's name for a student that is a predictor itself, whose file has no names in it."""

@@ -26,7 +26,7 @@ DEEPEST = 100
 """Lists and objects within each other. Readers and writers of JSON give up at a few hundred."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-"""Where an object is in memory, as in its default repr: different in every process."""
+"""The address of an object in its default repr, which differs in every process."""
 
 
 def to_json_value(value: Any) -> JSON:
@@ -40,9 +40,10 @@ def to_json_value(value: Any) -> JSON:
 
 
 def contents(value: Any) -> JSON:
-    """As `to_json_value`, with the attributes of objects that have no text of their own. Not to be stored or shown.
+    """Return `value` as JSON like `to_json_value`, with the attributes of objects that have no repr of their own.
 
-    Equal in every process for what was made in the same way. An object within such an object gives its type only.
+    The result is for digests; do not store or show it. Values that were made in the same way give the same result in
+    every process. An object inside such an object contributes only its type.
     """
     return _convert(value, _Path(open_up=True))
 
@@ -65,7 +66,7 @@ def text_of(value: Any) -> str:
 
 
 class _Path(NamedTuple):
-    """The ids of what is around a value, and whether objects without a text of their own are opened up."""
+    """The ids of the containers of a value, and whether to open up objects that have no repr of their own."""
 
     around: tuple[int, ...] = ()
     open_up: bool = False
@@ -151,7 +152,7 @@ def _integer(value: int) -> JSON:
         return int(value)
     try:
         return int.__repr__(value)
-    except ValueError:  # Python writes no more than a few thousand digits.
+    except ValueError:  # Python refuses to write more than a few thousand digits.
         return hex(value)
 
 
@@ -205,7 +206,7 @@ def revive(value: JSON, annotation: Any) -> Any:
 
 
 def revive_savable(value: JSON, annotation: Any) -> Any:
-    """As `revive`, but leave `value` as it is where `dspy.Module.save` can't write the object."""
+    """Return `revive(value)`, or `value` itself if `dspy.Module.save` can't write the object."""
     revived = revive(value, annotation)
     try:
         orjson.dumps(revived, default=_saved_by_dspy)

@@ -14,7 +14,7 @@ DEMOS = "demos"
 LM = "lm"
 
 LEVELS = 5
-"""How many values of a number a search tries."""
+"""Number of values of a numeric setting that a search tries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class OnlineExample:
     """The version of the channel that the call ran; 0 is the student itself."""
     score: float
     time: float
-    """In seconds since the Unix epoch."""
+    """Time of the call, in seconds since the Unix epoch."""
 
     def to_example(self) -> dspy.Example:
         """Return it as an example for a trainset, with the outputs as labels."""

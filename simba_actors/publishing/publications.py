@@ -57,7 +57,7 @@ class Publication:
     publisher: str
     reason: str
     time: float
-    """In seconds since the Unix epoch."""
+    """Time of publication, in seconds since the Unix epoch."""
     pruned: bool = False
     """Whether the configuration is gone."""
 
@@ -69,7 +69,7 @@ class Publication:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a channel serves: `current` to all calls, except for the `share` of them that goes to a `canary`.
+    """Versions that a channel serves: `current`, except for the `share` of calls that goes to `canary`.
 
     Before the first publication both are None, and live programs run the student itself.
     """
@@ -281,7 +281,7 @@ def _conflict(wanted: Publication, newest: Publication | None) -> VersionConflic
 # ── publications within one process ──────────────────────────────────────────────────────────────────────────────────
 
 _published: dict[str, int] = {}
-"""How many versions this process has published, by file. Each is changed by one step, so threads need no lock."""
+"""Number of versions published by this process, by file. Each change is atomic, so threads need no lock."""
 
 
 def notify_followers(store: Path) -> None:

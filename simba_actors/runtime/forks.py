@@ -30,7 +30,7 @@ class ForkAware(Protocol):
 
 
 class _Registry:
-    """The objects of this process that must be told of a fork, held weakly."""
+    """The objects of this process that prepare for forks, held weakly."""
 
     def __init__(self) -> None:
         self._objects: WeakSet[ForkAware] = WeakSet()
@@ -68,5 +68,5 @@ _registry = _Registry()
 
 
 def survive_forks(fork_aware: ForkAware) -> None:
-    """Have `fork_aware` told of every fork of this process, for as long as it lives. It is held weakly."""
+    """Call the methods of `fork_aware` at every fork of this process, for as long as it lives. It is held weakly."""
     _registry.add(fork_aware)

@@ -79,7 +79,7 @@ class LoopBridge:
             answer.set_result(task.result())
 
     def _take_back(self, answer: Future[Any]) -> bool:
-        """Whether the loop had not begun with the work. It never will."""
+        """Return whether the loop had not begun with the work. It never will."""
         with self._lock:
             taken = answer.cancel()
             self._blocked = self._blocked or taken

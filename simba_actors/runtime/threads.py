@@ -74,14 +74,14 @@ class Threads:
         self._idle = []
 
     def _rest(self, worker: _Worker) -> bool:
-        """Whether the worker should wait for another job."""
+        """Return whether the worker should wait for another job."""
         with self._lock:
             if not self._closed:
                 self._idle.append(worker)
             return not self._closed
 
     def _retire(self, worker: _Worker) -> bool:
-        """Whether the worker may end. It may not if a job is on its way to it."""
+        """Return whether the worker may end. It may not if a job is on its way to it."""
         with self._lock:
             if worker in self._idle:
                 self._idle.remove(worker)

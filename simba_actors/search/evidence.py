@@ -113,11 +113,11 @@ class Evidence:
         return sum(scores) / len(scores) if scores else None
 
     def has_example(self, program: int, example: int, split: Split = "train") -> bool:
-        """Whether the program has run on that example as it runs in use: with the student's own LM, unchanged."""
+        """Return whether the program has run on the example with the student's own LM, unchanged, as it runs in use."""
         return (program, example, split) in self._tried
 
     def has(self, program: int, key: RolloutKey) -> bool:
-        """Whether the rollout is scored."""
+        """Return whether the rollout is scored."""
         return key in self._by_program.get(program, {})
 
     def sampled(self, step: int) -> list[Score]:

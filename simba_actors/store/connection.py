@@ -103,7 +103,7 @@ async def connect(database: Path | str, busy_seconds: float) -> Connection:
     try:
         await db
     except sqlite3.Error:
-        # The thread has been told to stop. If it answers after the loop was closed, it prints a traceback.
+        # The thread is about to stop. If it answers after the loop was closed, it prints a traceback.
         db._thread.join(THREAD_END_SECONDS)  # pyright: ignore[reportPrivateUsage] - aiosqlite offers no other way
         raise
     return db

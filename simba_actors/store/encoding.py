@@ -30,7 +30,7 @@ _REFERENCE_IN_JSON = "\\u0000"
 
 
 def dumps(value: Any) -> str:
-    """Return `value` as JSON. What JSON or SQLite can't hold becomes text: a run must not end for want of a record."""
+    """Return `value` as JSON. Values that JSON or SQLite can't hold become text, so that no record ends a run."""
     try:
         return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
     except (TypeError, RecursionError):

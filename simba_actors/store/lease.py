@@ -1,4 +1,4 @@
-"""Keeping a claimed run: a thread that renews the lease and hears requests, whatever the event loop is doing."""
+"""A thread that keeps a claimed run: it renews the lease and reads requests, even if the event loop is blocked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from simba_actors.store.requests import has_requests
 logger = get_logger(__name__)
 
 LOOK_SECONDS = 0.25
-"""How often the thread looks whether another process has asked something of the run."""
+"""Seconds between checks for requests of other processes."""
 
 JOIN_SECONDS = 1.0
 

@@ -16,10 +16,10 @@ from simba_actors.store.connection import Connection, connect, translate_errors
 from simba_actors.store.migrations import APPLICATION_ID, VERSION, migrate
 
 BUSY_SECONDS = 5.0
-"""How long a write waits for another writer before it fails."""
+"""Seconds that a write waits for another writer before it fails."""
 
 LOOK_SECONDS = 0.01
-"""How often a file that others hold is tried again where SQLite does not do it."""
+"""Seconds between attempts to open a locked file, in cases where SQLite does not retry."""
 
 
 async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True) -> Connection:

@@ -17,7 +17,7 @@ import orjson
 from simba_actors.errors import RunOwnedError
 
 LEASE_SECONDS = 30.0
-"""How long an owner counts as alive after it last renewed its lease, where its process can't be seen from here."""
+"""Seconds after the last renewal for which an owner counts as alive if its process can't be seen."""
 
 _tokens: set[str] = set()
 """Tokens of this process's owners that have not retired."""
@@ -25,7 +25,7 @@ _tokens: set[str] = set()
 
 @dataclass(slots=True)
 class Owner:
-    """One optimizer in one process: the process told apart from later ones with its pid, the optimizer by its token.
+    """One optimizer in one process, identified by its token. Its process is distinguished from later ones with its pid.
 
     `generation` counts the owners that the run has had up to this one; None before the run is claimed. Every write is
     fenced by it: once another owner has claimed the run, this one can't write any more, whatever becomes of the other.
@@ -77,7 +77,7 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What a run's row says about its owner. `lease_until` is in seconds since the Unix epoch."""
+    """The owner's columns of a run. `lease_until` is in seconds since the Unix epoch."""
 
     owner: str | None
     token: str | None

@@ -54,7 +54,7 @@ class Reader:
 
     @classmethod
     async def open(cls, path: str | Path) -> Self:
-        """Open the store at `path`, beside whoever writes it. Raise StoreError if it can't be read."""
+        """Open the store at `path`, which others may be writing. Raise StoreError if it can't be read."""
         checked = checked_path(path)
         return cls(checked, await open_for_reading(checked))
 

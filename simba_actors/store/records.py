@@ -42,8 +42,9 @@ class Run:
     result: JSON
     """The ranking and scores of the finalists; None until the run has finished."""
     created: float
-    """In seconds since the Unix epoch, as is `updated`."""
+    """Time of creation, in seconds since the Unix epoch."""
     updated: float
+    """Time of the last change, in seconds since the Unix epoch."""
 
     def ranking(self) -> list[tuple[int, float]]:
         """Return the finalists and their scores, the winner first. Raise RunError if there is no result yet."""
@@ -147,7 +148,7 @@ class ReserveCalls:
 
 @dataclass(frozen=True, slots=True)
 class RecordSpending:
-    """What all calls of the run used so far, also those that led to no result, and how long it was up in seconds."""
+    """Record the usage of all calls so far, including those without a result, and the uptime in seconds."""
 
     tokens: int
     cost: float
@@ -156,7 +157,7 @@ class RecordSpending:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What a run is known to have spent."""
+    """Known spending of a run."""
 
     calls: int = 0
     """LM calls that were reserved: sent, or about to be."""
@@ -165,12 +166,12 @@ class Spending:
     cost: float = 0.0
     """US dollars of all calls whose cost was reported."""
     seconds: float = 0.0
-    """How long the run was up, without pauses, by its owners' monotonic clocks."""
+    """Uptime in seconds, without pauses, by the owners' monotonic clocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActorGauge:
-    """How busy an actor is: messages in its mailbox, messages handled in this life, and its state in words."""
+    """Load of an actor: messages in its mailbox, messages handled since its start, and its state in words."""
 
     actor: str
     mailbox: int
@@ -180,7 +181,7 @@ class ActorGauge:
 
 @dataclass(frozen=True, slots=True)
 class RecordGauges:
-    """How busy the actors are now. Earlier gauges are overwritten."""
+    """Record the current load of the actors, replacing earlier gauges."""
 
     gauges: tuple[ActorGauge, ...]
 

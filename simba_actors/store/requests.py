@@ -27,14 +27,14 @@ RequestKind: TypeAlias = Literal["pause", "resume", "stop"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What somebody asked of a run's owner."""
+    """A request to the owner of a run."""
 
     kind: RequestKind
     reason: str
     requester: str
-    """Who asked, such as "ada@laptop"."""
+    """User and host that made the request, such as "ada@laptop"."""
     time: float
-    """When, in seconds since the Unix epoch."""
+    """Time of the request, in seconds since the Unix epoch."""
 
 
 async def send_request(
@@ -48,12 +48,12 @@ async def send_request(
 ) -> Request:
     """Ask the process that has the run open to pause, resume or stop it. Return once the request is stored.
 
-    `by` is who asks, by default the user at this machine.
+    `by` names the requester; by default the user and this machine.
 
     Raises:
-        ConfigError: There is no such kind of request.
+        ConfigError: `kind` is not a kind of request.
         UnknownRunError: The store has no such run.
-        RunError: No process has the run open, so nobody would hear the request.
+        RunError: No process has the run open to receive the request.
     """
     if kind not in get_args(RequestKind):
         raise ConfigError(f"kind={kind!r:.40}: must be one of {', '.join(get_args(RequestKind))}")

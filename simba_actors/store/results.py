@@ -24,7 +24,7 @@ RUNS_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How good a program is by all that is known: its score with a 95 % interval."""
+    """Estimated score of a program from all evidence, with a 95 % interval."""
 
     program: int
     """The program's number in the pool."""
@@ -43,7 +43,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What a run had spent and found when it closed a step."""
+    """Spending and findings of a run at the end of a step."""
 
     step: int
     """The step, counted from 0."""

@@ -36,10 +36,10 @@ class ActorStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """How far a run is.
+    """Summary of a run's state.
 
-    `best` is the number and score of the program that won or, before that, of the one that seems best by all that is
-    known: by the last closed step, or while none is closed by its own batch.
+    `best` is the number and score of the winner or, before there is one, of the program that seems best: as of the last
+    closed step, or by its own batch before the first step is closed.
     `student` is the student's score: on the final examples if they are in, otherwise where it was sampled.
     `rollouts_planned` counts the rollouts planned so far, done or not.
     """

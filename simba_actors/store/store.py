@@ -27,7 +27,7 @@ from simba_actors.store.statements import LAST_EVENT, add_event, statements
 logger = get_logger(__name__)
 
 STANDBY_SECONDS = 0.25
-"""How often `wait_until_free` looks at a run."""
+"""Seconds between the checks of `wait_until_free`."""
 
 
 @dataclass(slots=True)
@@ -134,7 +134,7 @@ class Store:
         return generation
 
     async def release(self, run_id: str, owner: Owner) -> None:
-        """Leave the run to whoever claims it next."""
+        """Give up the run so that another owner can claim it."""
         await self._end_leases()
         with translate_errors(self.path):
             await self._db.execute(

@@ -1,4 +1,4 @@
-"""What a strategy is given and what it returns.
+"""The interface of a strategy: its input and its result.
 
 class Shout:
     name = "shout"

@@ -1,4 +1,4 @@
-"""What the Coordinator knows of its run."""
+"""The Coordinator's view of its run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from simba_actors.team.messages import Proposed
 
 
 class Phase(StrEnum):
-    """What the run is doing. A run passes through them from top to bottom, the first two once for each step."""
+    """Phase of a run. A run passes through them from top to bottom, through the first two once per step."""
 
     SAMPLING = "sampling"
     """Trajectories of the open step are sampled, and candidates are made from them."""
@@ -29,7 +29,7 @@ class Phase(StrEnum):
 
 @dataclass(slots=True)
 class CoordinatorState:
-    """Where the run stands. All of it can be read from the store again."""
+    """Progress of the run. All of it can be read from the store again."""
 
     phase: Phase = Phase.SAMPLING
     policy_state: JSON = None
@@ -52,7 +52,7 @@ class CoordinatorState:
     draining: set[str] = field(default_factory=set[str])
     """Actors whose work in flight is awaited while DRAINING."""
     progress: Progress | None = None
-    """What the run had found and used when its last step was closed."""
+    """Findings and usage at the end of the last closed step."""
     ended_by: str = ""
     """Why the search ended, from FINALS on."""
     final_rollouts_may_be_left: bool = False

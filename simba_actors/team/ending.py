@@ -1,4 +1,4 @@
-"""How a run ends: with its winner chosen, with its budget spent, or with an error that the user has to fix."""
+"""The end of a run: a winner, a spent budget, or an error that the user has to fix."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ logger = get_logger(__name__)
 
 
 class Ending:
-    """What the Coordinator does when there are no more steps to open, or when none may be opened.
+    """Part of the Coordinator that acts when no more steps can or may be opened.
 
     `finished` is called once, with None when the run has its result or with the error that ended it.
     """
@@ -132,7 +132,7 @@ class Ending:
         """Note that an actor has no more work in flight. End the run if none has."""
         state.draining.discard(actor)
         if state.phase is Phase.DRAINING and not state.draining:
-            reason = f"the budget's {state.spent} is reached; started with a larger one, the run goes on"
+            reason = f"the budget's {state.spent} is reached: start the run with a larger one to continue it"
             await self._finish(state, reason, state.spent)
 
     async def _watch_clock(self) -> None:

@@ -199,7 +199,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """An LM can't be used until somebody acts, or can't be reached for longer than the grace period.
+    """An LM can't be used until the user acts, or could not be reached for longer than the grace period.
 
     The affected work stays planned. `epoch` is the pausing epoch in which it began.
     """

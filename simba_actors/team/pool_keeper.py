@@ -62,16 +62,16 @@ from simba_actors.team.teammates import Teammates
 logger = get_logger(__name__)
 
 BUSY_SECONDS = 0.5
-"""How long a commit waits for another writer before it fails. The PoolKeeper handles no messages meanwhile."""
+"""Seconds that a commit waits for another writer before it fails. The PoolKeeper handles no messages meanwhile."""
 
 RETRY_SECONDS = 1.0
-"""How soon a failed commit is tried again."""
+"""Seconds until a failed commit is tried again."""
 
 GAUGE_SECONDS = 1.0
 """The least time between two commits that store how busy the actors are. A change of status always does."""
 
 HEARTBEAT_SECONDS = 10.0
-"""How often an idle PoolKeeper renews its lease: a third of the lease."""
+"""Seconds between renewals of the lease by an idle PoolKeeper: a third of the lease."""
 
 
 REQUESTED = object()
@@ -101,8 +101,8 @@ class PoolKeeper(GenServer[PoolState]):
 
     A PoolKeeper whose run was taken over by another process stores nothing any more, and calls `lost`, once.
 
-    A commit is answered once it is safe. While the file cannot be written, commits are kept and tried again, whoever
-    asked for them waits, and no LM call starts: nothing happens that is not stored.
+    A commit is answered once it is safe. While the file cannot be written, commits are kept and tried again,
+    their senders wait, and no LM call starts: nothing happens that is not stored.
     """
 
     trap_exit = True
@@ -324,7 +324,7 @@ class PoolKeeper(GenServer[PoolState]):
 
 
 def _gauges(registry: Registry) -> Iterator[ActorGauge]:
-    """How busy each actor is that is up."""
+    """Yield the load of each running actor."""
     for name in registry.keys():  # noqa: SIM118 - a Registry is not a mapping
         ref = registry.whereis(name)
         if ref is not None and isinstance(ref.target, ServerProcess):

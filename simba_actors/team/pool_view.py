@@ -34,7 +34,7 @@ class PoolView:
         return tuple(entry.part for entry in self._settings)
 
     def has(self, configuration: Configuration) -> bool:
-        """Whether a program of the pool has that configuration."""
+        """Return whether a program of the pool has that configuration."""
         return configuration.digest in self._digests
 
     def combine(self, part_ids: Iterable[str]) -> Configuration:

@@ -47,7 +47,7 @@ logger = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StrategyOutcome:
-    """What applying a proposal's strategies led to: a configuration, the reasons why they declined, or both."""
+    """Result of applying a proposal's strategies: a configuration, the reasons why they declined, or both."""
 
     strategy: str
     configuration: Configuration | None

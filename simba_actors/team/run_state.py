@@ -1,4 +1,4 @@
-"""Whether a run may start new LM work: its pauses, trouble with its store, and its failure.
+"""The state that decides whether a run may start LM work: pauses, store trouble and failure.
 
 A run has one status at a time:
 
@@ -15,7 +15,7 @@ A run has one status at a time:
 | failed   | the metric or `stop_when` raised               | started again: running                                  |
 | finished | the run has its result                         | started again with a larger budget: running             |
 
-Each change is one event and one line in the log, a WARNING where somebody has to act.
+Each change is one event and one line in the log, a WARNING if the user has to act.
 
 While the store can't be written, a run that is running counts as paused, and continues by itself.
 """
@@ -31,12 +31,12 @@ from simba_actors.errors import InfrastructureError, LMAccessError, SimbaError, 
 from simba_actors.events import PauseCause
 
 SILENCE_SECONDS = 10.0
-"""How long no LM call is answered, while some fail, before the run counts as waiting."""
+"""Seconds without an answered LM call, while some fail, after which the run counts as waiting."""
 
 
 @dataclass(slots=True)
 class Life:
-    """What the run has done already in this process, so that a restarted actor does not repeat it."""
+    """Progress of the run in this process, so that a restarted actor does not repeat anything."""
 
     claimed: bool = False
     """Whether the run was claimed in the store."""
@@ -45,7 +45,7 @@ class Life:
 
 
 class Lease:
-    """For how long this process may count on owning the run.
+    """Time for which this process can rely on owning the run.
 
     A process that was suspended for longer may have lost the run to another one, and must find out before it does any
     more LM work.
@@ -78,7 +78,7 @@ class Pausing:
         self.cause: PauseCause | None = None
         """The kind of reason."""
         self.epoch = 0
-        """How often the run has been resumed."""
+        """Number of times that the run was resumed."""
 
     def pause(self, reason: str, cause: PauseCause) -> None:
         """Start no more LM work. The first reason counts until the run is resumed."""
@@ -99,7 +99,7 @@ class StoreTrouble:
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
         self.reason: str | None = None
-        """What is wrong with the file; None while it can be written."""
+        """The problem with the file; None while it can be written."""
 
     def set(self, reason: str | None) -> None:
         """Note a failed commit, or with None that commits work again."""

@@ -57,12 +57,12 @@ Queued: TypeAlias = "tuple[int, int, Rollout]"
 
 @dataclass(frozen=True, slots=True)
 class RolloutsEnded:
-    """From the workers: results are waiting to be stored."""
+    """Message of a worker: results are waiting to be stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """From the workers: an example was set aside."""
+    """Message of a worker: an example was set aside."""
 
 
 @dataclass(frozen=True, slots=True)

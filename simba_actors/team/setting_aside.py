@@ -1,4 +1,4 @@
-"""Examples on which no LM call is ever answered: told apart from outages, and set aside."""
+"""Detection of examples on which no LM call is ever answered, as distinct from outages; they are set aside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from simba_actors.search.evidence import Evidence
 from simba_actors.search.plan import Rollout, Split
 
 TRIES = 3
-"""How often an example fails on a reachable LM before it is set aside."""
+"""Failures of an example on a reachable LM before it is set aside."""
 
 Verdict: TypeAlias = Literal["try again", "outage", "set aside"]
 
@@ -31,7 +31,7 @@ class SettingAside:
         self._ended_at_failure: dict[tuple[Split, int], int] = {}
         self._failing: set[tuple[Split, int]] = set()
         self.ended = 0
-        """How many rollouts have ended with a result."""
+        """Number of rollouts that have a result."""
 
     def note_end(self) -> None:
         """Note that a rollout has ended with a result."""

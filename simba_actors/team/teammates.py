@@ -1,4 +1,4 @@
-"""How the actors of a run reach one another."""
+"""The means by which the actors of a run reach one another."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Point:
     x: float
     y: float
     words: str
-    """What a reader sees on hover, such as "step 3: 0.933 (0.764 to 0.991)"."""
+    """Text shown on hover, such as "step 3: 0.933 (0.764 to 0.991)"."""
     low: float | None = None
     """Lower end of its 95 % interval."""
     high: float | None = None

@@ -104,7 +104,7 @@ async def program(request: Request) -> Response:
 
 
 async def failures(request: Request) -> Response:
-    """What a program got wrong, worst first, beside the student's or its parent's run on the same example."""
+    """Return a program's failures, worst first, beside the student's or the parent's run on the same example."""
     run_id, number = name_in(request, "run"), number_in(request, "number")
     query = request.query_params
     first = whole(query.get("first")) or 0

@@ -30,7 +30,7 @@ LONGEST_NUMBER = 18
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What all pages need to know."""
+    """Context that all pages share."""
 
     store: Path
     """The path of the store."""

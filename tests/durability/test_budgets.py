@@ -156,7 +156,7 @@ async def test_reaching_a_cap_is_an_event_and_the_status_says_how_to_go_on(
     assert (reached.cap, reached.limit) == ("max_calls", 12)
     assert (status.status, status.reason) == (
         "finished",
-        "the budget's max_calls is reached; started with a larger one, the run goes on",
+        "the budget's max_calls is reached: start the run with a larger one to continue it",
     )
 
 

@@ -218,6 +218,6 @@ class Mute:
         raise ValueError("no text")
 
 
-async def test_a_value_without_a_text_is_named_by_its_type() -> None:
-    with pytest.raises(MetricError, match=r"the metric returned a value without a text \(Mute\) for trainset\[0\]"):
+async def test_a_value_without_a_repr_is_named_by_its_type() -> None:
+    with pytest.raises(MetricError, match=r"returned a value whose repr\(\) fails \(Mute\) for trainset\[0\]"):
         await result_of(lambda example, prediction: Mute())

@@ -1,4 +1,4 @@
-"""Parts: what a program has beyond the student's own, so that what each of them is worth can be told apart."""
+"""Parts: the rules and demos that a program adds to the student, so that each can be valued separately."""
 
 from __future__ import annotations
 
