@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dspy
 import pytest
@@ -53,6 +53,30 @@ def test_evaluate_runs_a_live_program_after_the_optimizers_loop_was_closed(tmp_p
     live = live_program(ScriptedLM(said), tmp_path / "simba.db")
     evaluate: Any = dspy.Evaluate(devset=ROWS, metric=exact, num_threads=4)
     assert evaluate(live).score == 100.0
+
+
+WAYS: dict[str, Callable[[LiveProgram], Any]] = {
+    "Evaluate": lambda live: cast("Any", dspy.Evaluate(devset=ROWS, metric=exact, num_threads=4))(live).results,
+    "Parallel": lambda live: cast("Any", dspy.Parallel(num_threads=4, disable_progress_bar=True))(
+        [(live, row) for row in ROWS]
+    ),
+    "batch": lambda live: live.batch(ROWS, num_threads=4, disable_progress_bar=True),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_calls_that_block_the_loop_of_an_optimizer_that_has_ended_return(way: str, tmp_path: Path) -> None:
+    lm, answers = ScriptedLM(said), list[Any]()
+
+    async def main() -> None:
+        async with Optimizer.start(small_config(tmp_path / "simba.db", lm=lm)) as optimizer:
+            await optimizer.result()
+        answers.extend(WAYS[way](live_program(lm, tmp_path / "simba.db")))
+
+    service = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
+    service.start()
+    service.join(PATIENCE)
+    assert len(answers) == len(ROWS)
 
 
 @contextmanager
