@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
+from dspy.utils.callback import BaseCallback
 
 from simba_actors import SIMBA, Budget, Optimizer, OptimizerConfig
 from simba_actors.errors import (
@@ -24,8 +26,9 @@ from simba_actors.errors import (
 from simba_actors.live import LiveProgram
 from simba_actors.programs import ConfigurationSpace, Integer
 from simba_actors.strategies import AppendADemo, AppendARule
-from tests.support.quiz import exact, questions
+from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import finish, small_config
+from tests.support.scripted_lm import ScriptedLM
 
 
 class NoPredictors(dspy.Module):
@@ -258,6 +261,33 @@ async def test_a_run_whose_metric_raised_goes_on_with_a_mended_one(tmp_path: Pat
 async def test_compile_in_a_running_loop_points_to_acompile() -> None:
     with pytest.raises(RunningLoopError, match="acompile"):
         SIMBA(metric=exact, bsize=3).compile(dspy.Predict("question -> answer"), trainset=questions(3))
+
+
+class Compiles(BaseCallback):
+    """Notes the calls of `compile`."""
+
+    def __init__(self) -> None:
+        self.noted: list[str] = []
+
+    def on_compile_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self.noted.append(f"start with {sorted(inputs)}")
+
+    def on_compile_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:
+        self.noted.append(f"end with {type(outputs).__name__}, {exception}")
+
+
+def test_acompile_calls_dspys_compile_callbacks_as_compile_does() -> None:
+    lm = ScriptedLM(quiz_script)
+    simba = SIMBA(metric=exact, bsize=3, num_candidates=2, max_steps=1, lm=lm, prompt_model=lm)
+    noted = list[list[str]]()
+    for method in ("compile", "acompile"):
+        callback = Compiles()
+        with dspy.context(callbacks=[callback]):
+            made = getattr(simba, method)(dspy.Predict("question -> answer"), trainset=questions(4), seed=1)
+            if method == "acompile":
+                asyncio.run(made)
+        noted.append(callback.noted)
+    assert noted == [["start with ['seed', 'student', 'trainset', 'valset']", "end with Predict, None"]] * 2
 
 
 def test_a_config_is_checked_without_an_lm(tmp_path: Path) -> None:

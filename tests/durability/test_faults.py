@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from simba_actors.events import CallRetried, RunPaused, TrajectorySampled
 from simba_actors.store import Reader
 from tests.support.openai_server import Faults, OpenAIServer
 from tests.support.quiz import quiz_script
-from tests.support.runs import findings, finish, reach, small_config
+from tests.support.runs import PATIENCE, findings, finish, reach, small_config
 
 MIX = Faults(rate_limited=0.3, server_error=0.1, resets=0.05, cut=0.05, hangs=0.02)
+DAY = 86_400.0
 HASTY = Retry(base=0.01, longest=0.1, grace_period=0.3)
 
 
@@ -98,4 +100,43 @@ async def test_a_refused_key_or_account_pauses_the_run_at_once(
         server.faults = Faults()
         await optimizer.resume()
         await optimizer.result()
+    assert await findings(config, "run") == expected
+
+
+async def test_a_wait_of_a_day_that_the_provider_asks_for_pauses_the_run(server: OpenAIServer, tmp_path: Path) -> None:
+    expected = await faultless(server, tmp_path)
+    config = config_for(server, tmp_path / "day.db", Retry(base=0.01, longest=0.1))
+    server.faults = Faults(rate_limited=1.0, retry_after=DAY)
+    async with Optimizer.start(config) as optimizer:
+        paused = await reach(optimizer, RunPaused)
+        assert "asks to wait for 86400 s" in paused.reason
+        server.faults = Faults()
+        await optimizer.resume()
+        await asyncio.wait_for(optimizer.result(), PATIENCE)
+    assert await findings(config, "run") == expected
+
+
+async def test_resume_wakes_a_call_that_waits_for_a_day(server: OpenAIServer, tmp_path: Path) -> None:
+    retry = Retry(base=0.01, longest=0.1, grace_period=2 * DAY)
+    config = config_for(server, tmp_path / "day.db", retry, max_concurrency=1)
+    server.faults = Faults(rate_limited=1.0, retry_after=DAY)
+    async with Optimizer.start(config) as optimizer:
+        await reach(optimizer, CallRetried)
+        server.faults = Faults()
+        await optimizer.pause()
+        await optimizer.resume()
+        assert (await asyncio.wait_for(optimizer.result(), PATIENCE)).run_id == "run"
+
+
+async def test_a_status_that_no_provider_documents_pauses_the_run(server: OpenAIServer, tmp_path: Path) -> None:
+    expected = await faultless(server, tmp_path)
+    config = config_for(server, tmp_path / "teapot.db")
+    server.faults = Faults(status=418, text="I'm a teapot")
+    async with Optimizer.start(config) as optimizer:
+        paused = await reach(optimizer, RunPaused)
+        assert "418" in paused.reason or "teapot" in paused.reason
+        assert (await optimizer.status()).rollouts == 0
+        server.faults = Faults()
+        await optimizer.resume()
+        await asyncio.wait_for(optimizer.result(), PATIENCE)
     assert await findings(config, "run") == expected

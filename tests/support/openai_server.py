@@ -42,8 +42,8 @@ ERROR_TYPES: Mapping[int, str] = {
 class Faults:
     """Shares of calls that meet a fault, and limits beyond which calls are refused with 429.
 
-    Every second refusal says `retry_after` seconds. `status` answers every call with that HTTP status; `down` resets
-    every connection.
+    Every second refusal says `retry_after` seconds. `status` answers every call with that HTTP status, with `text` for
+    a body if there is one; `down` resets every connection.
     """
 
     rate_limited: float = 0.0
@@ -52,6 +52,7 @@ class Faults:
     cut: float = 0.0
     hangs: float = 0.0
     status: int | None = None
+    text: str | None = None
     down: bool = False
     at_a_time: int | None = None
     per_minute: int | None = None
@@ -169,7 +170,10 @@ class OpenAIServer:
             case "server_error":
                 status = faults.status or 500
                 key = self.headers[-1].get("authorization", "") if status == 401 else ""
-                writer.write(_response(status, _error(status, key)))
+                if faults.text is not None:
+                    writer.write(_text_response(status, faults.text))
+                else:
+                    writer.write(_response(status, _error(status, key)))
             case "reset":
                 raise ConnectionResetError
             case "cut":
@@ -265,3 +269,9 @@ def _response(status: int, body: dict[str, Any], headers: Mapping[str, str] | No
     lines = {"Content-Type": "application/json", "Content-Length": str(len(content)), **(headers or {})}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
     return f"HTTP/1.1 {status} Told\r\n{head}\r\n".encode() + content
+
+
+def _text_response(status: int, text: str) -> bytes:
+    content = text.encode()
+    head = f"HTTP/1.1 {status} Told\r\nContent-Type: text/plain\r\nContent-Length: {len(content)}\r\n\r\n"
+    return head.encode() + content

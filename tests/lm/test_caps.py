@@ -1,0 +1,140 @@
+"""Whole runs that keep to a budget, as the server counts the calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors import Budget, Optimizer, OptimizerConfig
+from simba_actors.errors import RunError
+from simba_actors.store import Reader
+from simba_actors.strategies import AppendADemo, AppendARule
+from tests.support.openai_server import OpenAIServer
+from tests.support.quiz import quiz_script
+from tests.support.runs import PATIENCE, finish, small_config
+
+PRICED = "openai/gpt-4o-mini"
+"""A model whose price DSPy knows."""
+
+
+@pytest.fixture
+def server() -> Iterator[OpenAIServer]:
+    with OpenAIServer(quiz_script, latency=0.005) as server:
+        yield server
+
+
+class Chatty(dspy.Module):
+    """Calls its LM 200 times in one rollout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = dspy.Predict("question -> answer")
+
+    async def aforward(self, question: str) -> Any:
+        for turn in range(199):
+            await self.answer.acall(question=f"{question} ({turn})")
+        return await self.answer.acall(question=question)
+
+
+@pytest.mark.parametrize("budget", [Budget(max_tokens=4000), Budget(max_cost=0.001)], ids=["tokens", "cost"])
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_long_rollouts_pass_a_cap_at_most_by_the_calls_in_flight(
+    concurrency: int, budget: Budget, server: OpenAIServer, tmp_path: Path
+) -> None:
+    lm = server.lm(model=PRICED)
+    config = small_config(
+        tmp_path / "simba.db",
+        run_id="run",
+        lm=lm,
+        prompt_model=lm,
+        student=Chatty(),
+        budget=budget,
+        max_concurrency=concurrency,
+    )
+    with contextlib.suppress(RunError):  # No rollout has ended, so there is no score.
+        await finish(config)
+    async with await Reader.open(config.store) as reader:
+        spent = await reader.spending("run")
+    used, limit = (spent.tokens, budget.max_tokens) if budget.max_tokens else (spent.cost, budget.max_cost)
+    assert limit is not None
+    assert used <= limit + concurrency * 2 * used / server.calls  # No call uses twice the mean.
+
+
+class Judged:
+    """A metric that asks a judge, which is an LM of its own."""
+
+    def __init__(self, lm: dspy.LM) -> None:
+        self.lm = lm
+        self.judge = dspy.Predict("question -> answer")
+
+    async def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
+        with dspy.context(lm=self.lm):
+            judged: Any = await self.judge.acall(question=example.question)
+        return float(judged.answer == prediction.answer)
+
+
+def judged(server: OpenAIServer, store: Path, **changes: Any) -> OptimizerConfig:
+    judge = Judged(server.lm(model="openai/judge"))
+
+    async def metric(example: Any, prediction: Any, trace: Any = None) -> float:
+        return await judge(example, prediction, trace)
+
+    lm = server.lm()
+    strategies = [AppendARule(), AppendADemo()]
+    return small_config(store, lm=lm, prompt_model=lm, metric=metric, strategies=strategies, **changes)
+
+
+async def test_two_runs_of_one_loop_keep_to_the_budget_each(server: OpenAIServer, tmp_path: Path) -> None:
+    budget = Budget(max_calls=25)
+    configs = [judged(server, tmp_path / "simba.db", run_id=name, budget=budget, seed=n) for n, name in enumerate("ab")]
+    async with Optimizer.start(configs[0]) as first, Optimizer.start(configs[1]) as second:
+        results = await asyncio.wait_for(asyncio.gather(first.result(), second.result()), PATIENCE)
+    assert [result.budget_reached for result in results] == ["max_calls", "max_calls"]
+    assert server.calls <= 50
+
+
+@pytest.mark.parametrize("max_calls", [13, 23, 40])
+async def test_max_calls_counts_judges_and_rule_writers(max_calls: int, server: OpenAIServer, tmp_path: Path) -> None:
+    result = await finish(judged(server, tmp_path / "simba.db", budget=Budget(max_calls=max_calls), max_concurrency=8))
+    assert result.budget_reached == "max_calls"
+    assert server.calls <= max_calls
+
+
+class CallsOthers(dspy.Module):
+    """Calls one LM that it was given in a context, and another that it keeps."""
+
+    def __init__(self, cheap: dspy.LM, own: dspy.LM) -> None:
+        super().__init__()
+        self.answer = dspy.Predict("question -> answer")
+        self.rewrite = dspy.Predict("question -> hint")
+        self.cheap, self.own = cheap, own
+
+    def forward(self, question: str) -> Any:
+        with dspy.context(lm=self.cheap):
+            self.rewrite(question=question)
+        self.own(question)
+        return self.answer(question=question)
+
+
+class CallsOthersOnLoop(CallsOthers):
+    async def aforward(self, question: str) -> Any:
+        with dspy.context(lm=self.cheap):
+            await self.rewrite.acall(question=question)
+        await self.own.acall(question)
+        return await self.answer.acall(question=question)
+
+
+@pytest.mark.parametrize("kind", [CallsOthers, CallsOthersOnLoop])
+async def test_lms_that_are_not_a_predictors_count_against_max_calls(
+    kind: Callable[..., Any], server: OpenAIServer, tmp_path: Path
+) -> None:
+    student = kind(server.lm(model="openai/cheap"), server.lm(model="openai/own"))
+    result = await finish(judged(server, tmp_path / "simba.db", student=student, budget=Budget(max_calls=60)))
+    assert result.budget_reached == "max_calls"
+    assert server.calls <= 60

@@ -1,0 +1,85 @@
+"""What keeps a call from being sent pauses the run, and is never a score."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import http.client
+import logging
+import socket
+import sqlite3
+import ssl
+import urllib.error
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors import Governor, Optimizer, Retry
+from simba_actors.events import RunPaused
+from simba_actors.store import Reader
+from tests.support.runs import PATIENCE, reach, small_config
+
+pytestmark = pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
+
+ERRORS: dict[str, Exception] = {
+    "URLError": urllib.error.URLError(ConnectionRefusedError(111, "Connection refused")),
+    "gaierror": socket.gaierror(-2, "Name or service not known"),
+    "ENETUNREACH": OSError(errno.ENETUNREACH, "Network is unreachable"),
+    "SSLError": ssl.SSLError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"),
+    "IncompleteRead": http.client.IncompleteRead(b"{", 100),
+    "no thread": RuntimeError("can't start new thread"),
+    "damaged cache": sqlite3.DatabaseError("file is not a database"),
+}
+
+
+class PlainLM(dspy.BaseLM):
+    """An LM as users write it: a sync `forward` of its own. It raises what `errors` hold."""
+
+    def __init__(self, errors: list[Exception]) -> None:
+        super().__init__("custom/lm")
+        self.errors = errors
+
+    def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        if self.errors:
+            raise self.errors[0]
+        message = SimpleNamespace(content="[[ ## answer ## ]]\nred\n\n[[ ## completed ## ]]")
+        return SimpleNamespace(
+            choices=[SimpleNamespace(message=message, finish_reason="stop")],
+            usage={"prompt_tokens": 1, "completion_tokens": 1},
+            model="m",
+        )
+
+    def copy(self, **kwargs: Any) -> PlainLM:
+        copied: Any = super().copy(**kwargs)
+        copied.errors = self.errors
+        return copied
+
+
+@pytest.mark.parametrize("name", ERRORS)
+async def test_a_call_that_can_not_be_sent_is_no_score_and_pauses_the_run_with_one_warning(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = ERRORS[name]
+    errors = [error]
+    lm = PlainLM(errors)
+    config = small_config(
+        tmp_path / "simba.db",
+        lm=lm,
+        prompt_model=lm,
+        run_id="run",
+        governor=Governor(retry=Retry(attempts=3, base=0.001, longest=0.01, grace_period=0.1)),
+    )
+    async with Optimizer.start(config) as optimizer:
+        paused = await reach(optimizer, RunPaused)
+        assert str(error) in paused.reason
+        async with await Reader.open(config.store) as reader:
+            assert await reader.scores("run") == []
+        warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+        assert [str(error) in record.getMessage() for record in warnings] == [True]
+        errors.clear()
+        await optimizer.resume()
+        result = await asyncio.wait_for(optimizer.result(), PATIENCE)
+    assert result.score > 0
