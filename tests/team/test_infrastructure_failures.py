@@ -68,6 +68,7 @@ async def test_a_call_that_can_not_be_sent_is_no_score_and_pauses_the_run_with_o
     config = small_config(
         tmp_path / "simba.db",
         lm=lm,
+        metric=lambda example, prediction: prediction.answer == "red",
         prompt_model=lm,
         run_id="run",
         governor=Governor(retry=Retry(attempts=3, base=0.001, longest=0.01, grace_period=0.1)),
