@@ -7,13 +7,21 @@
 A live program answers requests from the first moment. An optimization runs beside it, and publishes what is clearly
 better. The next request is answered with that. Kill the service whenever you like and start it again: it continues
 where it was.
+
+With several workers, each answers requests and one of them works on the run. If that worker ends, another continues:
+
+    SERVICE_MODEL=openai/gpt-4o-mini uvicorn --app-dir examples --workers 4 fastapi_service:app
+
+The environment has the same options as the command line. Without SERVICE_MODEL each worker loads SmolLM2 for itself.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+import os
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +49,23 @@ class Feedback(BaseModel):
 
 
 def main() -> None:
-    options = parse_options()
-    with model(options) as (lm, adapter), dspy.context(lm=lm, adapter=adapter):
-        uvicorn.run(create_app(options.store), port=options.port)
+    options = parse_options(sys.argv[1:])
+    uvicorn.run(create_app(options), port=options.port)
 
 
-def parse_options() -> argparse.Namespace:
+def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Route messages, and improve while running.")
-    parser.add_argument("--model", help="a model, named as in DSPy (default: SmolLM2-135M on this machine)")
-    parser.add_argument("--api-base", help="the address of the model's API, if it is not the provider's own")
-    parser.add_argument("--store", type=Path, default=Path("service.db"), help="where to keep the run and its versions")
+
+    def add(name: str, variable: str, default: Any, meaning: str, kind: Callable[[str], Any] = str) -> None:
+        value = os.environ.get(variable, default)
+        parser.add_argument(name, default=value, type=kind, help=f"{meaning}; by default the value of {variable}")
+
+    add("--model", "SERVICE_MODEL", None, "a model, named as in DSPy, or else SmolLM2-135M on this machine")
+    add("--api-base", "SERVICE_API_BASE", None, "the address of the model's API, if it is not the provider's own")
+    add("--store", "SERVICE_STORE", Path("service.db"), "where to keep the run and its versions", Path)
+    add("--steps", "SERVICE_STEPS", 8, "how many steps the optimization takes", int)
     parser.add_argument("--port", type=int, default=8000, help="a port of 127.0.0.1; 0 takes any free one")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 @contextmanager
@@ -66,36 +79,41 @@ def model(options: argparse.Namespace) -> Generator[tuple[dspy.LM, dspy.Adapter]
         yield local_lm(address), LineAdapter()
 
 
-def create_app(store: Path) -> FastAPI:
-    student = router()
-    live = LiveProgram(student, store=store, channel=CHANNEL)
+def optimization(options: argparse.Namespace) -> OptimizerConfig:
     trainset, _ = messages()
-    config = OptimizerConfig(
-        student=student,
+    return OptimizerConfig(
+        student=router(),
         metric=same_topic,
         trainset=trainset,
-        store=store,
+        store=options.store,
         policy="dspy",  # Scores programs on the same messages, so that they can be compared before the end.
         strategies=[AppendADemo()],
         bsize=32,
         num_candidates=4,
+        max_steps=options.steps,
         max_demos=8,
         max_concurrency=8,
         publish="best",
         channel=CHANNEL,
     )
 
+
+def create_app(options: argparse.Namespace) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with await Optimizer.start(config) as app.state.optimizer:
-            yield
-        live.close()
+        live = LiveProgram(router(), store=options.store, channel=CHANNEL)
+        with closing(live), model(options) as (lm, adapter):
+            dspy.configure(lm=lm, adapter=adapter)
+            async with Optimizer.start(optimization(options), standby=True) as optimizer:
+                app.state.live, app.state.optimizer = live, optimizer
+                yield
 
     app = FastAPI(title="Message router", lifespan=lifespan)
 
     @app.post("/route")
     async def route(message: Message, user: str | None = Header(default=None)) -> dict[str, Any]:
         """Route a message. A user stays on one version while a canary runs."""
+        live: LiveProgram = app.state.live
         with live.call(key=user) as call:
             prediction = await live.acall(message=message.message)
         return {"topic": prediction.topic, "version": call.version, "call": call.id}
@@ -104,20 +122,23 @@ def create_app(store: Path) -> FastAPI:
     async def feedback(feedback: Feedback) -> None:
         """Take the score of an answer. Scores decide about a canary."""
         try:
-            live.report(feedback.score, feedback.call)
+            app.state.live.report(feedback.score, feedback.call)
         except (ConfigError, UnknownCallError) as error:
             raise HTTPException(422, str(error)) from error
 
     @app.get("/status")
     async def status() -> dict[str, Any]:
-        run = await app.state.optimizer.status()
+        optimizer: Optimizer = app.state.optimizer
+        run = await optimizer.status()
         return {
+            "worker": os.getpid(),
+            "role": optimizer.role,
             "run": run.run_id,
             "status": run.status,
             "steps": run.steps_closed,
             "rollouts": run.rollouts,
-            "version": live.version,
-            "versions": await versions(store),
+            "version": app.state.live.version,
+            "versions": await versions(options.store),
         }
 
     return app
@@ -132,6 +153,8 @@ async def versions(store: Path) -> list[dict[str, Any]]:
             return []
     return [{"version": p.version, "kind": p.kind, "program": p.program, "reason": p.reason} for p in history]
 
+
+app = create_app(parse_options([]))
 
 if __name__ == "__main__":
     main()
