@@ -52,7 +52,7 @@ class LiveModule(dspy.Module):
 
     @property
     def state(self) -> LiveState:
-        """READY if the current version of the channel runs, STALE if an older one does, ERROR if the student does."""
+        """READY if the channel's version runs, STALE if the last one that was read does, ERROR if the student does."""
         router = self._followed()
         router.sync()
         return router.state

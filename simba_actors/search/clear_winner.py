@@ -28,13 +28,13 @@ class ClearWinner:
     program: int
     """The program's number in the pool."""
     comparison: Comparison
-    """How much better it is."""
+    """Comparison of the program with the incumbent."""
     examples: int
     """Number of examples that the comparison is a mean over."""
 
 
 class _Condition(NamedTuple):
-    """What two scores must share to be comparable: an example and a temperature."""
+    """Example and temperature; scores are comparable only if they share both."""
 
     split: str
     example: int

@@ -1,4 +1,4 @@
-"""The scores of a run so far, by which policies decide."""
+"""Evidence: the scores of a run so far, on which policies base their decisions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StudentScores:
     """Scores of the student's own LM as arrays with an entry for each, by program and then by key."""
 
     programs: tuple[int, ...]
-    """The numbers of the programs that have any."""
+    """Numbers of the programs that have a score."""
     program: npt.NDArray[np.int64]
     """Each score's index in `programs`."""
     example: npt.NDArray[np.int64]
@@ -43,7 +43,7 @@ class StudentScores:
     """Whether the example is one of the valset."""
     score: npt.NDArray[np.float64]
     resampled: npt.NDArray[np.bool_]
-    """Whether a temperature was set."""
+    """Whether a temperature was set for the rollout."""
 
 
 class Evidence:

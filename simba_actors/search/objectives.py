@@ -24,7 +24,7 @@ Ranking: TypeAlias = "list[tuple[int, float]]"
 
 
 class Objectives(ABC):
-    """How to combine several named scores."""
+    """Base class of rules that combine several named scores."""
 
     @property
     @abstractmethod

@@ -36,7 +36,7 @@ from simba_actors.search.trajectory import JSON
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What a step samples, drawn when it opens."""
+    """Plan of a step's samples, drawn when the step opens."""
 
     step: int
     batch: tuple[int, ...]
@@ -49,7 +49,7 @@ class StepPlan:
     """The policy's state after these draws."""
 
     def to_json(self) -> JSON:
-        """Return everything but the rollouts, which the store keeps as rows of their own."""
+        """Return everything but the rollouts, which have rows of their own in the store."""
         return {"batch": list(self.batch), "first_program": self.first_program, "state": self.state}
 
     @classmethod
@@ -63,7 +63,7 @@ class Proposal:
     """A planned application of a strategy."""
 
     index: int
-    """The proposal's place in its step, counted from 0."""
+    """Index of the proposal in its step, counted from 0."""
     program: int
     """The number of the program that it makes."""
     source: int
@@ -73,12 +73,12 @@ class Proposal:
     strategies: tuple[str, ...]
     """Names of strategies, tried in order until one does not decline."""
     drop: tuple[int, ...] = ()
-    """Indices of demos that each predictor of the source forgets first."""
+    """Indices of demos to drop from each predictor of the source first."""
     parts: tuple[str, ...] | None = None
-    """Ids of the parts to start from in place of the source as it is."""
+    """Ids of the parts to start from; None starts from the source as it is."""
 
     def to_json(self) -> JSON:
-        """Return what the store keeps of it beside its index and its program."""
+        """Return the data that the store keeps besides the index and the program."""
         return {
             "source": self.source,
             "examples": list(self.examples),
@@ -90,7 +90,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a closed step leaves to the next."""
+    """Result of a closed step, passed on to the next."""
 
     state: JSON
     """The policy's state after the step."""
@@ -121,14 +121,14 @@ class StepResult:
 
 
 class Pool(Protocol):
-    """What a policy can ask about the programs themselves."""
+    """Read-only view of the programs, for policies."""
 
     def programs(self) -> Sequence[int]:
         """Return the numbers of all programs, ascending."""
         ...
 
     def parts(self, program: int) -> tuple[Part, ...]:
-        """Return what the program has beyond the student's own instructions."""
+        """Return the parts that the program adds to the student's own instructions."""
         ...
 
     def settings(self) -> tuple[Part, ...]:

@@ -1,4 +1,4 @@
-"""How far a run has come, as it was known when its last step was closed."""
+"""Progress of a run as of its last closed step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from simba_actors.search.trajectory import JSON, Usage
 
 
 class _Linked:
-    """Keeps the step before outside of the dataclass: a field of it would hold the whole history, step by step."""
+    """Holds the previous step outside of the dataclass fields, which would otherwise contain the whole history."""
 
     __slots__ = ("_before",)
 
@@ -22,7 +22,7 @@ class _Linked:
 
 @dataclass(frozen=True, slots=True)
 class Progress(_Linked):
-    """What a run had found and used when a step was closed.
+    """Findings and usage of a run at the end of a step.
 
         config = OptimizerConfig(…, stop_when=lambda progress: progress.step >= 5 and progress.usage.calls > 2_000)
 
@@ -38,9 +38,9 @@ class Progress(_Linked):
     bucket_floors: tuple[float, ...]
     """The lowest of those scores for each example of the step."""
     usage: Usage
-    """What the whole run had used."""
+    """Usage of the whole run so far."""
     seconds: float
-    """How long the run was up, without pauses."""
+    """Uptime of the run in seconds, without pauses."""
     before: InitVar[Progress | None] = None
     """The progress of the step before."""
 
@@ -49,12 +49,12 @@ class Progress(_Linked):
 
     @property
     def earlier(self) -> tuple[Progress, ...]:
-        """The steps before, the first one first."""
+        """Earlier steps, oldest first."""
         return self.history[:-1]
 
     @property
     def history(self) -> tuple[Progress, ...]:
-        """All closed steps, this one last."""
+        """All closed steps, oldest first, including this one."""
         steps = [self]
         while (before := getattr(steps[-1], "_before", None)) is not None:
             steps.append(before)
@@ -80,7 +80,7 @@ class Progress(_Linked):
         }
 
     def to_store(self) -> JSON:
-        """Return what the store does not know of the step already."""
+        """Return the data of this step that the store does not have yet."""
         usage = self.usage
         return {
             "sampled": self.sampled,

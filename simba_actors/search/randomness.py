@@ -53,7 +53,7 @@ class BatchOrder:
     order: tuple[int, ...]
     """Indices of the examples."""
     used: int = 0
-    """How many of them have been taken."""
+    """Number of entries already taken."""
 
     @classmethod
     def shuffled(cls, examples: Iterable[int], draws: random.Random) -> BatchOrder:

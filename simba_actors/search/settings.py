@@ -10,7 +10,7 @@ MOST_RULES = 12
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """How many parts of a kind one predictor may have."""
+    """Maximum number of demos and of rules per predictor."""
 
     demos: int
     rules: int

@@ -13,7 +13,7 @@ _Number = TypeVar("_Number", int, float)
 
 
 class Outcome(StrEnum):
-    """How a rollout that counts as evidence ended.
+    """Outcome of a rollout that counts as evidence.
 
     An LM that can't be reached is not an outcome: the rollout is retried, and its intent stays open until it has one.
     """
@@ -36,14 +36,14 @@ class TraceStep:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What LM calls used. None means that the provider did not say, which is not the same as zero."""
+    """Usage of LM calls. None means that the provider did not report it, which is not the same as zero."""
 
     calls: int = 0
     """Requests that reached a provider. Cached replies do not count."""
     prompt_tokens: int | None = 0
     completion_tokens: int | None = 0
     cost: float | None = 0.0
-    """In US dollars."""
+    """Cost in US dollars."""
 
     @property
     def tokens(self) -> int | None:
@@ -88,7 +88,7 @@ class Trajectory:
 
     outcome: Outcome
     score: float
-    """In the metric's own number type (a bool stays a bool), because the rule writer is shown it."""
+    """The score, in the metric's own type (a bool stays a bool), since the LM that writes rules sees it."""
     prediction: Mapping[str, JSON] | None
     """The program's outputs; None after a failure."""
     trace: tuple[TraceStep, ...]

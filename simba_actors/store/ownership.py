@@ -25,7 +25,7 @@ _tokens: set[str] = set()
 
 @dataclass(slots=True)
 class Owner:
-    """One optimizer in one process, identified by its token. Its process is distinguished from later ones with its pid.
+    """One optimizer in one process, identified by its token. A later process with the same pid is not mistaken for it.
 
     `generation` counts the owners that the run has had up to this one; None before the run is claimed. Every write is
     fenced by it: once another owner has claimed the run, this one can't write any more, whatever becomes of the other.

@@ -2,7 +2,7 @@
 
 Each rule has a measurement, a threshold, and a reason in words. A change is reported by the event `ParameterAdapted`.
 The values in force are part of the policy's state, so a killed run resumes with them. The number of demos in a prompt
-is no parameter: the model estimates what each demo adds (see `search.model.part_model`), and a combination has those
+is not one of them: the model estimates what each demo adds (see `search.model.part_model`), and a combination has those
 that pay.
 """
 
@@ -20,10 +20,10 @@ from simba_actors.search.statistics.intervals import wilson
 from simba_actors.search.trajectory import JSON
 
 WINDOW = 3
-"""How many of the latest steps the measurements of temperature and batch size look at."""
+"""Number of latest steps from which temperature and batch size are adapted."""
 
 REMEMBERED = 1_000
-"""Buckets that the noise of the metric is measured by; more would not make it surer."""
+"""Buckets from which the noise of the metric is measured; more would not improve the estimate."""
 
 LEAST_COUNT = 12
 """Rollouts, or buckets, needed before anything is concluded from them."""

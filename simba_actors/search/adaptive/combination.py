@@ -21,7 +21,7 @@ CHOSEN_ON = 128
 """Examples of the panel, at most, that parts are chosen on one by one."""
 
 SWEEPS = 2
-"""How often each demo may be exchanged. Few exchanges are left after the second time."""
+"""Exchanges tried per demo. Few are left to make after the second."""
 
 
 def best_combination(model: PartModel, effects: Effects, candidates: Sequence[int], caps: Caps) -> tuple[int, ...]:
@@ -86,7 +86,7 @@ class _Exchange:
     candidates: Sequence[int]
     """Parts to choose from."""
     of_parts: Matrix
-    """What each candidate adds on each example."""
+    """Effect of each candidate on each example."""
     rows: slice
     """The examples of the panel to choose on."""
 

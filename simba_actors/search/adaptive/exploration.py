@@ -15,7 +15,7 @@ BOLDNESS = 0.6
 """Scale of the draws for combinations. Below 1, since the best of many parts under a draw is usually a lucky one."""
 
 ACTIVE_PARTS = 60
-"""How many parts combinations are made from: the most promising ones."""
+"""Number of parts, the most promising ones, from which combinations are made."""
 
 
 class Exploration:

@@ -18,7 +18,7 @@ from simba_actors.search.plan import Rollout, RolloutKey, Split
 from simba_actors.search.policy import STUDENT
 
 FINALISTS = (6, 3, 2)
-"""How many programs each round has."""
+"""Number of programs in each round."""
 
 SURE = 0.9
 """Chance of being better than the student that a program needs to win. In simulated runs in which most changes harm,

@@ -64,10 +64,10 @@ LAST_NEW_PARTS = 0.7
 """Share of the search after which no new parts are made: there would be no time left to learn what they are worth."""
 
 SAMPLED_SHARE = 0.2
-"""Share of a step's rollouts that samples trajectories to learn from."""
+"""Share of a step's rollouts that sample trajectories to learn from."""
 
 SAMPLERS = 3
-"""How many programs a step samples with."""
+"""Number of programs that sample in a step."""
 
 ROLLOUTS_PER_COMBINATION = 16
 """Default rollouts per candidate, for a metric that is not known to be quieter than a binary one."""
@@ -99,13 +99,13 @@ class AdaptivePolicy:
     train_examples: Sequence[ExampleText]
     """The trainset as text, from which the model learns what parts are about."""
     rollouts: int
-    """Rollouts of the whole run at most."""
+    """Maximum number of rollouts of the whole run."""
     strategies: tuple[str, ...]
     """Names of the strategies to use."""
     predictors: int
-    """How many predictors the student has."""
+    """Number of predictors of the student."""
     other_lms: tuple[str, ...] = ()
-    """Names of LMs of the model pool that sample trajectories beside the student's."""
+    """Names of the LMs that sample trajectories besides the student's."""
     val_examples: Sequence[ExampleText] = ()
     """The valset as text."""
     declined_makes_a_copy: bool = field(default=False, init=False)
@@ -126,12 +126,12 @@ class AdaptivePolicy:
 
     @property
     def _search_rollouts(self) -> int:
-        """Rollouts of all steps together."""
+        """Number of rollouts of all steps together."""
         return self.rollouts - self._finals.rollouts
 
     @property
     def _rollouts_per_step(self) -> int:
-        """Rollouts of a usual step."""
+        """Usual number of rollouts per step."""
         return max(self._search_rollouts // self.settings.max_steps, self.settings.bsize, LEAST_STEP)
 
     @property

@@ -1,4 +1,4 @@
-"""What the adaptive policy keeps from one step to the next, as plain JSON."""
+"""State that the adaptive policy keeps between steps, as plain JSON."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Parts = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class CandidatePlan:
-    """Which candidates a step makes and evaluates once its samples are done. Drawn when the step opens."""
+    """Candidates that a step makes and evaluates once its samples are done. Drawn when the step opens."""
 
     source: int
     """The best program, which counts as the parent of every candidate."""
     allocation: dict[str, int]
-    """How often to apply each strategy that makes new parts."""
+    """Number of applications of each strategy that makes new parts."""
     bases: tuple[Parts, ...]
-    """For each application, the combination of known parts that it adds to."""
+    """Combinations of known parts to add to, one per application."""
     demo_examples: tuple[tuple[int, ...], ...]
-    """For each application that makes demos from labels, the train examples to make them from."""
+    """Train examples to make demos from, one list per application that makes demos from labels."""
     combinations: tuple[Parts, ...]
     """Combinations of known parts to try as they are."""
     order: tuple[int, ...]
@@ -73,15 +73,15 @@ class AdaptiveState:
     next_program: int = 1
     """The number of the next new program."""
     questions: int = 0
-    """How often strategies were asked for new parts; each counts as much as a rollout."""
+    """Number of times that strategies were asked for new parts; each counts as one rollout."""
     shown: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     """The train examples that each demo was made from, by part id."""
     candidates: CandidatePlan | None = None
-    """The open step's; None between steps."""
+    """Candidates of the open step; None between steps."""
     rounds_before: int = 0
     """Rounds of finals that were run before the search continued with a larger budget."""
     mode: Mode = field(default_factory=Mode)
-    """What the next fit of the model starts from."""
+    """Starting point of the next fit of the model."""
 
     def to_json(self) -> JSON:
         return {
@@ -114,6 +114,6 @@ class AdaptiveState:
 
 
 def stored_mode(state: JSON) -> Mode:
-    """Return the mode of a stored state; an empty one if an earlier version stored it."""
+    """Return the mode of a stored state, or an empty one if an earlier version stored the state."""
     mode = cast("dict[str, Any]", state).get("mode")
     return Mode() if mode is None else Mode.from_json(mode)

@@ -1,4 +1,4 @@
-"""How often a step applies each strategy, and what each application learns from."""
+"""Allocation of a step's applications to strategies, and of examples to each application."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from simba_actors.search.model.parts import Part
 from simba_actors.search.model.parts_held import PartsHeld
 
 POSITIONS = 8
-"""How many of a predictor's last demos have an effect by their position."""
+"""Number of a predictor's last demos whose position has an effect."""
 
 MOST_COLUMNS = 128
 """The order is left out if it took more columns: none of so many answers is seen often enough in one position."""

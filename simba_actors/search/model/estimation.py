@@ -26,28 +26,28 @@ from simba_actors.search.model.linear_algebra import (
 )
 
 CONVERGED = 0.01
-"""Change of every effect, in log-odds, below which the mode is found. The next one would be far smaller."""
+"""Change of every effect, in log-odds, below which a fit has converged. The next change would be far smaller."""
 
 STALE = 1.0
-"""Change of a score's log-odds since the curvature was computed from which it is computed anew."""
+"""Change of a score's log-odds after which the curvature is computed again."""
 
 EXACT = 0.25
-"""The same for a fit whose evidence is compared with another's."""
+"""`STALE` for a fit whose evidence is compared with that of another fit."""
 
 MOST_CURVATURES = 10
-"""Curvatures that are computed for one fit, at most."""
+"""Maximum number of curvatures computed for one fit."""
 
 LEAST_SIZE = 1e-3
-"""Of a step that is halved because it overshoots."""
+"""Smallest fraction to which a step that overshoots is halved."""
 
 STEPS_OF_EASE = 3
-"""Newton steps for the ease of examples alone, with which a fit starts."""
+"""Newton steps for the ease of examples alone at the start of a fit."""
 
 LEAST_WEIGHT = 1e-4
 """Weight of a score that is all but certain; keeps Newton's method stable."""
 
 BLOCK = 2048
-"""Rows of the design that are weighed at a time."""
+"""Rows of the design that are weighted at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ class Observations:
     offset: Vector
 
     def without_last(self, columns: int) -> Observations:
-        """Return the same scores as if the last columns of the design had no effects."""
+        """Return the same scores without the last `columns` columns of the design."""
         return Observations(self.design[:, : self.design.shape[1] - columns], self.example, self.score, self.offset)
 
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """What the scores say about the effects and the examples."""
+    """Posterior of the effects and of the ease of examples, given the scores."""
 
     effects: Vector
     """The most likely effect of each column of the design."""
@@ -83,7 +83,7 @@ class Posterior:
     """The logarithm of how likely the scores are under the priors, whatever the effects."""
 
     def draw(self, draws: np.random.Generator, scale: float = 1.0) -> Vector:
-        """Return one draw of the effects, its distance from the most likely ones times `scale`."""
+        """Return one draw of the effects, with its distance from the most likely ones multiplied by `scale`."""
         return self.effects + scale * times(self.spread, draws.standard_normal(len(self.effects)))
 
     def at(self, deviates: Matrix) -> Matrix:
@@ -109,7 +109,7 @@ class _Point:
         )
 
     def loss(self, score: Vector, precision: Vector, own_precision: float) -> float:
-        """Return the negative logarithm of the posterior, but for a constant."""
+        """Return the negative logarithm of the posterior, up to a constant."""
         likelihood = (score * self.log_odds - np.logaddexp(0.0, self.log_odds)).sum()
         distance = ((precision * self.effects**2).sum() + own_precision * (self.ease**2).sum()) / 2
         return float(distance - likelihood)
@@ -171,7 +171,7 @@ def fit(
 
 
 def _ease(of_columns: Vector, observations: Observations, examples: int, precision: float) -> Vector:
-    """Return the examples' ease, were the effects those that `of_columns` is the sum of."""
+    """Return the ease of the examples, given the effects summed in `of_columns`."""
     ease = np.zeros(examples)
     for _ in range(STEPS_OF_EASE):
         expected = sigmoid(of_columns + ease[observations.example])
@@ -191,6 +191,6 @@ def _sums_by_example(design: Matrix, weight: Vector, rows: Indices, examples: in
 
 
 def sigmoid(log_odds: Any) -> Any:
-    """Return the chance with these log-odds. By way of tanh, which does not overflow."""
+    """Return the probability with these log-odds, computed with tanh, which does not overflow."""
     chance = np.tanh(np.multiply(log_odds, 0.5))
     return 0.5 * chance + 0.5

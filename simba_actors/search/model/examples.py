@@ -170,7 +170,7 @@ class Answers:
 
     @property
     def count(self) -> int:
-        """How many answers recur."""
+        """Number of answers that recur."""
         return len(self._number)
 
     def of(self, fields: Mapping[str, str]) -> frozenset[tuple[str, str]]:

@@ -9,32 +9,32 @@ from typing import Any, NamedTuple, cast
 from simba_actors.search.trajectory import JSON
 
 DIGITS = 4
-"""Decimal places that are kept: any start leads to the same mode, and this one saves space in the store."""
+"""Decimal places to keep. Any start leads to the same mode, so fewer digits save space in the store."""
 
 
 class PartEffect(NamedTuple):
-    """What a part was found to add, in log-odds."""
+    """Effects of a part as found by a fit, in log-odds."""
 
     everywhere: float
     nearby: float
-    """On an example that the part is about."""
+    """Additional effect on an example that the part is about."""
     promise: float
-    """What it adds to an example on average, were it a standard deviation better than it seems."""
+    """Mean effect on an example if the part is one standard deviation better than estimated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What one fit hands on to the next. A run that is resumed reads it from the store, so both start alike."""
+    """Starting point that one fit leaves to the next. It is stored, so a resumed run starts from the same point."""
 
     common: tuple[float, ...] = ()
     """Effects of the columns that all programs share."""
     parts: Mapping[str, PartEffect] = field(default_factory=dict[str, PartEffect])
-    """Every part that was ever fitted, by its id."""
+    """Effects of every part that was ever fitted, by part id."""
     order: tuple[float, ...] = ()
     """Effects of the order of answers."""
     order_matters: bool = False
     order_tested_with: int = 0
-    """How many scores there were when it was last asked whether the order matters."""
+    """Number of scores at the last test of whether the order matters."""
 
     def to_json(self) -> JSON:
         return {

@@ -1,11 +1,10 @@
-"""What each part of a prompt is worth, from every rollout of every program that had it.
+"""A model of the value of each part of a prompt, learned from every rollout of every program that had the part.
 
 The log-odds of a score are a sum: a level, the example's ease, what each part adds everywhere, what it adds on examples
 that it is about, what demos do by the answers they show and by where those stand, and what the length of the prompt
-costs. So a rollout tells about all parts of its program at once, as a trial tells about all factors of a factorial
-experiment (Fisher, "The design of experiments", 1935), and what parts are worth together is known before they ever were
-together. What a program is worth beyond the sum of its parts is estimated from its own rollouts, and shrunk towards
-nothing.
+costs. So a rollout informs about all parts of its program at once, like a trial of a factorial experiment (Fisher,
+"The design of experiments", 1935), and the value of a combination can be predicted before it is tried. The value of a
+program beyond the sum of its parts is estimated from its own rollouts and shrunk towards zero.
 
 The cost of a fit is bounded. Only the most promising parts are fitted; the effects of the others stay what they were
 found to be, or at their prior if they never were fitted. Scores are predicted on a panel of examples.
@@ -45,43 +44,44 @@ small LM may give no answer that its demos do not show (the label space: Min et 
 demonstrations: what makes in-context learning work?", 2022)."""
 
 GENERAL, SPECIFIC, NEARBY = 0.3, 0.12, 0.8
-"""The same for a part that is about no example in particular, for one that is, and for the latter on its examples."""
+"""Standard deviations, in log-odds, of the effects of general parts, of specific parts, and of the latter on the
+examples that they are about."""
 
 IN_ORDER = 0.6
-"""The same for an answer in one position."""
+"""Standard deviation, in log-odds, of the effect of an answer in one position."""
 
 WORTH_A_MENTION = 1.0
-"""How much likelier, in logarithms, effects of the order must make the scores before the model has them. Less is "not
+"""Gain in log-likelihood of the scores from which the model includes effects of the order. Less is "not
 worth more than a bare mention" (Kass and Raftery, "Bayes factors", 1995)."""
 
 ORDER_TESTED_AGAIN = 1.5
-"""The scores must have grown by this factor before it is asked again whether the order matters."""
+"""Factor by which the number of scores must have grown before the order is tested again."""
 
 EASE, BEYOND_PARTS = 1.0, 0.2
-"""The same for the ease of examples, and for what a program is worth beyond its parts."""
+"""Standard deviations, in log-odds, of the ease of examples, and of a program's value beyond its parts."""
 
 PAIR_OF_DEMOS = 0.02
-"""What each pair of demos in one prompt adds to the latter: the same ones can be near the best in one order, and near
+"""Increase of the latter per pair of demos in one prompt: the same ones can be near the best in one order, and near
 chance in another (Lu et al., "Fantastically ordered prompts and where to find them", 2022)."""
 
 CROWD = 10.0
-"""Divides the square of a prompt's number of parts, so that its column is of the size of the others."""
+"""Divisor of the squared number of parts of a prompt, which scales that column like the others."""
 
 ACTIVE = 60
-"""Parts that are fitted, at most."""
+"""Maximum number of parts that are fitted."""
 
 LEADERS = 32
-"""Programs that are compared under draws: those that are likely to be the best."""
+"""Number of programs compared under draws: those most likely to be the best."""
 
 ALL = slice(None)
 
 CHUNK = 4096
-"""Scores, or programs, whose parts are looked up at a time."""
+"""Number of scores or programs whose parts are looked up at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRange:
-    """The metric's range: 0 to 1, or what was seen if scores outside of that were seen."""
+    """Range of the metric: 0 to 1, or the observed range if scores lie outside of that."""
 
     low: float = 0.0
     high: float = 1.0
@@ -106,36 +106,36 @@ class ScoreRange:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """One state of affairs that the evidence allows, in log-odds. Columns of the matrices are the panel's examples."""
+    """One possible set of effects given the evidence, in log-odds. Columns of matrices are the panel's examples."""
 
     bare: Vector
-    """The student on each example."""
+    """Log-odds of the student on each example."""
     everywhere: Vector
-    """What each part adds on every example."""
+    """Effect of each part on every example."""
     nearby: Vector
-    """What each part adds on an example that it is about."""
+    """Additional effect of each part on an example that it is about."""
     near: Matrix
-    """How much each part is about each example, from 0 to 1."""
+    """Relevance of each part to each example, from 0 to 1."""
     same_answer: float
-    """What a demo adds on an example that calls for its answer."""
+    """Effect of a demo on an example with the same answer."""
     shown: float
-    """What it adds that any demo shows the example's answer."""
+    """Effect of having any demo that shows the example's answer."""
     answers: Matrix
-    """How much of each example's answer each part shows, from 0 to 1."""
+    """Share of each example's answer that each part shows, from 0 to 1."""
     in_order: Matrix
-    """What each answer adds in each position: see `AnswerOrder.on_rows`."""
+    """Effect of each answer in each position; see `AnswerOrder.on_rows`."""
     length: tuple[float, float, float]
-    """What a rule, a demo, and the crowd that they make add."""
+    """Effects of a rule, of a demo, and of crowding."""
 
     def of(self, parts: Sequence[int] | slice, rows: slice = ALL) -> Matrix:
-        """Return what each of these parts adds on each example, or on some `rows` of them."""
+        """Return the effect of each of these parts on each example, or on the examples in `rows`."""
         of_parts = self.nearby[parts, None] * self.near[parts, rows]
         of_parts += self.same_answer * self.answers[parts, rows]
         of_parts += self.everywhere[parts, None]
         return of_parts
 
     def of_length(self, rules: int, demos: int) -> float:
-        """Return what one predictor's prompt gains by the number of its rules and demos alone."""
+        """Return the effect of the number of rules and demos in one predictor's prompt."""
         rule, demo, crowding = self.length
         return rule * rules + demo * demos + crowding * (rules + demos) ** 2 / CROWD
 
@@ -205,7 +205,7 @@ class PartModel:
         return np.sort(order[:ACTIVE])
 
     def _known_promise(self) -> Vector:
-        """Return what was found of each part's promise, or that of the prior."""
+        """Return each part's promise as last fitted, or that of the prior."""
         known, prior = self._start.parts, np.hypot(*self._prior_of(np.arange(len(self.parts))))
         promises = [
             known[part.part_id].promise if part.part_id in known else prior[n] for n, part in enumerate(self.parts)
@@ -229,7 +229,7 @@ class PartModel:
 
     @cached_property
     def _untried(self) -> Indices:
-        """The parts that never were fitted."""
+        """Parts that were never fitted."""
         others: list[int] = self._not_active.tolist()
         return np.array([n for n in others if self.parts[n].part_id not in self._start.parts], dtype=np.int64)
 
@@ -263,7 +263,7 @@ class PartModel:
         return (ordered if matters else plain), matters, count
 
     def _first_effects(self) -> Vector:
-        """Return the effects that the fit starts from, those of the order left out."""
+        """Return the effects that the fit starts from, without those of the order."""
         active: list[int] = self._active.tolist()
         known = [self._start.parts.get(self.parts[n].part_id) for n in active]
         common = self._start.common or (0.0,) * PARTS
@@ -272,7 +272,7 @@ class PartModel:
         return np.array([*common, *everywhere, *nearby])
 
     def mode(self) -> Mode:
-        """Return what the next fit starts from."""
+        """Return the starting point of the next fit."""
         effects, active = self._posterior.effects.round(DIGITS).tolist(), len(self._active)
         promise = self.promise.round(DIGITS).tolist()
         parts = dict(self._start.parts)
@@ -283,7 +283,7 @@ class PartModel:
         return Mode(tuple(effects[:PARTS]), parts, order, self.order_matters, self._order_tested_with)
 
     def draw(self, draws: np.random.Generator, scale: float) -> Effects:
-        """Return effects as they may be, their distance from the most likely ones times `scale`."""
+        """Draw possible effects, with their distance from the most likely ones multiplied by `scale`."""
         untried = self._untried
         others = np.zeros((len(self.parts), 2))
         if len(untried):
@@ -294,12 +294,12 @@ class PartModel:
 
     @cached_property
     def qualities(self) -> dict[int, float]:
-        """The expected score of each program on the panel, its own rollouts counted, from 0 to 1."""
+        """Expected score, from 0 to 1, of each program on the panel, taking its own rollouts into account."""
         return dict(zip(self.programs, self._means(), strict=True))
 
     @cached_property
     def leaders(self) -> tuple[int, ...]:
-        """The programs that are likely to be the best, in the order of their numbers."""
+        """Programs most likely to be the best, in the order of their numbers."""
         best = sorted(self.qualities, key=lambda program: (-self.qualities[program], program))
         return tuple(sorted(best[:LEADERS]))
 
@@ -337,7 +337,7 @@ class PartModel:
         return self._log_odds(self.likely, self.likely.of(ALL), self._leader_rows, self._leaders_show)
 
     def chance_to_beat(self, program: int, other: int) -> float:
-        """Return the chance that `program` is better than `other`; 0 for the same program."""
+        """Return the probability that `program` is better than `other`; 0 for the same program."""
         if program == other:
             return 0.0
         gain, deviation = self.difference(program, other)
@@ -395,11 +395,11 @@ class PartModel:
         return slope[: len(self._posterior.effects)]
 
     def log_odds(self, program: int, effects: Effects) -> Vector:
-        """Return what the parts of a program make of each example of the panel."""
+        """Return the log-odds of a program's parts on each example of the panel."""
         return self.log_odds_of(self.programs[program], effects)
 
     def log_odds_of(self, places: Sequence[int], effects: Effects) -> Vector:
-        """Return what parts in this order make of each example of the panel."""
+        """Return the log-odds of parts in this order on each example of the panel."""
         of_parts = effects.of(list(places)).sum(axis=0) + effects.shown * self.answers_shown(places)
         of_order = times(effects.in_order.T, self.order.standing(places))
         return effects.bare + of_parts + of_order + self._length_effect(places, effects)
@@ -409,13 +409,13 @@ class PartModel:
         return self._shows[list(places), : self.panel].max(axis=0, initial=0.0)
 
     def own_effect(self, program: int) -> tuple[float, float]:
-        """Return what a program is worth beyond its parts, in log-odds: the mean and the standard deviation."""
+        """Return a program's value beyond its parts, in log-odds: the mean and the standard deviation."""
         row = self._row[program]
         return float(self._own_mean[row]), float(self._own_deviation[row])
 
     @cached_property
     def promise(self) -> Vector:
-        """What each part adds to an example on average, were it a standard deviation better than it seems."""
+        """Mean effect of each part on an example if it is one standard deviation better than estimated."""
         active, spread = len(self._active), self._posterior.spread
         near = self._near[self._active, : self.panel].mean(axis=1)
         same = self._shows[self._active, : self.panel].mean(axis=1)
@@ -429,7 +429,7 @@ class PartModel:
         return promise
 
     def own_means(self) -> dict[int, float]:
-        """Return the mean score of each program that was tried, from 0 to 1."""
+        """Return the mean score, from 0 to 1, of each program that was tried."""
         counts = np.bincount(self._program, minlength=len(self.programs))
         sums = np.bincount(self._program, self._score, len(self.programs))
         return {program: float(sums[row] / counts[row]) for program, row in self._row.items() if counts[row]}
@@ -448,7 +448,7 @@ class PartModel:
         return self._demos_held.maxima(self._shows[:, : self.panel], programs)
 
     def _log_odds(self, effects: Effects, of_parts: Matrix, programs: Indices, show: Matrix) -> Matrix:
-        """Return what the parts of these programs make of each example of the panel."""
+        """Return the log-odds of these programs' parts on each example of the panel."""
         log_odds = self._holds.sums(of_parts, programs)
         log_odds += effects.bare
         log_odds += effects.shown * show
@@ -492,7 +492,7 @@ class PartModel:
 
     @cached_property
     def _settled_on_rows(self) -> Matrix:
-        """What each part that is not fitted adds on each example."""
+        """Effect on each example of each part that is not fitted."""
         return self._settled[:, 0, None] + self._settled[:, 1, None] * self._near
 
     @cached_property
@@ -501,7 +501,7 @@ class PartModel:
 
     @cached_property
     def _active_held(self) -> Matrix:
-        """A row for each program, with a 1 for each active part that it has."""
+        """Matrix with a row per program and a 1 for each active part that it has."""
         return self._holds.matrix(self._active, len(self.parts))
 
     @cached_property

@@ -16,7 +16,7 @@ class PartsHeld:
     """The parts of programs, given by their indices, as one flat array: most programs have few of many."""
 
     counts: Indices
-    """How many parts each program has."""
+    """Number of parts of each program."""
     flat: Indices
     """The parts of all programs one after another, each program's in the order of its prompt."""
 

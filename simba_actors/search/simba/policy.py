@@ -28,7 +28,7 @@ SAMPLING_TEMPERATURE = 1.0
 
 @dataclass(slots=True)
 class _State:
-    """Everything that `dspy.SIMBA` keeps in local variables from one step to the next."""
+    """State that `dspy.SIMBA` keeps in local variables between steps."""
 
     draws: Draws
     batches: BatchOrder

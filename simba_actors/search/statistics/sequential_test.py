@@ -48,7 +48,7 @@ class Sums:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How much better the new program is than the old one."""
+    """Comparison of a new program with an old one."""
 
     difference: float
     """Observed difference of means, new minus old."""

@@ -1,4 +1,4 @@
-"""Whether a series rises or falls, and how sure that is."""
+"""Trend of a series: its direction, and an interval for its slope."""
 
 from __future__ import annotations
 
