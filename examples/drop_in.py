@@ -1,8 +1,8 @@
-"""A script that used `dspy.SIMBA`, with one import changed.
+"""Replace `dspy.SIMBA` in a script by changing one import.
 
     python examples/drop_in.py
 
-With `store=` the compilation survives the script: run again after a kill, it goes on where it was.
+With `store=` the compilation survives a kill: run the script again, and it continues where it was.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import dspy
 from local_model import LineAdapter, local_lm, serve
 from topics import messages, router, same_topic
 
-from simba_actors import SIMBA  # It was: from dspy import SIMBA
+from simba_actors import SIMBA  # Before: from dspy import SIMBA
 
 
 def main() -> None:

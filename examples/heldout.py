@@ -1,4 +1,4 @@
-"""How good a program is on examples that it was not made from."""
+"""Measure a program on held-out examples."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ Z95 = 1.96
 
 @dataclass(frozen=True)
 class Accuracy:
+    """A share of right answers, printed with its 95 % interval."""
+
     right: int
     asked: int
 
     def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % score interval: https://doi.org/10.1080/01621459.1927.10502953."""
+        """Return Wilson's 95 % score interval: https://doi.org/10.1080/01621459.1927.10502953."""
         share, n = self.right / self.asked, self.asked
         middle = share + Z95**2 / (2 * n)
         reach = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
@@ -32,6 +34,7 @@ class Accuracy:
 
 
 async def accuracy(program: dspy.Module, examples: Sequence[Any], metric: Callable[..., bool]) -> Accuracy:
+    """Run `program` on all examples, a few at once, and count those for which `metric` is true."""
     turns = asyncio.Semaphore(AT_ONCE)
 
     async def is_right(example: Any) -> bool:

@@ -1,4 +1,4 @@
-"""SmolLM2-135M on this machine: a server on loopback, an LM that calls it, and an adapter that it can follow.
+"""SmolLM2-135M on this machine: a server on loopback, an LM that calls it, and an adapter whose format it can follow.
 
     with serve() as address:
         with dspy.context(lm=local_lm(address), adapter=LineAdapter()):
@@ -24,13 +24,13 @@ SLOTS = 4
 TOKENS_A_SLOT = 2048
 THREADS = 2
 MOST_CACHED_MIB = 512
-"""Of prompts read before; the server would take 8 GiB."""
+"""Memory for prompts that were read before; the server's default is 8 GiB."""
 
 
 @contextmanager
 def serve() -> Generator[str]:
-    """The server's address, for as long as the block runs."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # DSPy would look for prices on the network.
+    """Yield the address of a server that runs until the end of the block."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # Otherwise DSPy fetches prices.
     llama: Any = xllamacpp  # An extension module without stubs.
     params = llama.CommonParams()
     params.model.path = str(_weights())
@@ -38,12 +38,12 @@ def serve() -> Generator[str]:
     params.n_ctx = SLOTS * TOKENS_A_SLOT
     for cpu in (params.cpuparams, params.cpuparams_batch):
         cpu.n_threads = THREADS
-        cpu.poll = 0  # Threads that wait for one another in a busy loop take the CPU from everything else.
+        cpu.poll = 0  # Busy waiting would take the CPU from everything else.
     params.cache_ram_mib = MOST_CACHED_MIB
     params.port = 0
     params.verbosity = -1
     server = llama.Server(params)
-    # One that is stopped before it has ever answered hangs.
+    # A server that is stopped before its first answer hangs.
     urlopen(f"{server.listening_address}/health").close()  # noqa: S310 - an address on loopback
     try:
         yield server.listening_address
@@ -65,10 +65,10 @@ def local_lm(address: str) -> dspy.LM:
 
 
 class LineAdapter(dspy.Adapter):
-    """As few words around the task as can be: a model this small can't follow DSPy's stock formats.
+    """Formats prompts with as few words as possible, since a model this small can't follow DSPy's own formats.
 
-    The instructions are the system message, each field a line, and the reply is held to the labels of the one output
-    field, a `Literal`, by a grammar.
+    The instructions are the system message, and each field is a line. The one output field is a `Literal`: a grammar
+    allows only its labels as the reply.
     """
 
     def __call__(self, lm: Any, lm_kwargs: Any, signature: Any, demos: Any, inputs: Any) -> Any:
@@ -96,7 +96,7 @@ class LineAdapter(dspy.Adapter):
 
 
 def _lines(signature: Any, values: Any) -> str:
-    """`Message: …` for each input, and the output's name to be filled in."""
+    """Return `Message: …` for each input, then the output's name for the LM to fill in."""
     (output,) = signature.output_fields
     asked = [f"{name.capitalize()}: {values[name]}" for name in signature.input_fields]
     return "\n".join([*asked, f"{output.capitalize()}:"])

@@ -1,9 +1,9 @@
-"""Optimize a message router on a small model of this machine, and see what that was worth on messages it never saw.
+"""Optimize a message router on a small local model, and measure the gain on messages that the run never saw.
 
     python examples/quickstart.py                              # SmolLM2-135M, on loopback
     python examples/quickstart.py --model openai/gpt-4o-mini   # any model that DSPy takes
 
-Kill it whenever you like, and run it again: it goes on where it was.
+Kill it whenever you like and run it again: it continues where it was.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from local_model import LineAdapter, local_lm, serve
 from topics import messages, router, same_topic
 
 from simba_actors import Budget, Optimizer, OptimizerConfig, OptimizerResult
-from simba_actors.observe import visible
+from simba_actors.logs import visible
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.strategies import AppendADemo, AppendLabeledDemos, Recombine
 
@@ -35,15 +35,15 @@ def main() -> None:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Optimize a message router, and test it on held-out messages.")
-    parser.add_argument("--model", help="a model as DSPy names it; by default SmolLM2-135M on this machine")
+    parser.add_argument("--model", help="a model, named as in DSPy (default: SmolLM2-135M on this machine)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--store", type=Path, default=Path("quickstart.db"), help="where the run is kept")
+    parser.add_argument("--store", type=Path, default=Path("quickstart.db"), help="where to keep the run")
     return parser.parse_args()
 
 
 @contextmanager
 def model(name: str | None) -> Generator[tuple[dspy.LM, dspy.Adapter]]:
-    """The LM to use and the adapter that it can follow."""
+    """Yield the LM to use, and an adapter whose format it can follow."""
     if name is not None:
         yield dspy.LM(name), dspy.ChatAdapter()
         return
@@ -60,7 +60,7 @@ async def optimize(options: argparse.Namespace) -> None:
         trainset=train,
         store=options.store,
         seed=options.seed,
-        # A model of 135M parameters learns from examples, but can't put into words what they have in common.
+        # A model with 135M parameters learns from demos, but can't write rules.
         strategies=[AppendADemo(), AppendLabeledDemos(), Recombine()] if options.model is None else None,
         budget=Budget(max_calls=700),
         max_steps=8,
@@ -69,7 +69,7 @@ async def optimize(options: argparse.Namespace) -> None:
         progress=True,
     )
     started = time.monotonic()
-    async with await Optimizer.start(config) as optimizer:
+    async with Optimizer.start(config) as optimizer:
         result = await optimizer.result()
     seconds = time.monotonic() - started
     before = await accuracy(student, held_out, same_topic)

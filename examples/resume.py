@@ -1,7 +1,7 @@
-"""Kill it, run it again: nothing that was paid for is asked twice.
+"""Kill a run and start it again: no call that was paid for is made twice.
 
 python examples/resume.py        # press Ctrl-C, or kill it, or kill -9 it
-python examples/resume.py        # goes on
+python examples/resume.py        # continues
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from simba_actors.strategies import AppendADemo, Recombine
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A run that can be killed and goes on.")
+    parser = argparse.ArgumentParser(description="Start a run that can be killed, or continue it.")
     parser.add_argument("--store", type=Path, default=Path("resume.db"))
     store: Path = parser.parse_args().store
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # A plain kill ends it like Ctrl-C.
@@ -42,7 +42,7 @@ async def run(store: Path) -> None:
         strategies=[AppendADemo(), Recombine()],
         max_concurrency=8,
     )
-    async with await Optimizer.start(config) as optimizer:
+    async with Optimizer.start(config) as optimizer:
         status = await optimizer.status()
         print(
             f"{status.run_id}: {status.rollouts} rollouts and {status.steps_closed} steps are in the store", flush=True

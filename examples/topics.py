@@ -38,7 +38,7 @@ def same_topic(example: Any, prediction: Any, trace: Any = None) -> bool:
 
 
 def messages() -> tuple[list[dspy.Example], list[dspy.Example]]:
-    """About 135 messages to train on and as many held out, both in a fixed order with all topics mixed."""
+    """Return about 135 messages to train on and as many held out, in a fixed order with all topics mixed."""
     found = {topic: _messages(files) for topic, files in SOURCES.items()}
     topics = Counter(asked for of_topic in found.values() for asked in of_topic)
     halves: tuple[list[dspy.Example], list[dspy.Example]] = ([], [])
@@ -51,7 +51,7 @@ def messages() -> tuple[list[dspy.Example], list[dspy.Example]]:
 
 
 def _messages(files: tuple[str, ...]) -> dict[str, str]:
-    """What opens the conversations in these files, by how it reads in lower case."""
+    """Return the first message of each conversation in these files, by its text in lower case."""
     data = Path(chatterbot_corpus.__file__).parent / "data" / "english"
     found: dict[str, str] = {}
     for name in files:

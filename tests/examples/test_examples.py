@@ -1,4 +1,4 @@
-"""The examples, run as a reader would, on the model of this machine."""
+"""The examples, run as a reader would, on the local model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_drop_in_prints_its_candidates_best_first() -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_resume_goes_on_after_a_kill(tmp_path: Path) -> None:
+def test_resume_continues_after_a_kill(tmp_path: Path) -> None:
     store = tmp_path / "resume.db"
     with start("resume.py", "--store", store) as process:
         assert process.stdout is not None
@@ -39,6 +39,6 @@ def test_resume_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert "finished with" in output
 
 
-def test_a_model_that_is_stopped_before_it_was_asked_ends() -> None:
+def test_a_local_model_that_was_never_asked_stops() -> None:
     stopped = [sys.executable, "-c", "from local_model import serve\nwith serve(): pass"]
     assert subprocess.run(stopped, cwd=EXAMPLES, timeout=120, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The quick start with a provider on loopback, killed and run again. Each life has its own cache of replies."""
+"""The quick start with a provider on loopback, killed and run again. Each process has its own cache of replies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MESSAGES = list(TRAIN)
 
 @dataclass
 class Stored:
-    """Rollouts with a result, each with the time that it took, and the calls of the run."""
+    """The rollouts that have a result, and the number of calls that the run made."""
 
     rollouts: set[tuple[Any, ...]]
     calls: int
@@ -33,7 +33,7 @@ class Stored:
 
 @dataclass
 class Lives:
-    """What the killed process left, what the next one made of it, and the calls that this one made for the run."""
+    """What was stored when the first process was killed and when the second ended, and what the second called."""
 
     left: Stored
     ended: Stored
@@ -81,11 +81,11 @@ def stored(store: Path) -> Stored:
 
 
 def is_surely_of_the_run(ask: Ask) -> bool:
-    """A message to train on can't be of the test on held-out ones that follows the run."""
+    """Return whether the run made the call: the measurement after the run asks about held-out messages alone."""
     return "module_advice" in ask.fields or ask.input("message") not in HELD_OUT
 
 
-def test_a_killed_quick_start_goes_on_to_its_end(lives: Lives) -> None:
+def test_a_killed_quick_start_continues_to_its_end(lives: Lives) -> None:
     assert re.search(r"^  winner +[\d.]+%", lives.output, re.MULTILINE)
     assert f"{lives.ended.calls:,} LM calls" in lives.output
 
