@@ -102,7 +102,7 @@ class OptimizerConfig:
     is resolved against the working directory when the run starts."""
 
     space: ConfigurationSpace | None = None
-    """What may be changed; by default the instructions and demos of each predictor.
+    """The parts of the student to optimize; by default the instructions and demos of each predictor.
     `ConfigurationSpace.from_module(student, settings={"answer.temperature": Float(0.0, 1.5)})` lets the adaptive policy
     choose LM settings too. Its `lms` argument lets it choose the LM of a predictor."""
 
@@ -115,7 +115,7 @@ class OptimizerConfig:
     like `dspy.SIMBA`."""
 
     objectives: Objectives | None = None
-    """How to combine several named scores of the metric: `Weighted({"accuracy": 0.8, …})` or
+    """Rule for combining several named scores of the metric: `Weighted({"accuracy": 0.8, …})` or
     `Pareto(["accuracy", …])`. See `simba_actors.search.objectives`."""
 
     run_id: str | None = None
@@ -133,7 +133,7 @@ class OptimizerConfig:
     one of `num_candidates` trajectories."""
 
     sampling_lms: Mapping[str, dspy.BaseLM] = field(default_factory=dict[str, dspy.BaseLM])
-    """More LMs to sample trajectories with, under names that you choose: other models, or one model at several
+    """Additional LMs to sample trajectories with, under names that you choose: other models, or one model at several
     temperatures, as in `{"large": dspy.LM(…), "hot": dspy.LM(…, temperature=1.3)}`. They and the teacher take turns at
     a quarter of a step's trajectories. Good trajectories become demos; their scores do not count as the student's.
     `policy="dspy"` takes none, like `dspy.SIMBA`."""
@@ -167,12 +167,12 @@ class OptimizerConfig:
     """Seed of all random draws."""
 
     policy: PolicyName = "adaptive"
-    """How the search chooses what to try next. "adaptive" learns what each rule and demo is worth and combines the
-    best; without a cap on calls in `budget`, it makes as many rollouts as `dspy.SIMBA` with the same settings. "dspy"
-    equals `dspy.SIMBA`, draw for draw."""
+    """Rules by which the search chooses what to try next. "dspy" equals `dspy.SIMBA`, draw for draw. "adaptive" learns
+    the value of each rule and demo and combines the best; without a cap on calls in `budget`, it makes as many rollouts
+    as `dspy.SIMBA` with the same settings."""
 
     strategies: Sequence[Strategy] | None = None
-    """How candidates are made, in the order in which they are drawn from. By default `AppendADemo` (unless `max_demos`
+    """Ways to make candidates, in the order in which they are drawn from. By default `AppendADemo` (unless `max_demos`
     is 0), `LearnFromFailures`, `MergeRules` and `Recombine`; with `policy="dspy"`, `AppendADemo` and `AppendARule`."""
 
     max_concurrency: int = 32
@@ -184,7 +184,7 @@ class OptimizerConfig:
     does not count."""
 
     on_metric_error: OnMetricError = "stop"
-    """What to do when the metric raises or returns something that is not a number. "stop" ends the run with
+    """Reaction to a metric that raises or returns something that is not a number. "stop" ends the run with
     MetricError; after the metric is fixed, starting again continues the run. "score 0" scores the rollout 0, as
     `dspy.SIMBA` does."""
 

@@ -180,7 +180,7 @@ class VersionConflictError(PublicationError):
 
 
 class UnknownChannelError(PublicationError):
-    """Nothing was ever published to the channel."""
+    """The channel has no versions, since nothing was ever published to it."""
 
 
 class UnknownVersionError(PublicationError):

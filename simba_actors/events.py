@@ -32,7 +32,7 @@ class Event:
     """The event's number in its run, counted from 1 without gaps."""
 
     time: float = 0.0
-    """When the event was committed, in seconds since the Unix epoch."""
+    """Time of the commit, in seconds since the Unix epoch."""
 
     def to_json(self) -> dict[str, JSON]:
         """Return the event as plain JSON, with its kind, run, number and time."""
@@ -117,7 +117,7 @@ class RunPaused(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunWaiting(Event):
-    """No LM call has been answered for a while. The run continues by itself when one is."""
+    """No LM call has been answered for a while. The run continues when one is."""
 
     reason: str
     """Why the run waits."""
@@ -131,7 +131,7 @@ class RunFinished(Event):
     """The number of the best program."""
 
     score: float
-    """Its score in the finals."""
+    """The winner's score in the finals."""
 
     reason: str = ""
     """Why the search ended."""
@@ -227,7 +227,7 @@ class ExampleSetAside(Event):
     """An example failed several times while the LM answered others. It is left out, without a score."""
 
     split: Literal["train", "val"]
-    """Which set it belongs to."""
+    """The set to which the example belongs."""
     example: int
     """The example's index in that set."""
     reason: str
@@ -319,7 +319,7 @@ class CandidateEvaluated(Event):
     """The candidate's number."""
 
     score: float
-    """Its mean score."""
+    """The mean score."""
 
     rollouts: int
     """Number of rollouts behind the score."""
@@ -350,7 +350,7 @@ class ProgramRegistered(Event):
     """The program's number."""
 
     score: float
-    """Its mean score so far."""
+    """The mean score so far."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class Optimizer:
                 when that process stops or dies. See `role`. Several workers of one service are started like this.
 
         Raises:
-            NoLMError: There is no LM to run the student with.
+            NoLMError: No LM is set for the student.
             MetricError: The metric, tried on one example and its labels, is broken.
             StoreError: The store's file can't be used.
             RunOwnedError: Another process has the run open, and `standby` is False.
@@ -239,7 +239,7 @@ class Optimizer:
             TimeoutError: The run is not finished by then. It continues.
             RunPausedError: The run is paused, and waiting can't help: an LM refused to serve, or could not be reached
                 for longer than the grace period. Put that right, `resume`, and ask again. With
-                `OptimizerConfig(resume_after=…)` the run continues by itself, and this call waits.
+                `OptimizerConfig(resume_after=…)` the run continues automatically, and this call waits.
             MetricError: The metric raised, or gave no number. The run can continue when that is mended.
             StopperError: `stop_when` raised, or gave no verdict. The run can continue when that is mended.
             RunStoppedError: The run was stopped first. It can continue.

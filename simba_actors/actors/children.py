@@ -35,7 +35,7 @@ class ChildSpec:
     start: Callable[[], Awaitable[Ref]]
     """Starts the child, linked, and returns its ref."""
     restart: Restart = "permanent"
-    """When to restart it: "permanent" always, "transient" after an abnormal exit, "temporary" never."""
+    """When to restart the child: "permanent" always, "transient" after an abnormal exit, "temporary" never."""
     shutdown: Shutdown | None = None
     """Seconds it has to exit when asked, before it is killed. `math.inf` waits without a limit and "brutal_kill" kills
     it at once. None means 5 seconds for a worker and no limit for a supervisor."""
@@ -134,9 +134,9 @@ class ChildInfo:
     """One child, as `which_children` returns it."""
 
     id: Hashable
-    """Its id."""
+    """The child's id."""
     ref: Ref | None
-    """Its ref, or None while it is not running."""
+    """The child's ref; None while it is not running."""
     restarting: bool
     """Whether it is waiting for its next restart."""
     restarts: int

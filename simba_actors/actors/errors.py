@@ -145,7 +145,7 @@ class TooManyRestartsError(ActorError):
         self.child = child
         """The id of the child that failed last."""
         self.reason = reason
-        """Its exit reason."""
+        """The exit reason."""
 
 
 class UnhandledMessageError(ActorError):

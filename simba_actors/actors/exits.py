@@ -15,7 +15,7 @@ class Exit:
     name: str
     """The kind of exit, in one word."""
     detail: Any = None
-    """More about it, for logs and supervisors."""
+    """Details, for logs and supervisors."""
 
     def __str__(self) -> str:
         return self.name if self.detail is None else f"{self.name}: {self.detail}"

@@ -92,7 +92,7 @@ class Programs:
         return BoundProgram(module, applied.names)
 
     def twin_of(self, lm: Any) -> Any:
-        """Return the governed twin of an LM that the student or the metric has reached by itself. From any thread.
+        """Return the governed twin of an LM that the student or the metric calls directly. Thread-safe.
 
         The user's LM keeps the history of its twin's calls.
         """

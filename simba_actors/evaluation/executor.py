@@ -294,7 +294,7 @@ def raise_if_infrastructure(error: Exception, secrets: Secrets) -> None:
     if isinstance(cause, InfrastructureError):
         raise cause
     if cause is not None:
-        raise _UngovernedError(f"an LM that the student calls by itself failed: {secrets.describe(cause)}") from error
+        raise _UngovernedError(f"an LM that the student calls directly failed: {secrets.describe(cause)}") from error
 
 
 def _steps(trace: list[Any], names: PredictorNames) -> tuple[TraceStep, ...]:

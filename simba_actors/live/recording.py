@@ -199,10 +199,10 @@ class CallRecorder:
         )
 
     def before_fork(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""
 
     def after_fork_in_parent(self) -> None:
-        """Nothing was closed."""
+        """Do nothing: nothing was closed."""
 
     def after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
@@ -394,10 +394,10 @@ class BackgroundQueue(Generic[T]):
         time.sleep(retry_seconds)
 
     def before_fork(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""
 
     def after_fork_in_parent(self) -> None:
-        """Nothing was closed."""
+        """Do nothing: nothing was closed."""
 
     def after_fork_in_child(self) -> None:
         """Start empty: the parent has the items and the thread that handles them."""

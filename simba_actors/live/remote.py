@@ -283,10 +283,10 @@ class Poller:
         return max(0.0, started + LEAST_SECONDS - time.monotonic())
 
     def before_fork(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""
 
     def after_fork_in_parent(self) -> None:
-        """Nothing was closed."""
+        """Do nothing: nothing was closed."""
 
     def after_fork_in_child(self) -> None:
         """Have the next call start a thread: the child does not have the parent's."""

@@ -42,13 +42,13 @@ class LiveState(Enum):
     """Freshness of a live program, in the terms of feature flags."""
 
     READY = "ready"
-    """It runs what the channel served when it was last looked at."""
+    """The program runs the version that the channel served at the last check."""
 
     STALE = "stale"
-    """The store can't be read now. What was read last keeps running."""
+    """The store can't be read now. The version that was read last keeps running."""
 
     ERROR = "error"
-    """The store was never read, or nothing is published to the channel. The student runs as it is."""
+    """The store was never read, or nothing is published to the channel. The student runs unchanged."""
 
 
 LOCK_SECONDS = 1.0
@@ -265,7 +265,7 @@ class Router:
             self._take(self._follower.read())
         except SimbaError as error:
             self._warn_once(f"{error}; channel {self.channel!r} keeps running {self._current()}")
-        except Exception as error:  # noqa: BLE001 - such as a value of a type that no publisher of ours writes
+        except Exception as error:  # noqa: BLE001 - such as a value of a type that this library never writes
             self._warn_once(
                 f"what {self.store} says of channel {self.channel!r} can't be used: {Secrets().describe(error)}; "
                 f"publish again; until then {self._current()} keeps running"

@@ -1,4 +1,4 @@
-"""Whose fault a failed LM call is: the prompt's, which is the program's failure, or the infrastructure's, which is not.
+"""Classification of failed LM calls: a fault of the prompt, and thus of the program, or of the infrastructure.
 
     match classify(error):
         case FailureClass.PROMPT: ...      # the program fails, with score 0

@@ -81,7 +81,7 @@ class RolloutContext:
         deadline: The rollout's time limit, if it has one.
         keeps_history: Whether DSPy's histories get the calls too.
         ahead: Whether nothing waits for the rollout yet.
-        govern: Returns the governed twin of an LM that the rollout's code has reached by itself.
+        govern: Returns the governed twin of an LM that the rollout's code calls directly.
     """
 
     def __init__(

@@ -68,7 +68,7 @@ class Copier:
         self._copyable: set[int] = set()
         self._uncopyable: set[int] = set()
         self._paths: dict[str, int] = {}
-        """The `id` of each predictor by its path, if some module of the program makes its copies by itself."""
+        """The `id` of each predictor by its path, if a module of the program makes its own copies."""
         self._check()
 
     def copy(self) -> tuple[dspy.Module, Mapping[int, Any]]:

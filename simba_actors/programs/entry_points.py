@@ -1,4 +1,4 @@
-"""Which of a module's methods is its program: the sync one or the async one."""
+"""The entry point of a module: its sync or its async method."""
 
 from __future__ import annotations
 

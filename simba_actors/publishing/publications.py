@@ -31,7 +31,7 @@ from simba_actors.store.statements import PUBLICATION_COLUMNS, add_configuration
 PublicationKind: TypeAlias = Literal["publish", "canary", "promote", "rollback"]
 
 OPTIMIZER = "simba_actors"
-"""The publisher of versions that an optimizer publishes by itself."""
+"""Publisher of versions that an optimizer publishes automatically."""
 
 _COLUMNS = f"{PUBLICATION_COLUMNS}, pruned"
 
@@ -53,7 +53,7 @@ class Publication:
     run_id: str | None
     """The run that the configuration comes from; None if it comes from no pool."""
     program: int | None
-    """Its number in that run's pool."""
+    """The program's number in that run's pool."""
     publisher: str
     reason: str
     time: float

@@ -23,11 +23,11 @@ class LoopEndedError(Exception):
 class LoopBridge:
     """Runs coroutines of threads on an event loop.
 
-        slot = bridge.run(loop, lambda: endpoint.enter(sleep), patience=1.0)
+        slot = bridge.run(loop, lambda: endpoint.enter(sleep), timeout=1.0)
 
     `dspy.Parallel` in an async student blocks the loop until its threads are done. If these waited for the loop, both
-    would wait for ever. So a thread takes back a coroutine that the loop does not begin within `patience` seconds, and
-    until the loop runs again nobody waits for it. anyio's `from_thread.run` has no such way out.
+    would wait for ever. So a thread takes back a coroutine that the loop does not begin within `timeout` seconds, and
+    until the loop runs again no thread waits for it. anyio's `from_thread.run` has no such way out.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class LoopBridge:
         self._blocked = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def run(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, R]], patience: float) -> R:
+    def run(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, R]], timeout: float) -> R:
         """Return what `work()` returns, run on `loop` while this thread waits.
 
         Raises:
@@ -48,7 +48,7 @@ class LoopBridge:
             raise LoopBlockedError
         answer: Future[R] = Future()
         loop.call_soon_threadsafe(self._begin, loop, work, answer)
-        while not wait([answer], patience).done and not answer.running():
+        while not wait([answer], timeout).done and not answer.running():
             if loop.is_closed():
                 raise LoopEndedError
             # A loop that is not running waits for nobody.
@@ -79,7 +79,7 @@ class LoopBridge:
             answer.set_result(task.result())
 
     def _take_back(self, answer: Future[Any]) -> bool:
-        """Return whether the loop had not begun with the work. It never will."""
+        """Cancel the work unless the loop has begun it. Return whether it was cancelled."""
         with self._lock:
             taken = answer.cancel()
             self._blocked = self._blocked or taken

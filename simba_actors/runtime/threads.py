@@ -63,10 +63,10 @@ class Threads:
         await asyncio.to_thread(lambda: [worker.thread.join() for worker in ending])
 
     def before_fork(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""
 
     def after_fork_in_parent(self) -> None:
-        """Nothing was closed."""
+        """Do nothing: nothing was closed."""
 
     def after_fork_in_child(self) -> None:
         """Forget the threads, which the child does not have."""

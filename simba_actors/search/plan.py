@@ -14,7 +14,7 @@ STUDENT = 0
 """The number, in every pool, of the program that is the student itself."""
 
 STUDENT_LM = "student"
-"""The name, in a run's model pool, of the LM that the student uses by itself."""
+"""Name of the student's own LM in the model pool of a run."""
 
 FINAL_STEP = -1
 """The step number of final rollouts, which belong to no step."""

@@ -25,7 +25,7 @@ class SearchSettings:
     num_candidates: int
     """Trajectories sampled per example of a step, and one less than the candidates of a step."""
     max_steps: int
-    """Steps at most."""
+    """Maximum number of steps."""
     max_demos: int
     """Demos a predictor can hold; 0 means that none are added."""
     temperature_for_sampling: float = 0.2

@@ -159,7 +159,7 @@ def reason_to_stop(stop_when: StopWhen, progress: Progress) -> str | None:
 
     Raises:
         StopperError: `stop_when` is a function of the user's that raised (the error is the cause) or returned something
-            that is no answer.
+            that is not an answer.
     """
     if isinstance(stop_when, Stopper):
         return stop_when(progress)

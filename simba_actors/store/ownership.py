@@ -1,4 +1,4 @@
-"""Who may write a run: one owner at a time, for as long as its process lives or its lease is renewed."""
+"""Ownership of runs: one owner at a time may write a run, while its process lives or its lease is renewed."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Owner:
 
     pid: int
     host: str
-    """The host name and, where it is known, the boot: pids mean nothing beyond that."""
+    """The host name and, if known, the boot id: pids are meaningless elsewhere."""
     namespace: str
     """The pid namespace. Containers can share a host name and a kernel, and still have pids of their own."""
     started: str
-    """When the process started, as the kernel gives it: pids are used again."""
+    """Start time of the process, as reported by the kernel, since pids are reused."""
     token: str = field(repr=False)
     generation: int | None = None
 

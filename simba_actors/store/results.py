@@ -61,7 +61,7 @@ class Spending:
 
 @dataclass(frozen=True, slots=True)
 class RolloutFilter:
-    """Which rollouts of a program to return. Every condition that is set must hold."""
+    """Filter for the rollouts of a program. Every condition that is set must hold."""
 
     failed: bool = False
     """Only program failures."""

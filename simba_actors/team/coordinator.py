@@ -80,7 +80,7 @@ class Coordinator(GenServer[CoordinatorState]):
         rollouts_expected: How many rollouts the whole run takes, as far as that is known beforehand.
         max_steps: The most steps of the run.
         pausing, failure: The run's.
-        resume_after: Seconds after which a pause that no user asked for ends by itself; None for never.
+        resume_after: Seconds after which a pause ends automatically unless the user asked for it; None for never.
         renew_grace_period: Called on resuming, to give endpoints their whole grace period again.
         threads: Where the policy runs.
     """

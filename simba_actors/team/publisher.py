@@ -25,7 +25,7 @@ logger = get_logger(__name__)
 class Publisher(GenServer[int]):
     """Compares the run's scores with what the channel serves, each time it is asked to.
 
-    Before the first publication, the channel serves the student itself. Where it serves a program that is not from this
+    Before the first publication, the channel serves the student itself. If it serves a program that is not from this
     run, nothing is known about that program, and nothing is published. A publication that fails is logged and tried the
     next time. `channel` is None if the run publishes nothing on its own.
 

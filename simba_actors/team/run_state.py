@@ -17,7 +17,7 @@ A run has one status at a time:
 
 Each change is one event and one line in the log, a WARNING if the user has to act.
 
-While the store can't be written, a run that is running counts as paused, and continues by itself.
+While the store can't be written, a running run counts as paused. It continues as soon as writing works again.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class Watcher:
         return None
 
     async def _look(self) -> Reader:
-        """Return the reader, after a look whether something was committed, at most one in `LOOK_SECONDS`."""
+        """Return the reader. Checks for commits first, at most once in `LOOK_SECONDS`."""
         async with self._looking:
             now = time.monotonic()
             if self._reader is None:

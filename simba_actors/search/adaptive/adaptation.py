@@ -38,7 +38,7 @@ LEAST_PAIRS = 60
 """Buckets of two trajectories needed to measure noise."""
 
 HARDLY_DIFFER = 0.2
-"""If the trajectories of a smaller share of unsolved buckets score differently, there is next to nothing to compare."""
+"""Minimum share of unsolved buckets whose trajectories score differently; below it, there is little to compare."""
 
 MOST_BATCH = 2
 """Largest batch, as a multiple of the usual one. Its rollouts are taken from the evaluation of candidates."""

@@ -18,7 +18,7 @@ LEAST_GAIN = 1e-4
 """Expected score that a part must add to be taken, on a scale from 0 to 1."""
 
 CHOSEN_ON = 128
-"""Examples of the panel, at most, that parts are chosen on one by one."""
+"""Maximum number of panel examples on which parts are chosen one by one."""
 
 SWEEPS = 2
 """Exchanges tried per demo. Few are left to make after the second."""

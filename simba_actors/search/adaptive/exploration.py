@@ -1,4 +1,4 @@
-"""Which combinations of parts to try next: Thompson sampling."""
+"""Choice of the combinations of parts to try next, by Thompson sampling."""
 
 from __future__ import annotations
 

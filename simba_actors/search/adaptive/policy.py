@@ -350,7 +350,7 @@ def _race(plan: StepPlan, now: AdaptiveState) -> Race:
 
 
 def _without_demos(parts: Iterable[str], pool: Pool) -> tuple[str, ...]:
-    """Return the parts that are no demos: a set of new demos replaces those known."""
+    """Return the parts other than demos, since a set of new demos replaces the known ones."""
     demos = {part.part_id for program in pool.programs() for part in pool.parts(program) if part.kind == "demo"}
     return tuple(part_id for part_id in parts if part_id not in demos)
 

@@ -21,7 +21,7 @@ MOST_EXAMPLES = 2_000
 0.02 of that over all, and an example that few programs run on tells little of any."""
 
 PANEL = 256
-"""Train examples, at most, that the model predicts scores on."""
+"""Maximum number of training examples on which the model predicts scores."""
 
 RECURS = 3
 """Examples that must have a label before it counts as recurring."""
@@ -145,7 +145,7 @@ class Similarity:
 
 
 class Answers:
-    """Which examples call for the answer that a demo gives, where answers recur as labels do.
+    """Answers that recur, as labels do, and the examples that call for each.
 
     Demos draw an LM towards the answers they show ("majority label bias": Zhao et al., "Calibrate before use: improving
     few-shot performance of language models", 2021), so what a demo does for an example depends on whether the example

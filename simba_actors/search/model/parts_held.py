@@ -1,4 +1,4 @@
-"""Which parts each program has, for sums over the parts of many programs at once."""
+"""The parts of each program, arranged for sums over many programs at once."""
 
 from __future__ import annotations
 
