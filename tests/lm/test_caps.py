@@ -29,12 +29,14 @@ def server() -> Iterator[OpenAIServer]:
         yield server
 
 
-class Chatty(dspy.Module):
-    """Calls its LM 200 times in one rollout."""
-
+class Turns(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
         self.answer = dspy.Predict("question -> answer")
+
+
+class OnLoop(Turns):
+    """Calls its LM 200 times in one rollout, awaiting each call."""
 
     async def aforward(self, question: str) -> Any:
         for turn in range(199):
@@ -42,10 +44,29 @@ class Chatty(dspy.Module):
         return await self.answer.acall(question=question)
 
 
+class InThread(Turns):
+    """Does the same without an async side."""
+
+    def forward(self, question: str) -> Any:
+        for turn in range(199):
+            self.answer(question=f"{question} ({turn})")
+        return self.answer(question=question)
+
+
+class Blocking(Turns):
+    """Does the same while the event loop stands still."""
+
+    async def aforward(self, question: str) -> Any:
+        for turn in range(199):
+            self.answer(question=f"{question} ({turn})")
+        return self.answer(question=question)
+
+
+@pytest.mark.parametrize("kind", [OnLoop, InThread, Blocking])
 @pytest.mark.parametrize("budget", [Budget(max_tokens=4000), Budget(max_cost=0.001)], ids=["tokens", "cost"])
 @pytest.mark.parametrize("concurrency", [1, 4])
 async def test_long_rollouts_pass_a_cap_at_most_by_the_calls_in_flight(
-    concurrency: int, budget: Budget, server: OpenAIServer, tmp_path: Path
+    concurrency: int, budget: Budget, kind: Callable[[], Any], server: OpenAIServer, tmp_path: Path
 ) -> None:
     lm = server.lm(model=PRICED)
     config = small_config(
@@ -53,7 +74,7 @@ async def test_long_rollouts_pass_a_cap_at_most_by_the_calls_in_flight(
         run_id="run",
         lm=lm,
         prompt_model=lm,
-        student=Chatty(),
+        student=kind(),
         budget=budget,
         max_concurrency=concurrency,
     )

@@ -19,7 +19,10 @@ import pytest
 
 from simba_actors import Governor, Optimizer, Retry
 from simba_actors.events import RunPaused
+from simba_actors.lm.rollout_context import current_rollout
+from simba_actors.runtime.threads import Threads
 from simba_actors.store import Reader
+from simba_actors.strategies import AppendARule
 from tests.support.runs import PATIENCE, reach, small_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
@@ -84,3 +87,47 @@ async def test_a_call_that_can_not_be_sent_is_no_score_and_pauses_the_run_with_o
         await optimizer.resume()
         result = await asyncio.wait_for(optimizer.result(), PATIENCE)
     assert result.score > 0
+
+
+@pytest.mark.parametrize("name", ERRORS)
+async def test_a_rule_writer_that_can_not_be_called_pauses_the_run(name: str, tmp_path: Path) -> None:
+    error = ERRORS[name]
+    writer = PlainLM([error])
+    config = small_config(
+        tmp_path / "simba.db",
+        prompt_model=writer,
+        strategies=[AppendARule()],
+        run_id="run",
+        governor=Governor(retry=Retry(attempts=3, base=0.001, longest=0.01, grace_period=0.1)),
+    )
+    async with Optimizer.start(config) as optimizer:
+        paused = await reach(optimizer, RunPaused)
+    assert str(error) in paused.reason
+
+
+async def test_rollouts_that_get_no_thread_are_no_score_and_pause_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_in_thread = Threads.run
+
+    async def no_thread(threads: Threads, call: Any) -> Any:
+        if current_rollout() is not None:
+            raise RuntimeError("can't start new thread")
+        return await run_in_thread(threads, call)
+
+    config = small_config(
+        tmp_path / "simba.db",
+        lm=PlainLM([]),
+        metric=lambda example, prediction: 1.0,
+        run_id="run",
+        governor=Governor(retry=Retry(attempts=3, base=0.001, longest=0.01, grace_period=0.1)),
+    )
+    async with Optimizer.start(config) as optimizer:
+        with monkeypatch.context() as patch:
+            patch.setattr(Threads, "run", no_thread)
+            paused = await reach(optimizer, RunPaused)
+        async with await Reader.open(config.store) as reader:
+            assert await reader.scores("run") == []
+        assert "can't start new thread" in paused.reason
+        await optimizer.resume()
+        assert (await asyncio.wait_for(optimizer.result(), PATIENCE)).score == 1.0
