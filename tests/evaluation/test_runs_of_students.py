@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 import dspy
 import pytest
 
-from simba_actors import programs
+from simba_actors import LiveProgram, programs
 from simba_actors.programs import ConfigurationSpace
+from simba_actors.publishing.channel import Channel
 from simba_actors.store import Reader
-from simba_actors.strategies import AppendADemo
-from tests.support.quiz import exact, questions
+from simba_actors.strategies import AppendADemo, AppendARule
+from tests.support.quiz import advice, exact, legible_script, questions, quiz_script
 from tests.support.runs import finish, small_config
+from tests.support.scripted_lm import Ask, ScriptedLM
 
 
 class TwoStages(dspy.Module):
@@ -108,3 +111,147 @@ def test_a_file_that_is_written_is_one_that_dspy_reads(tmp_path: Path) -> None:
     other.load(tmp_path / "program.json")
     space = ConfigurationSpace.from_module(student)
     assert space.extract(other) == space.extract(student)
+
+
+class Team(dspy.Module):
+    """Holds its modules in a dict, and tools with what can't be copied in them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        client = Client()
+        self.agents = {name: dspy.ReAct("question -> answer", tools=[client.search], max_iters=1) for name in "ab"}
+
+    def forward(self, question: str) -> Any:
+        self.agents["a"](question=question)
+        return self.agents["b"](question=question)
+
+
+def with_tools(ask: Ask) -> dict[str, Any]:
+    if "next_tool_name" in ask.fields:
+        return {"next_thought": "done", "next_tool_name": "finish", "next_tool_args": "{}"}
+    return quiz_script(ask) if "module_advice" in ask.fields else legible_script(ask)
+
+
+async def test_agents_in_a_dict_are_each_programs_own(tmp_path: Path) -> None:
+    student, lm = Team(), ScriptedLM(with_tools)
+    before = student.dump_state()
+    result = await finish(small_config(tmp_path / "simba.db", student=student, lm=lm, prompt_model=lm))
+    programs = [student, *(candidate["program"] for candidate in result.candidate_programs)]
+    held = [id(predictor) for program in programs for predictor in program.predictors()]
+    assert len(programs) > 2
+    assert len(set(held)) == len(held)
+    assert (student.dump_state(), [predictor.lm for predictor in student.predictors()]) == (before, [None] * 4)
+
+
+class Loud(dspy.ChainOfThought):
+    def forward(self, **kwargs: Any) -> Any:
+        out = super().forward(**kwargs)
+        out.answer = out.answer.upper()
+        return out
+
+
+class Extended(dspy.Predict):
+    """Adds an input of its own."""
+
+    def forward(self, **kwargs: Any) -> Any:
+        return super().forward(tone="loud", **kwargs)
+
+
+def all_known(ask: Ask) -> dict[str, Any]:
+    return dict.fromkeys(ask.fields, "red")
+
+
+@pytest.mark.parametrize(
+    ("make", "answer"),
+    [
+        (lambda: Loud("question -> answer"), "RED"),
+        (lambda: Extended("question, tone -> answer"), "red"),
+    ],
+    ids=["overridden forward", "an input more"],
+)
+async def test_the_forward_that_dspy_runs_is_the_one_that_is_scored_and_served(
+    make: Callable[[], Any], answer: str, tmp_path: Path
+) -> None:
+    def metric(example: Any, prediction: Any) -> float:
+        return float(prediction.answer == answer)
+
+    lm = ScriptedLM(all_known)
+    result = await finish(
+        small_config(tmp_path / "simba.db", student=make(), lm=lm, metric=metric, strategies=[AppendADemo()])
+    )
+    live = LiveProgram(make(), store=tmp_path / "simba.db")
+    with dspy.context(lm=lm):
+        answers = [(await live.acall(question="?")).answer, (await asyncio.to_thread(live, question="?")).answer]
+    assert (result.score, answers) == (1.0, [answer, answer])
+
+
+async def test_a_program_with_demos_without_its_fields_is_published_and_served(tmp_path: Path) -> None:
+    student = compiled()
+    async with await Channel.open(tmp_path / "simba.db", "default") as channel:
+        space = ConfigurationSpace.from_module(student)
+        await channel.publish(space.extract(student), expected=0, reason="by hand")
+    live = LiveProgram(TwoStages(), store=tmp_path / "simba.db")
+    lm = ScriptedLM(legible_script)
+    with dspy.context(lm=lm):
+        await live.acall(question="?")
+    assert "ball" in lm.asks[-1].prompt
+
+
+@pytest.mark.parametrize("name", ["BestOfN", "Refine"])
+async def test_rule_writers_see_the_calls_of_copied_predictors(name: str, tmp_path: Path) -> None:
+    def reward(args: Any, prediction: Any) -> float:
+        return float(prediction.answer == "red")
+
+    make: Any = getattr(dspy, name)
+    student = make(dspy.Predict("question -> answer"), 2, reward, 1.0)
+    writer = ScriptedLM(quiz_script)
+    await finish(
+        small_config(tmp_path / "simba.db", student=student, prompt_model=writer, strategies=[AppendARule()], bsize=8)
+    )
+    assert writer.asks
+    for ask in writer.asks:
+        assert "What is the colour of ball" in ask.input("better_program_trajectory")
+        assert "What is the colour of ball" in ask.input("worse_program_trajectory")
+
+
+class Look(dspy.Signature):
+    image: dspy.Image = dspy.InputField()
+    history: dspy.History = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+def half_right(ask: Ask) -> dict[str, Any]:
+    return advice(ask) if "module_advice" in ask.fields else {"answer": "red" if ask.chance() < 0.5 else "blue"}
+
+
+async def test_images_and_histories_stay_whole_and_are_stored_once(tmp_path: Path) -> None:
+    size = 120_000
+    rows = [
+        dspy.Example(
+            image=dspy.Image("data:image/png;base64," + str(n) * size),
+            history=dspy.History(messages=[{"answer": f"{n}"}]),
+            answer="red",
+        ).with_inputs("image", "history")
+        for n in range(4)
+    ]
+    lm, writer = ScriptedLM(half_right), ScriptedLM(half_right)
+    config = small_config(
+        tmp_path / "simba.db",
+        student=dspy.Predict(Look),
+        trainset=rows,
+        lm=lm,
+        prompt_model=writer,
+        strategies=[AppendADemo(), AppendARule()],
+        bsize=4,
+        max_steps=4,
+        num_candidates=4,
+    )
+    result = await finish(config)
+    programs: list[Any] = [candidate["program"] for candidate in result.candidate_programs]
+    demos = [demo for program in programs for demo in program.demos]
+    kinds = {(type(demo["image"]), len(demo["image"].url), type(demo["history"])) for demo in demos}
+    assert kinds == {(dspy.Image, len("data:image/png;base64,") + size, dspy.History)}
+    assert writer.asks
+    assert all("<Image>" in ask.prompt for ask in writer.asks)
+    assert not any(str(n) * 9 in ask.prompt for ask in writer.asks for n in range(4))
+    assert config.store.stat().st_size < 2 * len(rows) * size

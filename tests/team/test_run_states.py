@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dspy
 import pytest
 from dspy.utils.exceptions import LMAuthError, LMServerError
+from typer.testing import CliRunner
 
 from simba_actors import SIMBA, Governor, Optimizer, OptimizerConfig, Retry
+from simba_actors.cli.app import make_app
 from simba_actors.errors import RunPausedError
 from simba_actors.events import RunFinished, RunPaused, RunResumed, RunWaiting, TrajectorySampled
 from simba_actors.team import run_state
@@ -124,6 +126,15 @@ class Typo(dspy.Module):
         return await self.answer.acall(question=question)
 
 
+class Misspelt(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> Any:
+        return cast("Any", self).anwser(question=question)
+
+
 async def test_a_student_that_always_fails_pauses_the_run_after_its_first_samples(tmp_path: Path) -> None:
     config = config_for(tmp_path / "simba.db", Provider(), student=Typo())
     async with Optimizer.start(config) as optimizer:
@@ -131,6 +142,21 @@ async def test_a_student_that_always_fails_pauses_the_run_after_its_first_sample
             await optimizer.result()
         await optimizer.resume()
         assert (await optimizer.result()).score == 0.0
+
+
+async def test_a_typo_in_forward_is_named_in_the_pause_the_log_and_show(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = config_for(tmp_path / "simba.db", Provider(), student=Misspelt())
+    async with Optimizer.start(config) as optimizer:
+        paused = await reach(optimizer, RunPaused)
+        shown = await asyncio.to_thread(CliRunner().invoke, make_app(), ["show", "--store", str(config.store)])
+    error = "AttributeError: 'Misspelt' object has no attribute 'anwser'"
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert paused.cause == "failures"
+    assert error in paused.reason
+    assert any("paused" in text and error in text for text in warnings)
+    assert error in shown.stdout
 
 
 async def test_the_first_failure_of_each_kind_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
