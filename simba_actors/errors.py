@@ -151,7 +151,7 @@ class RunStoppedError(RunError):
 
 
 class RunPausedError(RunError):
-    """The run is paused for a reason that does not go away by waiting, and nobody is there to resume it.
+    """The run is paused for a reason that waiting does not remove, and no one is there to resume it.
 
     Remove the reason, then resume the run, or start it again on the same store.
     """

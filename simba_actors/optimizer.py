@@ -85,7 +85,7 @@ class Optimizer:
 
         Args:
             config: What to optimize, and how.
-            standby: What to do if another process has the run open: with True, wait beside it, and take the run over
+            standby: What to do if another process has the run open: with True, wait as a standby, and take the run over
                 when that process stops or dies. See `role`. Several workers of one service are started like this.
 
         Raises:
@@ -573,7 +573,7 @@ class Starting:
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """Return the error of ours that kept an actor from starting, or else `error` itself."""
+    """Return the SimbaError that kept an actor from starting, or `error` itself if there is none."""
     current: BaseException | None = error
     while current is not None:
         if isinstance(current, SimbaError):
@@ -589,6 +589,6 @@ def _cause(reason: ExitReason | None) -> BaseException | None:
 
 
 def _retrieve(outcome: asyncio.Future[None]) -> None:
-    """Keep asyncio from warning about an outcome that nobody asked for."""
+    """Keep asyncio from warning about an outcome that is never retrieved."""
     if not outcome.cancelled():
         outcome.exception()

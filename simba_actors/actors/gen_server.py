@@ -119,7 +119,7 @@ class GenServer(Generic[S]):
         return None
 
     async def handle_continue(self, token: Any) -> CastReturn:
-        """Do work that nobody should wait for, after a callback returned `Continue(token)`.
+        """Do work that no caller should wait for, after a callback returned `Continue(token)`.
 
         The default raises UnhandledMessageError.
 
@@ -163,7 +163,7 @@ class GenServer(Generic[S]):
         timeout: float | None = None,
         **kwargs: Any,
     ) -> Ref:
-        """Start a server that is linked to nobody, and return its ref.
+        """Start a server without a link to any process, and return its ref.
 
         Keep the ref or register a name: dropping the last ref of a running server is a ResourceWarning.
 

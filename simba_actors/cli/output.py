@@ -22,7 +22,7 @@ WIDTH_OF_FILES = 10_000
 
 
 def run(work: Coroutine[Any, Any, R], *, as_json: bool) -> R:
-    """Return what `work` returns. On an error of ours or of the file system, print one line and exit with 1."""
+    """Return what `work` returns. On an error of this library or of the file system, print one line and exit with 1."""
     try:
         return asyncio.run(work)
     except SimbaError as error:

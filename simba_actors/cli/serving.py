@@ -63,7 +63,7 @@ def serve(
         print_json_line({"address": address})
     else:
         print_text(address)
-    # A browser that has stopped reading, such as on a sleeping laptop, would keep its response open for ever.
+    # A browser that has stopped reading, such as on a sleeping laptop, would keep its response open forever.
     config = uvicorn.Config(
         app, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=LAST_ANSWERS_SECONDS
     )

@@ -30,7 +30,7 @@ def with_prompt_cache(adapter: Any) -> Any:
         with dspy.context(adapter=with_prompt_cache(dspy.settings.adapter or dspy.ChatAdapter())):
             ...
 
-    DSPy writes the fields' description, all demos and the inputs anew for each call. An optimizer runs each program,
+    DSPy writes the fields' description, all demos and the inputs again for each call. An optimizer runs each program,
     and each example, many times.
     """
     if type(adapter) not in STOCK_ADAPTERS:
@@ -89,7 +89,7 @@ def _cached_demos(write: Callable[..., list[dict[str, Any]]]) -> Callable[..., l
 
 @lru_cache(maxsize=PROGRAMS_KEPT)
 def _shape(signature: Any) -> Hashable:
-    """Return what the fields' texts depend on beside the values. Programs that differ in instructions share it."""
+    """Return what the fields' texts depend on besides the values. Programs that differ in instructions share it."""
     return tuple((name, field.annotation, repr(field.json_schema_extra)) for name, field in signature.fields.items())
 
 

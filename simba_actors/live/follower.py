@@ -72,7 +72,7 @@ class Follower:
         self.close()
 
     def is_due(self) -> bool:
-        """Return whether it is time for a look: `POLL_SECONDS` after the last one, or after a local publication."""
+        """Return whether to poll now: `POLL_SECONDS` after the last poll, or after a local publication."""
         return self._clock() >= self._next_look or self.has_local_publication()
 
     def has_local_publication(self) -> bool:

@@ -47,7 +47,7 @@ class LiveModule(dspy.Module):
 
     @property
     def version(self) -> int:
-        """The current version of the channel as far as it is known; 0 is the student as it is."""
+        """Version of the channel that was last read; 0 is the student itself."""
         return STUDENT_VERSION if self._router is None else self._router.routing_table.current.version
 
     @property

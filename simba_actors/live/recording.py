@@ -312,7 +312,7 @@ class StoreWriter:
         except StoreError as error:
             self._warn_once(f"scores can't be stored yet and are tried again: {error}")
             return False
-        except Exception as error:  # noqa: BLE001 - a batch that can never be stored must not hold up the next one
+        except Exception as error:  # noqa: BLE001 - a batch that can never be stored must not block the next one
             self._warn_once(f"{len(batch.scores)} scores were not stored in {self._store}: {Secrets().describe(error)}")
             return True
         self._warn_once.forget()

@@ -72,7 +72,7 @@ class RoutingTable:
 
 
 def _fraction(canary: int, key: str) -> float:
-    """Return a number in [0, 1), evenly spread over keys and drawn anew for each canary."""
+    """Return a number in [0, 1), evenly spread over keys and different for each canary."""
     drawn = hashlib.blake2b(f"{canary}/{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(drawn) / 2**64
 

@@ -30,7 +30,7 @@ class Budget:
     Reaching a cap ends the run with the best program known by then. Started again with a larger budget, it continues.
 
     `max_calls` is never passed. `max_tokens` and `max_cost` are checked before each call, which counts with what calls
-    used on average so far; since nobody knows beforehand what a call will use, they may be passed by what the calls in
+    used on average so far; since the usage of a call is unknown beforehand, they may be exceeded by what the calls in
     flight use, of which there are at most `max_concurrency` and those of rule writers. Every call counts: also those
     of rollouts that failed or were cut short, and those that judges in the metric make.
     """

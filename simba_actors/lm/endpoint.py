@@ -35,7 +35,7 @@ class Slot:
             self._endpoint.refused(delay)
 
     def leave(self) -> None:
-        """Give the slot back: the call was not sent, or nobody waits for it any more."""
+        """Give the slot back: the call was not sent, or its result is no longer needed."""
         if self._give_back():
             self._endpoint.leave()
 

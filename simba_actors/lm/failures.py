@@ -40,7 +40,7 @@ class FailureClass(Enum):
     CROWDED = "crowded"
     """The endpoint has too much to do. Make fewer calls at a time and make this one again."""
     TRANSIENT = "transient"
-    """The provider or the network failed, or nobody knows what did. Make the call again."""
+    """The provider or the network failed, or the cause is unknown. Make the call again."""
     REJECTED = "rejected"
     """The provider refused the request for a reason not known to be the prompt's. Try a few times, then pause."""
     PERSISTENT = "persistent"

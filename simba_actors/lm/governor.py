@@ -220,7 +220,7 @@ class Governor:
         return answer
 
     def renew_grace_period(self) -> None:
-        """Start the grace period of all endpoints anew, and make calls that wait for their next attempt at once.
+        """Start the grace period of all endpoints again, and let calls that wait for their next attempt start at once.
 
         Call this when the user reports that the endpoints answer again.
         """

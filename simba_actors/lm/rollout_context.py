@@ -19,7 +19,7 @@ SETTING = "simba_actors_watch"
 
 
 class RolloutOverError(Exception):
-    """A call of a rollout that has ended: nobody waits for it, so it is not sent."""
+    """A call of a rollout that has ended. No result is needed, so it is not sent."""
 
 
 class Deadline:

@@ -76,7 +76,7 @@ async def follow_channel(store: str | Path, channel: str, after: int = 0) -> Asy
 class EventFeed:
     """Wakes followers in the run's own process when events are stored.
 
-    Followers read the store at their own pace, so a slow one delays nobody.
+    Followers read the store at their own pace, so a slow one delays no other.
     """
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class Listeners:
         self._refs: list[Ref] = []
 
     def add(self, listen: Callable[..., Awaitable[None]], *args: Any, name: str) -> None:
-        """Run `listen(*args)` beside the run. An error that it raises is logged and ends nothing else."""
+        """Run `listen(*args)` alongside the run. Log an error that it raises; nothing else ends."""
         self._refs.append(spawn(listen, *args, name=name))
 
     async def stop(self) -> None:

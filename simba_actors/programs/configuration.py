@@ -130,7 +130,7 @@ class Configuration:
 
 
 class _Values(Mapping[str, JSON]):
-    """A mapping that copies values on the way in and on the way out, so that nobody can change it."""
+    """Immutable mapping that copies values on the way in and on the way out."""
 
     def __init__(self, values: Mapping[str, JSON]) -> None:
         self._values = {name: _copied(value) for name, value in values.items()}

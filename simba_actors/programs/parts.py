@@ -77,7 +77,7 @@ def assemble(parts: Iterable[PartWithValue], student: Configuration) -> Configur
 
 
 def setting_parts(space: ConfigurationSpace, student: Configuration) -> tuple[PartWithValue, ...]:
-    """Return the values of the space's LM settings to try beside the student's own."""
+    """Return the values of the space's LM settings to try besides the student's own."""
     return tuple(
         _setting(name, value)
         for name, setting in space.settings.items()

@@ -1,4 +1,4 @@
-"""Deciding about a canary, from the scores of its calls and of those beside it."""
+"""Decisions about a canary, from the scores of its calls and of those of the current version."""
 
 from __future__ import annotations
 

@@ -285,7 +285,7 @@ _published: dict[str, int] = {}
 
 
 def notify_followers(store: Path) -> None:
-    """Tell this process's live programs that something was published to the store: they need not wait for a look."""
+    """Notify this process's live programs of a publication, so that they need not wait for the next poll."""
     name = str(store.resolve())
     _published[name] = _published.get(name, 0) + 1
 

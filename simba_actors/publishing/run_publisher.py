@@ -16,7 +16,7 @@ from simba_actors.store import Reader
 
 
 class RunPublisher:
-    """Publishes programs of a run to one channel, and never replaces a version that nobody has seen.
+    """Publishes programs of a run to one channel, and never replaces a version that it has not seen.
 
     The versions that existed at `look` count as seen. So do those that this publisher, the run itself and the canary
     test have published since. Any other version is a conflict.

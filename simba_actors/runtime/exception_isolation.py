@@ -19,7 +19,7 @@ async def isolated(work: Awaitable[R]) -> R:
     """Return what `work` returns, or raise what it raises.
 
     Raises:
-        RuntimeError: `work` raised a CancelledError though nobody cancelled this task, or another BaseException.
+        RuntimeError: `work` raised a CancelledError although this task was not cancelled, or another BaseException.
     """
     known, task = _cancellations(), _current_task()
     try:

@@ -18,7 +18,7 @@ class FairScheduler:
 
     When the replies to hundreds of rollouts arrive together, each rollout has a prompt to write or a reply to read, and
     without turns they would block the loop for hundreds of milliseconds. New rollouts come after resumed ones, so that
-    a busy loop does not collect more of them than it can serve, and a group of rollouts is not held up by later ones.
+    a busy loop does not collect more of them than it can serve, and later rollouts do not delay earlier ones.
 
     Pays: the loop's delay at the 99th percentile is a sixth of what it is without (tests/benchmarks/README.md).
     """

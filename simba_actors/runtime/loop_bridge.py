@@ -26,7 +26,7 @@ class LoopBridge:
         slot = bridge.run(loop, lambda: endpoint.enter(sleep), timeout=1.0)
 
     `dspy.Parallel` in an async student blocks the loop until its threads are done. If these waited for the loop, both
-    would wait for ever. So a thread takes back a coroutine that the loop does not begin within `timeout` seconds, and
+    would wait forever. So a thread takes back a coroutine that the loop does not begin within `timeout` seconds, and
     until the loop runs again no thread waits for it. anyio's `from_thread.run` has no such way out.
     """
 
@@ -51,7 +51,7 @@ class LoopBridge:
         while not wait([answer], timeout).done and not answer.running():
             if loop.is_closed():
                 raise LoopEndedError
-            # A loop that is not running waits for nobody.
+            # A loop that is not running waits for no thread.
             if loop.is_running() and self._take_back(answer):
                 raise LoopBlockedError
         try:

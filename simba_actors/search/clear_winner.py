@@ -42,7 +42,7 @@ class _Condition(NamedTuple):
 
 
 def clear_winner_by_model(
-    model: PartModel, evidence: Evidence, incumbent: int, learnt_from: Mapping[int, Collection[int]]
+    model: PartModel, evidence: Evidence, incumbent: int, learned_from: Mapping[int, Collection[int]]
 ) -> ClearWinner | None:
     """Return the best program by a model of parts, if it is better than the `incumbent` beyond doubt.
 
@@ -54,7 +54,7 @@ def clear_winner_by_model(
     tried = [program for program in model.programs if _own_scores(evidence, program) >= LEAST_OWN_SCORES]
     qualities = model.qualities
     best = max(tried, key=lambda program: (qualities[program], -program), default=incumbent)
-    excluded = {*learnt_from.get(best, ()), *learnt_from.get(incumbent, ())}
+    excluded = {*learned_from.get(best, ()), *learned_from.get(incumbent, ())}
     panel = model.examples.train[: model.panel]
     rows = [row for row, example in enumerate(panel) if example not in excluded]
     if best == incumbent or not rows:
@@ -67,7 +67,7 @@ def clear_winner_by_model(
 
 
 def clear_winner_by_pairs(
-    evidence: Evidence, incumbent: int, learnt_from: Mapping[int, Collection[int]]
+    evidence: Evidence, incumbent: int, learned_from: Mapping[int, Collection[int]]
 ) -> ClearWinner | None:
     """Return the program that most certainly beats the `incumbent` on the same examples, if one does.
 
@@ -77,7 +77,7 @@ def clear_winner_by_pairs(
     known = _means(evidence, incumbent)
     best: ClearWinner | None = None
     for program in rivals:
-        excluded = {*learnt_from.get(program, ()), *learnt_from.get(incumbent, ())}
+        excluded = {*learned_from.get(program, ()), *learned_from.get(incumbent, ())}
         means = _means(evidence, program)
         differences = [
             means[condition] - known[condition]

@@ -208,11 +208,11 @@ class Policy(Protocol):
         ...
 
     def clear_winner(
-        self, incumbent: int, learnt_from: Mapping[int, Collection[int]], evidence: Evidence, pool: Pool
+        self, incumbent: int, learned_from: Mapping[int, Collection[int]], evidence: Evidence, pool: Pool
     ) -> ClearWinner | None:
         """Return the program that is better than the `incumbent` beyond doubt, if there is one.
 
-        `learnt_from` maps each program to the train examples that it was made from.
+        `learned_from` maps each program to the train examples that it was made from.
         """
         ...
 

@@ -65,7 +65,7 @@ class BatchOrder:
     def next_batch(self, bsize: int, draws: random.Random) -> tuple[tuple[int, ...], BatchOrder]:
         """Return the next `bsize` examples and the order after them.
 
-        When fewer than `bsize` are left, those are skipped and all are shuffled anew, as in `dspy.SIMBA`.
+        When fewer than `bsize` are left, those are skipped and all are shuffled again, as in `dspy.SIMBA`.
         """
         order, used = self.order, self.used
         if used + bsize > len(order):

@@ -39,7 +39,7 @@ _ROWS_FETCHED_AT_ONCE = 64
 class Connection(aiosqlite.Connection):
     """aiosqlite's connection with transactions that cannot be left half done.
 
-    Its thread is a daemon: a connection that nobody closes does not keep the process from ending.
+    Its thread is a daemon: a connection that is never closed does not keep the process from ending.
     """
 
     def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:

@@ -28,7 +28,7 @@ class Owner:
     """One optimizer in one process, identified by its token. A later process with the same pid is not mistaken for it.
 
     `generation` counts the owners that the run has had up to this one; None before the run is claimed. Every write is
-    fenced by it: once another owner has claimed the run, this one can't write any more, whatever becomes of the other.
+    fenced by it: once another owner has claimed the run, this one can't write any more, whatever happens to the other.
     """
 
     pid: int
@@ -94,7 +94,7 @@ def find_holding(db: sqlite3.Connection, run_id: str) -> Holding | None:
 
 
 def holder_of(holding: Holding | None, seen_by: Owner, now: float) -> Owner | None:
-    """Return the living owner that a run has beside `seen_by`; None if the run is free.
+    """Return the living owner of a run other than `seen_by`; None if the run is free.
 
     A process that can be seen from here counts as long as it lives, any other one as long as its lease lasts.
     """

@@ -33,7 +33,7 @@ EVENTS_AT_ONCE = 1_000
 """Most events that one query returns."""
 
 PROMPT_MODEL = "prompt_model"
-"""Stands beside the names of the model pool for the LM that writes rules."""
+"""Name of the LM that writes rules, used alongside the names of the model pool."""
 
 
 class Reader:

@@ -104,7 +104,7 @@ def find_run_id(db: sqlite3.Connection, name: str | None) -> str:
 
 
 def best_standing(db: sqlite3.Connection, run_id: str) -> Standing | None:
-    """Return the standing of the program that seems best by all that is known, or None before there is evidence.
+    """Return the standing of the program that seems best, given all evidence, or None before there is any.
 
     Of a finished run that is the winner; before, the best program as of the last closed step.
     """

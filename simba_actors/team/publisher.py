@@ -82,7 +82,7 @@ class Publisher(GenServer[int]):
             return
         pool = await self._teammates.pool()
         winner = await self._threads.run(
-            lambda: self._policy.clear_winner(incumbent, _learnt_from(programs), evidence, pool)
+            lambda: self._policy.clear_winner(incumbent, _learned_from(programs), evidence, pool)
         )
         if winner is None:
             return
@@ -107,11 +107,11 @@ def _reason(winner: ClearWinner, incumbent: int) -> str:
     return f"better than {than} on {winner.examples} examples by {winner.comparison}"
 
 
-def _learnt_from(programs: Sequence[Program]) -> dict[int, set[int]]:
+def _learned_from(programs: Sequence[Program]) -> dict[int, set[int]]:
     """The train examples from which each program, or an ancestor of it, was made."""
-    learnt: dict[int, set[int]] = {}
+    learned: dict[int, set[int]] = {}
     for program in programs:
         provenance = cast("dict[str, Any]", program.provenance) if isinstance(program.provenance, dict) else {}
-        inherited = (learnt.get(parent, set[int]()) for parent in program.parents)
-        learnt[program.number] = set(provenance.get("examples", ())).union(*inherited)
-    return learnt
+        inherited = (learned.get(parent, set[int]()) for parent in program.parents)
+        learned[program.number] = set(provenance.get("examples", ())).union(*inherited)
+    return learned

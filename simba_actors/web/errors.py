@@ -21,7 +21,7 @@ from simba_actors.web.rendering import page
 
 
 async def simba_error(request: Request, error: Any) -> Response:
-    """Show an error of ours with its own message."""
+    """Show an error of this library with its message."""
     status, title = _meaning(error)
     return page(request, "error.html", status, title=title, message=str(error))
 

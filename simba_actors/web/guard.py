@@ -33,7 +33,7 @@ FORWARDING = frozenset(
         "x-real-ip",
     }
 )
-"""Headers that proxies add, beside all whose names begin with `x-forwarded`."""
+"""Headers that proxies add, besides those whose names begin with `x-forwarded`."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

@@ -84,9 +84,9 @@ def rolled_out(chances: Mapping[int, float], *, seed: int = 0, count: int = 60, 
     )
 
 
-def by_model(evidence: Evidence, learnt_from: Mapping[int, Collection[int]] | None = None) -> ClearWinner | None:
+def by_model(evidence: Evidence, learned_from: Mapping[int, Collection[int]] | None = None) -> ClearWinner | None:
     model = PartModel(PROGRAMS, evidence, examples_of(EXAMPLES))
-    return clear_winner_by_model(model, evidence, 0, learnt_from or {})
+    return clear_winner_by_model(model, evidence, 0, learned_from or {})
 
 
 def test_a_program_that_is_better_by_the_model_beyond_doubt_wins() -> None:

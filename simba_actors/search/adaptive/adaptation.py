@@ -1,6 +1,6 @@
 """Parameters of the search that follow the evidence: sampling temperature, batch size, rollouts per candidate.
 
-Each rule has a measurement, a threshold, and a reason in words. A change is reported by the event `ParameterAdapted`.
+Each rule has a measurement, a threshold, and a reason. A change is reported by the event `ParameterAdapted`.
 The values in force are part of the policy's state, so a killed run resumes with them. The number of demos in a prompt
 is not one of them: the model estimates what each demo adds (see `search.model.part_model`), and a combination has those
 that pay.

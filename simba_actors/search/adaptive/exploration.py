@@ -59,7 +59,7 @@ class Exploration:
         """Return the best program under a draw with one of its demos replaced by another.
 
         Return None unless the program is better than the sum of its parts. A variation then keeps what it owes to the
-        order of its demos, which putting its parts together anew would lose.
+        order of its demos, which would be lost if its parts were combined again.
         """
         model = self._model
         qualities = model.drawn_qualities(self._draws, BOLDNESS)

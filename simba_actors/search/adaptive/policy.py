@@ -327,9 +327,9 @@ class AdaptivePolicy:
         return self._finals.ranking(self._fitting.model(pool, evidence, stored_mode(state)), evidence)
 
     def clear_winner(
-        self, incumbent: int, learnt_from: Mapping[int, Collection[int]], evidence: Evidence, pool: Pool
+        self, incumbent: int, learned_from: Mapping[int, Collection[int]], evidence: Evidence, pool: Pool
     ) -> ClearWinner | None:
-        return clear_winner_by_model(self._fitting.model(pool, evidence, Mode()), evidence, incumbent, learnt_from)
+        return clear_winner_by_model(self._fitting.model(pool, evidence, Mode()), evidence, incumbent, learned_from)
 
     def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
         model = self._fitting.model(pool, evidence, Mode())

@@ -188,9 +188,9 @@ class DspyPolicy:
         )
 
     def clear_winner(
-        self, incumbent: int, learnt_from: Mapping[int, Collection[int]], evidence: Evidence, pool: Pool
+        self, incumbent: int, learned_from: Mapping[int, Collection[int]], evidence: Evidence, pool: Pool
     ) -> ClearWinner | None:
-        return clear_winner_by_pairs(evidence, incumbent, learnt_from)
+        return clear_winner_by_pairs(evidence, incumbent, learned_from)
 
     def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
         finals = {program: evidence.mean(program, "final") for program in programs}
