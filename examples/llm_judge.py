@@ -63,9 +63,10 @@ async def main() -> None:
     )
     async with Optimizer.start(config) as optimizer:
         result = await optimizer.result()
+    winner: Any = result.program
     print(result)
-    print(f"\nThe winner's instructions:\n{result.program.signature.instructions}")
-    print((await result.program.acall(complaint="The table has three legs.")).reply)
+    print(f"\nThe winner's instructions:\n{winner.signature.instructions}")
+    print((await winner.acall(complaint="The table has three legs.")).reply)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,13 @@ STORE, CHANNEL = "online_examples.db", "codes"
 CODES = {"Berlin": "BER", "Paris": "CDG", "London": "LHR", "Madrid": "MAD", "Rome": "FCO", "Tokyo": "HND"}
 
 
+class AirportCode(dspy.Signature):
+    """Give the code of the city's main airport."""
+
+    city: str = dspy.InputField()
+    code: str = dspy.OutputField()
+
+
 def same(example: Any, prediction: Any, trace: Any = None) -> bool:
     return example.code == prediction.code
 
@@ -49,19 +56,14 @@ def corrected(kept: OnlineExample) -> dspy.Example:
 
 
 async def main() -> None:
-    student = dspy.Predict(dspy.Signature("city -> code", "Give the code of the city's main airport."))
+    budget = Budget(max_calls=80)
+    student = dspy.Predict(AirportCode)
     live = LiveProgram(student, store=STORE, channel=CHANNEL, keep_examples=1000)
     async with await Channel.open(STORE, CHANNEL) as channel:  # Makes the store, so that scores can be kept.
         await serve_users(live)
         examples = [corrected(kept) for kept in await channel.examples()]
     config = OptimizerConfig(
-        student=student,
-        metric=same,
-        trainset=examples,
-        store=STORE,
-        channel=CHANNEL,
-        bsize=4,
-        budget=Budget(max_calls=80),
+        student=student, metric=same, trainset=examples, store=STORE, channel=CHANNEL, bsize=4, budget=budget
     )
     async with Optimizer.start(config) as optimizer:
         await optimizer.result()

@@ -17,8 +17,9 @@ from simba_actors import Budget, Optimizer, OptimizerConfig
 
 MOONS = {"Earth": 1, "Mars": 2, "Jupiter": 97, "Saturn": 274, "Uranus": 28, "Neptune": 16}
 DAYS = {"Earth": 365, "Mars": 687, "Jupiter": 4331, "Saturn": 10747, "Uranus": 30589, "Neptune": 59800}
-FACTS = {f"How many moons has {name}?": (moons, f"{name} has {moons} moons") for name, moons in MOONS.items()}
-FACTS |= {f"How long is a year on {name}?": (days, f"a year on {name} is {days} days") for name, days in DAYS.items()}
+OF_MOONS = {f"How many moons has {name}?": (moons, f"{name} has {moons} moons") for name, moons in MOONS.items()}
+OF_YEARS = {f"How long is a year on {name}?": (days, f"a year on {name} is {days} days") for name, days in DAYS.items()}
+FACTS = OF_MOONS | OF_YEARS
 PASSAGES = [passage for _, passage in FACTS.values()]
 
 
@@ -48,8 +49,7 @@ class RAG(dspy.Module):
 
 
 def right_and_cited(example: Any, prediction: Any, trace: Any = None) -> float:
-    """Return 1 for the right number and passage, and 0.5 for the number alone."""
-    return (prediction.number == example.number) * (1.0 if prediction.source == example.source else 0.5)
+    return (prediction.number == example.number) / 2 + (prediction.source == example.source) / 2
 
 
 def expert(inputs: dict[str, str]) -> dict[str, Any]:

@@ -16,6 +16,13 @@ from simba_actors import Budget, Optimizer, OptimizerConfig
 PRICES = {"lamp": 37, "chair": 129, "table": 480, "shelf": 95, "rug": 210, "vase": 24}
 
 
+class Cost(dspy.Signature):
+    """Answer with the number of dollars alone."""
+
+    question: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
 def price(item: str) -> int:
     """Return what one piece costs, in dollars."""
     return PRICES[item]
@@ -27,15 +34,10 @@ def multiply(a: int, b: int) -> int:
 
 
 def right(example: Any, prediction: Any, trace: Any = None) -> bool:
-    return str(prediction.answer).strip() == str(example.answer)
-
-
-def used_tools(prediction: Any) -> list[str]:
-    return [value for name, value in prediction.trajectory.items() if name.startswith("tool_name")]
+    return prediction.answer == example.answer
 
 
 def expert(inputs: dict[str, str]) -> dict[str, Any]:
-    """Look up the price, multiply it, and finish."""
     count, item = inputs["question"].removeprefix("What do ").removesuffix(" cost?").split()
     cost = PRICES[item]
     steps = [("price", {"item": item}), ("multiply", {"a": int(count), "b": cost}), ("finish", {})]
@@ -45,7 +47,6 @@ def expert(inputs: dict[str, str]) -> dict[str, Any]:
 
 
 def novice(inputs: dict[str, str]) -> dict[str, Any]:
-    """Guess, without any tool."""
     return _outputs("finish", {}, 100)
 
 
@@ -57,7 +58,7 @@ def _outputs(tool: str, arguments: dict[str, Any], answer: int) -> dict[str, Any
 async def main() -> None:
     questions = [(f"What do {count} {item} cost?", count * PRICES[item]) for item in PRICES for count in (3, 12)]
     config = OptimizerConfig(
-        student=dspy.ReAct("question -> answer", tools=[price, multiply], max_iters=4),
+        student=dspy.ReAct(Cost, tools=[price, multiply], max_iters=4),
         metric=right,
         trainset=[dspy.Example(question=q, answer=str(a)).with_inputs("question") for q, a in questions],
         store="react.db",
@@ -69,7 +70,8 @@ async def main() -> None:
     print(result)
     for name, program in (("student", config.student), ("winner", result.program)):
         prediction = await program.acall(question="What do 7 table cost?")
-        print(f"{name}: {' → '.join(used_tools(prediction))}, answer {prediction.answer}")
+        tools = [value for field, value in prediction.trajectory.items() if field.startswith("tool_name")]
+        print(f"{name}: {' → '.join(tools)}, answer {prediction.answer}")
 
 
 if __name__ == "__main__":

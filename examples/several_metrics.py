@@ -17,6 +17,13 @@ from simba_actors import Budget, Optimizer, OptimizerConfig, OptimizerResult, Pa
 CAPITALS = {"France": "Paris", "Italy": "Rome", "Spain": "Madrid", "Peru": "Lima", "Chad": "N'Djamena", "Fiji": "Suva"}
 
 
+class Capital(dspy.Signature):
+    """Name the country's capital."""
+
+    country: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
 def accuracy_and_brevity(example: Any, prediction: Any, trace: Any = None) -> dspy.Prediction:
     answer = str(prediction.answer)
     return dspy.Prediction(accuracy=example.answer in answer, brevity=1 / max(1, len(answer.split())))
@@ -32,7 +39,7 @@ def novice(inputs: dict[str, str]) -> dict[str, Any]:
 
 async def optimize(objectives: Weighted | Pareto) -> OptimizerResult:
     config = OptimizerConfig(
-        student=dspy.Predict(dspy.Signature("country -> answer", "Name the country's capital.")),
+        student=dspy.Predict(Capital),
         metric=accuracy_and_brevity,
         objectives=objectives,
         trainset=[dspy.Example(country=c, answer=capital).with_inputs("country") for c, capital in CAPITALS.items()],
