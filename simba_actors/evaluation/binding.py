@@ -1,4 +1,4 @@
-"""Copies of the student that are ready to run: a fresh one for each rollout."""
+"""Copies of the student, ready to run: a fresh one for each rollout."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class _Applied:
     copier: Copier
     names: PredictorNames
     predictors: Mapping[str, Any]
-    """All of them, by the path that leads to each: DSPy looks for them in everything that the student holds."""
+    """All predictors by path: DSPy looks for them in everything that the student holds."""
     tuned: Mapping[int, str]
-    """The names of those that are optimized, by `id`."""
+    """Names of the predictors that are optimized, by `id`."""
     chosen: OrderedDict[ModelSpec, Mapping[int, Any]] = field(default_factory=OrderedDict[ModelSpec, Mapping[int, Any]])
     """The LM of each predictor, by the predictor's `id`, for the models that it last ran with."""
 
@@ -135,7 +135,7 @@ class Programs:
         return chosen
 
     def _lm_for(self, name: str, own: Any, model: ModelSpec, *, tuned: bool) -> Any:
-        """Return what the predictor is to use; None for the default LM of the context."""
+        """Return the LM for the predictor to use; None means the default LM of the context."""
         if tuned and not model.is_student_lm:
             return self._governed(self._pool[model.lm], model)
         if own is not None:
@@ -156,7 +156,7 @@ class Programs:
 
 
 def _kept(known: OrderedDict[Key, Value], key: Key, make: Callable[[], Value]) -> Value:
-    """Return what is known by `key`, made if it is new. Those used last are kept."""
+    """Return the value of `key`, making it if it is new. Only the values used last are kept."""
     if key not in known:
         known[key] = make()
         if len(known) > PROGRAMS_KEPT:
@@ -171,5 +171,5 @@ def _changes(model: ModelSpec) -> dict[str, Any]:
 
 
 def _all_predictors(module: Any) -> dict[str, Any]:
-    """Return every predictor, those of frozen sub-modules included, by the path that leads to it."""
+    """Return every predictor by path, including those of frozen sub-modules."""
     return dict(module.named_sub_modules(dspy.Predict))

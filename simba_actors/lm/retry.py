@@ -18,13 +18,13 @@ class Retry:
     """
 
     attempts: int = 16
-    """Attempts at one call, the first included."""
+    """Maximum number of attempts per call, including the first."""
     base: float = 0.5
-    """The bound of the first delay, in seconds."""
+    """Upper bound of the first delay, in seconds."""
     longest: float = 30.0
-    """The highest bound of a delay, in seconds. A longer `Retry-After` of the provider is honoured."""
+    """Maximum upper bound of a delay, in seconds. A longer `Retry-After` of the provider is honoured."""
     grace_period: float = 60.0
-    """Seconds for which an endpoint may answer with nothing but faults, or ask to wait, before its calls give up."""
+    """Seconds for which an endpoint may return only faults, or ask to wait, before its calls give up."""
 
     def delay(self, attempt: int, retry_after: float | None, draws: random.Random) -> float:
         """Return the seconds to wait after the failed `attempt`, counted from 1."""
@@ -33,13 +33,13 @@ class Retry:
 
 
 class CircuitBreaker:
-    """Opens once an endpoint has answered with nothing but faults for `grace_period` seconds.
+    """Opens once an endpoint has returned only faults for `grace_period` seconds.
 
     While it is open no call is made again. Each new one is a probe, sent once, and the first answer closes it.
     """
 
     LEAST_FAULTS = 4
-    """Fewer in a row may be one call's bad luck, however long they took."""
+    """Minimum number of consecutive faults, since fewer may be one call's bad luck, however long they took."""
 
     def __init__(self, grace_period: float, clock: Callable[[], float]) -> None:
         self._grace_period = grace_period

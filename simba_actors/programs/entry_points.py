@@ -71,7 +71,7 @@ def sync_call(module: dspy.Module, call: Callable[..., Any], acall: Callable[...
 
 
 def _nearest(module: dspy.Module) -> set[str]:
-    """The names of `SYNC` and `ASYNC` that are defined nearest to `module`."""
+    """Return the names of `SYNC` and `ASYNC` that are defined nearest to `module`."""
     for owner in (module, *type(module).__mro__):
         found = _defined_by(owner)
         if found and found != PASSED_ON:

@@ -1,4 +1,4 @@
-"""Publishing the programs of a run by hand."""
+"""Publication of a run's programs on request."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class RunPublisher:
         reason: str,
         by: str | None,
     ) -> Publication:
-        """See `Optimizer.publish`."""
+        """Publish a program; see `Optimizer.publish`."""
         if share is not None:
             check_share(share)
         async with await Channel.open(self._store, self._channel) as channel:
@@ -65,7 +65,7 @@ class RunPublisher:
         return published
 
     async def rollback(self, to: int | None, *, reason: str, by: str | None) -> Publication:
-        """See `Optimizer.rollback`."""
+        """Bring back an earlier version; see `Optimizer.rollback`."""
         async with await Channel.open(self._store, self._channel) as channel:
             published = await channel.rollback(to, reason=reason, by=by)
         self._seen = published.version

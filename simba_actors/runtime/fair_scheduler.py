@@ -1,4 +1,4 @@
-"""Rollouts take turns, so that the host's event loop runs other things in between."""
+"""A scheduler that lets rollouts take turns, so that the host's event loop can run other work in between."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def _samples(evidence: Evidence, step: int) -> list[Score]:
 
 
 def _floors(evidence: Evidence, step: int) -> dict[int, float]:
-    """The lowest score of each bucket."""
+    """Return the lowest score of each bucket."""
     floors: dict[int, float] = {}
     for score in _samples(evidence, step):
         floors[score.example] = min(float(score.score), floors.get(score.example, float("inf")))

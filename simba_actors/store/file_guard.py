@@ -1,4 +1,4 @@
-"""Checks that the file at a store's path is still the one that is written, and whole."""
+"""Guard of a store's file: checks that the file at the path is still the one being written, and complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening a store: made if need be, recognized, migrated."""
+"""Functions that open a store: they create it if needed, check that it is one, and migrate it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOOK_SECONDS = 0.01
 
 
 async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True) -> Connection:
-    """Connect to the store at `path`. Make it, readable by its owner only, if there is none and `make` is True.
+    """Connect to the store at `path`. If it is missing and `make` is True, create it, readable by its owner only.
 
     Write-ahead logging with synchronous=NORMAL: a committed transaction survives the death of the process in any way. A
     power cut can take back the last transactions, but never leaves a part of one.
@@ -50,7 +50,7 @@ async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS, *, ma
 async def open_for_reading(path: Path, busy_seconds: float = BUSY_SECONDS) -> Connection:
     """Connect to the store at `path` without ever changing it or delaying its writer.
 
-    A store of an older version is not migrated. It is copied into memory, and the copy is.
+    A store of an older version is not migrated. It is copied into memory, and the copy is migrated.
     """
     with translate_errors(path):
         db = await connect(uri_for_reading(path), busy_seconds)
@@ -102,7 +102,7 @@ def _recognized(path: Path, uri: str, timeout: float) -> sqlite3.Connection:
 def uri_for_reading(path: Path) -> str:
     """Return the URI with which SQLite reads the store at `path`.
 
-    Where nothing can be written beside the file, SQLite has no place for its locks. A store at rest is then opened as
+    If nothing can be written beside the file, SQLite has no place for its locks. A store at rest is then opened as
     immutable, which needs none.
     """
     _check_exists(path)
@@ -110,7 +110,7 @@ def uri_for_reading(path: Path) -> str:
 
 
 def is_immutable(path: Path) -> bool:
-    """Return whether SQLite can read the store only as immutable: at rest, where nothing can be written beside it.
+    """Return whether SQLite can read the store only as immutable: it is at rest, and nothing can be written beside it.
 
     Raises:
         StoreReadOnlyError: Its last commits are in a write-ahead log that can't be read there.
@@ -132,7 +132,7 @@ def _is_writable(directory: Path) -> bool:
 
 
 def checked_path(store: object) -> Path:
-    """Return `store` as an absolute path: the process may change its directory.
+    """Return `store` as an absolute path, since the process may change its working directory.
 
     Raises:
         ConfigError: It is not the path of a file.

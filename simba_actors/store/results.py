@@ -94,12 +94,12 @@ def find_run_id(db: sqlite3.Connection, name: str | None) -> str:
     if name is None:
         if len(runs) == 1:
             return runs[0]
-        raise RunError(f"the store has {len(runs)} runs ({_listed(runs)}): name one, or say {LATEST}")
+        raise RunError(f"the store has {len(runs)} runs ({_listed(runs)}): name one, or use {LATEST}")
     matching = [run_id for run_id in runs if run_id.startswith(name)]
     if len(matching) == 1:
         return matching[0]
     if matching:
-        raise RunError(f"{name!r} is the start of {len(matching)} runs ({_listed(matching)}): give more of the name")
+        raise RunError(f"{name!r} is the start of {len(matching)} runs ({_listed(matching)}): give more of it")
     raise UnknownRunError(f"the store has no run {name!r}; it has {_listed(runs)}")
 
 
@@ -143,7 +143,7 @@ def find_program(db: sqlite3.Connection, run_id: str, name: str | None) -> int:
     """Return the program that `name` means: its number, `student`, or `best`, which is also the default.
 
     Raises:
-        UnknownProgramError: There is no such program.
+        UnknownProgramError: The run has no such program.
     """
     if name in (None, "best"):
         best = best_standing(db, run_id)

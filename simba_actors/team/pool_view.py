@@ -38,13 +38,13 @@ class PoolView:
         return configuration.digest in self._digests
 
     def combine(self, part_ids: Iterable[str]) -> Configuration:
-        """The student with these parts of the pool's programs, in this order, and these settings."""
+        """Return the student with these parts of the pool's programs, in this order, and these settings."""
         settings = {entry.part.part_id: entry for entry in self._settings}
         known = {part_id: entry for part_id, (_, entry) in self._known.items()} | settings
         return assemble([known[part_id] for part_id in part_ids if part_id in known], self._student)
 
     def donors(self, part_ids: Iterable[str]) -> tuple[int, ...]:
-        """The programs that had these parts first."""
+        """Return the programs that had these parts first."""
         return tuple(sorted({self._known[part_id][0] for part_id in part_ids if part_id in self._known}))
 
     @cached_property

@@ -96,7 +96,7 @@ class Publisher(GenServer[int]):
 
 
 def _incumbent(current: Publication | None, programs: Sequence[Program]) -> int | None:
-    """The program of this run that is served, recognized by its configuration; None if it is not from this run."""
+    """Return the served program, recognized by its configuration; None if it is not from this run."""
     if current is None:
         return STUDENT
     return next((program.number for program in programs if program.digest == current.digest), None)
@@ -108,7 +108,7 @@ def _reason(winner: ClearWinner, incumbent: int) -> str:
 
 
 def _learned_from(programs: Sequence[Program]) -> dict[int, set[int]]:
-    """The train examples from which each program, or an ancestor of it, was made."""
+    """Return the training examples from which each program, or an ancestor of it, was made."""
     learned: dict[int, set[int]] = {}
     for program in programs:
         provenance = cast("dict[str, Any]", program.provenance) if isinstance(program.provenance, dict) else {}

@@ -346,7 +346,7 @@ def _score(sample: Sample) -> Score:
 
 
 def _kind(error: str) -> str:
-    """The exception's name, which its description starts with."""
+    """Return the exception's name, which is the start of its description."""
     return error.partition(":")[0]
 
 

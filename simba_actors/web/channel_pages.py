@@ -14,7 +14,7 @@ from simba_actors.web.rendering import name_in, open_store, page, whole
 
 
 async def channel(request: Request) -> Response:
-    """A channel's versions, with a comparison of two of them if the query names them."""
+    """Show a channel's versions, with a comparison of two of them if the query names them."""
     name = name_in(request, "channel")
     before, after = (whole(request.query_params.get(side)) for side in ("before", "after"))
     async with await open_store(request) as store:

@@ -39,7 +39,7 @@ class Comparison:
 
 
 async def pool(request: Request) -> Response:
-    """The lineage graph, and all programs in a table, best first or by number."""
+    """Show the lineage graph, and all programs in a table, best first or by number."""
     run_id = name_in(request, "run")
     by_number = request.query_params.get("order") == "number"
     first = whole(request.query_params.get("first")) or 0
@@ -75,7 +75,7 @@ async def pool(request: Request) -> Response:
 
 
 async def program(request: Request) -> Response:
-    """A program: its prompt, what it changed, where it comes from, and how it did on each example."""
+    """Show a program: its prompt, what it changed, where it comes from, and how it did on each example."""
     run_id, number = name_in(request, "run"), number_in(request, "number")
     async with await open_store(request) as store:
         found = await store.ask(pool_queries.program, run_id, number)
@@ -104,7 +104,7 @@ async def program(request: Request) -> Response:
 
 
 async def failures(request: Request) -> Response:
-    """Return a program's failures, worst first, beside the student's or the parent's run on the same example."""
+    """Show a program's failures, worst first, beside the student's or the parent's run on the same example."""
     run_id, number = name_in(request, "run"), number_in(request, "number")
     query = request.query_params
     first = whole(query.get("first")) or 0
@@ -143,7 +143,7 @@ async def failures(request: Request) -> Response:
 
 
 async def bucket(request: Request) -> Response:
-    """One example's trajectories in a step, best first, and the programs that were made from them."""
+    """Show one example's trajectories in a step, best first, and the programs that were made from them."""
     run_id = name_in(request, "run")
     step, example = number_in(request, "step"), number_in(request, "example")
     async with await open_store(request) as store:

@@ -37,23 +37,23 @@ ERRORS_SHOWN = 5
 
 
 async def runs(request: Request) -> Response:
-    """All runs, newest first, and all channels."""
+    """Show all runs, newest first, and all channels."""
     return page(request, "runs.html", **await _runs(request))
 
 
 async def runs_live(request: Request) -> Response:
-    """The part of the list of runs that is replaced as runs change."""
+    """Show the part of the list of runs that is replaced as runs change."""
     return page(request, "runs_live.html", **await _runs(request))
 
 
 async def run(request: Request) -> Response:
-    """One run. Its live part is replaced as events arrive."""
+    """Show one run. Its live part is replaced as events arrive."""
     async with await open_store(request) as store:
         return page(request, "run.html", **await _facts(request, store))
 
 
 async def live(request: Request) -> Response:
-    """The live part of a run's page."""
+    """Show the live part of a run's page."""
     async with await open_store(request) as store:
         return page(request, "run_live.html", **await _facts(request, store))
 

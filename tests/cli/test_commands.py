@@ -333,7 +333,7 @@ def test_a_name_that_means_several_runs_is_refused(tmp_path: Path) -> None:
         return CliRunner().invoke(app, ["show", *arguments, "--store", str(tmp_path / "simba.db")])
 
     assert "is the start of 2 runs (first-success, first-try)" in show("first").stderr
-    assert "the store has 3 runs (second, first-success, first-try): name one, or say latest" in show().stderr
+    assert "the store has 3 runs (second, first-success, first-try): name one, or use latest" in show().stderr
     assert show("latest").stdout.startswith("second: finished")
     assert show("first-s").stdout.startswith("first-success: finished")
 
