@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dspy
 import pytest
 
-from simba_actors import LiveProgram, programs
+from simba_actors import LiveProgram, Optimizer, programs
+from simba_actors.errors import RunError
+from simba_actors.events import StrategyDeclined
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.publishing.channel import Channel
 from simba_actors.store import Reader
 from simba_actors.strategies import AppendADemo, AppendARule
 from tests.support.quiz import advice, exact, legible_script, questions, quiz_script
-from tests.support.runs import finish, small_config
+from tests.support.runs import PATIENCE, finish, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
 
 
@@ -119,7 +122,8 @@ class Team(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
         client = Client()
-        self.agents = {name: dspy.ReAct("question -> answer", tools=[client.search], max_iters=1) for name in "ab"}
+        react: Any = dspy.ReAct
+        self.agents = {name: react("question -> answer", tools=[client.search], max_iters=1) for name in "ab"}
 
     def forward(self, question: str) -> Any:
         self.agents["a"](question=question)
@@ -133,7 +137,8 @@ def with_tools(ask: Ask) -> dict[str, Any]:
 
 
 async def test_agents_in_a_dict_are_each_programs_own(tmp_path: Path) -> None:
-    student, lm = Team(), ScriptedLM(with_tools)
+    student: Any = Team()
+    lm = ScriptedLM(with_tools)
     before = student.dump_state()
     result = await finish(small_config(tmp_path / "simba.db", student=student, lm=lm, prompt_model=lm))
     programs = [student, *(candidate["program"] for candidate in result.candidate_programs)]
@@ -145,7 +150,7 @@ async def test_agents_in_a_dict_are_each_programs_own(tmp_path: Path) -> None:
 
 class Loud(dspy.ChainOfThought):
     def forward(self, **kwargs: Any) -> Any:
-        out = super().forward(**kwargs)
+        out = cast("Any", super()).forward(**kwargs)
         out.answer = out.answer.upper()
         return out
 
@@ -154,7 +159,7 @@ class Extended(dspy.Predict):
     """Adds an input of its own."""
 
     def forward(self, **kwargs: Any) -> Any:
-        return super().forward(tone="loud", **kwargs)
+        return cast("Any", super()).forward(tone="loud", **kwargs)
 
 
 def all_known(ask: Ask) -> dict[str, Any]:
@@ -179,7 +184,7 @@ async def test_the_forward_that_dspy_runs_is_the_one_that_is_scored_and_served(
     result = await finish(
         small_config(tmp_path / "simba.db", student=make(), lm=lm, metric=metric, strategies=[AppendADemo()])
     )
-    live = LiveProgram(make(), store=tmp_path / "simba.db")
+    live: Any = LiveProgram(make(), store=tmp_path / "simba.db")
     with dspy.context(lm=lm):
         answers = [(await live.acall(question="?")).answer, (await asyncio.to_thread(live, question="?")).answer]
     assert (result.score, answers) == (1.0, [answer, answer])
@@ -255,3 +260,54 @@ async def test_images_and_histories_stay_whole_and_are_stored_once(tmp_path: Pat
     assert all("<Image>" in ask.prompt for ask in writer.asks)
     assert not any(str(n) * 9 in ask.prompt for ask in writer.asks for n in range(4))
     assert config.store.stat().st_size < 2 * len(rows) * size
+
+
+class Improviser(dspy.Module):
+    """Holds a predictor, and calls others that it makes for each question."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> Any:
+        return dspy.Predict("question, hint -> answer")(question=question, hint="none")
+
+
+async def test_no_demo_is_made_of_calls_that_are_not_the_students_predictors(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"student": Improviser(), "strategies": [AppendADemo()], "bsize": 8}
+    config = small_config(tmp_path / "simba.db", policy="adaptive", **changes)
+    async with Optimizer.start(config) as optimizer:
+        with contextlib.suppress(RunError):
+            await asyncio.wait_for(optimizer.result(), PATIENCE)
+    async with await Reader.open(config.store) as reader:
+        stored = await reader.programs(optimizer.run_id)
+        declined = [event for event in await reader.events(optimizer.run_id) if isinstance(event, StrategyDeclined)]
+    assert len(stored) == 1
+    assert any("none of the student's predictors was called" in event.reason for event in declined)
+
+
+def embedded(texts: list[str]) -> list[list[float]]:
+    return [[float(len(text)), 1.0] for text in texts]
+
+
+def by_neighbours() -> Any:
+    """Sets `forward` on the instance."""
+    knn: Any = dspy.KNNFewShot  # Its arguments for BootstrapFewShot are not annotated.
+    embedder = dspy.Embedder(embedded, caching=False)
+    optimizer = knn(2, questions(4), embedder, metric=always, max_bootstrapped_demos=1, max_labeled_demos=2)
+    return optimizer.compile(dspy.Predict("question -> answer"))
+
+
+async def test_a_forward_that_is_set_on_the_instance_is_scored_and_served(tmp_path: Path) -> None:
+    lm = ScriptedLM(all_known)
+    config = small_config(tmp_path / "simba.db", student=by_neighbours(), lm=lm, metric=always, max_steps=1)
+    await finish(config)
+    live: Any = LiveProgram(by_neighbours(), store=config.store)
+    served = list[list[tuple[tuple[str, str], ...]]]()
+    for asynchronous in (True, False):
+        lm.asks.clear()
+        with dspy.context(lm=lm):
+            await (live.acall(question="?") if asynchronous else asyncio.to_thread(live, question="?"))
+        served.append([ask.messages for ask in lm.asks])
+    assert served[0] == served[1]
+    assert any(role == "assistant" for role, _ in served[0][-1])  # Its neighbours, as demos.

@@ -87,24 +87,14 @@ async def test_long_rollouts_pass_a_cap_at_most_by_the_calls_in_flight(
     assert used <= limit + concurrency * 2 * used / server.calls  # No call uses twice the mean.
 
 
-class Judged:
-    """A metric that asks a judge, which is an LM of its own."""
-
-    def __init__(self, lm: dspy.LM) -> None:
-        self.lm = lm
-        self.judge = dspy.Predict("question -> answer")
-
-    async def __call__(self, example: Any, prediction: Any, trace: Any = None) -> float:
-        with dspy.context(lm=self.lm):
-            judged: Any = await self.judge.acall(question=example.question)
-        return float(judged.answer == prediction.answer)
-
-
 def judged(server: OpenAIServer, store: Path, **changes: Any) -> OptimizerConfig:
-    judge = Judged(server.lm(model="openai/judge"))
+    """A config whose metric asks a judge, which is an LM of its own, and whose strategies write rules."""
+    judge, judging_lm = dspy.Predict("question -> answer"), server.lm(model="openai/judge")
 
-    async def metric(example: Any, prediction: Any, trace: Any = None) -> float:
-        return await judge(example, prediction, trace)
+    async def metric(example: Any, prediction: Any) -> float:
+        with dspy.context(lm=judging_lm):
+            opinion: Any = await judge.acall(question=example.question)
+        return float(opinion.answer == prediction.answer)
 
     lm = server.lm()
     strategies = [AppendARule(), AppendADemo()]

@@ -38,6 +38,10 @@ ERRORS: dict[str, Exception] = {
 }
 
 
+def says_red(example: Any, prediction: Any) -> bool:
+    return prediction.answer == "red"
+
+
 class PlainLM(dspy.BaseLM):
     """An LM as users write it: a sync `forward` of its own. It raises what `errors` hold."""
 
@@ -71,7 +75,7 @@ async def test_a_call_that_can_not_be_sent_is_no_score_and_pauses_the_run_with_o
     config = small_config(
         tmp_path / "simba.db",
         lm=lm,
-        metric=lambda example, prediction: prediction.answer == "red",
+        metric=says_red,
         prompt_model=lm,
         run_id="run",
         governor=Governor(retry=Retry(attempts=3, base=0.001, longest=0.01, grace_period=0.1)),
@@ -118,7 +122,7 @@ async def test_rollouts_that_get_no_thread_are_no_score_and_pause_the_run(
     config = small_config(
         tmp_path / "simba.db",
         lm=PlainLM([]),
-        metric=lambda example, prediction: 1.0,
+        metric=says_red,
         run_id="run",
         governor=Governor(retry=Retry(attempts=3, base=0.001, longest=0.01, grace_period=0.1)),
     )
