@@ -1,4 +1,4 @@
-"""Which answer stands where among a prompt's demos, as columns of the model's design.
+"""Positions of answers among a prompt's demos, as columns of the model's design.
 
 The order of the answers that its demos show draws an LM to some of them, to the last ones above all ("recency bias":
 Zhao et al., "Calibrate before use: improving few-shot performance of language models", 2021). The same demos can be
