@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.openai_server import OpenAIServer
 from tests.support.router import EXAMPLES
 
 
@@ -18,9 +20,12 @@ class Recipe:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, name: str) -> str:
-        command = [sys.executable, str(EXAMPLES / name)]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=240, check=False)
+    def __call__(self, name: str, *arguments: str, **environment: str) -> str:
+        command = [sys.executable, str(EXAMPLES / name), *arguments]
+        env = {**os.environ, **environment}
+        done = subprocess.run(
+            command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=240, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -68,6 +73,14 @@ def test_a_larger_budget_continues_the_run(run: Recipe) -> None:
 def test_what_users_ask_makes_the_next_version_better(run: Recipe) -> None:
     happy = re.findall(r"version (\d): (\d) of 6 users are happy", run("online_examples.py"))
     assert happy == [("0", "2"), ("1", "6")]
+
+
+def test_a_recipe_runs_on_the_model_that_is_named(run: Recipe, tmp_path: Path) -> None:
+    with OpenAIServer(lambda ask: {"opposite": "cold"}) as provider:
+        cache = str(tmp_path / "cache")
+        named = ("--model", "openai/scripted")
+        run("budget.py", *named, OPENAI_API_BASE=provider.address, OPENAI_API_KEY="none", DSPY_CACHEDIR=cache)
+    assert provider.calls > 0
 
 
 def test_the_list_of_examples_names_every_file() -> None:
