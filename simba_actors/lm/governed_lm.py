@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from simba_actors.dspy_compat.engines import has_async_side, imports_on_first_call
 from simba_actors.dspy_compat.reply_cache import has_cached_reply
 from simba_actors.lm.endpoint import Endpoint
-from simba_actors.lm.failures import FailureClass, NoAnswerError, classify, missing_answer
+from simba_actors.lm.failures import FailureClass, NoAnswerError, classify, missing_answer, status_of
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.rollout_context import RolloutContext, current_rollout
 from simba_actors.lm.usage import Meter, was_cut_off
@@ -28,6 +28,9 @@ ACCESS_SETTINGS = re.compile(
     re.IGNORECASE,
 )
 """Names of settings that say how an LM is reached. They are not part of the program, and may change at any time."""
+
+REFUSED_SETTING_STATUS = frozenset({None, 400, 422})
+"""Statuses with which providers refuse a setting such as the temperature; None if the client reports no status."""
 
 TOKEN_COUNTS = re.compile(r"^max_|_tokens$")
 """Names of settings that speak of tokens and are not secrets."""
@@ -164,7 +167,9 @@ class _Request:
     def _failed(self, error: Exception) -> None:
         if isinstance(error, NoAnswerError):
             self._kwargs["cache"] = False  # DSPy has put the reply into its cache.
-        elif self._is_sampled and classify(error) is FailureClass.REJECTED:
+        elif (
+            self._is_sampled and classify(error) is FailureClass.REJECTED and status_of(error) in REFUSED_SETTING_STATUS
+        ):
             # Models that reason accept no temperature but their own. Sampling has added it; the student did not ask.
             self._lacks_temperature = True
 
