@@ -72,7 +72,12 @@ async def settle(optimizer: Optimizer) -> None:
 
 async def findings(config: OptimizerConfig, run_id: str) -> dict[str, Any]:
     """The pool, every score and the ranking of a run, as its store has them."""
-    async with await Reader.open(config.store) as reader:
+    return await findings_in(Path(config.store), run_id)
+
+
+async def findings_in(store: Path, run_id: str) -> dict[str, Any]:
+    """The same by the store's path."""
+    async with await Reader.open(store) as reader:
         run = await reader.run(run_id)
         return {
             "result": run.result,

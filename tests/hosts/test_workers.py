@@ -1,0 +1,175 @@
+"""Four workers of one service: all answer, one owns the run, and they are killed and replaced under requests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from tests.support.hosts import free_port, running
+from tests.support.openai_server import OpenAIServer
+from tests.support.router import EXAMPLES, HELD_OUT, knows_with_demos
+from tests.support.runs import findings_in
+
+T = TypeVar("T")
+
+WORKERS = 4
+KILLS = 3
+CLIENTS = 4
+PAUSE = 0.05
+"""Seconds between a client's requests."""
+SLOW_REPLY = 2.0
+"""Seconds that the LM takes while workers are killed, so that hundreds of calls, 8 at a time, can't end before."""
+START_LIMIT = 40
+"""Seconds that uvicorn gives a worker to start. It also waits as long for a worker that is killed while it pings it."""
+LIMIT = 120.0
+"""Seconds after which whatever the test waits for has failed to happen."""
+
+
+class Service:
+    """The example under uvicorn, as its clients and its administrator see it."""
+
+    def __init__(self, address: str, log: Path) -> None:
+        self.address = address
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def supervisor(self) -> int:
+        """The pid of the process that starts the workers."""
+        found = re.search(r"Started parent process \[(\d+)\]", self.log)
+        assert found is not None
+        return int(found[1])
+
+    def status(self) -> dict[str, Any]:
+        """Return the status that any one of the workers reports."""
+        while True:
+            try:
+                return httpx.get(f"{self.address}/status", timeout=LIMIT).raise_for_status().json()
+            except (httpx.ReadError, httpx.RemoteProtocolError):  # That worker ended.
+                continue
+
+    def owner_at_work(self, *, after: int) -> tuple[int, int] | None:
+        """Return the owner's pid and the number of rollouts, if the owner answers and there are more than `after`."""
+        status = self.status()
+        at_work = status["role"] == "owner" and status["rollouts"] > after
+        return (status["worker"], status["rollouts"]) if at_work else None
+
+    def finished_run(self) -> str | None:
+        status = self.status()
+        return status["run"] if status["status"] == "finished" else None
+
+
+@contextmanager
+def service(store: Path, provider: OpenAIServer, *options: str) -> Generator[Service]:
+    port, log = free_port(), store.with_suffix(".log")
+    command = ["uvicorn", "--app-dir", str(EXAMPLES), "--port", str(port), *options, "fastapi_service:app"]
+    environment = {
+        "SERVICE_STORE": str(store),
+        "SERVICE_MODEL": "openai/scripted",
+        "SERVICE_API_BASE": provider.address,
+        "SERVICE_STEPS": "1",
+        "DSPY_CACHEDIR": str(store.with_suffix(".cache")),
+    }
+    with running(command, port, log=log, **environment):
+        yield Service(f"http://127.0.0.1:{port}", log)
+
+
+class Load:
+    """Requests of several clients, each on a connection of its own.
+
+    A worker that ends drops the connections that it has accepted, whatever the application. Such a request is sent
+    again, as a load balancer does. `dropped` counts them, `answers` the statuses of all others.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.answers: Counter[int] = Counter()
+        self.dropped = 0
+        self.errors: list[Exception] = []
+        self._address = address
+        self._over = threading.Event()
+
+    @contextmanager
+    def underway(self) -> Generator[None]:
+        clients = [threading.Thread(target=self._ask, daemon=True) for _ in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            for client in clients:
+                client.join(LIMIT)
+
+    def _ask(self) -> None:
+        messages = cycle(HELD_OUT)
+        message = next(messages)
+        with httpx.Client(base_url=self._address, headers={"connection": "close"}, timeout=LIMIT) as client:
+            while not self._over.wait(PAUSE):
+                try:
+                    response = client.post("/route", json={"message": message})
+                except (httpx.ReadError, httpx.RemoteProtocolError):
+                    self.dropped += 1
+                except Exception as error:
+                    self.errors.append(error)
+                    return
+                else:
+                    self.answers[response.status_code] += 1
+                    message = next(messages)
+
+
+def until(condition: Callable[[], T | None]) -> T:
+    """Return the condition's value as soon as it has one."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        if (value := condition()) is not None:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"did not happen within {LIMIT:g} s")
+
+
+def run_in_one_process(store: Path, provider: OpenAIServer) -> dict[str, Any]:
+    with service(store, provider) as single:
+        run = until(single.finished_run)
+    return asyncio.run(findings_in(store, run))
+
+
+def test_requests_and_the_run_survive_kills_of_the_owner_and_a_rolling_restart(tmp_path: Path) -> None:
+    store = tmp_path / "workers.db"
+    options = ["--workers", str(WORKERS), "--timeout-worker-healthcheck", str(START_LIMIT)]
+    with OpenAIServer(knows_with_demos) as provider:
+        expected = run_in_one_process(tmp_path / "one.db", provider)
+        provider.latency = SLOW_REPLY
+        with service(store, provider, *options) as workers:
+            load = Load(workers.address)
+            with load.underway():
+                rollouts = 0
+                for _ in range(KILLS):
+                    owner, rollouts = until(lambda after=rollouts: workers.owner_at_work(after=after))
+                    os.kill(owner, signal.SIGKILL)
+                until(lambda after=rollouts: workers.owner_at_work(after=after))
+                until(lambda: workers.log.count("died") == KILLS or None)
+                os.kill(workers.supervisor, signal.SIGHUP)
+                until(lambda: workers.log.count("Terminated child process") == WORKERS or None)
+                provider.latency = 0.0
+                run = until(workers.finished_run)
+            log = workers.log
+    assert load.errors == []
+    assert set(load.answers) == {200}
+    assert load.dropped <= CLIENTS * (KILLS + WORKERS)
+    assert log.count("died") == KILLS, log  # No worker ended by itself.
+    assert asyncio.run(findings_in(store, run)) == expected
