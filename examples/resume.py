@@ -34,11 +34,11 @@ async def run(store: Path) -> None:
     config = OptimizerConfig(
         student=router(),
         metric=same_topic,
-        trainset=train[:16],
+        trainset=train[:12],
         store=store,
-        bsize=8,
-        max_steps=3,
-        budget=Budget(max_calls=80),
+        bsize=6,
+        max_steps=2,
+        budget=Budget(max_calls=60),
         strategies=[AppendADemo(), Recombine()],
         max_concurrency=8,
     )
