@@ -141,6 +141,8 @@ def assemble(
         finished(error)
 
     async def before_call() -> None:
+        if isinstance(gate.failure.error, LeaseLostError):
+            raise LMUnavailableError("another process owns the run: no more calls are sent") from gate.failure.error
         if lease.is_over:
             await teammates.commit([])  # Renews the lease, or ends the run in this process.
         await budget.before_call()

@@ -167,12 +167,17 @@ async def test_a_keeper_that_crashes_beside_a_file_that_is_gone_makes_no_new_one
         await optimizer.result()
 
 
+def replace_with_a_copy(store: Path) -> None:
+    copy = store.with_name("copy.db")
+    shutil.copyfile(store, copy)
+    copy.replace(store)
+
+
 async def test_a_file_that_was_replaced_pauses_the_run(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", run_id="run")
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, TrajectorySampled)
-        away = moved_away(config)
-        shutil.copyfile(away, config.store)
+        replace_with_a_copy(Path(config.store))
         assert "was replaced by another file" in await trouble(optimizer)
 
 
