@@ -286,7 +286,7 @@ def test_a_sound_store_passes_the_doctor(invoke: Invoke) -> None:
 
 def test_a_store_with_missing_rows_fails_the_doctor(store: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.db"
-    with sqlite3.connect(store) as source, sqlite3.connect(broken) as copy:
+    with closing(sqlite3.connect(store)) as source, closing(sqlite3.connect(broken)) as copy, copy:
         source.backup(copy)
         copy.execute("DELETE FROM events WHERE seq = 3")
     result = CliRunner().invoke(app, ["doctor", "--store", str(broken)])

@@ -349,4 +349,5 @@ async def test_the_steps_of_a_rollout_that_is_ahead_of_its_time_come_after_those
     program = space.extract(student)
     tasks = [RolloutTask(program, example, ahead=example < 4) for example in range(8)]
     await asyncio.gather(*(executor.run(task) for task in tasks))
-    assert asked == [row.question for row in rows[4:] + rows[:4]]
+    assert set(asked[:4]) == {row.question for row in rows[4:]}
+    assert set(asked[4:]) == {row.question for row in rows[:4]}

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,9 @@ def store_of(live: LiveProgram) -> Path:
 
 
 def edit(live: LiveProgram, sql: str) -> None:
-    with sqlite3.connect(store_of(live)) as db:
+    with closing(sqlite3.connect(store_of(live))) as db, db:
         db.execute("PRAGMA writable_schema = ON")
         db.execute(sql)
-    db.close()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from asyncio.subprocess import DEVNULL, PIPE
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -317,7 +318,7 @@ async def test_the_last_good_version_goes_on_whatever_happens_to_the_store(
 
 
 async def test_a_store_of_an_older_version_of_the_package_has_no_channels_yet(store: Path) -> None:
-    with sqlite3.connect(store) as db:
+    with closing(sqlite3.connect(store)) as db, db:
         migrate(db, 0, 1)
     db.close()
     assert await answer(LiveProgram(sayer(), store=store)) == "nothing"
@@ -388,7 +389,7 @@ async def test_a_configuration_that_cannot_be_read_is_said_and_the_last_good_one
     await publish(store, "one")
     assert await answer(live) == "one"
     publish_elsewhere(store, "two")
-    with sqlite3.connect(store) as db:
+    with closing(sqlite3.connect(store)) as db, db:
         db.execute(damage, [saying("two").digest])
     db.close()
     clock.now += POLL_SECONDS
