@@ -75,4 +75,4 @@ async def test_every_version_is_streamed(
     program = make(tmp_path / "simba.db")
     if version:
         await publish_bot(tmp_path / "simba.db")
-    assert (await streamed(program, server, is_async=is_async), program.version) == (ANSWER, version)
+    assert ((await streamed(program, server, is_async=is_async)).rstrip(), program.version) == (ANSWER, version)
