@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -33,7 +34,7 @@ from simba_actors.search.settings import SearchSettings
 from simba_actors.search.simba.policy import DspyPolicy
 from simba_actors.search.trajectory import JSON
 from simba_actors.store import Owner
-from simba_actors.store.lease import reserve_call
+from simba_actors.store.lease import check_owner, reserve_call
 from simba_actors.store.opening import checked_path
 from simba_actors.store.ownership import LEASE_SECONDS
 from simba_actors.store.records import NewRun
@@ -122,30 +123,44 @@ def assemble(
         governor.endpoint(endpoint_name(lm)).window.expect(config.max_concurrency)
     telemetry = telemetry_of(run.run_id, governor)
 
-    def reserve_blocking() -> None:
-        try:
-            reserve_call(store, run.run_id, owner)
-        except (StoreError, LeaseLostError) as error:
-            raise LMUnavailableError(
-                f"an LM call could not be counted in the store before it was sent: {error}"
-            ) from error
-
-    budget = BudgetTracker(config.budget, lambda: teammates.commit([]), reserve_blocking)
+    budget = BudgetTracker(
+        config.budget,
+        reserve=lambda: teammates.commit([]),
+        reserve_blocking=partial(reserve_call, store, run.run_id, owner),
+    )
     strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
     policy = policy_of(config, lms, tuple(strategies))
 
-    lease, setting_aside = Lease(LEASE_SECONDS), SettingAside()
+    lease, setting_aside, loop = Lease(LEASE_SECONDS), SettingAside(), asyncio.get_running_loop()
 
     def lost(error: LeaseLostError) -> None:
         gate.failure.set(error)
         finished(error)
 
-    async def before_call() -> None:
+    def check_owned() -> None:
         if isinstance(gate.failure.error, LeaseLostError):
             raise LMUnavailableError("another process owns the run: no more calls are sent") from gate.failure.error
+
+    async def before_call() -> None:
+        check_owned()
         if lease.is_over:
             await teammates.commit([])  # Renews the lease, or ends the run in this process.
         await budget.before_call()
+        check_owned()  # The loss may have become known meanwhile.
+
+    def before_blocking_call() -> None:
+        check_owned()
+        try:
+            if lease.is_over:
+                check_owner(store, run.run_id, owner)
+            budget.before_blocking_call()
+        except LeaseLostError as error:
+            loop.call_soon_threadsafe(lost, error)
+            raise LMUnavailableError(str(error)) from error
+        except StoreError as error:
+            raise LMUnavailableError(
+                f"an LM call was not sent, because the store could not be asked first: {error}"
+            ) from error
 
     coordinator = teammates.via(COORDINATOR)
     silence = Silence(
@@ -170,7 +185,7 @@ def assemble(
     caller = Caller(
         gate=gate,
         before_call=before_call,
-        before_blocking_call=budget.before_blocking_call,
+        before_blocking_call=before_blocking_call,
         on_fault=on_fault,
         on_answer=on_answer,
     )

@@ -13,8 +13,8 @@ from time import monotonic
 from simba_actors.errors import LeaseLostError, StoreError
 from simba_actors.logs import get_logger
 from simba_actors.store.connection import translate_errors
-from simba_actors.store.opening import connect_for_writing
-from simba_actors.store.ownership import Owner
+from simba_actors.store.opening import BUSY_SECONDS, connect_for_reading, connect_for_writing
+from simba_actors.store.ownership import Owner, find_holding
 from simba_actors.store.requests import has_requests
 
 logger = get_logger(__name__)
@@ -48,7 +48,24 @@ def reserve_call(path: Path, run_id: str, owner: Owner) -> None:
     with translate_errors(path), closing(connect_for_writing(path)) as db:
         values = [run_id, owner.token, owner.generation]
         if db.execute(_RESERVE, values).rowcount != 1:
-            raise LeaseLostError(f"run {run_id!r} was taken over by another process; no more calls are sent from here")
+            raise _lost(run_id)
+
+
+def check_owner(path: Path, run_id: str, owner: Owner) -> None:
+    """Return if `owner` still has the run, from any thread, whatever the event loop is doing.
+
+    Raises:
+        LeaseLostError: Another process has taken the run over.
+        StoreError: The file can't be read.
+    """
+    with translate_errors(path), closing(connect_for_reading(path, BUSY_SECONDS)) as db:
+        holding = find_holding(db, run_id)
+    if holding is None or (holding.token, holding.generation) != (owner.token, owner.generation):
+        raise _lost(run_id)
+
+
+def _lost(run_id: str) -> LeaseLostError:
+    return LeaseLostError(f"run {run_id!r} was taken over by another process; no more calls are sent from here")
 
 
 class LeaseKeeper:

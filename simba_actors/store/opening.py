@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -81,22 +82,27 @@ def connect_for_reading(path: Path, busy_seconds: float) -> sqlite3.Connection:
 def connect_for_writing(path: Path) -> sqlite3.Connection:
     """Connect to a store of this version that exists, from a thread. The caller translates SQLite's errors."""
     _check_exists(path)
-    db = _recognized(path, f"{path.resolve().as_uri()}?mode=rw", BUSY_SECONDS)
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version < VERSION:
-        db.close()
-        raise StoreVersionError(f"{path} has schema {version}, not {VERSION}: the next run or publication migrates it")
-    return db
+    return _recognized(path, f"{path.resolve().as_uri()}?mode=rw", BUSY_SECONDS, check=_check_current)
 
 
-def _recognized(path: Path, uri: str, timeout: float) -> sqlite3.Connection:
+def _recognized(
+    path: Path, uri: str, timeout: float, check: Callable[[Path, int], None] | None = None
+) -> sqlite3.Connection:
+    """Connect to a store whose version `check` accepts."""
     db = sqlite3.connect(uri, uri=True, timeout=timeout, check_same_thread=False, isolation_level=None)
     try:
-        recognize(db, path)
+        version = recognize(db, path)
+        if check is not None:
+            check(path, version)
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _check_current(path: Path, version: int) -> None:
+    if version < VERSION:
+        raise StoreVersionError(f"{path} has schema {version}, not {VERSION}: the next run or publication migrates it")
 
 
 def uri_for_reading(path: Path) -> str:

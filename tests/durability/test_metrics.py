@@ -15,8 +15,9 @@ from simba_actors.errors import MetricError, RunError
 from simba_actors.events import TrajectorySampled
 from simba_actors.store import Reader
 from simba_actors.team.messages import COORDINATOR
-from tests.support.quiz import exact
+from tests.support.quiz import exact, quiz_script
 from tests.support.runs import PATIENCE, asks_of, findings, finish, settle, small_config
+from tests.support.scripted_lm import CallCounter, ScriptedLM
 
 
 @functools.wraps(exact)
@@ -73,34 +74,35 @@ async def test_a_run_goes_on_when_its_metric_is_mended(tmp_path: Path) -> None:
 
 
 async def test_a_failed_run_does_not_go_on_when_resumed(tmp_path: Path) -> None:
-    config = small_config(tmp_path / "simba.db", metric=fails_on_blue)
+    calls = CallCounter()
+    config = small_config(tmp_path / "simba.db", metric=fails_on_blue, lm=ScriptedLM(quiz_script, callbacks=[calls]))
     async with await Optimizer.start(config) as optimizer:
         with pytest.raises(MetricError) as cause:
             await optimizer.result()
-        await settle(optimizer)
-        asks = len(asks_of(config.lm))
+        made = calls.made
         with pytest.raises(
             RunError, match=r"has failed: .*ZeroDivisionError.*\. Started again, it continues"
         ) as raised:
             await optimizer.resume()
         await settle(optimizer)
-        assert len(asks_of(config.lm)) == asks
+        assert calls.made == made
         assert raised.value.__cause__ is cause.value
 
 
 async def test_a_failed_run_stays_failed_when_its_coordinator_is_killed(tmp_path: Path) -> None:
-    config = small_config(tmp_path / "simba.db", metric=fails_on_blue)
+    calls = CallCounter()
+    config = small_config(tmp_path / "simba.db", metric=fails_on_blue, lm=ScriptedLM(quiz_script, callbacks=[calls]))
     async with await Optimizer.start(config) as optimizer:
         with pytest.raises(MetricError) as raised:
             await optimizer.result()
-        asks = len(asks_of(config.lm))
+        made = calls.made
         coordinator = optimizer._run.teammates.registry.whereis(COORDINATOR)
         assert coordinator is not None
         coordinator.kill()
         await settle(optimizer)
         status = await optimizer.status()
     assert status.restarts == {COORDINATOR: 1}
-    assert (status.status, status.reason, len(asks_of(config.lm))) == ("failed", str(raised.value), asks)
+    assert (status.status, status.reason, calls.made) == ("failed", str(raised.value), made)
 
 
 async def test_a_metric_that_fails_scores_0_where_that_is_wanted(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import questions, quiz_script
 from tests.support.runs import PATIENCE, finish, reach, settle, small_config
-from tests.support.scripted_lm import ScriptedLM
+from tests.support.scripted_lm import CallCounter, ScriptedLM
 
 
 async def hold(address: str, store: Path) -> None:
@@ -144,32 +144,48 @@ def status_of(store: Path) -> Any:
 
 
 async def test_a_run_that_another_process_took_over_ends_here_and_calls_no_more(tmp_path: Path) -> None:
-    lm = ScriptedLM(quiz_script, latency=0.01)
+    calls = CallCounter()
+    lm = ScriptedLM(quiz_script, latency=0.01, callbacks=[calls])
     config = small_config(tmp_path / "simba.db", run_id="run", lm=lm, prompt_model=lm)
     async with Optimizer.start(config) as optimizer:
         await reach(optimizer, TrajectorySampled)
         take_over(tmp_path / "simba.db")
         with pytest.raises(LeaseLostError, match="was taken over by another process"):
             await optimizer.result()
-        asks = len(lm.asks)
+        made = calls.made
         await settle(optimizer)
-    assert len(lm.asks) == asks
+    assert calls.made == made
     assert status_of(tmp_path / "simba.db") == ("running", "another")
 
 
-async def test_a_process_that_slept_longer_than_its_lease_asks_the_store_before_it_calls(tmp_path: Path) -> None:
-    lm = ScriptedLM(quiz_script)
-    config = small_config(tmp_path / "simba.db", run_id="run", lm=lm, prompt_model=lm, callbacks=[])
+class CallsBlocking(dspy.Module):
+    """Calls an LM synchronously, which blocks the event loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = dspy.Predict("question -> answer")
+
+    async def aforward(self, question: str) -> Any:
+        return self.answer(question=question)
+
+
+@pytest.mark.parametrize("student", [dspy.Predict("question -> answer"), CallsBlocking()], ids=["awaits", "blocks"])
+async def test_a_process_that_slept_longer_than_its_lease_asks_the_store_before_it_calls(
+    student: dspy.Module, tmp_path: Path
+) -> None:
+    calls = CallCounter()
+    lm = ScriptedLM(quiz_script, callbacks=[calls])
+    config = small_config(tmp_path / "simba.db", run_id="run", student=student, lm=lm, prompt_model=lm)
     async with Optimizer.start(config) as optimizer:
         await optimizer.pause()
         await settle(optimizer)
         take_over(tmp_path / "simba.db")
         optimizer._run.lease._until = 0.0
-        asks = len(lm.asks)
+        made = calls.made
         optimizer._run.gate.pausing.resume()
         with pytest.raises(LeaseLostError):
             await optimizer.result()
-    assert len(lm.asks) == asks
+    assert calls.made == made
 
 
 def leave_open(store: Path) -> None:

@@ -19,7 +19,8 @@ from simba_actors.events import RunPaused, TrajectorySampled
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
-from tests.support.runs import asks_of, findings, finish, reach, settle, small_config
+from tests.support.runs import findings, finish, reach, settle, small_config
+from tests.support.scripted_lm import CallCounter, ScriptedLM
 
 FOR_EVER = 3600.0
 SOON = 20.0
@@ -68,15 +69,15 @@ async def test_a_pause_takes_effect_while_calls_hang(hanging: OpenAIServer, tmp_
 
 
 async def test_a_paused_run_sends_no_more_calls_and_goes_on_when_resumed(tmp_path: Path) -> None:
-    config = small_config(tmp_path / "simba.db", run_id="run")
+    calls = CallCounter()
+    config = small_config(tmp_path / "simba.db", run_id="run", lm=ScriptedLM(quiz_script, callbacks=[calls]))
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, TrajectorySampled)
         await optimizer.pause()
-        await settle(optimizer)  # Those in flight end meanwhile.
-        asks = len(asks_of(config.lm))
+        made = calls.made
         await settle(optimizer)
         assert (await reach(optimizer, RunPaused)).reason == "paused by the user"
-        assert len(asks_of(config.lm)) == asks
+        assert calls.made == made
         await optimizer.resume()
         await optimizer.result()
     whole = small_config(tmp_path / "whole.db", run_id="run")

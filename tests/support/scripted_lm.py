@@ -14,6 +14,7 @@ from typing import Any
 
 import dspy
 from dspy.lm15 import Message, Request, Response, TextPart, Usage
+from dspy.utils.callback import BaseCallback
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ Latency = float | Callable[[Ask], float]
 
 
 class ScriptedLM(dspy.LM):
-    """`ScriptedLM(script)` replies what `script(ask)` says, after `latency`, and remembers every `Ask`."""
+    """`ScriptedLM(script)` replies what `script(ask)` says, after `latency`, and remembers each `Ask` it answered."""
 
     def __init__(self, script: Script, *, latency: Latency = 0.0, asks: list[Ask] | None = None, **kwargs: Any) -> None:
         engine = _Engine(self)
@@ -81,6 +82,22 @@ class ScriptedLM(dspy.LM):
         engine = _Engine(copied)
         copied._engine_spec, copied._async_engine_spec = engine, _AsyncEngine(engine)
         return copied
+
+
+class CallCounter(BaseCallback):
+    """Counts LM calls when they are made, where `ScriptedLM.asks` has those that were answered.
+
+        calls = CallCounter()
+        lm = ScriptedLM(script, callbacks=[calls])
+
+    DSPy prepares a call in a thread before it sends it, so that a call may be answered some time after it was made.
+    """
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self.made += 1
 
 
 class _Engine:

@@ -16,7 +16,7 @@ from simba_actors.store.forking import fork
 from tests.parity.scenarios import HintThenAnswer
 from tests.support.quiz import questions, quiz_script
 from tests.support.runs import asks_of, findings, finish, reach, settle, small_config
-from tests.support.scripted_lm import ScriptedLM
+from tests.support.scripted_lm import CallCounter, ScriptedLM
 from tests.team.test_adaptive_runs import adaptive_config
 
 CONFIGS = {"dspy": small_config, "adaptive": adaptive_config}
@@ -126,15 +126,15 @@ async def test_a_run_whose_stopper_failed_sends_no_more_calls(tmp_path: Path) ->
         raise ZeroDivisionError("of my own")
 
     sizes: dict[str, Any] = {"trainset": questions(200), "max_concurrency": 1}
-    lm = ScriptedLM(quiz_script, latency=0.01)
+    calls = CallCounter()
+    lm = ScriptedLM(quiz_script, latency=0.01, callbacks=[calls])
     config = config_for("dspy", tmp_path / "simba.db", stop_when=broken, lm=lm, **sizes)
     async with await Optimizer.start(config) as optimizer:
         with pytest.raises(StopperError):
             await optimizer.result()
-        await settle(optimizer)  # Calls in flight end meanwhile.
-        asks = len(lm.asks)
+        made = calls.made
         await settle(optimizer)
-    assert len(lm.asks) == asks
+    assert calls.made == made
 
 
 async def test_a_finished_run_has_nothing_to_pause_or_resume(tmp_path: Path) -> None:
