@@ -81,6 +81,7 @@ class AssembledRun:
     space: ConfigurationSpace
     executor: Executor
     governor: Governor
+    caller: Caller
     teammates: Teammates
     gate: Gate
     lease: Lease
@@ -292,7 +293,9 @@ def assemble(
         ),
     }
     team = [ChildSpec(name, partial(actors[name], name=name, registry=teammates.registry)) for name in TEAM]
-    return AssembledRun(run, store, owner, space, executor, governor, teammates, gate, lease, threads, telemetry, team)
+    return AssembledRun(
+        run, store, owner, space, executor, governor, caller, teammates, gate, lease, threads, telemetry, team
+    )
 
 
 def policy_of(config: OptimizerConfig, lms: Mapping[str, Any], strategies: tuple[str, ...]) -> Policy:

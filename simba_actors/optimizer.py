@@ -190,6 +190,7 @@ class Optimizer:
     async def _fall_back(self) -> None:
         """Stand by after the run was lost to another process."""
         await self._end_team()
+        self._run.caller.end()
         await self._run.threads.close()
         self._assemble()
         self._stand_by()
@@ -426,6 +427,7 @@ class Optimizer:
         if not self._outcome.done():  # A standby has no team that tells.
             self._retire()
             self._finished(self._stopped())
+        self._run.caller.end()
         await self._run.threads.close()
         await self._listeners.stop()
 

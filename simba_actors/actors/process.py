@@ -286,6 +286,8 @@ class Process(ABC):
         error = None if task.cancelled() else task.exception()
         if self.alive:  # The task was cancelled before its first step.
             self.die(self.asked_to_exit or error or SHUTDOWN)
+        # Contexts are copies that may outlive the task, such as that of a connection it opened. Hold no family there.
+        self.parent = None
 
 
 def _current_task() -> asyncio.Task[None]:

@@ -41,12 +41,18 @@ class FunctionProcess(Process):
         self.value: Any = None
 
     async def body(self) -> ExitReason:
-        self.value = await self._function(*self._args)
+        function, args = self._function, self._args
+        self._function, self._args = _done, ()  # Contexts of the task may outlive it, and this process with them.
+        self.value = await function(*args)
         return NORMAL
 
     def report(self, reason: ExitReason) -> None:
         error = reason if isinstance(reason, BaseException) else None
         logger.error("%s crashed: %s", self.name, describe(reason), exc_info=error)
+
+
+async def _done() -> None:
+    """Replace a function that runs or has run."""
 
 
 def spawn(function: Callable[..., Awaitable[Any]], *args: Any, name: str | None = None) -> Ref:

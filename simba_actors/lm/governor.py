@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -57,7 +57,7 @@ class Gate(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caller:
     """Hooks of the component that makes LM calls: a gate, checks before a call and notifications."""
 
@@ -71,6 +71,21 @@ class Caller:
     """Called for each call that is made again."""
     on_answer: Callable[[Mapping[str, Any]], None] | None = None
     """Called with the history entry of each answer."""
+
+    def end(self) -> None:
+        """Refuse later calls, and forget the hooks and whatever they hold.
+
+        An open connection keeps the context in which it was opened, with the LM of that call and this object.
+        """
+
+        def refuse() -> NoReturn:
+            raise RolloutOverError("the run of this LM call has ended; the call was not sent")
+
+        async def refuse_async() -> None:
+            refuse()
+
+        self.gate = self.on_fault = self.on_answer = None
+        self.before_call, self.before_blocking_call = refuse_async, refuse
 
 
 class BlockingCallError(InfrastructureError):

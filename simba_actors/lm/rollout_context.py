@@ -146,6 +146,14 @@ class RolloutContext:
         for slot in list(self._slots):
             slot.leave()
         self._slots.clear()
+        # Contexts that outlive the rollout, such as those of connections it opened, hold this object.
+        self._deadline = None
+        if self.govern is not None:
+            self.govern = _refuse
+
+
+def _refuse(lm: Any) -> Any:
+    raise RolloutOverError(f"the rollout that called {lm.model} has ended; the call was not sent")
 
 
 def current_rollout() -> RolloutContext | None:

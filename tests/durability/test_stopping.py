@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from simba_actors.events import RunPaused, TrajectorySampled
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
-from tests.support.runs import findings, finish, reach, settle, small_config
+from tests.support.runs import PATIENCE, findings, finish, reach, settle, small_config
 from tests.support.scripted_lm import CallCounter, ScriptedLM
 
 FOR_EVER = 3600.0
@@ -149,3 +151,17 @@ def test_the_end_of_the_loop_ends_a_run_that_nobody_stopped(hanging: OpenAIServe
 
     asyncio.run(asyncio.wait_for(host(), SOON))
     asyncio.run(assert_goes_on(hanging, config, tmp_path))
+
+
+async def test_a_run_that_has_ended_is_freed_while_connections_that_it_opened_stay_open(tmp_path: Path) -> None:
+    with OpenAIServer(quiz_script) as server:
+        lm = server.lm()
+        optimizer = await Optimizer.start(small_config(tmp_path / "simba.db", lm=lm, prompt_model=lm))
+        await optimizer.result()
+        await optimizer.stop()
+        ended = weakref.ref(optimizer)
+        del optimizer
+        async with asyncio.timeout(PATIENCE):
+            while ended() is not None:
+                await asyncio.sleep(0)  # The last tasks of the run end.
+                gc.collect()
