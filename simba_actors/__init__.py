@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simba_actors import errors, events
     from simba_actors.config import OptimizerConfig
+    from simba_actors.held_out import Evaluation, evaluate
     from simba_actors.live.program import LiveProgram, VariableAware
     from simba_actors.live.router import LiveState
     from simba_actors.live.routing import LiveCall
@@ -56,6 +57,7 @@ __all__ = [
     "Configuration",
     "ConfigurationSpace",
     "Declined",
+    "Evaluation",
     "EveryBucketSolved",
     "Float",
     "Governor",
@@ -86,11 +88,13 @@ __all__ = [
     "VariableAware",
     "Weighted",
     "errors",
+    "evaluate",
     "events",
 ]
 
 _NAMES = {
     "simba_actors.config": ("OptimizerConfig",),
+    "simba_actors.held_out": ("Evaluation", "evaluate"),
     "simba_actors.live.router": ("LiveState",),
     "simba_actors.live.routing": ("LiveCall",),
     "simba_actors.live.program": ("LiveProgram", "VariableAware"),

@@ -345,18 +345,27 @@ class _Texts(Sequence[ExampleText]):
 
 def _model_pool(config: OptimizerConfig) -> dict[str, Any]:
     """Return the LMs that sample trajectories, by name, the student's first."""
+    lms = {STUDENT_LM: student_lm(config.student, config.lm)}
+    if config.teacher_lm is not None:
+        lms["teacher"] = config.teacher_lm
+    return {**lms, **config.sampling_lms}
+
+
+def student_lm(student: dspy.Module, lm: dspy.BaseLM | None) -> Any:
+    """Return the LM of predictors without one of their own: `lm`, the LM of `dspy.settings`, or any predictor's.
+
+    Raises:
+        NoLMError: There is none.
+    """
     settings: Any = dspy.settings
-    own = [predictor.lm for predictor in config.student.predictors()]
-    student_lm = config.lm or settings.lm or next((lm for lm in own if lm is not None), None)
-    if student_lm is None:
+    own = (predictor.lm for predictor in student.predictors())
+    found = lm or settings.lm or next((each for each in own if each is not None), None)
+    if found is None:
         raise NoLMError(
             "no LM is set for the student: pass lm=dspy.LM(…), set one with dspy.configure(lm=…) or "
             "dspy.context(lm=…), or give each predictor an LM"
         )
-    lms = {STUDENT_LM: student_lm}
-    if config.teacher_lm is not None:
-        lms["teacher"] = config.teacher_lm
-    return {**lms, **config.sampling_lms}
+    return found
 
 
 def _rollouts_expected(config: OptimizerConfig) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import dspy
 
@@ -23,6 +23,8 @@ from simba_actors.config_checks import (
     check_lm,
     check_metric,
     check_number,
+    check_objectives,
+    check_on_metric_error,
     check_run_id,
     check_sampling_lms,
     check_strategies,
@@ -242,10 +244,8 @@ class OptimizerConfig:
             raise ConfigError(f"policy={self.policy!r}: must be 'adaptive' or 'dspy'")
         if self.publish not in ("manual", "best"):
             raise ConfigError(f"publish={self.publish!r}: must be 'manual' or 'best'")
-        if self.on_metric_error not in ("stop", "score 0"):
-            raise ConfigError(f"on_metric_error={self.on_metric_error!r}: must be 'stop' or 'score 0'")
-        if self.objectives is not None and not isinstance(cast("Any", self.objectives), Objectives):
-            raise ConfigError(f"objectives={self.objectives!r:.80}: must be Weighted({{…}}) or Pareto([…])")
+        check_on_metric_error(self.on_metric_error)
+        check_objectives(self.objectives)
         for name in ("lm", "prompt_model", "teacher_lm"):
             check_lm(name, getattr(self, name))
         check_budget(self.budget)

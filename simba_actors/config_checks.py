@@ -21,6 +21,7 @@ from simba_actors.programs.copying import check_module
 from simba_actors.programs.entry_points import SYNC, method_of, takes
 from simba_actors.programs.values import LARGEST_INTEGER, contents, json_problem
 from simba_actors.search.adaptive.policy import least_rollouts
+from simba_actors.search.objectives import Objectives
 from simba_actors.search.plan import STUDENT_LM
 from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.strategies import Strategy
@@ -152,6 +153,16 @@ def check_metric(metric: object) -> None:
         f"metric{signature} takes the wrong arguments: define it as metric(example, prediction), as "
         "metric(example, prediction, trace) or as metric(example, prediction, trace, pred_name, pred_trace)"
     )
+
+
+def check_on_metric_error(value: object) -> None:
+    if value not in ("stop", "score 0"):
+        raise ConfigError(f"on_metric_error={value!r}: must be 'stop' or 'score 0'")
+
+
+def check_objectives(objectives: object) -> None:
+    if objectives is not None and not isinstance(objectives, Objectives):
+        raise ConfigError(f"objectives={objectives!r:.80}: must be Weighted({{…}}) or Pareto([…])")
 
 
 def check_whole(name: str, value: object, *, least: int) -> None:

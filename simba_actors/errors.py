@@ -3,6 +3,7 @@
 SimbaError
 ├── ConfigError                    a setting is missing, out of range or contradicts another
 ├── UnsupportedDSPyError           the installed DSPy is not one that this version supports
+├── MissingExtraError              an optional dependency is not installed
 ├── StudentError                   a student that cannot be optimized
 │   ├── NoPredictorsError          it has no predictors
 │   ├── MisfitError                a configuration was made for another student
@@ -55,6 +56,10 @@ class ConfigError(SimbaError, ValueError):
 
 class UnsupportedDSPyError(SimbaError):
     """The installed DSPy lacks something that this package uses. The message names it and the supported versions."""
+
+
+class MissingExtraError(SimbaError, ImportError):
+    """An optional dependency is not installed. The message names the extra that installs it."""
 
 
 class StudentError(SimbaError, ValueError):

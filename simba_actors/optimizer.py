@@ -28,6 +28,7 @@ from simba_actors.publishing.run_publisher import RunPublisher
 from simba_actors.result import OptimizerResult, Status, read_result
 from simba_actors.runtime.threads import Threads
 from simba_actors.store import Owner, Reader, run_queries
+from simba_actors.store.records import RolloutRecord
 from simba_actors.store.requests import Request, send_request
 from simba_actors.store.store import store_event, wait_until_free
 from simba_actors.team.messages import COORDINATOR, Pause, Resume
@@ -287,6 +288,19 @@ class Optimizer:
         """
         self._check_loop("events")
         return self._feed.follow(self._run.store, self.run_id, after)
+
+    def rollouts(self) -> AsyncGenerator[RolloutRecord]:
+        """Return the run's rollouts: those that have a result so far, then new ones, until the run is over.
+
+            async for record in optimizer.rollouts():
+                print(record.rollout.program, record.rollout.example, record.trajectory.score)
+
+        Each has what was planned, `record.rollout`, and what came of it, `record.trajectory`: the score, the
+        prediction, the predictors' calls, the metric's feedback, the error if there was one, usage and seconds. Those
+        that have a result already come first, by step; then new ones as they are stored.
+        """
+        self._check_loop("rollouts")
+        return self._feed.follow_rollouts(self._run.store, self.run_id)
 
     async def status(self) -> Status:
         """Return where the run stands, read from the store. May be called in any event loop."""

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import dspy
 
+from simba_actors.extras import import_extra
+from simba_actors.logs import visible
+from simba_actors.observe.wording import duration, spent
 from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.search.plan import STUDENT
 from simba_actors.search.progress import Progress
 from simba_actors.search.trajectory import JSON, Usage
-from simba_actors.store import Reader
-from simba_actors.store.records import Run, RunStatus
+from simba_actors.store import Reader, pool_queries, results
+from simba_actors.store.records import Program, Run, RunStatus
+from simba_actors.store.results import Standing
+
+RankedOn: TypeAlias = Literal["trainset", "valset"]
+
+RUNNERS_UP_SHOWN = 2
+"""Most finalists that a summary lists besides the winner and the student."""
+
+CHANGES_SHOWN = 12
+"""Most changed lines that a summary shows."""
+
+LONGEST_CHANGE = 100
+"""Characters of a changed line that a summary shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +37,25 @@ class Finalist:
     """One of the programs among which the winner was chosen."""
 
     number: int
-    """The program's number in the pool."""
+    """The program's number in the pool; 0 is the student."""
     score: float
-    """The program's mean score, from all evidence of the run."""
+    """The score that it was ranked by: its mean on the valset or, without one, its mean by all evidence of the run."""
+    low: float | None
+    """Lower end of the 95 % interval of `score`. None if `score` draws on other programs' rollouts as well, except for
+    the winner."""
+    high: float | None
+    """Upper end of that interval."""
+    rollouts: int
+    """Number of the program's own scored rollouts: on the valset if it ran there. A valset is run on in rounds with
+    ever fewer programs, so those that came further have more."""
     scores: dict[str, float] | None = None
     """The program's scores by objective; None if the run has no objectives."""
+
+    def __str__(self) -> str:
+        """Return the score with its interval, if known, as in "0.918 (0.850 to 0.955) from 60 rollouts"."""
+        rollouts = "1 rollout" if self.rollouts == 1 else f"{self.rollouts:,} rollouts"
+        interval = "" if self.low is None or self.high is None else f" ({self.low:.3f} to {self.high:.3f})"
+        return f"{self.score:.3f}{interval} from {rollouts}"
 
 
 class _Programs:
@@ -37,6 +69,10 @@ class _Programs:
     trial_logs: dict[int, dict[str, Any]]
     """A dict by step, with the step's `winner`, the `batch_scores` of its candidates and, if known, the winner's
     `train_score`."""
+    pool: list[dict[str, Any]]
+    """All programs of the run by number, each as a flat dict: the rows of `to_dataframe`."""
+    changes: str
+    """What distinguishes `program` from the student, as a unified diff; empty if the student won."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +81,12 @@ class OptimizerResult(_Programs):
 
         result = await optimizer.result()
         result.program.save("best.json")
-        print(result)
+        print(result)                      # the student's score and the winner's, what that took, what changed
+        table = result.to_dataframe()      # a row for each program of the run
 
-    Besides its fields it has the attributes `program`, the best program, and `candidate_programs` and `trial_logs` as
-    in `dspy.SIMBA`. `to_json()` returns the fields as plain JSON.
+    Besides its fields it has the attributes `program`, the best program, `changes`, a diff of its prompt against the
+    student's, and `candidate_programs` and `trial_logs` as in `dspy.SIMBA`. `to_json()` returns the fields as plain
+    JSON.
     """
 
     run_id: str
@@ -56,13 +94,22 @@ class OptimizerResult(_Programs):
     score: float
     """The mean score of `program`."""
     finalists: tuple[Finalist, ...]
-    """The programs among which the winner was chosen, best first. With `Pareto` objectives, those on the front."""
+    """The programs among which the winner was chosen, the winner first. With `Pareto` objectives, those on the front.
+
+    Programs that are clearly better than the student come first, then those that may not be. On a valset, those that
+    ran on more of it come first among each; those with equally many rollouts are ordered by their score."""
+    student: Finalist | None
+    """The student, with the mean of its own rollouts; `finalists[0]` if it won, None if it was never run."""
+    ranked_on: RankedOn
+    """The set that the finalists' scores are from."""
     steps: int
     """The number of closed steps."""
     usage: Usage
     """Usage of the whole run, including earlier processes."""
     usage_by_lm: dict[str, Usage]
     """Usage by LM: "student", "teacher", the names of `sampling_lms`, and "prompt_model"."""
+    seconds: float
+    """Uptime of the run in seconds, without pauses, including earlier processes."""
     reason: str
     """Why the search ended: the last step was reached, `stop_when` said so, or the budget ran out."""
     budget_reached: str | None = None
@@ -74,36 +121,86 @@ class OptimizerResult(_Programs):
         return {
             "run_id": self.run_id,
             "score": self.score,
-            "finalists": [
-                {"number": each.number, "score": each.score, "scores": cast("JSON", each.scores)}
-                for each in self.finalists
-            ],
+            "finalists": [_finalist_json(each) for each in self.finalists],
+            "student": None if self.student is None else _finalist_json(self.student),
+            "ranked_on": self.ranked_on,
             "steps": self.steps,
             "usage": self.usage.to_json(),
             "usage_by_lm": {lm: usage.to_json() for lm, usage in self.usage_by_lm.items()},
+            "seconds": self.seconds,
             "reason": self.reason,
             "budget_reached": self.budget_reached,
         }
+
+    def to_dataframe(self) -> Any:
+        """Return a pandas DataFrame with a row for each program of the run, by number.
+
+            result.to_dataframe().sort_values("score", ascending=False)
+
+        Its columns are program, parents, strategy and step; rank (1 is the winner) and ranked_by, the score that it was
+        ranked by, for finalists; score, the mean of the program's own rollouts, with low and high, its 95 % interval,
+        and the number of rollouts. Then come the parts of the program: "<predictor>.instructions" as text,
+        "<predictor>.demos" as a list of dicts, and LM settings. Runs with objectives also have "score.<objective>" for
+        finalists.
+
+        Raises:
+            MissingExtraError: pandas is not installed; the extra `dataframe` installs it.
+        """
+        pandas = import_extra("pandas", extra="dataframe", user="to_dataframe")
+        return pandas.DataFrame(self.pool)
+
+    def summary(self) -> str:
+        """Return what the run found and what that took, as text: `print(result)` shows it.
+
+        It has the student's score and the winner's with their 95 % intervals and the rollouts behind them, the calls,
+        tokens, cost and time of the run, and what changed in the prompt. What an LM wrote is shown without control
+        characters.
+        """
+        lines = [
+            f"run {self.run_id!r}: {self.steps} steps, {self.reason}",
+            *([f"student:    {self.student or 'not run'}"] if self.finalists[0].number != STUDENT else []),
+            f"winner:     {self.finalists[0]}, {self._winner()}",
+            *(f"runner-up:  {each}, program {each.number}" for each in self._runners_up()),
+            f"scored on:  the {self.ranked_on}",
+            f"spent:      {spent(self.usage)}, {duration(self.seconds)}",
+        ]
+        changed = [line for line in self.changes.splitlines() if line[1:] and not line.startswith(("--- ", "@@", " "))]
+        if changed:
+            lines.append("changed:")
+            lines += [f"  {_shortened(line.removeprefix('+++ '))}" for line in changed[:CHANGES_SHOWN]]
+            if len(changed) > CHANGES_SHOWN:
+                lines.append(f"  … {len(changed) - CHANGES_SHOWN} more lines in result.changes")
+        return "\n".join(lines)
+
+    def _winner(self) -> str:
+        number = self.finalists[0].number
+        return f"program {number}" if number != STUDENT else "the student: no program is clearly better"
+
+    def _runners_up(self) -> tuple[Finalist, ...]:
+        return tuple(each for each in self.finalists[1:] if each.number != STUDENT)[:RUNNERS_UP_SHOWN]
 
     def __repr__(self) -> str:
         winner = self.finalists[0].number if self.finalists else None
         return f"OptimizerResult(run_id={self.run_id!r}, program={winner}, score={self.score:.3f}, steps={self.steps})"
 
     def __str__(self) -> str:
-        usage, best, shown = self.usage, self.finalists[:3], len(self.finalists)
-        tokens = "unknown" if usage.tokens is None else f"{usage.tokens:,}"
-        cost = "unknown" if usage.cost is None else f"${usage.cost:.4f}"
-        lines = [
-            f"run {self.run_id!r}: {self.steps} steps",
-            f"score:     {self.score:.3f}",
-            f"ended by:  {self.reason}",
-            f"calls:     {usage.calls:,}",
-            f"tokens:    {tokens}",
-            f"cost:      {cost}",
-            f"finalists: {shown}",
-            *(f"  program {each.number}: {each.score:.3f}" for each in best),
-        ]
-        return "\n".join(lines)
+        return self.summary()
+
+
+def _finalist_json(finalist: Finalist) -> dict[str, JSON]:
+    return {
+        "number": finalist.number,
+        "score": finalist.score,
+        "low": finalist.low,
+        "high": finalist.high,
+        "rollouts": finalist.rollouts,
+        "scores": cast("JSON", finalist.scores),
+    }
+
+
+def _shortened(line: str) -> str:
+    shown = visible(line)
+    return shown if len(shown) <= LONGEST_CHANGE else f"{shown[:LONGEST_CHANGE]}…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +249,8 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module, space: 
     """Read the result of a finished run from the store. Raise RunError if it has none yet."""
     run = await reader.run(run_id)
     ranking = run.ranking()
-    configurations = {p.number: Configuration.from_json(p.configuration) for p in await reader.programs(run_id)}
+    stored = {program.number: program for program in await reader.programs(run_id)}
+    configurations = {number: Configuration.from_json(program.configuration) for number, program in stored.items()}
 
     def build(number: int) -> Any:
         program: Any = space.apply(configurations[number], student)
@@ -161,26 +259,85 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module, space: 
 
     logs = await _trial_logs(reader, run_id, dict(ranking))
     winner, score = ranking[0]
+    scores = _scores_by_objective(run)
+    standings = {number: await reader.ask(results.standing, run_id, number) for number in stored}
+    best, own = await reader.ask(results.best_standing, run_id), standings[STUDENT]
+    finalists = [_finalist(number, mean, standings[number], scores) for number, mean in ranking]
+    if best is not None:
+        finalists[0] = _finalist(winner, score, best, scores)
     result = OptimizerResult(
         run_id=run_id,
         score=score,
-        finalists=tuple(Finalist(number, mean, _scores(run, number).get("scores")) for number, mean in ranking),
+        finalists=tuple(finalists),
+        student=finalists[0] if winner == STUDENT else own and _finalist(STUDENT, own.score, own, scores),
+        ranked_on="valset" if await reader.ask(results.validated, run_id) else "trainset",
         steps=len(logs),
         usage=await reader.usage(run_id),
         usage_by_lm=await reader.usage_by_lm(run_id),
+        seconds=(await reader.spending(run_id)).seconds,
         reason=run.reason or "",
         budget_reached=cast("dict[str, Any]", run.result).get("cap"),
     )
-    candidates = [{"score": mean, "program": build(number), **_scores(run, number)} for number, mean in ranking]
-    for name, value in (("program", build(winner)), ("candidate_programs", candidates), ("trial_logs", logs)):
+    attributes = {
+        "program": build(winner),
+        "candidate_programs": [
+            {"score": mean, "program": build(number), **({"scores": scores[number]} if number in scores else {})}
+            for number, mean in ranking
+        ],
+        "trial_logs": logs,
+        "pool": await _pool(reader, run_id, stored, standings, finalists),
+        "changes": configurations[winner].diff(configurations[STUDENT]),
+    }
+    for name, value in attributes.items():
         object.__setattr__(result, name, value)
     return result
 
 
-def _scores(run: Run, number: int) -> dict[str, dict[str, float]]:
-    """Return the program's scores by objective, if the run has objectives."""
-    stored = cast("dict[str, Any]", run.result).get("scores")
-    return {} if stored is None else {"scores": dict(stored)[number]}
+def _finalist(number: int, score: float, known: Standing | None, scores: Mapping[int, dict[str, float]]) -> Finalist:
+    """Return a finalist with the interval of `known`, if that is the interval of `score`."""
+    by_objective = scores.get(number)
+    if known is None:
+        return Finalist(number, score, None, None, 0, by_objective)
+    if not math.isclose(known.score, score):
+        return Finalist(number, score, None, None, known.rollouts, by_objective)
+    return Finalist(number, score, known.low, known.high, known.rollouts, by_objective)
+
+
+def _scores_by_objective(run: Run) -> dict[int, dict[str, float]]:
+    """Return the finalists' scores by objective; empty if the run has no objectives."""
+    return dict(cast("dict[str, Any]", run.result).get("scores") or [])
+
+
+async def _pool(
+    reader: Reader,
+    run_id: str,
+    programs: Mapping[int, Program],
+    standings: Mapping[int, Standing | None],
+    finalists: Sequence[Finalist],
+) -> list[dict[str, Any]]:
+    """Return a flat dict for each program."""
+    ranks = {finalist.number: rank for rank, finalist in enumerate(finalists, 1)}
+    rows: list[dict[str, Any]] = []
+    for entry in await reader.ask(pool_queries.pool, run_id):
+        known, rank = standings[entry.number], ranks.get(entry.number)
+        by_objective = None if rank is None else finalists[rank - 1].scores
+        rows.append(
+            {
+                "program": entry.number,
+                "parents": list(entry.parents),
+                "strategy": entry.strategy,
+                "step": entry.step,
+                "rank": rank,
+                "ranked_by": None if rank is None else finalists[rank - 1].score,
+                "score": None if known is None else known.score,
+                "low": None if known is None else known.low,
+                "high": None if known is None else known.high,
+                "rollouts": 0 if known is None else known.rollouts,
+                **{f"score.{name}": score for name, score in (by_objective or {}).items()},
+                **cast("dict[str, Any]", programs[entry.number].configuration),
+            }
+        )
+    return rows
 
 
 async def _trial_logs(reader: Reader, run_id: str, final: dict[int, float]) -> dict[int, dict[str, Any]]:

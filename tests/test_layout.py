@@ -13,7 +13,7 @@ import simba_actors
 PACKAGE = Path(simba_actors.__file__).parent
 
 LAYERS = (
-    {"errors", "logs"},
+    {"errors", "extras", "logs"},
     {"actors"},
     {"runtime"},
     {"search"},
@@ -29,7 +29,7 @@ LAYERS = (
     {"team"},
     {"live"},
     {"bridge"},
-    {"config", "config_checks", "fingerprint", "result", "assembly", "optimizer", "teleprompter"},
+    {"config", "config_checks", "fingerprint", "result", "assembly", "optimizer", "teleprompter", "held_out"},
     {"cli", "web"},
     {"__init__", "__main__"},
 )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from pydantic import TypeAdapter
 
 from simba_actors import Optimizer, OptimizerResult, Progress, Status
+from simba_actors.errors import MissingExtraError
 from simba_actors.events import Event, TrajectorySampled
 from simba_actors.search.quality import Quality
 from simba_actors.search.trajectory import Usage
+from tests.support.quiz import questions
 from tests.support.runs import finish, reach, small_config
 
 STEPS = 5_000
@@ -51,9 +55,61 @@ async def test_a_result_is_small_plain_data_beside_its_programs(tmp_path: Path) 
 
 async def test_a_result_prints_as_a_short_summary_and_its_repr_is_one_line(tmp_path: Path) -> None:
     result = await finish(small_config(tmp_path / "simba.db", run_id="run"))
-    assert len(str(result).splitlines()) == 10
+    assert len(str(result).splitlines()) <= 20
     assert "\n" not in repr(result)
     assert repr(result).startswith("OptimizerResult(run_id='run', program=")
+
+
+async def test_a_summary_has_the_student_and_the_winner_with_their_intervals(tmp_path: Path) -> None:
+    result = await finish(small_config(tmp_path / "simba.db"))
+    winner, student = result.finalists[0], result.student
+    assert student is not None
+    assert f"student:    {student.score:.3f} ({student.low:.3f} to {student.high:.3f}) from 8 rollouts" in str(result)
+    assert f"winner:     {winner.score:.3f} ({winner.low:.3f} to {winner.high:.3f}) from 8 rollouts" in str(result)
+
+
+async def test_a_summary_shows_what_changed_in_the_prompt(tmp_path: Path) -> None:
+    result = await finish(small_config(tmp_path / "simba.db"))
+    program: Any = result.program
+    added = program.signature.instructions.splitlines()[-1]
+    assert f"  +{added}" in str(result).splitlines()
+    assert f"+{added}" in result.changes.splitlines()
+
+
+async def test_the_finalists_of_a_valset_say_how_much_of_it_is_behind_their_scores(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", policy="adaptive", valset=questions(8, start=100), max_steps=6)
+    result = await finish(config)
+    assert result.ranked_on == "valset"
+    assert sum(each.rollouts for each in result.finalists) <= 3 * 8
+    assert all(each.low is not None and each.low <= each.score for each in result.finalists)
+
+
+async def test_a_dataframe_has_a_row_for_each_program(tmp_path: Path) -> None:
+    result = await finish(small_config(tmp_path / "simba.db"))
+    table = result.to_dataframe().set_index("program")
+    assert list(table.index) == list(range(len(table)))
+    (winner,) = table.index[table["rank"] == 1]
+    assert (winner, table.ranked_by[winner]) == (result.finalists[0].number, result.score)
+    assert table["self.instructions"][winner] == cast("Any", result.program).signature.instructions
+
+
+async def test_without_pandas_an_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = await finish(small_config(tmp_path / "simba.db"))
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'simba_actors\[dataframe\]'"):
+        result.to_dataframe()
+
+
+async def test_all_rollouts_of_a_run_are_iterated_over_once(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db")
+    async with Optimizer.start(config) as optimizer:
+        during = [record async for record in optimizer.rollouts()]
+        after = [record async for record in optimizer.rollouts()]
+        rollouts = (await optimizer.status()).rollouts
+    keys = [record.rollout.key for record in during]
+    assert len(keys) == len(set(keys)) == rollouts
+    assert {record.rollout.key for record in after} == set(keys)
+    assert all(record.trajectory is not None for record in during)
 
 
 async def test_an_event_has_its_kind_and_its_stamp_as_json(tmp_path: Path) -> None:

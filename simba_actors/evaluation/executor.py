@@ -43,6 +43,9 @@ from simba_actors.search.trajectory import JSON, Outcome, TraceStep, Trajectory
 ATTEMPTS = 3
 """Tries of a rollout before its infrastructure failure is raised. The governor tries its LM calls again, too."""
 
+ROW_NAMES: Mapping[Split, str] = {"train": "trainset", "val": "valset"}
+"""Names of the lists of examples by split, for error messages."""
+
 HISTORY_KEPT = 8
 """Entries kept in the history of each copied module and LM. DSPy's default of 10,000 would fill the memory."""
 
@@ -94,6 +97,7 @@ class LocalExecutor:
         student: Run by `acall` where its `aforward` is nearer than its `forward`, otherwise in a thread.
         space: The student's.
         rows: The examples of each split.
+        row_names: What the user calls each split, for error messages.
         metric, objectives: See `OptimizerConfig`.
         lms: The run's LMs by name. Predictors without an LM of their own use "student".
         governor: Sends all LM calls of the rollouts.
@@ -110,6 +114,7 @@ class LocalExecutor:
         student: dspy.Module,
         space: ConfigurationSpace,
         rows: Mapping[Split, Sequence[dspy.Example]],
+        row_names: Mapping[Split, str] = ROW_NAMES,
         metric: Callable[..., Any],
         lms: Mapping[str, Any],
         governor: Governor,
@@ -121,7 +126,7 @@ class LocalExecutor:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         threads = threads or Threads()
-        self._rows = rows
+        self._rows, self._row_names = rows, row_names
         self._governor = governor
         self._rollout_timeout = rollout_timeout
         self._on_metric_error = on_metric_error
@@ -177,7 +182,7 @@ class LocalExecutor:
         rollout = RolloutContext(Meter(), govern=_refuse)
         with dspy.context(**{**self._settings, "lm": None, SETTING: rollout}):
             async with Deadline(self._rollout_timeout):
-                await self._scorer.try_on("trainset[0]", self._rows["train"][0])
+                await self._scorer.try_on(f"{self._row_names['train']}[0]", self._rows["train"][0])
 
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:
         scheduler = self._governor.scheduler
@@ -194,7 +199,9 @@ class LocalExecutor:
         try:
             with self._context(trace, rollout):
                 async with deadline:
-                    ended = await self._play(program, example, f"{task.split}set[{task.example}]", trace, rollout)
+                    ended = await self._play(
+                        program, example, f"{self._row_names[task.split]}[{task.example}]", trace, rollout
+                    )
         except Exception as error:
             if rollout.stopped_by is not None:
                 raise rollout.stopped_by from error

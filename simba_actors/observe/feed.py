@@ -16,9 +16,14 @@ from simba_actors.events import Event, EventCallback
 from simba_actors.logs import get_logger
 from simba_actors.publishing.publications import Publication, versions
 from simba_actors.runtime.exception_isolation import isolated
-from simba_actors.store import Reader
+from simba_actors.search.plan import RolloutKey
+from simba_actors.store import Reader, results
+from simba_actors.store.records import RolloutRecord
 
 logger = get_logger(__name__)
+
+ROLLOUTS_AT_ONCE = 100
+"""Rollouts, with their trajectories, that are read at a time."""
 
 POLL_SECONDS = 0.2
 """Seconds between looks at the file by a follower in another process."""
@@ -113,6 +118,19 @@ class EventFeed:
                 async for event in events:
                     yield event
 
+    async def follow_rollouts(self, store: Path, run_id: str) -> AsyncGenerator[RolloutRecord]:
+        """Yield the run's rollouts that have a result, then new ones, until the feed is closed and all were yielded."""
+        seen: set[RolloutKey] = set()
+        async with await Reader.open(store) as reader:
+            while True:
+                changed, over = self._changed, self._over
+                async with aclosing(new_rollouts(reader, run_id, seen)) as records:
+                    async for record in records:
+                        yield record
+                if over:
+                    return
+                await changed.wait()
+
     async def follow(self, store: Path, run_id: str, after: int = 0) -> AsyncGenerator[Event]:
         """Yield the run's events with a `seq` above `after`, until the feed is closed and all were yielded."""
         async with await Reader.open(store) as reader:
@@ -125,6 +143,15 @@ class EventFeed:
                 if over:
                     return
                 await changed.wait()
+
+
+async def new_rollouts(reader: Reader, run_id: str, seen: set[RolloutKey]) -> AsyncGenerator[RolloutRecord]:
+    """Yield the run's rollouts with a result whose keys are not in `seen`, in the order of their keys, and add them."""
+    keys = [key for key in await reader.ask(results.keys_with_result, run_id) if key not in seen]
+    for n in range(0, len(keys), ROLLOUTS_AT_ONCE):
+        for record in await reader.ask(results.rollouts_with_keys, run_id, keys[n : n + ROLLOUTS_AT_ONCE]):
+            seen.add(record.rollout.key)
+            yield record
 
 
 class Listeners:

@@ -48,6 +48,13 @@ def spending(usage: Usage) -> str:
     return f"{usage.calls:,} calls"
 
 
+def spent(usage: Usage) -> str:
+    """Return calls, tokens and cost, as in "84 calls, 19,798 tokens, $0.0034"."""
+    tokens = "tokens unknown" if usage.tokens is None else f"{usage.tokens:,} tokens"
+    cost = "cost unknown" if usage.cost is None else f"${usage.cost:.4f}"
+    return f"{usage.calls:,} calls, {tokens}, {cost}"
+
+
 def seconds_left(summary: RunSummary, rate: float) -> float | None:
     """Return the seconds until the run ends if its rate stays the same; None if that is not known yet."""
     expected = summary.rollouts_expected()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from simba_actors.errors import RunError, UnknownProgramError, UnknownRunError
-from simba_actors.search.plan import STUDENT, STUDENT_LM, Rollout
+from simba_actors.search.plan import FINAL_STEP, STUDENT, STUDENT_LM, Rollout, RolloutKey
 from simba_actors.search.statistics.intervals import mean_interval
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, loads, rollout_records
 from simba_actors.store.records import RolloutRecord
@@ -108,35 +109,47 @@ def best_standing(db: sqlite3.Connection, run_id: str) -> Standing | None:
 
     Of a finished run that is the winner; before, the best program as of the last closed step.
     """
-    stored, latest = db.execute(
-        "SELECT result, (SELECT result ->> '$.best' FROM steps WHERE run_id = :run AND result IS NOT NULL "
-        "ORDER BY step DESC LIMIT 1) FROM runs WHERE run_id = :run",
+    ranking = _ranking(db, run_id)
+    (latest,) = db.execute(
+        "SELECT (SELECT result ->> '$.best' FROM steps WHERE run_id = :run AND result IS NOT NULL "
+        "ORDER BY step DESC LIMIT 1)",
         {"run": run_id},
     ).fetchone()
     quality = _quality(db, run_id, loads(latest))
-    if stored is None:
+    if not ranking:
         return quality
-    number, score = loads(stored)["ranking"][0]
+    number, score = next(iter(ranking.items()))
     if quality is not None and quality.program == number and quality.low <= score <= quality.high:
         return Standing(number, score, quality.low, quality.high, quality.rollouts)
-    return _around(score, standing(db, run_id, number)) or quality
+    known = standing(db, run_id, number)
+    if known is None:
+        return quality
+    return Standing(number, score, min(known.low, score), max(known.high, score), known.rollouts)
 
 
 def standing(db: sqlite3.Connection, run_id: str, program: int) -> Standing | None:
-    """Return the standing of one program by its own rollouts with the student's LM, or None if it has none."""
-    final, total = (
-        db.execute(
-            "SELECT TOTAL(done), TOTAL(scores), TOTAL(squares) FROM tallies WHERE run_id = :run "
-            f"AND program = :program AND {condition}",
-            {"run": run_id, "program": program},
+    """Return the standing of a program by its own rollouts with the student's LM, or None if it has none.
+
+    If it has run in finals that decide by their own scores, on a valset or in `dspy.SIMBA`'s way, only those count.
+    """
+    of_finals = validated(db, run_id) or _policy(db, run_id) == "dspy"
+    for condition in ("phase = 'final'", "TRUE") if of_finals else ("TRUE",):
+        count, scores, squares = db.execute(
+            "SELECT COUNT(*), TOTAL(score), TOTAL(score * score) FROM rollouts WHERE run_id = ? AND program = ? "
+            f"AND outcome IS NOT NULL AND model ->> 0 = ? AND {condition}",
+            [run_id, program, STUDENT_LM],
         ).fetchone()
-        for condition in ("phase = 'final'", "TRUE")
-    )
-    count, scores, squares = final if final[0] else total
-    if not count:
-        return None
-    low, high = mean_interval(int(count), scores, squares)
-    return Standing(program, scores / count, low, high, int(count))
+        if count:
+            return Standing(program, scores / count, *mean_interval(count, scores, squares), count)
+    return None
+
+
+def validated(db: sqlite3.Connection, run_id: str) -> bool:
+    """Return whether finals ran on the valset."""
+    (found,) = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM rollouts WHERE run_id = ? AND step = ? AND split = 'val')", [run_id, FINAL_STEP]
+    ).fetchone()
+    return bool(found)
 
 
 def find_program(db: sqlite3.Connection, run_id: str, name: str | None) -> int:
@@ -189,6 +202,29 @@ def rollouts_of(
         if len(found) >= wanted.limit:
             break
     return found
+
+
+def keys_with_result(db: sqlite3.Connection, run_id: str) -> list[RolloutKey]:
+    """Return the keys of all rollouts that have a result: by step, the finals last, as they were planned."""
+    rows = db.execute(
+        "SELECT step, phase, position FROM rollouts WHERE run_id = ? AND outcome IS NOT NULL "
+        "ORDER BY step < 0, step, phase = 'evaluate', position",
+        [run_id],
+    )
+    return [RolloutKey(*row) for row in rows]
+
+
+def rollouts_with_keys(db: sqlite3.Connection, run_id: str, keys: Sequence[RolloutKey]) -> list[RolloutRecord]:
+    """Return the rollouts of `keys`, in that order."""
+    rows = [
+        db.execute(
+            f"SELECT {INTENT_COLUMNS}, {RESULT_COLUMNS} FROM rollouts "
+            "WHERE run_id = ? AND step = ? AND phase = ? AND position = ?",
+            [run_id, key.step, key.phase, key.position],
+        ).fetchone()
+        for key in keys
+    ]
+    return rollout_records(db, rows)
 
 
 def best_score(db: sqlite3.Connection, run_id: str) -> float:
@@ -278,11 +314,15 @@ def _quality(db: sqlite3.Connection, run_id: str, stored: Any) -> Standing | Non
     return Standing(program, mean, low, high, int(count))
 
 
-def _around(score: float, known: Standing | None) -> Standing | None:
-    """Return `known` with the score by which the run ranked the program, kept within the interval."""
-    if known is None:
-        return None
-    return Standing(known.program, score, min(known.low, score), max(known.high, score), known.rollouts)
+def _ranking(db: sqlite3.Connection, run_id: str) -> dict[int, float]:
+    """Return the scores by which a finished run ranked its finalists, the winner first; empty before the result."""
+    (stored,) = db.execute("SELECT result FROM runs WHERE run_id = ?", [run_id]).fetchone()
+    return {} if stored is None else dict(loads(stored)["ranking"])
+
+
+def _policy(db: sqlite3.Connection, run_id: str) -> str:
+    (policy,) = db.execute("SELECT settings ->> '$.policy' FROM runs WHERE run_id = ?", [run_id]).fetchone()
+    return policy or "dspy"
 
 
 def _text_of(record: RolloutRecord) -> str:
