@@ -86,9 +86,18 @@ class AssembledRun:
     gate: Gate
     lease: Lease
     threads: Threads
+    """Run students, metrics and LMs that block."""
+    planning: Threads
+    """Run the policy."""
     telemetry: Telemetry
     team: Sequence[ChildSpec]
     """Child specifications of the actors, in start order."""
+
+    async def end(self) -> None:
+        """End what a run whose team has ended leaves behind."""
+        self.caller.end()
+        await self.threads.close()
+        await self.planning.close()
 
 
 def assemble(
@@ -208,6 +217,7 @@ def assemble(
             rollout_timeout=config.rollout_timeout,
             on_metric_error=config.on_metric_error,
         )
+    planning = Threads(reserved_for=asyncio.get_running_loop())
     ending = Ending(
         teammates,
         policy=policy,
@@ -216,7 +226,7 @@ def assemble(
         failure=gate.failure,
         setting_aside=setting_aside,
         secrets=governor.secrets,
-        threads=threads,
+        threads=planning,
         finished=finished,
     )
     actors: dict[str, Callable[..., Any]] = {
@@ -260,7 +270,7 @@ def assemble(
             secrets=governor.secrets,
             budget=budget,
             gate=gate,
-            threads=threads,
+            threads=planning,
             telemetry=telemetry,
         ),
         PUBLISHER: partial(
@@ -270,7 +280,7 @@ def assemble(
             run_id=run.run_id,
             channel=config.channel if config.publish == "best" else None,
             policy=policy,
-            threads=threads,
+            threads=planning,
         ),
         COORDINATOR: partial(
             Coordinator.start_link,
@@ -289,12 +299,12 @@ def assemble(
             failure=gate.failure,
             resume_after=config.resume_after,
             renew_grace_period=governor.renew_grace_period,
-            threads=threads,
+            threads=planning,
         ),
     }
     team = [ChildSpec(name, partial(actors[name], name=name, registry=teammates.registry)) for name in TEAM]
     return AssembledRun(
-        run, store, owner, space, executor, governor, caller, teammates, gate, lease, threads, telemetry, team
+        run, store, owner, space, executor, governor, caller, teammates, gate, lease, threads, planning, telemetry, team
     )
 
 

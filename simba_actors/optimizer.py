@@ -26,7 +26,7 @@ from simba_actors.observe.progress import follow_progress
 from simba_actors.publishing.publications import Publication
 from simba_actors.publishing.run_publisher import RunPublisher
 from simba_actors.result import OptimizerResult, Status, read_result
-from simba_actors.runtime.threads import Threads
+from simba_actors.runtime.threads import NO_THREAD, THREAD_REMEDY, Threads
 from simba_actors.store import Owner, Reader, run_queries
 from simba_actors.store.records import RolloutRecord
 from simba_actors.store.requests import Request, send_request
@@ -104,16 +104,20 @@ class Optimizer:
         threads = Threads()
         try:
             digests = await threads.run(lambda: ExampleDigests.of(config))
+            optimizer._prepare(config, digests, standby=standby)
+        except RuntimeError as error:
+            if str(error) != NO_THREAD:
+                raise
+            raise RunError(f"no run is started, since the process can't start a thread: {THREAD_REMEDY}") from error
         finally:
             await threads.close()
-        optimizer._prepare(config, digests, standby=standby)
         try:
             await optimizer._run.executor.try_metric()
             await optimizer._start_team_or_stand_by()
         except BaseException as error:
             optimizer._retire()
             optimizer._run.telemetry.end(error)
-            await optimizer._run.threads.close()
+            await optimizer._run.end()
             raise
         await optimizer._look_at_channel()
         optimizer._start_listeners()
@@ -191,8 +195,7 @@ class Optimizer:
     async def _fall_back(self) -> None:
         """Stand by after the run was lost to another process."""
         await self._end_team()
-        self._run.caller.end()
-        await self._run.threads.close()
+        await self._run.end()
         self._assemble()
         self._stand_by()
 
@@ -441,8 +444,7 @@ class Optimizer:
         if not self._outcome.done():  # A standby has no team that tells.
             self._retire()
             self._finished(self._stopped())
-        self._run.caller.end()
-        await self._run.threads.close()
+        await self._run.end()
         await self._listeners.stop()
 
     async def _end_team(self) -> None:

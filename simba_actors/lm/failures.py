@@ -32,6 +32,7 @@ from dspy.utils.exceptions import (
 )
 
 from simba_actors.errors import InfrastructureError
+from simba_actors.runtime.threads import NO_THREAD
 
 
 class FailureClass(Enum):
@@ -324,7 +325,7 @@ def infrastructure_cause(error: BaseException) -> BaseException | None:
     for cause in causes(error):
         if isinstance(cause, InfrastructureError):
             return cause
-        if isinstance(cause, RuntimeError) and str(cause) == "can't start new thread":
+        if isinstance(cause, RuntimeError) and str(cause) == NO_THREAD:
             return cause
         if isinstance(cause, LMError) or type(cause).__module__.partition(".")[0] in ("litellm", "openai", "anthropic"):
             return None if classify(cause) is FailureClass.PROMPT else cause

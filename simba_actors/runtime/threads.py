@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
@@ -14,6 +16,11 @@ from simba_actors.runtime.exception_isolation import raised_in_thread
 from simba_actors.runtime.forks import survive_forks
 
 R = TypeVar("R")
+
+NO_THREAD = "can't start new thread"
+"""Message of the RuntimeError with which Python says that the process can have no more threads."""
+
+THREAD_REMEDY = "raise the limit of its threads (`ulimit -u`, or `pids.max` of its container), or end other threads"
 
 
 class Threads:
@@ -24,13 +31,20 @@ class Threads:
     Threads are daemons: a call that hangs keeps neither a shutdown nor the process waiting, as it would in anyio's and
     asyncio's worker threads. A caller that is cancelled leaves its thread behind. Idle threads are used again, and end
     after `idle` seconds.
+
+    If threads are `reserved_for` an event loop, there is always one, from the start until the loop is closed. Where the
+    process can't start more, calls wait for that one. Making such an object raises RuntimeError if it can't start any.
     """
 
-    def __init__(self, idle: float = 10.0) -> None:
+    def __init__(self, idle: float = 10.0, *, reserved_for: asyncio.AbstractEventLoop | None = None) -> None:
         self._idle_seconds = idle
         self._idle: list[_Worker] = []
+        self._waiting: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
         self._closed = False
+        self._reserved_for = reserved_for
+        if reserved_for is not None:
+            self._idle.append(_Worker(idle, self._rest, self._retire))
         survive_forks(self)
 
     async def run(self, call: Callable[[], R]) -> R:
@@ -50,7 +64,13 @@ class Threads:
         with self._lock:
             worker = self._idle.pop() if self._idle else None
         if worker is None:
-            worker = _Worker(self._idle_seconds, self._rest, self._retire)
+            try:
+                worker = _Worker(self._idle_seconds, self._rest, self._retire)
+            except RuntimeError:
+                if self._reserved_for is None:
+                    raise
+                self._wait(job)
+                return
         worker.jobs.put(job)
 
     async def close(self) -> None:
@@ -60,7 +80,9 @@ class Threads:
             ending, self._idle = self._idle, []
         for worker in ending:
             worker.jobs.put(None)
-        await asyncio.to_thread(lambda: [worker.thread.join() for worker in ending])
+        if ending:
+            with suppress(RuntimeError):  # Where there is no thread to wait in, they end alone.
+                await asyncio.to_thread(lambda: [worker.thread.join() for worker in ending])
 
     def before_fork(self) -> None:
         """Do nothing: there is nothing to close."""
@@ -73,17 +95,30 @@ class Threads:
         self._lock = threading.Lock()
         self._idle = []
 
+    def _wait(self, job: Callable[[], None]) -> None:
+        """Have the next thread that is free run the job."""
+        with self._lock:
+            if self._idle:
+                self._idle.pop().jobs.put(job)
+            else:
+                self._waiting.append(job)
+
     def _rest(self, worker: _Worker) -> bool:
         """Return whether the worker should wait for another job."""
         with self._lock:
+            if self._waiting:
+                worker.jobs.put(self._waiting.popleft())
+                return True
             if not self._closed:
                 self._idle.append(worker)
             return not self._closed
 
     def _retire(self, worker: _Worker) -> bool:
         """Return whether the worker may end. It may not if a job is on its way to it."""
+        loop = self._reserved_for
         with self._lock:
-            if worker in self._idle:
+            is_last = loop is not None and not loop.is_closed() and len(self._idle) == 1
+            if worker in self._idle and not is_last:
                 self._idle.remove(worker)
                 return True
             return False

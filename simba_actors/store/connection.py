@@ -20,6 +20,7 @@ from simba_actors.errors import (
     StoreLockedError,
     StoreReadOnlyError,
 )
+from simba_actors.runtime.threads import THREAD_REMEDY
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -102,6 +103,10 @@ async def connect(database: Path | str, busy_seconds: float) -> Connection:
     db = Connection(partial(sqlite3.connect, database, **options))
     try:
         await db
+    except RuntimeError as error:
+        raise StoreError(
+            f"{database} can't be opened, since the process can't start a thread: {THREAD_REMEDY}"
+        ) from error
     except sqlite3.Error:
         # The thread is about to stop. If it answers after the loop was closed, it prints a traceback.
         db._thread.join(THREAD_END_SECONDS)  # pyright: ignore[reportPrivateUsage] - aiosqlite offers no other way

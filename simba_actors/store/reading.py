@@ -14,7 +14,7 @@ import anyio
 
 from simba_actors.errors import UnknownRunError
 from simba_actors.events import EVENT_TYPES, Event, from_json
-from simba_actors.search.plan import ModelSpec, Phase, RolloutKey
+from simba_actors.search.plan import ModelSpec, Phase, RolloutKey, Split
 from simba_actors.search.trajectory import Outcome, Usage
 from simba_actors.store.connection import Connection, translate_errors
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, load_shared, loads, rollout_records
@@ -139,6 +139,10 @@ class Reader:
     async def events(self, run_id: str, after: int = 0, limit: int = EVENTS_AT_ONCE) -> list[Event]:
         """Return the run's events with a seq above `after`, at most `limit`, without kinds that this version lacks."""
         return await self.ask(_events, run_id, after, limit)
+
+    async def set_aside(self, run_id: str) -> list[tuple[Split, int]]:
+        """Return the split and the index of each example that the run has set aside."""
+        return await self.ask(_set_aside, run_id)
 
     async def last_event(self, run_id: str) -> int:
         """Return the seq of the run's newest event; 0 if it has none."""
@@ -320,6 +324,13 @@ def _events(db: sqlite3.Connection, run_id: str, after: int, limit: int) -> list
         for seq, time, kind, data in rows
         if kind in EVENT_TYPES
     ]
+
+
+def _set_aside(db: sqlite3.Connection, run_id: str) -> list[tuple[Split, int]]:
+    return db.execute(
+        "SELECT data ->> 'split', data ->> 'example' FROM events WHERE run_id = ? AND kind = 'ExampleSetAside'",
+        [run_id],
+    ).fetchall()
 
 
 def _last_event(db: sqlite3.Connection, run_id: str) -> int:

@@ -13,6 +13,7 @@ import anyio
 from simba_actors.errors import FingerprintMismatchError, LeaseLostError, StoreError
 from simba_actors.events import Event
 from simba_actors.logs import get_logger
+from simba_actors.runtime.threads import THREAD_REMEDY
 from simba_actors.store.connection import Connection, translate_errors
 from simba_actors.store.encoding import dumps, loads
 from simba_actors.store.file_guard import FileGuard
@@ -102,12 +103,19 @@ class Store:
         Raises:
             RunOwnedError: A living owner has it.
             LeaseLostError: `owner` had it before, and another owner has taken it over since.
+            StoreError: The file can't be written, or the process can't start the thread.
             FingerprintMismatchError: It was started with another student, trainset, metric or settings.
         """
         now = self._clock()
         with translate_errors(self.path):
             owner.generation = await self._db.transact(lambda db: self._take(db, new, owner, now))
-        self._leases[new.run_id] = LeaseKeeper(self.path, new.run_id, owner, self._lease_seconds, self._clock, wake)
+        try:
+            keeper = LeaseKeeper(self.path, new.run_id, owner, self._lease_seconds, self._clock, wake)
+        except RuntimeError as error:
+            raise StoreError(
+                f"{self.path} can't be kept open, since the process can't start a thread: {THREAD_REMEDY}"
+            ) from error
+        self._leases[new.run_id] = keeper
         return await self.read.run(new.run_id)
 
     def _take(self, db: sqlite3.Connection, new: NewRun, owner: Owner, now: float) -> int:

@@ -206,6 +206,7 @@ class Coordinator(GenServer[CoordinatorState]):
     def _recall(self, ledger: Ledger) -> None:
         state = self.state
         state.evidence, state.progress, state.final_rollouts_may_be_left = ledger.evidence, ledger.progress, True
+        self._setting_aside.recall(ledger.set_aside)
         state.policy_state = self._policy.initial_state()
         state.waiting = ledger.run.status == "waiting"
         for step in ledger.steps:

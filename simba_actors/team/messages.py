@@ -12,7 +12,7 @@ from simba_actors.events import Event, PauseCause
 from simba_actors.programs import Configuration
 from simba_actors.search.buckets import BatchStatistics, Bucket, Sample
 from simba_actors.search.evidence import Evidence, Score
-from simba_actors.search.plan import Phase, Rollout
+from simba_actors.search.plan import Phase, Rollout, Split
 from simba_actors.search.policy import Proposal as PlannedProposal
 from simba_actors.search.policy import StepPlan
 from simba_actors.search.progress import Progress
@@ -55,6 +55,8 @@ class Ledger:
     programs: Mapping[int, Configuration]
     evidence: Evidence
     progress: Progress | None
+    set_aside: tuple[tuple[Split, int], ...]
+    """Examples without a score, which stay left out."""
 
 
 @dataclass(frozen=True, slots=True)

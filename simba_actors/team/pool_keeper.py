@@ -320,6 +320,7 @@ class PoolKeeper(GenServer[PoolState]):
             (await self._pool()).configurations,
             Evidence(await read.scores(run_id)),
             await read.progress(run_id),
+            tuple(await read.set_aside(run_id)),
         )
 
 

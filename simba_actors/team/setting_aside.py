@@ -22,7 +22,8 @@ class SettingAside:
     reachable, and the example is to blame: a prompt that the provider always answers with an error, or never. Without
     setting it aside, the run would be paused for it again and again.
 
-    A set-aside example is left out for the rest of this process, with no score. Started again, the run tries it again.
+    A set-aside example is left out for the rest of the run, with no score, also when the run is started again: it ends
+    as it would have ended in one process.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,10 @@ class SettingAside:
         self._failing: set[tuple[Split, int]] = set()
         self.ended = 0
         """Number of rollouts that have a result."""
+
+    def recall(self, examples: Iterable[tuple[Split, int]]) -> None:
+        """Leave out the examples that the store says were set aside."""
+        self._examples.update(examples)
 
     def note_end(self) -> None:
         """Note that a rollout has ended with a result."""

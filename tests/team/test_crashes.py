@@ -12,6 +12,7 @@ from dspy.utils.exceptions import LMAuthError
 from simba_actors import Optimizer, OptimizerConfig
 from simba_actors.actors import ActorError
 from simba_actors.assembly import TEAM
+from simba_actors.errors import RunError, StoreError
 from simba_actors.events import (
     BucketsAnalyzed,
     CandidateProposed,
@@ -24,8 +25,9 @@ from simba_actors.events import (
 from simba_actors.team.coordinator import Coordinator
 from simba_actors.team.messages import Unreachable
 from tests.support.crashing import InjectedCrashError
+from tests.support.limits import no_new_threads
 from tests.support.quiz import quiz_script
-from tests.support.runs import PATIENCE, findings, finish, small_config
+from tests.support.runs import PATIENCE, findings, finish, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
 
 PHASES = (StepOpened, TrajectorySampled, BucketsAnalyzed, CandidateProposed, StepClosed)
@@ -101,3 +103,21 @@ async def test_an_outage_that_a_crashing_coordinator_did_not_hear_of_pauses_the_
         await optimizer.resume()
         await optimizer.result()
     assert await findings(config, optimizer.run_id) == expected
+
+
+@pytest.mark.parametrize("policy", ["dspy", "adaptive"])
+async def test_a_run_needs_no_new_thread_to_plan_its_steps_and_choose_its_winner(policy: str, tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", policy=policy, max_concurrency=1)
+    async with Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        with no_new_threads():
+            await asyncio.wait([optimizer._outcome], timeout=PATIENCE)
+            with pytest.raises(StoreError, match="the process can't start a thread: raise the limit"):
+                await optimizer.status()
+        assert (await optimizer.status()).status == "finished"
+        assert (await optimizer.status()).restarts == {}
+
+
+async def test_a_process_that_can_start_no_thread_is_told_so_at_the_start(tmp_path: Path) -> None:
+    with no_new_threads(), pytest.raises(RunError, match="raise the limit of its threads"):
+        await Optimizer.start(small_config(tmp_path / "simba.db"))

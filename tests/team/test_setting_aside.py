@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,19 @@ async def test_a_run_goes_on_without_an_example_that_is_never_answered(
     assert "internal error" in event.reason
     assert 5 not in scored
     assert all(finding.ok for finding in await check(config.store))
+
+
+@pytest.mark.parametrize("policy", ["dspy", "adaptive"])
+async def test_a_run_that_is_started_again_leaves_out_what_was_set_aside(policy: str, tmp_path: Path) -> None:
+    config = config_for(tmp_path / "simba.db", poisoned, policy=policy)
+    async with Optimizer.start(config) as optimizer:
+        await reach(optimizer, ExampleSetAside)
+    again = ScriptedLM(poisoned)
+    async with Optimizer.start(replace(config, lm=again)) as optimizer:
+        await optimizer.result(timeout=60)
+        set_aside = [event async for event in optimizer.events() if isinstance(event, ExampleSetAside)]
+    assert [(event.split, event.example) for event in set_aside] == [("train", 5)]
+    assert not any(POISON in ask.last for ask in again.asks)
 
 
 async def test_an_lm_that_is_down_names_an_example_that_met_it(tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""Threads for blocking calls, also where the process can have no more of them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from simba_actors.runtime.threads import NO_THREAD, Threads
+from tests.support.limits import no_new_threads
+
+
+async def test_calls_wait_for_a_reserved_thread_if_no_more_can_be_started() -> None:
+    threads = Threads(reserved_for=asyncio.get_running_loop())
+    first_may_end = threading.Event()
+    with no_new_threads():
+        first, second, third = map(threads.submit, (first_may_end.wait, threading.get_ident, threading.get_ident))
+        first_may_end.set()
+        assert await second == await third
+        assert await first
+    await threads.close()
+
+
+async def test_without_a_reserved_thread_a_call_that_gets_none_is_refused() -> None:
+    with no_new_threads(), pytest.raises(RuntimeError, match=NO_THREAD):
+        await Threads().run(threading.get_ident)
+
+
+async def test_a_reserved_thread_outlives_its_idle_time() -> None:
+    threads = Threads(idle=0.001, reserved_for=asyncio.get_running_loop())
+    first = await threads.run(threading.get_ident)
+    await asyncio.sleep(0.02)
+    assert await threads.run(threading.get_ident) == first
+    await threads.close()
+
+
+def test_a_reserved_thread_ends_after_its_loop_was_closed() -> None:
+    async def reserve() -> threading.Thread:
+        return await Threads(idle=0.001, reserved_for=asyncio.get_running_loop()).run(threading.current_thread)
+
+    thread = asyncio.run(reserve())
+    thread.join(10.0)
+    assert not thread.is_alive()
