@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sqlite3
 from collections.abc import Callable, Generator
@@ -44,8 +45,23 @@ class Connection(aiosqlite.Connection):
     """
 
     def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
-        super().__init__(connector, _ROWS_FETCHED_AT_ONCE)
+        self._opened: list[sqlite3.Connection] = []
+        opened = self._opened  # Without `self`, so that no cycle keeps a connection that is dropped.
+
+        def connector_in_thread() -> sqlite3.Connection:
+            opened.append(connector())
+            return opened[0]
+
+        super().__init__(connector_in_thread, _ROWS_FETCHED_AT_ONCE)
         self._thread.daemon = True
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """End the thread once everything that was asked before is done, and close the file.
+
+        aiosqlite leaves it open where the task that connects was cancelled meanwhile.
+        """
+        self._tx.put_nowait((None, partial(_close_all, self._opened)))
+        return super().stop()
 
     async def transact(
         self,
@@ -92,6 +108,11 @@ class Connection(aiosqlite.Connection):
                 db.execute("ROLLBACK")
             raise
         return result
+
+
+def _close_all(connections: list[sqlite3.Connection]) -> None:
+    for connection in connections:
+        connection.close()
 
 
 async def connect(database: Path | str, busy_seconds: float) -> Connection:

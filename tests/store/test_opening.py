@@ -30,6 +30,7 @@ from simba_actors.store.migrations import APPLICATION_ID, VERSION
 from simba_actors.store.records import NewRun
 from simba_actors.store.run_queries import summaries
 from tests.store.ledgers import claimed, results, step
+from tests.support.connections import left_open, open_connections
 
 OWNER = Owner.this_process()
 NOBODY = 65534
@@ -53,6 +54,17 @@ def open_to_others(directory: Path) -> None:
     """Let every user read the directory, wherever among temporary ones it is."""
     for parent in takewhile(lambda parent: parent != Path(gettempdir()), (directory, *directory.parents)):
         parent.chmod(0o755)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_an_opening_that_is_cancelled_leaves_no_connection_open(turns: int, tmp_path: Path) -> None:
+    before = open_connections()
+    opening = asyncio.ensure_future(Store.open(tmp_path / "simba.db"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+    assert left_open(before) == set()
 
 
 async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
