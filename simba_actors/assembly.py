@@ -34,9 +34,8 @@ from simba_actors.search.settings import SearchSettings
 from simba_actors.search.simba.policy import DspyPolicy
 from simba_actors.search.trajectory import JSON
 from simba_actors.store import Owner
-from simba_actors.store.lease import check_owner, reserve_call
 from simba_actors.store.opening import checked_path
-from simba_actors.store.ownership import LEASE_SECONDS
+from simba_actors.store.ownership import LEASE_SECONDS, check_owner, reserve_call
 from simba_actors.store.records import NewRun
 from simba_actors.store.requests import Request
 from simba_actors.team.analyzer import Analyzer

@@ -27,7 +27,8 @@ from simba_actors.publishing.publications import Publication
 from simba_actors.publishing.run_publisher import RunPublisher
 from simba_actors.result import OptimizerResult, Status, read_result
 from simba_actors.runtime.threads import NO_THREAD, THREAD_REMEDY, Threads
-from simba_actors.store import Owner, Reader, run_queries
+from simba_actors.store import Owner, Reader
+from simba_actors.store.queries import run_queries
 from simba_actors.store.records import RolloutRecord
 from simba_actors.store.requests import Request, send_request
 from simba_actors.store.store import store_event, wait_until_free

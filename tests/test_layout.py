@@ -37,7 +37,7 @@ LAYERS = (
 
 HEIGHT = {name: height for height, names in enumerate(LAYERS) for name in names}
 
-FILES_PER_ROOM = 17
+FILES_PER_ROOM = 15
 """A room with more files probably has two subjects."""
 
 INTERNALS = {

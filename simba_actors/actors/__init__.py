@@ -105,7 +105,6 @@ from simba_actors.actors.children import (
     terminate_child,
     which_children,
 )
-from simba_actors.actors.dynamic_supervisor import DynamicSupervisor
 from simba_actors.actors.errors import (
     ActorError,
     CallExitError,
@@ -116,8 +115,7 @@ from simba_actors.actors.errors import (
 from simba_actors.actors.exits import KILLED, NORMAL, SHUTDOWN, Exit, ExitReason
 from simba_actors.actors.gen_server import GenServer
 from simba_actors.actors.process import Down, ExitSignal
-from simba_actors.actors.ref import Address, Ref
-from simba_actors.actors.registry import Registry, Via
+from simba_actors.actors.ref import Address, Ref, Registry, Via
 from simba_actors.actors.returns import (
     IDLE,
     CallReturn,
@@ -131,7 +129,7 @@ from simba_actors.actors.returns import (
     Stop,
 )
 from simba_actors.actors.spawn import demonitor, link, monitor, spawn, spawn_link, unlink
-from simba_actors.actors.supervisor import Supervisor, SupervisorEvent
+from simba_actors.actors.supervisor import DynamicSupervisor, Supervisor, SupervisorEvent
 from simba_actors.actors.task_supervisor import Failed, Ok, TaskSupervisor, async_stream
 
 __all__ = [

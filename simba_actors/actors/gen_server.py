@@ -10,8 +10,7 @@ from simba_actors.actors.calls import From
 from simba_actors.actors.errors import UnhandledMessageError
 from simba_actors.actors.exits import ExitReason
 from simba_actors.actors.process import current_process, logger
-from simba_actors.actors.ref import OwningRef, Ref
-from simba_actors.actors.registry import Registry
+from simba_actors.actors.ref import OwningRef, Ref, Registry
 from simba_actors.actors.returns import IDLE, CallReturn, CastReturn, InitReturn
 from simba_actors.actors.server_process import ServerProcess
 

@@ -1,4 +1,4 @@
-"""References: how to send messages to a process, stop it and wait for it."""
+"""Addresses of processes, which send messages and stop: refs, and names in a registry."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import math
 import reprlib
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from simba_actors.actors.calls import CALL_TIMEOUT, Call, From, check_timeout
 from simba_actors.actors.errors import (
+    AlreadyRegisteredError,
     CallingSelfError,
     CallTimeoutError,
     MailboxFullError,
@@ -18,8 +21,7 @@ from simba_actors.actors.errors import (
     WrongLoopError,
 )
 from simba_actors.actors.exits import KILLED, NORMAL, ExitReason, check_reason, describe
-from simba_actors.actors.mailbox import CastEnvelope
-from simba_actors.actors.process import Process, current_process
+from simba_actors.actors.process import CastEnvelope, Process, current_process
 
 R = TypeVar("R")
 
@@ -283,3 +285,76 @@ def _put(process: Process, item: Any) -> None:
         process.mailbox.put_nowait(item)
     except asyncio.QueueFull:
         raise MailboxFullError(f"the mailbox of {process.name} is full ({process.mailbox.maxsize} messages)") from None
+
+
+class Registry:
+    """Finds a process by a key, across restarts.
+
+    >>> import asyncio
+    >>> from simba_actors.actors import GenServer, Registry
+    >>> class Printer(GenServer[None]):
+    ...     async def handle_cast(self, message):
+    ...         print(message)
+    >>> async def main():
+    ...     registry = Registry()
+    ...     await Printer.start(name="printer", registry=registry)
+    ...     printer = registry.via("printer")
+    ...     await printer.cast("hello")
+    ...     await asyncio.sleep(0)
+    ...     await printer.stop()
+    ...     print(registry.whereis("printer"))
+    >>> asyncio.run(main())
+    hello
+    None
+
+    Each key belongs to one process at a time. When that process ends, the key is free before anyone is notified.
+    """
+
+    def __init__(self) -> None:
+        self._owners: dict[Hashable, Process] = {}
+
+    def register(self, key: Hashable, ref: Ref) -> None:
+        """Register the process of `ref` under `key`.
+
+        Raises:
+            AlreadyRegisteredError: A living process has this key. The error carries its ref.
+            NoProcessError: The process is dead.
+        """
+        owner = self._owners.get(key)
+        if owner is not None:
+            raise AlreadyRegisteredError(f"{key!r} is already registered by {owner.name}", Ref(owner))
+        process = ref.process()
+        self._owners[key] = process
+        process.on_exit.append(lambda: self.unregister(key, ref))
+
+    def unregister(self, key: Hashable, ref: Ref) -> None:
+        """Free `key`, if it belongs to the process of `ref`."""
+        if self._owners.get(key) is ref.target:
+            del self._owners[key]
+
+    def whereis(self, key: Hashable) -> Ref | None:
+        """Return the ref of the living process with this key, or None."""
+        owner = self._owners.get(key)
+        return None if owner is None else Ref(owner)
+
+    def keys(self) -> list[Hashable]:
+        """Return all keys, in the order of their registration."""
+        return list(self._owners)
+
+    def via(self, key: Hashable) -> Via:
+        """Return an address that looks up `key` each time it is used."""
+        return Via(self, key)
+
+
+@dataclass(frozen=True, slots=True)
+class Via(Address):
+    """The process that has a key at the time a message is sent."""
+
+    registry: Registry
+    key: Hashable
+
+    def process(self) -> Process:
+        ref = self.registry.whereis(self.key)
+        if ref is None:
+            raise NoProcessError(f"no process is registered as {self.key!r}")
+        return ref.process()

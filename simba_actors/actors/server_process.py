@@ -16,10 +16,8 @@ from simba_actors.actors.errors import (
     StartTimeoutError,
 )
 from simba_actors.actors.exits import KILLED, NORMAL, SHUTDOWN, Exit, ExitReason, describe
-from simba_actors.actors.mailbox import CastEnvelope, SystemMessage
-from simba_actors.actors.process import Down, ExitSignal, Process, logger
-from simba_actors.actors.ref import Ref
-from simba_actors.actors.registry import Registry
+from simba_actors.actors.process import CastEnvelope, Down, ExitSignal, Process, SystemMessage, logger
+from simba_actors.actors.ref import Ref, Registry
 from simba_actors.actors.returns import IDLE, Continue, Idle, Ignore, NoReply, Reply, Stop, Then
 
 if TYPE_CHECKING:

@@ -18,6 +18,8 @@
 ...     await watcher.stop()
 >>> asyncio.run(main())
 the worker exited: normal
+
+`link`, `unlink`, `monitor` and `demonitor` act for the process that calls them, and raise NotInAProcessError elsewhere.
 """
 
 from __future__ import annotations
@@ -86,37 +88,22 @@ def link(ref: Ref) -> None:
 
     A process with `trap_exit` does not exit. It gets an `ExitSignal` in `handle_info`, whatever the reason. Linking to
     a dead process has the same effect at once.
-
-    Raises:
-        NotInAProcessError: This code does not run in a process.
     """
     _current("link").link(ref.target)
 
 
 def unlink(ref: Ref) -> None:
-    """Remove the link between the current process and another.
-
-    Raises:
-        NotInAProcessError: This code does not run in a process.
-    """
+    """Remove the link between the current process and another."""
     _current("unlink").unlink(ref.target)
 
 
 def monitor(ref: Ref) -> None:
-    """Send the current process a `Down` in `handle_info` when the other ends, or at once if it has ended.
-
-    Raises:
-        NotInAProcessError: This code does not run in a process.
-    """
+    """Send the current process a `Down` in `handle_info` when the other ends, or at once if it has ended."""
     _current("monitor").monitor(ref.target)
 
 
 def demonitor(ref: Ref) -> None:
-    """Stop monitoring another process. A `Down` that is already in the mailbox still arrives.
-
-    Raises:
-        NotInAProcessError: This code does not run in a process.
-    """
+    """Stop monitoring another process. A `Down` that is already in the mailbox still arrives."""
     _current("demonitor").demonitor(ref.target)
 
 

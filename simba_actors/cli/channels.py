@@ -21,7 +21,8 @@ from simba_actors.cli.arguments import (
 )
 from simba_actors.cli.output import local_time, print_json, print_table, print_text, run
 from simba_actors.publishing.publications import history, served, served_by_channel
-from simba_actors.store import Reader, results
+from simba_actors.store import Reader
+from simba_actors.store.queries import results
 
 if TYPE_CHECKING:  # They import DSPy, which takes a second.
     from simba_actors.publishing.publications import Publication, Served

@@ -7,7 +7,7 @@ from typing import Literal
 
 from simba_actors.cli.arguments import DEFAULT_STORE, AsJSON, Reason, RunName, StorePath
 from simba_actors.cli.output import print_json, print_text, run
-from simba_actors.store import results
+from simba_actors.store.queries import results
 from simba_actors.store.reading import Reader
 
 DONE = {

@@ -24,10 +24,11 @@ from simba_actors.cli.arguments import (
 from simba_actors.cli.output import print_json, print_text, print_tree, run, score
 from simba_actors.errors import RunError
 from simba_actors.search.plan import STUDENT
-from simba_actors.store import Reader, pool_queries, results
-from simba_actors.store.pool_queries import Lesson, PoolEntry
+from simba_actors.store import Reader
+from simba_actors.store.queries import pool_queries, results
+from simba_actors.store.queries.pool_queries import Lesson, PoolEntry
+from simba_actors.store.queries.results import RolloutFilter
 from simba_actors.store.records import Program, RolloutRecord
-from simba_actors.store.results import RolloutFilter
 
 if TYPE_CHECKING:
     from simba_actors.programs import Configuration

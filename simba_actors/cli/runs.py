@@ -12,9 +12,10 @@ import typer
 from simba_actors.cli.arguments import DEFAULT_STORE, LARGEST_NUMBER, AsJSON, RunName, StorePath, check_words
 from simba_actors.cli.output import local_time, print_json, print_table, print_text, run, score
 from simba_actors.observe.wording import spending, step_shown
-from simba_actors.store import Reader, results, run_queries
-from simba_actors.store.results import Standing
-from simba_actors.store.run_queries import RunSummary, StepScores
+from simba_actors.store import Reader
+from simba_actors.store.queries import results, run_queries
+from simba_actors.store.queries.results import Standing
+from simba_actors.store.queries.run_queries import RunSummary, StepScores
 
 ERRORS_SHOWN = 10
 """Most different errors that `show` prints."""

@@ -26,9 +26,10 @@ from simba_actors.errors import SimbaError
 from simba_actors.events import Event
 from simba_actors.logs import visible
 from simba_actors.observe.wording import described, progress_line
-from simba_actors.store import Reader, results, run_queries
-from simba_actors.store.results import Spending, Standing
-from simba_actors.store.run_queries import RunSummary, StepScores
+from simba_actors.store import Reader
+from simba_actors.store.queries import results, run_queries
+from simba_actors.store.queries.results import Spending, Standing
+from simba_actors.store.queries.run_queries import RunSummary, StepScores
 
 REDRAW_SECONDS = 0.5
 """Seconds between two looks at the store."""

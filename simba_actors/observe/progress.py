@@ -24,8 +24,9 @@ from simba_actors.events import Event, RunFailed, RunFinished, RunPaused, RunRes
 from simba_actors.logs import visible
 from simba_actors.observe.feed import follow_events
 from simba_actors.observe.wording import progress_line
-from simba_actors.store import Reader, run_queries
-from simba_actors.store.run_queries import RunSummary
+from simba_actors.store import Reader
+from simba_actors.store.queries import run_queries
+from simba_actors.store.queries.run_queries import RunSummary
 
 REDRAW_SECONDS = 0.5
 

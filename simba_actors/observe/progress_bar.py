@@ -12,7 +12,7 @@ from rich.table import Column
 from simba_actors.events import Event, RunPaused
 from simba_actors.logs import visible
 from simba_actors.observe.wording import progress_line
-from simba_actors.store.run_queries import RunSummary
+from simba_actors.store.queries.run_queries import RunSummary
 
 BAR_WIDTH = 16
 """Columns of the bar. The rest of the 80 that a terminal has at least is for the words that matter most."""

@@ -8,7 +8,7 @@ from simba_actors.events import Event, to_json
 from simba_actors.search.trajectory import Usage
 
 if TYPE_CHECKING:
-    from simba_actors.store.run_queries import RunSummary
+    from simba_actors.store.queries.run_queries import RunSummary
 
 LONGEST_VALUE = 300
 """Number of characters of an event's value that a line shows."""

@@ -28,7 +28,7 @@ from simba_actors.store import Reader
 from simba_actors.store.connection import Connection, translate_errors
 from simba_actors.store.opening import checked_path, open_for_writing
 from simba_actors.store.ownership import this_user
-from simba_actors.store.pool_queries import program
+from simba_actors.store.queries.pool_queries import program
 
 
 @dataclass(frozen=True, slots=True)

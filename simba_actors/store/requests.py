@@ -68,11 +68,6 @@ async def send_request(
     return request
 
 
-def has_requests(db: sqlite3.Connection, run_id: str) -> bool:
-    """Return whether there are requests to the run that its owner has not taken."""
-    return db.execute("SELECT 1 FROM requests WHERE run_id = ? AND taken IS NULL", [run_id]).fetchone() is not None
-
-
 def take_requests(db: sqlite3.Connection, run_id: str, now: float) -> list[Request]:
     """Return the run's new requests, oldest first, and mark them as taken, within the transaction that is open."""
     rows = db.execute(

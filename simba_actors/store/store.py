@@ -14,12 +14,10 @@ from simba_actors.errors import FingerprintMismatchError, LeaseLostError, StoreE
 from simba_actors.events import Event
 from simba_actors.logs import get_logger
 from simba_actors.runtime.threads import THREAD_REMEDY
-from simba_actors.store.connection import Connection, translate_errors
+from simba_actors.store.connection import Connection, FileGuard, translate_errors
 from simba_actors.store.encoding import dumps, loads
-from simba_actors.store.file_guard import FileGuard
-from simba_actors.store.lease import LeaseKeeper, renew
 from simba_actors.store.opening import BUSY_SECONDS, checked_path, open_for_writing
-from simba_actors.store.ownership import LEASE_SECONDS, Owner, check_free, find_holding, holder_of
+from simba_actors.store.ownership import LEASE_SECONDS, LeaseKeeper, Owner, check_free, find_holding, holder_of, renew
 from simba_actors.store.reading import Reader
 from simba_actors.store.records import NewRun, Run, Write
 from simba_actors.store.requests import Request, take_requests

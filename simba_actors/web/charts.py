@@ -13,8 +13,8 @@ from typing import Literal
 
 from markupsafe import Markup, escape
 
-from simba_actors.store.results import Spending, Standing
-from simba_actors.store.run_queries import StepScores
+from simba_actors.store.queries.results import Spending, Standing
+from simba_actors.store.queries.run_queries import StepScores
 
 Series = Literal["best", "sampled", "student", "objective", "front"]
 

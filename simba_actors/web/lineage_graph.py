@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from simba_actors.store.pool_queries import PoolEntry
+from simba_actors.store.queries.pool_queries import PoolEntry
 
 COLUMN, ROW, MARGIN, RADIUS = 84, 30, 28, 8
 

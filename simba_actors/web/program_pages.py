@@ -14,9 +14,10 @@ from simba_actors.programs.configuration import Demo
 from simba_actors.programs.messages import prompt_messages
 from simba_actors.publishing import publications
 from simba_actors.search.plan import STUDENT
-from simba_actors.store import Reader, pool_queries, results
+from simba_actors.store import Reader
+from simba_actors.store.queries import pool_queries, results
+from simba_actors.store.queries.results import RolloutFilter
 from simba_actors.store.records import Program, RolloutRecord
-from simba_actors.store.results import RolloutFilter
 from simba_actors.web.diffs import diff_lines
 from simba_actors.web.lineage_graph import legend, lineage_graph, shown_in_graph
 from simba_actors.web.rendering import name_in, number_in, open_store, page, slug, whole

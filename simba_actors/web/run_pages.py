@@ -12,9 +12,10 @@ from simba_actors.observe.wording import described
 from simba_actors.programs import Configuration
 from simba_actors.publishing.publications import served_by_channel
 from simba_actors.search.plan import STUDENT
-from simba_actors.store import Reader, pool_queries, results, run_queries
-from simba_actors.store.results import Standing
-from simba_actors.store.run_queries import RunSummary
+from simba_actors.store import Reader
+from simba_actors.store.queries import pool_queries, results, run_queries
+from simba_actors.store.queries.results import Standing
+from simba_actors.store.queries.run_queries import RunSummary
 from simba_actors.web.charts import (
     chart_by_spending,
     chart_by_step,

@@ -34,7 +34,8 @@ from simba_actors.events import (
 from simba_actors.events import RunStarted as Started
 from simba_actors.observe import follow_events
 from simba_actors.search.trajectory import JSON
-from simba_actors.store import Reader, run_queries
+from simba_actors.store import Reader
+from simba_actors.store.queries import run_queries
 from simba_actors.strategies import AppendARule, Recombine
 from tests.support.connections import left_open, open_connections
 from tests.support.crashing import Injector, inject

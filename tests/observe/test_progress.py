@@ -16,7 +16,8 @@ from simba_actors.events import Event, RunFailed, RunPaused, StepOpened
 from simba_actors.observe import show_progress
 from simba_actors.observe.progress import display_on
 from simba_actors.observe.wording import duration
-from simba_actors.store import Reader, run_queries
+from simba_actors.store import Reader
+from simba_actors.store.queries import run_queries
 from tests.support.hostile import STEERING
 from tests.support.runs import PATIENCE, finish, reach, small_config
 

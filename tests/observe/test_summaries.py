@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from simba_actors.store import Reader, pool_queries, run_queries
-from simba_actors.store.pool_queries import Estimate
+from simba_actors.store import Reader
+from simba_actors.store.queries import pool_queries, run_queries
+from simba_actors.store.queries.pool_queries import Estimate
 from tests.support.runs import finish, small_config
 
 

@@ -22,7 +22,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from simba_actors import Governor, Limits
 from simba_actors.errors import MetricError
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
-from simba_actors.store import Reader, run_queries
+from simba_actors.store import Reader
+from simba_actors.store.queries import run_queries
 from simba_actors.strategies import AppendADemo
 from simba_actors.team.coordinator import Coordinator
 from tests.support.crashing import Injector, inject

@@ -27,8 +27,8 @@ from simba_actors.errors import (
 from simba_actors.store import Owner, Reader, Store
 from simba_actors.store.doctor import check
 from simba_actors.store.migrations import APPLICATION_ID, VERSION
+from simba_actors.store.queries.run_queries import summaries
 from simba_actors.store.records import NewRun
-from simba_actors.store.run_queries import summaries
 from tests.store.ledgers import claimed, results, step
 from tests.support.connections import left_open, open_connections
 

@@ -13,7 +13,8 @@ import pytest
 from simba_actors import Optimizer, OptimizerConfig
 from simba_actors.errors import ConfigError, FingerprintMismatchError
 from simba_actors.events import TrajectorySampled
-from simba_actors.store import Reader, run_queries
+from simba_actors.store import Reader
+from simba_actors.store.queries import run_queries
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script, right_answer
 from tests.support.runs import asks_of, findings, finish, reach, small_config

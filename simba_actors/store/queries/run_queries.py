@@ -10,7 +10,7 @@ from typing import Any, cast
 from simba_actors.search.plan import STUDENT, STUDENT_LM
 from simba_actors.search.trajectory import Usage
 from simba_actors.store.encoding import loads
-from simba_actors.store.pool_queries import Estimate
+from simba_actors.store.queries.pool_queries import Estimate
 from simba_actors.store.reading import TOTAL_USAGE, USED_BY_PROPOSALS, all_runs, find_run, usage_of_totals
 from simba_actors.store.records import ActorGauge, Run
 
