@@ -16,9 +16,10 @@ from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.search.plan import STUDENT
 from simba_actors.search.progress import Progress
 from simba_actors.search.trajectory import JSON, Usage
-from simba_actors.store import Reader, pool_queries, results
+from simba_actors.store import Reader
+from simba_actors.store.queries import pool_queries, results
+from simba_actors.store.queries.results import Standing
 from simba_actors.store.records import Program, Run, RunStatus
-from simba_actors.store.results import Standing
 
 RankedOn: TypeAlias = Literal["trainset", "valset"]
 

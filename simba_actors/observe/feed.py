@@ -17,7 +17,8 @@ from simba_actors.logs import get_logger
 from simba_actors.publishing.publications import Publication, versions
 from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.search.plan import RolloutKey
-from simba_actors.store import Reader, results
+from simba_actors.store import Reader
+from simba_actors.store.queries import results
 from simba_actors.store.records import RolloutRecord
 
 logger = get_logger(__name__)
