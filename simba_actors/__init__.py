@@ -69,6 +69,7 @@ __all__ = [
     "LiveState",
     "MergeRules",
     "NoImprovement",
+    "NothingToGain",
     "OnlineExample",
     "Optimizer",
     "OptimizerConfig",
@@ -131,6 +132,7 @@ _NAMES = {
     "simba_actors.search.stopping": (
         "EveryBucketSolved",
         "NoImprovement",
+        "NothingToGain",
         "TargetReached",
         "Timeout",
     ),

@@ -41,7 +41,7 @@ from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.space import check_space
 from simba_actors.publishing.channel import check_channel
 from simba_actors.search.objectives import Objectives
-from simba_actors.search.stopping import StopWhen, check_stop_when
+from simba_actors.search.stopping import DEFAULT_STOP, StopWhen, check_stop_when
 from simba_actors.store.opening import checked_path
 from simba_actors.strategies import AppendADemo, AppendARule, LearnFromFailures, MergeRules, Recombine, Strategy
 
@@ -197,9 +197,10 @@ class OptimizerConfig:
     budget: Budget = Budget()
     """Caps on calls, cost, tokens and time; by default none."""
 
-    stop_when: StopWhen | None = None
+    stop_when: StopWhen | None = DEFAULT_STOP
     """Decides at the end of each step whether to stop the search; the winner is then chosen, as after `max_steps`. By
-    default nothing stops the search early. It may change when a run is continued. See
+    default the adaptive policy stops when the rest of the calls is expected to add less than 0.01 of the metric's
+    range; None lets it use its whole budget. It may change when a run is continued. See
     `simba_actors.search.stopping`."""
 
     governor: Governor | None = None

@@ -194,6 +194,23 @@ class TrendEstimated(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class OutlookEstimated(Event):
+    """The gain that is expected of the rest of the search. Reported after each step of the adaptive policy."""
+
+    step: int
+    """The last step that the estimate includes, counted from 0."""
+
+    gain: float
+    """Expected increase of the best program's mean score."""
+
+    rollouts: int
+    """Rollouts of the rest of the search."""
+
+    calls: int
+    """LM calls of the rest of the search."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrajectorySampled(Event):
     """A program was run on an example to learn from it."""
 
@@ -491,6 +508,7 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         StepOpened,
         StepClosed,
         TrendEstimated,
+        OutlookEstimated,
         TrajectorySampled,
         ExampleSetAside,
         BucketsAnalyzed,

@@ -15,6 +15,7 @@ from simba_actors.observe.wording import duration, spent
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.search.plan import STUDENT
 from simba_actors.search.progress import Progress
+from simba_actors.search.quality import Outlook
 from simba_actors.search.trajectory import JSON, Usage
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries, results
@@ -116,6 +117,8 @@ class OptimizerResult(_Programs):
     budget_reached: str | None = None
     """The cap of the budget that ended the run early, such as "max_calls"; None if none did. `program` is then the best
     one known so far. Starting the same run with a larger budget continues it."""
+    outlook: Outlook | None = None
+    """What the rest of the search was expected to add when it ended; None with `policy="dspy"`."""
 
     def to_json(self) -> dict[str, JSON]:
         """Return the fields as plain JSON. To save the program, use `result.program.save`."""
@@ -131,6 +134,7 @@ class OptimizerResult(_Programs):
             "seconds": self.seconds,
             "reason": self.reason,
             "budget_reached": self.budget_reached,
+            "outlook": None if self.outlook is None else {"gain": self.outlook.gain, "rollouts": self.outlook.left},
         }
 
     def to_dataframe(self) -> Any:
@@ -258,7 +262,7 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module, space: 
         program.simba_idx = number
         return program
 
-    logs = await _trial_logs(reader, run_id, dict(ranking))
+    logs, progress = await _trial_logs(reader, run_id, dict(ranking)), await reader.progress(run_id)
     winner, score = ranking[0]
     scores = _scores_by_objective(run)
     standings = {number: await reader.ask(results.standing, run_id, number) for number in stored}
@@ -278,6 +282,7 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module, space: 
         seconds=(await reader.spending(run_id)).seconds,
         reason=run.reason or "",
         budget_reached=cast("dict[str, Any]", run.result).get("cap"),
+        outlook=None if progress is None else progress.outlook,
     )
     attributes = {
         "program": build(winner),

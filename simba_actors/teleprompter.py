@@ -16,7 +16,7 @@ from simba_actors.config import Metric, OnMetricError, OptimizerConfig, PolicyNa
 from simba_actors.errors import RunningLoopError
 from simba_actors.lm.budget import Budget
 from simba_actors.optimizer import Optimizer
-from simba_actors.search.stopping import StopWhen
+from simba_actors.search.stopping import DEFAULT_STOP, StopWhen
 
 Student = TypeVar("Student", bound=dspy.Module)
 Method = TypeVar("Method")
@@ -69,7 +69,7 @@ class SIMBA(Teleprompter):
         rollout_timeout: float = 300.0,
         on_metric_error: OnMetricError = "stop",
         optimize: Sequence[str] | None = None,
-        stop_when: StopWhen | None = None,
+        stop_when: StopWhen | None = DEFAULT_STOP,
         policy: PolicyName = "dspy",
         store: str | Path | None = None,
         budget: Budget | None = None,

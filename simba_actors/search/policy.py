@@ -30,7 +30,7 @@ from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.parts import Part
 from simba_actors.search.plan import STUDENT as STUDENT
 from simba_actors.search.plan import Rollout
-from simba_actors.search.quality import Quality
+from simba_actors.search.quality import Outlook, Quality
 from simba_actors.search.trajectory import JSON
 
 
@@ -102,6 +102,8 @@ class StepResult:
     """The best program of the whole run so far; None if none was evaluated."""
     adaptations: tuple[Adaptation, ...] = ()
     """Changes of the search's own parameters, for the record. The values in force are part of the state."""
+    outlook: Outlook | None = None
+    """What the rest of the search is expected to add; None if the policy makes no such estimate."""
 
     def to_json(self) -> JSON:
         return {
@@ -110,6 +112,7 @@ class StepResult:
             "winner": self.winner,
             "best": None if self.best is None else self.best.to_json(),
             "adaptations": [adaptation.to_json() for adaptation in self.adaptations],
+            "outlook": None if self.outlook is None else self.outlook.to_json(),
         }
 
     @classmethod
@@ -117,7 +120,8 @@ class StepResult:
         data = cast("dict[str, Any]", stored)
         best = Quality.from_json(data.get("best"))
         adaptations = tuple(Adaptation(*stored) for stored in data.get("adaptations", ()))
-        return cls(data["state"], dict(data["scores"]), data["winner"], best, adaptations)
+        outlook = Outlook.from_json(data.get("outlook"))
+        return cls(data["state"], dict(data["scores"]), data["winner"], best, adaptations, outlook)
 
 
 class Pool(Protocol):

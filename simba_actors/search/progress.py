@@ -7,7 +7,7 @@ from dataclasses import InitVar, dataclass
 from typing import Any, cast
 
 from simba_actors.search.evidence import Evidence, Score
-from simba_actors.search.quality import Quality
+from simba_actors.search.quality import Outlook, Quality
 from simba_actors.search.statistics.trend import Trend, trend_of
 from simba_actors.search.trajectory import JSON, Usage
 
@@ -43,6 +43,8 @@ class Progress(_Linked):
     """Uptime of the run in seconds, without pauses."""
     before: InitVar[Progress | None] = None
     """The progress of the step before."""
+    outlook: Outlook | None = None
+    """What the rest of the run is expected to add; None with `policy="dspy"`."""
 
     def __post_init__(self, before: Progress | None) -> None:
         object.__setattr__(self, "_before", before)
@@ -61,6 +63,12 @@ class Progress(_Linked):
         return tuple(reversed(steps))
 
     @property
+    def calls_left(self) -> int | None:
+        """LM calls of the rest of the search, if a rollout takes as many as so far; None without an outlook."""
+        outlook = self.outlook
+        return None if outlook is None else round(self.usage.calls * outlook.left / outlook.spent)
+
+    @property
     def trend(self) -> Trend | None:
         """Whether the student's samples get better from step to step; None while there are too few steps to tell."""
         return trend_of([each.sampled for each in self.history if each.sampled is not None])
@@ -77,6 +85,9 @@ class Progress(_Linked):
             "bucket_floors": list(self.bucket_floors),
             "usage": self.usage.to_json(),
             "seconds": self.seconds,
+            "outlook": None
+            if self.outlook is None
+            else {"gain": self.outlook.gain, "rollouts": self.outlook.left, "calls": self.calls_left},
         }
 
     def to_store(self) -> JSON:
@@ -91,7 +102,13 @@ class Progress(_Linked):
 
 
 def progress_of(
-    step: int, best: Quality | None, evidence: Evidence, usage: Usage, seconds: float, before: Progress | None
+    step: int,
+    best: Quality | None,
+    outlook: Outlook | None,
+    evidence: Evidence,
+    usage: Usage,
+    seconds: float,
+    before: Progress | None,
 ) -> Progress:
     """Return the progress at the end of `step`, which counts from 0; `before` is that of the step before."""
     floors = _floors(evidence, step)
@@ -104,6 +121,7 @@ def progress_of(
         usage,
         seconds,
         before,
+        outlook,
     )
 
 
@@ -117,14 +135,16 @@ def stored_progress(steps: Iterable[tuple[int, JSON, JSON]]) -> Progress | None:
         if stored is None:
             continue
         data = cast("dict[str, Any]", stored)
+        found = cast("Mapping[str, JSON]", result)
         last = Progress(
             step + 1,
-            Quality.from_json(cast("Mapping[str, JSON]", result).get("best")),
+            Quality.from_json(found.get("best")),
             data["sampled"],
             tuple(data["bucket_floors"]),
             Usage(*data["usage"]),
             data["seconds"],
             last,
+            Outlook.from_json(found.get("outlook")),
         )
     return last
 

@@ -1,4 +1,4 @@
-"""An estimate of how good the best program is, with its interval."""
+"""Estimates of how good the best program is, and of what more rollouts would add to it."""
 
 from __future__ import annotations
 
@@ -32,6 +32,27 @@ class Quality:
 
     @classmethod
     def from_json(cls, stored: JSON) -> Quality | None:
+        return None if stored is None else cls(*cast("list[Any]", stored))
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the rest of a search is expected to add to its best program."""
+
+    gain: float
+    """Expected increase of the best program's mean score, in the metric's units."""
+    share: float
+    """The same as a share of the metric's range."""
+    spent: int
+    """Rollouts so far."""
+    left: int
+    """Rollouts of the rest of the search."""
+
+    def to_json(self) -> JSON:
+        return [self.gain, self.share, self.spent, self.left]
+
+    @classmethod
+    def from_json(cls, stored: JSON) -> Outlook | None:
         return None if stored is None else cls(*cast("list[Any]", stored))
 
 

@@ -91,6 +91,35 @@ class NoImprovement(Stopper):
 
 
 @dataclass(frozen=True, slots=True)
+class NothingToGain(Stopper):
+    """Stop when the rest of the search is expected to add less than `least_gain`. The default of a run.
+
+    The expectation comes from the adaptive policy (`progress.outlook`). With `policy="dspy"` it never stops.
+    """
+
+    least_gain: float = 0.01
+    """Smallest gain that is worth the rest of the calls, as a share of the metric's range."""
+    steps: int = 2
+    """Successive steps that have to expect less, since each estimate is uncertain itself."""
+
+    def __post_init__(self) -> None:
+        _check_number("NothingToGain(least_gain", self.least_gain)
+        _check_steps("NothingToGain(steps", self.steps)
+
+    def __call__(self, progress: Progress) -> str | None:
+        outlooks = [each.outlook for each in progress.history[-self.steps :]]
+        best, outlook = progress.best, progress.outlook
+        if len(outlooks) < self.steps or best is None or outlook is None:
+            return None
+        if any(each is None or each.share >= self.least_gain for each in outlooks):
+            return None
+        return (
+            f"the best is {best.low:.2f} to {best.high:.2f}, and {progress.calls_left:,} more calls are expected "
+            f"to add {outlook.gain:.3f}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class TargetReached(Stopper):
     """Stop when the best program scores `target` or more on the trainset beyond doubt.
 
@@ -212,3 +241,7 @@ def _check_steps(name: str, value: object) -> None:
 def _check_number(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfigError(f"{name}={value!r}): must be a finite number")
+
+
+DEFAULT_STOP = NothingToGain()
+"""What ends a run unless its user says otherwise."""

@@ -312,7 +312,10 @@ class Coordinator(GenServer[CoordinatorState]):
         def close() -> tuple[StepResult, Progress]:
             result = self._policy.close_step(plan, proposed.proposals, proposed.candidates, state.evidence, pool)
             used, seconds = self._budget.used, self._budget.seconds
-            return result, progress_of(plan.step, result.best, state.evidence, used, seconds, state.progress)
+            progress = progress_of(
+                plan.step, result.best, result.outlook, state.evidence, used, seconds, state.progress
+            )
+            return result, progress
 
         result, progress = await self._threads.run(close)
         events = step_events(plan.step, proposed.sampled_mean, result, progress, state.evidence)

@@ -8,6 +8,7 @@ from simba_actors.events import (
     CandidateDropped,
     CandidateEvaluated,
     Event,
+    OutlookEstimated,
     ParameterAdapted,
     ProgramRegistered,
     StepClosed,
@@ -37,6 +38,11 @@ def step_events(
     if trend is not None:
         events.append(
             TrendEstimated(step=step, direction=trend.direction, slope=trend.slope, low=trend.low, high=trend.high)
+        )
+    outlook = progress.outlook
+    if outlook is not None:
+        events.append(
+            OutlookEstimated(step=step, gain=outlook.gain, rollouts=outlook.left, calls=progress.calls_left or 0)
         )
     return events
 

@@ -16,7 +16,7 @@ def after(steps: int) -> Progress:
     progress: Progress | None = None
     for step in range(steps):
         known = Evidence([Score(RolloutKey(step, "sample", 0), 0, 0, 0.1 * step)])
-        progress = progress_of(step, None, known, Usage(calls=step), float(step), progress)
+        progress = progress_of(step, None, None, known, Usage(calls=step), float(step), progress)
     assert progress is not None
     return progress
 
@@ -49,5 +49,5 @@ def test_stored_steps_give_the_same_progress() -> None:
 def test_samples_of_other_lms_say_nothing_about_the_student() -> None:
     key = RolloutKey(0, "sample", 0)
     known = Evidence([Score(key, 0, 0, 1.0, ModelSpec("teacher"))])
-    progress = progress_of(0, None, known, Usage(), 0.0, None)
+    progress = progress_of(0, None, None, known, Usage(), 0.0, None)
     assert (progress.sampled, progress.bucket_floors) == (None, ())

@@ -10,10 +10,11 @@ import pytest
 
 from simba_actors.errors import ConfigError, StopperError
 from simba_actors.search.progress import Progress
-from simba_actors.search.quality import Quality
+from simba_actors.search.quality import Outlook, Quality
 from simba_actors.search.stopping import (
     EveryBucketSolved,
     NoImprovement,
+    NothingToGain,
     StopWhen,
     TargetReached,
     Timeout,
@@ -37,12 +38,24 @@ def run(
     return last
 
 
+def expecting(*gains: float | None, width: float = 1.0) -> Progress:
+    """Return the progress of a run that expected these gains of its rest, as shares of the metric's range."""
+    last: Progress | None = None
+    for step, gain in enumerate(gains, start=1):
+        outlook = None if gain is None else Outlook(gain * width, gain, 100 * step, 1_000)
+        last = Progress(step, Quality(1, 0.5, 0.4, 0.6), 0.5, (), Usage(calls=200 * step), 0.0, last, outlook)
+    assert last is not None
+    return last
+
+
 STOPS: dict[str, tuple[StopWhen, Progress]] = {
     "no_improvement_when_nothing_changed": (NoImprovement(3), run(0.3, 0.5, 0.5, 0.5, 0.5)),
     "no_improvement_beyond_noise": (NoImprovement(3), run(0.5, 0.51, 0.53, 0.55, margin=WIDE)),
     "target_with_its_whole_interval_above": (TargetReached(0.8), run(0.82)),
     "target_of_a_metric_of_any_range": (TargetReached(-5), run(3.0)),
     "buckets_without_a_failure": (EveryBucketSolved(steps=2), run(0.5, 0.5, floors=[1.0, 1.0])),
+    "nothing_to_gain_twice": (NothingToGain(), expecting(0.05, 0.009, 0.004)),
+    "nothing_to_gain_of_a_wide_metric": (NothingToGain(), expecting(0.009, 0.009, width=100.0)),
     "time_that_is_over": (Timeout(60), run(0.5, seconds=61)),
     "a_function_that_returns_true": (lambda progress: progress.usage.calls >= 2, run(0.5, 0.5)),
     "either_of_two": (TargetReached(0.9) | Timeout(60), run(0.5, seconds=61)),
@@ -61,6 +74,9 @@ CONTINUES: dict[str, tuple[StopWhen, Progress]] = {
     "buckets_with_a_failure": (EveryBucketSolved(steps=2), run(0.5, 0.5, floors=[1.0, 0.5])),
     "buckets_of_too_few_steps": (EveryBucketSolved(steps=3), run(0.5, 0.5, floors=[1.0])),
     "steps_without_buckets": (EveryBucketSolved(steps=1), run(0.5, floors=[])),
+    "a_gain_that_is_small_only_once": (NothingToGain(), expecting(0.05, 0.02, 0.004)),
+    "a_gain_that_is_worth_the_calls": (NothingToGain(), expecting(0.05, 0.02)),
+    "a_gain_that_the_policy_does_not_estimate": (NothingToGain(), expecting(None, None)),
     "time_that_is_left": (Timeout(60), run(0.5, seconds=59)),
     "a_function_that_returns_none": (lambda _: None, run(0.5)),
     "neither_of_two": (TargetReached(0.9) | Timeout(60), run(0.5)),
@@ -89,8 +105,14 @@ def test_a_function_may_give_its_reason_in_words() -> None:
     assert reason_to_stop(lambda _: "it is late", run(0.5)) == "it is late"
 
 
+def test_the_reason_names_the_best_and_what_more_calls_are_expected_to_add() -> None:
+    reason = reason_to_stop(NothingToGain(), expecting(0.004, 0.004))
+    assert reason == "the best is 0.40 to 0.60, and 2,000 more calls are expected to add 0.004"
+
+
 BAD: dict[str, tuple[Any, str]] = {
     "no_patience": (lambda: NoImprovement(0), r"NoImprovement\(patience=0\): must be a whole number of steps"),
+    "a_gain_that_is_no_number": (lambda: NothingToGain("1"), r"NothingToGain\(least_gain='1'\)"),  # pyright: ignore[reportArgumentType]
     "a_target_that_is_no_number": (lambda: TargetReached(float("nan")), r"TargetReached\(target=nan\)"),
     "a_score_that_is_no_number": (lambda: EveryBucketSolved(score="1"), r"EveryBucketSolved\(score='1'\)"),  # pyright: ignore[reportArgumentType]
     "no_steps": (lambda: EveryBucketSolved(steps=0), r"EveryBucketSolved\(steps=0\)"),

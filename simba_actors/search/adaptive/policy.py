@@ -25,9 +25,12 @@ from functools import cached_property
 from itertools import cycle, islice
 from typing import Any
 
+import numpy as np
+
 from simba_actors.search.adaptive.adaptation import HOTTEST, Parameters, adapt
 from simba_actors.search.adaptive.exploration import Exploration
-from simba_actors.search.adaptive.finals import Finals, most_rollouts
+from simba_actors.search.adaptive.finals import FINALISTS, Finals, most_rollouts
+from simba_actors.search.adaptive.outlook import outlook_of
 from simba_actors.search.adaptive.racing import Race, unseen_examples
 from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan, stored_mode
 from simba_actors.search.adaptive.strategy_allocation import (
@@ -49,7 +52,7 @@ from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.plan import ModelSpec, Rollout, RolloutKey
 from simba_actors.search.policy import Pool, Proposal, StepPlan, StepResult
-from simba_actors.search.quality import best_by_model
+from simba_actors.search.quality import Outlook, best_by_model
 from simba_actors.search.randomness import BatchOrder, Draws
 from simba_actors.search.settings import SearchSettings
 from simba_actors.search.trajectory import JSON
@@ -289,7 +292,16 @@ class AdaptivePolicy:
         now.parameters, adaptations = adapt(
             now.parameters, self._usual_parameters, evidence, plan.step, model.range, needed
         )
-        return StepResult(now.to_json(), scores, winner, best_by_model(model), adaptations)
+        outlook = self._outlook(model, len(evidence) + now.questions, plan.step)
+        return StepResult(now.to_json(), scores, winner, best_by_model(model), adaptations, outlook)
+
+    def _outlook(self, model: PartModel, spent: int, step: int) -> Outlook | None:
+        """Return what the rest of the search is expected to add. New parts come at the same rate as so far."""
+        last_new_parts = int(self._search_rollouts * LAST_NEW_PARTS)
+        new_parts = len(model.parts) * max(0, last_new_parts - spent) // max(1, min(spent, last_new_parts))
+        left, finals = self._search_rollouts - spent, self._finals.rollouts // len(FINALISTS)
+        draws = np.random.default_rng([self.settings.seed, step])  # Its own, so that it changes no other draw.
+        return outlook_of(model, self.settings.caps, spent, left, finals, new_parts, draws)
 
     def _after(
         self, plan: StepPlan, proposals: Sequence[Proposal], candidates: Sequence[int], pool: Pool

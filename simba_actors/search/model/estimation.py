@@ -81,6 +81,8 @@ class Posterior:
     """The most likely log-odds of each observed score."""
     evidence: float
     """The logarithm of how likely the scores are under the priors, whatever the effects."""
+    information: Matrix
+    """What the scores alone say of the effects: the curvature of their likelihood, without the priors."""
 
     def draw(self, draws: np.random.Generator, scale: float = 1.0) -> Vector:
         """Return one draw of the effects, with its distance from the most likely ones multiplied by `scale`."""
@@ -134,21 +136,22 @@ def fit(
     precision, own_precision = prior**-2.0, ease**-2.0
     effects = np.zeros(len(prior))
     if not len(rows):
-        return Posterior(effects, np.diag(prior), np.zeros(examples), np.zeros(0), 0.0)
+        return Posterior(effects, np.diag(prior), np.zeros(examples), np.zeros(0), 0.0, np.diag(effects))
     if start is not None:
         effects[: len(start)] = start
     of_columns = observations.offset + times(design, effects)
     eases = _ease(of_columns, observations, examples, own_precision)
     point = _Point(effects, eases, of_columns + eases[rows])
     loss = point.loss(score, precision, own_precision)
-    own, spread = np.full(examples, own_precision), np.diag(prior)
+    own, spread, information = np.full(examples, own_precision), np.diag(prior), np.diag(effects)
     for _ in range(MOST_CURVATURES):
         computed_at = point.log_odds
         expected = sigmoid(computed_at)
         weight = np.maximum(expected * (1 - expected), LEAST_WEIGHT)
         own = np.bincount(rows, weight, examples) + own_precision
         shared = _sums_by_example(design, weight, rows, examples)
-        spread = inverse_root(weighted_squares(design, weight) - weighted_squares(shared, 1 / own) + np.diag(precision))
+        information = weighted_squares(design, weight) - weighted_squares(shared, 1 / own)
+        spread = inverse_root(information + np.diag(precision))
         change, moved = math.inf, 0.0
         while change >= CONVERGED and moved < stale:
             residual = score - sigmoid(point.log_odds)
@@ -167,7 +170,7 @@ def fit(
         if change < CONVERGED and moved < stale:
             break
     narrowing = np.log(prior / np.diag(spread)).sum() + np.log(own / own_precision).sum() / 2
-    return Posterior(point.effects, spread, point.ease, point.log_odds, float(-loss - narrowing))
+    return Posterior(point.effects, spread, point.ease, point.log_odds, float(-loss - narrowing), information)
 
 
 def _ease(of_columns: Vector, observations: Observations, examples: int, precision: float) -> Vector:

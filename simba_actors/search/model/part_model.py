@@ -508,6 +508,31 @@ class PartModel:
     def _settled_held(self) -> PartsHeld:
         return self._holds.only(np.abs(self._settled).max(axis=1, initial=0.0) > 0)
 
+    @property
+    def active(self) -> Indices:
+        """Parts that are fitted."""
+        return self._active
+
+    @property
+    def posterior(self) -> Posterior:
+        """The posterior of the effects of the design's columns."""
+        return self._posterior
+
+    @cached_property
+    def prior(self) -> Vector:
+        """Standard deviation, before any score, of each effect of `posterior`."""
+        in_order = len(self._posterior.effects) - PARTS - 2 * len(self._active)
+        return np.concatenate([self._prior(), np.full(in_order, IN_ORDER)])
+
+    @cached_property
+    def near_active(self) -> Matrix:
+        """Relevance of each active part to each example of the panel, from 0 to 1."""
+        return self._near[self._active, : self.panel]
+
+    def effects_of(self, values: Vector) -> Effects:
+        """Return the effects on the panel if those of the design's columns are `values`."""
+        return self._effects(values)
+
     def _prior(self) -> Vector:
         specific = self._specific[self._active]
         everywhere = np.where(specific, SPECIFIC, GENERAL)
