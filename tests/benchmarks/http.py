@@ -181,6 +181,7 @@ def ours(policy: Literal["dspy", "adaptive"]) -> Callable[[str], None]:
             max_demos=MAX_DEMOS,
             max_concurrency=IN_FLIGHT,
             budget=Budget(max_calls=CALLS),
+            stop_when=None,
         )
         async with await Optimizer.start(config) as optimizer:
             await optimizer.result()

@@ -67,6 +67,7 @@ def adaptive(task: Task, calls: int, steps: int) -> dspy.Module:
         max_steps=steps,
         max_demos=8,
         max_concurrency=AT_ONCE,
+        stop_when=None,
     )
     return asyncio.run(running)
 

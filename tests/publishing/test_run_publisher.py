@@ -52,7 +52,7 @@ def knows_by_chance(ask: Ask) -> dict[str, Any] | str:
 
 
 def adaptive_config(tmp_path: Path, script: Script) -> Any:
-    settings: dict[str, Any] = {"policy": "adaptive", "publish": "best", "bsize": 32, "max_steps": 8}
+    settings: dict[str, Any] = {"policy": "adaptive", "publish": "best", "bsize": 32, "max_steps": 8, "stop_when": None}
     return config(tmp_path, trainset=questions(40), lm=ScriptedLM(script), max_concurrency=16, **settings)
 
 

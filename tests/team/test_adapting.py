@@ -17,7 +17,7 @@ def quiet(example: Any, prediction: Any) -> float:
 
 
 def quiet_config(store: Path) -> OptimizerConfig:
-    sizes: dict[str, Any] = {"bsize": 16, "num_candidates": 4, "max_steps": 6, "max_concurrency": 16}
+    sizes: dict[str, Any] = {"bsize": 16, "num_candidates": 4, "max_steps": 6, "max_concurrency": 16, "stop_when": None}
     return small_config(store, policy="adaptive", metric=quiet, trainset=questions(16), run_id="run", **sizes)
 
 
