@@ -82,15 +82,18 @@ async def follow_progress(optimizer: Watched, stream: TextIO | None = None) -> N
         rate = rate_since(first.rollouts_done, time.monotonic)
         with display_on(stream or sys.stderr) as display:
             events = optimizer.events(await store.last_event(optimizer.run_id))
-            async with aclosing(events), anyio.create_task_group() as tasks:
-                tasks.start_soon(_redraw, store, optimizer.run_id, display, rate)
-                async for event in events:
-                    if isinstance(event, StepClosed | RunPaused | RunResumed | RunFinished | RunFailed):
-                        summary = await store.ask(run_queries.summary, optimizer.run_id)
-                        display.show_event(event, summary, rate(summary))
-                tasks.cancel_scope.cancel()
-            summary = await store.ask(run_queries.summary, optimizer.run_id)
-            display.redraw(summary, rate(summary))
+            try:
+                async with aclosing(events), anyio.create_task_group() as tasks:
+                    tasks.start_soon(_redraw, store, optimizer.run_id, display, rate)
+                    async for event in events:
+                        if isinstance(event, StepClosed | RunPaused | RunResumed | RunFinished | RunFailed):
+                            summary = await store.ask(run_queries.summary, optimizer.run_id)
+                            display.show_event(event, summary, rate(summary))
+                    tasks.cancel_scope.cancel()
+            finally:
+                with anyio.CancelScope(shield=True):  # What stays on the terminal is where the run stands now.
+                    summary = await store.ask(run_queries.summary, optimizer.run_id)
+                display.redraw(summary, rate(summary))
 
 
 async def _redraw(store: Reader, run_id: str, display: Display, rate: Callable[[RunSummary], float | None]) -> None:

@@ -8,7 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import dspy
@@ -330,7 +330,17 @@ async def test_a_rollout_leaves_nothing_for_the_garbage_collector() -> None:
         gc.enable()
 
 
+class InlineExecutor(ThreadPoolExecutor):
+    """Does its work at once, so that no thread's speed decides the order."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
 async def test_the_steps_of_a_rollout_that_is_ahead_of_its_time_come_after_those_of_others() -> None:
+    asyncio.get_running_loop().set_default_executor(InlineExecutor())  # In which DSPy prepares its calls.
     student, asked = dspy.Predict("question -> answer"), list[str]()
 
     def script(ask: Ask) -> dict[str, Any]:
