@@ -195,6 +195,7 @@ def assemble(
         gate=gate,
         before_call=before_call,
         before_blocking_call=before_blocking_call,
+        not_sent=budget.not_sent,
         on_fault=on_fault,
         on_answer=on_answer,
     )

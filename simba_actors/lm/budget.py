@@ -140,6 +140,11 @@ class BudgetTracker:
             with self._lock:
                 self._calls_stored += 1
 
+    def not_sent(self) -> None:
+        """Take back a call that was counted and not sent. Another one is sent in its place without being stored."""
+        with self._lock:
+            self.calls -= 1
+
     def _count_call(self) -> None:
         with self._lock:  # Threads make calls too, while the event loop is blocked.
             cap = self.reached()

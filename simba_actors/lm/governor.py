@@ -46,6 +46,19 @@ class Fault:
     delay: float
 
 
+@dataclass(frozen=True, slots=True)
+class FailedCall:
+    """What one attempt at an LM call met, as plain data."""
+
+    failure: FailureClass
+    description: str
+    """The error, without secrets."""
+    attempt: int
+    """Number of the attempt, counted from 1."""
+    retry_after: float | None
+    """Seconds that the provider asks to wait; None if it does not ask."""
+
+
 class Gate(Protocol):
     """Open while calls may be sent."""
 
@@ -67,6 +80,8 @@ class Caller:
     """Awaited before each attempt. If it raises, nothing is sent and the rollout ends with that error."""
     before_blocking_call: Callable[[], None] | None = None
     """Called in place of `before_call` for calls that block the event loop."""
+    not_sent: Callable[[], None] | None = None
+    """Called for a call that `before_call` has admitted in vain: it was not sent."""
     on_fault: Callable[[Fault], None] | None = None
     """Called for each call that is made again."""
     on_answer: Callable[[Mapping[str, Any]], None] | None = None
@@ -259,17 +274,29 @@ class Governor:
 
         return go_ahead
 
+    async def admit(self, endpoint: Endpoint, caller: Caller, check: Callable[[], None] | None = None) -> Slot:
+        """Wait until a call may be sent, and return its slot. The call is counted.
+
+        Raises:
+            Exception: What `check()` raised about a call that is no longer wanted, or what `before_call()` raised.
+        """
+        slot = await self._turn(endpoint, caller)
+        try:
+            if check is not None:
+                check()
+            if caller.before_call is not None:
+                await caller.before_call()
+        except BaseException:
+            slot.leave()
+            raise
+        return slot
+
     async def _enter(self, endpoint: Endpoint, caller: Caller, rollout: RolloutContext) -> Slot:
         with rollout.waiting():
-            slot = await self._turn(endpoint, caller)
             try:
-                rollout.check()
-                if caller.before_call is not None:
-                    await caller.before_call()
-            except BaseException as error:
-                slot.leave()
-                if isinstance(error, Exception):
-                    rollout.stop(error)
+                slot = await self.admit(endpoint, caller, rollout.check)
+            except Exception as error:
+                rollout.stop(error)
                 raise
         rollout.meter.sent()
         return slot
@@ -304,29 +331,38 @@ class Governor:
         if _is_to_be_raised(error):
             slot.answered()
             raise error
-        failure, retry_after = classify(error), retry_after_of(error)
-        description = self.secrets.describe(error)
-        delay = self._retry.delay(attempt, retry_after, self._draws)
-        if failure is FailureClass.CROWDED:
+        failed = FailedCall(classify(error), self.secrets.describe(error), attempt, retry_after_of(error))
+        try:
+            with rollout.waiting():
+                await self.recover(slot, endpoint, caller, failed)
+        except InfrastructureError as ending:
+            rollout.stop(ending)
+            raise ending from error
+
+    async def recover(self, slot: Slot, endpoint: Endpoint, caller: Caller, failed: FailedCall) -> None:
+        """Free the slot of a failed call, and return when it may be made again.
+
+        Raises:
+            LMAccessError, LMUnavailableError: It is not made again.
+        """
+        delay = self._retry.delay(failed.attempt, failed.retry_after, self._draws)
+        if failed.failure is FailureClass.CROWDED:
             slot.refused(min(delay, self._retry.grace_period))
-        elif failure is FailureClass.REJECTED:
+        elif failed.failure is FailureClass.REJECTED:
             slot.answered()
         else:
             slot.failed()
-        ending = self._ending(endpoint, failure, description, attempt, retry_after)
+        ending = self._ending(endpoint, failed)
         if ending is not None:
-            rollout.stop(ending)
-            raise ending from error
+            raise ending
         if caller.on_fault is not None:
-            caller.on_fault(Fault(endpoint.name, description, attempt, delay))
-        with rollout.waiting():
-            await self._pause(delay)
+            caller.on_fault(Fault(endpoint.name, failed.description, failed.attempt, delay))
+        await self._pause(delay)
 
-    def _ending(
-        self, endpoint: Endpoint, failure: FailureClass, description: str, attempt: int, retry_after: float | None
-    ) -> LMAccessError | LMUnavailableError | None:
+    def _ending(self, endpoint: Endpoint, failed: FailedCall) -> LMAccessError | LMUnavailableError | None:
         """Return why the call is not made again; None if it is."""
-        name = endpoint.name
+        name, description, attempt, retry_after = endpoint.name, failed.description, failed.attempt, failed.retry_after
+        failure = failed.failure
         if failure is FailureClass.PERSISTENT:
             return LMAccessError(
                 f"{name} refuses to serve: {description}. Waiting does not mend that: put the key, the account or "
