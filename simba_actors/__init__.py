@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simba_actors import errors, events
     from simba_actors.config import OptimizerConfig
+    from simba_actors.evaluation.on_ray.executor import RayExecutor
     from simba_actors.held_out import Evaluation, evaluate
     from simba_actors.live.program import LiveProgram, VariableAware
     from simba_actors.live.router import LiveState
@@ -77,6 +78,7 @@ __all__ = [
     "Pareto",
     "Progress",
     "Publication",
+    "RayExecutor",
     "Recombine",
     "Retry",
     "Served",
@@ -95,6 +97,7 @@ __all__ = [
 
 _NAMES = {
     "simba_actors.config": ("OptimizerConfig",),
+    "simba_actors.evaluation.on_ray.executor": ("RayExecutor",),
     "simba_actors.held_out": ("Evaluation", "evaluate"),
     "simba_actors.live.router": ("LiveState",),
     "simba_actors.live.routing": ("LiveCall",),

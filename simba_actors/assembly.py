@@ -15,7 +15,7 @@ from simba_actors.actors import ChildSpec, GenServer, Registry
 from simba_actors.config import STEPS, OptimizerConfig
 from simba_actors.dspy_compat import check_dspy
 from simba_actors.errors import LeaseLostError, LMUnavailableError, NoLMError, SimbaError, StoreError
-from simba_actors.evaluation.executor import Executor, LocalExecutor
+from simba_actors.evaluation.executor import Executor, ExecutorFactory, LocalExecutor
 from simba_actors.events import CallRetried, Event
 from simba_actors.fingerprint import SEARCH_SETTINGS, SIMBA_SETTINGS, ExampleDigests, default_run_id, fingerprint
 from simba_actors.lm.budget import BudgetTracker
@@ -94,6 +94,7 @@ class AssembledRun:
 
     async def end(self) -> None:
         """End what a run whose team has ended leaves behind."""
+        await self.executor.close()
         self.caller.end()
         await self.threads.close()
         await self.planning.close()
@@ -204,7 +205,8 @@ def assemble(
         config.prompt_model or settings.lm or lms[STUDENT_LM], governor, caller=caller, threads=threads
     )
     with telemetry.lm_calls():
-        executor = LocalExecutor(
+        make_executor: ExecutorFactory = config.executor or LocalExecutor
+        executor = make_executor(
             student=config.student,
             space=space,
             rows={"train": config.trainset, "val": config.valset},

@@ -18,6 +18,7 @@ from simba_actors.config_checks import (
     check_enough,
     check_enough_calls,
     check_examples,
+    check_executor,
     check_governor,
     check_inputs_fit,
     check_lm,
@@ -33,6 +34,7 @@ from simba_actors.config_checks import (
     warn_of_overlap,
 )
 from simba_actors.errors import ConfigError
+from simba_actors.evaluation.executor import ExecutorFactory
 from simba_actors.events import EventCallback
 from simba_actors.live import LiveProgram
 from simba_actors.lm.budget import Budget
@@ -75,6 +77,7 @@ class OptimizerConfig:
         search             policy, strategies, bsize, num_candidates, max_steps, stop_when, seed, max_demos,
                            demo_input_field_maxlen, temperature_for_sampling, temperature_for_candidates
         limits             budget, max_concurrency, rollout_timeout
+        where it runs      executor
         failures           on_metric_error, resume_after
         publishing         publish, channel
         the run            run_id, progress, callbacks
@@ -207,6 +210,10 @@ class OptimizerConfig:
     """Sends the LM calls and holds the limits of endpoints and their retry policy. By default, all optimizers of an
     event loop share one."""
 
+    executor: ExecutorFactory | None = None
+    """Where rollouts run: by default in this process, or with `RayExecutor(workers=8)` in worker processes of Ray. No
+    result depends on it, and it may change when a run is continued."""
+
     publish: PublishMode = "manual"
     """"best" publishes a program to `channel` as soon as it is clearly better than the one served there, on examples
     that both were scored on. "manual" leaves publishing to `Optimizer.publish`."""
@@ -253,6 +260,7 @@ class OptimizerConfig:
         if self.policy == "adaptive":
             check_enough_calls(self.budget.max_calls, self.bsize, len(self.student.predictors()))
         check_governor(self.governor)
+        check_executor(self.executor)
         if self.stop_when is not None:
             check_stop_when(self.stop_when)
         check_space(self.space)

@@ -79,6 +79,11 @@ def check_governor(governor: object) -> None:
         raise ConfigError(f"governor must be a Governor, not {type(governor).__name__}: {governor!r:.80}")
 
 
+def check_executor(executor: object) -> None:
+    if executor is not None and not callable(executor):
+        raise ConfigError(f"executor must make an executor, as RayExecutor(workers=8) does, not {executor!r:.80}")
+
+
 def check_enough_calls(max_calls: int | None, bsize: int, predictors: int) -> None:
     """Check that the cap on calls lets the adaptive policy finish a step."""
     least = least_rollouts(bsize) * max(1, predictors)

@@ -83,6 +83,32 @@ class Executor(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Release what the executor holds outside of this process. It may be used again."""
+        ...
+
+
+class ExecutorFactory(Protocol):
+    """Makes the executor of a run: `LocalExecutor` itself, or a setting such as `RayExecutor(workers=8)`."""
+
+    def __call__(
+        self,
+        *,
+        student: dspy.Module,
+        space: ConfigurationSpace,
+        rows: Mapping[Split, Sequence[dspy.Example]],
+        metric: Callable[..., Any],
+        lms: Mapping[str, Any],
+        governor: Governor,
+        caller: Caller,
+        threads: Threads,
+        objectives: Objectives | None,
+        rollout_timeout: float,
+        on_metric_error: Literal["stop", "score 0"],
+    ) -> Executor:
+        """Return an executor. The arguments are those of `LocalExecutor`."""
+        ...
+
 
 class LocalExecutor:
     """Runs rollouts in this process, on its event loop.
@@ -183,6 +209,9 @@ class LocalExecutor:
         with dspy.context(**{**self._settings, "lm": None, SETTING: rollout}):
             async with Deadline(self._rollout_timeout):
                 await self._scorer.try_on(f"{self._row_names['train']}[0]", self._rows["train"][0])
+
+    async def close(self) -> None:
+        """Do nothing: everything is in this process."""
 
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:
         scheduler = self._governor.scheduler

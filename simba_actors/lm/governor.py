@@ -99,7 +99,7 @@ class Caller:
         async def refuse_async() -> None:
             refuse()
 
-        self.gate = self.on_fault = self.on_answer = None
+        self.gate = self.not_sent = self.on_fault = self.on_answer = None
         self.before_call, self.before_blocking_call = refuse_async, refuse
 
 

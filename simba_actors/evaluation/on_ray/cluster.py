@@ -1,0 +1,195 @@
+"""The border to Ray: connections, actors, and what their errors mean. Nothing else imports `ray`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any, cast
+
+from simba_actors.errors import ConfigError
+from simba_actors.evaluation.on_ray.messages import FromWorker, Hello, SentError, ToWorker
+from simba_actors.evaluation.on_ray.worker import Setup, Worker
+from simba_actors.logs import get_logger
+from simba_actors.runtime.threads import Threads
+
+logger = get_logger(__name__)
+
+SILENT_AFTER = 60.0
+"""Seconds without an answer after which a worker counts as lost. A worker says something every 5 seconds."""
+
+LONGEST_PAUSE = 10.0
+"""Maximum seconds between two attempts to reach a cluster."""
+
+KNOCK_SECONDS = 5.0
+"""Seconds for an attempt to reach the cluster's address."""
+
+
+class WorkerLostError(Exception):
+    """The worker's process or node is gone, or is silent."""
+
+
+class Connection:
+    """A connection of this process to Ray, for one executor. All executors of a process share Ray's own.
+
+    Args:
+        address: The cluster's, as `ray.init` takes it; None for the one that `RAY_ADDRESS` names, or else one on this
+            machine, which is started.
+        threads: Runs Ray's blocking calls.
+    """
+
+    _users = 0
+    _lock = threading.Lock()
+
+    def __init__(self, address: str | None, threads: Threads) -> None:
+        self._address = address
+        self._threads = threads
+        self._opening = asyncio.Lock()
+        self._is_open = self._uses_ours = False
+
+    async def open(self) -> None:
+        """Connect, unless this process is connected. Wait for a cluster that is not there yet, with one warning.
+
+        Raises:
+            ConfigError: Ray is not installed, or refuses its arguments.
+        """
+        async with self._opening:
+            if not self._is_open:
+                await self._wait_for_cluster()
+                self._is_open = True
+
+    async def _wait_for_cluster(self) -> None:
+        pause, warned = 1.0, False
+        while True:
+            try:
+                await self._knock()
+                await self._threads.run(self._connect)
+            except (ConnectionError, OSError, TimeoutError) as error:
+                if not warned:
+                    warned = True
+                    logger.warning(
+                        "no Ray cluster answers at %s (%s): rollouts wait for it, and an attempt is made every %g s. "
+                        "Start it, or put RayExecutor(address=…) right",
+                        self._where(),
+                        str(error).partition("\n")[0] or type(error).__name__,
+                        LONGEST_PAUSE,
+                    )
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_PAUSE, 2 * pause)
+            else:
+                if warned:
+                    logger.info("the Ray cluster at %s answers", self._where())
+                return
+
+    async def close(self) -> None:
+        """Disconnect if this was the last executor of a connection that an executor has made."""
+        self._is_open = False
+        if self._uses_ours:
+            self._uses_ours = False
+            await self._threads.run(self._disconnect)
+
+    def start_worker(self, options: Mapping[str, Any]) -> RemoteWorker:
+        """Ask for a worker. It is up when `prepare` returns."""
+        ray = imported_ray()
+        made = ray.remote(Worker).options(**{"num_cpus": 1, **options, "max_restarts": 0, "max_concurrency": 8})
+        return RemoteWorker(made.remote())
+
+    def free(self) -> str:
+        """Return what the cluster has free, for warnings."""
+        ray = imported_ray()
+        try:
+            free = cast("Mapping[str, float]", ray.available_resources())
+        except Exception as error:  # noqa: BLE001 - only words are at stake
+            return f"unknown: {error}"
+        shown = {name: amount for name, amount in sorted(free.items()) if ":" not in name and "memory" not in name}
+        return ", ".join(f"{name} {amount:g}" for name, amount in shown.items()) or "none"
+
+    def _where(self) -> str:
+        return self._address or os.environ.get("RAY_ADDRESS") or "this machine"
+
+    async def _knock(self) -> None:
+        """Raise OSError if nothing listens at the cluster's address: Ray itself would try for minutes."""
+        address = (self._address or os.environ.get("RAY_ADDRESS") or "").removeprefix("ray://")
+        host, _, port = address.rpartition(":")
+        if host and port.isdigit() and not imported_ray().is_initialized():
+            async with asyncio.timeout(KNOCK_SECONDS):
+                _, writer = await asyncio.open_connection(host, int(port))
+            writer.close()
+
+    def _connect(self) -> None:
+        ray = imported_ray()
+        with Connection._lock:
+            if ray.is_initialized() and Connection._users == 0:
+                return  # The application has connected, and disconnects.
+            if not ray.is_initialized():
+                try:
+                    ray.init(address=self._address, include_dashboard=False, configure_logging=False)
+                except (ValueError, RuntimeError) as error:
+                    raise ConfigError(f"Ray can't be started or reached at {self._where()}: {error}") from error
+            Connection._users += 1
+            self._uses_ours = True
+
+    def _disconnect(self) -> None:
+        with Connection._lock:
+            Connection._users -= 1
+            if Connection._users == 0:
+                imported_ray().shutdown()
+
+
+class RemoteWorker:
+    """A `Worker` in another process."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def prepare(self, setup: Setup) -> Hello | SentError:
+        """Wait until the worker is up. May take as long as the cluster needs to make room."""
+        return await self._answer(self._actor.prepare.remote(setup), None)
+
+    async def begin(self, blob: Any) -> SentError | None:
+        """Give the worker the parts of the run, as returned by `shared`."""
+        return await self._answer(self._actor.begin.remote(blob), None)
+
+    async def exchange(self, messages: list[ToWorker]) -> list[FromWorker]:
+        """Send messages, and return those that wait in the worker."""
+        return await self._answer(self._actor.exchange.remote(messages), SILENT_AFTER)
+
+    async def collect(self, pace: float) -> list[FromWorker]:
+        """Return the worker's next messages, at the earliest `pace` seconds after the last ones; none if it has none
+        for some seconds."""
+        return await self._answer(self._actor.collect.remote(pace), SILENT_AFTER)
+
+    def kill(self) -> None:
+        """End the worker's process."""
+        ray = imported_ray()
+        if ray.is_initialized():
+            ray.kill(self._actor)
+
+    async def _answer(self, reference: Any, seconds: float | None) -> Any:
+        ray = imported_ray()
+        try:
+            async with asyncio.timeout(seconds):
+                return await reference
+        except TimeoutError:
+            raise WorkerLostError(f"it has not answered for {seconds:g} s") from None
+        except ray.exceptions.RayError as error:
+            raise WorkerLostError(" ".join(str(error).split())) from error
+
+
+def shared(blob: bytes) -> Any:
+    """Return a reference to bytes that each node of the cluster fetches once."""
+    return imported_ray().put(blob)
+
+
+def imported_ray() -> Any:
+    """Return the module `ray`.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("RayExecutor needs Ray: pip install 'simba_actors[ray]'") from error
+    return cast("Any", ray)
