@@ -343,20 +343,6 @@ class CandidateEvaluated(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class CandidateDropped(Event):
-    """A candidate is not evaluated any further."""
-
-    step: int
-    """The step, counted from 0."""
-
-    program: int
-    """The candidate's number."""
-
-    reason: str
-    """Why it was dropped."""
-
-
-@dataclass(frozen=True, slots=True)
 class ProgramRegistered(Event):
     """A program joined the pool that later steps build on."""
 
@@ -516,7 +502,6 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         StrategyDeclined,
         CandidateProposed,
         CandidateEvaluated,
-        CandidateDropped,
         ProgramRegistered,
         ProgramPublished,
         CanaryJudged,

@@ -11,7 +11,6 @@ A step runs like this::
     buckets = make_buckets(plan.batch, samples)
     proposals = policy.proposals(plan, buckets, failed, pool)   # again as long as proposals fail and new ones follow
     rollouts = policy.evaluation(plan, proposal, pool)      # for each candidate, as soon as it exists
-    rollouts = policy.next_round(plan, proposals, candidates, evidence, pool)   # after each round, until it is empty
     result = policy.close_step(plan, proposals, candidates, evidence, pool)
 
 After the last step come `final_rollouts`, until there are none, and then `ranking`.
@@ -168,21 +167,7 @@ class Policy(Protocol):
         ...
 
     def evaluation(self, plan: StepPlan, proposal: Proposal, pool: Pool) -> tuple[Rollout, ...]:
-        """Plan the first rollouts of the candidate that the proposal made. It is not in `pool` yet."""
-        ...
-
-    def next_round(
-        self,
-        plan: StepPlan,
-        proposals: Sequence[Proposal],
-        candidates: Sequence[int],
-        evidence: Evidence,
-        pool: Pool,
-    ) -> tuple[Rollout, ...]:
-        """Plan more rollouts for candidates that deserve them, once all earlier ones are done.
-
-        Return none when the step is over.
-        """
+        """Plan the rollouts of the candidate that the proposal made. It is not in `pool` yet."""
         ...
 
     def close_step(

@@ -56,7 +56,7 @@ from simba_actors.team.messages import (
 from simba_actors.team.pool_view import PoolView
 from simba_actors.team.run_state import Failure, Life, Pausing
 from simba_actors.team.setting_aside import SettingAside
-from simba_actors.team.step_events import dropped, step_events
+from simba_actors.team.step_events import step_events
 from simba_actors.team.teammates import Teammates
 
 logger = get_logger(__name__)
@@ -291,18 +291,6 @@ class Coordinator(GenServer[CoordinatorState]):
         if plan is None or proposed is None or not state.evaluated.issuperset(proposed.candidates):
             return
         pool = await self._teammates.pool()
-        more = await self._threads.run(
-            lambda: self._policy.next_round(plan, proposed.proposals, proposed.candidates, state.evidence, pool)
-        )
-        more = self._setting_aside.left_of(more, state.evidence)
-        if more:
-            programs = {rollout.program for rollout in more}
-            left_out = [program for program in proposed.candidates if program not in programs]
-            await self._teammates.commit([AddRollouts(more)], dropped(plan.step, left_out, state.evidence))
-            state.evaluated -= programs
-            for job in RunProgram.jobs(more, only=programs):
-                await self._teammates.via(SAMPLER).cast(job)
-            return
         await self._close_step(plan, proposed, pool)
         await self._next_step(pool)
 

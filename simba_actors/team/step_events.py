@@ -1,11 +1,8 @@
-"""The events of a step: candidates that leave it, and its end."""
+"""The events of a closed step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from simba_actors.events import (
-    CandidateDropped,
     CandidateEvaluated,
     Event,
     OutlookEstimated,
@@ -45,12 +42,3 @@ def step_events(
             OutlookEstimated(step=step, gain=outlook.gain, rollouts=outlook.left, calls=progress.calls_left or 0)
         )
     return events
-
-
-def dropped(step: int, programs: Iterable[int], evidence: Evidence) -> list[Event]:
-    """Return the events of candidates that get no more rollouts, while others of their step do."""
-    counts = {program: len(evidence.of(program, "evaluate")) for program in programs}
-    return [
-        CandidateDropped(step=step, program=program, reason=f"clearly losing after {count} rollouts")
-        for program, count in counts.items()
-    ]

@@ -4,8 +4,7 @@
     python -m tests.benchmarks.ablation --seeds 1      # one of each
 
 Every variant is run in the same worlds with the same number of calls. The last rows are other ways to search: Optuna's
-TPE sampler chooses what to recombine in place of the policy's own model, a bandit shifts effort between strategies, a
-race drops the worse half of a step's candidates.
+TPE sampler chooses what to recombine in place of the policy's own model, and a bandit shifts effort between strategies.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest import mock
 
-from simba_actors.search.adaptive import combination, exploration, racing, strategy_allocation
+from simba_actors.search.adaptive import combination, exploration, strategy_allocation
 from simba_actors.search.adaptive import policy as adaptive_policy
 from simba_actors.search.model import answer_order, part_model
-from tests.benchmarks.alternatives import with_a_bandit, with_halving, with_optuna
+from tests.benchmarks.alternatives import with_a_bandit, with_optuna
 from tests.benchmarks.quality import Job, Outcome, outcome_of, prepare_worker
 from tests.benchmarks.worlds import FAMILIES, world_of
 
@@ -42,10 +41,6 @@ def without_same_answer() -> AbstractContextManager[Any]:
 
 def without_answer_order() -> AbstractContextManager[Any]:
     return mock.patch.multiple(answer_order, MOST_COLUMNS=0)
-
-
-def without_racing() -> AbstractContextManager[Any]:
-    return mock.patch.multiple(racing, FIRST_ROUND=1.0)
 
 
 def without_pruning() -> AbstractContextManager[Any]:
@@ -81,7 +76,6 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "no crediting": without_crediting,
     "no same answer": without_same_answer,
     "no answer order": without_answer_order,
-    "no racing": without_racing,
     "no pruning": without_pruning,
     "no finals": without_finals,
     "no draws": without_draws,
@@ -89,7 +83,6 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "no recombination": without_recombination,
     "Optuna's TPE": with_optuna,
     "a bandit": with_a_bandit,
-    "halving": with_halving,
 }
 
 

@@ -1,4 +1,4 @@
-"""Other ways to search that the adaptive policy is held against: Optuna's TPE, a bandit, and a race by halves."""
+"""Other ways to search that the adaptive policy is held against: Optuna's TPE, and a bandit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 import optuna
 
-from simba_actors.search.adaptive import exploration, racing
+from simba_actors.search.adaptive import exploration
 from simba_actors.search.adaptive import policy as adaptive_policy
 from simba_actors.search.adaptive.combination import best_combination
 from simba_actors.search.adaptive.exploration import BOLDNESS, Exploration
@@ -99,14 +99,3 @@ def shifted(allocation: Mapping[str, int], payoffs: Mapping[PartKind, float]) ->
     for name in by_remainder[: sum(allocation.values()) - sum(times.values())]:
         times[name] += 1
     return times
-
-
-def with_halving() -> contextlib.AbstractContextManager[Any]:
-    """The worse half of a step's candidates is dropped (sequential halving), not only those that are clearly losing."""
-    return mock.patch.multiple(racing, chances_to_lead=better_half)
-
-
-def better_half(model: PartModel, programs: Sequence[int]) -> dict[int, float]:
-    qualities = model.qualities
-    ranked = sorted(programs, key=lambda program: -qualities[program])
-    return {program: float(place < len(ranked) // 2) for place, program in enumerate(ranked)}

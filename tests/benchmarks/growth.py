@@ -192,10 +192,7 @@ class SimulatedRun:
             if self._apply(proposal):
                 candidates.append(proposal.program)
                 self.run(self.timed("evaluation", policy.evaluation, plan, proposal, self.pool))
-        known = plan, proposals, candidates, self.evidence, self.pool
-        while more := self.timed("next_round", policy.next_round, *known):
-            self.run(more)
-        return self.timed("close_step", policy.close_step, *known)
+        return self.timed("close_step", policy.close_step, plan, proposals, candidates, self.evidence, self.pool)
 
     def _policy(self) -> AdaptivePolicy:
         return AdaptivePolicy(

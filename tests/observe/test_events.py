@@ -21,8 +21,6 @@ from simba_actors.events import (
     ActorCrashed,
     ActorRestarted,
     BucketsAnalyzed,
-    CandidateDropped,
-    CandidateEvaluated,
     Event,
     RunFailed,
     RunFinished,
@@ -36,12 +34,10 @@ from simba_actors.observe import follow_events
 from simba_actors.search.trajectory import JSON
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
-from simba_actors.strategies import AppendARule, Recombine
 from tests.support.connections import left_open, open_connections
 from tests.support.crashing import Injector, inject
-from tests.support.quiz import advice, questions, right_answer
+from tests.support.quiz import questions
 from tests.support.runs import PATIENCE, finish, small_config
-from tests.support.scripted_lm import Ask, ScriptedLM
 
 FOLLOW = """
 import asyncio, json, sys
@@ -200,39 +196,6 @@ async def test_a_run_that_fails_tells_why(tmp_path: Path) -> None:
         events = [event async for event in optimizer.events()]
     [failed] = [event for event in events if isinstance(event, RunFailed)]
     assert "no such label" in failed.reason
-
-
-def red_rules_spoil_it(ask: Ask) -> dict[str, Any]:
-    """Mostly right, but always wrong under a rule that prefers red."""
-    if "module_advice" in ask.fields:
-        return advice(ask)
-    is_right = "prefer red" not in ask.system and ask.chance("knows") < 0.8
-    return {"answer": right_answer(ask.input("question")) if is_right else "none"}
-
-
-async def test_candidates_that_leave_the_race_of_their_step_are_told_of(tmp_path: Path) -> None:
-    lm = ScriptedLM(red_rules_spoil_it)
-    rows, strategies = questions(64), [AppendARule(), Recombine()]
-    config = small_config(
-        tmp_path / "simba.db",
-        policy="adaptive",
-        lm=lm,
-        prompt_model=lm,
-        trainset=rows,
-        bsize=32,
-        max_steps=4,
-        strategies=strategies,
-    )
-    result = await finish(config)
-    events = await stored(config.store, result.run_id)
-    dropped = {event.program: event.step for event in events if isinstance(event, CandidateDropped)}
-    rollouts = {event.program: event.rollouts for event in events if isinstance(event, CandidateEvaluated)}
-    steps = {event.program: event.step for event in events if isinstance(event, CandidateEvaluated)}
-    assert dropped
-    for program, step in dropped.items():
-        others = [other for other in rollouts if steps[other] == step and other not in dropped]
-        assert others
-        assert all(rollouts[program] < rollouts[other] for other in others)
 
 
 async def test_gauges_of_the_actors_are_stored_up_to_the_end(tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ makes demos from successes, and combines all parts known so far. What parts are 
 the run (see `search.model.part_model`). Combinations are the best ones under draws from the uncertainty of that
 estimate: Thompson sampling (W. Thompson, 1933; for linear bandits S. Agrawal and N. Goyal, "Thompson sampling for
 contextual bandits with linear payoffs", ICML 2013), which tries what may yet be good and avoids what is known to be
-bad. The candidates of a step race (see `racing`), and so do the best programs of the whole run at its end (see
-`finals`).
+bad. The best programs of the whole run compete at its end (see `finals`).
 
 No candidate is judged on an example that one of its demos was made from, and no rollout is repeated that would have to
 end the same.
@@ -28,10 +27,10 @@ from typing import Any
 import numpy as np
 
 from simba_actors.search.adaptive.adaptation import HOTTEST, Parameters, adapt
+from simba_actors.search.adaptive.evaluation import evaluation_of, unseen_examples
 from simba_actors.search.adaptive.exploration import Exploration
 from simba_actors.search.adaptive.finals import FINALISTS, Finals, most_rollouts
 from simba_actors.search.adaptive.outlook import outlook_of
-from simba_actors.search.adaptive.racing import Race, unseen_examples
 from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan, stored_mode
 from simba_actors.search.adaptive.strategy_allocation import (
     LEARNS_FROM_LABELS,
@@ -154,7 +153,7 @@ class AdaptivePolicy:
         if step >= self.settings.max_steps or spent + usual // 2 > self._search_rollouts:
             return None
         left = self._search_rollouts - spent
-        rollouts = min(left, max(usual, left // (self.settings.max_steps - step)))  # Later steps get what races saved.
+        rollouts = min(left, max(usual, left // (self.settings.max_steps - step)))
         model = self._fitting.model(pool, evidence, now.mode)
         now.mode = model.mode()
         examples = max(LEAST_EXAMPLES, now.parameters.batch_size * rollouts // usual)
@@ -162,7 +161,8 @@ class AdaptivePolicy:
         samplers = self._samplers(model, now.draws)
         samples = self._samples(step, batch, samplers, evidence, now.parameters.temperature)
         makes_parts = spent < self._search_rollouts * LAST_NEW_PARTS
-        now.candidates = self._plan_candidates(model, now, samplers[0], rollouts, len(samples), makes_parts)
+        merges = MERGE_RULES in self.strategies and _rules(samplers[0], pool) > 1
+        now.candidates = self._plan_candidates(model, now, samplers[0], rollouts, len(samples), makes_parts, merges)
         return StepPlan(step, batch, samples, now.next_program, now.to_json())
 
     def _samplers(self, model: PartModel, draws: Draws) -> list[int]:
@@ -194,7 +194,14 @@ class AdaptivePolicy:
         return tuple(rollouts)
 
     def _plan_candidates(
-        self, model: PartModel, now: AdaptiveState, source: int, rollouts: int, sampled: int, makes_parts: bool
+        self,
+        model: PartModel,
+        now: AdaptiveState,
+        source: int,
+        rollouts: int,
+        sampled: int,
+        makes_parts: bool,
+        merges: bool,
     ) -> CandidatePlan:
         """Plan how a step spends its `rollouts`, `sampled` of which are samples."""
         exploration = Exploration(model, now.draws.numpy, self.settings.caps)
@@ -218,6 +225,7 @@ class AdaptivePolicy:
             order=tuple(order),
             rollouts=rollouts - sampled,
             best_score=model.range.high,
+            merges=merges,
         )
 
     def _demo_examples(self, applications: int, order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
@@ -244,32 +252,19 @@ class AdaptivePolicy:
             propose(strategies, examples, _without_demos(base, pool) if strategies[0] == LEARNS_FROM_LABELS else base)
         for combination in candidates.combinations:
             propose([RECOMBINE], [], combination)
-        source = pool.parts(candidates.source)
-        if MERGE_RULES in self.strategies and sum(part.kind == "rule" for part in source) > 1:
-            propose([MERGE_RULES], [], tuple(part.part_id for part in source))
+        if MERGE_RULES in self.strategies and _rules(candidates.source, pool) > 1:
+            propose([MERGE_RULES], [], tuple(part.part_id for part in pool.parts(candidates.source)))
         return tuple(proposals)
 
     def evaluation(self, plan: StepPlan, proposal: Proposal, pool: Pool) -> tuple[Rollout, ...]:
         last = self._last_opened
         if not last or last[0] is not plan.state:  # Asked for each candidate of a step: read its state once.
-            last[:] = [plan.state, _race(plan, AdaptiveState.from_json(plan.state))]
-        return last[1].first_round(proposal)
+            last[:] = [plan.state, AdaptiveState.from_json(plan.state)]
+        return evaluation_of(proposal, plan.step, _candidates_of(last[1]), last[1])
 
     @cached_property
     def _last_opened(self) -> list[Any]:
         return []
-
-    def next_round(
-        self,
-        plan: StepPlan,
-        proposals: Sequence[Proposal],
-        candidates: Sequence[int],
-        evidence: Evidence,
-        pool: Pool,
-    ) -> tuple[Rollout, ...]:
-        now = self._after(plan, proposals, candidates, pool)
-        race = _race(plan, now)
-        return race.second_round(candidates, evidence, pool, lambda: self._fitting.model(pool, evidence, now.mode))
 
     def close_step(
         self,
@@ -357,8 +352,8 @@ def _afresh(step: int, position: int, temperature: float) -> ModelSpec:
     return ModelSpec(rollout_id=1 + step * ROLLOUT_IDS_PER_STEP + position, temperature=temperature)
 
 
-def _race(plan: StepPlan, now: AdaptiveState) -> Race:
-    return Race(plan.step, plan.first_program, _candidates_of(now), now.shown)
+def _rules(program: int, pool: Pool) -> int:
+    return sum(part.kind == "rule" for part in pool.parts(program))
 
 
 def _without_demos(parts: Iterable[str], pool: Pool) -> tuple[str, ...]:

@@ -34,6 +34,13 @@ class CandidatePlan:
     """Rollouts for the evaluation of all candidates together."""
     best_score: float
     """The highest score of any rollout before this step."""
+    merges: bool = False
+    """Whether the rules of `source` are merged, for one more candidate."""
+
+    @property
+    def most_candidates(self) -> int:
+        """The number of candidates if no strategy declines."""
+        return len(self.bases) + len(self.combinations) + self.merges
 
     # The keys are those of runs that earlier versions stored.
     def to_json(self) -> JSON:
@@ -46,6 +53,7 @@ class CandidatePlan:
             "order": list(self.order),
             "rollouts": self.rollouts,
             "best_score": self.best_score,
+            "merges": self.merges,
         }
 
     @classmethod
@@ -60,6 +68,7 @@ class CandidatePlan:
             order=tuple(data["order"]),
             rollouts=data["rollouts"],
             best_score=data["best_score"],
+            merges=data.get("merges", False),
         )
 
 

@@ -134,16 +134,6 @@ class DspyPolicy:
             for offset, example in enumerate(plan.batch)
         )
 
-    def next_round(
-        self,
-        plan: StepPlan,
-        proposals: Sequence[Proposal],
-        candidates: Sequence[int],
-        evidence: Evidence,
-        pool: Pool,
-    ) -> tuple[Rollout, ...]:
-        return ()
-
     def close_step(
         self,
         plan: StepPlan,

@@ -105,8 +105,6 @@ def winner_in(world: World, rollouts: int, *, resumed: bool = False) -> int:
             world.make(proposal)
             evidence.add(map(world.score, policy.evaluation(plan, proposal, world)))
         made = [proposal.program for proposal in proposals]
-        while more := now().next_round(plan, proposals, made, evidence, world):
-            evidence.add(map(world.score, more))
         state = json.loads(json.dumps(now().close_step(plan, proposals, made, evidence, world).state))
         step += 1
     while finals := now().final_rollouts(state, evidence, world):

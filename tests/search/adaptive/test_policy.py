@@ -59,3 +59,17 @@ def test_no_program_has_a_score_without_a_rollout() -> None:
     made = policy(1_000)
     assert made.ranking(made.initial_state(), Evidence(), POOL) == []
     assert made.final_rollouts(made.initial_state(), Evidence(), POOL) == ()
+
+
+def test_later_steps_get_the_rollouts_that_earlier_ones_left() -> None:
+    made = policy(2_000)
+
+    def evaluation(step: int) -> int:
+        """Return the rollouts of a step before which nothing was spent."""
+        plan = made.open_step(made.initial_state(), step, Evidence(), POOL)
+        assert plan is not None
+        candidates = AdaptiveState.from_json(plan.state).candidates
+        assert candidates is not None
+        return candidates.rollouts
+
+    assert evaluation(12) > 1.8 * evaluation(0)

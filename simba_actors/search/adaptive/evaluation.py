@@ -1,0 +1,38 @@
+"""The examples that a step's candidates are evaluated on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
+
+from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan
+from simba_actors.search.evidence import Evidence
+from simba_actors.search.plan import Rollout, RolloutKey
+from simba_actors.search.policy import Pool, Proposal
+
+POSITIONS_PER_CANDIDATE = 10_000
+"""Positions reserved for the rollouts of one candidate in a step."""
+
+
+def evaluation_of(proposal: Proposal, step: int, plan: CandidatePlan, now: AdaptiveState) -> tuple[Rollout, ...]:
+    """Plan the rollouts of a proposal's candidate, which has an equal share of those of its step.
+
+    Each candidate has examples of its own as far as there are enough, and none that one of its demos was made from.
+    """
+    count = max(2, plan.rollouts // max(plan.most_candidates, 1))
+    seen = set(proposal.examples).union(*(now.shown.get(part_id, ()) for part_id in proposal.parts or ()))
+    start = proposal.index * count % len(plan.order)
+    examples = (example for example in plan.order[start:] + plan.order[:start] if example not in seen)
+    first = proposal.index * POSITIONS_PER_CANDIDATE
+    return tuple(
+        Rollout(RolloutKey(step, "evaluate", first + n), proposal.program, example)
+        for n, example in enumerate(islice(examples, count))
+    )
+
+
+def unseen_examples(
+    program: int, order: Sequence[int], shown: Mapping[str, Collection[int]], evidence: Evidence, pool: Pool
+) -> Iterator[int]:
+    """Yield the train examples that the program has neither run on nor among its demos, in the given order."""
+    seen = {example for part in pool.parts(program) for example in shown.get(part.part_id, ())}
+    return (example for example in order if example not in seen and not evidence.has_example(program, example))
