@@ -25,6 +25,7 @@ from simba_actors.lm.prompt_model import LocalPromptModel
 from simba_actors.lm.usage import reported_cost, tokens
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
 from simba_actors.programs import ConfigurationSpace, to_json_value
+from simba_actors.programs.messages import prompt_templates
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.adaptive.policy import AdaptivePolicy
 from simba_actors.search.model.examples import ExampleText
@@ -125,7 +126,9 @@ def assemble(
     student = space.extract(config.student)
     lms = _model_pool(config)
     parts = fingerprint(config, digests or ExampleDigests.of(config), student, lms, space)
-    run = NewRun(config.run_id or default_run_id(config, parts), parts, _shown_settings(config))
+    run = NewRun(
+        config.run_id or default_run_id(config, parts), parts, _shown_settings(config), _prompts(config.student)
+    )
     owner, store, life = Owner.this_process(), checked_path(config.store), Life()
     teammates, gate, threads = Teammates(Registry()), Gate(), Threads()
     governor = config.governor or shared_governor()
@@ -399,6 +402,12 @@ def _first_rollout_id(student: dspy.Module, default: Any) -> int:
     own = {id(predictor.lm): predictor.lm for predictor in student.predictors()}
     lm = (next(iter(own.values())) if len(own) == 1 else None) or default
     return int(lm.kwargs.get("rollout_id") or 0)
+
+
+def _prompts(student: dspy.Module) -> dict[str, JSON]:
+    """Return how DSPy writes the prompts of the student's predictors, with which the store can show them."""
+    settings: Any = dspy.settings
+    return prompt_templates(dict(student.named_predictors()), settings.adapter or dspy.ChatAdapter())
 
 
 def _shown_settings(config: OptimizerConfig) -> dict[str, JSON]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,7 @@ from simba_actors.cli.arguments import (
 from simba_actors.cli.output import print_json, print_text, print_tree, run, score
 from simba_actors.errors import RunError
 from simba_actors.search.plan import STUDENT
+from simba_actors.search.trajectory import JSON
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries, results
 from simba_actors.store.queries.pool_queries import Lesson, PoolEntry
@@ -146,11 +147,22 @@ def export(
             metavar="[RUN] [N] FILE", help="The run and program, as for `program`, and the .json file to write."
         ),
     ],
+    messages: Annotated[
+        bool,
+        typer.Option(
+            "--messages",
+            help="Write the prompt as plain chat messages, for use without DSPy. Replace each {{input}} in the last "
+            "message by its value: text as it is, other values as JSON.",
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     store: StorePath = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:
-    """Write a program as JSON, which DSPy loads: student.load(FILE). By default the winner of a finished run."""
+    """Write a program to a file: a state that DSPy loads with student.load(FILE), or plain chat messages.
+
+    By default the winner of a finished run.
+    """
     *source, last = check_words(words)
     path = Path(last)
     if path.suffix != ".json" or is_program(last):
@@ -158,10 +170,10 @@ def export(
     if len(source) > 1 and all(is_program(word) for word in source[-2:]):
         raise typer.BadParameter("only one program fits in a file: [RUN] [N] FILE", param_hint="N")
     run_name, name = run_and_program(source)
-    run_id, found = run(_program_to_export(store, run_name, name), as_json=as_json)
+    run_id, found, content = run(_export(store, run_name, name, messages=messages), as_json=as_json)
     try:
         with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(_state_file(found))
+            file.write(json.dumps(content, indent=2, ensure_ascii=not messages) + "\n")
     except FileExistsError:
         raise typer.BadParameter(f"{path} exists: give another file, or --force", param_hint="FILE") from None
     except OSError as error:
@@ -196,16 +208,19 @@ async def _program_with_messages(
 
     async with await Reader.open(store) as queries:
         run_id, found = await _find(queries, run_name, name)
+        prompts = (await queries.run(run_id)).prompts
         candidates = [found.number, *found.parents, STUDENT]
         samples = [
             record
             for number in candidates
             for record in await queries.ask(results.rollouts_of, run_id, number, RolloutFilter(limit=3))
         ]
-    return found, list(_messages(Configuration.from_json(found.configuration), samples))
+    return found, list(_messages(Configuration.from_json(found.configuration), prompts, samples))
 
 
-def _messages(configuration: Configuration, samples: Sequence[RolloutRecord]) -> Iterable[Message]:
+def _messages(
+    configuration: Configuration, prompts: Mapping[str, JSON], samples: Sequence[RolloutRecord]
+) -> Iterable[Message]:
     """Return the messages of each predictor, with the inputs of a stored call."""
     from simba_actors.programs.messages import prompt_messages
 
@@ -215,7 +230,8 @@ def _messages(configuration: Configuration, samples: Sequence[RolloutRecord]) ->
         if call is None:
             yield Message(predictor, "system", configuration.instructions(predictor))
             continue
-        for message in prompt_messages(configuration, predictor, call.inputs, call.outputs):
+        template = prompts.get(predictor)
+        for message in prompt_messages(configuration, predictor, call.inputs, call.outputs, template):
             yield Message(predictor, message["role"], message["content"])
 
 
@@ -260,6 +276,17 @@ async def _program_to_export(store: Path, run_name: str | None, name: str | None
         return await _find(queries, run_id, name)
 
 
+async def _export(
+    store: Path, run_name: str | None, name: str | None, *, messages: bool
+) -> tuple[str, Program, Mapping[str, Any]]:
+    """Return the run, the program, and the content of its file."""
+    run_id, found = await _program_to_export(store, run_name, name)
+    if not messages:
+        return run_id, found, _state(found)
+    async with await Reader.open(store) as queries:
+        return run_id, found, _plain_messages(found, (await queries.run(run_id)).prompts)
+
+
 async def _diff_to_parent(queries: Reader, run_id: str, found: Program) -> str:
     from simba_actors.programs import Configuration  # It imports DSPy, which takes a second.
 
@@ -270,12 +297,36 @@ async def _diff_to_parent(queries: Reader, run_id: str, found: Program) -> str:
     return configuration.diff(Configuration.from_json(parent.configuration))
 
 
-def _state_file(found: Program) -> str:
+def _state(found: Program) -> Mapping[str, Any]:
     from simba_actors.programs import Configuration
     from simba_actors.programs.state_file import module_state
 
-    state = module_state(Configuration.from_json(found.configuration))
-    return json.dumps(state, indent=2) + "\n"
+    return module_state(Configuration.from_json(found.configuration))
+
+
+def _plain_messages(found: Program, prompts: Mapping[str, JSON]) -> Mapping[str, Any]:
+    """Return the messages of each predictor, with its inputs as placeholders, and its LM settings."""
+    from simba_actors.programs import Configuration
+    from simba_actors.programs.messages import PromptTemplate
+
+    configuration = Configuration.from_json(found.configuration)
+    exported: dict[str, Any] = {}
+    for predictor in configuration.predictors:
+        if predictor not in prompts:
+            raise RunError(
+                f"the prompt of {predictor} can't be written without the student's code: it was started by an earlier "
+                "version, or has a custom adapter. Export it without --messages, and load it with student.load"
+            )
+        template = PromptTemplate.from_json(prompts[predictor])
+        inputs = {name: f"{{{{{name}}}}}" for name in template.inputs}
+        exported[predictor] = {
+            "messages": template.messages(
+                configuration.instructions(predictor), configuration.demos(predictor), inputs
+            ),
+            "inputs": list(inputs),
+            "outputs": list(template.outputs),
+        }
+    return exported
 
 
 def _label(entry: PoolEntry) -> str:

@@ -32,6 +32,9 @@ R = TypeVar("R")
 EVENTS_AT_ONCE = 1_000
 """Most events that one query returns."""
 
+PROMPTS = "prompts"
+"""Key of the prompt templates in the column of the settings."""
+
 PROMPT_MODEL = "prompt_model"
 """Name of the LM that writes rules, used alongside the names of the model pool."""
 
@@ -189,7 +192,9 @@ _RUN_COLUMNS = "run_id, status, reason, fingerprint, settings, result, created, 
 
 def _run(row: Any) -> Run:
     run_id, status, reason, fingerprint, settings, result, created, updated = row
-    return Run(run_id, status, reason, loads(fingerprint), loads(settings), loads(result), created, updated)
+    shown = loads(settings)
+    prompts = shown.pop(PROMPTS, {})
+    return Run(run_id, status, reason, loads(fingerprint), shown, loads(result), created, updated, prompts)
 
 
 def _steps(db: sqlite3.Connection, run_id: str) -> list[Step]:

@@ -7,7 +7,7 @@ A write is committed whole or not at all. The order of a run is always intent, w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, cast
 
 from simba_actors.errors import RunError
@@ -28,6 +28,8 @@ class NewRun:
     search), as a digest or a readable value."""
     settings: Mapping[str, JSON]
     """Settings as shown to people."""
+    prompts: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    """The `PromptTemplate` of each predictor, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Run:
     """Time of creation, in seconds since the Unix epoch."""
     updated: float
     """Time of the last change, in seconds since the Unix epoch."""
+    prompts: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
+    """The `PromptTemplate` of each predictor, as JSON. Runs that an earlier version has started have none."""
 
     def ranking(self) -> list[tuple[int, float]]:
         """Return the finalists and their scores, the winner first. Raise RunError if there is no result yet."""

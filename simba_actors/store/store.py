@@ -18,7 +18,7 @@ from simba_actors.store.connection import Connection, FileGuard, translate_error
 from simba_actors.store.encoding import dumps, loads
 from simba_actors.store.opening import BUSY_SECONDS, checked_path, open_for_writing
 from simba_actors.store.ownership import LEASE_SECONDS, LeaseKeeper, Owner, check_free, find_holding, holder_of, renew
-from simba_actors.store.reading import Reader
+from simba_actors.store.reading import PROMPTS, Reader
 from simba_actors.store.records import NewRun, Run, Write
 from simba_actors.store.requests import Request, take_requests
 from simba_actors.store.statements import LAST_EVENT, add_event, statements
@@ -124,7 +124,7 @@ class Store:
             db.execute(
                 "INSERT INTO runs (run_id, status, fingerprint, settings, created, updated, owner, owner_token, "
                 "lease_until, generation) VALUES (?, 'running', ?, ?, ?, ?, ?, ?, ?, 1)",
-                [new.run_id, dumps(new.fingerprint), dumps(new.settings), now, now, *lease],
+                [new.run_id, dumps(new.fingerprint), dumps({**new.settings, PROMPTS: new.prompts}), now, now, *lease],
             )
             return 1
         if owner.generation not in (None, holding.generation):

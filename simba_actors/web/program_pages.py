@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from simba_actors.programs.configuration import Demo
 from simba_actors.programs.messages import prompt_messages
 from simba_actors.publishing import publications
 from simba_actors.search.plan import STUDENT
+from simba_actors.search.trajectory import JSON
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries, results
 from simba_actors.store.queries.results import RolloutFilter
@@ -82,6 +84,7 @@ async def program(request: Request) -> Response:
         found = await store.ask(pool_queries.program, run_id, number)
         configuration = Configuration.from_json(found.configuration)
         best = await store.ask(results.best_standing, run_id)
+        prompts = (await store.run(run_id)).prompts
         return page(
             request,
             "program.html",
@@ -93,7 +96,8 @@ async def program(request: Request) -> Response:
             else await store.ask(results.standing, run_id, number),
             is_best=best is not None and best.program == number,
             predictors=_prompts(configuration),
-            messages=await _messages(store, run_id, found, configuration),
+            messages=await _messages(store, run_id, found, configuration, prompts),
+            typed=prompts,
             settings=configuration.settings,
             diff_to_parent=await _diff(store, run_id, configuration, found.parents[0]) if found.parents else [],
             diff_to_student=await _diff(store, run_id, configuration, STUDENT) if found.parents else [],
@@ -175,7 +179,7 @@ def _prompts(configuration: Configuration) -> list[tuple[str, str, tuple[Demo, .
 
 
 async def _messages(
-    store: Reader, run_id: str, found: Program, configuration: Configuration
+    store: Reader, run_id: str, found: Program, configuration: Configuration, prompts: Mapping[str, JSON]
 ) -> list[tuple[str, list[dict[str, str]]]]:
     """Return the chat messages of each predictor that a stored call shows the fields of."""
     calls = [
@@ -190,7 +194,8 @@ async def _messages(
     for name in configuration.predictors:
         call = next((call for call in calls if call.predictor == name), None)
         if call is not None:
-            messages.append((name, prompt_messages(configuration, name, call.inputs, call.outputs)))
+            sent = prompt_messages(configuration, name, call.inputs, call.outputs, prompts.get(name))
+            messages.append((name, sent))
     return messages
 
 
