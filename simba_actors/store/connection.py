@@ -62,7 +62,8 @@ class Connection(aiosqlite.Connection):
         aiosqlite leaves it open where the task that connects was cancelled meanwhile.
         """
         self._tx.put_nowait((None, partial(_close_all, self._opened)))
-        return super().stop()
+        ended: Any = super().stop()
+        return ended
 
     async def transact(
         self,

@@ -1,4 +1,4 @@
-"""Actors are tested with time held by a virtual clock, and leave no task behind."""
+"""Fixtures of the kernel's tests. They run on a virtual clock, and fail if they leave a task behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def no_task_is_left() -> AsyncIterator[None]:
 
 @pytest.fixture
 async def keep() -> AsyncIterator[Keep]:
-    """Keeps what a test starts, and stops it at its end."""
+    """Return a function that keeps a ref, whose process is stopped at the end of the test."""
     kept: list[Ref] = []
 
     def keep(ref: Ref) -> Ref:
@@ -44,11 +44,11 @@ async def keep() -> AsyncIterator[Keep]:
 
 @pytest.fixture
 def log() -> Log:
-    """What the workers of a test write down."""
+    """The log that the test's workers write to."""
     return []
 
 
 @pytest.fixture
 def reports(caplog: pytest.LogCaptureFixture) -> Reports:
-    """The kernel's log records of the test, formatted, so far."""
+    """Return a function that returns the kernel's log messages so far."""
     return lambda: [record.getMessage() for record in caplog.records if record.name == "simba_actors.actors"]

@@ -1,4 +1,4 @@
-"""The servers that these tests talk to."""
+"""Servers for the tests of the kernel."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ class Add(Call[int]):
 
 @dataclass(frozen=True, slots=True)
 class Crash(Call[None]):
-    """Raises `error` where it is handled, as a call or a cast."""
+    """A message that makes the server raise `error`. It may be a call or a cast."""
 
     error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
 class Leave(Call[str]):
-    """Stops with `reason`, as a call after an answer."""
+    """A message that makes the server stop with `reason`. A call is answered first."""
 
     reason: ExitReason
 
 
 @dataclass(frozen=True, slots=True)
 class Run(Call[Any]):
-    """Answers with what `function` gives, awaited in the server's own task."""
+    """A call that is answered with what `function` returns, awaited in the server's task."""
 
     function: Callable[[Worker], Awaitable[Any]]
 
 
 class Worker(GenServer[int]):
-    """Counts, crashes and leaves as it is told, and writes its life into a log."""
+    """Counts, crashes or stops on request, and writes its starts and ends to a log."""
 
     def __init__(self, log: Log | None = None, label: str = "worker") -> None:
         self.log: Log = [] if log is None else log
@@ -94,7 +94,7 @@ class Worker(GenServer[int]):
 
 
 class TrappingWorker(Worker):
-    """Hears of the ends of others as messages, and writes them down too."""
+    """A worker that traps exits, and writes the exit signals and downs that it gets to the log."""
 
     trap_exit = True
 
@@ -104,12 +104,12 @@ class TrappingWorker(Worker):
 
 
 def child(log: Log, label: str, server: type[Worker] = Worker, **spec: Any) -> ChildSpec:
-    """A worker that is called `label` by its supervisor, in its log and in reports."""
+    """Return the spec of a worker named `label`, in its supervisor, the log and crash reports."""
     return ChildSpec(label, partial(server.start_link, log, label, name=label), **spec)
 
 
 async def refs(supervisor: Ref) -> dict[Any, Ref | None]:
-    """The children's refs by their ids."""
+    """Return the children's refs by id."""
     return {info.id: info.ref for info in await which_children(supervisor)}
 
 
@@ -120,6 +120,6 @@ async def ref_of(supervisor: Ref, child_id: Any) -> Ref:
 
 
 async def crash(ref: Ref, error: BaseException | None = None) -> None:
-    """Crashes a worker and waits for its end."""
+    """Crash a worker and wait for its end."""
     await ref.cast(Crash(error or RuntimeError("crash")))
     await ref.wait()

@@ -1,4 +1,4 @@
-"""Calls, casts and what becomes of them."""
+"""Calls and casts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from tests.actors.servers import Add, Crash, Leave, Run, Worker
 
 @dataclass(frozen=True, slots=True)
 class Ask(Call[str]):
-    """Is answered when somebody says `Answer`."""
+    """A call that is answered when an `Answer` arrives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Answer:
 
 
 class Oracle(GenServer[list[From[str]]]):
-    """Keeps all who ask until it has an answer."""
+    """Keeps callers waiting until it gets an `Answer`."""
 
     mailbox_size = 0
 
@@ -77,13 +77,13 @@ class Oracle(GenServer[list[From[str]]]):
 
 @dataclass(frozen=True, slots=True)
 class Hold(Call[None]):
-    """Is handled until `let_go` is set."""
+    """A call that is handled until `let_go` is set."""
 
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Gate(Worker):
-    """Handles one message at a time, as long as it is told; two more may wait."""
+    """Has a mailbox for two messages, and handles each for as long as it says."""
 
     mailbox_size = 2
 
@@ -95,7 +95,7 @@ class Gate(Worker):
 
 
 async def turns(number: int = 5) -> None:
-    """Lets everything run that can."""
+    """Let all tasks run that can."""
     for _ in range(number):
         await asyncio.sleep(0)
 
@@ -261,12 +261,12 @@ async def test_the_second_stop_is_a_no_process_error() -> None:
         await server.stop()
 
 
-async def test_a_call_is_as_quick_whatever_waits_in_the_callers_own_mailbox(keep: Keep) -> None:
+async def test_a_full_mailbox_of_the_caller_does_not_slow_its_calls(keep: Keep) -> None:
     callee = keep(await Worker.start(name="callee"))
     empty, full = keep(await Worker.start(name="empty")), keep(await Worker.start(name="full"))
 
     async def cpu_seconds(_worker: Worker) -> float:
-        """Of 100 calls, the best of five times: the CPU's, as others may use it too."""
+        """Return the CPU seconds of 100 calls, the best of five measurements: other processes disturb the rest."""
         times: list[float] = []
         for _ in range(5):
             start = time.thread_time()
@@ -284,7 +284,7 @@ async def test_a_call_is_as_quick_whatever_waits_in_the_callers_own_mailbox(keep
     assert await full.call(Run(cpu_seconds_behind_100_000_messages), timeout=None) < 10 * with_none
 
 
-async def test_a_full_mailbox_has_casts_wait_and_drops_none(keep: Keep) -> None:
+async def test_casts_to_a_full_mailbox_wait_and_none_is_dropped(keep: Keep) -> None:
     gate, hold = keep(await Gate.start()), Hold()
     held = asyncio.create_task(gate.call(hold))
     await turns()
@@ -305,7 +305,7 @@ async def held_and_full(gate: Ref) -> tuple[Hold, asyncio.Task[None]]:
     return hold, held
 
 
-async def test_a_full_mailbox_refuses_what_does_not_want_to_wait(keep: Keep) -> None:
+async def test_a_full_mailbox_refuses_messages_that_do_not_wait(keep: Keep) -> None:
     gate = keep(await Gate.start(name="full"))
     hold, held = await held_and_full(gate)
     for attempt in (gate.cast_nowait, gate.send):
@@ -326,7 +326,7 @@ async def test_a_call_that_waits_for_room_times_out(keep: Keep) -> None:
     assert await gate.call(Add(0)) == 2
 
 
-async def test_a_call_that_waits_for_room_hears_of_the_end() -> None:
+async def test_a_call_that_waits_for_room_fails_when_the_server_ends() -> None:
     gate = await Gate.start()
     _, held = await held_and_full(gate)
     call = asyncio.create_task(gate.call(Add(), timeout=None))
@@ -398,7 +398,7 @@ async def test_a_stop_with_nonsense_for_a_reason_is_a_crash() -> None:
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "soon"])
-async def test_a_timeout_that_is_no_duration_is_refused(timeout: Any, keep: Keep) -> None:
+async def test_a_timeout_that_is_not_a_duration_is_refused(timeout: Any, keep: Keep) -> None:
     server = keep(await Worker.start())
     for attempt in (server.call(Add(), timeout), server.stop(timeout=timeout), server.wait(timeout)):
         with pytest.raises(BadTimeoutError, match="timeout="):
@@ -418,7 +418,7 @@ async def test_a_process_of_another_loop_is_an_error(keep: Keep) -> None:
     assert await server.call(Add()) == 1
 
 
-async def test_a_busy_server_leaves_turns_to_others(keep: Keep) -> None:
+async def test_a_busy_server_lets_other_tasks_run(keep: Keep) -> None:
     server = keep(await Worker.start())
     for _ in range(10_000):
         server.cast_nowait(Add())

@@ -1,4 +1,4 @@
-"""Wherever a tree is struck, it is up or down afterwards: its life is cut at each of its steps."""
+"""A supervision tree that is cancelled or killed at any step of its life is up or down afterwards, never half of it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def turns(number: int) -> None:
 
 
 class Deliberate(Worker):
-    """Takes a turn of the loop to start and one to stop."""
+    """Takes an iteration of the loop to start, and one to stop."""
 
     async def init(self) -> InitReturn:
         await turns(1)
@@ -61,7 +61,7 @@ async def double(number: int) -> int:
 
 
 async def live(registry: Registry) -> None:
-    """All that happens to a tree: start, work, a crash, a child stopped and started, a stream, the stop."""
+    """Lead a tree through its life: start, work, a crash, a child stopped and started, a stream, the stop."""
     sub = ChildSpec(
         "sub", lambda: Supervisor.start_link([child([], "leaf", Deliberate)]), type="supervisor", restart="transient"
     )
@@ -83,7 +83,7 @@ async def live(registry: Registry) -> None:
 
 
 async def tasks_of(ref: Ref) -> set[AnyTask | None]:
-    """The tasks of a process and of everything below it."""
+    """Return the tasks of a process and of all processes below it."""
     tasks: set[AnyTask | None] = {ref.target.task}
     if ref.name.startswith("Supervisor"):
         for info in await which_children(ref):
@@ -94,7 +94,7 @@ async def tasks_of(ref: Ref) -> set[AnyTask | None]:
 
 
 async def check_up_or_down(registry: Registry) -> None:
-    """Fails if a process runs that the root does not lead to, or a child of its is dead."""
+    """Fail if a process runs outside the root's tree, or a child in the tree is dead."""
     await asyncio.sleep(60)
     root = registry.whereis(ROOT)
     ours = asyncio.all_tasks() - {asyncio.current_task()}
@@ -106,7 +106,7 @@ async def check_up_or_down(registry: Registry) -> None:
 
 @dataclass
 class Life:
-    """A life under way: who hosts it, and every process that it has started."""
+    """A life that is under way: its host task, and all processes started in it."""
 
     host: AnyTask
     processes: list[Process]
@@ -128,7 +128,7 @@ Strike: TypeAlias = Callable[[Life], object]
 
 
 def cancel_everything(life: Life) -> None:
-    """As the end of `asyncio.run` does."""
+    """Cancel all tasks, as the end of `asyncio.run` does."""
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         task.cancel()
 
@@ -144,7 +144,7 @@ STRIKES: dict[str, Strike] = {
 
 
 async def cut(step: int, strike: Strike, started: list[Process]) -> bool:
-    """Lives a life and strikes at a step. Whether there was such a step."""
+    """Strike at a step of a life. Return whether it has that many steps."""
     registry = Registry()
     host = asyncio.create_task(live(registry))
     await turns(step)
@@ -164,7 +164,7 @@ async def cut(step: int, strike: Strike, started: list[Process]) -> bool:
 def test_a_tree_struck_at_any_step_is_up_or_down(
     strike: Strike, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.CRITICAL, "simba_actors.actors")  # Its hundreds of crash reports are not what is tested.
+    caplog.set_level(logging.CRITICAL, "simba_actors.actors")  # Hundreds of crash reports are expected.
     started: list[Process] = []
 
     def spawn(process: Process, spawn: Callable[[Process], None] = Process.spawn) -> None:

@@ -1,4 +1,4 @@
-"""The kernel's documentation: its examples run, and every public name has some."""
+"""The kernel's documentation: its examples run, and every public name has a docstring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How processes end, and who hears of it."""
+"""Exits of processes, and how links, monitors and logs report them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.actors.servers import Add, Crash, Leave, Log, Run, TrappingWorker, Wo
 
 
 class Careless(Worker):
-    """Fails to clean up."""
+    """Raises when it cleans up."""
 
     async def terminate(self, reason: ExitReason) -> None:
         raise OSError("disk full")
@@ -92,7 +92,7 @@ async def test_a_named_abnormal_exit_is_reported_too(reason: Exit, reports: Repo
     assert reports()[0].startswith(f"Worker crashed: {reason}\n")
 
 
-async def test_a_state_that_cant_be_formatted_spoils_no_crash_report(reports: Reports) -> None:
+async def test_a_state_that_cant_be_formatted_does_not_spoil_the_crash_report(reports: Reports) -> None:
     class Unshowable(Worker):
         def format_state(self) -> str:
             raise ValueError("no words")
@@ -121,7 +121,7 @@ async def test_killed_exits_at_once_without_terminate(log: Log) -> None:
     assert log == ["start worker"]
 
 
-async def test_what_a_killed_server_still_says_is_void(keep: Keep) -> None:
+async def test_replies_and_messages_of_a_killed_server_have_no_effect(keep: Keep) -> None:
     listener, said = keep(await Worker.start()), asyncio.Event()
 
     async def hold_on_and_speak(_: Worker) -> None:
@@ -145,14 +145,14 @@ async def test_what_a_killed_server_still_says_is_void(keep: Keep) -> None:
 
 
 @pytest.mark.parametrize("reason", [Exit("out of paper"), SHUTDOWN, Exit("normal", "but odd")], ids=str)
-async def test_a_linked_process_exits_abnormally_and_so_does_this_one(reason: Exit) -> None:
+async def test_an_abnormal_exit_ends_a_linked_process(reason: Exit) -> None:
     server, other = await Worker.start(), await Worker.start()
     await tie(server, other)
     await other.call(Leave(reason))
     assert await server.wait() == reason
 
 
-async def test_the_reason_goes_on_from_link_to_link() -> None:
+async def test_an_exit_reason_travels_from_link_to_link() -> None:
     chain = [await Worker.start() for _ in range(10)]
     for server, other in itertools.pairwise(chain):
         await tie(server, other)
@@ -161,7 +161,7 @@ async def test_the_reason_goes_on_from_link_to_link() -> None:
     assert await chain[0].wait() is error
 
 
-async def test_a_kill_goes_on_through_any_number_of_links() -> None:
+async def test_a_kill_travels_through_any_number_of_links() -> None:
     chain = [await Worker.start() for _ in range(1000)]
     for server, other in itertools.pairwise(chain):
         await tie(server, other)
@@ -192,7 +192,7 @@ async def test_a_link_to_the_dead_has_its_effect_at_once() -> None:
     assert server.exit_reason == Exit("out of paper")
 
 
-async def test_unlinked_processes_hear_nothing_of_each_other(keep: Keep) -> None:
+async def test_unlinked_processes_get_no_signal_of_each_other(keep: Keep) -> None:
     server, other = keep(await Worker.start()), await Worker.start()
 
     async def run(_: Worker) -> None:
@@ -204,7 +204,7 @@ async def test_unlinked_processes_hear_nothing_of_each_other(keep: Keep) -> None
     assert await server.call(Add()) == 1
 
 
-async def test_a_monitor_tells_of_the_end_and_ties_nothing(keep: Keep, log: Log) -> None:
+async def test_a_monitor_reports_the_end_and_links_nothing(keep: Keep, log: Log) -> None:
     server, other = keep(await TrappingWorker.start(log)), await Worker.start(name="other")
     quiet = await Worker.start(name="quiet")
 
@@ -228,7 +228,7 @@ async def test_links_and_monitors_are_for_processes(keep: Keep) -> None:
             tied(server)
 
 
-async def test_a_listener_of_the_end_that_raises_keeps_it_from_nobody(reports: Reports) -> None:
+async def test_an_on_exit_callback_that_raises_does_not_stop_the_others(reports: Reports) -> None:
     def listen() -> None:
         raise ValueError("deaf")
 
@@ -288,7 +288,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_crash(reports: Reports)
 
 
 @pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN], ids=str)
-async def test_a_spawned_function_ends_with_who_spawned_it(reason: Exit) -> None:
+async def test_a_spawned_function_ends_with_the_process_that_spawned_it(reason: Exit) -> None:
     spawned: list[Ref] = []
 
     async def run(_: Worker) -> None:

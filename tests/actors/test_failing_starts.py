@@ -1,4 +1,4 @@
-"""Children that fail to start, at first or again."""
+"""Children that fail to start or to restart."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from tests.actors.servers import Log, Worker, child, crash, ref_of, refs
 
 
 class UnwillingError(Exception):
-    """What an unwilling child's start raises."""
+    """The error of a start that is made to fail."""
 
 
 @dataclass
 class Unwilling:
-    """Starts a worker, but for the tries that are refused: the first is number 1."""
+    """Starts a worker, except at the tries in `refused`, which count from 1."""
 
     log: Log
     label: str
@@ -66,7 +66,7 @@ async def test_a_restart_that_fails_is_tried_again(log: Log, keep: Keep) -> None
 
 
 async def restarting(log: Log) -> Ref:
-    """A supervisor whose child "a" waits an hour for its restart."""
+    """Return a supervisor whose child "a" waits an hour for its restart."""
     supervisor = await Supervisor.start([child(log, "a", backoff=lambda _: 3600.0)])
     await crash(await ref_of(supervisor, "a"))
     assert [(info.ref, info.restarting) for info in await which_children(supervisor)] == [(None, True)]
@@ -103,7 +103,7 @@ async def test_a_shutdown_comes_between_restarts_that_fail(log: Log) -> None:
 
 
 async def life_after_a_crash_of_a(strategy: Any, log: Log, keep: Keep) -> Log:
-    """What befalls a, b and c when b fails its first restart."""
+    """Return the log of a, b and c when the first restart of b fails."""
     unwilling = Unwilling(log, "b", refused=(2,))
     children = [child(log, "a"), ChildSpec("b", unwilling.start), child(log, "c")]
     supervisor = keep(await Supervisor.start(children, strategy=strategy))
@@ -139,7 +139,7 @@ async def test_a_child_that_fails_at_first_stops_those_before_it_in_reverse(log:
     assert reports() == []
 
 
-async def test_a_start_function_that_gives_no_ref_fails_the_start() -> None:
+async def test_a_start_function_that_returns_no_ref_fails_the_start() -> None:
     async def start() -> Any:
         return 3
 
@@ -156,7 +156,7 @@ async def test_a_started_child_that_fails_is_not_added(log: Log, keep: Keep) -> 
 
 
 class Ignoring(Worker):
-    """Has nothing to run."""
+    """Declines to run."""
 
     async def init(self) -> InitReturn:
         return Ignore()

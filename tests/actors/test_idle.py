@@ -14,7 +14,7 @@ from tests.actors.servers import Add
 
 
 class Idler(GenServer[list[float]]):
-    """Notes the times at which it had been idle for two seconds after it came up, or after a call."""
+    """Writes down when it was idle for two seconds, after its start or after a call."""
 
     async def init(self) -> InitReturn:
         self.state = []
@@ -73,7 +73,7 @@ async def test_a_suspended_server_is_not_idle(keep: Keep) -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), "soon", True])
-async def test_an_idle_time_that_is_no_duration_is_a_bad_return(seconds: Any) -> None:
+async def test_an_idle_time_that_is_not_a_duration_is_a_bad_return(seconds: Any) -> None:
     class Wrong(Idler):
         async def handle_cast(self, message: Any) -> CastReturn:
             return Idle(seconds)

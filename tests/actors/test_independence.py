@@ -1,4 +1,4 @@
-"""The kernel stands on the standard library alone."""
+"""The kernel imports nothing but the standard library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILES = sorted(Path(actors.__path__[0]).glob("*.py"))
 
 
 def imported(file: Path) -> set[str]:
-    """The modules that a file imports, by their full names."""
+    """Return the full names of the modules that a file imports."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         match node:

@@ -1,4 +1,4 @@
-"""What is left of actors: nothing, or a warning that says what to do."""
+"""Nothing is left of actors, or there is a warning that says what to do."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_supervisor_that_gives_up_leaves_no_task(log: Log) -> None:
         await supervisor.wait()
 
 
-async def test_a_host_that_loses_patience_with_a_start_leaves_no_task(log: Log) -> None:
+async def test_a_start_that_the_host_cancels_leaves_no_task(log: Log) -> None:
     class Slow(Worker):
         async def init(self) -> None:
             await asyncio.sleep(100)
@@ -80,7 +80,7 @@ async def test_a_host_that_loses_patience_with_a_start_leaves_no_task(log: Log) 
     assert log == ["start a", "stop a"]
 
 
-async def test_a_host_that_loses_patience_with_a_start_that_holds_on_kills_it() -> None:
+async def test_a_start_that_ignores_its_cancellation_is_killed() -> None:
     class Stubborn(Worker):
         async def init(self) -> None:
             try:
@@ -111,7 +111,7 @@ def test_the_end_of_the_loop_shuts_everything_down_in_order(log: Log, caplog: py
     assert caplog.records == []
 
 
-def test_the_end_of_the_loop_ends_what_cleans_up_for_long(log: Log) -> None:
+def test_the_end_of_the_loop_ends_a_long_cleanup(log: Log) -> None:
     class Slow(Worker):
         async def terminate(self, reason: ExitReason) -> None:
             await asyncio.sleep(3)
@@ -174,11 +174,11 @@ async def test_a_dead_server_is_garbage(log: Log) -> None:
         server = await ref_of(supervisor, "a")
         await server.call(Add())
         processes.append(weakref.ref(server.target))
-        await server.call(Leave(SHUTDOWN))  # A crash would live on in its report.
+        await server.call(Leave(SHUTDOWN))  # A crash report would keep it in memory.
         await server.wait()
         del server
     await asyncio.sleep(10)
     gc.collect()
-    *earlier, _ = processes  # The end of the latest is still the supervisor's last message.
+    *earlier, _ = processes  # The supervisor's last message still holds the last one that ended.
     assert [process() for process in earlier] == [None, None]
     await supervisor.stop()

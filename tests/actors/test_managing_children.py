@@ -137,7 +137,7 @@ async def test_duplicate_ids_are_refused_before_anything_starts(log: Log) -> Non
     assert log == []
 
 
-async def test_what_is_no_spec_is_refused_before_anything_starts(log: Log, keep: Keep) -> None:
+async def test_a_spec_of_another_type_is_refused_before_anything_starts(log: Log, keep: Keep) -> None:
     with pytest.raises(BadSpecError, match="not 'b'"):
         await Supervisor.start([child(log, "a"), "b"])
     assert log == []
@@ -167,7 +167,7 @@ async def test_children_that_are_restarting_count_for_max_children(log: Log, kee
     await start_child(supervisor, child(log, "a"))
 
 
-async def test_max_children_that_is_no_number_is_refused() -> None:
+async def test_max_children_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(BadSpecError, match="max_children=-1"):
         await DynamicSupervisor.start(max_children=-1)
 

@@ -55,7 +55,7 @@ async def test_only_its_owner_frees_a_key(keep: Keep) -> None:
     assert registry.whereis("key") is None
 
 
-async def test_the_dead_get_no_key() -> None:
+async def test_a_dead_process_gets_no_key() -> None:
     registry, server = Registry(), await Worker.start()
     await server.stop()
     with pytest.raises(NoProcessError):

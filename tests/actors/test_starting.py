@@ -41,7 +41,7 @@ class Seen(Call[list[Any]]):
 
 
 class Starting(GenServer[list[Any]]):
-    """Its `init` returns, or raises, what it is given, after so many seconds."""
+    """Returns or raises `outcome` from its `init`, after so many seconds."""
 
     def __init__(self, returned: Any, seconds: float = 0) -> None:
         self._returned = returned
@@ -121,7 +121,7 @@ async def test_a_registry_without_a_name_is_refused() -> None:
         await Worker.start(registry=Registry())
 
 
-async def test_a_timeout_that_is_no_duration_is_refused_before_the_start() -> None:
+async def test_a_timeout_that_is_not_a_duration_is_refused_before_the_start() -> None:
     with pytest.raises(BadTimeoutError, match="-1"):
         await Worker.start(timeout=-1)
 

@@ -1,4 +1,4 @@
-"""How children are shut down, and supervisors with them."""
+"""Shutdown of children, and of supervisors by significant children."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Slow(Worker):
 
 
 class Stubborn(Worker):
-    """Holds on to its cancellation for an hour."""
+    """Ignores its cancellation for an hour."""
 
     async def terminate(self, reason: ExitReason) -> None:
         for _ in range(2):
@@ -71,9 +71,7 @@ async def test_a_transient_sub_supervisor_that_gives_up_is_not_restarted(log: Lo
     assert await refs(supervisor) == {"sub": None}
 
 
-async def test_a_child_that_outlives_its_shutdown_timeout_is_killed_and_polite_ones_are_not(
-    log: Log, reports: Reports
-) -> None:
+async def test_only_a_child_that_outlives_its_shutdown_timeout_is_killed(log: Log, reports: Reports) -> None:
     children = [child(log, "a"), child(log, "slow", Slow, shutdown=3.0), child(log, "c")]
     supervisor = await Supervisor.start(children)
     a, slow, c = [await ref_of(supervisor, name) for name in ("a", "slow", "c")]
@@ -126,7 +124,7 @@ async def test_a_child_that_unlinked_itself_is_shut_down_without_a_hang(log: Log
     assert asyncio.get_running_loop().time() == 0
 
 
-async def test_a_killed_child_that_holds_on_is_left_behind(log: Log) -> None:
+async def test_a_killed_child_that_ignores_its_cancellation_is_left_behind(log: Log) -> None:
     supervisor = await Supervisor.start([child(log, "stubborn", Stubborn)])
     stubborn = await ref_of(supervisor, "stubborn")
     await supervisor.stop()
@@ -138,7 +136,7 @@ async def test_a_killed_child_that_holds_on_is_left_behind(log: Log) -> None:
     assert log == ["start stubborn", "stubborn holds on"]
 
 
-async def test_a_trapping_child_finishes_what_it_is_at(log: Log) -> None:
+async def test_a_child_that_traps_exits_finishes_its_callback(log: Log) -> None:
     supervisor = await Supervisor.start([child(log, "trapping", TrappingWorker)])
     trapping = await ref_of(supervisor, "trapping")
 

@@ -1,4 +1,4 @@
-"""Supervisors: who is restarted, with whom, and when it is enough."""
+"""Restarts by supervisors: which children, together with which others, and how often."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_a_temporary_child_is_never_restarted_and_dropped(reason: Exit, lo
 
 
 async def renewed_by_a_crash_of_b(strategy: Any, log: Log, keep: Keep) -> list[Any]:
-    """Which of the children a, b and c have another ref afterwards."""
+    """Return which of the children a, b and c have another ref after b has crashed."""
     supervisor = keep(await Supervisor.start([child(log, label) for label in "abc"], strategy=strategy))
     before = await refs(supervisor)
     await crash(await ref_of(supervisor, "b"))
@@ -82,11 +82,11 @@ async def test_one_for_one_leaves_siblings_untouched(log: Log, keep: Keep) -> No
     assert await renewed_by_a_crash_of_b("one_for_one", log, keep) == ["b"]
 
 
-async def test_one_for_all_renews_every_child(log: Log, keep: Keep) -> None:
+async def test_one_for_all_restarts_every_child(log: Log, keep: Keep) -> None:
     assert await renewed_by_a_crash_of_b("one_for_all", log, keep) == ["a", "b", "c"]
 
 
-async def test_rest_for_one_keeps_the_earlier_siblings_and_renews_the_later(log: Log, keep: Keep) -> None:
+async def test_rest_for_one_keeps_the_earlier_siblings_and_restarts_the_later(log: Log, keep: Keep) -> None:
     assert await renewed_by_a_crash_of_b("rest_for_one", log, keep) == ["b", "c"]
 
 
@@ -128,7 +128,7 @@ async def test_one_crash_too_many_stops_the_children_and_the_supervisor(log: Log
     assert reports()[-1] == "Supervisor gives up: child 'a' failed too often: RuntimeError: crash"
 
 
-async def test_crashes_slower_than_the_intensity_go_on_for_ever(log: Log, keep: Keep) -> None:
+async def test_crashes_below_the_intensity_are_restarted_for_ever(log: Log, keep: Keep) -> None:
     supervisor = keep(await Supervisor.start([child(log, "a")], max_restarts=1, max_seconds=5.0))
     for _ in range(100):
         await crash(await ref_of(supervisor, "a"))
@@ -160,7 +160,7 @@ async def test_the_default_is_three_restarts_in_five_seconds(log: Log) -> None:
     assert isinstance(await supervisor.wait(), Exit)
 
 
-async def test_events_tell_of_exits_and_restarts(log: Log, keep: Keep) -> None:
+async def test_exits_and_restarts_are_events(log: Log, keep: Keep) -> None:
     events: list[SupervisorEvent] = []
     supervisor = keep(await Supervisor.start([child(log, "a")], on_event=events.append))
     error = RuntimeError("crash")
@@ -169,7 +169,7 @@ async def test_events_tell_of_exits_and_restarts(log: Log, keep: Keep) -> None:
     assert events == [SupervisorEvent("exited", "a", error, 0), SupervisorEvent("restarted", "a", error, 1)]
 
 
-async def test_a_listener_that_raises_ends_nobody(log: Log, keep: Keep, reports: Reports) -> None:
+async def test_an_on_event_callback_that_raises_ends_no_process(log: Log, keep: Keep, reports: Reports) -> None:
     def listen(event: SupervisorEvent) -> None:
         raise ValueError("deaf")
 
@@ -186,7 +186,7 @@ async def test_crash_reports_count_restarts(log: Log, keep: Keep, reports: Repor
     assert [report.splitlines()[-1] for report in reports()] == ["  restarts so far: 0", "  restarts so far: 1"]
 
 
-async def test_backoff_puts_restarts_in_a_row_off(log: Log, keep: Keep) -> None:
+async def test_backoff_delays_consecutive_restarts(log: Log, keep: Keep) -> None:
     loop = asyncio.get_running_loop()
     events: list[tuple[str, float]] = []
     spec = child(log, "a", backoff=lambda number: 10.0 * number)
@@ -209,7 +209,7 @@ async def test_backoff_puts_restarts_in_a_row_off(log: Log, keep: Keep) -> None:
     ]
 
 
-async def test_backoff_puts_restarts_that_failed_off_too(keep: Keep, log: Log) -> None:
+async def test_backoff_delays_restarts_that_failed_too(keep: Keep, log: Log) -> None:
     loop, starts = asyncio.get_running_loop(), list[float]()
 
     async def start() -> Ref:

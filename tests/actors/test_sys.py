@@ -1,4 +1,4 @@
-"""Looking into a running server."""
+"""Looking at a running server with `sys`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_suspended_server_handles_its_messages_when_it_is_resumed(keep: 
     assert await server.call(Add(0)) == 1
 
 
-async def test_a_suspended_server_hears_of_ends_when_it_is_resumed(keep: Keep, log: Log) -> None:
+async def test_a_suspended_server_gets_downs_when_it_is_resumed(keep: Keep, log: Log) -> None:
     server, other = keep(await TrappingWorker.start(log)), await Worker.start(name="other")
 
     async def watch(_: Worker) -> None:
@@ -80,21 +80,21 @@ async def test_statistics_count_what_was_handled(keep: Keep) -> None:
     assert await sys.statistics(server) == sys.Statistics(started=3.0, calls=1, casts=2, infos=1)
 
 
-async def test_looking_into_the_dead_fails_at_once() -> None:
+async def test_looking_at_a_dead_server_fails_at_once() -> None:
     server = await Worker.start()
     await crash(server)
     with pytest.raises(NoProcessError):
         await sys.get_state(server)
 
 
-async def test_only_servers_can_be_looked_into() -> None:
+async def test_only_servers_can_be_looked_at() -> None:
     process = spawn(asyncio.sleep, 1, name="nap")
     with pytest.raises(NotAServerError, match="nap"):
         await sys.get_state(process)
     await process.wait()
 
 
-async def test_a_server_that_looks_into_itself_fails_at_once(keep: Keep) -> None:
+async def test_a_server_that_looks_at_itself_fails_at_once(keep: Keep) -> None:
     server = keep(await Worker.start())
 
     async def look(worker: Worker) -> str:
@@ -105,7 +105,7 @@ async def test_a_server_that_looks_into_itself_fails_at_once(keep: Keep) -> None
     assert await server.call(Run(look)) == "refused"
 
 
-async def test_a_look_into_a_busy_server_times_out_and_hurts_nobody(keep: Keep) -> None:
+async def test_a_request_to_a_busy_server_times_out_without_harm(keep: Keep) -> None:
     server = keep(await Worker.start())
     busy = asyncio.create_task(server.call(Run(lambda _: asyncio.sleep(10)), timeout=None))
     await asyncio.sleep(1)

@@ -43,7 +43,7 @@ async def test_a_timeout_is_an_item(keep: Keep) -> None:
     assert asyncio.get_running_loop().time() == 10
 
 
-async def test_a_timeout_does_not_wait_for_a_task_that_holds_on(keep: Keep) -> None:
+async def test_a_timeout_does_not_wait_for_a_task_that_ignores_its_cancellation(keep: Keep) -> None:
     async def hold_on(_: float) -> None:
         try:
             await asyncio.sleep(100)
@@ -115,7 +115,7 @@ async def test_a_stream_of_a_dead_supervisor_fails_at_once() -> None:
         await anext(async_stream(tasks, wait, [1]))
 
 
-async def test_a_killed_supervisor_takes_its_tasks_along() -> None:
+async def test_tasks_end_with_their_killed_supervisor() -> None:
     tasks = await TaskSupervisor.start()
     stream = async_stream(tasks, wait, [100, 100], max_concurrency=2)
     first = asyncio.ensure_future(anext(stream))

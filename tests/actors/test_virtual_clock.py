@@ -1,4 +1,4 @@
-"""The clock that these tests run by."""
+"""The virtual clock of these tests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_time_stands_still_while_there_is_something_to_run() -> None:
     assert run(main()) == 0
 
 
-def test_a_thread_is_waited_for_before_any_timer() -> None:
+def test_no_timer_fires_while_a_thread_works() -> None:
     async def main() -> str:
         loop, may_end = asyncio.get_running_loop(), threading.Event()
         async with asyncio.timeout(1):
@@ -53,7 +53,7 @@ def test_a_thread_is_waited_for_before_any_timer() -> None:
     assert run(main()) == "in time"
 
 
-def test_sqlite_is_waited_for_before_any_timer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_timer_fires_while_sqlite_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     count_outside_work(monkeypatch, aiosqlite.Connection, "_execute", "_connect", "close")
 
     async def rows() -> AsyncIterator[Any]:
@@ -68,7 +68,7 @@ def test_sqlite_is_waited_for_before_any_timer(monkeypatch: pytest.MonkeyPatch, 
     assert run(main()) == sum(range(50))
 
 
-def test_a_loop_that_would_wait_for_ever_says_so() -> None:
+def test_a_loop_that_would_wait_for_ever_raises() -> None:
     async def main() -> None:
         await asyncio.get_running_loop().create_future()
 

@@ -1,4 +1,4 @@
-"""A cap is kept, and ends a run in order."""
+"""Caps of the budget are kept, and end a run in order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.scripted_lm import ScriptedLM
 from tests.support.seeded_loop import run_seeded, use_one_thread
 
 PRICED = "openai/gpt-4o-mini"
-"""A model whose price DSPy knows."""
+"""A model with a price that DSPy knows."""
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ async def test_max_calls_is_never_passed_over_kills(server: OpenAIServer, tmp_pa
 
 
 class Blocking(dspy.Module):
-    """Calls its LM so that the event loop stands still meanwhile."""
+    """A student that blocks the event loop while it calls its LM."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Blocking(dspy.Module):
 
 
 class InThread(dspy.Module):
-    """Has no async side, and so runs in a thread."""
+    """A student without an `aforward`, which runs in a thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ async def test_calls_in_threads_and_of_a_blocked_loop_are_not_lost_by_a_kill(
         child.kill()
         child.join()
     config = config_for(server.address, tmp_path / "simba.db", Budget(max_calls=20), student=student())
-    with contextlib.suppress(RunError):  # Lives that were cut so short may have ended no rollout.
+    with contextlib.suppress(RunError):  # Such short lives may have ended no rollout.
         await finish(config)
     assert 5 * 3 <= server.calls <= 20
 
@@ -126,7 +126,7 @@ async def test_rules_that_are_being_written_when_a_cap_is_reached_are_kept(
     assert result.usage.calls == server.calls + slow.calls
 
 
-async def test_a_run_cut_short_goes_on_with_a_larger_budget(server: OpenAIServer, tmp_path: Path) -> None:
+async def test_a_run_cut_short_continues_with_a_larger_budget(server: OpenAIServer, tmp_path: Path) -> None:
     whole = config_for(server.address, tmp_path / "whole.db", Budget())
     assert (await finish(whole)).budget_reached is None
     for max_calls in (10, 30, 45):
@@ -146,7 +146,7 @@ async def test_a_run_cut_short_gives_its_result_at_once_with_the_same_budget(
     assert server.calls == calls
 
 
-async def test_reaching_a_cap_is_an_event_and_the_status_says_how_to_go_on(
+async def test_reaching_a_cap_is_an_event_and_the_status_says_how_to_continue(
     server: OpenAIServer, tmp_path: Path
 ) -> None:
     async with await Optimizer.start(config_for(server.address, tmp_path / "simba.db", Budget(max_calls=12))) as run:
@@ -180,7 +180,7 @@ async def test_tokens_and_cost_are_passed_at_most_by_the_calls_in_flight(
 
 
 class Chatty(dspy.Module):
-    """Calls its LM many times in one rollout."""
+    """A student that calls its LM many times in one rollout."""
 
     def __init__(self, calls: int) -> None:
         super().__init__()
@@ -198,10 +198,10 @@ async def test_one_long_rollout_does_not_pass_a_cap(budget: Budget, server: Open
     config = config_for(server.address, tmp_path / "simba.db", budget, student=Chatty(200), max_concurrency=1)
     with pytest.raises(RunError, match=r"no rollout has ended, so there is no score: the budget's max_.* is reached"):
         await finish(config)
-    assert server.calls < 40  # Of 200 in the first rollout alone.
+    assert server.calls < 40  # The first rollout alone would make 200.
 
 
-async def test_a_cost_that_nobody_tells_pauses_a_run_that_is_to_keep_to_one(
+async def test_an_lm_that_does_not_report_its_cost_pauses_a_run_with_max_cost(
     server: OpenAIServer, tmp_path: Path
 ) -> None:
     lm = server.lm()
@@ -294,6 +294,6 @@ def test_a_forecast_does_not_depend_on_when_final_rollouts_come_in(
     assert len({(forecast.calls, forecast.tokens) for forecast in forecasts}) == 1
 
 
-async def test_a_forecast_does_not_take_an_unknown_cost_for_none(tmp_path: Path) -> None:
+async def test_a_forecast_does_not_take_an_unknown_cost_for_zero(tmp_path: Path) -> None:
     async with await Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
         assert (await reach(optimizer, BudgetForecast)).cost is None

@@ -1,6 +1,6 @@
-"""A run that crashes anywhere, at any message of any actor or any commit of its store, ends as if it had not.
+"""A run that crashes at any message of any actor, or at any commit of its store, ends as if it had not crashed.
 
-Each run has its schedule drawn from a seed and its time held by a virtual clock, so a place that fails fails again.
+The schedule of each run is drawn from a seed, and its clock is virtual: a failure can be reproduced.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Watch = Callable[[pytest.MonkeyPatch], None]
 
 @dataclass
 class Commits:
-    """Counts the store's commits, and crashes at the `at`th, before or after it is safe."""
+    """Counts the store's commits, and crashes at commit number `at`, before or after it is safe."""
 
     at: int
     when: When
@@ -59,7 +59,7 @@ def dspy_config(store: Path) -> OptimizerConfig:
 
 
 def adaptive_config(store: Path) -> OptimizerConfig:
-    # With room for the calls that are made twice, which count against the budget as the others do.
+    # This leaves room for calls that are made twice, which count against the budget like all others.
     sizes: dict[str, Any] = {"trainset": questions(6), "bsize": 6, "budget": Budget(max_calls=48)}
     return small_config(store, run_id="run", policy="adaptive", **sizes, **_lms())
 
@@ -68,7 +68,7 @@ CONFIGS = {"dspy": dspy_config, "adaptive": adaptive_config}
 
 
 def _lms() -> dict[str, ScriptedLM]:
-    """Their replies come in another order than they were asked for."""
+    """Return LMs whose replies arrive in another order than the requests."""
     return {
         name: ScriptedLM(quiz_script, latency=lambda ask: 2 * ask.chance("latency")) for name in ("lm", "prompt_model")
     }
@@ -76,7 +76,7 @@ def _lms() -> dict[str, ScriptedLM]:
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Findings]:
-    """What a run finds whose schedule is drawn from a seed, with something watching it."""
+    """Return a function that makes a run with a schedule drawn from a seed. `watch` may patch the package for it."""
     use_one_thread(monkeypatch)
     made = iter(range(1_000_000))
 

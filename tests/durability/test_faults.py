@@ -51,7 +51,7 @@ async def test_a_mix_of_faults_changes_no_score(seed: int, server: OpenAIServer,
     assert await findings(config, "run") == expected
 
 
-async def test_an_outage_pauses_the_run_which_then_goes_on_to_the_same_result(
+async def test_an_outage_pauses_the_run_which_then_continues_to_the_same_result(
     server: OpenAIServer, tmp_path: Path
 ) -> None:
     expected = await faultless(server, tmp_path)

@@ -1,4 +1,4 @@
-"""What is another program, or another metric, is another run: a result is never given for what did not make it."""
+"""Another program or another metric makes another run, so that no result is returned for what did not make it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ async def test_the_same_student_is_the_same_run(student: dspy.Module) -> None:
     assert run_of(student=student) == run_of(student=student.deepcopy())
 
 
-async def test_a_student_whose_instructions_tell_its_fields_is_the_run_that_earlier_versions_stored() -> None:
+async def test_a_run_has_the_id_that_earlier_versions_gave_it() -> None:
     assert run_of().run_id == "predict-b9ebff2651"
 
 
@@ -122,6 +122,6 @@ async def test_a_metric_that_counts_its_calls_stays_the_same_run() -> None:
     assert run_of(metric=metric) == before
 
 
-async def test_what_a_metric_is_made_with_is_not_told() -> None:
+async def test_arguments_that_a_metric_is_made_with_are_not_shown() -> None:
     made: list[Any] = [partial(weighted, weight=SECRET), Weighted(SECRET)]  # pyright: ignore[reportArgumentType]
     assert SECRET not in str([run_of(metric=metric) for metric in made])

@@ -1,4 +1,4 @@
-"""A process that is killed, again and again, at any moment, ends with what it would have ended with anyway."""
+"""A run whose process is killed again and again, at any moment, ends with the same result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LATENCY = 0.03
 
 @dataclass
 class Toll:
-    """What the kills of one run cost: `again` are rollouts that ran although they had a stored result."""
+    """The cost of a run's kills. `again` are rollouts that ran although their result was stored."""
 
     kills: int
     again: set[str]
@@ -37,7 +37,7 @@ class Toll:
 
 
 def parsable(ask: Ask) -> dict[str, Any]:
-    """As `quiz_script`, but every reply can be parsed: a rollout is one call."""
+    """Reply as `quiz_script` does, but always with something that can be parsed: a rollout is one call."""
     reply = quiz_script(ask)
     return reply if isinstance(reply, dict) else dict.fromkeys(ask.fields, "unknown")
 
@@ -48,7 +48,7 @@ def config_for(address: str, store: Path, seed: int) -> OptimizerConfig:
 
 
 async def one_life(address: str, store: Path, seed: int, begun: Path) -> None:
-    """What a child does: goes on with the run, and notes each rollout that it begins."""
+    """Continue the run in a child, and note each rollout that it begins."""
     run = Sampler._run
 
     async def noted(self: Sampler, rollout: Rollout, *, ahead: bool) -> None:
@@ -62,7 +62,7 @@ async def one_life(address: str, store: Path, seed: int, begun: Path) -> None:
 
 
 def live_on(child: BaseProcess, server: OpenAIServer, draws: random.Random) -> None:
-    """Returns at a random moment: in the child's start, or in a call, or between two."""
+    """Return at a random moment: during the child's start, in a call, or between two calls."""
     calls = server.calls + draws.randrange(MOST_CALLS_A_LIFE)
     while server.calls < calls and child.exitcode is None:
         child.join(0.002)

@@ -1,4 +1,4 @@
-"""A run that is killed stops where it would have, with all that the adaptive search and its stoppers go by."""
+"""A run that is killed stops where it would have, with the adaptive search and its stopper."""
 
 from __future__ import annotations
 

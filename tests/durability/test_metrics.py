@@ -1,4 +1,4 @@
-"""A metric's defect stops the run and costs as little as can be."""
+"""A metric that fails stops the run, which can continue once the metric is mended."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_a_metric_that_exits_ends_the_run_and_not_the_host(tmp_path: Path)
             await optimizer.result()
 
 
-async def test_a_metric_whose_error_no_text_can_hold_ends_the_run_as_others_do(tmp_path: Path) -> None:
+async def test_a_metric_whose_error_can_not_be_encoded_ends_the_run_as_others_do(tmp_path: Path) -> None:
     def broken(example: Any, prediction: Any) -> bool:
         raise ValueError("half a pair: \ud83d")
 
@@ -63,7 +63,7 @@ async def test_a_metric_whose_error_no_text_can_hold_ends_the_run_as_others_do(t
     assert (status.status, "half a pair: \\ud83d" in (status.reason or "")) == ("failed", True)
 
 
-async def test_a_run_goes_on_when_its_metric_is_mended(tmp_path: Path) -> None:
+async def test_a_run_continues_when_its_metric_is_mended(tmp_path: Path) -> None:
     whole = small_config(tmp_path / "whole.db", run_id="run")
     await finish(whole)
     config = small_config(tmp_path / "simba.db", run_id="run", metric=fails_on_blue)
@@ -73,7 +73,7 @@ async def test_a_run_goes_on_when_its_metric_is_mended(tmp_path: Path) -> None:
     assert await findings(config, "run") == await findings(whole, "run")
 
 
-async def test_a_failed_run_does_not_go_on_when_resumed(tmp_path: Path) -> None:
+async def test_a_failed_run_does_not_continue_when_resumed(tmp_path: Path) -> None:
     calls = CallCounter()
     config = small_config(tmp_path / "simba.db", metric=fails_on_blue, lm=ScriptedLM(quiz_script, callbacks=[calls]))
     async with await Optimizer.start(config) as optimizer:
@@ -105,7 +105,7 @@ async def test_a_failed_run_stays_failed_when_its_coordinator_is_killed(tmp_path
     assert (status.status, status.reason, calls.made) == ("failed", str(raised.value), made)
 
 
-async def test_a_metric_that_fails_scores_0_where_that_is_wanted(tmp_path: Path) -> None:
+async def test_a_metric_that_fails_scores_0_if_the_config_says_so(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", metric=fails_on_blue, run_id="run", on_metric_error="score 0")
     await finish(config)
     async with await Reader.open(config.store) as reader:

@@ -1,4 +1,4 @@
-"""One living process has a run; a run that goes on is the same run."""
+"""One living process owns a run, and only a run with the same config continues it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def with_balls(size: int) -> dict[str, Any]:
     return {"student": dspy.Predict("question, ball -> answer"), "trainset": trainset}
 
 
-async def test_a_run_goes_on_whose_examples_hold_objects_without_a_text_of_their_own(tmp_path: Path) -> None:
+async def test_a_run_continues_whose_examples_hold_objects_without_a_repr(tmp_path: Path) -> None:
     for _ in range(2):
         async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="run", **with_balls(1))):
             pass
@@ -99,7 +99,7 @@ async def test_what_such_objects_hold_is_part_of_the_trainset(tmp_path: Path) ->
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_going_on_with_something_else_says_what_differs(
+async def test_continuing_with_another_config_says_what_differs(
     changed: dict[str, Any], differing: str, tmp_path: Path
 ) -> None:
     async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="run")):
@@ -132,7 +132,7 @@ async def test_a_start_that_is_cancelled_leaves_the_run_to_others(
 
 
 def take_over(store: Path) -> None:
-    """As another host does once the lease is over."""
+    """Take the run over as another host does once the lease is over."""
     with closing(sqlite3.connect(store)) as db, db:
         elsewhere = '{"pid":1,"host":"elsewhere","namespace":"","started":""}'
         db.execute("UPDATE runs SET owner = ?, owner_token = 'another', lease_until = 1e12", [elsewhere])
@@ -189,7 +189,7 @@ async def test_a_process_that_slept_longer_than_its_lease_asks_the_store_before_
 
 
 def leave_open(store: Path) -> None:
-    """Closes an event loop with a run in it."""
+    """Close an event loop while a run is open in it."""
     loop = asyncio.new_event_loop()
     slow = ScriptedLM(quiz_script, latency=3600.0)
     left = loop.run_until_complete(Optimizer.start(small_config(store, run_id="run", lm=slow)))
@@ -212,7 +212,7 @@ def test_a_run_in_a_closed_loop_is_free_and_keeps_no_process_alive(
 
 
 class Tidy(dspy.Module):
-    """Takes its time to put something away."""
+    """A student that takes time to clean up."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -39,7 +39,7 @@ async def test_planted_keys_are_found_nowhere(tmp_path: Path, caplog: pytest.Log
         async with await Optimizer.start(config) as optimizer:
             retried = await reach(optimizer, CallRetried)
             await reach(optimizer, TrajectorySampled)
-            server.faults = Faults(status=401)  # Whose message holds the key, as some providers' do.
+            server.faults = Faults(status=401)  # Its message holds the key, as with some providers.
             paused = await reach(optimizer, RunPaused)
             events = [event async for event in _stored(optimizer)]
     assert any(headers["authorization"].endswith(KEY) for headers in server.headers)
@@ -60,7 +60,7 @@ async def test_a_planted_password_in_an_address_is_found_nowhere(
         await reach(optimizer, RunPaused)
         events = [event async for event in _stored(optimizer)]
     told = f"{events}{caplog.text}".encode() + b"".join(_contents(tmp_path))
-    assert b"me:[hidden]@127.0.0.1" in told  # DSPy's own error tells the address.
+    assert b"me:[hidden]@127.0.0.1" in told  # DSPy's own error shows the address.
     assert PASSWORD.encode() not in told
 
 

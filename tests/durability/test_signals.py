@@ -1,6 +1,7 @@
-"""A signal ends a run within a second by the virtual clock of its process, in which every call takes an hour.
+"""A signal ends a run within a second, although every call takes an hour.
 
-The process sends itself the signal when its first call hangs, and notes how many seconds pass until the run is stopped.
+The process has a virtual clock. It sends itself the signal when its first call hangs, and writes down how many seconds
+pass until the run is stopped.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SEEDS = range(3)
 
 
 class Sender:
-    """Sends the process a signal when a call hangs and the host is `ready`, and notes the seconds that pass since."""
+    """Sends the process a signal when a call hangs and the host is `ready`, and measures the seconds from then on."""
 
     def __init__(self, number: signal.Signals, noted: Path) -> None:
         self.ready: Callable[[], bool] = lambda: True
@@ -64,7 +65,7 @@ def config_for(store: Path, latency: Callable[[Ask], float] | float = 0.0) -> Op
 
 
 def script(number: signal.Signals, seed: int, store: Path, noted: Path) -> None:
-    """Waits for the result, as a script does."""
+    """Wait for the result, as a script does."""
     sender = Sender(number, noted)
 
     async def main() -> None:
@@ -80,13 +81,13 @@ def script(number: signal.Signals, seed: int, store: Path, noted: Path) -> None:
 
 
 def script_that_ends_at_sigterm(number: signal.Signals, seed: int, store: Path, noted: Path) -> None:
-    """Takes SIGTERM for Ctrl-C, as the README has it."""
+    """Handle SIGTERM like Ctrl-C, as the README recommends."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     script(number, seed, store, noted)
 
 
 def service(number: signal.Signals, seed: int, store: Path, noted: Path) -> None:
-    """Optimizes for as long as its server is up."""
+    """Optimize while the server is up."""
     sender = Sender(number, noted)
 
     @asynccontextmanager
@@ -108,7 +109,7 @@ HOSTS: dict[str, tuple[Callable[..., None], signal.Signals, int]] = {
     "ctrl_c_in_a_service": (service, signal.SIGINT, 1),
     "sigterm_in_a_service": (service, signal.SIGTERM, -signal.SIGTERM),
 }
-"""What is sent what, and the exit code that it ends with."""
+"""Hosts, the signals that they get, and their exit codes."""
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -122,7 +123,7 @@ def test_a_signal_stops_a_run_within_a_second(case: str, seed: int, tmp_path: Pa
     assert float(noted.read_text()) < 1.0
 
 
-def test_nothing_happens_after_a_sigterm_that_nobody_handles(tmp_path: Path) -> None:
+def test_a_sigterm_without_a_handler_ends_the_process_at_once(tmp_path: Path) -> None:
     child = start_process(script, signal.SIGTERM, 0, tmp_path / "simba.db", tmp_path / "seconds")
     child.join(SOON)
     assert child.exitcode == -signal.SIGTERM
@@ -130,7 +131,7 @@ def test_nothing_happens_after_a_sigterm_that_nobody_handles(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("case", HOSTS)
-async def test_a_run_that_a_signal_stopped_goes_on_as_if_it_had_not(case: str, tmp_path: Path) -> None:
+async def test_a_run_that_a_signal_stopped_continues_as_if_it_had_not(case: str, tmp_path: Path) -> None:
     host, number, _ = HOSTS[case]
     stopped, whole = config_for(tmp_path / "stopped.db"), config_for(tmp_path / "whole.db")
     child = start_process(host, number, 0, stopped.store, tmp_path / "seconds")

@@ -1,4 +1,4 @@
-"""However slow the LM is, a run can be paused and ended, and goes on later as if it had not been."""
+"""A run can be paused and stopped however slow the LM is, and continues later as if it had not been."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.scripted_lm import CallCounter, ScriptedLM
 
 FOR_EVER = 3600.0
 SOON = 20.0
-"""Seconds: many times what is needed, and nothing beside the LM's latency."""
+"""Seconds: many times what is needed, and far below the LM's latency."""
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def config_for(address: str, store: Path) -> OptimizerConfig:
 
 
 async def assert_goes_on(server: OpenAIServer, config: OptimizerConfig, tmp_path: Path) -> None:
-    """The run ends as one does that was never stopped."""
+    """Assert that the run ends like one that was never stopped."""
     server.latency = 0.0
     await finish(config)
     whole = small_config(tmp_path / "whole.db", run_id="run", lm=config.lm, prompt_model=config.prompt_model)
@@ -70,7 +70,7 @@ async def test_a_pause_takes_effect_while_calls_hang(hanging: OpenAIServer, tmp_
     await assert_goes_on(hanging, config, tmp_path)
 
 
-async def test_a_paused_run_sends_no_more_calls_and_goes_on_when_resumed(tmp_path: Path) -> None:
+async def test_a_paused_run_sends_no_more_calls_and_continues_when_resumed(tmp_path: Path) -> None:
     calls = CallCounter()
     config = small_config(tmp_path / "simba.db", run_id="run", lm=ScriptedLM(quiz_script, callbacks=[calls]))
     async with await Optimizer.start(config) as optimizer:
@@ -141,7 +141,7 @@ async def test_a_signal_ends_a_process_whose_calls_hang(
     await assert_goes_on(hanging, config, tmp_path)
 
 
-def test_the_end_of_the_loop_ends_a_run_that_nobody_stopped(hanging: OpenAIServer, tmp_path: Path) -> None:
+def test_the_end_of_the_loop_ends_a_run_that_was_not_stopped(hanging: OpenAIServer, tmp_path: Path) -> None:
     config = config_for(hanging.address, tmp_path / "simba.db")
     kept: list[Optimizer] = []
 
@@ -163,5 +163,5 @@ async def test_a_run_that_has_ended_is_freed_while_connections_that_it_opened_st
         del optimizer
         async with asyncio.timeout(PATIENCE):
             while ended() is not None:
-                await asyncio.sleep(0)  # The last tasks of the run end.
+                await asyncio.sleep(0)  # Let the run's last tasks end.
                 gc.collect()

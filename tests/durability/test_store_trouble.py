@@ -1,4 +1,4 @@
-"""A store that can't be written for a while pauses a run, and no more; one that is damaged is refused."""
+"""A store that can't be written for a while only pauses a run; a damaged one is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.runs import PATIENCE, findings, finish, reach, small_config
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The keeper tries again soon."""
+    """Let the PoolKeeper retry soon."""
     monkeypatch.setattr(pool_keeper, "RETRY_SECONDS", 0.05)
 
 
@@ -40,7 +40,7 @@ async def paused(optimizer: Optimizer) -> Status:
 
 
 async def trouble(optimizer: Optimizer, words: str = "") -> str:
-    """What keeps the run from being stored; it is not in the store, which may be gone."""
+    """Wait for trouble with the store, and return its description. The store may be gone, so that isn't stored."""
     store = optimizer._run.gate.store_trouble
     async with asyncio.timeout(PATIENCE):
         while store.reason is None or words not in store.reason:  # noqa: ASYNC110 - no event can be stored
@@ -53,7 +53,7 @@ def has_store(config: OptimizerConfig) -> bool:
 
 
 def moved_away(config: OptimizerConfig) -> Path:
-    """Where the store's file is now."""
+    """Move the store's file, and return its new path."""
     away = Path(config.store).with_name("away.db")
     return Path(config.store).rename(away)
 
@@ -65,7 +65,7 @@ async def test_a_full_disk_pauses_the_run_until_there_is_room(tmp_path: Path) ->
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, TrajectorySampled)
         db = store_of(optimizer)._db
-        await db.execute("PRAGMA max_page_count = 1")  # SQLite takes it for what the file has by now.
+        await db.execute("PRAGMA max_page_count = 1")  # SQLite raises it to the file's present size.
         status = await paused(optimizer)
         assert "make room on its disk, then resume the run" in (status.reason or "")
         await db.execute("PRAGMA max_page_count = 1000000")
@@ -98,7 +98,7 @@ async def test_a_file_that_may_not_be_written_any_more_pauses_the_run_until_it_m
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, TrajectorySampled)
         db = store_of(optimizer)._db
-        await db.execute("PRAGMA query_only = ON")  # To SQLite, what a file system is that was mounted read-only.
+        await db.execute("PRAGMA query_only = ON")  # For SQLite this is like a file system that was mounted read-only.
         status = await paused(optimizer)
         assert "check its permissions" in (status.reason or "")
         await db.execute("PRAGMA query_only = OFF")
@@ -131,7 +131,7 @@ async def test_a_keeper_that_crashes_beside_another_writer_waits_until_that_is_d
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-async def test_a_run_in_a_truncated_file_is_told_to_be_damaged(share: float, tmp_path: Path) -> None:
+async def test_a_run_in_a_truncated_file_is_reported_as_damaged(share: float, tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", run_id="run")
     await finish(config)
     os.truncate(config.store, int(share * (tmp_path / "simba.db").stat().st_size))
@@ -194,7 +194,7 @@ async def test_a_file_that_was_cut_short_pauses_the_run(tmp_path: Path) -> None:
         resumed.cancel()
 
 
-async def test_stopping_beside_another_writer_leaves_a_run_that_goes_on_when_that_is_done(tmp_path: Path) -> None:
+async def test_a_run_stopped_beside_another_writer_continues_when_that_is_done(tmp_path: Path) -> None:
     whole = small_config(tmp_path / "whole.db", run_id="run")
     await finish(whole)
     config = small_config(tmp_path / "locked.db", run_id="run")

@@ -18,7 +18,7 @@ from tests.support.seeded_loop import run_seeded, use_one_thread
 
 
 class Account:
-    """An LM's account, empty at first. What is sent meanwhile is refused: the first call at once, the others later."""
+    """An LM account without credit at first. Calls sent then are refused: the first at once, the others later."""
 
     def __init__(self) -> None:
         self.empty = True
@@ -39,7 +39,7 @@ class Account:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_run_that_was_resumed_is_not_paused_by_a_call_of_before(
+def test_a_run_that_was_resumed_is_not_paused_by_an_earlier_call(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_one_thread(monkeypatch)

@@ -1,4 +1,4 @@
-"""However slow the LM is, what the host asks of a run takes effect within a second, by a virtual clock."""
+"""Requests of the host take effect within a second, by a virtual clock, however slow the LM is."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def started(store: Path) -> Optimizer:
-    """A run whose calls hang by now."""
+    """Start a run, and return it once a call hangs."""
     asked = asyncio.Event()
 
     def hang(_: Ask) -> float:

@@ -1,4 +1,4 @@
-"""Small ledgers to write to."""
+"""Small stores to write to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor finds what damage did to a store that SQLite itself finds in order."""
+"""The doctor finds damage that SQLite does not notice."""
 
 from __future__ import annotations
 

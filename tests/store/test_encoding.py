@@ -1,4 +1,4 @@
-"""What a record holds is written, whatever a student or an LM put into it."""
+"""Values of students and LMs are stored, whatever they are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from simba_actors.store.encoding import dumps, loads, result_row
         ({"tokens": 2**70}, {"tokens": str(2**70)}),
     ],
 )
-def test_what_json_can_not_hold_becomes_text(value: Any, stored: Any) -> None:
+def test_values_that_json_can_not_hold_become_text(value: Any, stored: Any) -> None:
     assert loads(dumps(value)) == stored
 
 

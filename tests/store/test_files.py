@@ -35,7 +35,7 @@ async def test_a_deleted_log_is_noticed_at_the_next_commit_and_nothing_is_lost(p
     with pytest.raises(StoreDamagedError, match=r"simba\.db-wal was deleted .*nothing is lost so far.*stop the run"):
         await store.commit("run", owner, [step(1)])
     copy = tmp_path / "copy.db"
-    shutil.copyfile(path, copy)  # As a kill would leave it.
+    shutil.copyfile(path, copy)  # Leave the log as a kill would.
     async with await Reader.open(copy) as reader:
         assert [stored.step for stored in await reader.steps("run")] == [0]
     await store.close()
@@ -91,7 +91,7 @@ def set_mode(directory: Path, mode: int) -> None:
 
 @pytest.fixture
 def read_only(path: Path, tmp_path: Path) -> Iterator[Path]:
-    """A directory in which nothing can be made any more."""
+    """Return the store's path in a directory that all users may read, and make it writable again afterwards."""
     open_to_others(tmp_path)
     yield path
     tmp_path.chmod(0o755)
@@ -108,7 +108,7 @@ async def test_a_store_at_rest_is_read_where_nothing_can_be_written(read_only: P
             assert len(await reader.scores("run")) == 4
 
 
-async def test_commits_that_cannot_be_read_there_are_named(read_only: Path) -> None:
+async def test_a_log_that_cannot_be_read_there_is_named(read_only: Path) -> None:
     owner = Owner.this_process()
     store = await claimed(read_only, owner)
     await store.commit("run", owner, [step(0)])
@@ -163,7 +163,7 @@ async def test_a_path_with_nul_is_refused(opening: Any) -> None:
         await opening("simba\0.db")
 
 
-def test_an_error_of_a_full_disk_is_told_from_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_a_full_disk_is_not_taken_for_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorname = "SQLITE_IOERR_SHMSIZE"
     assert not isinstance(translated(error, path), StoreFullError)

@@ -1,4 +1,4 @@
-"""Whatever is done to a store, and however it ends, it holds what was committed and nothing else."""
+"""A store holds what was committed and nothing else, whatever was done to it before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.store.ledgers import claimed, result, step
 
 @dataclass
 class Model:
-    """What the store must hold."""
+    """The contents that the store must have."""
 
     steps: dict[int, int | None] = field(default_factory=dict[int, "int | None"])
     scores: dict[RolloutKey, float | None] = field(default_factory=dict[RolloutKey, "float | None"])
@@ -33,7 +33,7 @@ class Model:
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Writes, crashes and reopenings in any order, against a plain model."""
+    """Compares a store with a plain model of it, over writes, crashes and reopenings in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class StoreMachine(RuleBasedStateMachine):
         rollouts = [rollout for rollout in step(number, 4).rollouts if rollout.key in self.model.scores]
         rollout = data.draw(st.sampled_from(rollouts))
         self.commit(result(rollout, float(score)))
-        if self.model.scores[rollout.key] is None:  # A result that is there already stays.
+        if self.model.scores[rollout.key] is None:  # A result that is stored already stays.
             self.model.scores[rollout.key] = float(score)
 
     @precondition(lambda self: self.model.steps)
@@ -91,7 +91,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def crash_within_a_commit(self) -> None:
-        """All or nothing: nothing."""
+        """Crash in the middle of a commit: nothing of it is stored."""
         number = len(self.model.steps)
         self.wait(self._interrupted(number))
         self.abandon()
@@ -104,7 +104,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def abandon(self) -> None:
-        """As a killed process leaves it: its files are taken as they are at that moment."""
+        """Continue with copies of the files as they are now, as after a kill."""
         copy = self.directory / "copy"
         copy.mkdir()
         for file in self.directory.glob("simba.db*"):

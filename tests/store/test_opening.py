@@ -1,4 +1,4 @@
-"""A file that can't be used is refused by name, and left as it was."""
+"""A file that can't be used as a store is refused, with its name and a remedy, and left unchanged."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DATA = Path(__file__).parent.parent / "data"
 
 @contextmanager
 def without_privileges() -> Generator[None]:
-    """For tests that run as root, whom no permission holds up."""
+    """Give up root's privileges for the block, since permissions don't apply to root."""
     if os.geteuid() != 0:
         yield
         return
@@ -51,7 +51,7 @@ def without_privileges() -> Generator[None]:
 
 
 def open_to_others(directory: Path) -> None:
-    """Let every user read the directory, wherever among temporary ones it is."""
+    """Let every user read a temporary directory."""
     for parent in takewhile(lambda parent: parent != Path(gettempdir()), (directory, *directory.parents)):
         parent.chmod(0o755)
 
@@ -72,7 +72,7 @@ async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
         await Store.open(tmp_path / "missing" / "simba.db")
 
 
-async def test_a_directory_is_no_store(tmp_path: Path) -> None:
+async def test_a_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is a directory: give the path of a file in it"):
         await Store.open(tmp_path)
 
@@ -107,7 +107,7 @@ async def test_a_newer_schema_asks_for_an_upgrade(tmp_path: Path) -> None:
             await opening(path)
 
 
-async def test_a_truncated_file_is_told_to_be_damaged(tmp_path: Path) -> None:
+async def test_a_truncated_file_is_reported_as_damaged(tmp_path: Path) -> None:
     path = tmp_path / "simba.db"
     store = await claimed(path, OWNER)
     await store.commit("run", OWNER, [step(0, 200), *results(step(0, 200).rollouts)])
@@ -122,7 +122,7 @@ async def _read_rollouts(path: Path) -> None:
         await reader.rollouts("run", 0, "sample")
 
 
-async def test_a_read_only_file_is_told_to_be(tmp_path: Path) -> None:
+async def test_a_read_only_file_is_reported_as_such(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     path = shared / "simba.db"
     shared.mkdir()
@@ -183,7 +183,7 @@ def _files(directory: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("file", sorted(DATA.glob("schema_v*.db")), ids=lambda file: file.stem)
-async def test_a_file_of_an_older_version_goes_on(file: Path, tmp_path: Path) -> None:
+async def test_a_run_of_an_older_version_continues(file: Path, tmp_path: Path) -> None:
     path = tmp_path / file.name
     shutil.copyfile(file, path)
     store, owner = await Store.open(path), Owner.this_process()

@@ -1,4 +1,4 @@
-"""A run has one owner at a time; whoever lost it can't write it any more."""
+"""A run has one owner at a time. An owner that lost it can't write it any more."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def taken_over(path: Path) -> tuple[Store, Owner, Store, Owner]:
     """Return two stores with the owners that claimed the run one after the other, though the first still lives."""
     first, second = Owner.this_process(), Owner.this_process()
     loser = await leased(path, first)
-    with closing(sqlite3.connect(path)) as db, db:  # As if it had been suspended until its lease was over.
+    with closing(sqlite3.connect(path)) as db, db:  # As if its process had been suspended until the lease was over.
         db.execute("UPDATE runs SET owner = NULL, owner_token = NULL")
     return loser, first, await leased(path, second), second
 
@@ -62,7 +62,7 @@ async def test_an_owner_that_lost_the_run_does_not_get_it_back(tmp_path: Path) -
     await loser.close()
 
 
-async def test_an_owner_gets_a_run_back_that_nobody_had_since(tmp_path: Path) -> None:
+async def test_an_owner_gets_back_a_run_that_had_no_other_owner_since(tmp_path: Path) -> None:
     owner = Owner.this_process()
     store = await leased(tmp_path / "simba.db", owner)
     await store.release("run", owner)
@@ -173,7 +173,7 @@ async def test_the_owner_is_woken_by_a_request_and_takes_it_once(tmp_path: Path)
     await store.close()
 
 
-async def test_a_request_that_nobody_would_hear_is_refused(tmp_path: Path) -> None:
+async def test_a_request_to_a_run_without_an_owner_is_refused(tmp_path: Path) -> None:
     path, owner = tmp_path / "simba.db", Owner.this_process()
     store = await claimed(path, owner)
     await store.release("run", owner)

@@ -1,4 +1,4 @@
-"""A commit is stored whole, or not at all."""
+"""A commit is stored completely or not at all."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ async def found(store: Store) -> tuple[Any, ...]:
     return run.status, run.reason, (await read.spending("run")).calls, len(await read.events("run"))
 
 
-async def test_nothing_of_a_commit_is_stored_that_the_disk_is_too_full_for(tmp_path: Path) -> None:
+async def test_nothing_of_a_commit_is_stored_if_the_disk_is_too_full_for_it(tmp_path: Path) -> None:
     store = await claimed(tmp_path / "simba.db", OWNER)
     before = await found(store)
-    await store._db.execute("PRAGMA max_page_count = 1")  # SQLite takes it for what the file has by now.
+    await store._db.execute("PRAGMA max_page_count = 1")  # SQLite raises it to the file's present size.
     with pytest.raises(StoreFullError):
         await store.commit(
             "run", OWNER, [AddProgram(LARGE), ReserveCalls(7), SetStatus("paused", "half")], [RunPaused(reason="half")]

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, that can be killed as a machine's owner kills them."""
+"""Child processes for runs that a test kills."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _forks.set_forkserver_preload(["tests.support.runs", "tests.support.openai_serve
 
 
 def start_child(work: Callable[..., Coroutine[Any, Any, None]], *args: Any) -> BaseProcess:
-    """A new process that runs `work(*args)` in an event loop."""
+    """Return a new process that runs `work(*args)` in an event loop."""
     return start_process(_run_in_loop, work, *args)
 
 
 def start_process(work: Callable[..., None], *args: Any) -> BaseProcess:
-    """A new process that runs `work(*args)`; what it needs to import is imported before it is made."""
+    """Return a new process that runs `work(*args)`. It is forked from a server that has imported what it needs."""
     child = _forks.Process(target=_run, args=[work, *args])
     child.start()
     return child
 
 
 def _run(work: Callable[..., None], *args: Any) -> None:
-    # A shell has its background jobs ignore Ctrl-C, and children inherit that.
+    # Background jobs of a shell ignore Ctrl-C, and their children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     work(*args)
 

@@ -1,11 +1,11 @@
-"""Connections to SQLite files that are still open: aiosqlite gives each a thread of its own."""
+"""Open connections to SQLite files, found by their threads: aiosqlite gives each connection one."""
 
 from __future__ import annotations
 
 import threading
 
 CLOSING_SECONDS = 2.0
-"""How long the thread of a connection that is closed may take to end."""
+"""Most seconds that the thread of a closed connection takes to end."""
 
 
 def open_connections() -> set[threading.Thread]:
@@ -13,7 +13,7 @@ def open_connections() -> set[threading.Thread]:
 
 
 def left_open(before: set[threading.Thread]) -> set[threading.Thread]:
-    """Those that were opened since `before`. The event loop does not turn meanwhile: nothing is closed later on."""
+    """Return the connections opened since `before`. This blocks the event loop, so that it can't close any late."""
     for thread in open_connections() - before:
         thread.join(CLOSING_SECONDS)
     return open_connections() - before

@@ -1,4 +1,4 @@
-"""Crashing an actor at a chosen message, once."""
+"""Crashes of an actor at a chosen message."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ CALLBACKS = ("handle_call", "handle_cast", "handle_info", "handle_continue")
 
 
 class InjectedCrashError(Exception):
-    """What a crashing actor raises."""
+    """The error that an actor is made to raise."""
 
 
 @dataclass
 class Injector:
-    """Counts the messages that an actor handles, and raises at the `at`th, before or after it is handled.
+    """Counts the messages that an actor handles, and raises before or after it handles message number `at`.
 
-    `at` 0 only counts. `says` is what the error says besides.
+    With `at=0` it only counts. `says` is added to the error's message.
     """
 
     at: int = 0
@@ -46,7 +46,7 @@ class Injector:
 
 
 def inject(monkeypatch: pytest.MonkeyPatch, actor: type[GenServer[Any]], injector: Injector) -> Injector:
-    """Has `injector` watch every message that servers of the class `actor` handle."""
+    """Wrap the callbacks of the class `actor` in `injector`, and return it."""
     for name in CALLBACKS:
         monkeypatch.setattr(actor, name, injector.wrap(getattr(actor, name)))
     return injector

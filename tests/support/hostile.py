@@ -1,4 +1,4 @@
-"""An LM whose words try to do more than be read."""
+"""An LM whose replies hold terminal escapes, markup and other attacks."""
 
 from __future__ import annotations
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 
 HARD_LIMIT = 60.0
-"""Seconds after which a host has failed: it is killed with everything that it started."""
+"""Seconds after which a host counts as failed and is killed, with everything that it started."""
 
 
 def run_script(script: str, *arguments: object, through: Sequence[str] = (), limit: float = HARD_LIMIT) -> str:
     """Run `script` in a Python of its own, started by the command `through`, and return what it prints.
 
-    Fails with its stderr if it does not exit with 0 within the limit.
+    If it does not exit with 0 within the limit, fail with its stderr.
     """
     command = [*through, sys.executable, "-c", script, *map(str, arguments)]
     with subprocess.Popen(
@@ -39,7 +40,7 @@ def run_script(script: str, *arguments: object, through: Sequence[str] = (), lim
 
 @contextmanager
 def running(command: Sequence[str], port: int, *, log: Path, **environment: str) -> Generator[httpx.Client]:
-    """Run a server that listens on `port`, and yield a client of it. It must end well when it is told to."""
+    """Run a server that listens on `port`, and yield a client of it. Fail unless the server ends well at SIGTERM."""
     with (
         log.open("w") as output,
         subprocess.Popen(
@@ -62,13 +63,16 @@ def running(command: Sequence[str], port: int, *, log: Path, **environment: str)
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """Return a port that nothing listens on, below the range from which systems give ports to clients."""
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path | None = None) -> None:
-    """Wait until a server listens on `port`. Fails with its `log` if it ends before."""
+    """Wait until a server listens on `port`. If it ends first, fail with its `log`."""
     deadline = time.monotonic() + HARD_LIMIT
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:

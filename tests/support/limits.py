@@ -1,4 +1,4 @@
-"""Limits that a system sets to a process."""
+"""Limits that a system sets for a process."""
 
 from __future__ import annotations
 

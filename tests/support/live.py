@@ -1,4 +1,4 @@
-"""Live programs to look at: an LM that answers with its instructions, and publications of such instructions."""
+"""Live programs whose answers show which version served them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.support.scripted_lm import Ask, ScriptedLM
 
 
 def said(ask: Ask) -> dict[str, Any]:
-    """The word after "Say" in the instructions; "nothing" where there is none."""
+    """Answer with the word after "Say" in the instructions, or "nothing" if there is none."""
     return {"answer": ask.system.partition("Say ")[2].split(".")[0] or "nothing"}
 
 
 def sayer(**settings: Any) -> Any:
-    """A student whose answer is what its instructions say."""
+    """Return a student that answers with the word in its instructions."""
     student = dspy.Predict("question -> answer")
     student.lm = ScriptedLM(said, **settings)
     return student
@@ -29,7 +29,7 @@ def saying(word: str, predictor: str = "self") -> Configuration:
 
 
 async def publish(store: Path, *words: str, channel: str = "default", predictor: str = "self") -> None:
-    """Publishes each word in turn."""
+    """Publish a version for each word in turn."""
     async with await Channel.open(store, channel) as publisher:
         for word in words:
             version = (await publisher.served()).version

@@ -1,4 +1,4 @@
-"""An LM provider on loopback: real HTTP, scripted wits, and whatever faults a test asks for.
+"""An LM provider on loopback: real HTTP, scripted replies, and the faults that a test asks for.
 
     with OpenAIServer(quiz_script) as server:
         lm = server.lm()
@@ -42,8 +42,8 @@ ERROR_TYPES: Mapping[int, str] = {
 class Faults:
     """Shares of calls that meet a fault, and limits beyond which calls are refused with 429.
 
-    Every second refusal says `retry_after` seconds. `status` answers every call with that HTTP status, with `text` for
-    a body if there is one; `down` resets every connection.
+    Every second refusal has a Retry-After header of `retry_after` seconds. With `status`, every call is answered with
+    that HTTP status, and with `text` as the body if there is one. With `down`, every connection is reset.
     """
 
     rate_limited: float = 0.0
@@ -62,8 +62,8 @@ class Faults:
 class OpenAIServer:
     """Answers `/v1/chat/completions` as a function of the request alone, after `latency` seconds.
 
-    `asks` are the requests that were answered, `fates` counts what became of all calls, and `most_at_a_time` is the
-    greatest number of calls that were being served together. `called` is set when the first call is there.
+    `asks` are the requests that were answered, `fates` counts the outcomes of all calls, and `most_at_a_time` is the
+    greatest number of calls that were in flight together. `called` is set when the first call arrives.
     """
 
     def __init__(self, script: Script, *, latency: float = 0.0, faults: Faults | None = None, seed: int = 0) -> None:
@@ -73,7 +73,7 @@ class OpenAIServer:
         self.asks: list[Ask] = []
         self.headers: list[Mapping[str, str]] = []
         self.overrides: list[dict[str, Any]] = []
-        """Sent in place of the first answers."""
+        """Replies that are sent in place of the first answers."""
         self.fates: Counter[Fate] = Counter()
         self.in_flight = 0
         self.most_at_a_time = 0
@@ -90,7 +90,7 @@ class OpenAIServer:
 
     @property
     def calls(self) -> int:
-        """All calls that were received, whatever became of them."""
+        """Number of calls that were received, whatever their outcome."""
         return self.fates.total()
 
     @property
@@ -125,7 +125,7 @@ class OpenAIServer:
             task = asyncio.create_task(converse(reader, writer))
             connections.add(task)
             task.add_done_callback(connections.discard)
-            task.add_done_callback(lambda _: writer.close())  # Also where it is cancelled before it began.
+            task.add_done_callback(lambda _: writer.close())  # Even if it is cancelled before it begins.
 
         server = await asyncio.start_server(connected, "127.0.0.1", self._port, backlog=1024)
         self._port = server.sockets[0].getsockname()[1]
@@ -139,7 +139,7 @@ class OpenAIServer:
             await asyncio.sleep(0)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, kept alive from request to request."""
+        """Serve one connection, request after request."""
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[1:-2]
             headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head)}
@@ -219,7 +219,7 @@ class OpenAIServer:
 
 
 def lm_at(address: str, model: str = "openai/quiz", **kwargs: Any) -> dspy.LM:
-    """An LM that calls the server at `address`, in whichever process that is."""
+    """Return an LM that calls the server at `address`, which may be in another process."""
     settings: dict[str, Any] = {"api_base": address, "api_key": "none", "cache": False, **kwargs}
     return dspy.LM(model, **settings)
 
@@ -249,7 +249,7 @@ def _completion(body: dict[str, Any], ask: Ask, script: Script) -> dict[str, Any
 
 
 def _streamed(completion: dict[str, Any]) -> bytes:
-    """The completion as server-sent events, word by word."""
+    """Return the completion as server-sent events, one for each word."""
     (choice,) = completion["choices"]
     words = [*re.findall(r"\S+\s*", choice["message"]["content"]), None]
     deltas = [{"index": 0, "delta": {"content": word}, "finish_reason": None if word else "stop"} for word in words]

@@ -1,4 +1,4 @@
-"""A small world to optimize in: questions with one right answer, and an LM that knows it better when prompted well."""
+"""A small task: questions with one right answer, and an LM that knows it more often when prompted well."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def exact(example: dspy.Example, prediction: dspy.Prediction, trace: Any = None)
 
 
 def quiz_script(ask: Ask) -> dict[str, Any] | str:
-    """As `legible_script`, but now and then with a reply that can't be parsed."""
+    """Reply as `legible_script` does, but now and then with something that can't be parsed."""
     if "module_advice" not in ask.fields and ask.chance("garbled") < 0.03:
         return "I would rather not say."
     return legible_script(ask)
 
 
 def legible_script(ask: Ask) -> dict[str, Any]:
-    """Right more often the more demos and rules the prompt has."""
+    """Answer right more often the more demos and rules the prompt has."""
     if "module_advice" in ask.fields:
         return advice(ask)
     knowledge = 0.25 + 0.06 * sum(role == "assistant" for role, _ in ask.messages) + 0.08 * ask.system.count("Rule:")
@@ -51,7 +51,7 @@ def _value(field: str, ask: Ask, asked: str, known: bool) -> str:
 
 
 def advice(ask: Ask) -> dict[str, Any]:
-    """What the rule writer says: a rule for each module that it was told of."""
+    """Reply as a rule writer: a rule for each module that the prompt names."""
     names = json.loads(ask.input("module_names") or "[]") or re.findall(r"Module (\S+)", ask.prompt)
     return {
         "discussion": f"The worse run was worse by {ask.chance('why'):.3f}.",

@@ -1,4 +1,4 @@
-"""The examples' task, routing messages to topics, for a provider with scripted wits."""
+"""The examples' task, routing messages to topics, and an LM for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def _halves() -> tuple[dict[str, str], ...]:
-    """The topics of the messages to train on, and of those held out."""
+    """Return the topics by message: of those to train on, and of those held out."""
     spec = importlib.util.spec_from_file_location("topics", EXAMPLES / "topics.py")
     assert spec is not None
     assert spec.loader is not None
@@ -26,7 +26,7 @@ TOPICS = TRAIN | HELD_OUT
 
 
 def knows_with_demos(ask: Ask) -> dict[str, Any]:
-    """Right where the prompt has demos, and seldom without them; its rules are of no use."""
+    """Answer right if the prompt has demos, and seldom otherwise. Write rules that don't help."""
     if "module_advice" in ask.fields:
         return {"discussion": "", "module_advice": {"self": f"Rule {ask.chance('rule'):.4f}."}}
     helped = any(role == "assistant" for role, _ in ask.messages)

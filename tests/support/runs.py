@@ -1,4 +1,4 @@
-"""Small runs, and everything of them that must not depend on what befell them on the way."""
+"""Small runs, and the findings of a run that must be the same whatever happened to it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.support.scripted_lm import Ask, ScriptedLM
 E = TypeVar("E", bound=Event)
 
 PATIENCE = 60.0
-"""Seconds after which a run that does not end has failed."""
+"""Seconds after which a test fails because its run has not ended."""
 
 
 def small_config(store: Path, **changes: Any) -> OptimizerConfig:
-    """Two steps of three rows: small enough for many runs, with rules and demos both."""
+    """Return the config of a run of two steps with three examples each, which makes both rules and demos."""
     settings: dict[str, Any] = {
         "student": dspy.Predict("question -> answer"),
         "metric": exact,
@@ -41,19 +41,19 @@ def small_config(store: Path, **changes: Any) -> OptimizerConfig:
 
 
 def asks_of(lm: object) -> list[Ask]:
-    """The requests that a scripted LM got."""
+    """Return the requests that a scripted LM answered."""
     assert isinstance(lm, ScriptedLM)
     return lm.asks
 
 
 async def finish(config: OptimizerConfig) -> OptimizerResult:
-    """Runs until there is a result."""
+    """Run until there is a result, and return it."""
     async with await Optimizer.start(config) as optimizer:
         return await asyncio.wait_for(optimizer.result(), PATIENCE)
 
 
 async def reach(optimizer: Optimizer, kind: type[E]) -> E:
-    """The first event of that kind, as soon as there is one."""
+    """Wait for the first event of that kind, and return it."""
 
     async def follow() -> E:
         async for event in optimizer.events():
@@ -65,18 +65,18 @@ async def reach(optimizer: Optimizer, kind: type[E]) -> E:
 
 
 async def settle(optimizer: Optimizer) -> None:
-    """Lets the run do in the meantime whatever it would."""
+    """Give the run time to do more, in case it would: the time that some reads of its store take."""
     for _ in range(20):
         await optimizer.status()
 
 
 async def findings(config: OptimizerConfig, run_id: str) -> dict[str, Any]:
-    """The pool, every score and the ranking of a run, as its store has them."""
+    """Return the pool, the scores, the steps and the ranking of a run, as stored."""
     return await findings_in(Path(config.store), run_id)
 
 
 async def findings_in(store: Path, run_id: str) -> dict[str, Any]:
-    """The same by the store's path."""
+    """Return the findings of a run in the store at that path."""
     async with await Reader.open(store) as reader:
         run = await reader.run(run_id)
         return {

@@ -1,4 +1,4 @@
-"""A double for the LM's wits: replies are a fixed function of the request, the rollout id and the temperature."""
+"""An LM with scripted replies: a fixed function of the request, the rollout id and the temperature."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dspy.utils.callback import BaseCallback
 
 @dataclass(frozen=True)
 class Ask:
-    """One request as the script sees it; `fields` are the output fields it asks for, `json` whether in JSON."""
+    """One request. `fields` are the output fields that it asks for, and `json` is whether it asks for JSON."""
 
     system: str
     messages: tuple[tuple[str, str], ...]
@@ -46,25 +46,25 @@ class Ask:
         return "Respond with a JSON object" in self.last
 
     def input(self, field: str) -> str:
-        """The value of an input field in the last message."""
+        """Return the value of an input field in the last message."""
         return self.last.partition(f"[[ ## {field} ## ]]\n")[2].partition("\n\n[[ ##")[0].partition("\n\nRespond")[0]
 
     def chance(self, *salt: object) -> float:
-        """A number in [0, 1) fixed by the request, the rollout id, the temperature and `salt`."""
+        """Return a number in [0, 1) that depends on the request, the rollout id, the temperature and `salt` alone."""
         parts = repr((self.prompt, self.temperature, self.rollout_id, *salt))
         return int.from_bytes(hashlib.sha256(parts.encode()).digest()[:8]) / 2**64
 
 
 class CutOff(str):
-    """A reply that ended at the token limit."""
+    """A reply that was cut off at the token limit."""
 
 
 Script = Callable[[Ask], "dict[str, Any] | str"]
-"""Gives the output fields' values, or a whole reply as text."""
+"""Returns the values of the output fields, or the whole reply as text."""
 
 
 Latency = float | Callable[[Ask], float]
-"""Seconds that a reply takes, the same for all or by what is asked."""
+"""Seconds that a reply takes: a number, or a function of the request."""
 
 
 class ScriptedLM(dspy.LM):
@@ -101,7 +101,7 @@ class CallCounter(BaseCallback):
 
 
 class _Engine:
-    """The engine of one LM object: that is where the rollout id is, which DSPy keeps from the request."""
+    """The engine of one LM object. It knows the rollout id, which DSPy leaves out of requests."""
 
     def __init__(self, lm: ScriptedLM) -> None:
         self.lm = lm
@@ -109,7 +109,7 @@ class _Engine:
     def complete(self, request: Request) -> Response:
         ask = self.ask(request)
         seconds = self.seconds(ask)
-        if seconds:  # Sleeping for no time at all takes a tenth of a millisecond.
+        if seconds:  # Even a sleep of 0 s takes a tenth of a millisecond.
             time.sleep(seconds)
         return self.answer(ask)
 
@@ -159,7 +159,7 @@ def _text(system: Any) -> str:
 
 
 def reply_text(ask: Ask, reply: dict[str, Any] | str) -> str:
-    """What an LM says that replies `reply`: as it is, or in the format that was asked for."""
+    """Return the text of a reply: as it is, or its fields in the format that was asked for."""
     return reply if isinstance(reply, str) else _formatted(ask, reply)
 
 

@@ -1,9 +1,9 @@
-"""An event loop whose schedule is drawn from a seed, so that a run can be made in many orders, each time the same.
+"""An event loop whose schedule is drawn from a seed: a run can be repeated in many orders, and each is reproducible.
 
-    with one_thread(monkeypatch):
-        findings = run_seeded(7, main())
+    use_one_thread(monkeypatch)
+    findings = run_seeded(7, main())
 
-Its clock is virtual. What would go to other threads runs on the loop's own, and its answer comes in a later turn.
+Its clock is virtual. Work for other threads runs in the loop's own thread, and its result arrives in a later iteration.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ R = TypeVar("R")
 
 
 class SeededLoop(VirtualClockLoop):
-    """In each turn, the tasks that can go on do so in an order that `seed` decides."""
+    """Runs the tasks that are ready, in each iteration, in an order drawn from `seed`."""
 
-    _ready: Any  # asyncio's own queue of what runs in the next turn.
+    _ready: Any  # asyncio's queue of what runs in the next iteration.
 
     def __init__(self, seed: int) -> None:
         self._draws = random.Random(seed)
@@ -56,14 +56,14 @@ def run_seeded(seed: int, main: Coroutine[Any, Any, R]) -> R:
 
 
 def use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has SQLite and blocking code run on the loop's thread."""
+    """Run SQLite and blocking code in the loop's thread."""
     monkeypatch.setattr(aiosqlite.core, "SimpleQueue", _AtOnce)
     monkeypatch.setattr(aiosqlite.core, "Thread", _NoThread)
     monkeypatch.setattr(Threads, "start", lambda _, job: job())
 
 
 class _AtOnce:
-    """A queue of jobs, each of which is done when it is put."""
+    """A queue that does each job when it is put."""
 
     @classmethod
     def __class_getitem__(cls, _: Any) -> type[_AtOnce]:

@@ -1,11 +1,11 @@
-"""An event loop whose clock skips every wait: hours of timers pass in milliseconds, in their order, the same each time.
+"""An event loop whose clock skips all waits: hours of timers pass in milliseconds, in order, and reproducibly.
 
     def pytest_asyncio_loop_factories() -> dict[str, Callable[[], VirtualClockLoop]]:  # in a folder's conftest.py
         return {"virtual_clock": VirtualClockLoop}
 
-Time stands still while there is something to run. When there is not, it jumps to the next timer. Where a test waits for
-something outside the loop, it does not: while a call in `run_in_executor`, within `loop.waiting_outside()` or in what
-`count_outside_work` wraps is under way, the loop waits for it as any loop would, and no timer goes off before it.
+Time stands still while there is something to run, and otherwise jumps to the next timer. It does not jump while work
+outside the loop is under way: a call in `run_in_executor`, a block of `loop.waiting_outside()`, or a method that
+`count_outside_work` wraps. The loop then waits for that work as any loop would.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import pytest
 
 
 class DeadlockError(Exception):
-    """Nothing is left that could ever wake the loop."""
+    """Every task waits, and there is nothing left that could wake the loop."""
 
 
 class VirtualClockLoop(asyncio.SelectorEventLoop):
-    """Starts at 0 seconds. A loop that could only wait for ever raises DeadlockError, instead of hanging."""
+    """Starts at 0 seconds. Raises DeadlockError where other loops would hang for ever."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -41,12 +41,12 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     @property
     def waits_outside(self) -> bool:
-        """Whether something is under way whose end the loop hears of from another thread."""
+        """Whether work outside the loop is under way."""
         return self._outside > 0
 
     @contextmanager
     def waiting_outside(self) -> Generator[None]:
-        """Time stands still within: for work whose end comes from another thread, process or machine."""
+        """Stop the clock for the block, which waits for another thread, process or machine."""
         self._outside += 1
         try:
             yield
@@ -68,7 +68,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Tells of what is there to read, and jumps instead of waiting."""
+    """Reports what is ready, and lets the clock jump instead of waiting."""
 
     def __init__(self, loop: VirtualClockLoop) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 def count_outside_work(monkeypatch: pytest.MonkeyPatch, owner: type, *methods: str) -> None:
-    """Has time stand still while one of these async methods of `owner` runs, as those that wait for threads must.
+    """Stop the clock while one of these async methods of `owner` runs, because it waits for a thread.
 
     count_outside_work(monkeypatch, aiosqlite.Connection, "_execute", "_connect", "close")
     """

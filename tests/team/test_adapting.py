@@ -1,4 +1,4 @@
-"""What the search changes of its own parameters is told, and stays changed over a restart."""
+"""Changes that the search makes to its own parameters are events, and survive a restart."""
 
 from __future__ import annotations
 

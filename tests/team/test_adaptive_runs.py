@@ -1,4 +1,4 @@
-"""Runs with `policy="adaptive"`: what they end with, and what must not matter for it."""
+"""Runs with `policy="adaptive"`: their results, and what the results must not depend on."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_each_lesson_from_labels_makes_a_full_set_of_demos(tmp_path: Path)
     assert {len(Configuration.from_json(program.configuration).demos("self")) for program in made[1:]} == {3}
 
 
-async def test_a_cap_on_calls_is_what_the_search_is_planned_by(tmp_path: Path) -> None:
+async def test_the_search_is_planned_by_the_cap_on_calls(tmp_path: Path) -> None:
     config = adaptive_config(tmp_path / "simba.db", budget=Budget(max_calls=150))
     await finish(config)
     assert 100 < len(asks_of(config.lm)) + len(asks_of(config.prompt_model)) <= 150
@@ -125,7 +125,7 @@ async def test_every_predictor_of_a_program_is_improved(tmp_path: Path) -> None:
 
 
 def settled_by_temperature(ask: Ask) -> dict[str, Any]:
-    """An LM that is right where it is told to be warm."""
+    """Answer right at temperatures from 1.0 on, and wrong below."""
     asked = ask.input("question") or ask.last
     return {"answer": right_answer(asked) if (ask.temperature or 0.0) >= 1.0 else "grey"}
 

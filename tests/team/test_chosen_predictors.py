@@ -1,4 +1,4 @@
-"""Only the predictors that were chosen are optimized."""
+"""Only the chosen predictors are optimized."""
 
 from __future__ import annotations
 

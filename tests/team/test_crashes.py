@@ -1,4 +1,4 @@
-"""Whatever actor is killed in a run, its end is the same."""
+"""A run ends the same, whichever of its actors is killed."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from tests.support.runs import PATIENCE, findings, finish, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
 
 PHASES = (StepOpened, TrajectorySampled, BucketsAnalyzed, CandidateProposed, StepClosed)
-"""The event that each phase of a step begins or ends with."""
+"""For each phase of a step, an event at its beginning or end."""
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The findings of a run that nothing befell."""
+    """The findings of an undisturbed run."""
     config = small_config(tmp_path_factory.mktemp("undisturbed") / "simba.db")
     return asyncio.run(findings_of(config))
 
@@ -63,7 +63,7 @@ async def test_an_actor_that_is_killed_in_any_phase_is_restarted_and_the_run_end
     assert await findings(config, optimizer.run_id) == expected
 
 
-async def test_an_error_whose_reason_is_a_text_is_told_as_why_a_run_did_not_start(
+async def test_an_error_whose_reason_is_a_string_is_raised_by_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def init(self: Coordinator) -> None:
@@ -74,7 +74,7 @@ async def test_an_error_whose_reason_is_a_text_is_told_as_why_a_run_did_not_star
         await Optimizer.start(small_config(tmp_path / "simba.db"))
 
 
-async def test_an_outage_that_a_crashing_coordinator_did_not_hear_of_pauses_the_run(
+async def test_an_outage_that_a_crashed_coordinator_missed_pauses_the_run(
     expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handle, heard, down = Coordinator.handle_cast, list[Unreachable](), True

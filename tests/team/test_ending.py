@@ -1,4 +1,4 @@
-"""A run ends when its stoppers say so, in order, and says why."""
+"""A run ends in order when its stopper says so, and says why."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ async def test_a_stopper_ends_the_search_and_the_winner_is_still_chosen(policy: 
     assert "final" in phases
 
 
-async def test_time_that_is_over_ends_the_search_after_the_step_that_it_ran_out_in(tmp_path: Path) -> None:
+async def test_a_time_limit_ends_the_search_after_the_current_step(tmp_path: Path) -> None:
     result = await finish(config_for("dspy", tmp_path / "simba.db", stop_when=Timeout(1e-6)))
     assert len(result.trial_logs) == 1
     assert "of 1e-06 s allowed" in result.reason
     assert len(result.candidate_programs) > 1
 
 
-async def test_the_reason_is_told_wherever_one_looks(tmp_path: Path) -> None:
+async def test_the_reason_is_in_the_result_the_status_and_the_events(tmp_path: Path) -> None:
     config = config_for("dspy", tmp_path / "simba.db", stop_when=lambda progress: "enough is enough")
     async with await Optimizer.start(config) as optimizer:
         event = await reach(optimizer, RunFinished)
@@ -69,7 +69,7 @@ async def test_a_run_that_takes_all_its_steps_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("policy", CONFIGS)
 @pytest.mark.parametrize("kind", [TrajectorySampled, StepClosed])
-async def test_a_run_that_was_cut_off_stops_where_it_would_have(policy: str, kind: type, tmp_path: Path) -> None:
+async def test_a_run_that_was_interrupted_stops_where_it_would_have(policy: str, kind: type, tmp_path: Path) -> None:
     stop_when = NoImprovement(patience=1) | after_two
     whole = config_for(policy, tmp_path / "whole.db", stop_when=stop_when)
     await finish(whole)
@@ -88,7 +88,7 @@ async def test_what_stoppers_see_is_kept_with_the_steps(tmp_path: Path) -> None:
     assert seen[-1].history == (await progress_of(config.store)).history
 
 
-async def test_progress_tells_what_the_run_used(tmp_path: Path) -> None:
+async def test_progress_includes_what_the_run_used(tmp_path: Path) -> None:
     config = config_for("dspy", tmp_path / "simba.db")
     usage = (await finish(config)).usage
     first, *_, last = (await progress_of(config.store)).history
@@ -96,14 +96,14 @@ async def test_progress_tells_what_the_run_used(tmp_path: Path) -> None:
     assert 0 < first.seconds < last.seconds
 
 
-async def test_a_teachers_samples_say_nothing_of_the_students_progress(tmp_path: Path) -> None:
+async def test_a_teachers_samples_do_not_count_as_the_students_progress(tmp_path: Path) -> None:
     config = config_for("dspy", tmp_path / "simba.db", num_candidates=1, teacher_lm=small_config(tmp_path / "x").lm)
     await finish(config)
     progress = await progress_of(config.store)
     assert (progress.sampled, progress.bucket_floors) == (None, ())
 
 
-async def test_a_fork_goes_on_from_a_run_that_was_stopped(tmp_path: Path) -> None:
+async def test_a_fork_continues_a_run_that_was_stopped(tmp_path: Path) -> None:
     config = config_for("dspy", tmp_path / "simba.db", stop_when=after_two)
     await finish(config)
     await fork(config.store, "run", at=2, new_run_id="more")
@@ -111,7 +111,7 @@ async def test_a_fork_goes_on_from_a_run_that_was_stopped(tmp_path: Path) -> Non
     assert len(result.trial_logs) == 4
 
 
-async def test_a_stopper_that_fails_ends_the_run_which_goes_on_with_a_mended_one(tmp_path: Path) -> None:
+async def test_a_stopper_that_fails_ends_the_run_which_continues_with_a_mended_one(tmp_path: Path) -> None:
     def broken(progress: Progress) -> bool:
         raise ZeroDivisionError("of my own")
 
@@ -153,12 +153,12 @@ async def test_a_finished_run_stays_finished_without_its_stopper(tmp_path: Path)
     assert asks_of(again.lm) == []
 
 
-def test_what_is_no_stopper_is_refused(tmp_path: Path) -> None:
+def test_a_stop_when_that_is_not_a_stopper_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"stop_when: 0\.9 is neither a stopper"):
         small_config(tmp_path / "simba.db", stop_when=0.9)
 
 
-async def test_the_trend_is_told_from_the_fifth_step_on(tmp_path: Path) -> None:
+async def test_the_trend_is_known_from_the_fifth_step_on(tmp_path: Path) -> None:
     config = config_for("dspy", tmp_path / "simba.db", max_steps=6)
     async with await Optimizer.start(config) as optimizer:
         await optimizer.result()

@@ -1,4 +1,4 @@
-"""A strategy that fails makes no candidate, and the run goes on without."""
+"""A strategy that fails makes no candidate, and the run continues."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.runs import reach, small_config
 
 
 class Failing:
-    """Makes what `make` gives, or raises what it raises."""
+    """Makes what `make` returns, or raises what it raises."""
 
     name = "failing"
 
@@ -60,7 +60,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("make", "told"), CASES)
-async def test_what_it_fails_with_is_the_reason_why_it_made_nothing(
+async def test_its_error_is_the_reason_why_it_made_nothing(
     make: Callable[[Configuration], Awaitable[Configuration]], told: str, tmp_path: Path
 ) -> None:
     config = small_config(tmp_path / "simba.db", strategies=[Failing(make)])

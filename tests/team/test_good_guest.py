@@ -1,4 +1,4 @@
-"""The host's event loop is a guest room: a run neither holds it up nor leaves anything in it."""
+"""A run is a good guest: it does not block the host's event loop, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.support.quiz import exact
 from tests.support.runs import finish, small_config
 
 TICKS = 3
-"""How often the loop must have turned while something blocks."""
+"""Iterations that the loop must make while something blocks."""
 
 PATIENCE = 20.0
 
 
 class Ticker:
-    """Counts the turns of the event loop, and lets threads wait for more of them."""
+    """Counts iterations of the event loop, and lets threads wait for more of them."""
 
     def __init__(self) -> None:
         self._ticks = 0
@@ -86,7 +86,7 @@ async def test_no_thread_of_ours_is_left_after_stop(tmp_path: Path) -> None:
     # The event loop's own executor, which DSPy uses, lasts as long as the loop.
     left = [t for t in set(threading.enumerate()) - before if not t.name.startswith("asyncio_")]
     for thread in left:
-        thread.join(PATIENCE)  # aiosqlite's has closed its connection a moment before it ends.
+        thread.join(PATIENCE)  # aiosqlite's thread ends a moment after it has closed its connection.
     assert [thread for thread in left if thread.is_alive()] == []
 
 
@@ -106,7 +106,7 @@ async def test_no_file_is_left_open_when_the_run_could_not_start(tmp_path: Path)
 
 
 def files_open_in(directory: Path) -> list[str]:
-    """The files of a directory that this process has open, apart from what is garbage."""
+    """Return the files in a directory that this process has open, apart from those that are garbage."""
     gc.collect()
     paths: list[Path] = []
     for descriptor in Path("/proc/self/fd").iterdir():

@@ -1,4 +1,4 @@
-"""What keeps a call from being sent pauses the run, and is never a score."""
+"""An error that keeps calls from being sent pauses the run, and is never a score."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def says_red(example: Any, prediction: Any) -> bool:
 
 
 class PlainLM(dspy.BaseLM):
-    """An LM as users write it: a sync `forward` of its own. It raises what `errors` hold."""
+    """An LM as users write it, with a sync `forward`. It raises the first of `errors`, while there are any."""
 
     def __init__(self, errors: list[Exception]) -> None:
         super().__init__("custom/lm")

@@ -1,4 +1,4 @@
-"""Several LMs sample trajectories: which one made what is known, and none of it counts as the student's."""
+"""Several LMs sample trajectories. Results are attributed to each, and only the student's LM counts as the student."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_each_lm_is_asked_at_its_own_temperature(tmp_path: Path) -> None:
     assert {ask.temperature for ask in asks_of(config.sampling_lms["hot"])} == {1.3}
 
 
-async def test_what_other_lms_scored_changes_nothing_that_is_said_of_the_student(tmp_path: Path) -> None:
+async def test_scores_of_other_lms_do_not_count_as_the_students(tmp_path: Path) -> None:
     config = pool_config(tmp_path / "simba.db")
     await finish(config)
     async with await Reader.open(config.store) as reader:
@@ -82,7 +82,7 @@ async def test_usage_is_accounted_for_by_lm(server: OpenAIServer, tmp_path: Path
     assert status.usage_by_lm == result.usage_by_lm
 
 
-async def test_a_run_that_was_cut_off_gives_each_lm_the_same_work(tmp_path: Path) -> None:
+async def test_a_run_that_was_interrupted_gives_each_lm_the_same_work(tmp_path: Path) -> None:
     whole, cut = pool_config(tmp_path / "whole.db"), pool_config(tmp_path / "cut.db")
     await finish(whole)
     async with await Optimizer.start(cut) as optimizer:

@@ -74,7 +74,7 @@ async def test_a_valset_decides_the_named_scores(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("policy", CONFIGS)
-async def test_a_run_that_was_cut_off_finds_the_same_front(policy: str, tmp_path: Path) -> None:
+async def test_a_run_that_was_interrupted_finds_the_same_front(policy: str, tmp_path: Path) -> None:
     whole, cut = (config_for(policy, tmp_path / f"{name}.db", FRONT) for name in ("whole", "cut"))
     await finish(whole)
     async with await Optimizer.start(cut):
@@ -113,7 +113,7 @@ async def test_a_metric_that_does_not_fit_is_refused_before_any_call(case: str, 
     assert asks_of(config.lm) == []
 
 
-def test_what_are_no_objectives_is_refused(tmp_path: Path) -> None:
+def test_objectives_of_another_type_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must be Weighted"):
         small_config(tmp_path / "simba.db", objectives={"right": 1.0})
 

@@ -8,7 +8,7 @@ from simba_actors.programs import ConfigurationSpace
 from simba_actors.team.pool_view import PoolView
 
 
-def test_parts_are_combined_in_the_order_that_they_are_named_in() -> None:
+def test_parts_are_combined_in_the_order_of_their_names() -> None:
     space = ConfigurationSpace.from_module(student := dspy.Predict("question -> answer"))
     own = space.extract(student)
     demos = [{"question": f"{n}?", "answer": f"{n}"} for n in range(3)]

@@ -1,4 +1,4 @@
-"""Requests of other processes to the owner of a run."""
+"""Requests from other processes to the owner of a run."""
 
 from __future__ import annotations
 

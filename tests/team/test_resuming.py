@@ -1,4 +1,4 @@
-"""A run that was stopped goes on as if it had not been."""
+"""A run that was stopped continues as if it had not been."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_a_run_stopped_within_or_between_steps_ends_as_if_it_had_not_been(
     assert await findings(config, result.run_id) == expected
 
 
-async def test_the_result_of_a_stopped_run_is_an_error_that_says_how_to_go_on(tmp_path: Path) -> None:
+async def test_the_result_of_a_stopped_run_is_an_error_that_says_how_to_continue(tmp_path: Path) -> None:
     optimizer = await Optimizer.start(small_config(tmp_path / "simba.db"))
     await optimizer.stop()
     with pytest.raises(RunStoppedError, match="started again, it continues"):

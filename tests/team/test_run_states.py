@@ -1,4 +1,4 @@
-"""A pause says why, is one line in the log, and ends the wait of whoever could only wait for ever."""
+"""A pause has a reason, is one line in the log, and ends a wait for the result that could last for ever."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.scripted_lm import Ask, ScriptedLM
 
 
 class Provider:
-    """Refuses every call while there is an `error`."""
+    """An LM that refuses every call while it has an `error`."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
@@ -79,7 +79,7 @@ async def test_a_pause_for_access_is_one_warning_with_its_reason(
     assert [("no such key" in text, "resumed" in text) for text in warnings] == [(True, True)]
 
 
-async def test_a_run_that_is_to_resume_by_itself_does(tmp_path: Path) -> None:
+async def test_a_run_with_resume_after_resumes_by_itself(tmp_path: Path) -> None:
     provider = Provider(LMAuthError("no such key"))
     async with Optimizer.start(config_for(tmp_path / "simba.db", provider, resume_after=0.05)) as optimizer:
         result = asyncio.ensure_future(optimizer.result())
@@ -113,7 +113,7 @@ async def test_a_result_that_takes_too_long_says_where_the_run_stands(tmp_path: 
 
 
 class Typo(dspy.Module):
-    """Fails on every example, or only on those whose question has the word `on`."""
+    """A student that fails on every example, or only on those whose question contains `on`."""
 
     def __init__(self, on: str = "") -> None:
         super().__init__()
@@ -165,14 +165,14 @@ async def test_the_first_failure_of_each_kind_is_a_warning(tmp_path: Path, caplo
     assert len(warnings) == 1
 
 
-async def test_a_failed_sample_tells_what_was_raised(tmp_path: Path) -> None:
+async def test_the_event_of_a_failed_sample_has_its_error(tmp_path: Path) -> None:
     config = config_for(tmp_path / "simba.db", Provider(), student=Typo())
     async with Optimizer.start(config) as optimizer:
         sampled = await reach(optimizer, TrajectorySampled)
     assert sampled.error == "AttributeError: 'Prediction' object has no attribute 'anwser'"
 
 
-async def test_an_optimizer_that_is_awaited_is_one_that_is_stopped_by_hand(tmp_path: Path) -> None:
+async def test_an_optimizer_that_was_awaited_is_stopped_by_hand(tmp_path: Path) -> None:
     optimizer = await Optimizer.start(config_for(tmp_path / "simba.db", Provider()))
     await reach(optimizer, RunFinished)
     await optimizer.stop()
@@ -188,7 +188,7 @@ async def test_a_start_that_is_not_awaited_says_so(tmp_path: Path) -> None:
         Optimizer.start(config_for(tmp_path / "simba.db", Provider()))
 
 
-async def test_what_has_not_started_names_the_missing_await(tmp_path: Path) -> None:
+async def test_an_optimizer_that_has_not_started_names_the_missing_await(tmp_path: Path) -> None:
     starting: Any = Optimizer.start(config_for(tmp_path / "simba.db", Provider()))
     with pytest.raises(AttributeError, match="has no 'result': write `optimizer = await"):
         starting.result  # noqa: B018
@@ -196,7 +196,7 @@ async def test_what_has_not_started_names_the_missing_await(tmp_path: Path) -> N
         pass
 
 
-async def test_another_loop_is_told_so_before_anything_changes(tmp_path: Path) -> None:
+async def test_a_call_from_another_loop_is_refused_before_anything_changes(tmp_path: Path) -> None:
     async with Optimizer.start(config_for(tmp_path / "simba.db", Provider())) as optimizer:
         for method in (optimizer.stop, optimizer.pause, optimizer.resume, optimizer.result):
             with pytest.raises(Exception, match="another event loop"):

@@ -38,7 +38,7 @@ def config_for(store: Path, script: Any, **changes: Any) -> OptimizerConfig:
 
 @pytest.mark.parametrize("policy", ["dspy", "adaptive"])
 @pytest.mark.parametrize("concurrency", [1, 4])
-async def test_a_run_goes_on_without_an_example_that_is_never_answered(
+async def test_a_run_continues_without_an_example_that_is_never_answered(
     policy: str, concurrency: int, tmp_path: Path
 ) -> None:
     config = config_for(tmp_path / "simba.db", poisoned, policy=policy, max_concurrency=concurrency)

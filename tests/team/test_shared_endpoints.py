@@ -1,4 +1,4 @@
-"""What an endpoint bears is known to all optimizers of an event loop."""
+"""All optimizers of an event loop share what is known of an endpoint's limit."""
 
 from __future__ import annotations
 

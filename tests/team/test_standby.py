@@ -36,7 +36,7 @@ async def said(optimizer: Optimizer, reason: str) -> None:
 
 async def has_role(optimizer: Optimizer, role: str) -> None:
     async with asyncio.timeout(PATIENCE):
-        while optimizer.role != role:  # noqa: ASYNC110 - the role is no event of this loop
+        while optimizer.role != role:  # noqa: ASYNC110 - this loop gets no event for the role
             await asyncio.sleep(0.01)
 
 
@@ -86,7 +86,7 @@ async def test_a_standby_takes_over_when_the_owner_is_killed(tmp_path: Path) -> 
                 await optimizer.result()
 
 
-async def test_of_several_standbys_one_takes_over_and_all_get_the_result(tmp_path: Path) -> None:
+async def test_one_of_several_standbys_takes_over_and_all_get_the_result(tmp_path: Path) -> None:
     config = config_of(tmp_path / "simba.db")
     first = await Optimizer.start(config, standby=True)
     await underway(first)
@@ -139,7 +139,7 @@ async def test_a_standby_that_is_stopped_leaves_the_owner_at_work(tmp_path: Path
         await owner.result()
 
 
-async def test_without_standby_a_run_that_another_has_open_is_refused(tmp_path: Path) -> None:
+async def test_without_standby_a_run_that_another_process_has_open_is_refused(tmp_path: Path) -> None:
     async with await Optimizer.start(config_of(tmp_path / "simba.db"), standby=True):
         with pytest.raises(RunOwnedError):
             await Optimizer.start(config_of(tmp_path / "simba.db"))
@@ -150,9 +150,9 @@ async def test_an_owner_that_lost_the_run_stands_by(tmp_path: Path) -> None:
     async with await Optimizer.start(config, standby=True) as optimizer:
         await reach(optimizer, TrajectorySampled)
         await optimizer.pause()
-        with closing(sqlite3.connect(config.store)) as db, db:  # As if another process had taken and left it.
+        with closing(sqlite3.connect(config.store)) as db, db:  # As if another process had taken the run and left it.
             db.execute("UPDATE runs SET generation = generation + 1, owner = NULL, owner_token = NULL")
-        with suppress(ActorError):  # The PoolKeeper ends when it finds out.
+        with suppress(ActorError):  # The PoolKeeper ends when it notices.
             await optimizer._run.teammates.commit([])
         await has_role(optimizer, "standby")
         await has_role(optimizer, "owner")

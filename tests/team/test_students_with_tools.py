@@ -1,4 +1,4 @@
-"""A student that calls tools, as `dspy.ReAct` has it: two predictors, one of them within a module of its own."""
+"""A student that calls tools, such as `dspy.ReAct`: two predictors, one of them in a module of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class QuestionAnswer(dspy.Signature):
 
 
 def looks_where_shown(ask: Ask) -> dict[str, Any]:
-    """Seldom uses the tool, but always where a demo does, and answers with what the tool said."""
+    """Use the tool if a demo does, and seldom otherwise. Answer with what the tool returned."""
     if "module_advice" in ask.fields:
         return {"discussion": "It did not look.", "module_advice": {}}
     if "next_tool_name" not in ask.fields:
