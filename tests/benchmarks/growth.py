@@ -138,7 +138,7 @@ class SimulatedPool:
     def parts(self, program: int) -> tuple[Part, ...]:
         return self.made[program]
 
-    def settings(self) -> tuple[Part, ...]:
+    def free_parts(self) -> tuple[Part, ...]:
         return ()
 
     def demos(self, program: int) -> int:
@@ -177,7 +177,7 @@ class SimulatedRun:
             result = self._step(policy, plan)
             state = json.loads(json.dumps(result.state))
             self.progress = self.timed(
-                "progress", progress_of, step, result.best, self.evidence, Usage(), 0.0, self.progress
+                "progress", progress_of, step, result.best, result.outlook, self.evidence, Usage(), 0.0, self.progress
             )
             self.timed("trend", getattr, self.progress, "trend")
         while more := self.timed("final_rollouts", policy.final_rollouts, state, self.evidence, self.pool):

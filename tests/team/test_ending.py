@@ -9,7 +9,7 @@ import pytest
 
 from simba_actors import Budget, NoImprovement, Optimizer, OptimizerConfig, Progress, TargetReached, Timeout
 from simba_actors.errors import ConfigError, RunError, StopperError
-from simba_actors.events import RunFinished, StepClosed, StepOpened, TrajectorySampled, TrendEstimated
+from simba_actors.events import OutlookEstimated, RunFinished, StepClosed, StepOpened, TrajectorySampled, TrendEstimated
 from simba_actors.search.statistics.trend import trend_of
 from simba_actors.store import Reader
 from simba_actors.store.forking import fork
@@ -53,6 +53,27 @@ async def test_a_time_limit_ends_the_search_after_the_current_step(tmp_path: Pat
     assert len(result.trial_logs) == 1
     assert "of 1e-06 s allowed" in result.reason
     assert len(result.candidate_programs) > 1
+
+
+def solved(example: Any, prediction: Any, trace: Any = None) -> float:
+    return 1.0
+
+
+async def test_a_run_ends_by_itself_when_little_is_left_to_gain(tmp_path: Path) -> None:
+    config = config_for("adaptive", tmp_path / "simba.db", metric=solved, max_steps=8)
+    async with await Optimizer.start(config) as optimizer:
+        expected = await reach(optimizer, OutlookEstimated)
+        result = await optimizer.result()
+    assert result.steps == 2
+    assert "more calls are expected to add 0.00" in result.reason
+    assert result.outlook is not None
+    assert result.outlook.gain < 0.01
+    assert (expected.step, expected.gain < 0.01) == (0, True)
+
+
+async def test_a_run_without_a_stopper_uses_all_of_its_steps(tmp_path: Path) -> None:
+    config = config_for("adaptive", tmp_path / "simba.db", metric=solved, stop_when=None)
+    assert (await finish(config)).steps == 4
 
 
 async def test_the_reason_is_in_the_result_the_status_and_the_events(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ class _Belief:
 class _Futures:
     """Futures of a run in which it makes `more` times as many rollouts as so far, and `new_parts` new parts.
 
-    A future counts only if its best combination then is better than the student with a chance of `SURE`, unless the
-    program that is `best` today is so already.
+    As long as the program that is `best` today is not better than the student with a chance of `SURE`, the student is
+    what would win. Then a future is compared with the student, and counts only if its best combination is sure to win.
     """
 
     def __init__(
@@ -130,13 +130,13 @@ class _Futures:
     def _gain(self, scale: float, belief: _Belief) -> float:
         """Draw a future and return what its best combination gains there."""
         model, parts = self._model, self._of_parts
-        root = belief.root
-        before = (root[parts] ** 2).sum(axis=1)
+        root = belief.root[parts]
+        before = (root**2).sum(axis=1)
         own = np.maximum(1 / before - belief.prior[parts] ** -2.0, 0.0)
         coming = self._more * np.maximum(own, np.repeat(self._usual_information / 2, len(model.active)))
         learned = np.sqrt(before * coming / (1 + before * coming))  # The share of the deviation that becomes known.
         values = belief.mean.copy()
-        values[parts] += learned * times(root[parts], self._draws.standard_normal(root.shape[1]))
+        values[parts] += learned * times(root, self._draws.standard_normal(len(belief.mean)))
         today = model.effects_of(values)
         known = float(sigmoid(model.log_odds(self._best, today) + model.own_effect(self._best)[0]).mean())
         self._bring_in_new_parts(values, scale)
@@ -144,11 +144,10 @@ class _Futures:
         chosen = best_combination(model, effects, model.active.tolist(), self._caps)
         chances = sigmoid(model.log_odds_of(chosen, effects))
         later = float(chances.mean())
-        if not self._sure_already:
-            over_student = later - float(sigmoid(effects.bare).mean())
-            if over_student < QUANTILE * self._deviation_later(belief, chosen, chances):
-                return 0.0
-        return max(0.0, later - known)
+        if self._sure_already:
+            return max(0.0, later - known)
+        over_student = later - float(sigmoid(effects.bare).mean())
+        return over_student if over_student > QUANTILE * self._deviation_later(belief, chosen, chances) else 0.0
 
     def _deviation_later(self, belief: _Belief, chosen: Sequence[int], chances: Vector) -> float:
         """Return the standard deviation of how much better these parts are than the student, once all is known."""
