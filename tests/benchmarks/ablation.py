@@ -24,7 +24,7 @@ from simba_actors.search.adaptive import policy as adaptive_policy
 from simba_actors.search.model import answer_order, part_model
 from tests.benchmarks.alternatives import with_a_bandit, with_optuna
 from tests.benchmarks.quality import Job, Outcome, outcome_of, prepare_worker
-from tests.benchmarks.worlds import FAMILIES, world_of
+from tests.benchmarks.worlds import EXAMPLES, FAMILIES, world_of
 
 CALLS = 1660
 """About 35 % of what `dspy.SIMBA` takes at its defaults on 200 examples, for each predictor."""
@@ -115,10 +115,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=2, help="worlds of each family")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), help="variants")
+    parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     chosen = parser.parse_args()
-    jobs = [Job(family, seed, 200, {}, tuple(chosen.only)) for seed in range(chosen.seeds) for family in FAMILIES]
+    jobs = [
+        Job(family, seed, EXAMPLES.get(family, 200), {}, tuple(chosen.only))
+        for seed in range(chosen.seeds)
+        for family in chosen.families
+    ]
     outcomes: list[Outcome] = []
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count(), initializer=prepare_worker) as pool:
+    with multiprocessing.get_context("spawn").Pool(chosen.processes, initializer=prepare_worker) as pool:
         for found in pool.imap(run, jobs):
             outcomes += found
     print("Gain in log-odds of the true quality by family; difference from the whole policy")

@@ -22,7 +22,7 @@ class Task:
     """
 
     student: dspy.Module
-    metric: Callable[..., float]
+    metric: Callable[..., Any]
     trainset: list[dspy.Example]
     seed: int
     calls: int
@@ -30,6 +30,10 @@ class Task:
     sizes: dict[str, Any] = field(default_factory=dict[str, Any])
     num_threads: int = 1
     prompt_model: dspy.LM | None = None
+
+    def number(self, *args: Any, **kwargs: Any) -> float:
+        """The metric for optimizers that take no text from it."""
+        return float(self.metric(*args, **kwargs))
 
     @property
     def rollouts(self) -> int:
@@ -42,6 +46,12 @@ def dspy_simba(task: Task) -> dspy.Module:
 
 
 def adaptive(task: Task) -> dspy.Module:
+    """With all of its calls, as the others have them."""
+    return asyncio.run(optimized(task, policy="adaptive", budget=Budget(max_calls=task.calls), stop_when=None))
+
+
+def adaptive_by_default(task: Task) -> dspy.Module:
+    """Until little is left to gain."""
     return asyncio.run(optimized(task, policy="adaptive", budget=Budget(max_calls=task.calls)))
 
 
@@ -66,9 +76,11 @@ async def optimized(task: Task, **settings: Any) -> dspy.Module:
 
 def gepa(task: Task) -> dspy.Module:
     def with_feedback(gold: Any, pred: Any, trace: Any = None, name: Any = None, of_name: Any = None) -> Any:
-        score = float(task.metric(gold, pred))
+        found: Any = task.metric(gold, pred)
+        score = float(found)
         right = ", ".join(str(value) for value in gold.labels().values())
-        return dspy.Prediction(score=score, feedback=f"Score {score:.2f}. The right answer is {right}.")
+        own = getattr(found, "feedback", "")
+        return dspy.Prediction(score=score, feedback=f"Score {score:.2f}. The right answer is {right}. {own}".strip())
 
     middle = len(task.trainset) // 2
     optimizer = dspy.GEPA(
@@ -84,7 +96,7 @@ def gepa(task: Task) -> dspy.Module:
 def random_search(task: Task, max_labeled_demos: int = 0) -> dspy.Module:
     programs = max(1, task.rollouts // len(task.trainset) - 4)
     optimizer = dspy.BootstrapFewShotWithRandomSearch(
-        metric=task.metric,
+        metric=task.number,
         max_bootstrapped_demos=task.sizes.get("max_demos", 4),
         max_labeled_demos=max_labeled_demos,
         num_candidate_programs=programs,
@@ -97,7 +109,7 @@ def mipro(task: Task, max_labeled_demos: int = 0) -> dspy.Module:
     minibatch = min(35, len(task.trainset) // 4)
     trials = max(2, int(task.rollouts * 0.9 / (minibatch + len(task.trainset) / 5)))
     optimizer = dspy.MIPROv2(
-        metric=task.metric,
+        metric=task.number,
         prompt_model=task.prompt_model,
         auto=None,
         num_candidates=6,
@@ -119,6 +131,7 @@ def mipro(task: Task, max_labeled_demos: int = 0) -> dspy.Module:
 CONTENDERS: dict[str, Callable[[Task], dspy.Module]] = {
     "dspy.SIMBA": dspy_simba,
     "adaptive": adaptive,
+    "adaptive, default": adaptive_by_default,
     'policy="dspy"': dspy_policy,
     "dspy.GEPA": gepa,
     "RandomSearch": random_search,

@@ -1,11 +1,13 @@
 """How good the programs are that optimizers find with equal numbers of LM calls, in planted worlds.
 
-    python -m tests.benchmarks.quality            # all contenders, three worlds of each of seven families
+    python -m tests.benchmarks.quality            # all contenders, three worlds of each family
     python -m tests.benchmarks.quality --short    # one small world: checks that the table can be made
+    python -m tests.benchmarks.quality --families trap no_headroom --only adaptive --seeds 20 --calls 1000
 
 Each contender may make as many LM calls as `dspy.SIMBA` makes at its defaults on 200 examples; adaptive is run with a
-share of them too. A gain is the difference in log-odds between the true quality of the program and that of the student,
-since a ceiling hides gains otherwise.
+share of them too. With `--calls`, all of them make so many calls, and `dspy.SIMBA`, which can't be told, is left out.
+A gain is the difference in log-odds between the true quality of the program and that of the student, since a ceiling
+hides gains otherwise.
 """
 
 from __future__ import annotations
@@ -31,14 +33,26 @@ import dspy
 
 from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
 from tests.benchmarks.contenders import CONTENDERS, Task
-from tests.benchmarks.worlds import FAMILIES, student_of, train_examples, true_quality, world_lm, world_of
-from tests.benchmarks.worlds.tasks import share_right
+from tests.benchmarks.worlds import (
+    EXAMPLES,
+    FAMILIES,
+    TWINS,
+    student_of,
+    train_examples,
+    true_quality,
+    world_lm,
+    world_of,
+)
+from tests.benchmarks.worlds.tasks import metric_of
 from tests.benchmarks.worlds.world import logit
 from tests.support.scripted_lm import Ask
 
 YARDSTICK = "dspy.SIMBA"
 SHARES = (0.15, 0.35)
 """Shares of the yardstick's calls that adaptive is run with too."""
+
+WORSE = 1e-6
+"""Loss in log-odds from which a program counts as worse than the student."""
 
 SHORT_SIZES: dict[str, Any] = {"bsize": 8, "num_candidates": 2, "max_steps": 2}
 
@@ -84,6 +98,12 @@ def others_in(job: Job, calls: int) -> list[Trial]:
     return [*whole, *(Trial(job, f"adaptive, {share:.0%}", "adaptive", int(calls * share)) for share in SHARES)]
 
 
+def with_calls(job: Job, calls: int) -> list[Trial]:
+    """The contenders with so many calls for each predictor."""
+    calls *= world_of(job.family, job.seed).stages
+    return [Trial(job, name, name, calls) for name in job.contenders if name != YARDSTICK]
+
+
 def run(trial: Trial) -> Outcome:
     return outcome_of(*trial)
 
@@ -103,7 +123,7 @@ def outcome_of(job: Job, title: str, contender: str, calls: int) -> Outcome:
     world = world_of(job.family, job.seed)
     asks: list[Ask] = []
     trainset = train_examples(world, job.examples)
-    task = Task(student_of(world), share_right, trainset, world.seed, calls, world.stages, job.sizes)
+    task = Task(student_of(world), metric_of(world), trainset, world.seed, calls, world.stages, job.sizes)
     started = time.perf_counter()
     quiet = io.StringIO()
     with (
@@ -134,6 +154,21 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
+def gains(outcomes: Sequence[Outcome]) -> str:
+    """Mean gain by family with its 95 % interval, calls, and how many programs are worse than the student."""
+    lines: list[str] = []
+    for family in dict.fromkeys(outcome.family for outcome in outcomes):
+        lines.append(family)
+        for name in dict.fromkeys(outcome.contender for outcome in outcomes):
+            own = [outcome for outcome in outcomes if (outcome.contender, outcome.family) == (name, family)]
+            found = [outcome.gain for outcome in own]
+            half = 1.96 * statistics.stdev(found) / len(found) ** 0.5 if len(found) > 1 else float("nan")
+            worse, calls = sum(gain < -WORSE for gain in found), statistics.mean(o.calls for o in own)
+            row = f"{statistics.mean(found):>8.2f} ± {half:.2f}{worse:>6} of {len(own)} worse{calls:>8.0f} calls"
+            lines.append(f"  {name:<20}{row}{statistics.mean(o.seconds for o in own):>7.1f} s")
+    return "\n".join(lines)
+
+
 def _ratio(outcomes: Iterable[Outcome], contender: str, families: Sequence[str]) -> float:
     """The contender's mean gain over the yardstick's."""
     chosen = [outcome for outcome in outcomes if outcome.family in families]
@@ -148,22 +183,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="one small world")
     parser.add_argument("--seeds", type=int, default=3, help="worlds of each family")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS), help="contenders beside dspy.SIMBA")
+    parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=[*FAMILIES, *TWINS])
+    parser.add_argument("--calls", type=int, default=0, help="calls of each predictor, without dspy.SIMBA")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     chosen = parser.parse_args(arguments)
     contenders = tuple(chosen.only)
+    seeds = range(chosen.first, chosen.first + chosen.seeds)
     if chosen.short:
         jobs = [Job("few_topics", 0, 24, SHORT_SIZES, contenders)]
     else:
-        jobs = [Job(family, seed, 200, {}, contenders) for seed in range(chosen.seeds) for family in FAMILIES]
+        jobs = [
+            Job(family, seed, EXAMPLES.get(family, 200), {}, contenders) for seed in seeds for family in chosen.families
+        ]
     context = multiprocessing.get_context("spawn")
-    with context.Pool(os.cpu_count(), initializer=prepare_worker) as pool:
-        outcomes = pool.map(run, [yardstick_in(job) for job in jobs], chunksize=1)
-        trials = [trial for job, found in zip(jobs, outcomes, strict=True) for trial in others_in(job, found.calls)]
+    with context.Pool(chosen.processes, initializer=prepare_worker) as pool:
+        outcomes: list[Outcome] = []
+        if chosen.calls:
+            trials = [trial for job in jobs for trial in with_calls(job, chosen.calls)]
+        else:
+            outcomes = pool.map(run, [yardstick_in(job) for job in jobs], chunksize=1)
+            trials = [trial for job, found in zip(jobs, outcomes, strict=True) for trial in others_in(job, found.calls)]
         for outcome in pool.imap(run, trials):
             outcomes.append(outcome)
-            print(f"{len(outcomes)} of {len(jobs) + len(trials)} runs", file=sys.stderr)
-    print("Gain over dspy.SIMBA's by family; mean gain in log-odds of the true quality")
-    print(table(outcomes))
+            print(f"{len(outcomes)} runs; {outcome}", file=sys.stderr)
+    if not chosen.calls:
+        print("Gain over dspy.SIMBA's by family; mean gain in log-odds of the true quality")
+        print(table(outcomes))
+    print(gains(outcomes))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def advised(world: World, *, helpful: bool) -> dspy.Module:
     return student
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "no_headroom"])
 def test_helpful_advice_raises_the_true_quality_and_harmful_advice_lowers_it(family: str) -> None:
     world = world_of(family, 0)
     bare = true_quality(world, student_of(world))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from tests.benchmarks.worlds.world import World
 
@@ -40,6 +41,59 @@ def _labels(name: str, seed: int, draw: random.Random) -> World:
     return World(name, seed, topics=2 * labels, labels=labels, label_pull=pull, base=-1.0, roomy=12, demo_gain=0.3)
 
 
+def _defective_seed(name: str, seed: int, draw: random.Random) -> World:
+    """The student's own instructions harm: all of them in every third world, the greater part in the others."""
+    topics = draw.randint(4, 6)
+    merits = 0 if seed % 3 == 0 else 2
+    return World(name, seed, topics=topics, base=draw.uniform(-0.5, 0.1), roomy=12, merits=merits, defects=topics - 1)
+
+
+def _good_seed(name: str, seed: int, draw: random.Random) -> World:
+    """The worlds of the family before, without what is wrong in the student's instructions."""
+    return replace(_defective_seed("defective_seed", seed, random.Random(f"defective_seed {seed}")), defects=0)
+
+
+def _no_headroom(name: str, seed: int, draw: random.Random) -> World:
+    """No prompt helps: advice does nothing, or harms a little, and demos do nothing."""
+    topics, base = draw.randint(3, 7), draw.uniform(-0.5, 0.8)
+    bad = draw.uniform(0.0, 0.3)
+    return World(name, seed, topics=topics, base=base, good_advice=0.0, bad_advice=bad, advice_gain=0.6, demo_gain=0.0)
+
+
+def _trap(name: str, seed: int, draw: random.Random) -> World:
+    """Most changes harm."""
+    topics, base = draw.randint(3, 6), draw.uniform(0.0, 0.8)
+    return World(
+        name,
+        seed,
+        topics=topics,
+        base=base,
+        good_advice=0.1,
+        bad_advice=0.7,
+        advice_gain=1.0,
+        demo_gain=0.1,
+        misleading=0.6,
+        roomy=4,
+    )
+
+
+def _long_pipeline(name: str, seed: int, draw: random.Random) -> World:
+    topics = draw.randint(3, 5)
+    return World(name, seed, topics=topics, stages=4, base=draw.uniform(-0.4, 0.1), advice_gain=1.4)
+
+
+def _feedback(name: str, seed: int, draw: random.Random) -> World:
+    topics = draw.randint(5, 9)
+    return World(name, seed, topics=topics, base=draw.uniform(-0.8, -0.2), good_advice=0.2, names_cause=0.5)
+
+
+def _many_rows(name: str, seed: int, draw: random.Random) -> World:
+    return World(name, seed, topics=12, tail=draw.uniform(1.6, 2.4), base=draw.uniform(-0.6, 0.0), roomy=12)
+
+
+EXAMPLES = {"many_rows": 2_000}
+"""Examples of a trainset, where they are not 200."""
+
 FAMILIES: dict[str, Callable[[str, int, random.Random], World]] = {
     "few_topics": _few_topics,
     "many_topics": _many_topics,
@@ -48,9 +102,18 @@ FAMILIES: dict[str, Callable[[str, int, random.Random], World]] = {
     "noisy": _noisy,
     "crowded": _crowded,
     "labels": _labels,
+    "defective_seed": _defective_seed,
+    "no_headroom": _no_headroom,
+    "trap": _trap,
+    "long_pipeline": _long_pipeline,
+    "feedback": _feedback,
+    "many_rows": _many_rows,
 }
+
+TWINS = {"good_seed": _good_seed}
+"""Worlds to compare those of a family with."""
 
 
 def world_of(family: str, seed: int) -> World:
     """The world of that family and seed: always the same."""
-    return FAMILIES[family](family, seed, random.Random(f"{family} {seed}"))
+    return {**FAMILIES, **TWINS}[family](family, seed, random.Random(f"{family} {seed}"))

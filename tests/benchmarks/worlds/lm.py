@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from tests.benchmarks.worlds.tasks import GOOD_LEAD, LEAD_GAIN, POOR_LEAD, led, right_parts, shown
-from tests.benchmarks.worlds.world import HABITS, TOPIC_OF_QUESTION, Shown, World
+from tests.benchmarks.worlds.tasks import (
+    GOOD_LEAD,
+    LEAD_GAIN,
+    LEADS,
+    POOR_LEAD,
+    cause_of_failure,
+    led,
+    right_parts,
+    shown,
+)
+from tests.benchmarks.worlds.world import ADVICE, HABITS, TOPIC_OF_QUESTION, Shown, World, topic_of
 from tests.support.scripted_lm import Ask, ScriptedLM
 
 QUESTION = re.compile(r"This is question \d+ on \w+\.")
+CAUSE = re.compile(rf"It did not ({'|'.join(HABITS)})\.")
 TOPICS_AT_ONCE = 2
 """Topics that one reply advises on at most, however many runs it was shown."""
 
@@ -28,19 +39,20 @@ def reply(world: World, ask: Ask) -> dict[str, Any] | str:
     if "new_instruction" in ask.fields:
         return {"new_instruction": _new_instruction(world, ask)}
     asked = QUESTION.findall(ask.last)
-    if not asked or not set(ask.fields) & {"answer", "hint"}:
+    if not asked or not set(ask.fields) & {"answer", *LEADS[world.stages]}:
         return {field: _advice(world, ask, 0, "", field) for field in ask.fields} or "Nothing to say."
     return _attempt(world, ask, asked[-1])
 
 
 def _attempt(world: World, ask: Ask, asked: str) -> dict[str, Any]:
-    hints = world.stages == 2 and "hint" in ask.fields
-    stage = 0 if hints or world.stages == 1 else 1
+    leads = LEADS[world.stages]
+    lead = next((name for name in leads if name in ask.fields), None)
+    stage = len(leads) if lead is None else leads.index(lead)
     chance = world.quality(stage, ask.system, _demos(world, ask, stage), asked)
-    if hints:
-        return {"hint": GOOD_LEAD if ask.chance("hint") < chance else POOR_LEAD}
-    if stage == 1:
+    if stage > 0:
         chance = led(chance, LEAD_GAIN if GOOD_LEAD in ask.last else -LEAD_GAIN)
+    if lead is not None:
+        return {lead: GOOD_LEAD if ask.chance(lead) < chance else POOR_LEAD}
     parts = [part if ask.chance(n) < chance else "000" for n, part in enumerate(right_parts(world, asked))]
     values = {"answer": " ".join(parts)}
     return {field: values.get(field, "Let me see.") for field in ask.fields}
@@ -64,20 +76,46 @@ def _advice_for_modules(world: World, ask: Ask) -> dict[str, str]:
     }
 
 
+def _named_cause(world: World, ask: Ask, topic: str) -> str | None:
+    """The habit that the metric's text names for a topic, if the writer was shown one."""
+    if not world.names_cause:
+        return None
+    for asked in QUESTION.findall(ask.last):
+        cause = CAUSE.search(cause_of_failure(world, asked))
+        if topic_of(asked) == topic and cause is not None and cause[0] in ask.last:
+            return cause[1]
+    return None
+
+
 def _new_instruction(world: World, ask: Ask) -> str:
     """A reflection as `dspy.GEPA` asks for it: the instruction as it is, with advice on what went wrong."""
     runs = ask.input("examples_with_feedback")
     topics = list(dict.fromkeys(TOPIC_OF_QUESTION.findall(runs)))
     topics.sort(key=lambda topic: ask.chance("attention", topic))
-    stage = int(world.stages == 2 and "hint" in runs.partition("Generated Outputs")[0])
+    inputs = runs.partition("Generated Outputs")[0]
+    stage = max((n + 1 for n, lead in enumerate(LEADS[world.stages]) if f"## {lead}" in inputs), default=0)
     advice = [_advice(world, ask, stage, topic, "reflection") for topic in topics[:TOPICS_AT_ONCE]]
-    return "\n\n".join([ask.input("current_instruction").strip(), *advice])
+    return "\n\n".join([_mended(world, ask, stage, topics), *advice])
+
+
+def _mended(world: World, ask: Ask, stage: int, topics: Sequence[str]) -> str:
+    """The current instruction without the sentences on these topics that harm, as far as the writer notices."""
+
+    def kept(found: re.Match[str]) -> str:
+        topic, habit = found.groups()
+        noticed = topic in topics and world.worth(stage, topic, habit) < 0
+        return "" if noticed and ask.chance("mended", found[0]) < INSIGHT else found[0]
+
+    return ADVICE.sub(kept, ask.input("current_instruction")).strip()
 
 
 def _advice(world: World, ask: Ask, stage: int, topic: str, salt: str) -> str:
     """A habit for a topic; sometimes one for everything. Insight makes a helpful one likelier."""
     about = topic if topic and ask.chance("about", salt, topic) > 0.12 else "everything"
     habits = sorted(HABITS, key=lambda habit: ask.chance("habit", salt, topic, habit))
-    if ask.chance("insight", salt, topic) < INSIGHT:
+    if (named := _named_cause(world, ask, topic)) is not None:
+        habits = [named, *habits]
+        about = topic
+    elif ask.chance("insight", salt, topic) < INSIGHT:
         habits.sort(key=lambda habit: world.worth(stage, about, habit) <= 0)
     return f"About {about}: {habits[0]}."

@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dspy
 
-from tests.benchmarks.worlds.world import TOPICS, Shown, World
+from tests.benchmarks.worlds.world import HABITS, TOPICS, Shown, World, topic_of
 
 HELD_OUT = 300
 """Questions that the true quality is an average over; none of them is ever in a trainset."""
 
 GOOD_LEAD, POOR_LEAD = "a good lead", "a poor lead"
 LEAD_GAIN = 1.0
+
+
+LEADS = {1: (), 2: ("hint",), 4: ("plan", "notes", "draft")}
+"""What each stage before the answer writes, by the number of stages."""
+
+
+class FourSteps(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.planner = dspy.Predict("question -> plan")
+        self.reader = dspy.Predict("question, plan -> notes")
+        self.writer = dspy.Predict("question, notes -> draft")
+        self.answerer = dspy.Predict("question, draft -> answer")
+
+    def forward(self, question: str) -> dspy.Prediction:
+        plan = self.planner(question=question).plan
+        notes = self.reader(question=question, plan=plan).notes
+        draft = self.writer(question=question, notes=notes).draft
+        return self.answerer(question=question, draft=draft)
+
+    async def aforward(self, question: str) -> dspy.Prediction:
+        plan = (await self.planner.acall(question=question)).plan
+        notes = (await self.reader.acall(question=question, plan=plan)).notes
+        draft = (await self.writer.acall(question=question, notes=notes)).draft
+        return await self.answerer.acall(question=question, draft=draft)
 
 
 class HintThenAnswer(dspy.Module):
@@ -34,11 +59,17 @@ class HintThenAnswer(dspy.Module):
 
 
 def student_of(world: World) -> dspy.Module:
-    return HintThenAnswer() if world.stages == 2 else dspy.Predict("question -> answer")
+    makers = {1: lambda: dspy.Predict("question -> answer"), 2: HintThenAnswer, 4: FourSteps}
+    student: dspy.Module = makers[world.stages]()
+    predictors: list[Any] = student.predictors()
+    for stage, predictor in enumerate(predictors):
+        if own := world.own_instructions(stage):
+            predictor.signature = predictor.signature.with_instructions(f"Answer the question. {own}")
+    return student
 
 
 def question(world: World, number: int) -> str:
-    topic = TOPICS[int(world.chance("topic", number) * world.topics)]
+    topic = TOPICS[int(world.chance("topic", number) ** world.tail * world.topics)]
     return f"This is question {number} on {topic}."
 
 
@@ -61,9 +92,32 @@ def share_right(example: Any, prediction: Any, trace: Any = None, *_: Any) -> fl
     return sum(a == b for a, b in zip(expected, given, strict=False)) / len(expected)
 
 
+def metric_of(world: World) -> Callable[..., Any]:
+    """The metric, with a text that names the cause of a failure in some worlds."""
+    if not world.names_cause:
+        return share_right
+
+    def with_feedback(example: Any, prediction: Any, trace: Any = None, *_: Any) -> Any:
+        score = share_right(example, prediction)
+        text = "" if score == 1 else cause_of_failure(world, example.question)
+        return dspy.Prediction(score=score, feedback=text)
+
+    return with_feedback
+
+
+def cause_of_failure(world: World, asked: str) -> str:
+    """What a failed reply should have minded, now and then: one of the habits that help on its topic."""
+    if world.chance("names cause", asked) >= world.names_cause:
+        return "Wrong."
+    topic = topic_of(asked)
+    helpful = [habit for habit in HABITS if world.worth(0, topic, habit) > 0]
+    habit = helpful[int(world.chance("cause", asked) * len(helpful))] if helpful else HABITS[0]
+    return f"Wrong. It did not {habit}."
+
+
 def shown(world: World, asked: str, stage: int, reply: str) -> Shown:
     """A demo as the world sees it."""
-    if stage == 0 and world.stages == 2:
+    if stage < world.stages - 1:
         return Shown(asked, float(GOOD_LEAD in reply))
     expected = right_parts(world, asked)
     given = re.findall(r"\b\d{3}\b", reply)
@@ -85,10 +139,10 @@ def _expected(world: World, prompts: Sequence[tuple[str, Any]], asked: str) -> f
         world.quality(stage, instructions, [_of_demo(world, stage, demo) for demo in demos], asked)
         for stage, (instructions, demos) in enumerate(prompts)
     ]
-    if world.stages == 1:
-        return chances[0]
-    good, answer = chances
-    return good * led(answer, LEAD_GAIN) + (1 - good) * led(answer, -LEAD_GAIN)
+    good, *others = chances
+    for chance in others:
+        good = good * led(chance, LEAD_GAIN) + (1 - good) * led(chance, -LEAD_GAIN)
+    return good
 
 
 def led(chance: float, lead: float) -> float:
@@ -98,5 +152,6 @@ def led(chance: float, lead: float) -> float:
 
 
 def _of_demo(world: World, stage: int, demo: Any) -> Shown:
-    reply = demo.get("hint", "") if stage == 0 and world.stages == 2 else demo.get("answer", "")
+    field = [*LEADS[world.stages], "answer"][stage]
+    reply = demo.get(field, "")
     return shown(world, demo["question"], stage, str(reply))

@@ -55,6 +55,9 @@ class World:
         crowding: What each further one costs.
         labels: Where above 0, answers are so many labels, and a topic has one of them.
         label_pull: What demos of a label draw the LM towards it by, wrongly or rightly.
+        merits, defects: Sentences of the student's own instructions that help, and that harm, each on one topic.
+        tail: How much more frequent the first topics are than the last; 1 for all alike.
+        names_cause: How often the metric's text says what a failed reply should have minded.
     """
 
     name: str
@@ -74,6 +77,10 @@ class World:
     crowding: float = 0.12
     labels: int = 0
     label_pull: float = 0.0
+    merits: int = 0
+    defects: int = 0
+    tail: float = 1.0
+    names_cause: float = 0.0
 
     def chance(self, *salt: object) -> float:
         """A number in [0, 1) that this world has for `salt`."""
@@ -122,6 +129,17 @@ class World:
         if drawn < self.good_advice:
             return self.advice_gain * size
         return -0.9 * self.advice_gain * size if drawn > 1 - self.bad_advice else 0.0
+
+    def own_instructions(self, stage: int) -> str:
+        """The sentences of the student's own instructions for a stage: none, or those that help and those that harm."""
+        topics = TOPICS[: self.topics]
+        chosen = [(topics[n % self.topics], n < self.merits) for n in range(self.merits + self.defects)]
+        chosen.sort(key=lambda entry: self.chance("own", stage, entry))
+        return " ".join(f"About {topic}: {self.habit(stage, topic, helps=helps)}." for topic, helps in chosen)
+
+    def habit(self, stage: int, topic: str, *, helps: bool) -> str:
+        """The best habit for a topic, or the worst."""
+        return sorted(HABITS, key=lambda habit: self.worth(stage, topic, habit))[-1 if helps else 0]
 
     def _demo_effect(self, demos: Sequence[Shown], topic: str) -> float:
         effect, alike, seen = 0.0, 0.0, Counter[str]()
