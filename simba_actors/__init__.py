@@ -35,13 +35,14 @@ if TYPE_CHECKING:
     from simba_actors.result import OptimizerResult, Status
     from simba_actors.search.objectives import Pareto, Weighted
     from simba_actors.search.progress import Progress
-    from simba_actors.search.stopping import EveryBucketSolved, NoImprovement, TargetReached, Timeout
+    from simba_actors.search.stopping import EveryBucketSolved, NoImprovement, NothingToGain, TargetReached, Timeout
     from simba_actors.strategies.append_a_demo import AppendADemo
     from simba_actors.strategies.append_a_rule import AppendARule
     from simba_actors.strategies.append_labeled_demos import AppendLabeledDemos
     from simba_actors.strategies.contract import Declined, Strategy, StrategyContext
     from simba_actors.strategies.learn_from_failures import LearnFromFailures
     from simba_actors.strategies.merge_rules import MergeRules
+    from simba_actors.strategies.omit_sentences import OmitSentences
     from simba_actors.strategies.recombine import Recombine
     from simba_actors.teleprompter import SIMBA
 
@@ -71,6 +72,7 @@ __all__ = [
     "MergeRules",
     "NoImprovement",
     "NothingToGain",
+    "OmitSentences",
     "OnlineExample",
     "Optimizer",
     "OptimizerConfig",
@@ -149,6 +151,7 @@ _NAMES = {
     ),
     "simba_actors.strategies.learn_from_failures": ("LearnFromFailures",),
     "simba_actors.strategies.merge_rules": ("MergeRules",),
+    "simba_actors.strategies.omit_sentences": ("OmitSentences",),
     "simba_actors.strategies.recombine": ("Recombine",),
     "simba_actors.teleprompter": ("SIMBA",),
 }

@@ -40,12 +40,21 @@ from simba_actors.live import LiveProgram
 from simba_actors.lm.budget import Budget
 from simba_actors.lm.governor import Governor
 from simba_actors.programs import ConfigurationSpace
+from simba_actors.programs.sentences import sentences_of
 from simba_actors.programs.space import check_space
 from simba_actors.publishing.channel import check_channel
 from simba_actors.search.objectives import Objectives
 from simba_actors.search.stopping import DEFAULT_STOP, StopWhen, check_stop_when
 from simba_actors.store.opening import checked_path
-from simba_actors.strategies import AppendADemo, AppendARule, LearnFromFailures, MergeRules, Recombine, Strategy
+from simba_actors.strategies import (
+    AppendADemo,
+    AppendARule,
+    LearnFromFailures,
+    MergeRules,
+    OmitSentences,
+    Recombine,
+    Strategy,
+)
 
 Metric: TypeAlias = Callable[..., Any]
 """A function `metric(example, prediction)` or `metric(example, prediction, trace)`, sync or async.
@@ -178,7 +187,8 @@ class OptimizerConfig:
 
     strategies: Sequence[Strategy] | None = None
     """Ways to make candidates, in the order in which they are drawn from. By default `AppendADemo` (unless `max_demos`
-    is 0), `LearnFromFailures`, `MergeRules` and `Recombine`; with `policy="dspy"`, `AppendADemo` and `AppendARule`."""
+    is 0), `LearnFromFailures`, `MergeRules`, `OmitSentences` (if the student has instructions of its own) and
+    `Recombine`; with `policy="dspy"`, `AppendADemo` and `AppendARule`."""
 
     max_concurrency: int = 32
     """Maximum number of rollouts in flight. Each endpoint is assumed to accept that many calls until it refuses one;
@@ -301,5 +311,13 @@ class OptimizerConfig:
         """Return `strategies`, or the policy's default ones."""
         if self.strategies is not None:
             return self.strategies
-        rules = (AppendARule(),) if self.policy == "dspy" else (LearnFromFailures(), MergeRules(), Recombine())
+        if self.policy == "dspy":
+            rules = (AppendARule(),)
+        else:
+            omit = (OmitSentences(),) if self._has_sentences() else ()
+            rules = (LearnFromFailures(), MergeRules(), *omit, Recombine())
         return (AppendADemo(self.demo_input_field_maxlen), *rules) if self.max_demos > 0 else rules
+
+    def _has_sentences(self) -> bool:
+        predictors: list[Any] = self.student.predictors()
+        return any(sentences_of(predictor.signature.instructions) for predictor in predictors)

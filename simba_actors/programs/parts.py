@@ -1,4 +1,4 @@
-"""Takes configurations apart into instructions, rules, demos and LM settings, and assembles them again."""
+"""Takes configurations apart into instructions, omissions, rules, demos and LM settings, and assembles them again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import cast
 import orjson
 
 from simba_actors.programs.configuration import Configuration
+from simba_actors.programs.sentences import PARAGRAPH, omitted_from, sentences_of, without
 from simba_actors.programs.space import ConfigurationSpace
 from simba_actors.search.model.parts import Part, PartKind
 from simba_actors.search.trajectory import JSON
 
-RULE_SEPARATOR = "\n\n"
+RULE_SEPARATOR = PARAGRAPH
 """Stands between the instructions and each rule, as in `dspy.SIMBA`."""
 
 
@@ -32,15 +33,19 @@ class PartWithValue:
 def parts_of(configuration: Configuration, student: Configuration) -> tuple[PartWithValue, ...]:
     """Return the parts of `configuration` in its order, each once.
 
-    If a predictor's instructions begin with the student's own, each further paragraph is a rule. Otherwise the first
-    paragraph replaces them. Each demo is a part, and so is each LM setting that differs from the student's. Policies
-    ask for the parts of all programs again and again, so they are cached.
+    If a predictor's instructions begin with the student's own, each further paragraph is a rule. Those may lack some
+    of their sentences; each omission is a part. Otherwise the first paragraph replaces them. Each demo is a part, and
+    so is each LM setting that differs from the student's. Policies ask for the parts of all programs again and again,
+    so they are cached.
     """
     parts: list[PartWithValue] = []
     for predictor in configuration.predictors:
         text, own = configuration.instructions(predictor), student.instructions(predictor)
         if text == own or text.startswith(own + RULE_SEPARATOR):
             rules = text[len(own) :].split(RULE_SEPARATOR)[1:]
+        elif (found := omitted_from(text, own)) is not None:
+            parts += [_part(predictor, "omission", sentence) for sentence in found[0]]
+            rules = found[1].split(RULE_SEPARATOR)[1:]
         else:
             instructions, *rules = text.split(RULE_SEPARATOR)
             parts.append(_part(predictor, "instructions", instructions))
@@ -55,18 +60,24 @@ def parts_of(configuration: Configuration, student: Configuration) -> tuple[Part
 def assemble(parts: Iterable[PartWithValue], student: Configuration) -> Configuration:
     """Return the student's configuration with these parts, in their order, instead of its own demos."""
     texts = {name: [student.instructions(name)] for name in student.predictors}
+    omitted: defaultdict[str, list[str]] = defaultdict(list)
     demos: defaultdict[str, list[dict[str, JSON]]] = defaultdict(list)
     settings: dict[str, JSON] = {}
     for entry in parts:
         match entry.part.kind:
             case "instructions":
                 texts[entry.part.predictor][0] = cast("str", entry.value)
+            case "omission":
+                omitted[entry.part.predictor].append(cast("str", entry.value))
             case "rule":
                 texts[entry.part.predictor].append(cast("str", entry.value))
             case "demo":
                 demos[entry.part.predictor].append(cast("dict[str, JSON]", entry.value))
             case "setting":
                 settings.update(cast("dict[str, JSON]", entry.value))
+    for predictor, sentences in omitted.items():
+        if texts[predictor][0] == student.instructions(predictor):
+            texts[predictor][0] = without(texts[predictor][0], sentences)
     configuration = student
     for name, value in settings.items():
         configuration = configuration.with_setting(name, value)
@@ -74,6 +85,31 @@ def assemble(parts: Iterable[PartWithValue], student: Configuration) -> Configur
         configuration = configuration.with_instructions(name, RULE_SEPARATOR.join(texts[name]))
         configuration = configuration.with_demos(name, demos[name])
     return configuration
+
+
+def with_parts(configuration: Configuration, student: Configuration, parts: Iterable[PartWithValue]) -> Configuration:
+    """Return the configuration with these parts after its own."""
+    return assemble([*parts_of(configuration, student), *parts], student)
+
+
+def text_before_rules(configuration: Configuration, student: Configuration, predictor: str) -> str:
+    """Return the predictor's instructions without the rules that were added to them."""
+    rules = [
+        entry.part.text
+        for entry in parts_of(configuration, student)
+        if (entry.part.predictor, entry.part.kind) == (predictor, "rule")
+    ]
+    added = "".join(RULE_SEPARATOR + rule for rule in rules)
+    return configuration.instructions(predictor).removesuffix(added)
+
+
+def omissions(student: Configuration) -> tuple[PartWithValue, ...]:
+    """Return a part for each sentence of the student's own instructions, which omits it."""
+    return tuple(
+        _part(predictor, "omission", sentence)
+        for predictor in student.predictors
+        for sentence in dict.fromkeys(sentences_of(student.instructions(predictor)))
+    )
 
 
 def setting_parts(space: ConfigurationSpace, student: Configuration) -> tuple[PartWithValue, ...]:

@@ -134,8 +134,8 @@ class Pool(Protocol):
         """Return the parts that the program adds to the student's own instructions."""
         ...
 
-    def settings(self) -> tuple[Part, ...]:
-        """Return the values of LM settings that any program can have."""
+    def free_parts(self) -> tuple[Part, ...]:
+        """Return parts that any program can have: values of LM settings, and omissions of the student's sentences."""
         ...
 
     def demos(self, program: int) -> int:

@@ -6,6 +6,7 @@ from simba_actors.strategies.append_labeled_demos import AppendLabeledDemos
 from simba_actors.strategies.contract import Declined, PromptModel, Strategy, StrategyContext
 from simba_actors.strategies.learn_from_failures import LearnFromFailures
 from simba_actors.strategies.merge_rules import MergeRules
+from simba_actors.strategies.omit_sentences import OmitSentences
 from simba_actors.strategies.recombine import Recombine
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Declined",
     "LearnFromFailures",
     "MergeRules",
+    "OmitSentences",
     "PromptModel",
     "Recombine",
     "Strategy",

@@ -8,8 +8,7 @@ from typing import Any
 import dspy
 
 from simba_actors.programs import Configuration
-from simba_actors.programs.parts import RULE_SEPARATOR, parts_of
-from simba_actors.search.model.parts import PartKind
+from simba_actors.programs.parts import RULE_SEPARATOR, parts_of, text_before_rules
 from simba_actors.strategies.contract import Declined, StrategyContext
 
 
@@ -47,7 +46,7 @@ class MergeRules:
     async def apply(self, context: StrategyContext) -> Configuration | Declined:
         configuration = context.source
         for predictor, rules in self._overgrown(context).items():
-            instructions = _before_rules(context, predictor)
+            instructions = text_before_rules(context.source, context.student, predictor)
             answer: Any = await context.prompt_model.ask(MergeAdvice, module_instructions=instructions, rules=rules)
             merged = [_one_paragraph(rule) for rule in answer.merged_rules if rule.strip()]
             if merged and _size(merged) < _size(rules):
@@ -57,18 +56,13 @@ class MergeRules:
 
     def _overgrown(self, context: StrategyContext) -> dict[str, list[str]]:
         """Return the rules of each predictor whose rules exceed the cap."""
-        known = {name: _texts(context, name, "rule") for name in context.source.predictors}
+        known = {name: _rules(context, name) for name in context.source.predictors}
         return {name: rules for name, rules in known.items() if len(rules) > 1 and _size(rules) > self.cap}
 
 
-def _texts(context: StrategyContext, predictor: str, kind: PartKind) -> list[str]:
+def _rules(context: StrategyContext, predictor: str) -> list[str]:
     parts = [entry.part for entry in parts_of(context.source, context.student)]
-    return [part.text for part in parts if (part.predictor, part.kind) == (predictor, kind)]
-
-
-def _before_rules(context: StrategyContext, predictor: str) -> str:
-    own = context.student.instructions(predictor)
-    return next(iter(_texts(context, predictor, "instructions")), own)
+    return [part.text for part in parts if (part.predictor, part.kind) == (predictor, "rule")]
 
 
 def _size(rules: list[str]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
 from simba_actors.programs import Configuration, ConfigurationSpace
-from simba_actors.programs.parts import PartWithValue, assemble, parts_of, setting_parts
+from simba_actors.programs.parts import PartWithValue, assemble, omissions, parts_of, setting_parts
 from simba_actors.search.model.parts import Part
 
 
@@ -18,7 +18,7 @@ class PoolView:
     ) -> None:
         self.configurations = configurations
         self._student = student
-        self._settings = setting_parts(space, student)
+        self._free = (*setting_parts(space, student), *omissions(student))
 
     def programs(self) -> Sequence[int]:
         return sorted(self.configurations)
@@ -30,17 +30,17 @@ class PoolView:
     def parts(self, program: int) -> tuple[Part, ...]:
         return tuple(entry.part for entry in self._parts[program])
 
-    def settings(self) -> tuple[Part, ...]:
-        return tuple(entry.part for entry in self._settings)
+    def free_parts(self) -> tuple[Part, ...]:
+        return tuple(entry.part for entry in self._free)
 
     def has(self, configuration: Configuration) -> bool:
         """Return whether a program of the pool has that configuration."""
         return configuration.digest in self._digests
 
     def combine(self, part_ids: Iterable[str]) -> Configuration:
-        """Return the student with these parts of the pool's programs, in this order, and these settings."""
-        settings = {entry.part.part_id: entry for entry in self._settings}
-        known = {part_id: entry for part_id, (_, entry) in self._known.items()} | settings
+        """Return the student with these parts of the pool's programs, or free parts, in this order."""
+        free = {entry.part.part_id: entry for entry in self._free}
+        known = {part_id: entry for part_id, (_, entry) in self._known.items()} | free
         return assemble([known[part_id] for part_id in part_ids if part_id in known], self._student)
 
     def donors(self, part_ids: Iterable[str]) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from simba_actors.search.model.estimation import sigmoid
 from simba_actors.search.model.linear_algebra import Matrix
 from simba_actors.search.model.part_model import Effects, PartModel
-from simba_actors.search.model.parts import Part
+from simba_actors.search.model.parts import UNCOUNTED, Part
 from simba_actors.search.settings import Caps
 
 LEAST_GAIN = 1e-4
@@ -130,7 +130,9 @@ def _of_order(model: PartModel, effects: Effects, parts: Sequence[int], held: Co
 
 
 def _fits(part: Part, held: Counter[tuple[str, str]], caps: Caps) -> bool:
-    cap = {"demo": caps.demos, "rule": caps.rules, "instructions": 1, "setting": 1}[part.kind]
+    if part.kind == "omission":
+        return True
+    cap = {"demo": caps.demos, "rule": caps.rules}.get(part.kind, 1)
     return held[part.place] < cap
 
 
@@ -140,7 +142,7 @@ def _kind(part: Part) -> tuple[str, str]:
 
 def _added_length(effects: Effects, predictor: str, kind: str, held: Counter[tuple[str, str]]) -> float:
     """Return what one more part of that kind changes by the length of the prompt alone."""
-    if kind == "setting":
+    if kind in UNCOUNTED:
         return 0.0
     demos = held[predictor, "demo"]
     rules = held[predictor, "rule"] + held[predictor, "instructions"]

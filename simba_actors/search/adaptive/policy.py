@@ -35,6 +35,7 @@ from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan, sto
 from simba_actors.search.adaptive.strategy_allocation import (
     LEARNS_FROM_LABELS,
     MERGE_RULES,
+    OMIT_SENTENCES,
     RECOMBINE,
     allocate,
     assign,
@@ -114,7 +115,7 @@ class AdaptivePolicy:
 
     @cached_property
     def _fitting(self) -> Fitting:
-        return Fitting(self._examples)
+        return Fitting(self._examples, omissions=OMIT_SENTENCES in self.strategies)
 
     @cached_property
     def _examples(self) -> Examples:

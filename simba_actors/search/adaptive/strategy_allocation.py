@@ -8,8 +8,11 @@ from itertools import cycle, islice
 
 from simba_actors.search.buckets import Bucket
 
-RECOMBINE, MERGE_RULES = "recombine", "merge_rules"
-"""Strategies that learn from no trajectories: the first makes no new parts, the second makes new parts of old ones."""
+RECOMBINE, MERGE_RULES, OMIT_SENTENCES = "recombine", "merge_rules", "omit_sentences"
+"""Strategies that learn from no trajectories: the first makes no new parts, the second makes new parts of old ones, and
+the parts of the third are known from the start."""
+
+WITHOUT_TRAJECTORIES = (RECOMBINE, MERGE_RULES, OMIT_SENTENCES)
 
 LEARNS_FROM_SUCCESS = "append_a_demo"
 LEARNS_FROM_LABELS = "append_labeled_demos"
@@ -27,7 +30,7 @@ FAILURES_PER_RULE = 2
 
 def allocate(strategies: Sequence[str], rollouts: int, predictors: int) -> dict[str, int]:
     """Return how often a step of `rollouts` applies each strategy that makes new parts from its examples."""
-    makers = [name for name in strategies if name not in (RECOMBINE, MERGE_RULES)]
+    makers = [name for name in strategies if name not in WITHOUT_TRAJECTORIES]
     of_demos = [name for name in makers if name in (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS)]
     writers = [name for name in makers if name not in of_demos]
     applications = math.sqrt(rollouts) / (ROOTS_PER_APPLICATION * predictors)

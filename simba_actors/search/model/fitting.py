@@ -27,8 +27,9 @@ class Fitting:
     closed with.
     """
 
-    def __init__(self, examples: Examples) -> None:
+    def __init__(self, examples: Examples, omissions: bool = False) -> None:
         self.examples = examples
+        self._omissions = omissions
         self._last: _Fitted | None = None
 
     def model(self, pool: Pool, evidence: Evidence, start: Mode) -> PartModel:
@@ -41,6 +42,7 @@ class Fitting:
         ):
             return last.model
         parts = {program: pool.parts(program) for program in programs}
-        model = PartModel(parts, evidence, self.examples, pool.settings(), start)
+        free = (part for part in pool.free_parts() if self._omissions or part.kind != "omission")
+        model = PartModel(parts, evidence, self.examples, tuple(free), start)
         self._last = _Fitted(evidence, len(evidence), programs, start, model)
         return model

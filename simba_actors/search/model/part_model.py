@@ -26,7 +26,7 @@ from simba_actors.search.model.estimation import STALE, Observations, Posterior,
 from simba_actors.search.model.examples import Examples
 from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Vector, product, times
 from simba_actors.search.model.mode import DIGITS, Mode, PartEffect
-from simba_actors.search.model.parts import Part
+from simba_actors.search.model.parts import UNCOUNTED, Part
 from simba_actors.search.model.parts_held import PartsHeld
 
 LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, SAME_ANSWER, SHOWN, PARTS = range(8)
@@ -572,7 +572,7 @@ class PartModel:
         predictors = {name: n for n, name in enumerate(dict.fromkeys(part.predictor for part in self.parts))}
         demo = np.array([part.kind == "demo" for part in self.parts], dtype=np.int64)
         group = np.array([2 * predictors[part.predictor] for part in self.parts], dtype=np.int64) + demo
-        counted = self._holds.only(np.array([part.kind != "setting" for part in self.parts], dtype=np.bool_))
+        counted = self._holds.only(np.array([part.kind not in UNCOUNTED for part in self.parts], dtype=np.bool_))
         programs, groups = len(self.programs), 2 * max(len(predictors), 1)
         key = counted.program * groups + group[counted.flat]
         counts = np.bincount(key, minlength=programs * groups).reshape(programs, -1, 2).astype(np.float64)
@@ -587,7 +587,7 @@ class PartModel:
         counts: dict[str, list[int]] = {}
         for place in places:
             part = self.parts[place]
-            if part.kind != "setting":
+            if part.kind not in UNCOUNTED:
                 counts.setdefault(part.predictor, [0, 0])[part.kind == "demo"] += 1
         crowd = sum((rules + demos) ** 2 for rules, demos in counts.values()) / CROWD
         return sum(rules for rules, _ in counts.values()), sum(demos for _, demos in counts.values()), crowd

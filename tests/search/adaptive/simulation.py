@@ -43,7 +43,7 @@ class World:
     def parts(self, program: int) -> tuple[Part, ...]:
         return self.parts_of[program]
 
-    def settings(self) -> tuple[Part, ...]:
+    def free_parts(self) -> tuple[Part, ...]:
         return ()
 
     def demos(self, program: int) -> int:

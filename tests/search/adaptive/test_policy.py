@@ -24,7 +24,7 @@ class StudentAlone:
     def parts(self, program: int) -> tuple[Part, ...]:
         return ()
 
-    def settings(self) -> tuple[Part, ...]:
+    def free_parts(self) -> tuple[Part, ...]:
         return ()
 
     def demos(self, program: int) -> int:
