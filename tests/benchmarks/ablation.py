@@ -16,6 +16,7 @@ import os
 import statistics
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -71,6 +72,10 @@ def without_recombination() -> AbstractContextManager[Any]:
     return mock.patch.multiple(adaptive_policy, RECOMBINE="not to be used")
 
 
+def without_omissions() -> AbstractContextManager[Any]:
+    return mock.patch.multiple(adaptive_policy, OMIT_SENTENCES="not to be used")
+
+
 VARIANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "adaptive": contextlib.nullcontext,
     "no crediting": without_crediting,
@@ -81,17 +86,18 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "no draws": without_draws,
     "one failure a rule": one_failure_a_rule,
     "no recombination": without_recombination,
+    "the seed as it is": without_omissions,
     "Optuna's TPE": with_optuna,
     "a bandit": with_a_bandit,
 }
 
 
-def run(job: Job) -> list[Outcome]:
+def run(job: Job, calls: int = CALLS) -> list[Outcome]:
     """All variants in one world."""
     outcomes: list[Outcome] = []
     for name in job.contenders:
         with VARIANTS[name]():
-            outcomes.append(outcome_of(job, name, "adaptive", CALLS * world_of(job.family, job.seed).stages))
+            outcomes.append(outcome_of(job, name, "adaptive", calls * world_of(job.family, job.seed).stages))
     return outcomes
 
 
@@ -115,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=2, help="worlds of each family")
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), help="variants")
+    parser.add_argument("--calls", type=int, default=CALLS, help="calls of each predictor")
     parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     chosen = parser.parse_args()
@@ -125,7 +132,7 @@ def main() -> None:
     ]
     outcomes: list[Outcome] = []
     with multiprocessing.get_context("spawn").Pool(chosen.processes, initializer=prepare_worker) as pool:
-        for found in pool.imap(run, jobs):
+        for found in pool.imap(partial(run, calls=chosen.calls), jobs):
             outcomes += found
     print("Gain in log-odds of the true quality by family; difference from the whole policy")
     print(table(outcomes))
