@@ -14,13 +14,14 @@ from itertools import islice
 
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.part_model import PartModel
+from simba_actors.search.model.scales import beliefs_of, chance_to_beat
 from simba_actors.search.plan import Rollout, RolloutKey, Split
 from simba_actors.search.policy import STUDENT
 
 FINALISTS = (6, 3, 2)
 """Number of programs in each round."""
 
-SURE = 0.9
+SURE = 0.85
 """Chance of being better than the student that a program needs to win. In simulated runs in which most changes harm,
 one winner in 60 is worse than the student at this value, and one in three without the condition."""
 
@@ -84,7 +85,8 @@ class Finals:
         ranked = list(estimates)[: FINALISTS[0]]
         if STUDENT in estimates and STUDENT not in ranked:
             ranked.append(STUDENT)
-        ranked.sort(key=lambda program: program != STUDENT and model.chance_to_beat(program, STUDENT) < SURE)
+        beliefs = beliefs_of(model)
+        ranked.sort(key=lambda program: program != STUDENT and chance_to_beat(model, beliefs, program, STUDENT) < SURE)
         return [(program, estimates[program]) for program in ranked]
 
     def _estimates(self, model: PartModel, evidence: Evidence) -> dict[int, float]:

@@ -5,16 +5,14 @@ rollouts move the estimates of the known parts, and new parts come in. The best 
 future is compared with the best program of today (the knowledge gradient of a whole batch: P. Frazier, W. Powell and
 S. Dayanik, "The knowledge-gradient policy for correlated normal beliefs", INFORMS Journal on Computing 21(4), 2009).
 
-How much parts do in this task at all is estimated from all of them together: the scores say how likely each of the
-`SCALES` of their prior is (empirical Bayes). Where no part does anything, that becomes clear long before each part is
-known well, and the outlook is small.
+How much parts do in this task at all is estimated from all of them together (see `search.model.scales`). Where no part
+does anything, that becomes clear long before each part is known well, and the outlook is small.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
@@ -22,14 +20,12 @@ import numpy as np
 from simba_actors.search.adaptive.combination import best_combination
 from simba_actors.search.adaptive.finals import SURE
 from simba_actors.search.model.estimation import sigmoid
-from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, inverse_root, times
+from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, times
 from simba_actors.search.model.part_model import GENERAL, NEARBY, PARTS, SPECIFIC, PartModel
+from simba_actors.search.model.scales import Belief, beliefs_of, chance_to_beat
 from simba_actors.search.plan import STUDENT
 from simba_actors.search.quality import Outlook
 from simba_actors.search.settings import Caps
-
-SCALES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)
-"""Factors of the standard deviations of parts' effects under the model's prior. Each is as likely beforehand."""
 
 FUTURES = 8
 """Number of futures that are drawn."""
@@ -39,9 +35,6 @@ MOST_NEW_PARTS = 240
 
 QUANTILE = NormalDist().inv_cdf(SURE)
 """Standard deviations by which a program must seem better than the student to win."""
-
-LEAST_WEIGHT = 1 / (2 * FUTURES)
-"""Scales that are less likely than this are left out."""
 
 
 def outlook_of(
@@ -64,22 +57,6 @@ def outlook_of(
     return Outlook(gain * model.range.width, gain, spent, max(0, left))
 
 
-class _Belief:
-    """The effects under one scale of those of parts: how likely it is, and a normal posterior now and later."""
-
-    def __init__(self, prior: Vector, information: Matrix, slope: Vector, more: float) -> None:
-        self.prior, self._information, self._more = prior, information, more
-        self.root = inverse_root(information + np.diag(prior**-2.0))
-        projected = times(self.root.T, slope)
-        self.mean = times(self.root, projected)
-        self.evidence = float(np.log(np.diag(self.root)).sum() - np.log(prior).sum() + (projected**2).sum() / 2)
-
-    @cached_property
-    def root_later(self) -> Matrix:
-        """A root of the covariance once there are `more` times as many scores in addition."""
-        return inverse_root(self._information * (1 + self._more) + np.diag(self.prior**-2.0))
-
-
 class _Futures:
     """Futures of a run in which it makes `more` times as many rollouts as so far, and `new_parts` new parts.
 
@@ -99,7 +76,8 @@ class _Futures:
     ) -> None:
         self._model, self._caps, self._best, self._more = model, caps, best, more
         self._finals, self._new_parts, self._draws = max(1, finals), new_parts, draws
-        self._sure_already = model.chance_to_beat(best, STUDENT) >= SURE
+        self._beliefs = beliefs_of(model)
+        self._sure_already = chance_to_beat(model, self._beliefs, best, STUDENT) >= SURE
         active = len(model.active)
         self._of_parts = slice(PARTS, PARTS + 2 * active)
         known = np.maximum(np.diag(model.posterior.information)[self._of_parts], 0.0).reshape(2, active)
@@ -107,27 +85,14 @@ class _Futures:
 
     def mean_gain(self) -> float:
         """Return how much better the best combination is than today's best program, on the mean of all futures."""
-        beliefs = self._beliefs()
-        weights = np.exp([belief.evidence - max(each.evidence for each in beliefs) for belief in beliefs])
-        weights[weights < LEAST_WEIGHT * weights.sum()] = 0.0
-        weights /= weights.sum()
         total = 0.0
-        for scale, weight, belief in zip(SCALES, weights.tolist(), beliefs, strict=True):
-            count = math.ceil(weight * FUTURES)
-            total += sum(weight * self._gain(scale, belief) / count for _ in range(count))
+        for belief in self._beliefs:
+            count = math.ceil(belief.weight * FUTURES)
+            later = belief.root_later(self._model.posterior.information * (1 + self._more))
+            total += sum(belief.weight * self._gain(belief, later) / count for _ in range(count))
         return total
 
-    def _beliefs(self) -> list[_Belief]:
-        posterior, prior = self._model.posterior, self._model.prior
-        slope = times(posterior.information, posterior.effects) + posterior.effects * prior**-2.0
-        beliefs: list[_Belief] = []
-        for scale in SCALES:
-            scaled = prior.copy()
-            scaled[self._of_parts] *= scale
-            beliefs.append(_Belief(scaled, posterior.information, slope, self._more))
-        return beliefs
-
-    def _gain(self, scale: float, belief: _Belief) -> float:
+    def _gain(self, belief: Belief, root_later: Matrix) -> float:
         """Draw a future and return what its best combination gains there."""
         model, parts = self._model, self._of_parts
         root = belief.root[parts]
@@ -139,7 +104,7 @@ class _Futures:
         values[parts] += learned * times(root, self._draws.standard_normal(len(belief.mean)))
         today = model.effects_of(values)
         known = float(sigmoid(model.log_odds(self._best, today) + model.own_effect(self._best)[0]).mean())
-        self._bring_in_new_parts(values, scale)
+        self._bring_in_new_parts(values, belief.scale)
         effects = model.effects_of(values)
         chosen = best_combination(model, effects, model.active.tolist(), self._caps)
         chances = sigmoid(model.log_odds_of(chosen, effects))
@@ -147,16 +112,16 @@ class _Futures:
         if self._sure_already:
             return max(0.0, later - known)
         over_student = later - float(sigmoid(effects.bare).mean())
-        return over_student if over_student > QUANTILE * self._deviation_later(belief, chosen, chances) else 0.0
+        return over_student if over_student > QUANTILE * self._deviation_later(root_later, chosen, chances) else 0.0
 
-    def _deviation_later(self, belief: _Belief, chosen: Sequence[int], chances: Vector) -> float:
+    def _deviation_later(self, root_later: Matrix, chosen: Sequence[int], chances: Vector) -> float:
         """Return the standard deviation of how much better these parts are than the student, once all is known."""
         model, active = self._model, len(self._model.active)
         slopes = chances * (1 - chances) / len(chances)
         weight = np.zeros(2 * active)
         for n in np.searchsorted(model.active, np.array(chosen, dtype=np.int64)).tolist():
             weight[n], weight[active + n] = slopes.sum(), (model.near_active[n] * slopes).sum()
-        by_model = float((times(belief.root_later[self._of_parts].T, weight) ** 2).sum())
+        by_model = float((times(root_later[self._of_parts].T, weight) ** 2).sum())
         by_finals = 2 * float((chances * (1 - chances)).mean()) / self._finals
         return math.sqrt(1 / (1 / max(by_model, 1e-12) + 1 / max(by_finals, 1e-12)))
 

@@ -349,11 +349,18 @@ class PartModel:
         Both are on a scale from 0 to 1. `rows` leaves all but these of the panel out. What the programs have in common
         is uncertain for both alike, so it adds nothing to the deviation.
         """
+        gain, slope, own = self.contrast(program, other, rows)
+        return gain, math.hypot(own, *times(self._posterior.spread.T, slope))
+
+    def contrast(self, program: int, other: int, rows: Sequence[int] | None = None) -> tuple[float, Vector, float]:
+        """Return the expected difference of two programs, its slope, and its deviation by what only they have.
+
+        The slope is its derivative by each effect of the posterior. `rows` is as for `difference`.
+        """
         mean, slope, own_slope = self._expected(program, rows)
         other_mean, other_slope, other_own_slope = self._expected(other, rows)
         own = own_slope * self.own_effect(program)[1], other_own_slope * self.own_effect(other)[1]
-        shared = times(self._posterior.spread.T, slope - other_slope)
-        return mean - other_mean, math.hypot(*shared, *own)
+        return mean - other_mean, slope - other_slope, math.hypot(*own)
 
     def deviation(self, program: int) -> float:
         """Return the standard deviation, in log-odds, of the score that a program is expected to have on the panel."""

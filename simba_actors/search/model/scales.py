@@ -1,0 +1,79 @@
+"""How much parts do in this task at all, as far as the scores of all of them say.
+
+The prior of the model fits tasks in which parts do something. In a task where none does, or all do a little harm, the
+best of many parts looks good by luck, and a prior that is too wide believes it. So the posterior is averaged over
+several scales of the parts' effects, each weighted by how likely the scores are under it (empirical Bayes).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from simba_actors.search.model.linear_algebra import Matrix, Vector, inverse_root, times
+from simba_actors.search.model.part_model import PARTS, PartModel
+
+SCALES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)
+"""Factors of the standard deviations of parts' effects under the model's prior. Each is as likely beforehand."""
+
+LEAST_WEIGHT = 1 / 16
+"""Scales that are less likely than this are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """The posterior of the effects under one scale of those of parts."""
+
+    scale: float
+    weight: float
+    """How likely the scale is."""
+    prior: Vector
+    """Standard deviation of each effect before any score."""
+    mean: Vector
+    """Mean of each effect."""
+    root: Matrix
+    """A root of the effects' covariance."""
+
+    def root_later(self, information: Matrix) -> Matrix:
+        """Return a root of the covariance once the scores say so much about the effects."""
+        return inverse_root(information + np.diag(self.prior**-2.0))
+
+
+def beliefs_of(model: PartModel) -> list[Belief]:
+    """Return the beliefs under the scales that are likely, by a normal approximation around the model's own."""
+    posterior, prior = model.posterior, model.prior
+    slope = times(posterior.information, posterior.effects) + posterior.effects * prior**-2.0
+    of_parts = slice(PARTS, PARTS + 2 * len(model.active))
+    found: list[tuple[float, Belief]] = []
+    for scale in SCALES if len(model.active) else (1.0,):
+        scaled = prior.copy()
+        scaled[of_parts] *= scale
+        root = inverse_root(posterior.information + np.diag(scaled**-2.0))
+        projected = times(root.T, slope)
+        evidence = float(np.log(np.diag(root)).sum() - np.log(scaled).sum() + (projected**2).sum() / 2)
+        found.append((evidence, Belief(scale, 0.0, scaled, times(root, projected), root)))
+    most = max(evidence for evidence, _ in found)
+    weights = [math.exp(evidence - most) for evidence, _ in found]
+    kept = [weight if weight >= LEAST_WEIGHT * sum(weights) else 0.0 for weight in weights]
+    return [
+        Belief(each.scale, weight / sum(kept), each.prior, each.mean, each.root)
+        for weight, (_, each) in zip(kept, found, strict=True)
+        if weight
+    ]
+
+
+def chance_to_beat(model: PartModel, beliefs: Sequence[Belief], program: int, other: int) -> float:
+    """Return the probability that `program` is better than `other`; 0 for the same program."""
+    if program == other:
+        return 0.0
+    gain, slope, own = model.contrast(program, other)
+    total = 0.0
+    for belief in beliefs:
+        moved = gain + float((slope * (belief.mean - model.posterior.effects)).sum())
+        deviation = math.hypot(own, *times(belief.root.T, slope))
+        total += belief.weight * NormalDist().cdf(moved / deviation)
+    return total

@@ -1,0 +1,65 @@
+"""How much parts do at all, and how sure it is then that one program beats another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from simba_actors.search.evidence import Evidence, Score
+from simba_actors.search.model.part_model import PartModel
+from simba_actors.search.model.parts import Part
+from simba_actors.search.model.scales import beliefs_of, chance_to_beat
+from simba_actors.search.plan import RolloutKey
+from tests.search.model.texts import examples_of
+
+ROWS = tuple(f"row {n}" for n in range(40))
+RULES = tuple(Part(f"rule {n}", "self", "rule", f"advice {n}") for n in range(30))
+
+
+def model_where(effect: float, scores: int = 40) -> PartModel:
+    """Return a model of the student and 60 programs with two rules each, which add between -`effect` and `effect`."""
+    draws = np.random.default_rng(1)
+    programs: dict[int, tuple[Part, ...]] = {0: ()}
+    known: list[Score] = []
+    for program in range(61):
+        chosen = [(7 * program) % 30, (7 * program + 1 + program % 5) % 30] if program else []
+        programs[program] = tuple(RULES[n] for n in chosen)
+        right = 1 / (1 + np.exp(-effect * sum(n / 15 - 1 for n in chosen)))
+        for n in range(scores):
+            score = float(draws.random() < right)
+            known.append(Score(RolloutKey(0, "evaluate", program * 1_000 + n), program, n, score))
+    return PartModel(programs, Evidence(known), examples_of(ROWS))
+
+
+def usual_scale(model: PartModel) -> float:
+    return sum(belief.weight * belief.scale for belief in beliefs_of(model))
+
+
+def test_the_scale_is_small_where_no_part_does_anything() -> None:
+    assert usual_scale(model_where(effect=0.0)) < 0.5 * usual_scale(model_where(effect=1.5))
+
+
+def test_the_likely_scales_have_all_of_the_weight() -> None:
+    assert sum(belief.weight for belief in beliefs_of(model_where(effect=0.5))) == pytest.approx(1.0)
+
+
+def test_the_luckiest_program_is_less_sure_to_be_better_where_no_part_does_anything() -> None:
+    model = model_where(effect=0.0)
+    best = max(model.qualities, key=model.qualities.__getitem__)
+    assert chance_to_beat(model, beliefs_of(model), best, 0) < model.chance_to_beat(best, 0)
+
+
+def test_a_program_that_is_much_better_is_sure_to_be() -> None:
+    model = model_where(effect=1.5)
+    best = max(model.qualities, key=model.qualities.__getitem__)
+    assert chance_to_beat(model, beliefs_of(model), best, 0) > 0.95
+
+
+def test_no_program_beats_itself() -> None:
+    model = model_where(effect=0.5, scores=2)
+    assert chance_to_beat(model, beliefs_of(model), 1, 1) == 0.0
+
+
+def test_the_student_alone_has_one_belief() -> None:
+    scores = [Score(RolloutKey(0, "sample", n), 0, n, 1.0) for n in range(4)]
+    assert len(beliefs_of(PartModel({0: ()}, Evidence(scores), examples_of(ROWS)))) == 1
