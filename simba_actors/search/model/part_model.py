@@ -16,7 +16,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import NormalDist
 
 import numpy as np
 
@@ -335,13 +334,6 @@ class PartModel:
     @cached_property
     def _likely_log_odds_of_leaders(self) -> Matrix:
         return self._log_odds(self.likely, self.likely.of(ALL), self._leader_rows, self._leaders_show)
-
-    def chance_to_beat(self, program: int, other: int) -> float:
-        """Return the probability that `program` is better than `other`; 0 for the same program."""
-        if program == other:
-            return 0.0
-        gain, deviation = self.difference(program, other)
-        return NormalDist().cdf(gain / deviation)
 
     def difference(self, program: int, other: int, rows: Sequence[int] | None = None) -> tuple[float, float]:
         """Return how much more `program` is expected to score than `other` on the panel: the mean and the deviation.

@@ -162,16 +162,6 @@ def test_a_difference_is_that_of_qualities_and_no_surer_than_what_the_programs_d
     assert model.difference(2, 2)[0] == 0
 
 
-def test_a_program_has_no_chance_to_beat_itself() -> None:
-    assert model_of(evidence()).chance_to_beat(5, 5) == 0.0
-
-
-def test_the_chances_of_two_programs_to_beat_each_other_add_up_to_one() -> None:
-    model = model_of(evidence())
-    assert model.chance_to_beat(5, 2) > 0.99
-    assert model.chance_to_beat(1, 5) + model.chance_to_beat(5, 1) == pytest.approx(1.0)
-
-
 def test_a_combination_shows_each_answer_where_none_is_given_that_is_not_shown() -> None:
     """More demos of one answer make it no likelier."""
     demos = [Part(f"demo {n}", "self", "demo", f"shown {n}", {"topic": LABELS[n % 2]["topic"]}) for n in range(8)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
@@ -46,7 +48,8 @@ def test_the_likely_scales_have_all_of_the_weight() -> None:
 def test_the_luckiest_program_is_less_sure_to_be_better_where_no_part_does_anything() -> None:
     model = model_where(effect=0.0)
     best = max(model.qualities, key=model.qualities.__getitem__)
-    assert chance_to_beat(model, beliefs_of(model), best, 0) < model.chance_to_beat(best, 0)
+    gain, deviation = model.difference(best, 0)
+    assert chance_to_beat(model, beliefs_of(model), best, 0) < NormalDist().cdf(gain / deviation)
 
 
 def test_a_program_that_is_much_better_is_sure_to_be() -> None:
@@ -58,6 +61,12 @@ def test_a_program_that_is_much_better_is_sure_to_be() -> None:
 def test_no_program_beats_itself() -> None:
     model = model_where(effect=0.5, scores=2)
     assert chance_to_beat(model, beliefs_of(model), 1, 1) == 0.0
+
+
+def test_the_chances_of_two_programs_to_beat_each_other_add_up_to_one() -> None:
+    model = model_where(effect=0.5, scores=4)
+    beliefs = beliefs_of(model)
+    assert chance_to_beat(model, beliefs, 1, 2) + chance_to_beat(model, beliefs, 2, 1) == pytest.approx(1.0)
 
 
 def test_the_student_alone_has_one_belief() -> None:
