@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simba_actors import errors, events
     from simba_actors.config import OptimizerConfig
+    from simba_actors.estimate import Estimate
     from simba_actors.evaluation.on_ray.executor import RayExecutor
     from simba_actors.held_out import Evaluation, evaluate
     from simba_actors.live.program import LiveProgram, VariableAware
@@ -59,6 +60,7 @@ __all__ = [
     "Configuration",
     "ConfigurationSpace",
     "Declined",
+    "Estimate",
     "Evaluation",
     "EveryBucketSolved",
     "Float",
@@ -100,6 +102,7 @@ __all__ = [
 _NAMES = {
     "simba_actors.config": ("OptimizerConfig",),
     "simba_actors.evaluation.on_ray.executor": ("RayExecutor",),
+    "simba_actors.estimate": ("Estimate",),
     "simba_actors.held_out": ("Evaluation", "evaluate"),
     "simba_actors.live.router": ("LiveState",),
     "simba_actors.live.routing": ("LiveCall",),

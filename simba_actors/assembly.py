@@ -298,7 +298,7 @@ def assemble(
             setting_aside=setting_aside,
             budget=budget,
             stop_when=config.stop_when,
-            rollouts_expected=_rollouts_expected(config),
+            rollouts_expected=rollouts_expected(config),
             max_steps=config.steps,
             pausing=gate.pausing,
             failure=gate.failure,
@@ -328,7 +328,7 @@ def policy_of(config: OptimizerConfig, lms: Mapping[str, Any], strategies: tuple
         settings,
         train_examples=_Texts(config.trainset),
         val_examples=_Texts(config.valset),
-        rollouts=_rollouts_expected(config),
+        rollouts=rollouts_expected(config),
         strategies=strategies,
         predictors=len(config.student.predictors()),
         other_lms=tuple(name for name in lms if name != STUDENT_LM),
@@ -383,7 +383,7 @@ def student_lm(student: dspy.Module, lm: dspy.BaseLM | None) -> Any:
     return found
 
 
-def _rollouts_expected(config: OptimizerConfig) -> int:
+def rollouts_expected(config: OptimizerConfig) -> int:
     """Return the number of rollouts that the run is expected to make.
 
     It is what `dspy.SIMBA` makes with all its steps, candidates and finalists. If the budget caps calls, the adaptive

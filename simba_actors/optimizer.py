@@ -18,6 +18,7 @@ from simba_actors.actors.exits import describe, is_abnormal
 from simba_actors.assembly import AssembledRun, assemble
 from simba_actors.config import OptimizerConfig
 from simba_actors.errors import LeaseLostError, RunError, RunOwnedError, RunPausedError, RunStoppedError, SimbaError
+from simba_actors.estimate import Estimate, estimate
 from simba_actors.events import ActorCrashed, ActorRestarted, Event, RoleChanged
 from simba_actors.fingerprint import ExampleDigests
 from simba_actors.logs import get_logger
@@ -98,6 +99,26 @@ class Optimizer:
             FingerprintMismatchError: The stored run has another student, trainset, metric or settings.
         """
         return Starting(lambda: cls._started(config, standby=standby))
+
+    @staticmethod
+    async def estimate(config: OptimizerConfig, *, rollouts: int = 8) -> Estimate:
+        """Return what the run that `config` describes would take: calls, tokens, cost and time.
+
+            print(await Optimizer.estimate(config))    # before any more money is spent than for eight rollouts
+
+        The student is run on so many examples, as `evaluate` does; nothing is stored. Once a run has closed its first
+        step, the event `BudgetForecast` says the same from what the step took.
+
+        Args:
+            config: What to optimize, and how.
+            rollouts: Number of rollouts of the student to estimate from.
+
+        Raises:
+            NoLMError: No LM is set for the student.
+            MetricError: The metric raised, or returned no score.
+            LMAccessError, LMUnavailableError, RolloutTimeoutError: As for `evaluate`.
+        """
+        return await estimate(config, rollouts=rollouts)
 
     @classmethod
     async def _started(cls, config: OptimizerConfig, *, standby: bool) -> Optimizer:

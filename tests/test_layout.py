@@ -29,7 +29,17 @@ LAYERS = (
     {"team"},
     {"live"},
     {"bridge"},
-    {"config", "config_checks", "fingerprint", "result", "assembly", "optimizer", "teleprompter", "held_out"},
+    {
+        "config",
+        "config_checks",
+        "fingerprint",
+        "result",
+        "assembly",
+        "optimizer",
+        "teleprompter",
+        "held_out",
+        "estimate",
+    },
     {"cli", "web"},
     {"__init__", "__main__"},
 )

@@ -16,6 +16,7 @@ WITHOUT_TRAJECTORIES = (RECOMBINE, MERGE_RULES, OMIT_SENTENCES)
 
 LEARNS_FROM_SUCCESS = "append_a_demo"
 LEARNS_FROM_LABELS = "append_labeled_demos"
+MAKES_DEMOS = (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS)
 """Strategies that make demos: the first from a success, the second from the labels of an example that failed and of as
 many others as the prompt holds. All other strategies learn from failures."""
 
@@ -31,7 +32,7 @@ FAILURES_PER_RULE = 2
 def allocate(strategies: Sequence[str], rollouts: int, predictors: int) -> dict[str, int]:
     """Return how often a step of `rollouts` applies each strategy that makes new parts from its examples."""
     makers = [name for name in strategies if name not in WITHOUT_TRAJECTORIES]
-    of_demos = [name for name in makers if name in (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS)]
+    of_demos = [name for name in makers if name in MAKES_DEMOS]
     writers = [name for name in makers if name not in of_demos]
     applications = math.sqrt(rollouts) / (ROOTS_PER_APPLICATION * predictors)
     return {name: max(1, round(applications / len(kind))) for kind in (writers, of_demos) for name in kind}
@@ -47,8 +48,7 @@ def extend(allocation: Mapping[str, int], candidates: int) -> dict[str, int]:
 
 def failures_needed(allocation: Mapping[str, int]) -> int:
     """Return how many failures the allocated rules are to be written from."""
-    of_demos = (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS)
-    return FAILURES_PER_RULE * sum(times for name, times in allocation.items() if name not in of_demos)
+    return FAILURES_PER_RULE * sum(times for name, times in allocation.items() if name not in MAKES_DEMOS)
 
 
 def assign(
