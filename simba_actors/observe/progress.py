@@ -93,7 +93,7 @@ async def follow_progress(optimizer: Watched, stream: TextIO | None = None) -> N
             finally:
                 with anyio.CancelScope(shield=True):  # What stays on the terminal is where the run stands now.
                     summary = await store.ask(run_queries.summary, optimizer.run_id)
-                display.redraw(summary, rate(summary))
+                    display.redraw(summary, rate(summary))
 
 
 async def _redraw(store: Reader, run_id: str, display: Display, rate: Callable[[RunSummary], float | None]) -> None:
