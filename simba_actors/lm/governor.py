@@ -263,10 +263,10 @@ class Governor:
         """Wait as before another attempt at something that has failed `attempt` times."""
         await self._pause(self._retry.delay(attempt, None, self._draws))
 
-    def _turn_of(self, rollout: RolloutContext) -> Callable[[], Coroutine[Any, Any, None]]:
+    def _turn_of(self, rollout: RolloutContext) -> Callable[[], Awaitable[None] | None]:
         """Return how a rollout waits for its turn after each of a call's waits."""
         if not rollout.ahead:
-            return self.scheduler.go_on
+            return self.scheduler.resume
 
         async def go_ahead() -> None:
             with rollout.waiting():  # It may be long, and is not the rollout's time.

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
 
+SLICE = 0.002
+"""Seconds of an iteration of the event loop that rollouts may take."""
+
+MOST_ADMITTED = 32
+"""Most waiting coroutines that are admitted in one iteration."""
+
 
 class FairScheduler:
-    """Admits one coroutine per iteration of the event loop: resumed ones first, then new ones, then speculative ones.
+    """Admits coroutines for `SLICE` seconds of each loop iteration: resumed ones first, then new, then speculative.
 
         await scheduler.begin()
 
@@ -24,54 +30,75 @@ class FairScheduler:
     """
 
     def __init__(self) -> None:
-        self._going_on: deque[asyncio.Future[None]] = deque()
-        self._beginning: deque[asyncio.Future[None]] = deque()
+        self._resumed: deque[asyncio.Future[None]] = deque()
+        self._new: deque[asyncio.Future[None]] = deque()
         self._ahead: deque[asyncio.Future[None]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._turning = False
+        self._slice_ends = 0.0
+        self._admitted = 1
+        """Coroutines admitted in each iteration while others wait, as many as fit into a slice."""
 
-    async def go_on(self) -> None:
-        """Wait for a turn, as a rollout that has begun."""
-        await self._wait_in(self._going_on)
+    def resume(self) -> Awaitable[None] | None:
+        """Return what a rollout that has begun must await before it continues; None if it may continue now."""
+        return self._place_in(self._resumed)
 
     async def begin(self) -> None:
         """Wait for a turn, as a rollout that has not begun."""
-        await self._wait_in(self._beginning)
+        place = self._place_in(self._new)
+        if place is not None:
+            await place
 
     async def go_ahead(self) -> None:
         """Wait for a turn, as a rollout that runs ahead: nothing waits for it yet."""
-        await self._wait_in(self._ahead)
+        place = self._place_in(self._ahead)
+        if place is not None:
+            await place
 
-    async def _wait_in(self, line: deque[asyncio.Future[None]]) -> None:
-        loop = asyncio.get_running_loop()
+    def _place_in(self, line: deque[asyncio.Future[None]]) -> asyncio.Future[None] | None:
+        loop = self._loop = self._loop or asyncio.get_running_loop()
         if not self._turning:
+            if loop.time() < self._slice_ends:
+                return None
+            # Whether the loop has run other work since the slice began is only known in its next iteration.
             self._turning = True
             loop.call_soon(self._turn, loop)
-            return
         place: asyncio.Future[None] = loop.create_future()
         line.append(place)
-        await place
+        return place
 
-    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        while line := self._going_on or self._beginning or self._ahead:
+    def _turn(self, loop: asyncio.AbstractEventLoop, last: float | None = None) -> None:
+        """Begin a slice and admit as many as fit into it. The last ones were admitted at the time `last`."""
+        now = loop.time()
+        if last is not None and now - last > SLICE:
+            self._admitted = max(1, self._admitted // 2)
+        elif last is not None and now - last < SLICE / 2:
+            self._admitted = min(MOST_ADMITTED, self._admitted * 2)
+        self._slice_ends = now + SLICE
+        admitted = 0
+        while line := self._resumed or self._new or self._ahead:
             place = line.popleft()
             if not place.done():
                 place.set_result(None)
-                loop.call_soon(self._turn, loop)
-                return
-        self._turning = False
+                admitted += 1
+                if admitted == self._admitted:
+                    break
+        self._turning = bool(self._resumed or self._new or self._ahead)
+        if self._turning:
+            loop.call_soon(self._turn, loop, now)
 
 
 class YieldingDriver(Generic[R]):
     """Drives a coroutine as `await` does, and waits for a `turn` each time before it resumes the coroutine.
 
-        answer = await YieldingDriver(lm.acall(messages=messages), scheduler.go_on)
+        answer = await YieldingDriver(lm.acall(messages=messages), scheduler.resume)
 
-    A cancellation does not wait for a turn.
+    `turn()` returns what to await, or None if there is no need to wait. A cancellation does not wait for a turn.
 
     Pays: without it the loop's delay at the 99th percentile doubles (tests/benchmarks/README.md).
     """
 
-    def __init__(self, work: Coroutine[Any, Any, R], turn: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, R], turn: Callable[[], Awaitable[None] | None]) -> None:
         self._work = work
         self._turn = turn
 
@@ -84,7 +111,9 @@ class YieldingDriver(Generic[R]):
                 return ended.value
             try:
                 yield awaited
-                yield from self._turn().__await__()
+                turn = self._turn()
+                if turn is not None:
+                    yield from turn.__await__()
             except BaseException as error:  # noqa: BLE001 - the coroutine must see a cancellation
                 step = partial(self._work.throw, error)
             else:

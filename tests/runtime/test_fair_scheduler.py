@@ -1,62 +1,92 @@
-"""One rollout goes on in one turn of the event loop."""
+"""Rollouts take a slice of each iteration of the event loop, and no more."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
 
+from simba_actors.runtime import fair_scheduler
 from simba_actors.runtime.fair_scheduler import FairScheduler, YieldingDriver
 
 
-async def test_the_loop_turns_between_one_and_the_next() -> None:
-    share, turn = FairScheduler(), 0
-    passed_in: list[int] = []
+async def resumed(scheduler: FairScheduler) -> None:
+    place = scheduler.resume()
+    if place is not None:
+        await place
+
+
+async def iterations_until(done: Callable[[], bool], iteration: list[int]) -> None:
+    while not done():
+        await asyncio.sleep(0)
+        iteration[0] += 1
+
+
+def work_for(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+async def test_rollouts_that_take_a_slice_each_run_in_iterations_of_their_own() -> None:
+    scheduler, iteration = FairScheduler(), [0]
+    ran_in: list[int] = []
 
     async def rollout() -> None:
-        await share.begin()
-        passed_in.append(turn)
+        await scheduler.begin()
+        ran_in.append(iteration[0])
+        work_for(1.5 * fair_scheduler.SLICE)
 
-    rollouts = [asyncio.ensure_future(rollout()) for _ in range(30)]
-    while not all(rollout.done() for rollout in rollouts):
-        await asyncio.sleep(0)
-        turn += 1
-    assert len(passed_in) == 30
-    assert max(passed_in.count(number) for number in passed_in) == 1
+    rollouts = [asyncio.ensure_future(rollout()) for _ in range(12)]
+    await iterations_until(lambda: all(each.done() for each in rollouts), iteration)
+    assert Counter(ran_in).most_common(1)[0][1] == 1
 
 
-async def test_those_who_wait_go_on_in_the_order_in_which_they_came() -> None:
-    share = FairScheduler()
+async def test_short_rollouts_share_an_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fair_scheduler, "SLICE", 60.0)  # However slow the machine is.
+    scheduler, iteration = FairScheduler(), [0]
+
+    async def rollout() -> None:
+        await scheduler.begin()
+
+    rollouts = [asyncio.ensure_future(rollout()) for _ in range(200)]
+    await iterations_until(lambda: all(each.done() for each in rollouts), iteration)
+    assert iteration[0] < 20
+
+
+async def test_waiting_rollouts_are_admitted_in_the_order_of_arrival() -> None:
+    scheduler = FairScheduler()
     order: list[int] = []
 
     async def rollout(number: int) -> None:
-        await share.begin()
+        await scheduler.begin()
         order.append(number)
 
     await asyncio.gather(*(rollout(number) for number in range(20)))
     assert order == list(range(20))
 
 
-async def test_what_is_under_way_goes_before_what_begins_and_that_before_what_is_ahead_of_its_time() -> None:
-    share = FairScheduler()
+async def test_resumed_rollouts_go_before_new_ones_and_those_before_speculative_ones() -> None:
+    scheduler = FairScheduler()
     order: list[str] = []
 
     async def rollout(name: str, turn: Callable[[], Awaitable[None]]) -> None:
         await turn()
         order.append(name)
 
-    first = rollout("first", share.begin)
-    ahead = [rollout("ahead", share.go_ahead) for _ in range(4)]
-    beginning = [rollout("begins", share.begin) for _ in range(4)]
-    going_on = [rollout("goes on", share.go_on) for _ in range(4)]
-    await asyncio.gather(first, *ahead, *beginning, *going_on)
-    assert order == ["first"] + ["goes on"] * 4 + ["begins"] * 4 + ["ahead"] * 4
+    ahead = [rollout("ahead", scheduler.go_ahead) for _ in range(4)]
+    new = [rollout("new", scheduler.begin) for _ in range(4)]
+    under_way = [rollout("resumed", lambda: resumed(scheduler)) for _ in range(4)]
+    await asyncio.gather(*ahead, *new, *under_way)
+    assert order == ["resumed"] * 4 + ["new"] * 4 + ["ahead"] * 4
 
 
-async def test_one_who_is_cancelled_holds_up_nobody() -> None:
-    share = FairScheduler()
-    rollouts = [asyncio.ensure_future(share.begin()) for _ in range(20)]
+async def test_a_cancelled_rollout_delays_no_other() -> None:
+    scheduler = FairScheduler()
+    rollouts = [asyncio.ensure_future(scheduler.begin()) for _ in range(20)]
     await asyncio.sleep(0)
     for rollout in rollouts[10:15]:
         rollout.cancel()
@@ -64,52 +94,36 @@ async def test_one_who_is_cancelled_holds_up_nobody() -> None:
     assert [isinstance(end, asyncio.CancelledError) for end in ended].count(True) == 5
 
 
-async def test_one_alone_does_not_wait() -> None:
-    share = FairScheduler()
-    turn = share.begin()
-    try:
-        turn.send(None)
-    except StopIteration:
-        return
-    finally:
-        turn.close()
-    raise AssertionError("it waited")
-
-
-async def test_paced_work_waits_for_its_turn_after_each_of_its_waits() -> None:
-    share, turn = FairScheduler(), 0
-    steps_in: list[int] = []
+async def test_driven_work_waits_for_its_turn_after_each_of_its_waits() -> None:
+    turns: list[int] = []
 
     async def work() -> None:
-        for _ in range(3):
+        for number in range(3):
             await asyncio.sleep(0)
-            steps_in.append(turn)
+            assert len(turns) == number + 1
 
-    async def rollout() -> None:
-        await YieldingDriver(work(), share.go_on)
+    def turn() -> Awaitable[None]:
+        turns.append(1)
+        return asyncio.sleep(0)
 
-    rollouts = [asyncio.ensure_future(rollout()) for _ in range(30)]
-    while not all(rollout.done() for rollout in rollouts):
-        await asyncio.sleep(0)
-        turn += 1
-    assert len(steps_in) == 90
-    assert max(steps_in.count(number) for number in steps_in) == 1
+    await YieldingDriver(work(), turn)
+    assert len(turns) == 3
 
 
-async def test_paced_work_gives_what_it_returns() -> None:
-    assert await YieldingDriver(asyncio.sleep(0, "value"), FairScheduler().go_on) == "value"
+async def test_driven_work_returns_its_result() -> None:
+    assert await YieldingDriver(asyncio.sleep(0, "value"), FairScheduler().resume) == "value"
 
 
-async def test_paced_work_raises_what_it_raises() -> None:
+async def test_driven_work_raises_its_error() -> None:
     async def fails() -> None:
         await asyncio.sleep(0)
         raise LookupError("mine")
 
     with pytest.raises(LookupError, match="mine"):
-        await YieldingDriver(fails(), FairScheduler().go_on)
+        await YieldingDriver(fails(), FairScheduler().resume)
 
 
-async def test_paced_work_may_see_its_cancellation_and_clean_up() -> None:
+async def test_driven_work_may_clean_up_after_a_cancellation() -> None:
     seen: list[str] = []
 
     async def work() -> None:
@@ -120,7 +134,7 @@ async def test_paced_work_may_see_its_cancellation_and_clean_up() -> None:
             seen.append("cleaned up")
 
     async def rollout() -> None:
-        await YieldingDriver(work(), FairScheduler().go_on)
+        await YieldingDriver(work(), FairScheduler().resume)
 
     task = asyncio.ensure_future(rollout())
     await asyncio.sleep(0)
@@ -130,25 +144,25 @@ async def test_paced_work_may_see_its_cancellation_and_clean_up() -> None:
     assert seen == ["cleaned up"]
 
 
-async def test_paced_work_is_cancelled_while_it_waits_for_its_turn() -> None:
-    share = FairScheduler()
+async def test_driven_work_that_waits_for_its_turn_can_be_cancelled() -> None:
     seen: list[str] = []
+    never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def work() -> None:
         try:
             await asyncio.sleep(0)
-            seen.append("went on")
+            seen.append("continued")
         except asyncio.CancelledError:
             seen.append("cancelled")
             raise
 
     async def rollout() -> None:
-        await YieldingDriver(work(), share.go_on)
+        await YieldingDriver(work(), lambda: never)
 
-    rollouts = [asyncio.ensure_future(rollout()) for _ in range(30)]
+    task = asyncio.ensure_future(rollout())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    rollouts[-1].cancel()
-    await asyncio.gather(*rollouts, return_exceptions=True)
-    assert seen.count("cancelled") == 1
-    assert seen.count("went on") == len(rollouts) - 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == ["cancelled"]
