@@ -18,11 +18,11 @@ from simba_actors.errors import LeaseLostError, LMUnavailableError, NoLMError, S
 from simba_actors.evaluation.executor import Executor, ExecutorFactory, LocalExecutor
 from simba_actors.events import CallRetried, Event
 from simba_actors.fingerprint import SEARCH_SETTINGS, SIMBA_SETTINGS, ExampleDigests, default_run_id, fingerprint
-from simba_actors.lm.budget import BudgetTracker
-from simba_actors.lm.governed_lm import endpoint_name, governed
+from simba_actors.lm.budget import BudgetTracker, CallSize
+from simba_actors.lm.governed_lm import Twins, endpoint_name, governed
 from simba_actors.lm.governor import Caller, Fault, Governor, shared_governor
 from simba_actors.lm.prompt_model import LocalPromptModel
-from simba_actors.lm.usage import reported_cost, tokens
+from simba_actors.lm.usage import prompt_characters, reported_cost, tokens
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
 from simba_actors.programs import ConfigurationSpace, to_json_value
 from simba_actors.programs.messages import prompt_templates
@@ -154,19 +154,19 @@ def assemble(
         if isinstance(gate.failure.error, LeaseLostError):
             raise LMUnavailableError("another process owns the run: no more calls are sent") from gate.failure.error
 
-    async def before_call() -> None:
+    async def before_call(size: CallSize) -> None:
         check_owned()
         if lease.is_over:
             await teammates.commit([])  # Renews the lease, or ends the run in this process.
-        await budget.before_call()
+        await budget.before_call(size)
         check_owned()  # The loss may have become known meanwhile.
 
-    def before_blocking_call() -> None:
+    def before_blocking_call(size: CallSize) -> None:
         check_owned()
         try:
             if lease.is_over:
                 check_owner(store, run.run_id, owner)
-            budget.before_blocking_call()
+            budget.before_blocking_call(size)
         except LeaseLostError as error:
             loop.call_soon_threadsafe(lost, error)
             raise LMUnavailableError(str(error)) from error
@@ -188,7 +188,7 @@ def assemble(
 
     def on_answer(entry: Mapping[str, Any]) -> None:
         silence.answered()
-        budget.answered(*tokens(entry), reported_cost(entry))
+        budget.answered(*tokens(entry), reported_cost(entry), prompt_characters(entry))
         telemetry.lm_answered(entry)
 
     def stored(events: Sequence[Event]) -> None:
@@ -207,6 +207,7 @@ def assemble(
     prompt_lm = governed(
         config.prompt_model or settings.lm or lms[STUDENT_LM], governor, caller=caller, threads=threads
     )
+    twins = Twins(governor, caller, threads)
     with telemetry.lm_calls():
         make_executor: ExecutorFactory = config.executor or LocalExecutor
         executor = make_executor(
@@ -234,10 +235,14 @@ def assemble(
         threads=planning,
         finished=finished,
     )
-    actors: dict[str, Callable[..., Any]] = {
-        POOL_KEEPER: partial(
-            PoolKeeper.start_link,
-            teammates,
+
+    def spec(name: str, **dependencies: Any) -> ChildSpec:
+        start = partial(TEAM[name].start_link, teammates, name=name, registry=teammates.registry, **dependencies)
+        return ChildSpec(name, start)
+
+    team = [
+        spec(
+            POOL_KEEPER,
             path=store,
             run=run,
             owner=owner,
@@ -252,9 +257,8 @@ def assemble(
             on_stored=stored,
             on_request=on_request,
         ),
-        SAMPLER: partial(
-            Sampler.start_link,
-            teammates,
+        spec(
+            SAMPLER,
             executor=executor,
             max_concurrency=config.max_concurrency,
             budget=budget,
@@ -262,34 +266,31 @@ def assemble(
             setting_aside=setting_aside,
             telemetry=telemetry,
         ),
-        ANALYZER: partial(Analyzer.start_link, teammates),
-        PROPOSER: partial(
-            Proposer.start_link,
-            teammates,
+        spec(ANALYZER),
+        spec(
+            PROPOSER,
             policy=policy,
             strategies=strategies,
             student=config.student,
             space=space,
             trainset=config.trainset,
-            prompt_model=lambda: LocalPromptModel(prompt_lm, governor.secrets, config.rollout_timeout),
+            prompt_model=lambda: LocalPromptModel(prompt_lm, governor.secrets, config.rollout_timeout, twins),
             secrets=governor.secrets,
             budget=budget,
             gate=gate,
             threads=planning,
             telemetry=telemetry,
         ),
-        PUBLISHER: partial(
-            Publisher.start_link,
-            teammates,
+        spec(
+            PUBLISHER,
             store=store,
             run_id=run.run_id,
             channel=config.channel if config.publish == "best" else None,
             policy=policy,
             threads=planning,
         ),
-        COORDINATOR: partial(
-            Coordinator.start_link,
-            teammates,
+        spec(
+            COORDINATOR,
             run=run,
             student=student,
             life=life,
@@ -306,8 +307,7 @@ def assemble(
             renew_grace_period=governor.renew_grace_period,
             threads=planning,
         ),
-    }
-    team = [ChildSpec(name, partial(actors[name], name=name, registry=teammates.registry)) for name in TEAM]
+    ]
     return AssembledRun(
         run, store, owner, space, executor, governor, caller, teammates, gate, lease, threads, planning, telemetry, team
     )
@@ -370,7 +370,7 @@ def student_lm(student: dspy.Module, lm: dspy.BaseLM | None) -> Any:
     """Return the LM of predictors without one of their own: `lm`, the LM of `dspy.settings`, or any predictor's.
 
     Raises:
-        NoLMError: There is none.
+        NoLMError: There is no such LM.
     """
     settings: Any = dspy.settings
     own = (predictor.lm for predictor in student.predictors())

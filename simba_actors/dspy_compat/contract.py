@@ -92,6 +92,11 @@ MEMBERS = (
     Member("dspy:BaseLM.__call__", "(self, prompt=None, *, messages=None, **kwargs)"),
     Member("dspy:BaseLM.acall", "(self, prompt=None, *, messages=None, **kwargs)"),
     Member("dspy.clients._deprecation:_adapter_call", holds=lambda mark: isinstance(mark, ContextVar)),
+    # prices
+    Member("dspy.clients.capabilities:resolve", "(lm)"),
+    Member(
+        "dspy.clients.costs:estimate_cost", "(response, *, provider, requested_model, request=None, namespaces=None)"
+    ),
     # predictor_names
     Member("dspy:Predict.__init__", holds=_sets("stage")),
     # custom_types

@@ -29,5 +29,6 @@ def imports_on_first_call(lm: Any) -> bool:
 
 
 def _depth(cls: type[Any], method: str) -> int:
-    """Return how far up the class hierarchy the method is defined."""
-    return next(depth for depth, ancestor in enumerate(cls.__mro__) if method in vars(ancestor))
+    """Return how far up the class hierarchy the method is defined; its whole depth where it is not."""
+    depths = (depth for depth, ancestor in enumerate(cls.__mro__) if method in vars(ancestor))
+    return next(depths, len(cls.__mro__))

@@ -22,9 +22,10 @@ CALLERS = frozenset(
 
 
 def inherited_settings() -> dict[str, Any]:
-    """Return the current settings, without what belongs to the caller: its modules, and its count of usage."""
+    """Return the current settings, without what belongs to the caller: its modules, count of usage and stream."""
     settings: Any = dspy.settings
-    return {**settings.copy(), "caller_modules": None, "usage_tracker": None}
+    own = {"caller_modules": None, "usage_tracker": None, "send_stream": None, "stream_listeners": []}
+    return {**settings.copy(), **own}
 
 
 def changed_settings() -> dict[str, Any]:

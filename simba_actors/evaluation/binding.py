@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -73,10 +71,7 @@ class Programs:
         self._space = space
         self._pool = lms
         self._governor, self._caller, self._threads = governor, caller, threads
-        self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
         self._lms: dict[tuple[int, ModelSpec], Any] = {}
-        self._twins: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
         self._own = {name: predictor.lm for name, predictor in _all_predictors(student).items()}
         self._student = self._without_lms(student)
         self._applied: OrderedDict[str, _Applied] = OrderedDict()
@@ -90,20 +85,6 @@ class Programs:
         for predictor, lm in chosen.items():
             copy_of[predictor].lm = lm
         return BoundProgram(module, applied.names)
-
-    def twin_of(self, lm: Any) -> Any:
-        """Return the governed twin of an LM that the student or the metric calls directly. Thread-safe.
-
-        The user's LM keeps the history of its twin's calls.
-        """
-        with self._lock:
-            if id(lm) not in self._twins:
-                if len(self._twins) >= PROGRAMS_KEPT:
-                    self._twins.popitem(last=False)
-                twin = governed(lm, self._governor, caller=self._caller, threads=self._threads, loop=self._loop)
-                twin.history = lm.history
-                self._twins[id(lm)] = lm, twin  # The LM itself, so that its id stays its own.
-            return self._twins[id(lm)][1]
 
     def _without_lms(self, student: dspy.Module) -> dspy.Module:
         """Return a copy whose predictors have no LM, and in which other LMs, such as a judge, are governed."""

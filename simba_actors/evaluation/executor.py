@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, cast
 
 import dspy
@@ -24,8 +26,8 @@ from simba_actors.errors import (
 )
 from simba_actors.evaluation.binding import BoundProgram, Programs
 from simba_actors.evaluation.scoring import MetricResult, Scorer
-from simba_actors.lm.failures import causes, infrastructure_cause
-from simba_actors.lm.governed_lm import routed
+from simba_actors.lm.failures import causes, infrastructure_cause, is_exhaustion
+from simba_actors.lm.governed_lm import Twins, routed
 from simba_actors.lm.governor import BlockingCallError, Caller, Governor
 from simba_actors.lm.rollout_context import SETTING, Deadline, RolloutContext
 from simba_actors.lm.secrets import Secrets
@@ -79,7 +81,7 @@ class Executor(Protocol):
         """Try the metric before any money is spent.
 
         Raises:
-            MetricError: It can't return a number, whatever the prediction.
+            MetricError: It can't return a number for any prediction.
         """
         ...
 
@@ -160,8 +162,10 @@ class LocalExecutor:
         self._threads = threads
         self._scorer = Scorer(metric, threads, objectives, governor.secrets)
         self._runs_async = runs_async(student)
-        route_lm_calls(routed)
-        self._programs = Programs(student, space, lms, governor, caller or Caller(), threads)
+        caller = caller or Caller()
+        self._make_twins = partial(Twins, governor, caller, threads)
+        self._twins: Twins | None = None
+        self._programs = Programs(student, space, lms, governor, caller, threads)
         settings: Any = dspy.settings
         self._settings = {
             **inherited_settings(),
@@ -192,7 +196,7 @@ class LocalExecutor:
                     raise
             except (_UngovernedError, BlockingCallError) as error:
                 if attempt == ATTEMPTS:
-                    raise LMUnavailableError(f"{error}. Resume when it answers again") from error
+                    raise LMUnavailableError(f"{error}. Resume when that is mended") from error
                 await self._governor.back_off(attempt)
         raise AssertionError("itertools.count ended")
 
@@ -203,15 +207,24 @@ class LocalExecutor:
         asks a judge is first tried by a rollout.
 
         Raises:
-            MetricError: The metric can't return a number, whatever the prediction.
+            MetricError: The metric can't return a number for any prediction.
         """
+        self._govern()  # Else the metric's calls would not be refused.
         rollout = RolloutContext(Meter(), govern=_refuse)
         with dspy.context(**{**self._settings, "lm": None, SETTING: rollout}):
             async with Deadline(self._rollout_timeout):
                 await self._scorer.try_on(f"{self._row_names['train']}[0]", self._rows["train"][0])
 
     async def close(self) -> None:
-        """Do nothing: everything is in this process."""
+        """Stop governing LMs that code calls directly, as soon as no thread of a rollout is left."""
+        self._twins = None
+
+    def _govern(self) -> Twins:
+        """Return what governs LMs that code calls directly. DSPy's calls are routed to it for as long as it is used."""
+        if self._twins is None:
+            self._twins = self._make_twins()
+            weakref.finalize(self._twins, route_lm_calls(routed))
+        return self._twins
 
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:
         scheduler = self._governor.scheduler
@@ -221,7 +234,7 @@ class LocalExecutor:
         started = self._clock()
         deadline = Deadline(self._rollout_timeout)
         rollout = RolloutContext(
-            meter, deadline, keeps_history=self._keeps_history, ahead=task.ahead, govern=self._programs.twin_of
+            meter, deadline, keeps_history=self._keeps_history, ahead=task.ahead, govern=self._govern()
         )
         trace: list[Any] = []
         ended: _Ended | None = None
@@ -238,7 +251,7 @@ class LocalExecutor:
         finally:
             rollout.end()
         if rollout.stopped_by is not None:
-            # The student or the metric went on without the LM's answer, so what came of it is not evidence.
+            # The student or the metric continued without the LM's answer, so the outcome is not evidence.
             raise rollout.stopped_by
         if ended is None:
             raise RolloutTimeoutError(
@@ -289,7 +302,7 @@ def _refuse(lm: Any) -> Any:
 
 
 class _UngovernedError(InfrastructureError):
-    """An LM whose calls do not pass the governor could not be reached."""
+    """Something other than a governed LM could not be reached, or is used up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,8 +342,10 @@ def raise_if_infrastructure(error: Exception, secrets: Secrets) -> None:
     cause = infrastructure_cause(error)
     if isinstance(cause, InfrastructureError):
         raise cause
-    if cause is not None:
-        raise _UngovernedError(f"an LM that the student calls directly failed: {secrets.describe(cause)}") from error
+    if cause is None:
+        return
+    failed = "this machine has run out of something" if is_exhaustion(cause) else "an LM that no rollout governs failed"
+    raise _UngovernedError(f"{failed}: {secrets.describe(cause)}") from error
 
 
 def _steps(trace: list[Any], names: PredictorNames) -> tuple[TraceStep, ...]:

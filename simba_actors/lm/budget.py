@@ -1,7 +1,7 @@
 """The budget of a run: its caps, what has been used, and what is left.
 
 tracker = BudgetTracker(Budget(max_calls=5_000, max_cost=2.0))
-await tracker.before_call()     # before each LM call; raises BudgetReachedError where none is left
+await tracker.before_call()     # before each LM call; raises BudgetReachedError if it would pass a cap
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from simba_actors.errors import BudgetReachedError, ConfigError, UnknownUsageError
 from simba_actors.events import BudgetForecast
 from simba_actors.search.trajectory import Usage
 from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.store.records import RecordProposal, RecordRollout, RecordSpending, ReserveCalls, Spending, Write
+
+CHARACTERS_PER_TOKEN = 4
+"""Of a prompt, before a reply has said how many tokens a prompt has."""
 
 LEAST_WAIT = 0.1
 """Seconds between looks at a clock that stops while the run is paused."""
@@ -29,10 +34,12 @@ class Budget:
 
     Reaching a cap ends the run with the best program known by then. Started again with a larger budget, it continues.
 
-    `max_calls` is never passed. `max_tokens` and `max_cost` are checked before each call, which counts with what calls
-    used on average so far; since the usage of a call is unknown beforehand, they may be exceeded by what the calls in
-    flight use, of which there are at most `max_concurrency` and those of rule writers. Every call counts: also those
-    of rollouts that failed or were cut short, and those that judges in the metric make.
+    `max_calls` is never passed. `max_tokens` and `max_cost` are checked before each call: it is not sent if what was
+    used so far and an estimate of this call exceed the cap. The estimate takes the length of the prompt, and the length
+    of replies so far; before the first reply, the LM's `max_tokens` and its price. Since the usage of calls in flight
+    is unknown, the caps may be exceeded by what these use and by the error of one estimate. At most `max_concurrency`
+    calls and those of rule writers are in flight. Every call counts: also those of rollouts that failed or were cut
+    short, and those that judges in the metric make.
     """
 
     max_calls: int | None = None
@@ -50,6 +57,31 @@ class Budget:
             number = isinstance(limit, int | float) and not isinstance(limit, bool)
             if limit is not None and not (number and limit > 0):
                 raise ConfigError(f"Budget({cap.name}={limit!r}): a cap must be a number above 0, or None for no cap")
+
+
+@dataclass(frozen=True, slots=True)
+class CallSize:
+    """What is known of an LM call before it is sent."""
+
+    characters: int | None = None
+    """Characters of the prompt; None if unknown."""
+    max_tokens: int | None = None
+    """The most tokens of the reply; None if it has no limit."""
+    lm: Any = None
+    """The LM that is called."""
+
+
+@dataclass(slots=True)
+class _Measured:
+    """Sums over the calls of this life whose prompts were measured and whose tokens were reported."""
+
+    calls: int = 0
+    characters: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+UNKNOWN = CallSize()
 
 
 class BudgetTracker:
@@ -83,6 +115,9 @@ class BudgetTracker:
         self.spent = Usage()
         """Known usage of all answered calls, including answers that are not part of a result."""
         self._restored = False
+        self._measured = _Measured()
+        self._prices: dict[str, tuple[float, float] | None] = {}
+        """US dollars for a token of the prompt and of the completion, by model."""
         self._lock = threading.Lock()
         self._calls_stored = 0
         self._seconds = 0.0
@@ -126,15 +161,19 @@ class BudgetTracker:
 
     # ── LM calls ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def before_call(self) -> None:
-        """Count a call and store that, before it is sent. Raise BudgetReachedError if none is left."""
-        self._count_call()
+    async def before_call(self, size: CallSize = UNKNOWN) -> None:
+        """Count a call and store that, before it is sent. Raise BudgetReachedError if it would pass a cap."""
+        if self._lacks_price(size):
+            await anyio.to_thread.run_sync(self._look_up_price, size.lm, abandon_on_cancel=True)
+        self._count_call(size)
         if self._reserve is not None and self._unstored_calls > 0:
             await self._reserve()
 
-    def before_blocking_call(self) -> None:
+    def before_blocking_call(self, size: CallSize = UNKNOWN) -> None:
         """Do the same for a call that blocks the event loop, in whichever thread it is made."""
-        self._count_call()
+        if self._lacks_price(size):
+            self._look_up_price(size.lm)
+        self._count_call(size)
         if self._reserve_blocking is not None and self.budget.max_calls is not None:
             self._reserve_blocking()
             with self._lock:
@@ -145,19 +184,66 @@ class BudgetTracker:
         with self._lock:
             self.calls -= 1
 
-    def _count_call(self) -> None:
+    def _count_call(self, size: CallSize) -> None:
         with self._lock:  # Threads make calls too, while the event loop is blocked.
-            cap = self.reached()
+            cap = self.reached(size)
             if cap is not None:
-                raise self._reached(cap)
+                raise self._reached(cap, size)
             self.calls += 1
 
-    def answered(self, prompt_tokens: int | None, completion_tokens: int | None, cost: float | None) -> None:
+    def answered(
+        self,
+        prompt_tokens: int | None,
+        completion_tokens: int | None,
+        cost: float | None,
+        characters: int | None = None,
+    ) -> None:
         """Count what a call used, as far as the LM reported it. May be called in any thread."""
         if prompt_tokens is None and completion_tokens is None:
             return  # A reply from the cache, or one that says nothing.
+        prompt, completion = prompt_tokens or 0, completion_tokens or 0
         with self._lock:
-            self.spent += Usage(1, prompt_tokens or 0, completion_tokens or 0, cost or 0.0)
+            self.spent += Usage(1, prompt, completion, cost or 0.0)
+            if characters:
+                known = self._measured
+                known.calls += 1
+                known.characters += characters
+                known.prompt_tokens += prompt
+                known.completion_tokens += completion
+
+    # ── the next call ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _lacks_price(self, size: CallSize) -> bool:
+        """Return whether a call can only be priced by its model's price, which has not been looked up."""
+        return (
+            self.budget.max_cost is not None
+            and size.lm is not None
+            and not self.spent.cost
+            and size.lm.model not in self._prices
+        )
+
+    def _look_up_price(self, lm: Any) -> None:
+        from simba_actors.dspy_compat.prices import price_of
+
+        self._prices[lm.model] = price_of(lm)
+
+    def _estimate(self, cap: str, size: CallSize) -> float:
+        """Return what a call will take of a cap on tokens or dollars; 0 if nothing is known."""
+        spent, known = self.spent, self._measured
+        if size.characters is None or (not known.calls and spent.calls):
+            so_far = spent.tokens if cap == "max_tokens" else spent.cost
+            return (so_far or 0.0) / max(1, spent.calls)
+        if known.calls:
+            prompt = size.characters * known.prompt_tokens / known.characters
+            completion = known.completion_tokens / known.calls
+        else:
+            prompt, completion = size.characters / CHARACTERS_PER_TOKEN, size.max_tokens or 0
+        if cap == "max_tokens":
+            return prompt + completion
+        if spent.cost and spent.tokens:
+            return (prompt + completion) * spent.cost / spent.tokens
+        price = self._prices.get(size.lm.model) if size.lm is not None else None
+        return 0.0 if price is None else prompt * price[0] + completion * price[1]
 
     # ── work ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -182,11 +268,11 @@ class BudgetTracker:
                 "the run again with max_calls in its place"
             )
 
-    def reached(self) -> str | None:
-        """Return the name of a cap that another call would pass, by what calls used on average so far."""
+    def reached(self, size: CallSize = UNKNOWN) -> str | None:
+        """Return the name of a cap that another call would pass: one of this size, or else one of average usage."""
         for cap, limit in self._caps:
             spent = self._spent(cap)
-            another = spent / max(1, self.spent.calls) if cap in ("max_cost", "max_tokens") else 0.0
+            another = self._estimate(cap, size) if cap in ("max_cost", "max_tokens") else 0.0
             if spent >= limit or spent + another > limit:
                 return cap
         return None
@@ -208,8 +294,12 @@ class BudgetTracker:
             case _:
                 return self.seconds
 
-    def _reached(self, cap: str) -> BudgetReachedError:
-        return BudgetReachedError(f"the budget's {cap}={getattr(self.budget, cap):g} is reached", cap)
+    def _reached(self, cap: str, size: CallSize = UNKNOWN) -> BudgetReachedError:
+        limit, spent = getattr(self.budget, cap), self._spent(cap)
+        reason = f"the budget's {cap}={limit:g} is reached"
+        if spent < limit:
+            reason += f": {spent:g} is used, and the next call is estimated at {self._estimate(cap, size):g}"
+        return BudgetReachedError(reason, cap)
 
     # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

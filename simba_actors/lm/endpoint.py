@@ -5,9 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from enum import Enum
 
 from simba_actors.lm.limits import ConcurrencyLimit, Limits, RateLimit
 from simba_actors.lm.retry import CircuitBreaker
+
+
+class Temperature(Enum):
+    """Whether an endpoint accepts calls with the temperature that sampling adds."""
+
+    UNTRIED = "untried"
+    ACCEPTED = "accepted"
+    SUSPECTED = "suspected"
+    """It rejected one call for an unknown reason, and answered it without the temperature."""
+    REFUSED = "refused"
 
 
 class Slot:
@@ -20,7 +31,7 @@ class Slot:
         self._held = True
 
     def answered(self) -> None:
-        """Give the slot back: the call was answered, whatever the answer is."""
+        """Give the slot back: the call got an answer, good or bad."""
         if self._give_back():
             self._endpoint.answered()
 
@@ -53,8 +64,8 @@ class Endpoint:
         self.breaker = breaker
         self.in_flight = 0
         self.has_answered = False
-        self.refuses_temperature = False
-        """Whether it accepts calls only without the temperature that sampling adds."""
+        self.temperature = Temperature.UNTRIED
+        """Whether it accepts the temperature that sampling adds."""
         self._clock = clock
         self._closed_until = 0.0
         self._requests = RateLimit(limits.requests_per_minute, clock) if limits.requests_per_minute else None
@@ -106,7 +117,7 @@ class Endpoint:
                 turn.set_result(None)
 
     def answered(self) -> None:
-        """Free the slot of a call that was answered, whatever the answer is."""
+        """Free the slot of a call that got an answer, good or bad."""
         self.has_answered = True
         self.breaker.close()
         self.window.answered(full=bool(self._waiting) or self.in_flight >= self.window.limit)

@@ -10,8 +10,11 @@ than the context window, for example, or a content filter has stopped it.
 
 from __future__ import annotations
 
+import errno
+import json
 import math
 import re
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, cast
@@ -27,11 +30,13 @@ from dspy.utils.exceptions import (
     LMInvalidRequestError,
     LMRateLimitError,
     LMServerError,
+    LMUnexpectedError,
     LMUnsupportedFeatureError,
     LMUnsupportedModelError,
 )
 
 from simba_actors.errors import InfrastructureError
+from simba_actors.programs.values import text_of
 from simba_actors.runtime.threads import NO_THREAD
 
 
@@ -46,6 +51,8 @@ class FailureClass(Enum):
     """The provider refused the request for a reason not known to be the prompt's. Try a few times, then pause."""
     PERSISTENT = "persistent"
     """The key, the account or the settings are wrong. Pause: the call fails until the user acts."""
+    BROKEN = "broken"
+    """The LM's own code raised an error. Try a few times, then pause: it may be the same at each attempt."""
     PROMPT = "prompt"
     """The provider can't answer this prompt and never will. The program has failed."""
 
@@ -61,11 +68,24 @@ PERSISTENT_ERRORS: tuple[type[BaseException], ...] = (
     LMConfigurationError,
     LMUnsupportedModelError,
     ImportError,
-    NameError,
-    NotImplementedError,
     Warning,  # Promoted to an error by the process that this runs in.
 )
-"""Errors that are the same at each attempt, whatever the prompt is."""
+"""Errors that recur at each attempt, with any prompt."""
+
+CODE_ERRORS = (
+    TypeError,
+    ValueError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    ArithmeticError,
+    NameError,
+    NotImplementedError,
+)
+"""Errors that code raises about itself or its arguments."""
+
+NOT_CODE_ERRORS = (OSError, json.JSONDecodeError, UnicodeError)
+"""Errors of these types that the network or a garbled reply causes."""
 
 PROMPT_ERRORS: tuple[type[BaseException], ...] = (
     LMUnsupportedFeatureError,  # Tools, images and the like, which the student asks for.
@@ -155,6 +175,9 @@ PROMPT_PHRASES = (
 
 PROMPT_WORDS = re.compile("|".join(PROMPT_PHRASES), re.IGNORECASE | re.DOTALL)
 
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
+"""Numbers of the system's errors that mean that this machine has run out of something."""
+
 FLAGGED_WORDS = re.compile(r"requires moderation|flagged|content[ _](policy|filter)|violated guardrail", re.IGNORECASE)
 """Phrases of OpenRouter and proxies with status 403, which otherwise means that access is denied."""
 
@@ -163,7 +186,7 @@ NOT_NOW_WORDS = re.compile(
     r"|(is|still|being) load(ing|ed)",
     re.IGNORECASE,
 )
-"""Phrases of errors after which the same request may succeed later, whatever the status."""
+"""Phrases of errors after which the same request may succeed later, with any status."""
 
 
 class NoAnswerError(LMServerError):
@@ -185,7 +208,24 @@ def classify(error: BaseException) -> FailureClass:
         return FailureClass.TRANSIENT
     if isinstance(error, LMInvalidRequestError) or (status is not None and 400 <= status <= 499):
         return FailureClass.REJECTED
+    if _is_own_error(error):
+        return FailureClass.BROKEN
     return FailureClass.TRANSIENT
+
+
+def _is_own_error(error: BaseException) -> bool:
+    """Return whether the LM's own code raised the error, rather than the network or the provider."""
+    if isinstance(error, LMUnexpectedError):  # What DSPy raises for an error of an engine, or of its own for a reply.
+        error = error.__cause__ or error
+        if _raised_by(error) == "dspy":
+            return False
+    return isinstance(error, CODE_ERRORS) and not isinstance(error, NOT_CODE_ERRORS) and status_of(error) is None
+
+
+def _raised_by(error: BaseException) -> str | None:
+    """Return the name of the package whose code raised the error."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return frames[-1][0].f_globals.get("__name__", "").partition(".")[0] if frames else None
 
 
 def is_prompts_fault(error: BaseException, status: int | None) -> bool:
@@ -207,7 +247,7 @@ def is_prompts_fault(error: BaseException, status: int | None) -> bool:
 
 def _message(error: BaseException) -> str:
     """Return what the provider says, without the advice that DSPy's client adds."""
-    return str(error).partition("\n\n  To fix:")[0]
+    return text_of(error).partition("\n\n  To fix:")[0]
 
 
 def status_of(error: BaseException) -> int | None:
@@ -298,7 +338,7 @@ def _broken(body: Mapping[str, Any], *, empty: bool) -> str | None:
         return f"the reply is empty: finishReason is {reason!r}" if reason in (None, "OTHER") else None
     if body.get("stop_reason") or body.get("content") or body.get("output"):
         return None
-    return "the reply has none of the fields of an answer"
+    return "the reply has no field of an answer"
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -316,16 +356,24 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         ahead.extend(cause for cause in (current.__context__, current.__cause__) if cause is not None)
 
 
+def is_exhaustion(error: BaseException) -> bool:
+    """Return whether this machine has no memory, thread, file or disk space left."""
+    if isinstance(error, OSError):
+        return error.errno in EXHAUSTED
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and str(error) == NO_THREAD)
+
+
 def infrastructure_cause(error: BaseException) -> BaseException | None:
     """Return the infrastructure's failure behind an error that a student or a metric raised; None if it is their own.
 
     They may have wrapped the LM's error in one of theirs, so its causes count. Only errors that certainly come from an
-    LM do: a tool of the student that could not be reached is the student's own affair, as in DSPy.
+    LM or from a machine that has run out of something do: a tool of the student that could not be reached is the
+    student's own affair, as in DSPy.
     """
     for cause in causes(error):
         if isinstance(cause, InfrastructureError):
             return cause
-        if isinstance(cause, RuntimeError) and str(cause) == NO_THREAD:
+        if is_exhaustion(cause):
             return cause
         if isinstance(cause, LMError) or type(cause).__module__.partition(".")[0] in ("litellm", "openai", "anthropic"):
             return None if classify(cause) is FailureClass.PROMPT else cause

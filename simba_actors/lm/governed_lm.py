@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from simba_actors.dspy_compat.engines import has_async_side, imports_on_first_call
 from simba_actors.dspy_compat.reply_cache import has_cached_reply
-from simba_actors.lm.endpoint import Endpoint
+from simba_actors.errors import LMAccessError
+from simba_actors.lm.budget import CallSize
+from simba_actors.lm.endpoint import Endpoint, Temperature
 from simba_actors.lm.failures import FailureClass, NoAnswerError, classify, missing_answer, status_of
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.rollout_context import RolloutContext, current_rollout
-from simba_actors.lm.usage import Meter, was_cut_off
+from simba_actors.lm.usage import Meter, prompt_characters, was_cut_off
 from simba_actors.logs import get_logger
+from simba_actors.programs.values import text_of
 from simba_actors.runtime.threads import Threads
 
 logger = get_logger(__name__)
@@ -31,6 +36,9 @@ ACCESS_SETTINGS = re.compile(
 
 REFUSED_SETTING_STATUS = frozenset({None, 400, 422})
 """Statuses with which providers refuse a setting such as the temperature; None if the client reports no status."""
+
+TWINS_KEPT = 64
+"""LMs called directly whose governed twins are kept."""
 
 TOKEN_COUNTS = re.compile(r"^max_|_tokens$")
 """Names of settings that speak of tokens and are not secrets."""
@@ -67,10 +75,16 @@ class _Binding:
 class _Governed:
     """Mixed into a copy's class: the same LM, with calls that wait for a slot and are made again when they fail.
 
-    A wrapper that delegates would not do: DSPy and users ask for an LM's class, its attributes and its history.
+    A wrapper that delegates would not do. An LM's own methods may call it, as `lm.ask_twice(question)` with
+    `self(question)` in it, and `self` would be the wrapped LM, whose calls pass the governor by. DSPy and students also
+    ask `isinstance(lm, MyLM)`, set attributes that such methods read, and make copies by `lm.copy(rollout_id=1)`. A
+    wrapper would have to pretend a class and pass on each of these.
     """
 
     _binding: _Binding
+
+    def __init_subclass__(cls) -> None:
+        """Do nothing. The LM's class may forbid sub-classes, or keep a list of them, and this is not one of those."""
 
     async def acall(self, prompt: Any = None, **kwargs: Any) -> Any:
         binding = self._binding
@@ -89,12 +103,13 @@ class _Governed:
                 return await send()
             except NoAnswerError:
                 pass  # The request goes to the provider now.
-        return await binding.governor.call(endpoint, binding.caller, _rollout(), send)
+        return await binding.governor.call(endpoint, binding.caller, _rollout(), send, request.size)
 
     def __call__(self, prompt: Any = None, **kwargs: Any) -> Any:
         binding = self._binding
         endpoint = _endpoint_now(self)
-        send = partial(_Request(self, endpoint, prompt, kwargs).send, cast("Any", super()).__call__)
+        request = _Request(self, endpoint, prompt, kwargs)
+        send = partial(request.send, cast("Any", super()).__call__)
         if _has_cached_reply(self, prompt, kwargs, asynchronous=False):
             try:
                 return send()
@@ -102,8 +117,8 @@ class _Governed:
                 pass
         if _runs_here(binding.loop):
             # A student that blocks the event loop can't wait for a slot, which is given on that loop.
-            return binding.governor.call_blocking(endpoint, binding.caller, _rollout(), send)
-        return binding.governor.call_in_thread(endpoint, binding.caller, _rollout(), send, binding.loop)
+            return binding.governor.call_blocking(endpoint, binding.caller, _rollout(), send, request.size)
+        return binding.governor.call_in_thread(endpoint, binding.caller, _rollout(), send, binding.loop, request.size)
 
     def update_history(self, entry: Mapping[str, Any]) -> None:
         """Called by DSPy with what it knows of a call that was answered."""
@@ -137,7 +152,17 @@ class _Request:
             and "temperature" not in kwargs
             and lm.kwargs.get("temperature") == lm._binding.temperature
         )
-        self._lacks_temperature = False
+        self._verdict: Temperature | None = None
+        """What to conclude about the temperature if the call is answered without it; None if it is sent with it."""
+        self._was_suspected = False
+
+    @property
+    def size(self) -> CallSize:
+        """What is known of the call before it is sent."""
+        settings = {**self._lm.kwargs, **self._kwargs}
+        limit = settings.get("max_completion_tokens") or settings.get("max_tokens")
+        characters = prompt_characters({"prompt": self._prompt, "messages": self._kwargs.get("messages")})
+        return CallSize(characters, limit if isinstance(limit, int) else None, self._lm._binding.original)
 
     def send(self, call: Callable[..., Any]) -> Any:
         """Make one attempt by `call`, the LM's own `__call__`."""
@@ -160,26 +185,43 @@ class _Request:
         return answer
 
     def _arguments(self) -> dict[str, Any]:
-        if self._is_sampled and (self._lacks_temperature or self._endpoint.refuses_temperature):
+        self._was_suspected = self._endpoint.temperature is Temperature.SUSPECTED
+        if self._lacks_temperature:
             return {**self._kwargs, "temperature": self._lm._binding.original.kwargs.get("temperature")}
         return self._kwargs
+
+    @property
+    def _lacks_temperature(self) -> bool:
+        refused = self._endpoint.temperature is Temperature.REFUSED
+        return self._is_sampled and (refused or self._verdict is not None)
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, NoAnswerError):
             self._kwargs["cache"] = False  # DSPy has put the reply into its cache.
-        elif (
-            self._is_sampled and classify(error) is FailureClass.REJECTED and status_of(error) in REFUSED_SETTING_STATUS
-        ):
-            # Models that reason accept no temperature but their own. Sampling has added it; the student did not ask.
-            self._lacks_temperature = True
+            return
+        rejected = classify(error) is FailureClass.REJECTED and status_of(error) in REFUSED_SETTING_STATUS
+        if not (self._is_sampled and rejected) or self._lacks_temperature:
+            return
+        # Models that reason accept no temperature but their own. Sampling has added it; the student did not ask.
+        if "temperature" in text_of(error).lower():
+            self._verdict = Temperature.REFUSED
+        elif self._endpoint.temperature is not Temperature.ACCEPTED:
+            # The error may have another reason, so one call is no proof. A second one, made after it, is.
+            self._verdict = Temperature.REFUSED if self._was_suspected else Temperature.SUSPECTED
 
     def _answered(self) -> None:
-        if self._lacks_temperature and not self._endpoint.refuses_temperature:
-            self._endpoint.refuses_temperature = True
+        endpoint = self._endpoint
+        if not self._is_sampled or endpoint.temperature is Temperature.REFUSED:
+            return
+        if self._verdict is None:
+            endpoint.temperature = Temperature.ACCEPTED
+        elif endpoint.temperature is not Temperature.ACCEPTED or self._verdict is Temperature.REFUSED:
+            endpoint.temperature = self._verdict
+        if endpoint.temperature is Temperature.REFUSED:
             logger.warning(
                 "%s rejects calls with temperature=%g and answers them without: sampling continues without it, and "
                 "samples differ by their rollout_id alone",
-                self._endpoint.name,
+                endpoint.name,
                 self._lm._binding.temperature,
             )
 
@@ -199,8 +241,17 @@ def governed(
     again in one place. Its credentials and its address are at each call those that `lm` has then. If the LM has no
     async side, async calls run its sync side in a thread. `loop` is the governor's event loop, by default the one that
     runs.
+
+    Raises:
+        LMAccessError: The LM can't be copied.
     """
-    copied: Any = lm.copy(**changes)
+    try:
+        copied: Any = lm.copy(**changes)
+    except Exception as error:
+        raise LMAccessError(
+            f"{type(lm).__name__} for {lm.model!r} can't be copied: {governor.secrets.describe(error)}. Calls are made "
+            "on a copy, with a rollout id and a temperature of its own: let the LM's copy() return one"
+        ) from error
     governor.secrets.learn(lm)
     copied.num_retries = 0
     copied._binding = _Binding(
@@ -216,6 +267,32 @@ def governed(
     kind: type[Any] = copied.__class__
     copied.__class__ = _governed_class(kind)
     return copied
+
+
+class Twins:
+    """Governed twins of the LMs that a rollout's code calls directly, made at the first call of each. Thread-safe.
+
+    twins = Twins(governor, caller, threads)
+    reply = twins(lm)("hello")
+
+    The user's LM keeps the history of its twin's calls.
+    """
+
+    def __init__(self, governor: Governor, caller: Caller, threads: Threads) -> None:
+        self._govern = partial(governed, governor=governor, caller=caller, threads=threads)
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._known: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
+
+    def __call__(self, lm: Any) -> Any:
+        with self._lock:
+            if id(lm) not in self._known:
+                if len(self._known) >= TWINS_KEPT:
+                    self._known.popitem(last=False)
+                twin = self._govern(lm, loop=self._loop)
+                twin.history = lm.history
+                self._known[id(lm)] = lm, twin  # The LM itself, so that its id stays its own.
+            return self._known[id(lm)][1]
 
 
 def routed(lm: Any) -> Any:
@@ -288,8 +365,12 @@ def _has_cached_reply(lm: Any, prompt: Any, kwargs: Mapping[str, Any], *, asynch
 
 def endpoint_name(lm: Any) -> str:
     """Return the model and the host, without anything else that an address may hold."""
-    base = lm.kwargs.get("api_base") or lm.kwargs.get("base_url")
+    return _endpoint_name(str(lm.model), str(lm.kwargs.get("api_base") or lm.kwargs.get("base_url") or ""))
+
+
+@lru_cache(maxsize=256)
+def _endpoint_name(model: str, base: str) -> str:
     if not base:
-        return str(lm.model)
-    address = urlsplit(str(base))
-    return f"{lm.model} at {address.hostname}{f':{address.port}' if address.port else ''}"
+        return model
+    address = urlsplit(base)
+    return f"{model} at {address.hostname}{f':{address.port}' if address.port else ''}"

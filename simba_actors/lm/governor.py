@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import anyio
 
 from simba_actors.errors import ConfigError, InfrastructureError, LMAccessError, LMUnavailableError, SimbaError
+from simba_actors.lm.budget import UNKNOWN, CallSize
 from simba_actors.lm.endpoint import Endpoint, Slot
 from simba_actors.lm.failures import FailureClass, classify, retry_after_of
 from simba_actors.lm.limits import Limits
@@ -26,8 +27,8 @@ from simba_actors.runtime.loop_bridge import LoopBlockedError, LoopBridge, LoopE
 
 R = TypeVar("R")
 
-REJECTED_ATTEMPTS = 3
-"""Attempts at a call that the provider refuses for a reason that is not known to be the prompt's."""
+FEW_ATTEMPTS = 3
+"""Attempts at a call that the provider refuses or the LM's code fails, if the prompt is not known to be to blame."""
 
 TURN_SECONDS, OWN_TURN_SECONDS = 1.0, 0.05
 """Seconds after which an iteration of the event loop counts as blocked by the code that a thread's call belongs to.
@@ -76,9 +77,9 @@ class Caller:
 
     gate: Gate | None = None
     """Calls wait for it to be open, at each attempt."""
-    before_call: Callable[[], Awaitable[None]] | None = None
+    before_call: Callable[[CallSize], Awaitable[None]] | None = None
     """Awaited before each attempt. If it raises, nothing is sent and the rollout ends with that error."""
-    before_blocking_call: Callable[[], None] | None = None
+    before_blocking_call: Callable[[CallSize], None] | None = None
     """Called in place of `before_call` for calls that block the event loop."""
     not_sent: Callable[[], None] | None = None
     """Called for a call that `before_call` has admitted in vain: it was not sent."""
@@ -88,16 +89,16 @@ class Caller:
     """Called with the history entry of each answer."""
 
     def end(self) -> None:
-        """Refuse later calls, and forget the hooks and whatever they hold.
+        """Refuse later calls, and forget the hooks and the objects that they hold.
 
         An open connection keeps the context in which it was opened, with the LM of that call and this object.
         """
 
-        def refuse() -> NoReturn:
+        def refuse(size: CallSize) -> NoReturn:
             raise RolloutOverError("the run of this LM call has ended; the call was not sent")
 
-        async def refuse_async() -> None:
-            refuse()
+        async def refuse_async(size: CallSize) -> None:
+            refuse(size)
 
         self.gate = self.not_sent = self.on_fault = self.on_answer = None
         self.before_call, self.before_blocking_call = refuse_async, refuse
@@ -160,17 +161,22 @@ class Governor:
         return list(self._endpoints.values())
 
     async def call(
-        self, endpoint: Endpoint, caller: Caller, rollout: RolloutContext, send: Callable[[], Coroutine[Any, Any, R]]
+        self,
+        endpoint: Endpoint,
+        caller: Caller,
+        rollout: RolloutContext,
+        send: Callable[[], Coroutine[Any, Any, R]],
+        size: CallSize = UNKNOWN,
     ) -> R:
         """Return what `send()` returns, and call it again while the infrastructure fails.
 
         Raises:
-            LMAccessError: The call fails, whatever the prompt is, until the user acts.
+            LMAccessError: The call fails with any prompt until the user acts.
             LMUnavailableError: The grace period is over.
             Exception: What `send()` raised about the prompt, or what `before_call()` raised.
         """
         for attempt in itertools.count(1):
-            slot = await self._enter(endpoint, caller, rollout)
+            slot = await self._enter(endpoint, caller, rollout, size)
             try:
                 answer = await YieldingDriver(send(), self._turn_of(rollout))
             except Exception as error:  # noqa: BLE001 - raised again unless the call is made again
@@ -191,6 +197,7 @@ class Governor:
         rollout: RolloutContext,
         send: Callable[[], R],
         loop: asyncio.AbstractEventLoop,
+        size: CallSize = UNKNOWN,
     ) -> R:
         """Do what `call` does from another thread than that of the governor's `loop`, with a `send` that blocks.
 
@@ -198,9 +205,9 @@ class Governor:
         """
         for attempt in itertools.count(1):
             try:
-                slot = self._on(loop, rollout, partial(self._enter, endpoint, caller, rollout))
+                slot = self._on(loop, rollout, partial(self._enter, endpoint, caller, rollout, size))
             except LoopBlockedError:
-                return self.call_blocking(endpoint, caller, rollout, send)
+                return self.call_blocking(endpoint, caller, rollout, send, size)
             rollout.hold(slot)
             try:
                 answer = send()
@@ -221,7 +228,14 @@ class Governor:
                 rollout.let_go(slot)
         raise AssertionError("itertools.count ended")
 
-    def call_blocking(self, endpoint: Endpoint, caller: Caller, rollout: RolloutContext, send: Callable[[], R]) -> R:
+    def call_blocking(
+        self,
+        endpoint: Endpoint,
+        caller: Caller,
+        rollout: RolloutContext,
+        send: Callable[[], R],
+        size: CallSize = UNKNOWN,
+    ) -> R:
         """Return what `send()` returns, without waiting for a slot: the event loop is blocked until this returns.
 
         Raises:
@@ -231,7 +245,7 @@ class Governor:
         rollout.check()
         if caller.before_blocking_call is not None:
             try:
-                caller.before_blocking_call()
+                caller.before_blocking_call(size)
             except Exception as error:
                 rollout.stop(error)
                 raise
@@ -274,7 +288,13 @@ class Governor:
 
         return go_ahead
 
-    async def admit(self, endpoint: Endpoint, caller: Caller, check: Callable[[], None] | None = None) -> Slot:
+    async def admit(
+        self,
+        endpoint: Endpoint,
+        caller: Caller,
+        check: Callable[[], None] | None = None,
+        size: CallSize = UNKNOWN,
+    ) -> Slot:
         """Wait until a call may be sent, and return its slot. The call is counted.
 
         Raises:
@@ -285,16 +305,16 @@ class Governor:
             if check is not None:
                 check()
             if caller.before_call is not None:
-                await caller.before_call()
+                await caller.before_call(size)
         except BaseException:
             slot.leave()
             raise
         return slot
 
-    async def _enter(self, endpoint: Endpoint, caller: Caller, rollout: RolloutContext) -> Slot:
+    async def _enter(self, endpoint: Endpoint, caller: Caller, rollout: RolloutContext, size: CallSize) -> Slot:
         with rollout.waiting():
             try:
-                slot = await self.admit(endpoint, caller, rollout.check)
+                slot = await self.admit(endpoint, caller, rollout.check, size)
             except Exception as error:
                 rollout.stop(error)
                 raise
@@ -326,7 +346,7 @@ class Governor:
     async def _wait_after(
         self, slot: Slot, endpoint: Endpoint, caller: Caller, rollout: RolloutContext, error: Exception, attempt: int
     ) -> None:
-        """Free the slot of a failed attempt and wait until the next one. Raise if there is to be none."""
+        """Free the slot of a failed attempt and wait until the next one. Raise if the call is not made again."""
         self.secrets.redact(error)
         if _is_to_be_raised(error):
             slot.answered()
@@ -348,7 +368,7 @@ class Governor:
         delay = self._retry.delay(failed.attempt, failed.retry_after, self._draws)
         if failed.failure is FailureClass.CROWDED:
             slot.refused(min(delay, self._retry.grace_period))
-        elif failed.failure is FailureClass.REJECTED:
+        elif failed.failure in (FailureClass.REJECTED, FailureClass.BROKEN):
             slot.answered()
         else:
             slot.failed()
@@ -363,19 +383,22 @@ class Governor:
         """Return why the call is not made again; None if it is."""
         name, description, attempt, retry_after = endpoint.name, failed.description, failed.attempt, failed.retry_after
         failure = failed.failure
+        if failure in (FailureClass.REJECTED, FailureClass.BROKEN) and attempt < FEW_ATTEMPTS:
+            return None
+        if failure is FailureClass.BROKEN:
+            return LMAccessError(
+                f"the code of the LM {name} fails, and nothing says that the prompt is to blame: {description}. "
+                "Correct the LM's code or its settings, then resume"
+            )
         if failure is FailureClass.PERSISTENT:
             return LMAccessError(
                 f"{name} refuses to serve: {description}. Waiting does not mend that: put the key, the account or "
                 "the model's name right, then resume"
             )
         if failure is FailureClass.REJECTED:
-            return (
-                None
-                if attempt < REJECTED_ATTEMPTS
-                else LMAccessError(
-                    f"{name} rejects a request, and does not say that the prompt is to blame: {description}. Put the "
-                    "LM's settings, the key or the model's name right, then resume"
-                )
+            return LMAccessError(
+                f"{name} rejects a request, and does not say that the prompt is to blame: {description}. Put the "
+                "LM's settings, the key or the model's name right, then resume"
             )
         if retry_after is not None and retry_after > self._retry.grace_period:
             return LMUnavailableError(
@@ -384,7 +407,7 @@ class Governor:
             )
         if endpoint.breaker.is_open:
             return LMUnavailableError(
-                f"{name} can't be reached ({attempt} attempts): {description}. Resume when it answers again"
+                f"{name} fails every call ({attempt} attempts): {description}. Resume when it answers again"
             )
         if attempt >= self._retry.attempts:
             return LMUnavailableError(
@@ -414,5 +437,5 @@ _governors: WeakKeyDictionary[asyncio.AbstractEventLoop, Governor] = WeakKeyDict
 
 
 def shared_governor() -> Governor:
-    """Return the governor of the running event loop. Optimizers that bring none of their own share it."""
+    """Return the governor of the running event loop. Optimizers without a governor of their own share it."""
     return _governors.setdefault(asyncio.get_running_loop(), Governor())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dspy
@@ -38,10 +38,14 @@ class LocalPromptModel:
     """Asks a governed LM in this process's event loop, and counts what that used.
 
     `timeout` is in seconds for one answer, without the time that a call waits for its turn at the endpoint. Error
-    messages contain no `secrets`.
+    messages contain no `secrets`. `govern` returns the governed twin of another LM that a question reaches, such as the
+    one of a `dspy.TwoStepAdapter`.
     """
 
-    def __init__(self, lm: Any, secrets: Secrets, timeout: float = 300.0) -> None:
+    def __init__(
+        self, lm: Any, secrets: Secrets, timeout: float = 300.0, govern: Callable[[Any], Any] | None = None
+    ) -> None:
+        self._govern = govern
         self._lm = lm
         self._secrets = secrets
         self._timeout = timeout
@@ -90,7 +94,7 @@ class LocalPromptModel:
         """Return the answer, or None if it took too long. `config` has settings for this call of the LM."""
         settings: Any = dspy.settings
         deadline = Deadline(self._timeout)
-        rollout = RolloutContext(self._meter, deadline, keeps_history=not settings.disable_history)
+        rollout = RolloutContext(self._meter, deadline, keeps_history=not settings.disable_history, govern=self._govern)
         answer: dspy.Prediction | None = None
         try:
             with dspy.context(**{"trace": [], "lm": self._lm, "disable_history": False, SETTING: rollout}):

@@ -14,7 +14,7 @@ import dspy
 from simba_actors.lm.endpoint import Slot
 from simba_actors.lm.usage import Meter
 
-SETTING = "simba_actors_watch"
+SETTING = "simba_actors_rollout"
 """The name of the rollout context in `dspy.settings`, which DSPy carries into every thread that it starts."""
 
 
@@ -36,6 +36,7 @@ class Deadline:
         self._loop = asyncio.get_running_loop()
         self._left = seconds
         self._pauses = 0
+        self._ended = False
         self._timeout = asyncio.timeout(None)
 
     async def __aenter__(self) -> Self:
@@ -46,6 +47,7 @@ class Deadline:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
+        self._ended = True
         try:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
@@ -56,15 +58,20 @@ class Deadline:
         """Let the time stand still until as many calls of `resume`."""
         self._pauses += 1
         when = self._timeout.when()
-        if self._pauses == 1 and when is not None and not self._timeout.expired():
+        if self._pauses == 1 and when is not None and self._can_change:
             self._left = when - self._loop.time()
             self._timeout.reschedule(None)
 
     def resume(self) -> None:
         """Let the time run again, unless another wait has paused it too."""
         self._pauses -= 1
-        if self._pauses == 0 and not self._timeout.expired():
+        if self._pauses == 0 and self._can_change:
             self._run()
+
+    @property
+    def _can_change(self) -> bool:
+        """Whether the block still runs. A call in a thread may outlive it, and end its wait afterwards."""
+        return not self._ended and not self._timeout.expired()
 
     def _run(self) -> None:
         # A cancelled timer stays in the loop for a while, with its context. An empty one holds no rollout in memory.
@@ -72,7 +79,7 @@ class Deadline:
 
 
 class RolloutContext:
-    """Collects what a rollout's LM calls used, and the first error that ends it whatever the student makes of it.
+    """Collects what a rollout's LM calls used, and the first error that ends it, even if the student catches it.
 
     It travels in `dspy.settings`, so that LM calls find it in every task and thread of the rollout.
 

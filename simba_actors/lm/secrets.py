@@ -1,4 +1,4 @@
-"""Keeps credentials out of whatever is stored, logged or raised."""
+"""Keeps credentials out of everything that is stored, logged or raised."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simba_actors.programs.values import text_of
 HIDDEN = "[hidden]"
 
 LEAST_LENGTH = 6
-"""Shorter values ("none", "x") are placeholders for local servers. To hide them would garble texts."""
+"""Shorter values ("none", "x") are placeholders for local servers. Hiding them would garble texts."""
 
 LOOKS_SECRET = re.compile(
     r"(?<=://)[^/@\s]+(?=@)"  # Credentials in an address.
@@ -69,7 +69,7 @@ class Secrets:
         self._known: list[str] = []
 
     def learn(self, lm: Any) -> None:
-        """Note whatever the LM may send as a credential: its settings, its headers, its address, the environment.
+        """Note each possible credential of the LM, in its settings, headers and address and in the environment.
 
         DSPy and LiteLLM read keys from the environment at each call, so its values are read here too.
         """
@@ -113,7 +113,7 @@ def _errors_in(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _environment() -> dict[str, str]:
-    """Return the variables that may hold credentials. Words and paths are none, and would garble texts if hidden."""
+    """Return the variables that may hold credentials. Words and paths are left out: hiding them would garble texts."""
     found = {name: value for name, value in os.environ.items() if IN_ENVIRONMENT.search(name.upper())}
     return {name: value for name, value in found.items() if "://" in value or _IS_RANDOM.fullmatch(value)}
 

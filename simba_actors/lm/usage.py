@@ -54,6 +54,26 @@ def tokens(entry: Mapping[str, Any]) -> tuple[int | None, int | None]:
     return _first(known, "prompt_tokens", "input_tokens"), _first(known, "completion_tokens", "output_tokens")
 
 
+def prompt_characters(call: Mapping[str, Any]) -> int:
+    """Return the length of a call's prompt: of its `prompt` or of the texts in its `messages`.
+
+    `call` is an entry of an LM's history, or the arguments of a call.
+    """
+    messages = call.get("messages")
+    if not isinstance(messages, list | tuple):
+        prompt = call.get("prompt")
+        return len(prompt) if isinstance(prompt, str) else 0
+    return sum(_characters(_get(message, "content")) for message in cast("list[Any]", messages))
+
+
+def _characters(content: Any) -> int:
+    if isinstance(content, str):
+        return len(content)
+    if not isinstance(content, list | tuple):
+        return 0
+    return sum(len(text) for part in cast("list[Any]", content) if isinstance(text := _get(part, "text"), str))
+
+
 def was_cut_off(entry: Mapping[str, Any]) -> bool:
     """Return whether an entry of an LM's history is about a reply that ended at its token limit."""
     response: Any = entry.get("response")

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import functools
+import gc
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
 
+from simba_actors import Optimizer
+from simba_actors.dspy_compat import lm_calls
 from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from tests.support.quiz import legible_script
+from tests.support.runs import small_config
 from tests.support.scripted_lm import ScriptedLM
 
 
 @contextmanager
-def routed(monkeypatch: pytest.MonkeyPatch, one: Any, other: Any) -> Generator[list[Any]]:
+def routed(one: Any, other: Any) -> Generator[list[Any]]:
     """For a while calls of `one` are made on `other`. Yields the LMs that were asked about."""
     asked: list[Any] = []
 
@@ -24,49 +29,48 @@ def routed(monkeypatch: pytest.MonkeyPatch, one: Any, other: Any) -> Generator[l
         asked.append(lm)
         return other if lm is one else lm
 
-    with monkeypatch.context() as patch:
-        # So that both methods are put back.
-        patch.setattr(dspy.BaseLM, "__call__", dspy.BaseLM.__call__)
-        patch.setattr(dspy.BaseLM, "acall", dspy.BaseLM.acall)
-        route_lm_calls(route)
+    undo = route_lm_calls(route)
+    try:
         yield asked
+    finally:
+        undo()
 
 
 def lms() -> tuple[Any, Any]:
     return ScriptedLM(legible_script), ScriptedLM(legible_script)
 
 
-async def test_a_call_is_made_on_the_lm_that_the_route_names(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_is_made_on_the_lm_that_the_route_names() -> None:
     one, other = lms()
-    with routed(monkeypatch, one, other):
+    with routed(one, other):
         one("Respond with `answer`.")
         await one.acall("Respond with `answer`.")
     assert (len(one.asks), len(other.asks)) == (0, 2)
 
 
-async def test_a_predictors_call_is_too_without_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_predictors_call_is_too_without_a_warning() -> None:
     one, other = lms()
-    with routed(monkeypatch, one, other), dspy.context(lm=one):
+    with routed(one, other), dspy.context(lm=one):
         predict = dspy.Predict("question -> answer")
         predict(question="?")
         await predict.acall(question="?")
     assert (len(one.asks), len(other.asks)) == (0, 2)
 
 
-async def test_a_call_stays_where_the_route_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_stays_where_the_route_leaves_it() -> None:
     one, other = lms()
-    with routed(monkeypatch, one, other) as asked:
+    with routed(one, other) as asked:
         other("Respond with `answer`.")
     assert (asked, len(other.asks)) == ([other], 1)
 
 
-async def test_a_class_with_a_call_of_its_own_is_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_class_with_a_call_of_its_own_is_not_asked_about() -> None:
     class Own(ScriptedLM):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             return super().__call__(*args, **kwargs)
 
     one, (other, _) = Own(legible_script), lms()
-    with routed(monkeypatch, one, other) as asked:
+    with routed(one, other) as asked:
         one("Respond with `answer`.")
     assert (asked, len(one.asks), len(other.asks)) == ([], 1, 0)
 
@@ -74,7 +78,7 @@ async def test_a_class_with_a_call_of_its_own_is_not_asked_about(monkeypatch: py
 async def test_somebody_else_may_watch_calls_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = lms()
     seen: list[Any] = []
-    with routed(monkeypatch, one, other):
+    with routed(one, other):
         call: Any = dspy.BaseLM.__call__
 
         @functools.wraps(call)
@@ -88,9 +92,26 @@ async def test_somebody_else_may_watch_calls_as_well(monkeypatch: pytest.MonkeyP
     assert (len(one.asks), len(other.asks), seen[0]) == (0, 1, one)
 
 
-async def test_a_route_is_laid_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = lms()
-    with routed(monkeypatch, one, other):
-        before: Any = dspy.BaseLM.__call__
-        route_lm_calls(before._simba_actors_route)
-        assert dspy.BaseLM.__call__ is before
+def test_dspys_methods_are_restored_when_the_last_route_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def own_methods() -> tuple[Any, Any]:
+        return vars(dspy.BaseLM)["__call__"], vars(dspy.BaseLM)["acall"]
+
+    monkeypatch.setattr(lm_calls, "_routing", lm_calls._Routing())  # Executors of other tests may not be freed yet.
+    before = own_methods()
+    undo_first, undo_second = route_lm_calls(lambda lm: lm), route_lm_calls(lambda lm: lm)
+    assert own_methods() != before
+    undo_first()
+    undo_first()
+    assert own_methods() != before
+    undo_second()
+    assert own_methods() == before
+
+
+async def test_they_are_restored_when_a_run_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lm_calls, "_routing", lm_calls._Routing())
+    before = vars(dspy.BaseLM)["__call__"]
+    async with Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
+        assert vars(dspy.BaseLM)["__call__"] is not before
+        await optimizer.result()
+    gc.collect()
+    assert vars(dspy.BaseLM)["__call__"] is before

@@ -236,7 +236,7 @@ async def test_a_student_that_always_hangs_is_told_of_in_the_end() -> None:
 
 
 async def test_a_call_that_blocks_the_loop_counts_against_the_budget() -> None:
-    def none_left() -> None:
+    def none_left(_size: Any) -> None:
         raise BudgetReachedError("the budget's max_calls=0 is reached", "max_calls")
 
     with pytest.raises(BudgetReachedError):
@@ -277,7 +277,7 @@ def in_a_loop_of_its_own(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
 @pytest.mark.parametrize("apart", [False, True])
 def test_threads_that_the_loop_waits_for_make_their_calls_without_it(apart: bool) -> None:
     counted: list[int] = []
-    caller = Caller(before_blocking_call=lambda: counted.append(1))
+    caller = Caller(before_blocking_call=lambda _size: counted.append(1))
     trajectory = in_a_loop_of_its_own(lambda: rollout(Parallel(apart=apart), right, caller=caller))
     assert (trajectory.outcome, trajectory.usage.calls, len(counted)) == (Outcome.SCORED, 2, 2)
 

@@ -135,7 +135,7 @@ class Judged(dspy.Module):
 async def test_an_lm_that_is_kept_as_an_attribute_is_governed_and_counted() -> None:
     counted: list[int] = []
 
-    async def count() -> None:
+    async def count(_size: Any) -> None:
         counted.append(1)
 
     cheap = ScriptedLM(first_answer)
@@ -295,7 +295,7 @@ async def test_an_lm_that_a_student_reaches_by_itself_is_governed_and_counted(ki
     GLOBAL_LM.asks.clear()
     GLOBAL_LM.history.clear()
 
-    async def count() -> None:
+    async def count(_size: Any) -> None:
         counted.append(1)
 
     (trajectory,) = await run_all(kind(), questions(1), caller=Caller(before_call=count))
@@ -308,7 +308,7 @@ async def test_a_judge_in_the_metric_is_governed_and_counted(asynchronous: bool)
     counted: list[int] = []
     judge = dspy.Predict("question -> answer")
 
-    async def count() -> None:
+    async def count(_size: Any) -> None:
         counted.append(1)
 
     def metric(example: Any, prediction: Any) -> float:

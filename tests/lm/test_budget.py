@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dspy
 import pytest
 
 from simba_actors.errors import BudgetReachedError
-from simba_actors.lm.budget import Budget, BudgetTracker
+from simba_actors.lm.budget import Budget, BudgetTracker, CallSize
 from simba_actors.search.trajectory import Usage
 from simba_actors.store.records import Spending
 
@@ -17,6 +18,35 @@ def test_a_call_is_not_sent_that_would_pass_a_cap_by_what_calls_used_on_average(
         tracker.answered(250, 50, None)
     with pytest.raises(BudgetReachedError, match="max_tokens=1000 is reached"):
         tracker.before_blocking_call()
+
+
+def test_the_first_call_is_estimated_by_its_prompt_and_the_limit_of_its_reply() -> None:
+    tracker = BudgetTracker(Budget(max_tokens=1_000))
+    tracker.before_blocking_call(CallSize(characters=2_000, max_tokens=400))
+    with pytest.raises(BudgetReachedError, match="0 is used, and the next call is estimated at 1100"):
+        tracker.before_blocking_call(CallSize(characters=2_800, max_tokens=400))
+
+
+def test_a_longer_prompt_is_estimated_to_use_more_than_those_before() -> None:
+    tracker = BudgetTracker(Budget(max_tokens=1_000))
+    tracker.before_blocking_call(CallSize(characters=300))
+    tracker.answered(100, 50, None, characters=300)
+    tracker.before_blocking_call(CallSize(characters=1_200))
+    with pytest.raises(BudgetReachedError, match="150 is used, and the next call is estimated at 1050"):
+        tracker.before_blocking_call(CallSize(characters=3_000))
+
+
+async def test_the_first_call_costs_what_the_models_price_says() -> None:
+    tracker, lm = BudgetTracker(Budget(max_cost=0.001)), dspy.LM("openai/gpt-4o-mini", api_key="x")
+    await tracker.before_call(CallSize(characters=4_000, max_tokens=1_000, lm=lm))
+    with pytest.raises(BudgetReachedError, match=r"max_cost=0\.001 is reached: 0 is used"):
+        await tracker.before_call(CallSize(characters=4_000, max_tokens=2_000, lm=lm))
+
+
+async def test_a_model_without_a_known_price_is_called() -> None:
+    tracker, lm = BudgetTracker(Budget(max_cost=0.001)), dspy.LM("nobody/knows-this", api_key="x")
+    await tracker.before_call(CallSize(characters=4_000_000, max_tokens=1_000, lm=lm))
+    assert tracker.calls == 1
 
 
 def test_what_earlier_lives_used_counts() -> None:

@@ -87,6 +87,19 @@ async def test_long_rollouts_pass_a_cap_at_most_by_the_calls_in_flight(
     assert used <= limit + concurrency * 2 * used / server.calls  # No call uses twice the mean.
 
 
+@pytest.mark.parametrize("kind", [OnLoop, InThread, Blocking])
+async def test_a_first_burst_that_would_pass_the_cap_is_not_sent(
+    kind: Callable[[], Any], server: OpenAIServer, tmp_path: Path
+) -> None:
+    lm = server.lm(max_tokens=5000)
+    config = small_config(
+        tmp_path / "simba.db", lm=lm, student=kind(), budget=Budget(max_tokens=4000), max_concurrency=16
+    )
+    with pytest.raises(RunError, match="max_tokens"):
+        await finish(config)
+    assert server.calls == 0
+
+
 def judged(server: OpenAIServer, store: Path, **changes: Any) -> OptimizerConfig:
     """A config whose metric asks a judge, which is an LM of its own, and whose strategies write rules."""
     judge, judging_lm = dspy.Predict("question -> answer"), server.lm(model="openai/judge")

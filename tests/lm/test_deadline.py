@@ -65,3 +65,9 @@ async def test_an_error_of_the_block_passes_through() -> None:
     with pytest.raises(LookupError):
         async with Deadline(LONG):
             raise LookupError
+
+
+async def test_a_wait_that_outlives_the_block_may_end() -> None:
+    async with Deadline(LONG) as deadline:
+        deadline.pause()
+    deadline.resume()

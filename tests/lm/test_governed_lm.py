@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import dspy
 import pytest
 
+from simba_actors.errors import LMAccessError
 from simba_actors.lm.governed_lm import governed
-from simba_actors.lm.governor import Governor
+from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.retry import Retry
 from simba_actors.lm.secrets import HIDDEN
 from tests.support.openai_server import OpenAIServer
@@ -28,17 +29,42 @@ def reply(*texts: str) -> Any:
 
 
 class Reasoner(dspy.BaseLM):
-    """Rejects any temperature, as models that reason do."""
+    """Rejects any temperature, as models that reason do, with `words`."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: str = "Unsupported value: 'temperature'") -> None:
         super().__init__("reasoner")
+        self.words = words
         self.asked: list[dict[str, Any]] = []
 
     def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
         settings = {**self.kwargs, **kwargs}
         self.asked.append(settings)
         if settings.get("temperature") is not None:
-            raise dspy.LMInvalidRequestError("odd setting", status=400)
+            raise dspy.LMInvalidRequestError(self.words, status=400)
+        return reply("there")
+
+
+class Moody(dspy.BaseLM):
+    """Rejects every third call, for no reason that it tells."""
+
+    def __init__(self) -> None:
+        super().__init__("moody")
+        self.asked: list[dict[str, Any]] = []
+
+    def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        self.asked.append({**self.kwargs, **kwargs})
+        if len(self.asked) % 3 == 1:
+            raise dspy.LMInvalidRequestError("bad request", status=400)
+        return reply("there")
+
+
+class Twice(dspy.BaseLM):
+    """Has a method of its own that calls it."""
+
+    def ask_twice(self, question: str) -> list[Any]:
+        return [self(question), self(question)]
+
+    def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
         return reply("there")
 
 
@@ -106,10 +132,33 @@ async def test_a_model_that_rejects_the_sampling_temperature_is_sampled_without_
     assert "rejects calls with temperature=0.7 and answers them without" in warning
 
 
+async def test_a_rejection_without_a_reason_is_no_proof_until_it_is_repeated() -> None:
+    lm, governor = Reasoner("odd setting"), Governor(retry=HASTY)
+    for rollout_id in range(4):
+        await governed(lm, governor, temperature=0.7, rollout_id=rollout_id).acall("hello")
+    assert [kwargs.get("temperature") for kwargs in lm.asked] == [0.7, None, 0.7, None, None, None]
+
+
+async def test_an_endpoint_that_has_accepted_the_temperature_keeps_it(caplog: pytest.LogCaptureFixture) -> None:
+    lm, governor = Moody(), Governor(retry=HASTY)
+    with caplog.at_level(logging.WARNING, logger="simba_actors"):
+        for rollout_id in range(9):
+            await governed(lm, governor, temperature=0.7, rollout_id=rollout_id).acall("hello")
+    assert [kwargs.get("temperature") for kwargs in lm.asked].count(None) == 1
+    assert not [record for record in caplog.records if "rejects calls" in record.message]
+
+
+async def test_calls_of_an_lms_own_methods_are_governed() -> None:
+    counted: list[Any] = []
+    copy = governed(Twice("twice"), Governor(), caller=Caller(before_blocking_call=counted.append))
+    copy.ask_twice("hello")
+    assert len(counted) == 2
+
+
 async def test_a_temperature_that_the_student_asks_for_is_not_taken_away() -> None:
     lm = Reasoner()
     copy = governed(lm, Governor(retry=HASTY), temperature=0.7)
-    with pytest.raises(Exception, match="odd setting"):
+    with pytest.raises(Exception, match="temperature"):
         await copy.acall("hello", temperature=0.2)
     assert {kwargs.get("temperature") for kwargs in lm.asked} == {0.2}
 
@@ -144,3 +193,50 @@ async def test_a_cache_that_is_damaged_is_not_the_programs_failure(monkeypatch: 
         pytest.raises(Exception, match=r"file is not a database.*then resume|Res"),
     ):
         await governed(server.lm(cache=True), Governor(retry=Retry(attempts=2, base=0.001))).acall("hello")
+
+
+@pytest.mark.parametrize("error", [ValueError("no such mode"), TypeError("takes 2 arguments"), KeyError("choices")])
+async def test_an_error_of_the_lms_own_code_is_reported_as_such(error: Exception) -> None:
+    calls: list[Any] = []
+
+    class Broken(dspy.BaseLM):
+        def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+            calls.append(prompt)
+            raise error
+
+    lm = Broken("mine/broken")
+    with pytest.raises(LMAccessError, match=f"the code of the LM mine/broken fails.*{type(error).__name__}"):
+        await governed(lm, Governor(retry=HASTY)).acall("hello")
+    assert len(calls) == 3
+
+
+async def test_an_error_of_an_engine_is_reported_as_the_lms_own() -> None:
+    class Engine:
+        def complete(self, request: Any) -> Any:
+            raise ValueError("no such mode")
+
+    lm = dspy.LM("mine/engine", engine=cast("Any", Engine()), cache=False)
+    with pytest.raises(LMAccessError, match=r"the code of the LM mine/engine fails.*no such mode"):
+        await governed(lm, Governor(retry=HASTY)).acall("hello")
+
+
+class Uncopyable(dspy.BaseLM):
+    def __copy__(self) -> Any:
+        raise TypeError("there is one")
+
+
+class Final(dspy.BaseLM):
+    def __init_subclass__(cls) -> None:
+        raise TypeError("no sub-classes")
+
+    def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        return reply("there")
+
+
+async def test_an_lm_that_can_not_be_copied_is_refused() -> None:
+    with pytest.raises(LMAccessError, match=r"Uncopyable for 'mine/lm' can't be copied: TypeError: there is one"):
+        governed(Uncopyable("mine/lm"), Governor())
+
+
+async def test_an_lm_whose_class_forbids_sub_classes_is_governed() -> None:
+    assert await governed(Final("mine/lm"), Governor()).acall("hello") == ["there"]

@@ -8,10 +8,12 @@ import dspy
 import pytest
 from dspy.utils.exceptions import ContextWindowExceededError, LMInvalidRequestError
 
+from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from simba_actors.errors import LMAccessError, PromptTooLongError, ReplyCutOffError
-from simba_actors.lm.governed_lm import governed
-from simba_actors.lm.governor import Governor
+from simba_actors.lm.governed_lm import Twins, governed, routed
+from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.prompt_model import LONG_PROMPT, LocalPromptModel
+from simba_actors.runtime.threads import Threads
 from tests.support.scripted_lm import Ask, CutOff, Script, ScriptedLM
 
 REPLY = "[[ ## advice ## ]]\nLook twice.\n\n[[ ## completed ## ]]"
@@ -81,3 +83,23 @@ async def test_a_long_prompt_that_is_refused_is_too_long() -> None:
 async def test_a_short_prompt_that_is_refused_is_not_too_long() -> None:
     with pytest.raises(LMAccessError, match="no such parameter"):
         await advice(refusing(LMInvalidRequestError("no such parameter")))
+
+
+async def test_an_lm_that_belongs_to_the_adapter_is_governed_too() -> None:
+    counted: list[Any] = []
+
+    async def count(size: Any) -> None:
+        counted.append(size)
+
+    governor, caller = Governor(), Caller(before_call=count)
+    adapters_lm = ScriptedLM(lambda ask: REPLY)
+    twins = Twins(governor, caller, Threads())
+    lm = governed(ScriptedLM(lambda ask: "Look twice."), governor, caller=caller)
+    model = LocalPromptModel(lm, governor.secrets, govern=twins)
+    undo = route_lm_calls(routed)
+    try:
+        with dspy.context(adapter=dspy.TwoStepAdapter(adapters_lm)):
+            answer: Any = await model.ask(Advise, question="What now?")
+    finally:
+        undo()
+    assert (answer.advice, model.usage.calls, len(counted)) == ("Look twice.", 2, 2)

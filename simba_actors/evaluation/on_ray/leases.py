@@ -11,6 +11,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from simba_actors.evaluation.on_ray.messages import (
     restored,
     sent,
 )
+from simba_actors.lm.budget import UNKNOWN, CallSize
 from simba_actors.lm.endpoint import Endpoint, Slot
 from simba_actors.lm.governor import Caller, FailedCall, Governor
 from simba_actors.lm.limits import Limits
@@ -53,9 +55,15 @@ class LeasingGovernor(Governor):
             self._leased[name] = LeasedEndpoint(name, self._send, self._clock)
         return self._leased[name]
 
-    async def admit(self, endpoint: Endpoint, caller: Caller, check: Callable[[], None] | None = None) -> Slot:
+    async def admit(
+        self,
+        endpoint: Endpoint,
+        caller: Caller,
+        check: Callable[[], None] | None = None,
+        size: CallSize = UNKNOWN,
+    ) -> Slot:
         number = next(self._numbers)
-        await self._ask(number, LeaseWanted(number, endpoint.name))
+        await self._ask(number, LeaseWanted(number, endpoint.name, replace(size, lm=None)))
         try:
             if check is not None:
                 check()
@@ -69,11 +77,11 @@ class LeasingGovernor(Governor):
         lease.hand_over()
         await self._ask(lease.number, CallFailed(lease.number, failed))
 
-    def count_blocking_call(self) -> None:
+    def count_blocking_call(self, size: CallSize = UNKNOWN) -> None:
         """Wait in this thread until a call that blocks the event loop is counted."""
         number, reply = next(self._numbers), Future[None]()
         self._asked[number] = reply
-        self._send(LeaseWanted(number, None))
+        self._send(LeaseWanted(number, None, replace(size, lm=None)))
         # Not bounded here: a worker that hears nothing from the optimizer's process ends itself.
         reply.result()
 
@@ -175,10 +183,10 @@ class LeaseOffice:
     def take(self, message: FromWorker) -> None:
         """Do what a message of the worker calls for."""
         match message:
-            case LeaseWanted(number=number, endpoint=None):
-                self._start(number, self._count())
-            case LeaseWanted(number=number, endpoint=str(name)):
-                self._start(number, self._grant(number, self._governor.endpoint(name)))
+            case LeaseWanted(number=number, endpoint=None, size=size):
+                self._start(number, self._count(size))
+            case LeaseWanted(number=number, endpoint=str(name), size=size):
+                self._start(number, self._grant(number, self._governor.endpoint(name), size))
             case CallAnswered(number=number):
                 self._slot(number).answered()
             case CallLeft(number=number):
@@ -215,12 +223,12 @@ class LeaseOffice:
             error = task.exception()
             self._reply(Reply(number, None if error is None else sent(error, self._governor.secrets)))
 
-    async def _grant(self, number: int, endpoint: Endpoint) -> None:
-        self._held[number] = endpoint, await self._governor.admit(endpoint, self._caller)
+    async def _grant(self, number: int, endpoint: Endpoint, size: CallSize) -> None:
+        self._held[number] = endpoint, await self._governor.admit(endpoint, self._caller, size=size)
 
-    async def _count(self) -> None:
+    async def _count(self, size: CallSize) -> None:
         if self._caller.before_call is not None:
-            await self._caller.before_call()
+            await self._caller.before_call(size)
 
     def _withdraw(self, number: int) -> None:
         task = self._tasks.get(number)

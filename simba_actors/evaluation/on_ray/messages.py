@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from simba_actors import errors
 from simba_actors.errors import BudgetReachedError, SimbaError
+from simba_actors.lm.budget import UNKNOWN, CallSize
 from simba_actors.lm.governor import FailedCall
 from simba_actors.lm.secrets import Secrets
 from simba_actors.programs import Configuration
@@ -98,6 +99,7 @@ class LeaseWanted(NamedTuple):
 
     number: int
     endpoint: str | None
+    size: CallSize = UNKNOWN
 
 
 class CallAnswered(NamedTuple):
