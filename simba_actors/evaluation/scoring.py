@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from typing import Any, cast
 
@@ -21,7 +24,7 @@ from simba_actors.search.objectives import Objectives
 from simba_actors.search.trajectory import JSON
 
 SURELY_WRONG = (NameError, ImportError, NotImplementedError)
-"""Errors of a metric that is broken whatever it is given."""
+"""Errors of a metric that fails on any input."""
 
 LARGEST_SCORE = 1e18
 """The largest absolute value: it fits into 64 bits, and the sum of many squares of it into a float."""
@@ -144,6 +147,8 @@ def _number(row: str, score: Any) -> float:
     """
     if isinstance(score, np.generic | np.ndarray) and np.ndim(cast("Any", score)) == 0:
         score = cast("Any", score).item()
+    if isinstance(score, Decimal | Fraction) and math.isfinite(score):
+        score = float(score)
     if not isinstance(score, bool | int | float):
         raise MetricError(
             f"the metric returned {_shown(score)} for {row}: it must return a number, a bool, or a "

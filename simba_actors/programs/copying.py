@@ -162,11 +162,18 @@ class Copier:
         return twin
 
     def _of_attributes(self, value: Any, memo: dict[int, Any]) -> Any:
-        twin: Any = object.__new__(cast("type[Any]", type(value)))
+        kind = cast("type[Any]", type(value))
+        twin: Any = object.__new__(kind)
         memo[id(value)] = twin
         attributes = cast("dict[str, Any]", vars(twin))
         for name, item in cast("dict[str, Any]", vars(value)).items():
             attributes[name] = self._copy(item, memo)
+        for slot in _slots_of(kind).values():
+            try:
+                item = slot.__get__(value)
+            except AttributeError:
+                continue  # It was never set.
+            slot.__set__(twin, self._copy(item, memo))
         if issubclass(type(value), dspy.Module):
             # As in DSPy's own copies.
             attributes["history"], attributes["callbacks"] = [], []
@@ -266,7 +273,7 @@ def objects_within(value: Any) -> Iterator[Any]:
 
 
 def lms_within(program: Any) -> list[Any]:
-    """Return the LMs that a program holds, in whatever attribute or container, each once."""
+    """Return the LMs that a program holds in attributes and containers, each once."""
     return [part for part in objects_within(program) if issubclass(type(part), dspy.BaseLM)]
 
 
@@ -289,14 +296,19 @@ def _held_by(value: Any) -> list[Any]:
 def _attributes_of(value: Any) -> dict[str, Any]:
     """Return what an object holds in its `__dict__` and its `__slots__`. Runs none of its code."""
     found: dict[str, Any] = {}
-    for cls in type(value).__mro__:
-        for name, member in vars(cls).items():
-            if isinstance(member, MemberDescriptorType):
-                with suppress(AttributeError):  # It was never set.
-                    found[name] = member.__get__(value)
+    for name, slot in _slots_of(cast("type[Any]", type(value))).items():
+        with suppress(AttributeError):  # It was never set.
+            found[name] = slot.__get__(value)
     with suppress(AttributeError):
         found.update(object.__getattribute__(value, "__dict__"))
     return found
+
+
+@cache
+def _slots_of(kind: type[Any]) -> dict[str, Any]:
+    """Return the descriptors of a class's `__slots__`, by name."""
+    members = ((name, member) for cls in kind.__mro__ for name, member in vars(cls).items())
+    return {name: member for name, member in members if isinstance(member, MemberDescriptorType)}
 
 
 def _is_data(value: Any) -> bool:

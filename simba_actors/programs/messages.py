@@ -1,4 +1,4 @@
-"""The prompt of a configuration as chat messages, where the student's code is not at hand."""
+"""The prompt of a configuration as chat messages, where the student's code is not available."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PromptTemplate:
         template = PromptTemplate.of(predictor.signature, dspy.ChatAdapter())
         messages = template.messages("Answer in one word.", demos, {"question": "What is 1 + 1?"})
 
-    It is plain data, so the messages can be written where the student's types are not at hand.
+    It is plain data, so the messages can be written where the student's types are not available.
     """
 
     adapter: str

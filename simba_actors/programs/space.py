@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import dspy
 
-from simba_actors.errors import ConfigError, MisfitError, NoPredictorsError
+from simba_actors.errors import ConfigError, MisfitError, NoPredictorsError, StudentError
 from simba_actors.programs.configuration import Configuration, Demo
 from simba_actors.programs.copying import copied
 from simba_actors.programs.values import json_fields, revive_savable
@@ -173,7 +173,13 @@ class ConfigurationSpace:
 
 
 def _predictors(module: dspy.Module) -> dict[str, Any]:
-    return dict(cast("list[tuple[str, Any]]", module.named_predictors()))
+    try:
+        return dict(cast("list[tuple[str, Any]]", module.named_predictors()))
+    except RecursionError as error:
+        raise StudentError(
+            f"student {type(module).__name__} holds itself in an attribute, so DSPy can't list its predictors: keep "
+            "no reference to a module in itself or in its parts"
+        ) from error
 
 
 def _annotations(predictor: Any) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import asyncio
 import functools
 import math
 import sys
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import dspy
@@ -97,6 +99,8 @@ async def test_any_callable_that_dspy_takes_is_a_metric(metric: Any) -> None:
         (np.int64(4), 4, int),
         (np.bool_(True), True, bool),
         (np.array(0.25), 0.25, float),
+        (Decimal("0.25"), 0.25, float),
+        (Fraction(1, 4), 0.25, float),
         (dspy.Prediction(score=0.75), 0.75, float),
         (dspy.Prediction(score=np.float64(0.75)), 0.75, float),
     ],
@@ -121,6 +125,7 @@ async def test_the_other_fields_of_a_metrics_prediction_are_feedback() -> None:
         (math.nan, "nan"),
         (math.inf, "inf"),
         (np.float64("nan"), "nan"),
+        (Decimal("nan"), "NaN"),
         (-1e200, "-1e+200"),
         (10**30, "a whole number of 100 bits"),
         (1 << 16_000, "between -1e+18 and 1e+18"),

@@ -242,3 +242,21 @@ def test_the_predictors_of_a_module_that_copies_itself_are_known() -> None:
     student = CopiesItself()
     twin, copy_of = Copier(student).copy()
     assert copy_of[id(student.ask)] is twin.named_predictors()[0][1]
+
+
+class WithSlots(dspy.Module):
+    __slots__ = ("notes", "part", "unset")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[str] = []
+        self.part = answer()
+
+
+def test_slots_are_copied_as_attributes_are() -> None:
+    student: Any = WithSlots()
+    twin: Any = copied(student)
+    assert twin.notes == []
+    assert twin.notes is not student.notes
+    assert twin.part is not student.part
+    assert not hasattr(twin, "unset")

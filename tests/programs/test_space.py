@@ -10,7 +10,7 @@ import pydantic
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from simba_actors.errors import ConfigError, MisfitError, NoPredictorsError, NotJSONError
+from simba_actors.errors import ConfigError, MisfitError, NoPredictorsError, NotJSONError, StudentError
 from simba_actors.programs import Choice, Configuration, ConfigurationSpace, Float, Integer
 from tests.programs.students import Node, Recipe, recipes, state
 from tests.support.quiz import quiz_script
@@ -77,6 +77,13 @@ def test_changing_the_demos_of_a_program_does_not_change_its_configuration() -> 
 def test_a_student_without_predictors_has_no_space() -> None:
     with pytest.raises(NoPredictorsError, match="Node has no predictors"):
         ConfigurationSpace.from_module(Node([]))
+
+
+def test_a_student_that_holds_itself_is_refused() -> None:
+    student: Any = two_steps()
+    student.itself = student
+    with pytest.raises(StudentError, match="Node holds itself in an attribute"):
+        ConfigurationSpace.from_module(student)
 
 
 @pytest.mark.parametrize(
