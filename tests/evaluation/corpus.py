@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import types
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import dspy
 import numpy as np
 import pydantic
+from dspy._vendor.lm15.types import StreamDeltaEvent, StreamEndEvent, StreamEvent, StreamStartEvent, TextDelta
+from dspy.adapters.baml_adapter import BAMLAdapter
 from dspy.lm15 import Message, Request, Response, TextPart, Usage
 
 from tests.support.scripted_lm import Ask, reply_text
@@ -38,6 +40,14 @@ class Recorder:
         usage = Usage(input_tokens=1, output_tokens=1, total_tokens=2)
         return Response(id=None, model="corpus", message=message, finish_reason="stop", usage=usage)
 
+    def stream(self, request: Request) -> Iterator[StreamEvent]:
+        response = self.complete(request)
+        yield StreamStartEvent(model=response.model)
+        text = response.message.text or ""
+        for start in range(0, len(text), 7):
+            yield StreamDeltaEvent(TextDelta(text[start : start + 7]))
+        yield StreamEndEvent(finish_reason="stop", usage=response.usage)
+
 
 class AsyncRecorder:
     def __init__(self, engine: Recorder) -> None:
@@ -46,6 +56,11 @@ class AsyncRecorder:
     async def complete(self, request: Request) -> Response:
         await asyncio.sleep(0)
         return self.engine.complete(request)
+
+    async def stream(self, request: Request) -> AsyncIterator[StreamEvent]:
+        for event in self.engine.stream(request):
+            await asyncio.sleep(0)
+            yield event
 
 
 def _text(system: Any) -> str:
@@ -292,6 +307,23 @@ class InParallel(dspy.Module):
         return dspy.Prediction(answer=" ".join(answer.answer for answer in answers))
 
 
+class Streams(dspy.Module):
+    """Listens to a stream of its own predictor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict(QA)
+
+    async def aforward(self, question: str) -> Any:
+        listeners = [dspy.streaming.StreamListener(signature_field_name="answer", allow_reuse=True)]
+        stream: Any = dspy.streamify(self.ask, stream_listeners=listeners, is_async_program=True)
+        chunks: list[str] = []
+        async for item in stream(question=question):
+            chunks += [item.chunk] if isinstance(item, dspy.streaming.StreamResponse) else []
+            answer = item
+        return dspy.Prediction(answer=answer.answer, chunks=len(chunks), streamed="".join(chunks))
+
+
 class ReturnsText(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -467,6 +499,8 @@ KINDS = [
         lambda lm: dspy.Predict(QA),
         settings=lambda lm: {"adapter": dspy.TwoStepAdapter(lm("extraction"))},
     ),
+    Kind("BAMLAdapter", lambda lm: dspy.ChainOfThought(Typed), settings=lambda lm: {"adapter": BAMLAdapter()}),
+    Kind("streaming", lambda lm: Streams(), asynchronous=True),
     Kind("sub-class of ChatAdapter", lambda lm: TwoStages(), settings=lambda lm: {"adapter": OwnAdapter()}),
 ]
 
