@@ -233,7 +233,7 @@ class OptimizerConfig:
 
     progress: bool = False
     """Whether to show step, best score, rollouts, cost and time left on stderr: a bar if the extra `progress` is
-    installed, or one line per step if stderr is not a terminal."""
+    installed, or one line per step if stderr is not a terminal. In a notebook, a line that is redrawn in place."""
 
     callbacks: Sequence[EventCallback] = ()
     """Functions, sync or async, to call with each event after it is stored. A slow one does not slow down the run; one

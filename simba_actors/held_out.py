@@ -31,6 +31,7 @@ from simba_actors.extras import import_extra
 from simba_actors.live import LiveProgram
 from simba_actors.lm.governed_lm import endpoint_name
 from simba_actors.lm.governor import Governor, shared_governor
+from simba_actors.observe.notebook import shown as html
 from simba_actors.observe.wording import duration, spent
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.copying import check_module
@@ -88,6 +89,9 @@ class Evaluation:
             f"{self.score:.3f} ({self.low:.3f} to {self.high:.3f}) on {len(self.results):,} examples{failed}; "
             f"{spent(self.usage)}, {duration(self.seconds)}"
         )
+
+    def _repr_html_(self) -> str:
+        return f"<p><b>{self.score:.3f}</b> {html(str(self).removeprefix(f'{self.score:.3f} '))}</p>"
 
     def __repr__(self) -> str:
         return f"Evaluation(score={self.score:.3f}, low={self.low:.3f}, high={self.high:.3f}, n={len(self.results)})"

@@ -11,6 +11,9 @@ import dspy
 
 from simba_actors.extras import import_extra
 from simba_actors.logs import visible
+from simba_actors.observe.notebook import ProgramDiff, diff_html
+from simba_actors.observe.notebook import shown as html
+from simba_actors.observe.notebook import table as html_table
 from simba_actors.observe.wording import duration, spent
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.search.plan import STUDENT
@@ -73,8 +76,9 @@ class _Programs:
     `train_score`."""
     pool: list[dict[str, Any]]
     """All programs of the run by number, each as a flat dict: the rows of `to_dataframe`."""
-    changes: str
-    """What distinguishes `program` from the student, as a unified diff; empty if the student won."""
+    changes: ProgramDiff
+    """What distinguishes `program` from the student, as a unified diff; empty if the student won. It is a string, which
+    a notebook shows in color."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,26 @@ class OptimizerResult(_Programs):
     def __str__(self) -> str:
         return self.summary()
 
+    def _repr_html_(self) -> str:
+        measured = [("student", self.student), ("winner", self.finalists[0])]
+        measured += [("runner-up", each) for each in self._runners_up()]
+        rows = [
+            (name, f"program {each.number}", each.score, _interval(each), each.rollouts)
+            for name, each in measured
+            if each is not None
+        ]
+        return (
+            f"<p><b>{html(self.run_id)}</b>: {self.steps} steps, {html(self.reason)}. Scored on the {self.ranked_on}. "
+            f"Spent {html(spent(self.usage))}, {duration(self.seconds)}.</p>"
+            + html_table(rows, ("", "program", "score", "95 % interval", "rollouts"))
+            + diff_html(self.changes)
+        )
+
+
+def _interval(finalist: Finalist) -> str:
+    low, high = finalist.low, finalist.high
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
 
 def _finalist_json(finalist: Finalist) -> dict[str, JSON]:
     return {
@@ -249,6 +273,19 @@ class Status:
             "usage_by_lm": {lm: usage.to_json() for lm, usage in self.usage_by_lm.items()},
         }
 
+    def _repr_html_(self) -> str:
+        total = sum(self.usage_by_lm.values(), start=Usage())
+        rows: list[tuple[str, object]] = [
+            ("status", self.status if self.reason is None else f"{self.status}: {self.reason}"),
+            ("steps closed", self.steps_closed),
+            ("programs", self.programs),
+            ("best", "" if self.best is None else f"{self.best[1]:.3f} (program {self.best[0]})"),
+            ("rollouts", self.rollouts),
+            ("spent", spent(total)),
+            *((f"{actor} restarts", count) for actor, count in self.restarts.items()),
+        ]
+        return f"<p><b>{html(self.run_id)}</b></p>" + html_table(rows)
+
 
 async def read_result(reader: Reader, run_id: str, student: dspy.Module, space: ConfigurationSpace) -> OptimizerResult:
     """Read the result of a finished run from the store. Raise RunError if it has none yet."""
@@ -292,7 +329,7 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module, space: 
         ],
         "trial_logs": logs,
         "pool": await _pool(reader, run_id, stored, standings, finalists),
-        "changes": configurations[winner].diff(configurations[STUDENT]),
+        "changes": ProgramDiff(configurations[winner].diff(configurations[STUDENT])),
     }
     for name, value in attributes.items():
         object.__setattr__(result, name, value)

@@ -23,6 +23,7 @@ from simba_actors.actors import SHUTDOWN, spawn
 from simba_actors.events import Event, RunFailed, RunFinished, RunPaused, RunResumed, StepClosed
 from simba_actors.logs import visible
 from simba_actors.observe.feed import follow_events
+from simba_actors.observe.notebook import NotebookProgress, in_notebook
 from simba_actors.observe.wording import progress_line
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
@@ -118,6 +119,8 @@ def display_on(stream: TextIO) -> AbstractContextManager[Display]:
         from simba_actors.observe.progress_bar import ProgressBar
 
         return ProgressBar(stream)
+    if stream is sys.stderr and in_notebook():
+        return nullcontext(NotebookProgress())
     return nullcontext(Lines(stream))
 
 
