@@ -379,7 +379,7 @@ def student_lm(student: dspy.Module, lm: dspy.BaseLM | None) -> Any:
     """
     settings: Any = dspy.settings
     own = [predictor.lm for predictor in student.predictors()]
-    if all(isinstance(each, RemoteLM) for each in own):
+    if own and all(isinstance(each, RemoteLM) for each in own):
         return own[0]
     found = lm or settings.lm or next((each for each in own if each is not None), None)
     if found is None:
