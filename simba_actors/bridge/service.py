@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import sys
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -42,12 +43,13 @@ from simba_actors.bridge.messages import (
     Step,
     VariableDescription,
 )
+from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
 from simba_actors.dspy_compat.settings import inherited_settings
 from simba_actors.errors import InfrastructureError, LMAccessError, NoLMError, StudentError
 from simba_actors.evaluation.binding import Programs
 from simba_actors.evaluation.executor import HISTORY_KEPT, raise_if_infrastructure, trace_steps
-from simba_actors.lm.governed_lm import governed
+from simba_actors.lm.governed_lm import Twins, governed, routed
 from simba_actors.lm.governor import Caller, Governor, shared_governor
 from simba_actors.lm.rollout_context import SETTING, Deadline, RolloutContext
 from simba_actors.lm.usage import Meter
@@ -244,6 +246,8 @@ class _Runner:
         own = next((predictor.lm for predictor in cast("list[Any]", program.predictors()) if predictor.lm), None)
         self._pool = {STUDENT_LM: lm or own, **models}
         self._programs = Programs(program, space, self._pool, self._governor, Caller(), self.threads)
+        self._twins = Twins(self._governor, Caller(), self.threads)
+        weakref.finalize(self._twins, route_lm_calls(routed))
         self._own = {name: predictor.lm for name, predictor in cast("list[Any]", program.named_predictors())}
         self._runs_async = runs_async(program)
         self._types = _input_types(program)
@@ -253,6 +257,7 @@ class _Runner:
             "lm": self._programs.default_lm,
             "adapter": with_prompt_cache(inherited.get("adapter") or dspy.ChatAdapter()),
             "max_history_size": min(cast("int", inherited["max_history_size"]), HISTORY_KEPT),
+            "disable_history": False,  # Usage is read from it.
         }
 
     async def run(self, request: RunRequest, states: _States, code_version: str) -> RunReply:
@@ -261,7 +266,7 @@ class _Runner:
         meter, trace = Meter(), cast("list[Any]", [])
         program = self._programs.bound(states.configuration, ModelSpec())
         deadline = Deadline(min(request.timeout_seconds or LONGEST_RUN, LONGEST_RUN))
-        rollout = RolloutContext(meter, deadline, keeps_history=False, govern=self._programs.twin_of)
+        rollout = RolloutContext(meter, deadline, keeps_history=False, govern=self._twins)
 
         def reply(outcome: RunOutcome, **fields: Any) -> RunReply:
             return RunReply(
