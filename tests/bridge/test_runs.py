@@ -8,10 +8,10 @@ from typing import Any
 
 import dspy
 import pytest
-from simba_actors.store.results import failures
 
 from simba_actors import AppendADemo, Governor, RemoteStudent, Retry
 from simba_actors.store import Reader
+from simba_actors.store.queries.results import failures
 from tests.support.quiz import ANSWERS, questions, quiz_script
 from tests.support.runs import findings_in, finish, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
