@@ -62,8 +62,7 @@ class Connection(aiosqlite.Connection):
         aiosqlite leaves it open where the task that connects was cancelled meanwhile.
         """
         self._tx.put_nowait((None, partial(_close_all, self._opened)))
-        ended: Any = super().stop()
-        return ended
+        return cast("Any", super()).stop()
 
     async def transact(
         self,
