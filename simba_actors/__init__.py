@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simba_actors import errors, events
-    from simba_actors.bridge.remote_student import RemoteStudent
     from simba_actors.config import OptimizerConfig
     from simba_actors.estimate import Estimate
     from simba_actors.evaluation.on_ray.executor import RayExecutor
@@ -85,7 +84,6 @@ __all__ = [
     "Publication",
     "RayExecutor",
     "Recombine",
-    "RemoteStudent",
     "Retry",
     "Served",
     "Source",
@@ -102,7 +100,6 @@ __all__ = [
 ]
 
 _NAMES = {
-    "simba_actors.bridge.remote_student": ("RemoteStudent",),
     "simba_actors.config": ("OptimizerConfig",),
     "simba_actors.evaluation.on_ray.executor": ("RayExecutor",),
     "simba_actors.estimate": ("Estimate",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 from collections.abc import Mapping
 from typing import Any, cast
@@ -26,8 +27,21 @@ KNOCK_SECONDS = 5.0
 """Seconds for an attempt to reach the cluster's address."""
 
 
+OF_NODES = re.compile(r"node (has died|was (terminated|preempted))")
+"""Phrases of Ray's errors about actors whose node is gone."""
+
+
+GUESSES = re.compile(r" (There are some potential root causes|Some common causes)")
+"""Where Ray's errors begin to guess."""
+
+
 class WorkerLostError(Exception):
     """The worker's process or node is gone, or is silent."""
+
+    def __init__(self, reason: str, *, with_node: bool = False) -> None:
+        super().__init__(reason)
+        self.with_node = with_node
+        """Whether its whole node is gone, which no rollout is to blame for."""
 
 
 class Connection:
@@ -55,7 +69,7 @@ class Connection:
             ConfigError: Ray is not installed, or refuses its arguments.
         """
         async with self._opening:
-            if not self._is_open:
+            if not self._is_open or not imported_ray().is_initialized():
                 await self._wait_for_cluster()
                 self._is_open = True
 
@@ -65,7 +79,7 @@ class Connection:
             try:
                 await self._knock()
                 await self._threads.run(self._connect)
-            except (ConnectionError, OSError, TimeoutError) as error:
+            except OSError as error:
                 if not warned:
                     warned = True
                     logger.warning(
@@ -95,11 +109,10 @@ class Connection:
         made = ray.remote(Worker).options(**{"num_cpus": 1, **options, "max_restarts": 0, "max_concurrency": 8})
         return RemoteWorker(made.remote())
 
-    def free(self) -> str:
+    async def free(self) -> str:
         """Return what the cluster has free, for warnings."""
-        ray = imported_ray()
         try:
-            free = cast("Mapping[str, float]", ray.available_resources())
+            free = cast("Mapping[str, float]", await self._threads.run(imported_ray().available_resources))
         except Exception as error:  # noqa: BLE001 - only words are at stake
             return f"unknown: {error}"
         shown = {name: amount for name, amount in sorted(free.items()) if ":" not in name and "memory" not in name}
@@ -115,7 +128,8 @@ class Connection:
         if host and port.isdigit() and not imported_ray().is_initialized():
             async with asyncio.timeout(KNOCK_SECONDS):
                 _, writer = await asyncio.open_connection(host, int(port))
-            writer.close()
+                writer.close()
+                await writer.wait_closed()
 
     def _connect(self) -> None:
         ray = imported_ray()
@@ -123,11 +137,12 @@ class Connection:
             if ray.is_initialized() and Connection._users == 0:
                 return  # The application has connected, and disconnects.
             if not ray.is_initialized():
+                quiet = {} if self._where().startswith("ray://") else {"include_dashboard": False}
                 try:
-                    ray.init(address=self._address, include_dashboard=False, configure_logging=False)
+                    ray.init(address=self._address, configure_logging=False, **quiet)
                 except (ValueError, RuntimeError) as error:
                     raise ConfigError(f"Ray can't be started or reached at {self._where()}: {error}") from error
-            Connection._users += 1
+            Connection._users += not self._uses_ours
             self._uses_ours = True
 
     def _disconnect(self) -> None:
@@ -145,20 +160,20 @@ class RemoteWorker:
 
     async def prepare(self, setup: Setup) -> Hello | SentError:
         """Wait until the worker is up. May take as long as the cluster needs to make room."""
-        return await self._answer(self._actor.prepare.remote(setup), None)
+        return await self._call("prepare", setup, seconds=None)
 
     async def begin(self, blob: Any) -> SentError | None:
         """Give the worker the parts of the run, as returned by `shared`."""
-        return await self._answer(self._actor.begin.remote(blob), None)
+        return await self._call("begin", blob, seconds=None)
 
     async def exchange(self, messages: list[ToWorker]) -> list[FromWorker]:
         """Send messages, and return those that wait in the worker."""
-        return await self._answer(self._actor.exchange.remote(messages), SILENT_AFTER)
+        return await self._call("exchange", messages)
 
     async def collect(self, pace: float) -> list[FromWorker]:
         """Return the worker's next messages, at the earliest `pace` seconds after the last ones; none if it has none
         for some seconds."""
-        return await self._answer(self._actor.collect.remote(pace), SILENT_AFTER)
+        return await self._call("collect", pace)
 
     def kill(self) -> None:
         """End the worker's process."""
@@ -166,15 +181,22 @@ class RemoteWorker:
         if ray.is_initialized():
             ray.kill(self._actor)
 
-    async def _answer(self, reference: Any, seconds: float | None) -> Any:
+    async def _call(self, method: str, argument: Any, *, seconds: float | None = SILENT_AFTER) -> Any:
         ray = imported_ray()
         try:
             async with asyncio.timeout(seconds):
-                return await reference
+                return await getattr(self._actor, method).remote(argument)
         except TimeoutError:
             raise WorkerLostError(f"it has not answered for {seconds:g} s") from None
         except ray.exceptions.RayError as error:
-            raise WorkerLostError(" ".join(str(error).split())) from error
+            text = str(error)
+            raise WorkerLostError(_reason(text), with_node=OF_NODES.search(text) is not None) from error
+
+
+def _reason(text: str) -> str:
+    """Return what Ray's error says, without the names and numbers of its actor."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("\t")]
+    return GUESSES.split(lines[-1])[0] if lines else "Ray does not say why"
 
 
 def shared(blob: bytes) -> Any:

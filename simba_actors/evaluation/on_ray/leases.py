@@ -33,7 +33,7 @@ from simba_actors.lm.endpoint import Endpoint, Slot
 from simba_actors.lm.governor import Caller, FailedCall, Governor
 from simba_actors.lm.limits import Limits
 from simba_actors.lm.retry import CircuitBreaker
-from simba_actors.lm.usage import reported_cost, tokens
+from simba_actors.lm.usage import prompt_characters, reported_cost, tokens
 
 
 class LeasingGovernor(Governor):
@@ -88,8 +88,13 @@ class LeasingGovernor(Governor):
     def report(self, entry: Mapping[str, Any]) -> None:
         """Report what an answer used, as far as its history entry says."""
         prompt, completion = tokens(entry)
-        usage = {"prompt_tokens": prompt, "completion_tokens": completion}
-        self._send(UsageReported({"model": str(entry.get("model")), "usage": usage, "cost": reported_cost(entry)}))
+        known = {
+            "model": str(entry.get("model")),
+            "usage": {"prompt_tokens": prompt, "completion_tokens": completion},
+            "cost": reported_cost(entry),
+            "prompt_characters": prompt_characters(entry),
+        }
+        self._send(UsageReported(known))
 
     def settle_blocking(self, reply: Reply) -> bool:
         """Take a reply that a thread waits for. Return whether it is one. Called in any thread."""

@@ -97,7 +97,9 @@ class WorkerPool:
         self._connection = Connection(address, threads)
         self._context = copy_context()
         self._numbers = itertools.count()
+        self._packed_early: bytes | None = None
         self._blob: Any = None
+        """A reference to the packed parts, in Ray's object store."""
         self._packing = asyncio.Lock()
         self._keepers: list[asyncio.Task[None]] = []
         self._up: list[PoolWorker] = []
@@ -123,7 +125,8 @@ class WorkerPool:
             RunError: Workers die while they start.
         """
         if self._setup is None:
-            await self._packed(())  # What can't travel is refused before a cluster is waited for.
+            # What can't travel is refused before a cluster is waited for.
+            self._packed_early = await self._packed(())
         else:
             check_travels("setup", self._setup)
         await self._started(1)
@@ -136,7 +139,7 @@ class WorkerPool:
             keeper.cancel()
         if keepers:
             await asyncio.wait(keepers)
-        self._first = None
+        self._first = self._blob = None
         await self._connection.close()
 
     # ── rollouts ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -176,12 +179,16 @@ class WorkerPool:
                 held_back.append(flight)
         self._waiting.extendleft(reversed(held_back))
 
-    def _lost(self, worker: PoolWorker, reason: str) -> None:
+    def _lost(self, worker: PoolWorker, lost: WorkerLostError) -> None:
         """Let the rollouts of a lost worker run again elsewhere. One that ran alone there may be to blame."""
         flights = list(worker.flights.values())
+        reason = str(lost)
         for flight in flights:
             flight.worker = None
             if flight.ended.done():
+                continue
+            if lost.with_node:
+                self._waiting.append(flight)
                 continue
             flight.deaths += 1
             if flight.deaths < DEATHS or len(flights) > 1:
@@ -259,8 +266,8 @@ class WorkerPool:
         await self._connection.open()
         remote = self._connection.start_worker(self._options)
         try:
-            hello = _checked(await self._when_there_is_room(remote))
-            _check_usable(await remote.begin(await self._shared_parts(hello.made)))
+            hello = checked(await self._when_there_is_room(remote))
+            check_usable(await remote.begin(await self._shared_parts(hello.made)))
         except BaseException:
             remote.kill()
             raise
@@ -274,7 +281,7 @@ class WorkerPool:
                 self._warn_once(
                     "room",
                     f"{len(self._up)} of {self._workers} Ray workers are up, and the others wait for room in the "
-                    f"cluster: each takes {dict(self._options) or '1 CPU'}; free are {self._connection.free()}",
+                    f"cluster: each takes {dict(self._options) or '1 CPU'}; free are {await self._connection.free()}",
                 )
             return await preparing
         finally:
@@ -284,7 +291,8 @@ class WorkerPool:
         """Return a reference to the parts of the run, without those that `setup` makes."""
         async with self._packing:
             if self._blob is None:
-                self._blob = shared(await self._packed(made))
+                blob, self._packed_early = self._packed_early, None
+                self._blob = shared(blob or await self._packed(made))
         return self._blob
 
     async def _packed(self, made: tuple[str, ...]) -> bytes:
@@ -297,11 +305,11 @@ class WorkerPool:
             self._first.set_result(None)
         self._assign()
         try:
-            reason = await worker.converse(lambda messages: self._take(worker, messages), lambda: PACE * len(self._up))
+            lost = await worker.converse(lambda messages: self._take(worker, messages), lambda: PACE * len(self._up))
         finally:
             self._up.remove(worker)
             worker.close()
-        self._lost(worker, reason)
+        self._lost(worker, lost)
         self._assign()
 
     def _could_not_start(self, error: SimbaError | WorkerLostError, failures: int) -> None:
@@ -359,7 +367,7 @@ class PoolWorker:
         if self.flights.pop(flight.number, None) is not None:
             self._send(Cancel(flight.number))
 
-    async def converse(self, take: Callable[[list[FromWorker]], None], pace: Callable[[], float]) -> str:
+    async def converse(self, take: Callable[[list[FromWorker]], None], pace: Callable[[], float]) -> WorkerLostError:
         """Exchange messages with the worker until it is lost, and return why.
 
         Args:
@@ -373,14 +381,14 @@ class PoolWorker:
                 if task.done():
                     task.result()
         except WorkerLostError as error:
-            return str(error)
+            return error
         except Exception as error:
             logger.exception("messages of a Ray worker could not be handled")
-            return f"{type(error).__name__}: {error}"
+            return WorkerLostError(f"{type(error).__name__}: {error}")
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.gather(*tasks, return_exceptions=True)
         raise AssertionError("the exchange with a worker ended without an error")
 
     def close(self) -> None:
@@ -411,7 +419,7 @@ def _retrieve(first: asyncio.Future[None]) -> None:
         first.exception()
 
 
-def _checked(hello: Hello | SentError) -> Hello:
+def checked(hello: Hello | SentError) -> Hello:
     """Return what a new worker is. Raise ConfigError if `setup` failed there, or if it has other code."""
     if isinstance(hello, SentError):
         raise ConfigError(f"RayExecutor(setup=…) failed in a worker: {hello.message}") from restored(hello)
@@ -425,7 +433,7 @@ def _checked(hello: Hello | SentError) -> Hello:
     return hello
 
 
-def _check_usable(error: SentError | None) -> None:
+def check_usable(error: SentError | None) -> None:
     """Raise the error that keeps a worker from using the parts of the run, if there is one."""
     if error is None:
         return

@@ -77,7 +77,7 @@ class Worker:
     async def prepare(self, setup: Setup) -> Hello | SentError:
         """Call `setup` and return what this worker is, or why it can't work."""
         try:
-            self._made = await asyncio.wrap_future(self._thread.submit(lambda: _made_by(setup)))
+            self._made = await asyncio.wrap_future(self._thread.submit(lambda: made_by(setup)))
         except Exception as error:  # noqa: BLE001 - raised in the optimizer's process
             return sent(error, Secrets())
         return Hello(os.getpid(), platform.node(), versions(), tuple(self._made))
@@ -273,7 +273,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _made_by(setup: Setup) -> Mapping[str, Any]:
+def made_by(setup: Setup) -> Mapping[str, Any]:
     """Return the parts that `setup` makes, by their names in OptimizerConfig."""
     if isinstance(setup, str):
         module, _, function = setup.partition(":")

@@ -16,7 +16,7 @@ from simba_actors.lm.governor import Caller, Fault, Governor
 from simba_actors.lm.limits import Limits
 from simba_actors.lm.retry import Retry
 from simba_actors.lm.rollout_context import RolloutContext
-from simba_actors.lm.usage import Meter
+from simba_actors.lm.usage import Meter, prompt_characters, reported_cost, tokens
 from simba_actors.team.run_state import Gate
 
 LM = "scripted/lm"
@@ -199,6 +199,8 @@ async def test_a_call_that_blocks_the_loop_of_a_worker_is_counted_before_it_is_s
 async def test_what_answers_use_reaches_the_hooks_of_the_run() -> None:
     entries: list[Any] = []
     both = TwoWorkers(on_answer=entries.append)
-    both.workers[0][0].report({"model": LM, "usage": {"input_tokens": 3, "output_tokens": 4}, "cost": 0.5, "x": "y"})
+    entry = {"model": LM, "usage": {"input_tokens": 3, "output_tokens": 4}, "cost": 0.5, "prompt": "What?", "x": "y"}
+    both.workers[0][0].report(entry)
     await until(lambda: bool(entries))
-    assert entries == [{"model": LM, "usage": {"prompt_tokens": 3, "completion_tokens": 4}, "cost": 0.5}]
+    (arrived,) = entries
+    assert (tokens(arrived), reported_cost(arrived), prompt_characters(arrived)) == ((3, 4), 0.5, 5)
