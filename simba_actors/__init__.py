@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simba_actors import errors, events
+    from simba_actors.bridge.remote_student import RemoteStudent
     from simba_actors.config import OptimizerConfig
     from simba_actors.estimate import Estimate
     from simba_actors.evaluation.on_ray.executor import RayExecutor
@@ -84,6 +85,7 @@ __all__ = [
     "Publication",
     "RayExecutor",
     "Recombine",
+    "RemoteStudent",
     "Retry",
     "Served",
     "Source",
@@ -100,6 +102,7 @@ __all__ = [
 ]
 
 _NAMES = {
+    "simba_actors.bridge.remote_student": ("RemoteStudent",),
     "simba_actors.config": ("OptimizerConfig",),
     "simba_actors.evaluation.on_ray.executor": ("RayExecutor",),
     "simba_actors.estimate": ("Estimate",),

@@ -12,6 +12,7 @@ from typing import Any, cast, overload
 import dspy
 
 from simba_actors.actors import ChildSpec, GenServer, Registry
+from simba_actors.bridge.remote_student import RemoteLM
 from simba_actors.config import STEPS, OptimizerConfig
 from simba_actors.dspy_compat import check_dspy
 from simba_actors.errors import LeaseLostError, LMUnavailableError, NoLMError, SimbaError, StoreError
@@ -22,7 +23,7 @@ from simba_actors.lm.budget import BudgetTracker, CallSize
 from simba_actors.lm.governed_lm import Twins, endpoint_name, governed
 from simba_actors.lm.governor import Caller, Fault, Governor, shared_governor
 from simba_actors.lm.prompt_model import LocalPromptModel
-from simba_actors.lm.usage import prompt_characters, reported_cost, tokens
+from simba_actors.lm.usage import calls, prompt_characters, reported_cost, tokens
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
 from simba_actors.programs import ConfigurationSpace, to_json_value
 from simba_actors.programs.messages import prompt_templates
@@ -39,6 +40,7 @@ from simba_actors.store.opening import checked_path
 from simba_actors.store.ownership import LEASE_SECONDS, check_owner, reserve_call
 from simba_actors.store.records import NewRun
 from simba_actors.store.requests import Request
+from simba_actors.strategies import AppendARule, LearnFromFailures, MergeRules
 from simba_actors.team.analyzer import Analyzer
 from simba_actors.team.coordinator import Coordinator
 from simba_actors.team.ending import Ending
@@ -59,6 +61,9 @@ from simba_actors.team.run_state import Gate, Lease, Life, Silence
 from simba_actors.team.sampler import Sampler
 from simba_actors.team.setting_aside import SettingAside
 from simba_actors.team.teammates import Teammates
+
+RULE_WRITERS = (AppendARule, LearnFromFailures, MergeRules)
+"""Strategies that ask the prompt model."""
 
 TEAM: Mapping[str, type[GenServer[Any]]] = {
     POOL_KEEPER: PoolKeeper,
@@ -119,7 +124,7 @@ def assemble(
 
     Raises:
         UnsupportedDSPyError: This version does not support the installed DSPy.
-        NoLMError: A predictor has no LM, and no default is set.
+        NoLMError: A predictor has no LM and no default is set, or no LM writes rules.
     """
     check_dspy()
     space = config.space or ConfigurationSpace.from_module(config.student, optimize=config.optimize)
@@ -133,7 +138,8 @@ def assemble(
     teammates, gate, threads = Teammates(Registry()), Gate(), Threads()
     governor = config.governor or shared_governor()
     for lm in lms.values():
-        governor.endpoint(endpoint_name(lm)).window.expect(config.max_concurrency)
+        accepted = lm.accepted_runs if isinstance(lm, RemoteLM) else config.max_concurrency
+        governor.endpoint(endpoint_name(lm)).window.expect(min(config.max_concurrency, accepted))
     telemetry = telemetry_of(run.run_id, governor)
 
     budget = BudgetTracker(
@@ -188,7 +194,7 @@ def assemble(
 
     def on_answer(entry: Mapping[str, Any]) -> None:
         silence.answered()
-        budget.answered(*tokens(entry), reported_cost(entry), prompt_characters(entry))
+        budget.answered(*tokens(entry), reported_cost(entry), prompt_characters(entry), calls(entry))
         telemetry.lm_answered(entry)
 
     def stored(events: Sequence[Event]) -> None:
@@ -203,10 +209,7 @@ def assemble(
         on_fault=on_fault,
         on_answer=on_answer,
     )
-    settings: Any = dspy.settings
-    prompt_lm = governed(
-        config.prompt_model or settings.lm or lms[STUDENT_LM], governor, caller=caller, threads=threads
-    )
+    prompt_lm = governed(_prompt_lm(config, lms), governor, caller=caller, threads=threads)
     twins = Twins(governor, caller, threads)
     with telemetry.lm_calls():
         make_executor: ExecutorFactory = config.executor or LocalExecutor
@@ -369,11 +372,15 @@ def _model_pool(config: OptimizerConfig) -> dict[str, Any]:
 def student_lm(student: dspy.Module, lm: dspy.BaseLM | None) -> Any:
     """Return the LM of predictors without one of their own: `lm`, the LM of `dspy.settings`, or any predictor's.
 
+    That of a remote student is its own, where it runs.
+
     Raises:
         NoLMError: There is no such LM.
     """
     settings: Any = dspy.settings
-    own = (predictor.lm for predictor in student.predictors())
+    own = [predictor.lm for predictor in student.predictors()]
+    if own and all(isinstance(each, RemoteLM) for each in own):
+        return own[0]
     found = lm or settings.lm or next((each for each in own if each is not None), None)
     if found is None:
         raise NoLMError(
@@ -381,6 +388,19 @@ def student_lm(student: dspy.Module, lm: dspy.BaseLM | None) -> Any:
             "dspy.context(lm=…), or give each predictor an LM"
         )
     return found
+
+
+def _prompt_lm(config: OptimizerConfig, lms: Mapping[str, Any]) -> Any:
+    """Return the LM that writes rules. Raise NoLMError if there is none within reach, and a strategy needs it."""
+    settings: Any = dspy.settings
+    lm = config.prompt_model or settings.lm or config.lm or lms[STUDENT_LM]
+    writers = [strategy.name for strategy in config.chosen_strategies() if isinstance(strategy, RULE_WRITERS)]
+    if isinstance(lm, RemoteLM) and writers:
+        raise NoLMError(
+            f"no LM is set that writes rules, as {', '.join(writers)} need, and that of a remote student is out of "
+            "reach: pass prompt_model=dspy.LM(…), set an LM with dspy.configure(lm=…), or pass strategies without rules"
+        )
+    return lm
 
 
 def rollouts_expected(config: OptimizerConfig) -> int:

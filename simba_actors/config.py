@@ -26,6 +26,7 @@ from simba_actors.config_checks import (
     check_number,
     check_objectives,
     check_on_metric_error,
+    check_remote_lms,
     check_run_id,
     check_sampling_lms,
     check_strategies,
@@ -101,7 +102,7 @@ class OptimizerConfig:
 
     student: dspy.Module
     """The program to improve. It is never changed. Runs with `acall` if its class defines `aforward`, otherwise in a
-    thread."""
+    thread. `RemoteStudent("http://host:7000")` is a program in another process, in any language."""
 
     metric: Metric
     """Scores a prediction: a number or a bool, higher is better, or a `dspy.Prediction` with a `score`. Sync or async.
@@ -287,6 +288,7 @@ class OptimizerConfig:
         checked_path(self.store)
         check_channel(self.channel)
         check_sampling_lms(self.sampling_lms)
+        check_remote_lms(self.student, {"teacher_lm": self.teacher_lm, **self.sampling_lms})
         if self.sampling_lms and self.policy == "dspy":
             raise ConfigError(
                 "sampling_lms: policy='dspy' samples only with the student's LM and teacher_lm; use policy='adaptive'"

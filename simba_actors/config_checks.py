@@ -14,6 +14,7 @@ from typing import Any, cast
 import dspy
 import orjson
 
+from simba_actors.bridge.remote_student import RemoteLM, RemoteStudent
 from simba_actors.errors import ConfigError
 from simba_actors.lm.budget import Budget
 from simba_actors.lm.governor import Governor
@@ -185,6 +186,17 @@ def check_number(name: str, value: object, *, least: float | None = None, above:
         raise ConfigError(f"{name}={value!r}: must be {bound}")
 
 
+def check_remote_lms(student: dspy.Module, lms: Mapping[str, Any]) -> None:
+    """Check that a student in another process is not to use LMs of this one."""
+    if isinstance(student, RemoteStudent):
+        for name, lm in lms.items():
+            if lm is not None and not isinstance(lm, RemoteLM):
+                raise ConfigError(
+                    f"{name}={lm!r:.80}: the student runs in another process, where this LM is not: pass "
+                    f"student.model(name) with one of its own, {student.description.models}"
+                )
+
+
 def check_sampling_lms(lms: object) -> None:
     if not isinstance(lms, Mapping):
         raise ConfigError(f"sampling_lms must be LMs by name, as in {{'large': dspy.LM(…)}}, not {type(lms).__name__}")
@@ -239,6 +251,8 @@ def check_inputs_fit(student: dspy.Module, name: str, examples: Sequence[dspy.Ex
 
 def _signature_of_call(student: dspy.Module) -> Callable[[set[str]], str | None]:
     """Return a function that returns the problem with a set of input names for this student, or None."""
+    if isinstance(student, RemoteStudent):
+        return student.misfit_of
     method = method_of(student)
     if isinstance(student, dspy.Predict) and getattr(method, "__func__", None) in vars(dspy.Predict).values():
         return lambda inputs: _misfit_of_predict(student, inputs)

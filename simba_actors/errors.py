@@ -39,6 +39,7 @@ SimbaError
     ├── LMAccessError              it refused the key, the account or the model's name
     ├── LMUnavailableError         it did not answer, or only with faults
     ├── UnknownUsageError          it does not report usage, so that a cap can't be kept
+    ├── StudentUnreachableError    a student in another process does not answer
     ├── InterpreterError           the student's code interpreter can't run
     └── RolloutTimeoutError        a rollout exceeded `rollout_timeout`
 """
@@ -234,6 +235,10 @@ class LMUnavailableError(InfrastructureError):
 
 class UnknownUsageError(InfrastructureError):
     """An LM does not report what its calls cost or use, so that a cap on that can't be kept."""
+
+
+class StudentUnreachableError(InfrastructureError):
+    """A student in another process does not answer. The message names the addresses and the cause."""
 
 
 class InterpreterError(InfrastructureError):

@@ -15,15 +15,12 @@ from typing import Any, cast
 
 import dspy
 import orjson
-from pydantic import TypeAdapter
-from pydantic.errors import PydanticUserError
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from simba_actors.config import OptimizerConfig
 from simba_actors.programs import Configuration, ConfigurationSpace, to_json_value
+from simba_actors.programs.schemas import schema_of
 from simba_actors.programs.values import contents
 from simba_actors.search.settings import SearchSettings
-from simba_actors.search.trajectory import JSON
 
 SIMBA_SETTINGS = tuple(field.name for field in dataclasses.fields(SearchSettings) if field.name != "max_steps")
 """Names of the settings that a policy copies from the config. `max_steps` is not one, as its default varies."""
@@ -119,23 +116,12 @@ def _fields(signature: Any) -> list[list[Any]]:
     return [
         [
             name,
-            _schema(field.annotation),
+            schema_of(field.annotation),
             "input" if name in signature.input_fields else "output",
             *(field.json_schema_extra.get(key) for key in FIELD_DETAILS),
         ]
         for name, field in fields.items()
     ]
-
-
-class _Schema(GenerateJsonSchema):
-    ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
-
-
-def _schema(annotation: Any) -> JSON:
-    try:
-        return TypeAdapter(annotation).json_schema(schema_generator=_Schema)
-    except (PydanticUserError, NameError):  # The type has no JSON schema.
-        return inspect.formatannotation(annotation)
 
 
 def _name(metric: Any) -> str:

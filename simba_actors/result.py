@@ -70,7 +70,7 @@ class _Programs:
     """A copy of the student with the best configuration."""
     candidate_programs: list[dict[str, Any]]
     """All finalists as `{"score": …, "program": …}`, the winner first; also with `scores` if the run has objectives.
-    With the adaptive policy, a program wins only if its chance of being better than the student is at least 0.85."""
+    With the adaptive policy, a program wins only if its chance of being better than the student is at least 0.9."""
     trial_logs: dict[int, dict[str, Any]]
     """A dict by step, with the step's `winner`, the `batch_scores` of its candidates and, if known, the winner's
     `train_score`."""

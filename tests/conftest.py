@@ -6,6 +6,8 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Generator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +32,54 @@ SLOW = (
 )
 """Folders and files whose tests start processes, browsers or whole runs, each for seconds."""
 
+LONGEST = (
+    "hosts/test_workers.py",
+    "examples/test_examples.py",
+    "durability/test_kills.py",
+    "examples/test_quickstart.py",
+    "durability/test_kills_of_stoppers.py",
+    "examples/test_fastapi_service.py",
+    "examples/test_readme.py",
+    "hosts/test_servers.py",
+    "examples/test_recipes.py",
+)
+"""Files with the longest tests, the longest first."""
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     for item in items:
         if any(item.path.is_relative_to(TESTS / name) for name in SLOW):
             item.add_marker(pytest.mark.slow)
+    yield
+    # Here the tests are selected and shuffled.
+    spread(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def spread(items: list[pytest.Item], workers: int) -> None:
+    """Let each worker begin with some of the longest tests, since one that starts last would keep the others waiting.
+
+    pytest-xdist gives each worker an equal part of the list. One that is done takes from the end of another's part.
+    """
+    files = [[item for item in items if item.path == TESTS / name] for name in LONGEST]
+    first = [[item for file in files[worker::workers] for item in file] for worker in range(workers)]
+    others = iter([item for item in items if not any(item in file for file in files)])
+    total = len(items)
+    ends = [total * (worker + 1) // workers for worker in range(workers)]
+    items[:] = []
+    for own, end in zip(first, ends, strict=True):
+        items.extend([*own, *islice(others, max(0, end - len(items) - len(own)))])
+    items.extend(others)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Start one worker more than there are processors, because many tests wait for other processes."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(
-        config, "workerinput"
-    ):  # Workers of pytest-xdist have the directory of the process that started them.
+    if not hasattr(config, "workerinput"):  # Workers of pytest-xdist inherit it.
         os.environ[CACHE] = tempfile.mkdtemp(prefix="simba_actors_tests_")
 
 

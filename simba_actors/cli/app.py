@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, Command] = {
     "prune": Command("Channels", "channels"),
     "doctor": Command("Store", "runs"),
     "serve": Command("Store", "serving"),
+    "student": Command("Students elsewhere", "students"),
 }
 """All commands. Each is a function of the same name."""
 

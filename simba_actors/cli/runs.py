@@ -14,8 +14,10 @@ from simba_actors.cli.output import local_time, print_json, print_table, print_t
 from simba_actors.observe.wording import spending, step_shown
 from simba_actors.store import Reader
 from simba_actors.store.queries import results, run_queries
-from simba_actors.store.queries.results import Standing
+from simba_actors.store.queries.results import EstimateKind, Standing
 from simba_actors.store.queries.run_queries import RunSummary, StepScores
+
+ESTIMATES: tuple[EstimateKind, ...] = ("TrendEstimated", "OutlookEstimated", "BudgetForecast")
 
 ERRORS_SHOWN = 10
 """Most different errors that `show` prints."""
@@ -32,6 +34,8 @@ class RunReport:
     steps: Sequence[StepScores]
     failures: Sequence[tuple[str, int, int]]
     trend: Mapping[str, Any] | None
+    outlook: Mapping[str, Any] | None
+    forecast: Mapping[str, Any] | None
 
 
 def runs(store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
@@ -70,7 +74,9 @@ def show(run_name: RunName = None, store: StorePath = DEFAULT_STORE, as_json: As
         print_json(
             {
                 **report_json(report),
-                "trend": None if report.trend is None else dict(report.trend),
+                "trend": report.trend,
+                "outlook": report.outlook,
+                "forecast": report.forecast,
                 "steps": [asdict(step) for step in report.steps],
                 "failures": [{"error": e, "rollouts": n, "program": p} for e, n, p in report.failures],
             }
@@ -86,6 +92,10 @@ def show(run_name: RunName = None, store: StorePath = DEFAULT_STORE, as_json: As
     _print_standings([report])
     if report.trend is not None:
         print_text(f"samples {trend_text(report.trend)}")
+    if report.outlook is not None:
+        print_text("outlook {calls:,} more calls are expected to add {gain:.3f}".format_map(report.outlook))
+    if report.forecast is not None and summary.run.status != "finished":
+        print_text(f"forecast {forecast_text(report.forecast)} for the whole run")
     if report.objectives:
         print_text()
         _print_objectives(report.objectives)
@@ -196,7 +206,7 @@ async def _report(store: Path, name: str | None) -> RunReport:
             await queries.ask(results.objective_scores, run_id),
             await queries.ask(run_queries.step_scores, run_id),
             await queries.ask(results.failures, run_id),
-            await queries.ask(results.latest_trend, run_id),
+            *[await queries.ask(results.latest_estimate, run_id, kind) for kind in ESTIMATES],
         )
 
 
@@ -246,6 +256,16 @@ def report_json(report: RunReport) -> dict[str, Any]:
 def trend_text(trend: Mapping[str, Any]) -> str:
     """Return a trend in one line, such as "improving, +0.012 a step (+0.004 to +0.020)"."""
     return "{direction}, {slope:+.3f} a step ({low:+.3f} to {high:+.3f})".format_map(trend)
+
+
+def forecast_text(forecast: Mapping[str, Any]) -> str:
+    """Return a forecast in one line, such as "2,960 calls, 712,000 tokens, $0.12"."""
+    parts = [f"{forecast['calls']:,} calls"]
+    if forecast["tokens"] is not None:
+        parts.append(f"{forecast['tokens']:,} tokens")
+    if forecast["cost"] is not None:
+        parts.append(f"${forecast['cost']:.4f}")
+    return ", ".join(parts)
 
 
 def _print_standings(reports: Sequence[RunReport]) -> None:

@@ -50,14 +50,9 @@ def serve(
         token = secrets.token_urlsafe(24)
     try:
         app = dashboard(store, token=token, actions=actions, channels=channels)
-        listening = _listen(host, port)
+        listening = listen(host, port)
     except ConfigError as error:
         fail(error, as_json=as_json)
-    except (OSError, UnicodeError, OverflowError) as error:
-        cause = error.strerror if isinstance(error, OSError) else error
-        fail(
-            ConfigError(f"can't listen on {host}, port {port}: {cause}; give another --port or --host"), as_json=as_json
-        )
     address = _address(host, listening.getsockname()[1], token)
     if as_json:
         print_json_line({"address": address})
@@ -74,9 +69,14 @@ def serve(
         raise typer.Exit(0) from None
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens. Raise ConfigError if there can't be one."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except (OSError, UnicodeError, OverflowError) as error:
+        cause = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"can't listen on {host}, port {port}: {cause}; give another --port or --host") from error
 
 
 def _address(host: str, port: int, token: str | None) -> str:

@@ -140,7 +140,7 @@ async def _snapshot(queries: Reader, run_id: str) -> Snapshot:
         await queries.ask(results.spending_by_step, run_id),
         await queries.ask(results.best_standing, run_id),
         await queries.ask(results.standing, run_id, 0),
-        await queries.ask(results.latest_trend, run_id),
+        await queries.ask(results.latest_estimate, run_id, "TrendEstimated"),
         await queries.events(run_id, max(0, last - EVENTS_SHOWN)),
         None if running is None else int(running[1]),
     )

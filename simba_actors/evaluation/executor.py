@@ -279,10 +279,10 @@ class LocalExecutor:
         except Exception as error:  # noqa: BLE001 - the program's failure, unless the infrastructure is behind it
             raise_if_infrastructure(error, self._governor.secrets)
             return _Ended(
-                _steps(trace, program.names), None, None, self._governor.secrets.describe(error), rollout.cut_off
+                trace_steps(trace, program.names), None, None, self._governor.secrets.describe(error), rollout.cut_off
             )
         # Taken before the metric runs: it may call predictors, and change what it is given.
-        steps, fields, cut_off = _steps(trace, program.names), json_fields(prediction), rollout.cut_off
+        steps, fields, cut_off = trace_steps(trace, program.names), json_fields(prediction), rollout.cut_off
         try:
             result = await self._scorer.score(row, copied_example(example), prediction)
         except MetricError as error:
@@ -348,7 +348,7 @@ def raise_if_infrastructure(error: Exception, secrets: Secrets) -> None:
     raise _UngovernedError(f"{failed}: {secrets.describe(cause)}") from error
 
 
-def _steps(trace: list[Any], names: PredictorNames) -> tuple[TraceStep, ...]:
+def trace_steps(trace: list[Any], names: PredictorNames) -> tuple[TraceStep, ...]:
     """Return the calls of the predictors that are part of the configuration."""
     called = [(names.of(predictor), inputs, outputs) for predictor, inputs, outputs in list(trace)]
     return tuple(

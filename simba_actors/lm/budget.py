@@ -43,7 +43,8 @@ class Budget:
     """
 
     max_calls: int | None = None
-    """LM calls. They are stored before they are sent, so this cap is never passed."""
+    """LM calls. They are stored before they are sent, so this cap is never passed, except by a remote student: how many
+    calls a Run of it takes is known afterwards."""
     max_cost: float | None = None
     """US dollars, as the LM reports them. Unless it does, the run pauses."""
     max_tokens: int | None = None
@@ -197,13 +198,19 @@ class BudgetTracker:
         completion_tokens: int | None,
         cost: float | None,
         characters: int | None = None,
+        calls: int = 1,
     ) -> None:
-        """Count what a call used, as far as the LM reported it. May be called in any thread."""
+        """Count what a call used, as far as the LM reported it. May be called in any thread.
+
+        `calls` is how many requests it took. `before_call` has counted one of them.
+        """
+        with self._lock:
+            self.calls += calls - 1
         if prompt_tokens is None and completion_tokens is None:
             return  # A reply from the cache, or one that says nothing.
         prompt, completion = prompt_tokens or 0, completion_tokens or 0
         with self._lock:
-            self.spent += Usage(1, prompt, completion, cost or 0.0)
+            self.spent += Usage(calls, prompt, completion, cost or 0.0)
             if characters:
                 known = self._measured
                 known.calls += 1

@@ -189,12 +189,22 @@ NOT_NOW_WORDS = re.compile(
 """Phrases of errors after which the same request may succeed later, with any status."""
 
 
+class ClassifiedError(LMError):
+    """A failed call whose class is known where it is raised."""
+
+    def __init__(self, message: str, failure_class: FailureClass, *, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.failure_class = failure_class
+
+
 class NoAnswerError(LMServerError):
     """The provider sent a reply with status 200 and no answer in it."""
 
 
 def classify(error: BaseException) -> FailureClass:
     """Return what an error that came out of sending an LM call calls for."""
+    if isinstance(error, ClassifiedError):
+        return error.failure_class
     status = status_of(error)
     if isinstance(error, LMBillingError):
         return FailureClass.PERSISTENT  # "insufficient_quota" comes with 429.

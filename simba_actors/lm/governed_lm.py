@@ -162,7 +162,7 @@ class _Request:
         settings = {**self._lm.kwargs, **self._kwargs}
         limit = settings.get("max_completion_tokens") or settings.get("max_tokens")
         characters = prompt_characters({"prompt": self._prompt, "messages": self._kwargs.get("messages")})
-        return CallSize(characters, limit if isinstance(limit, int) else None, self._lm._binding.original)
+        return CallSize(characters or None, limit if isinstance(limit, int) else None, self._lm._binding.original)
 
     def send(self, call: Callable[..., Any]) -> Any:
         """Make one attempt by `call`, the LM's own `__call__`."""

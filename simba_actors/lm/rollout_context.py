@@ -73,6 +73,12 @@ class Deadline:
         """Whether the block still runs. A call in a thread may outlive it, and end its wait afterwards."""
         return not self._ended and not self._timeout.expired()
 
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the block is cancelled."""
+        when = self._timeout.when()
+        return self._left if when is None else max(0.0, when - self._loop.time())
+
     def _run(self) -> None:
         # A cancelled timer stays in the loop for a while, with its context. An empty one holds no rollout in memory.
         Context().run(self._timeout.reschedule, self._loop.time() + self._left)
@@ -125,6 +131,11 @@ class RolloutContext:
             yield
         finally:
             self._deadline.resume()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds that the rollout may still take; None if it has no limit."""
+        return None if self._deadline is None else self._deadline.seconds_left
 
     def is_of_task_that_runs_on(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Return whether `loop` is running the rollout's own task, which then can't be awaiting this thread."""

@@ -20,6 +20,7 @@ class Meter:
     def __init__(self) -> None:
         self._sent = 0
         self._answered = 0
+        self._more_calls = 0
         self._reports: list[Usage] = []
 
     def sent(self) -> None:
@@ -32,6 +33,7 @@ class Meter:
 
     def report(self, entry: Mapping[str, Any]) -> int | None:
         """Count an entry of an LM's history. Return its tokens, or None if it does not have them."""
+        self._more_calls += calls(entry) - 1
         prompt, completion = tokens(entry)
         if prompt is None and completion is None:
             return None
@@ -42,7 +44,12 @@ class Meter:
     def total(self) -> Usage:
         """Usage of all calls so far."""
         silent = [Usage(0, None, None, None)] if len(self._reports) < self._answered else []
-        return sum([*self._reports, *silent], start=Usage(calls=self._sent))
+        return sum([*self._reports, *silent], start=Usage(calls=self._sent + self._more_calls))
+
+
+def calls(entry: Mapping[str, Any]) -> int:
+    """Return how many requests to a provider an entry stands for: 1, except for a Run of a remote student."""
+    return cast("int", entry.get("calls", 1))
 
 
 def tokens(entry: Mapping[str, Any]) -> tuple[int | None, int | None]:

@@ -109,7 +109,7 @@ class NothingToGain(Stopper):
     def __call__(self, progress: Progress) -> str | None:
         outlooks = [each.outlook for each in progress.history[-self.steps :]]
         best, outlook = progress.best, progress.outlook
-        if len(outlooks) < self.steps or best is None or outlook is None:
+        if len(outlooks) < self.steps or best is None or outlook is None or not outlook.left:
             return None
         if any(each is None or each.share >= self.least_gain for each in outlooks):
             return None

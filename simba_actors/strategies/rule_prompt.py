@@ -78,7 +78,13 @@ def _without_middle(text: str, limit: int) -> str:
 
 
 def program_code(program: dspy.Module) -> str:
-    """Return the source of the program's class, or its signatures if there is no source, as for a class from `exec`."""
+    """Return the source of the program's class, or its signatures if there is no source, as for a class from `exec`.
+
+    A program whose class only stands for it, such as `RemoteStudent`, says itself what to show.
+    """
+    described: Any = getattr(type(program), "shown_to_rule_writer", None)
+    if described is not None:
+        return described(program)
     source = _source(type(program))
     return source or f"class {type(program).__name__}(dspy.Module):  # source not available\n{program!r}"
 

@@ -197,6 +197,15 @@ def test_an_exported_program_has_the_settings_of_its_lm(tmp_path: Path) -> None:
     assert load(tmp_path / "best.json", student, space) == space.extract(student)
 
 
+def test_what_a_run_expects_is_shown(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id=RUN, policy="adaptive")
+    asyncio.run(finish(config))
+    shown = output_json(CliRunner().invoke(app, ["show", RUN, "--json", "--store", str(config.store)]))
+    text = CliRunner().invoke(app, ["show", RUN, "--store", str(config.store)]).output
+    assert f"outlook {shown['outlook']['calls']} more calls are expected to add" in text
+    assert shown["forecast"]["calls"] > 0
+
+
 def test_without_a_number_the_best_program_is_exported(invoke: Invoke, tmp_path: Path) -> None:
     best = output_json(invoke("show", RUN, "--json"))["best"]["program"]
     assert output_json(invoke("export", RUN, tmp_path / "best.json", "--json"))["program"] == best

@@ -38,11 +38,11 @@ def run(
     return last
 
 
-def expecting(*gains: float | None, width: float = 1.0) -> Progress:
+def expecting(*gains: float | None, width: float = 1.0, left: int = 1_000) -> Progress:
     """Return the progress of a run that expected these gains of its rest, as shares of the metric's range."""
     last: Progress | None = None
     for step, gain in enumerate(gains, start=1):
-        outlook = None if gain is None else Outlook(gain * width, gain, 100 * step, 1_000)
+        outlook = None if gain is None else Outlook(gain * width, gain, 100 * step, left)
         last = Progress(step, Quality(1, 0.5, 0.4, 0.6), 0.5, (), Usage(calls=200 * step), 0.0, last, outlook)
     assert last is not None
     return last
@@ -76,6 +76,7 @@ CONTINUES: dict[str, tuple[StopWhen, Progress]] = {
     "steps_without_buckets": (EveryBucketSolved(steps=1), run(0.5, floors=[])),
     "a_gain_that_is_small_only_once": (NothingToGain(), expecting(0.05, 0.02, 0.004)),
     "a_gain_that_is_worth_the_calls": (NothingToGain(), expecting(0.05, 0.02)),
+    "a_search_that_is_over": (NothingToGain(), expecting(0.004, 0.004, left=0)),
     "a_gain_that_the_policy_does_not_estimate": (NothingToGain(), expecting(None, None)),
     "time_that_is_left": (Timeout(60), run(0.5, seconds=59)),
     "a_function_that_returns_none": (lambda _: None, run(0.5)),

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import uvicorn
 
 from simba_actors import Optimizer
 from simba_actors.web import dashboard
+from tests.support.hosts import free_port
 from tests.support.quiz import quiz_script
 from tests.support.runs import PATIENCE, small_config
 from tests.support.scripted_lm import ScriptedLM
@@ -27,12 +29,17 @@ REMOTE = "box.internal"
 
 REMOTE_HOST = f"--host-resolver-rules=MAP {REMOTE} 127.0.0.1"
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+playwright_api.expect.set_options(timeout=1000 * PATIENCE)
 
 
 @asynccontextmanager
 async def served(store: Path, port: int = 0, token: str | None = None) -> AsyncGenerator[str]:
-    """The address of the store's dashboard, with actions."""
+    """Serve the store's dashboard, with actions, and yield its address."""
     app = dashboard(store, actions=True, token=token)
     config = uvicorn.Config(app, port=port, log_level="critical")
     server = uvicorn.Server(config)
@@ -48,16 +55,24 @@ async def served(store: Path, port: int = 0, token: str | None = None) -> AsyncG
         await asyncio.wait_for(serving, PATIENCE)
 
 
-@pytest.fixture
-async def browser_page() -> AsyncIterator[Any]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Any]:
     async with playwright_api.async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", REMOTE_HOST])
-        page = await browser.new_page()
-        page.complaints = []
-        page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        yield page
+        yield browser
         await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser_page(browser: Any) -> AsyncIterator[Any]:
+    """Yield a page that shares nothing with those of other tests. `complaints` are the errors in its console."""
+    page = await browser.new_page()
+    page.set_default_timeout(1000 * PATIENCE)
+    page.complaints = []
+    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    yield page
+    await page.close()
 
 
 async def test_a_run_is_watched_to_its_end_and_its_lineage_opened(tmp_path: Path, browser_page: Any) -> None:
@@ -86,16 +101,17 @@ async def test_a_run_is_watched_to_its_end_and_its_lineage_opened(tmp_path: Path
 async def test_a_run_is_followed_on_after_the_connection_was_lost(tmp_path: Path, browser_page: Any) -> None:
     expect = playwright_api.expect
     store = tmp_path / "simba.db"
+    port = free_port()
     async with await Optimizer.start(small_config(store, run_id="live")) as optimizer:
         await optimizer.pause()
-        async with served(store) as address:
+        async with served(store, port) as address:
             await browser_page.goto(f"{address}/runs/live")
             await expect(browser_page.locator("#connection")).to_have_text("Live.")
         await expect(browser_page.locator("#connection")).to_contain_text("The connection was lost")
         await optimizer.resume()
         await asyncio.wait_for(optimizer.result(), PATIENCE)
-        async with served(store, int(address.rpartition(":")[2])):
-            await expect(browser_page.locator("#connection")).to_have_text("The run is over.", timeout=1000 * PATIENCE)
+        async with served(store, port):
+            await expect(browser_page.locator("#connection")).to_have_text("The run is over.")
             await expect(browser_page.locator(".badge").first).to_have_text("finished")
             await expect(browser_page.locator(".events li").first).to_contain_text("RunFinished")
 
@@ -240,7 +256,7 @@ async def test_the_list_of_runs_is_live(tmp_path: Path, browser_page: Any) -> No
             await expect(browser_page.locator(".badge").first).to_have_text("paused")
             await optimizer.resume()
             await asyncio.wait_for(optimizer.result(), PATIENCE)
-            await expect(browser_page.locator(".badge").first).to_have_text("finished", timeout=1000 * PATIENCE)
+            await expect(browser_page.locator(".badge").first).to_have_text("finished")
 
 
 async def test_times_are_told_in_the_readers_zone(store: Path, browser_page: Any) -> None:

@@ -295,7 +295,8 @@ class AdaptivePolicy:
         """Return what the rest of the search is expected to add. New parts come at the same rate as so far."""
         last_new_parts = int(self._search_rollouts * LAST_NEW_PARTS)
         new_parts = len(model.parts) * max(0, last_new_parts - spent) // max(1, min(spent, last_new_parts))
-        left, finals = self._search_rollouts - spent, self._finals.rollouts // len(FINALISTS)
+        left = 0 if step + 1 >= self.settings.max_steps else self._search_rollouts - spent
+        finals = self._finals.rollouts // len(FINALISTS)
         draws = np.random.default_rng([self.settings.seed, step])  # Its own, so that it changes no other draw.
         return outlook_of(model, self.settings.caps, spent, left, finals, new_parts, draws)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from simba_actors.errors import RunError, UnknownProgramError, UnknownRunError
 from simba_actors.search.plan import FINAL_STEP, STUDENT, STUDENT_LM, Rollout, RolloutKey
@@ -21,6 +21,9 @@ FAILURES_COUNTED = 1_000
 
 RUNS_NAMED = 5
 """Most runs that an error message lists."""
+
+EstimateKind: TypeAlias = Literal["TrendEstimated", "OutlookEstimated", "BudgetForecast"]
+"""Events in which a run says what it expects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,13 +287,10 @@ def spending_by_step(db: sqlite3.Connection, run_id: str) -> list[Spending]:
     return found
 
 
-def latest_trend(db: sqlite3.Connection, run_id: str) -> dict[str, Any] | None:
-    """Return the trend of the student's samples as of the last closed step, or None while there are too few steps.
-
-    It has the fields of the event `TrendEstimated`: "step", "direction", "slope", "low" and "high".
-    """
+def latest_estimate(db: sqlite3.Connection, run_id: str, kind: EstimateKind) -> dict[str, Any] | None:
+    """Return the fields of the run's latest event of a kind, or None if there is none yet."""
     row = db.execute(
-        "SELECT data FROM events WHERE run_id = ? AND kind = 'TrendEstimated' ORDER BY seq DESC LIMIT 1", [run_id]
+        "SELECT data FROM events WHERE run_id = ? AND kind = ? ORDER BY seq DESC LIMIT 1", [run_id, kind]
     ).fetchone()
     return None if row is None else cast("dict[str, Any]", loads(row[0]))
 

@@ -1,0 +1,92 @@
+"""Calls to a student that did not go well, and what each calls for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from simba_actors.lm.failures import ClassifiedError, FailureClass
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer of the protocol, not a defect
+    """A student's answer to a call that it can't serve, as a table in `bridge.proto` lists them.
+
+    Args:
+        code: One of gRPC's status codes in lower case, as in "resource_exhausted".
+        message: What is wrong.
+        retry_after: Seconds that the caller should wait.
+        http_status: The HTTP status; by default the code's own.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, retry_after: float | None = None, http_status: int | None = None
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
+        self.http_status = http_status or HTTP_STATUS.get(code, 500)
+
+
+HTTP_STATUS: Mapping[str, int] = {
+    "canceled": 499,
+    "unknown": 500,
+    "invalid_argument": 400,
+    "deadline_exceeded": 504,
+    "not_found": 404,
+    "already_exists": 409,
+    "permission_denied": 403,
+    "resource_exhausted": 429,
+    "failed_precondition": 400,
+    "aborted": 409,
+    "out_of_range": 400,
+    "unimplemented": 501,
+    "internal": 500,
+    "unavailable": 503,
+    "data_loss": 500,
+    "unauthenticated": 401,
+}
+"""gRPC's status codes and their HTTP statuses, as in the Connect protocol."""
+
+CODE_OF_STATUS: Mapping[int, str] = {
+    400: "invalid_argument",
+    401: "unauthenticated",
+    403: "permission_denied",
+    404: "unimplemented",
+    408: "deadline_exceeded",
+    409: "already_exists",
+    413: "invalid_argument",
+    429: "resource_exhausted",
+    501: "unimplemented",
+    502: "unavailable",
+    503: "unavailable",
+    504: "deadline_exceeded",
+}
+"""The code of an HTTP answer whose body has none, as a proxy's."""
+
+FAILURE_CLASSES: Mapping[str, FailureClass] = {
+    "resource_exhausted": FailureClass.CROWDED,
+    "unauthenticated": FailureClass.PERSISTENT,
+    "permission_denied": FailureClass.PERSISTENT,
+    "failed_precondition": FailureClass.PERSISTENT,
+    "unimplemented": FailureClass.PERSISTENT,
+    "invalid_argument": FailureClass.REJECTED,
+    "already_exists": FailureClass.REJECTED,
+    "not_found": FailureClass.REJECTED,
+    "out_of_range": FailureClass.REJECTED,
+}
+"""What a refusal calls for. After all others the call is made again."""
+
+
+class StudentCallError(ClassifiedError):
+    """A call to a remote student that brought no result. To the optimizer it is a failed LM call."""
+
+
+def error_of(refusal: Refusal, address: str) -> StudentCallError:
+    """Return the error for a student's refusal."""
+    failure_class = FAILURE_CLASSES.get(refusal.code, FailureClass.TRANSIENT)
+    return StudentCallError(f"{address} answered {refusal}", failure_class, retry_after=refusal.retry_after)
+
+
+def unusable(address: str, what: str) -> StudentCallError:
+    """Return the error for an answer that can't be used, or none at all. The call may be made again."""
+    return StudentCallError(f"{address} {what}", FailureClass.TRANSIENT)

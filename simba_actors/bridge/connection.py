@@ -1,0 +1,236 @@
+"""The optimizer's way to a student: addresses, credentials, and a door for each address."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import ValidationError
+
+from simba_actors.bridge.calls import StudentCallError, unusable
+from simba_actors.bridge.messages import (
+    CancelReply,
+    CancelRequest,
+    DescribeRequest,
+    Description,
+    Message,
+    Object,
+    RunReply,
+    RunRequest,
+)
+from simba_actors.bridge.security import TLS, TOKEN_VARIABLE, is_loopback
+from simba_actors.errors import ConfigError
+from simba_actors.lm.failures import FailureClass
+from simba_actors.runtime.forks import survive_forks
+from simba_actors.runtime.threads import Threads
+
+GRACE_SECONDS = 5.0
+"""Seconds that a reply may be late: the student ends a Run in time, and its answer has a way to go."""
+
+CANCEL_SECONDS = 5.0
+"""Seconds that a Cancel may take."""
+
+REST_SECONDS = 5.0
+"""Seconds for which an address that could not be reached is passed over, if there are others."""
+
+SCHEMES = ("http", "https", "grpc", "grpcs")
+
+M = TypeVar("M", bound=Message)
+
+
+class Door(Protocol):
+    """One way to one address. Thread-safe."""
+
+    def call(self, method: str, message: Object, seconds: float) -> Any:
+        """Send a message and return the answer as JSON. It blocks for up to `seconds`.
+
+        Raises:
+            StudentCallError: There is no answer, or it is a refusal.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Forget open connections, because this is a forked child."""
+        ...
+
+
+class Address:
+    """One address of a student, with what is known of it."""
+
+    def __init__(self, address: str, door: Door) -> None:
+        self.address = address
+        self.door = door
+        self.in_flight = 0
+        self.rests_until = 0.0
+
+    def ask(self, method: str, request: Message, reply: type[M], seconds: float) -> M:
+        """Return the answer to a call as a message of type `reply`. Raise StudentCallError if there is none."""
+        answer = self.door.call(method, request.to_json(), seconds)
+        try:
+            return reply.from_json(answer)
+        except (ValidationError, RecursionError) as error:
+            raise unusable(
+                self.address, f"answered {method} with something else than a reply: {_shown(error)}"
+            ) from None
+
+
+class Connection:
+    """Reaches a student at one or several addresses. All copies of a `RemoteStudent` share one. Thread-safe.
+
+    Each Run goes to the address with the fewest under way. One that could not be reached is passed over for a while, if
+    there is another.
+
+    Raises:
+        ConfigError: An address is not valid, or a token would travel in the clear.
+    """
+
+    def __init__(
+        self, addresses: Sequence[str], *, token: str | None = None, tls: TLS | None = None, timeout: float = 300.0
+    ) -> None:
+        if not addresses:
+            raise ConfigError("RemoteStudent: there must be at least one address, such as 'http://127.0.0.1:7000'")
+        self.timeout = timeout
+        self.threads = Threads()
+        self._made_with = tuple(addresses), tls, timeout
+        token = token or os.environ.get(TOKEN_VARIABLE) or None
+        self._addresses = [Address(address, _door(address, token, tls)) for address in addresses]
+        self._lock = threading.Lock()
+        survive_forks(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Connection:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the token out: the other process has its own in its environment."""
+        addresses, tls, timeout = self._made_with
+        return partial(Connection, tls=tls, timeout=timeout), (addresses,)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return self._made_with[0]
+
+    def describe(self, majors: Sequence[int], seconds: float) -> Description:
+        """Return the description from the first address that answers. Raise the last StudentCallError if none does."""
+        request = DescribeRequest(majors=list(majors))
+        for address in self._addresses[:-1]:
+            try:
+                return address.ask("Describe", request, Description, seconds)
+            except StudentCallError as error:
+                if error.failure_class is not FailureClass.TRANSIENT:
+                    raise
+        return self._addresses[-1].ask("Describe", request, Description, seconds)
+
+    def begin(self, request: RunRequest) -> RemoteRun:
+        """Return a Run that can be sent to one of the addresses."""
+        with self._lock:
+            now = time.monotonic()
+            address = min(self._addresses, key=lambda each: (max(0.0, each.rests_until - now), each.in_flight))
+            return RemoteRun(self, address, request)
+
+    @contextmanager
+    def counted(self, address: Address) -> Generator[None]:
+        """Count a Run as under way at `address` for the block, and note whether the address can be reached."""
+        with self._lock:
+            address.in_flight += 1
+        try:
+            yield
+        except StudentCallError as error:
+            if error.failure_class is FailureClass.TRANSIENT:
+                address.rests_until = time.monotonic() + REST_SECONDS
+            raise
+        finally:
+            with self._lock:
+                address.in_flight -= 1
+
+    def before_fork(self) -> None:
+        """Do nothing: connections are opened for each call."""
+
+    def after_fork_in_parent(self) -> None:
+        """Do nothing: nothing was closed."""
+
+    def after_fork_in_child(self) -> None:
+        """Replace the lock, and forget what is under way in the parent."""
+        self._lock = threading.Lock()
+        for address in self._addresses:
+            address.in_flight = 0
+            address.door.forget()
+
+
+class RemoteRun:
+    """One Run at one address."""
+
+    def __init__(self, connection: Connection, address: Address, request: RunRequest) -> None:
+        self._connection = connection
+        self._address = address
+        self._request = request
+
+    def send(self) -> RunReply:
+        """Send the request and wait for the reply. Raise StudentCallError if there is none."""
+        address, request = self._address, self._request
+        with self._connection.counted(address):
+            reply = address.ask("Run", request, RunReply, request.timeout_seconds + GRACE_SECONDS)
+            if reply.key != request.key:
+                raise unusable(address.address, f"answered with the reply of another Run: its key is {reply.key!r:.80}")
+            return reply
+
+    def cancel(self) -> None:
+        """Tell the student, in a thread, that the reply is not needed any more."""
+        self._connection.threads.start(self._cancel)
+
+    def _cancel(self) -> None:
+        try:
+            self._address.ask("Cancel", CancelRequest(key=self._request.key), CancelReply, CANCEL_SECONDS)
+        except StudentCallError:
+            return  # The Run ends at its deadline.
+
+
+def _door(address: str, token: str | None, tls: TLS | None) -> Door:
+    parts = _checked(address, token)
+    if parts.scheme in ("grpc", "grpcs"):
+        raise ConfigError(f"RemoteStudent: {address!r:.200}: gRPC is not supported yet")
+    from simba_actors.bridge.http_door import HTTPDoor
+
+    return HTTPDoor(parts, token, tls)
+
+
+def _checked(address: Any, token: str | None) -> SplitResult:
+    if not isinstance(address, str):
+        raise ConfigError(f"RemoteStudent: an address must be a string, not {type(address).__name__}")
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(f"RemoteStudent: {address!r:.200} is not an address: {error}") from None
+    if parts.scheme not in SCHEMES or not host:
+        raise ConfigError(
+            f"RemoteStudent: {address!r:.200} is not an address of a student: it must begin with "
+            f"{', '.join(f'{scheme}://' for scheme in SCHEMES)} and have a host"
+        )
+    if parts.scheme.startswith("grpc") and port is None:
+        raise ConfigError(f"RemoteStudent: {address!r:.200} must have a port, as in grpc://{host}:7001")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ConfigError(f"RemoteStudent: the address of {host} must have no user, query or fragment; use token=…")
+    if token is not None and parts.scheme in ("http", "grpc") and not is_loopback(host):
+        raise ConfigError(
+            f"RemoteStudent: a token must not travel in the clear to {address!r:.200}: use https:// or grpcs://"
+        )
+    return parts
+
+
+def run_key() -> str:
+    """Return a new key for a Run."""
+    return uuid.uuid4().hex
+
+
+def _shown(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}"
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'message'}: {first['msg']}"[:500]

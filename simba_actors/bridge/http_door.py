@@ -1,0 +1,123 @@
+"""The door to a student over HTTP: each call is a POST with JSON, in a connection of its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import ssl
+import time
+from typing import Any
+from urllib.parse import SplitResult
+
+from simba_actors.bridge.calls import CODE_OF_STATUS, Refusal, error_of, unusable
+from simba_actors.bridge.messages import LARGEST_MESSAGE, Object
+from simba_actors.bridge.security import TLS
+from simba_actors.errors import ConfigError
+
+SERVICE = "simba_actors.bridge.Student"
+
+CONNECT_SECONDS = 10.0
+"""Seconds that it may take to connect."""
+
+CHUNK = 64 * 1024
+
+
+class HTTPDoor:
+    """Reaches a student at an address such as `http://127.0.0.1:7000`."""
+
+    def __init__(self, parts: SplitResult, token: str | None, tls: TLS | None) -> None:
+        self._address = parts.geturl()
+        self._host, self._port = parts.hostname or "", parts.port
+        self._path = parts.path.rstrip("/")
+        self._headers = {"Content-Type": "application/json", "Connect-Protocol-Version": "1"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._tls = _context(tls or TLS()) if parts.scheme == "https" else None
+
+    def call(self, method: str, message: Object, seconds: float) -> Any:
+        body = json.dumps(message, ensure_ascii=False).encode()
+        if len(body) > LARGEST_MESSAGE:
+            refusal = Refusal("invalid_argument", f"nothing, as a request has at most {LARGEST_MESSAGE:,} bytes")
+            raise error_of(refusal, self._address)
+        deadline = time.monotonic() + seconds
+        connection = self._connection(min(CONNECT_SECONDS, seconds))
+        try:
+            connection.connect()
+            connection.sock.settimeout(seconds)
+            connection.request("POST", f"{self._path}/{SERVICE}/{method}", body, self._headers)
+            with connection.getresponse() as response:
+                answer = self._read(response, deadline)
+        except (OSError, http.client.HTTPException) as error:
+            what = "does not answer in time" if isinstance(error, TimeoutError) else "can't be reached"
+            raise unusable(self._address, f"{what}: {type(error).__name__}: {error}") from error
+        finally:
+            connection.close()
+        if response.status != http.HTTPStatus.OK:
+            raise error_of(_refusal(response, answer), self._address)
+        return self._json(answer)
+
+    def forget(self) -> None:
+        """Do nothing: no connection outlives its call."""
+
+    def _connection(self, seconds: float) -> http.client.HTTPConnection:
+        if self._tls is not None:
+            return http.client.HTTPSConnection(self._host, self._port, timeout=seconds, context=self._tls)
+        return http.client.HTTPConnection(self._host, self._port, timeout=seconds)
+
+    def _read(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
+        """Read the body. A student that sends it drop by drop does not get more time for that."""
+        chunks: list[bytes] = []
+        size = 0
+        while chunk := response.read1(CHUNK):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > LARGEST_MESSAGE:
+                raise unusable(self._address, f"sends an answer of more than {LARGEST_MESSAGE:,} bytes")
+            if time.monotonic() > deadline:
+                raise TimeoutError("the answer takes too long")
+        if response.length:
+            raise http.client.IncompleteRead(b"", response.length)
+        return b"".join(chunks)
+
+    def _json(self, answer: bytes) -> Any:
+        try:
+            return json.loads(answer, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            raise unusable(self._address, f"answered with something else than JSON: {error}") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _refusal(response: http.client.HTTPResponse, answer: bytes) -> Refusal:
+    """Return what an answer other than 200 says."""
+    code = CODE_OF_STATUS.get(response.status, "unknown")
+    message = f"HTTP {response.status} {response.reason}"
+    try:
+        body: Any = json.loads(answer)
+        code, message = f"{body['code']:.40}", f"{str(body.get('message', ''))[:1000]} (HTTP {response.status})"
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        pass  # Not the student but something before it answers, and the status says what there is to know.
+    retry_after = _seconds(response.getheader("Retry-After"))
+    return Refusal(code, message, retry_after=retry_after, http_status=response.status)
+
+
+def _seconds(text: str | None) -> float | None:
+    """Return the seconds of a `Retry-After`. A date is not understood."""
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _context(tls: TLS) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        if tls.certificate is not None:
+            context.load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"TLS: {error}: check the files of {tls}") from error
+    return context

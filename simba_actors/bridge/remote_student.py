@@ -1,0 +1,450 @@
+"""A student that runs in another process, as a `dspy.Module`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, cast
+
+import dspy
+from dspy.utils.exceptions import LMConfigurationError
+
+from simba_actors.bridge.calls import StudentCallError
+from simba_actors.bridge.connection import Connection, RemoteRun, run_key
+from simba_actors.bridge.messages import (
+    MAJOR,
+    Description,
+    Model,
+    Object,
+    PredictorDescription,
+    PredictorState,
+    RunOutcome,
+    RunReply,
+    RunRequest,
+    VariableDescription,
+)
+from simba_actors.bridge.security import TLS
+from simba_actors.errors import ConfigError, StudentError, StudentUnreachableError
+from simba_actors.lm.failures import FailureClass
+from simba_actors.lm.rollout_context import current_rollout
+from simba_actors.lm.usage import MOST_DOLLARS, MOST_TOKENS
+from simba_actors.logs import get_logger
+from simba_actors.programs import Choice, ConfigurationSpace, Float, Integer
+from simba_actors.programs.schemas import annotation_of, fitted
+from simba_actors.programs.values import json_fields, to_json_value
+from simba_actors.programs.variables import Setting
+
+logger = get_logger(__name__)
+
+DESCRIBE_SECONDS = 10.0
+"""Seconds that `RemoteStudent` waits for each address to describe the student."""
+
+MOST_USED = {"calls": 100_000, "promptTokens": MOST_TOKENS, "completionTokens": MOST_TOKENS, "cost": MOST_DOLLARS}
+"""Highest plausible usage of one Run."""
+
+
+UNKNOWN_CONCURRENCY = 1024
+"""Runs that a student is taken to accept at a time if it does not say. It refuses what is too much."""
+
+SHADOWED = ("description", "model", "space")
+"""Attributes of `RemoteStudent` for its users only. Predictors may have these names."""
+
+
+class RemoteStudent(dspy.Module):
+    """A program in another process, possibly in another language, as a student.
+
+        student = RemoteStudent("http://127.0.0.1:7000")
+        config = OptimizerConfig(student=student, metric=metric, trainset=trainset, store="simba.db", prompt_model=lm)
+
+    It has the predictors that the program describes, so configurations, diffs and exports are those of any other
+    student. Calling it sends them along and runs the program there, with the program's own LM. The metric is called
+    here.
+
+    Making one asks the program to describe itself, which blocks for a moment: in an async function use
+    `await asyncio.to_thread(RemoteStudent, "http://…")`.
+
+    Args:
+        addresses: One address or several, which share the work. `http://`, `https://`, or, with the extra `grpc`,
+            `grpc://` and `grpcs://` (TLS).
+        token: Sent with each call; by default the value of the environment variable `SIMBA_STUDENT_TOKEN`, if it is
+            set. Off loopback it needs TLS.
+        tls: Certificates for TLS.
+        timeout: Seconds that a Run may take outside of an optimizer. Within one, `rollout_timeout` counts.
+
+    Raises:
+        ConfigError: An address is not valid.
+        StudentUnreachableError: No address answered.
+        StudentError: The program speaks another version of the protocol, or describes itself in a way that makes no
+            sense.
+    """
+
+    def __init__(
+        self,
+        addresses: str | Sequence[str],
+        *,
+        token: str | None = None,
+        tls: TLS | None = None,
+        timeout: float = 300.0,
+    ) -> None:
+        super().__init__()
+        listed = [addresses] if isinstance(addresses, str) else list(addresses)
+        self._connection = Connection(listed, token=token, tls=tls, timeout=timeout)
+        self._description = _described(self._connection)
+        self._steps = _Steps(self._description)
+        lm = RemoteLM(self._connection, self._description, "")
+        for predictor in self._description.predictors:
+            name = predictor.name
+            if name in vars(self) or name.startswith("_") or (hasattr(type(self), name) and name not in SHADOWED):
+                raise StudentError(
+                    f"{self._connection.addresses[0]}: the predictor's name {name!r} has another meaning in "
+                    "dspy.Module, or occurs twice: rename it in the program"
+                )
+            # Names such as "chain.predict" and "steps[0]" are those of the program, and DSPy takes them as they are.
+            vars(self)[name] = _predictor(predictor, lm, self._settings_of(name))
+
+    @property
+    def description(self) -> Description:
+        """What the program says of itself."""
+        return self._description
+
+    @property
+    def space(self) -> ConfigurationSpace:
+        """The predictors with the LM settings that the program lets an optimizer choose.
+
+        OptimizerConfig(student=student, space=student.space, …)
+        """
+        settings: dict[str, Setting] = {}
+        lms: dict[str, Any] = {}
+        for variable in self._description.variables:
+            name, setting = _setting(variable)
+            settings[name] = setting
+            if variable.setting == "model" and isinstance(setting, Choice):
+                lms |= {str(option): self._lm_called(str(option)) for option in setting.options}
+        return ConfigurationSpace.from_module(self, settings=settings, lms=lms)
+
+    def model(self, name: str) -> RemoteLM:
+        """Return the program's LM called `name`, for `teacher_lm` or `sampling_lms`. "" is its own.
+
+        Raises:
+            ConfigError: The program has no LM of that name.
+        """
+        return self._lm_called(name)
+
+    def misfit_of(self, names: set[str]) -> str | None:
+        """Say why the program can't be run with inputs of these `names`; None if it can."""
+        known = {field.name for field in self._description.inputs}
+        if not known or known == names:
+            return None
+        return f"its inputs are {sorted(known)}, but the example has {sorted(names)}"
+
+    def shown_to_rule_writer(self) -> str:
+        """Return what the LM that writes rules reads in place of the code."""
+        return f"{self._description.summary}\n\n{self!r}".strip()
+
+    def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
+        """Return the predictors' state without their LMs, so that the program itself can load it."""
+        state = cast("dict[str, dict[str, Any]]", super().dump_state(json_mode))
+        return {name: {**each, "lm": None} for name, each in state.items()}
+
+    def load_state(self, state: dict[str, Any], *, allow_unsafe_lm_state: bool = False) -> None:
+        """Load the predictors' state, but keep their LMs."""
+        lms = {name: predictor.lm for name, predictor in self._predictors().items()}
+        super().load_state(state, allow_unsafe_lm_state=allow_unsafe_lm_state)
+        for name, predictor in self._predictors().items():
+            predictor.lm = lms[name]
+
+    def forward(self, **inputs: Any) -> dspy.Prediction:
+        """Run the program with these inputs, and wait for it in this thread."""
+        return self._result(self._lm()(self._request(inputs)))
+
+    async def aforward(self, **inputs: Any) -> dspy.Prediction:
+        """Run the program with these inputs."""
+        return self._result(await self._lm().acall(self._request(inputs)))
+
+    def _lm_called(self, name: str) -> RemoteLM:
+        known = self._description.models
+        if name and name not in known:
+            raise ConfigError(f"{self._description.name} has no LM called {name!r}; it has {known}")
+        return RemoteLM(self._connection, self._description, name)
+
+    def _lm(self) -> Any:
+        """Return what sends a Run: to an optimizer it is a call of the program's LM, with all that belongs to one."""
+        return next(lm for lm in (predictor.lm for predictor in self.predictors()) if isinstance(lm, RemoteLM))
+
+    def _request(self, inputs: Mapping[str, Any]) -> RunRequest:
+        return RunRequest(
+            major=MAJOR,
+            key=run_key(),
+            predictors={name: _state(name, predictor) for name, predictor in self._predictors().items()},
+            inputs=json_fields(inputs),
+            trace_context=_trace_context(),
+        )
+
+    def _result(self, reply: RunReply) -> dspy.Prediction:
+        """Put the reply's steps into DSPy's trace, and return the prediction or raise the program's error."""
+        settings: Any = dspy.settings
+        if settings.trace is not None:
+            settings.trace.extend(self._steps.of(reply, self._predictors()))
+        rollout = current_rollout()
+        if rollout is not None and reply.cut_off:
+            rollout.cut_off = True
+        if reply.outcome is RunOutcome.PROGRAM_FAILURE and reply.failure is not None:
+            raise _error_class(reply.failure.type)(reply.failure.message)
+        return dspy.Prediction(**self._steps.fitted_outputs(reply.prediction or {}))
+
+    def _predictors(self) -> dict[str, Any]:
+        return {predictor.name: vars(self)[predictor.name] for predictor in self._description.predictors}
+
+    def _settings_of(self, predictor: str) -> dict[str, Any]:
+        return {
+            variable.setting: variable.default
+            for variable in self._description.variables
+            if variable.predictor == predictor and variable.setting != "model" and variable.default is not None
+        }
+
+
+class RemoteLM(dspy.BaseLM):
+    """An LM of a remote student. It stands for the LM that the program calls where it runs.
+
+    The optimizer governs, counts and retries the calls of LMs. To have that for Runs, a Run is a call of this LM, whose
+    prompt is the request. No other prompt can be sent.
+    """
+
+    def __init__(self, connection: Connection, program: Description, name: str) -> None:
+        super().__init__(f"{program.name}/{name}" if name else program.name, cache=False, num_retries=0)
+        self.connection = connection
+        self.name = name
+        """The LM's name in the description; "" for the program's own."""
+        self.accepted_runs = (program.max_concurrency or UNKNOWN_CONCURRENCY) * len(connection.addresses)
+        """How many Runs the student accepts at a time."""
+        self._reports = _Reports(program.name)
+
+    def __call__(self, prompt: Any = None, **kwargs: Any) -> Any:
+        return self._answer(prompt, self._run(prompt).send())
+
+    async def acall(self, prompt: Any = None, **kwargs: Any) -> Any:
+        run = self._run(prompt)
+        try:
+            reply = await self.connection.threads.run(run.send)
+        except asyncio.CancelledError:
+            run.cancel()
+            raise
+        return self._answer(prompt, reply)
+
+    def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        return self(prompt, **kwargs)
+
+    async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        return await self.acall(prompt, **kwargs)
+
+    def _run(self, request: Any) -> RemoteRun:
+        if not isinstance(request, RunRequest):
+            raise LMConfigurationError(
+                f"{self.model} is the LM of a program elsewhere, and can't be called from here. If it is to write "
+                "rules, pass prompt_model=dspy.LM(…); if a metric asks it, give the metric an LM of its own"
+            )
+        rollout = current_rollout()
+        left = None if rollout is None else rollout.seconds_left
+        seconds = self.connection.timeout if left is None else left
+        return self.connection.begin(request.model_copy(update={"timeout_seconds": seconds}))
+
+    def _answer(self, request: RunRequest, reply: RunReply) -> RunReply:
+        """Report what the Run used, and raise if it was the infrastructure that failed."""
+        self.update_history(self._reports.entry(str(cast("Any", self).model), request, reply))
+        failure = reply.failure
+        if reply.outcome is RunOutcome.INFRASTRUCTURE_FAILURE and failure is not None:
+            raise StudentCallError(
+                f"{self.model} reports {failure.type}: {failure.message}",
+                FailureClass.PERSISTENT if failure.permanent else FailureClass.TRANSIENT,
+                retry_after=failure.retry_after_seconds or None,
+            )
+        return reply
+
+
+class RemoteProgramError(Exception):
+    """An error that a remote program failed with. The class that is raised has the name of the error there."""
+
+
+@lru_cache(maxsize=64)
+def _error_class(name: str) -> type[RemoteProgramError]:
+    valid = re.fullmatch(r"[A-Za-z_][\w.]{0,79}", name)
+    return type(name, (RemoteProgramError,), {}) if valid else RemoteProgramError
+
+
+class _Steps:
+    """Takes the steps and outputs of replies for what the description says they are."""
+
+    def __init__(self, description: Description) -> None:
+        self._program = description.name
+        self._code_version = description.code_version
+        self._schemas = {
+            predictor.name: {field.name: field.schema_ for field in (*predictor.inputs, *predictor.outputs)}
+            for predictor in description.predictors
+        }
+        self._outputs = {
+            field.name: field.schema_ for predictor in description.predictors for field in predictor.outputs
+        }
+        self._warned: set[str] = set()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Steps:
+        return self
+
+    def of(self, reply: RunReply, predictors: Mapping[str, Any]) -> list[tuple[Any, Object, dspy.Prediction]]:
+        """Return entries for DSPy's trace. Steps of predictors that were never described are left out."""
+        if reply.code_version != self._code_version:
+            self._warn(
+                f"{self._program} changed during the run, from version {self._code_version!r:.80} to "
+                f"{reply.code_version!r:.80}: scores of the two may differ. Start another run to compare them"
+            )
+        unknown = {step.predictor for step in reply.trace} - predictors.keys()
+        if unknown:
+            self._warn(
+                f"{self._program} reports steps of {sorted(unknown)!r:.200}, which it has not described: they are left "
+                "out, and can't become demos. Its trace must use the names of its predictors"
+            )
+        return [
+            (
+                predictors[step.predictor],
+                fitted(step.inputs, self._schemas[step.predictor]),
+                dspy.Prediction(**fitted(step.outputs, self._schemas[step.predictor])),
+            )
+            for step in reply.trace
+            if step.predictor in predictors
+        ]
+
+    def fitted_outputs(self, prediction: Object) -> Object:
+        return fitted(prediction, self._outputs)
+
+    def _warn(self, message: str) -> None:
+        if message not in self._warned and len(self._warned) < 100:
+            self._warned.add(message)
+            logger.warning("%s", message)
+
+
+class _Reports:
+    """Makes history entries of replies, and believes no usage that can't be true."""
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self._warned = False
+
+    def entry(self, model: str, request: RunRequest, reply: RunReply) -> dict[str, Any]:
+        """Return a Run as an entry of an LM's history."""
+        used = reply.usage
+        known: dict[str, Any] = {
+            name: value for name, most in MOST_USED.items() if _is_amount(value := used.get(name), most)
+        }
+        doubtful = {name: used[name] for name in MOST_USED if used.get(name) is not None and name not in known}
+        if doubtful and not self._warned:
+            self._warned = True
+            logger.warning(
+                "%s reports usage that can't be true, %s: its tokens and cost count as unknown, and each of its Runs "
+                "as one call. Mend what it reports",
+                self._program,
+                json.dumps(doubtful, default=str)[:200],
+            )
+        if doubtful:
+            known = {}
+        calls = int(known.get("calls", 1))
+        unused = 0 if calls == 0 else None
+        shown = reply.prediction if reply.failure is None else reply.failure.to_json()
+        return {
+            "model": model,
+            "prompt": json.dumps(request.inputs),
+            "outputs": [json.dumps(shown)],
+            "calls": calls,
+            "usage": {
+                "prompt_tokens": known.get("promptTokens", unused),
+                "completion_tokens": known.get("completionTokens", unused),
+            },
+            "cost": known.get("cost", unused),
+        }
+
+
+def _is_amount(value: Any, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _described(connection: Connection) -> Description:
+    addresses = ", ".join(connection.addresses)
+    try:
+        description = connection.describe([MAJOR], DESCRIBE_SECONDS)
+    except StudentCallError as error:
+        raise StudentUnreachableError(
+            f"no student describes itself at {addresses}: {error}. Start it, or correct the address or the token"
+        ) from error
+    if description.major != MAJOR:
+        raise StudentError(
+            f"the student at {addresses} speaks version {description.major} of the protocol, and this version of "
+            f"simba_actors speaks {MAJOR}: update the older of the two"
+        )
+    names = {predictor.name for predictor in description.predictors}
+    for variable in description.variables:
+        if variable.predictor not in names:
+            raise StudentError(
+                f"the student at {addresses} describes a variable of {variable.predictor!r}, and has no such predictor"
+            )
+        _setting(variable)
+    return description
+
+
+def _setting(variable: VariableDescription) -> tuple[str, Setting]:
+    """Return a described LM setting by its name in a space."""
+    name = f"{variable.predictor}.{'lm' if variable.setting == 'model' else variable.setting}"
+    try:
+        if variable.float_ is not None:
+            return name, Float(variable.float_.low, variable.float_.high)
+        if variable.integer is not None:
+            return name, Integer(variable.integer.low, variable.integer.high)
+        return name, Choice(tuple(variable.choice.options if variable.choice else ()))
+    except ConfigError as error:
+        raise StudentError(f"the student describes {name} in a way that makes no sense: {error}") from error
+
+
+def _predictor(description: PredictorDescription, lm: RemoteLM, settings: Mapping[str, Any]) -> dspy.Predict:
+    make: Any = dspy.Signature
+    fields: dict[str, tuple[Any, Any]] = {}
+    kinds = cast("Sequence[Any]", (dspy.InputField, dspy.OutputField))
+    for make_field, described in zip(kinds, (description.inputs, description.outputs), strict=True):
+        for field in described:
+            details = {"desc": field.description} if field.description else {}
+            fields[field.name] = annotation_of(field.schema_), make_field(**details)
+    try:
+        predictor = dspy.Predict(make(fields, description.instructions), **settings)
+    except Exception as error:
+        raise StudentError(f"the student's predictor {description.name!r} can't be used: {error}") from error
+    predictor.demos = [dspy.Example(**demo) for demo in description.demos]
+    predictor.lm = lm
+    return predictor
+
+
+def _state(name: str, predictor: Any) -> PredictorState:
+    """Return what a predictor of a copy is set to."""
+    lm: Any = predictor.lm
+    if not isinstance(lm, RemoteLM):
+        raise ConfigError(
+            f"predictor {name!r} of a remote student can't use {lm!r:.80}: its LM is where the program runs. Use "
+            "student.model(name), or leave teacher_lm, sampling_lms and the like out"
+        )
+    demos = cast("Iterable[Any]", predictor.demos)
+    return PredictorState(
+        instructions=predictor.signature.instructions,
+        demos=[json_fields(demo) for demo in demos],
+        settings={key: to_json_value(value) for key, value in predictor.config.items() if value is not None},
+        model=Model(name=lm.name, temperature=lm.kwargs.get("temperature"), rollout_id=lm.kwargs.get("rollout_id")),
+    )
+
+
+def _trace_context() -> dict[str, str]:
+    """Return the current span as W3C trace context, if the application uses OpenTelemetry."""
+    if "opentelemetry" not in sys.modules:
+        return {}
+    from opentelemetry.propagate import inject
+
+    carrier: dict[str, str] = {}
+    inject(carrier)
+    return carrier

@@ -1,0 +1,127 @@
+"""Commands for students that run elsewhere: serve one written in Python, and check one in any language."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import ssl
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simba_actors.cli.arguments import AsJSON, check_words
+from simba_actors.cli.output import fail, print_json_line, print_text
+from simba_actors.cli.serving import LAST_ANSWERS_SECONDS, listen
+from simba_actors.errors import ConfigError, SimbaError
+
+if TYPE_CHECKING:
+    from simba_actors.bridge.service import StudentService
+
+
+def student(
+    app: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:NAME",
+            help="A dspy.Module, a StudentService, or a function without arguments that returns one.",
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; anything but loopback needs a token or --client-ca.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes any free port.", min=0, max=65535)] = 7000,
+    lm: Annotated[
+        str | None,
+        typer.Option(help="LM of the program, as in dspy.LM(…), unless the module sets one.", show_default=False),
+    ] = None,
+    max_concurrency: Annotated[int, typer.Option(help="Runs at a time.", min=1)] = 32,
+    certificate: Annotated[Path | None, typer.Option(help="Certificate for TLS (PEM).", show_default=False)] = None,
+    key: Annotated[Path | None, typer.Option(help="Key of the certificate (PEM).", show_default=False)] = None,
+    client_ca: Annotated[
+        Path | None,
+        typer.Option(help="Accept only clients with a certificate of this authority (PEM).", show_default=False),
+    ] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Serve a program to optimizers in other processes until interrupted. Its address is printed first.
+
+    The environment variable SIMBA_STUDENT_TOKEN has the token that callers must present.
+    """
+    check_words([app, host])
+    try:
+        import uvicorn
+
+        from simba_actors.bridge.http_app import student_app
+        from simba_actors.bridge.security import TOKEN_VARIABLE, is_loopback
+    except ImportError as error:
+        fail(ConfigError(f"student needs the extra `web` ({error}): pip install 'simba_actors[web]'"), as_json=as_json)
+    token = os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        if not is_loopback(host) and token is None and client_ca is None:
+            raise ConfigError(
+                f"--host {host} lets others in: set the environment variable {TOKEN_VARIABLE} to a token that the "
+                "optimizer presents, or give --client-ca"
+            )
+        if (certificate is None) != (key is None) or (client_ca is not None and certificate is None):
+            raise ConfigError("TLS needs --certificate and --key, and so does --client-ca")
+        service = _service(app, lm, max_concurrency)
+        listening = listen(host, port)
+        config = uvicorn.Config(
+            student_app(service, token=token),
+            log_level="warning",
+            proxy_headers=False,
+            timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+            ssl_ca_certs=None if client_ca is None else str(client_ca),
+            ssl_cert_reqs=ssl.CERT_NONE if client_ca is None else ssl.CERT_REQUIRED,
+        )
+        config.load()
+    except SimbaError as error:
+        fail(error, as_json=as_json)
+    except OSError as error:
+        fail(ConfigError(f"the certificate, the key or the authority can't be read: {error}"), as_json=as_json)
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http{'' if certificate is None else 's'}://{shown}:{listening.getsockname()[1]}"
+    if as_json:
+        print_json_line({"address": address})
+    else:
+        print_text(address)
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _service(app: str, lm: str | None, max_concurrency: int) -> StudentService:
+    """Return the service that `app` names, as in "module:name". Raise SimbaError if there is none."""
+    import dspy
+
+    from simba_actors.bridge.service import StudentService
+
+    made = _made(app)
+    if isinstance(made, StudentService):
+        return made
+    if not isinstance(made, dspy.Module):
+        raise ConfigError(f"{app} is {made!r:.80}: it must be a dspy.Module, a StudentService, or make one")
+    return StudentService(made, lm=None if lm is None else dspy.LM(lm), max_concurrency=max_concurrency)
+
+
+def _made(app: str) -> Any:
+    import dspy
+
+    module_name, _, name = app.partition(":")
+    if not module_name or not name:
+        raise ConfigError(f"{app!r} must be MODULE:NAME, as in app:make for `make` in app.py")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{app!r} can't be found: {error}; call this where the module can be imported") from error
+    is_made = not callable(found) or isinstance(found, dspy.Module)
+    return found if is_made else found()
