@@ -214,8 +214,8 @@ class OptimizerConfig:
     stop_when: StopWhen | None = DEFAULT_STOP
     """Decides at the end of each step whether to stop the search; the winner is then chosen, as after `max_steps`. By
     default the adaptive policy stops when the rest of the calls is expected to add less than 0.01 of the metric's
-    range; None lets it use its whole budget. It may change when a run is continued. See
-    `simba_actors.search.stopping`."""
+    range; None lets it use its whole budget, and continues a run that was stopped. It may change when a run is
+    continued. See `simba_actors.search.stopping`."""
 
     governor: Governor | None = None
     """Sends the LM calls and holds the limits of endpoints and their retry policy. By default, all optimizers of an

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -25,6 +25,7 @@ from simba_actors.store.records import (
     NewRun,
     OpenStep,
     Program,
+    Run,
     SetStatus,
     Write,
 )
@@ -128,7 +129,7 @@ class Coordinator(GenServer[CoordinatorState]):
     async def handle_continue(self, token: Any) -> CastReturn:
         ledger = await self._teammates.via(POOL_KEEPER).call(ReadLedger(), timeout=None)
         self._recall(ledger)
-        if ledger.run.status == "finished" and not self._ending.may_continue(ledger.run):
+        if ledger.run.status == "finished" and not self._may_continue(ledger.run):
             await self._ending.with_result(self.state)
             return None
         if self._failure.error is not None:
@@ -149,6 +150,11 @@ class Coordinator(GenServer[CoordinatorState]):
         else:
             await self._next_step(await self._teammates.pool())
         return None
+
+    def _may_continue(self, run: Run) -> bool:
+        """Return whether what ended the run does not hold any more: a budget that is larger now, or `stop_when`."""
+        was_stopped = cast("dict[str, Any]", run.result).get("stopped", False)
+        return self._ending.may_continue(run) or (was_stopped and self._stop_when is None)
 
     async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
         match message:
@@ -238,6 +244,7 @@ class Coordinator(GenServer[CoordinatorState]):
             await self._ending.with_error(state, error)
             return
         if stopped is not None:
+            state.stopped = True
             await self._ending.choose_winner(state, stopped)
             return
         plan = await self._threads.run(

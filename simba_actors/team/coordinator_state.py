@@ -55,6 +55,8 @@ class CoordinatorState:
     """Findings and usage at the end of the last closed step."""
     ended_by: str = ""
     """Why the search ended, from FINALS on."""
+    stopped: bool = False
+    """Whether `stop_when` ended the search."""
     final_rollouts_may_be_left: bool = False
     """Whether an earlier life of this actor may have left final rollouts without a result."""
     pause_is_stored: bool = False

@@ -154,7 +154,7 @@ class Ending:
         if not ranking:
             await self.with_error(state, RunError(f"no rollout has ended, so there is no score: {reason}"))
             return
-        result: dict[str, JSON] = {"cap": cap}
+        result: dict[str, JSON] = {"cap": cap, "stopped": state.stopped}
         if self._objectives is not None:
             scores = await self._scores_by_objective(self._objectives, [program for program, _ in ranking], pool)
             ranking = self._objectives.choose(ranking, scores)

@@ -71,6 +71,17 @@ async def test_a_run_ends_by_itself_when_little_is_left_to_gain(tmp_path: Path) 
     assert (expected.step, expected.gain < 0.01) == (0, True)
 
 
+@pytest.mark.parametrize("policy", CONFIGS)
+async def test_a_run_that_was_stopped_continues_without_a_stopper(policy: str, tmp_path: Path) -> None:
+    first = await finish(config_for(policy, tmp_path / "simba.db", stop_when=after_two))
+    again = await finish(config_for(policy, tmp_path / "simba.db", stop_when=after_two))
+    whole = await finish(config_for(policy, tmp_path / "simba.db", stop_when=None))
+    assert (first.steps, whole.steps) == (2, 4)
+    assert first.usage == again.usage
+    assert whole.usage.calls > first.usage.calls
+    assert whole.reason == "all of its 4 steps are done"
+
+
 async def test_a_run_without_a_stopper_uses_all_of_its_steps(tmp_path: Path) -> None:
     config = config_for("adaptive", tmp_path / "simba.db", metric=solved, stop_when=None)
     assert (await finish(config)).steps == 4
