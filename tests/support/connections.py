@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-CLOSING_SECONDS = 2.0
+CLOSING_SECONDS = 60.0
 """Most seconds that the thread of a closed connection takes to end."""
 
 

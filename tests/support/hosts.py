@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-HARD_LIMIT = 60.0
+HARD_LIMIT = 120.0
 """Seconds after which a host counts as failed and is killed, with everything that it started."""
 
 

@@ -16,7 +16,7 @@ from tests.support.scripted_lm import Ask, ScriptedLM
 
 E = TypeVar("E", bound=Event)
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which a test fails because its run has not ended."""
 
 
