@@ -302,7 +302,6 @@ def assemble(
             setting_aside=setting_aside,
             budget=budget,
             stop_when=config.stop_when,
-            rollouts_expected=rollouts_expected(config),
             max_steps=config.steps,
             pausing=gate.pausing,
             failure=gate.failure,

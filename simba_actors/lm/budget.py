@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -23,6 +23,8 @@ from simba_actors.store.records import RecordProposal, RecordRollout, RecordSpen
 
 CHARACTERS_PER_TOKEN = 4
 """Of a prompt, before a reply has said how many tokens a prompt has."""
+
+N = TypeVar("N", int, float)
 
 LEAST_WAIT = 0.1
 """Seconds between looks at a clock that stops while the run is paused."""
@@ -325,8 +327,8 @@ class BudgetTracker:
         return self._seconds + (0.0 if self._up_since is None else self._clock() - self._up_since)
 
 
-def forecast(used: Mapping[str, Usage], done: int, expected: int, max_steps: int) -> BudgetForecast:
-    """Return what the whole run will have used if it continues like its first step.
+def forecast(used: Mapping[str, Usage], done: int, expected: int, max_steps: int, budget: Budget) -> BudgetForecast:
+    """Return what the whole run will have used if it continues like its first step, within its budget.
 
     `used` is what the first step's `done` rollouts and its strategies used, by name of the LM; the whole run makes
     `expected` rollouts. Final rollouts that ran ahead are left out: how many are stored by then is a matter of timing.
@@ -335,4 +337,12 @@ def forecast(used: Mapping[str, Usage], done: int, expected: int, max_steps: int
     rollouts = sum((usage for lm, usage in used.items() if lm != PROMPT_MODEL), start=Usage())
     strategies = used.get(PROMPT_MODEL, Usage())
     whole = rollouts * share + strategies * min(share, max_steps)
-    return BudgetForecast(calls=whole.calls, tokens=whole.tokens, cost=whole.cost)
+    return BudgetForecast(
+        calls=whole.calls if budget.max_calls is None else min(whole.calls, budget.max_calls),
+        tokens=_within(whole.tokens, budget.max_tokens),
+        cost=_within(whole.cost, budget.max_cost),
+    )
+
+
+def _within(amount: N | None, cap: N | None) -> N | None:
+    return amount if amount is None or cap is None else min(amount, cap)

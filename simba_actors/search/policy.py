@@ -155,8 +155,16 @@ class Policy(Protocol):
         """Return the state before the first step."""
         ...
 
+    def rollouts_expected(self, first_step: int) -> int:
+        """Return about how many rollouts the whole run makes, given how many its first step made."""
+        ...
+
     def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
         """Plan the next step. Return None when the search is over."""
+        ...
+
+    def may_continue(self, state: JSON, step: int, evidence: Evidence) -> bool:
+        """Return whether a search that was over can go on, because the run may make more rollouts now than it could."""
         ...
 
     def proposals(self, plan: StepPlan, buckets: Sequence[Bucket], failed: int, pool: Pool) -> tuple[Proposal, ...]:

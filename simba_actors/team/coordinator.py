@@ -78,7 +78,6 @@ class Coordinator(GenServer[CoordinatorState]):
         setting_aside: Examples that are left out.
         budget: What the run may use.
         stop_when: Asked after each step whether the search is to end.
-        rollouts_expected: How many rollouts the whole run takes, as far as that is known beforehand.
         max_steps: The most steps of the run.
         pausing, failure: The run's.
         resume_after: Seconds after which a pause ends automatically unless the user asked for it; None for never.
@@ -98,7 +97,6 @@ class Coordinator(GenServer[CoordinatorState]):
         setting_aside: SettingAside,
         budget: BudgetTracker,
         stop_when: StopWhen | None,
-        rollouts_expected: int,
         max_steps: int,
         pausing: Pausing,
         failure: Failure,
@@ -115,7 +113,6 @@ class Coordinator(GenServer[CoordinatorState]):
         self._setting_aside = setting_aside
         self._budget = budget
         self._stop_when = stop_when
-        self._rollouts_expected = rollouts_expected
         self._max_steps = max_steps
         self._pausing, self._failure = pausing, failure
         self._resume_after = resume_after
@@ -154,7 +151,7 @@ class Coordinator(GenServer[CoordinatorState]):
     def _may_continue(self, run: Run) -> bool:
         """Return whether what ended the run does not hold any more: a budget that is larger now, or `stop_when`."""
         was_stopped = cast("dict[str, Any]", run.result).get("stopped", False)
-        return self._ending.may_continue(run) or (was_stopped and self._stop_when is None)
+        return self._ending.may_continue(self.state, run) or (was_stopped and self._stop_when is None)
 
     async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
         match message:
@@ -317,7 +314,8 @@ class Coordinator(GenServer[CoordinatorState]):
         if state.steps_closed == 0:
             used = await self._teammates.via(POOL_KEEPER).call(ReadUsage(plan.step), timeout=None)
             done = state.evidence.rollouts_in(plan.step)
-            events.append(forecast(used, done, self._rollouts_expected, self._max_steps))
+            expected = self._policy.rollouts_expected(done)
+            events.append(forecast(used, done, expected, self._max_steps, self._budget.budget))
         await self._teammates.commit_later([CloseStep(plan.step, result.to_json(), progress.to_store())], events)
         state.policy_state, state.progress = result.state, progress
         state.steps_closed += 1

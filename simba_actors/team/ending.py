@@ -95,9 +95,15 @@ class Ending:
             if not state.finalists:
                 await self.choose_winner(state, state.ended_by)
 
-    def may_continue(self, run: Run) -> bool:
-        """Return whether the run ended because of a budget that is larger now."""
-        return cast("dict[str, JSON]", run.result).get("cap") is not None and self._budget.reached() is None
+    def may_continue(self, state: CoordinatorState, run: Run) -> bool:
+        """Return whether the run ended because of a budget that is larger now, or was planned for it."""
+        if self._budget.reached() is not None:
+            return False
+        result = cast("dict[str, JSON]", run.result)
+        if result.get("cap") is not None:
+            return True
+        done = not result.get("stopped", False)
+        return done and self._policy.may_continue(state.policy_state, state.steps_closed, state.evidence)
 
     async def with_result(self, state: CoordinatorState) -> None:
         """End a run that has its result, once its winner is published, if it is to be."""

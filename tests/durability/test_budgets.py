@@ -13,7 +13,7 @@ from typing import Any
 import dspy
 import pytest
 
-from simba_actors import Budget, Channel, Governor, Optimizer, OptimizerConfig, Retry, Source
+from simba_actors import Budget, Channel, Governor, Optimizer, OptimizerConfig, OptimizerResult, Retry, Source
 from simba_actors.errors import RunError
 from simba_actors.events import BudgetForecast, BudgetReached, RunPaused, TrajectorySampled
 from simba_actors.store import Reader
@@ -135,6 +135,22 @@ async def test_a_run_cut_short_continues_with_a_larger_budget(server: OpenAIServ
     await finish(config_for(server.address, tmp_path / "cut.db", Budget()))
     cut = await findings(config_for(server.address, tmp_path / "cut.db", Budget()), "run")
     assert cut == await findings(whole, "run")
+
+
+async def test_a_run_whose_steps_were_planned_for_a_small_budget_goes_on_with_a_larger_one(tmp_path: Path) -> None:
+    """The adaptive policy spreads what the budget allows over all steps, so the cap itself is never reached."""
+
+    async def use(max_calls: int) -> OptimizerResult:
+        budget = Budget(max_calls=max_calls)
+        return await finish(small_config(tmp_path / "simba.db", policy="adaptive", stop_when=None, budget=budget))
+
+    first = await use(50)
+    assert (first.reason, first.budget_reached) == ("all of its 2 steps are done", None)
+    assert (await use(50)).usage == first.usage
+    second = await use(150)
+    assert 100 < second.usage.calls <= 150
+    assert second.steps > first.steps
+    assert (await use(150)).usage == second.usage
 
 
 async def test_a_run_cut_short_gives_its_result_at_once_with_the_same_budget(
@@ -277,6 +293,19 @@ async def test_the_first_step_gives_a_forecast_of_the_whole_run(server: OpenAISe
     assert usage.cost is not None
     assert 0.5 * usage.calls <= forecast.calls <= 2 * usage.calls
     assert 0.5 * usage.cost <= forecast.cost <= 2 * usage.cost
+
+
+@pytest.mark.parametrize(("steps", "max_calls"), [(1, None), (2, None), (4, None), (4, 60)])
+async def test_a_forecast_of_the_adaptive_policy_is_close_to_what_the_run_makes(
+    steps: int, max_calls: int | None, tmp_path: Path
+) -> None:
+    budget = Budget(max_calls=max_calls)
+    changes: dict[str, Any] = {"policy": "adaptive", "bsize": 8, "max_steps": steps, "stop_when": None}
+    config = small_config(tmp_path / "simba.db", budget=budget, **changes)
+    async with await Optimizer.start(config) as optimizer:
+        forecast = await reach(optimizer, BudgetForecast)
+        calls = (await optimizer.result()).usage.calls
+    assert 0.7 * calls <= forecast.calls <= 1.4 * calls
 
 
 def test_a_forecast_does_not_depend_on_when_final_rollouts_come_in(

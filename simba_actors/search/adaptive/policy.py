@@ -63,6 +63,9 @@ FINAL_SHARE = 0.18
 FRESH_EXAMPLES = 0.75
 """Share of the trainset that the finalists are likely to be fresh to."""
 
+FINALS_USED = 0.6
+"""Share of the rollouts for the finals that they usually make: the winner is often known before."""
+
 LAST_NEW_PARTS = 0.7
 """Share of the search after which no new parts are made: there would be no time left to learn what they are worth."""
 
@@ -147,14 +150,22 @@ class AdaptivePolicy:
         batches = BatchOrder.shuffled(self._examples.train, draws.python)
         return AdaptiveState(draws, batches, self._usual_parameters).to_json()
 
+    def rollouts_expected(self, first_step: int) -> int:
+        # Races end early in later steps as they did in the first one.
+        steps = self.settings.max_steps
+        share, spent = first_step / self._rollouts_planned(0, 0, steps), first_step
+        for step in range(1, steps):
+            spent += round(share * self._rollouts_planned(step, spent, steps))
+        return spent + round(FINALS_USED * self._finals.rollouts)
+
     def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
         now = AdaptiveState.from_json(state)
         spent = len(evidence) + now.questions
-        usual = self._rollouts_per_step
-        if step >= self.settings.max_steps or spent + usual // 2 > self._search_rollouts:
+        steps = self._steps(now, step)
+        usual, rollouts = self._rollouts_per_step, self._rollouts_planned(step, spent, steps)
+        if rollouts == 0:
             return None
-        left = self._search_rollouts - spent
-        rollouts = min(left, max(usual, left // (self.settings.max_steps - step)))
+        now.steps, now.rollouts = steps, self.rollouts
         model = self._fitting.model(pool, evidence, now.mode)
         now.mode = model.mode()
         examples = max(LEAST_EXAMPLES, now.parameters.batch_size * rollouts // usual)
@@ -165,6 +176,26 @@ class AdaptivePolicy:
         merges = MERGE_RULES in self.strategies and _rules(samplers[0], pool) > 1
         now.candidates = self._plan_candidates(model, now, samplers[0], rollouts, len(samples), makes_parts, merges)
         return StepPlan(step, batch, samples, now.next_program, now.to_json())
+
+    def may_continue(self, state: JSON, step: int, evidence: Evidence) -> bool:
+        now = AdaptiveState.from_json(state)
+        spent = len(evidence) + now.questions
+        return self._has_more_rollouts(now) and self._rollouts_planned(step, spent, self._steps(now, step)) > 0
+
+    def _steps(self, now: AdaptiveState, step: int) -> int:
+        """Return the number of steps of the run. A search that was over gets more steps if it gets more rollouts."""
+        steps = now.steps or self.settings.max_steps
+        return step + self.settings.max_steps if step >= steps and self._has_more_rollouts(now) else steps
+
+    def _has_more_rollouts(self, now: AdaptiveState) -> bool:
+        return 0 < now.rollouts < self.rollouts
+
+    def _rollouts_planned(self, step: int, spent: int, steps: int) -> int:
+        """Return how many rollouts a step may make when so many were spent before it; 0 if the search is over."""
+        usual, left = self._rollouts_per_step, self._search_rollouts - spent
+        if step >= steps or left < usual // 2:
+            return 0
+        return min(left, max(usual, left // (steps - step)))  # Later steps get what races saved.
 
     def _samplers(self, model: PartModel, draws: Draws) -> list[int]:
         """Choose the programs to sample with: the best one under each of `SAMPLERS` draws."""

@@ -91,6 +91,11 @@ class AdaptiveState:
     """Rounds of finals that were run before the search continued with a larger budget."""
     mode: Mode = field(default_factory=Mode)
     """Starting point of the next fit of the model."""
+    steps: int = 0
+    """Number of steps of the whole run, more than the setting once it continued with a larger budget; 0 for the
+    setting."""
+    rollouts: int = 0
+    """Maximum number of rollouts of the whole run when the last step was opened; 0 if unknown."""
 
     def to_json(self) -> JSON:
         return {
@@ -104,6 +109,8 @@ class AdaptiveState:
             "agenda": None if self.candidates is None else self.candidates.to_json(),
             "rounds_before": self.rounds_before,
             "mode": self.mode.to_json(),
+            "steps": self.steps,
+            "rollouts": self.rollouts,
         }
 
     @classmethod
@@ -119,6 +126,8 @@ class AdaptiveState:
             candidates=None if data["agenda"] is None else CandidatePlan.from_json(data["agenda"]),
             rounds_before=data.get("rounds_before", 0),
             mode=stored_mode(stored),
+            steps=data.get("steps", 0),
+            rollouts=data.get("rollouts", 0),
         )
 
 

@@ -81,6 +81,9 @@ class DspyPolicy:
         batches = BatchOrder.shuffled(range(self.examples), draws.python)
         return _State(draws, batches, means=[(STUDENT, 0.0)], winners=[STUDENT]).to_json()
 
+    def rollouts_expected(self, first_step: int) -> int:
+        return first_step * self.settings.max_steps + (self.settings.num_candidates + 1) * self.examples
+
     def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
         if step >= self.settings.max_steps:
             return None
@@ -100,6 +103,9 @@ class DspyPolicy:
             for position, (model, example) in enumerate(pairs)
         )
         return StepPlan(step, batch, rollouts, now.next_program, now.to_json())
+
+    def may_continue(self, state: JSON, step: int, evidence: Evidence) -> bool:
+        return False
 
     def _models(self) -> list[ModelSpec]:
         ids = range(self.first_rollout_id, self.first_rollout_id + self.settings.num_candidates)
