@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import copy
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import dspy
 
@@ -87,10 +88,17 @@ def _cached_demos(write: Callable[..., list[dict[str, Any]]]) -> Callable[..., l
     return messages
 
 
-@lru_cache(maxsize=PROGRAMS_KEPT)
+_shapes: WeakKeyDictionary[Any, Hashable] = WeakKeyDictionary()
+
+
 def _shape(signature: Any) -> Hashable:
     """Return what the fields' texts depend on besides the values. Programs that differ in instructions share it."""
-    return tuple((name, field.annotation, repr(field.json_schema_extra)) for name, field in signature.fields.items())
+    known = _shapes.get(signature)
+    if known is None:
+        fields: Mapping[str, Any] = signature.fields
+        known = tuple((name, field.annotation, repr(field.json_schema_extra)) for name, field in fields.items())
+        _shapes[signature] = known
+    return known
 
 
 def _key(signature: Any, values: Iterable[Mapping[str, object]], *more: Hashable) -> Hashable | None:
