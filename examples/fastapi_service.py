@@ -10,8 +10,10 @@ where it was.
 
 With several workers, each answers requests and one of them works on the run. If that worker ends, another continues:
 
-    SERVICE_MODEL=openai/gpt-4o-mini uvicorn --app-dir examples --workers 4 fastapi_service:app
+    SERVICE_MODEL=openai/gpt-4o-mini uvicorn --app-dir examples --workers 4 --timeout-worker-healthcheck 30 \\
+        fastapi_service:app
 
+By default uvicorn kills a worker that doesn't answer for 5 seconds, as one may that is still importing its libraries.
 The environment has the same options as the command line. Without SERVICE_MODEL each worker loads SmolLM2 for itself.
 """
 

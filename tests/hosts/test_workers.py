@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import re
 import signal
@@ -15,24 +16,27 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeVar
 
+import dspy
 import httpx
+import pytest
 
 from tests.support.hosts import free_port, running
 from tests.support.openai_server import OpenAIServer
 from tests.support.router import EXAMPLES, HELD_OUT, knows_with_demos
-from tests.support.runs import findings_in
+from tests.support.runs import findings_in, finish
 
 T = TypeVar("T")
 
 WORKERS = 4
 KILLS = 3
 CLIENTS = 4
-PAUSE = 0.05
-"""Seconds between a client's requests."""
+STEPS = 1
+PAUSE = 0.2
+"""Seconds between a client's requests, which leave most of the machine to the workers that start."""
 SLOW_REPLY = 2.0
 """Seconds that the LM takes while workers are killed, so that hundreds of calls, 8 at a time, can't end before."""
 START_LIMIT = 40
-"""Seconds that uvicorn gives a worker to start. It also waits as long for a worker that is killed while it pings it."""
+"""Seconds that uvicorn gives a worker to start or to answer a ping."""
 LIMIT = 120.0
 """Seconds after which whatever the test waits for has failed to happen."""
 
@@ -82,7 +86,7 @@ def service(store: Path, provider: OpenAIServer, *options: str) -> Generator[Ser
         "SERVICE_STORE": str(store),
         "SERVICE_MODEL": "openai/scripted",
         "SERVICE_API_BASE": provider.address,
-        "SERVICE_STEPS": "1",
+        "SERVICE_STEPS": str(STEPS),
         "DSPY_CACHEDIR": str(store.with_suffix(".cache")),
     }
     with running(command, port, log=log, **environment):
@@ -143,12 +147,19 @@ def until(condition: Callable[[], T | None]) -> T:
 
 
 def run_in_one_process(store: Path, provider: OpenAIServer) -> dict[str, Any]:
-    with service(store, provider) as single:
-        run = until(single.finished_run)
-    return asyncio.run(findings_in(store, run))
+    """Return the findings of the example's optimization without a server around it."""
+    example: Any = importlib.import_module("fastapi_service")
+    options = example.parse_options(["--store", str(store), "--steps", str(STEPS)])
+    lm = dspy.LM("openai/scripted", api_base=provider.address, api_key="none", cache=False)
+    with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
+        result = asyncio.run(finish(example.optimization(options)))
+    return asyncio.run(findings_in(store, result.run_id))
 
 
-def test_requests_and_the_run_survive_kills_of_the_owner_and_a_rolling_restart(tmp_path: Path) -> None:
+def test_requests_and_the_run_survive_kills_of_the_owner_and_a_rolling_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
     store = tmp_path / "workers.db"
     options = ["--workers", str(WORKERS), "--timeout-worker-healthcheck", str(START_LIMIT)]
     with OpenAIServer(knows_with_demos) as provider:
