@@ -83,6 +83,7 @@ class AssembledRun:
     new: NewRun
     store: Path
     owner: Owner
+    life: Life
     space: ConfigurationSpace
     executor: Executor
     governor: Governor
@@ -296,6 +297,7 @@ def assemble(
             COORDINATOR,
             run=run,
             student=student,
+            unoptimized=space.unoptimized(config.student),
             life=life,
             policy=policy,
             ending=ending,
@@ -311,7 +313,21 @@ def assemble(
         ),
     ]
     return AssembledRun(
-        run, store, owner, space, executor, governor, caller, teammates, gate, lease, threads, planning, telemetry, team
+        new=run,
+        store=store,
+        owner=owner,
+        life=life,
+        space=space,
+        executor=executor,
+        governor=governor,
+        caller=caller,
+        teammates=teammates,
+        gate=gate,
+        lease=lease,
+        threads=threads,
+        planning=planning,
+        telemetry=telemetry,
+        team=team,
     )
 
 

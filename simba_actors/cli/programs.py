@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -29,7 +29,7 @@ from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries, results
 from simba_actors.store.queries.pool_queries import Lesson, PoolEntry
 from simba_actors.store.queries.results import RolloutFilter
-from simba_actors.store.records import Program, RolloutRecord
+from simba_actors.store.records import UNOPTIMIZED, Program, RolloutRecord
 
 if TYPE_CHECKING:
     from simba_actors.programs import Configuration
@@ -263,7 +263,8 @@ async def _failures(
         return run_id, number, found
 
 
-async def _program_to_export(store: Path, run_name: str | None, name: str | None) -> tuple[str, Program]:
+async def _program_to_export(store: Path, run_name: str | None, name: str | None) -> tuple[str, Program, JSON]:
+    """Return the run, the program and the configuration of the student's predictors that are not optimized."""
     async with await Reader.open(store) as queries:
         run_id = await queries.ask(results.find_run_id, run_name)
         run_ = await queries.run(run_id)
@@ -273,16 +274,18 @@ async def _program_to_export(store: Path, run_name: str | None, name: str | None
             raise RunError(
                 f"run {run_id!r} is {run_.status} and has no winner yet{leading}: name the program to export"
             )
-        return await _find(queries, run_id, name)
+        _, found = await _find(queries, run_id, name)
+        student = await queries.ask(pool_queries.program, run_id, STUDENT)
+        return run_id, found, cast("dict[str, JSON]", student.provenance or {}).get(UNOPTIMIZED)
 
 
 async def _export(
     store: Path, run_name: str | None, name: str | None, *, messages: bool
 ) -> tuple[str, Program, Mapping[str, Any]]:
     """Return the run, the program, and the content of its file."""
-    run_id, found = await _program_to_export(store, run_name, name)
+    run_id, found, unoptimized = await _program_to_export(store, run_name, name)
     if not messages:
-        return run_id, found, _state(found)
+        return run_id, found, _state(found, unoptimized)
     async with await Reader.open(store) as queries:
         return run_id, found, _plain_messages(found, (await queries.run(run_id)).prompts)
 
@@ -297,11 +300,12 @@ async def _diff_to_parent(queries: Reader, run_id: str, found: Program) -> str:
     return configuration.diff(Configuration.from_json(parent.configuration))
 
 
-def _state(found: Program) -> Mapping[str, Any]:
+def _state(found: Program, unoptimized: JSON) -> Mapping[str, Any]:
     from simba_actors.programs import Configuration
     from simba_actors.programs.state_file import module_state
 
-    return module_state(Configuration.from_json(found.configuration))
+    values: JSON = {**cast("dict[str, JSON]", found.configuration), **cast("dict[str, JSON]", unoptimized or {})}
+    return module_state(Configuration.from_json(values))
 
 
 def _plain_messages(found: Program, prompts: Mapping[str, JSON]) -> Mapping[str, Any]:

@@ -98,6 +98,11 @@ class ConfigurationSpace:
                 )
         return Configuration({v.name: self._extract(v, predictors[v.predictor]) for v in self.variables})
 
+    def unoptimized(self, student: dspy.Module) -> Configuration:
+        """Return the instructions and demos of the student's predictors that are not part of this space."""
+        others = {name: _annotations(found) for name, found in _predictors(student).items() if name not in self.fields}
+        return ConfigurationSpace(others).extract(student)
+
     def validate(self, configuration: Configuration) -> None:
         """Check that `configuration` belongs to this space.
 

@@ -17,6 +17,8 @@ from simba_actors.search.trajectory import JSON, Trajectory, Usage
 RunStatus: TypeAlias = Literal["running", "waiting", "paused", "finished", "failed"]
 """See `simba_actors.team.run_state` for what each of them means, and how a run gets from one to another."""
 
+UNOPTIMIZED = "unoptimized"
+
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
@@ -70,7 +72,8 @@ class Program:
     strategy: str
     step: int
     provenance: JSON = None
-    """The evidence that it was made from."""
+    """The evidence that it was made from. The student's has, as `UNOPTIMIZED`, the configuration of its predictors that
+    are not optimized, if there are any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,9 @@ from simba_actors.search.plan import Rollout
 from simba_actors.search.policy import STUDENT, Policy, StepPlan, StepResult
 from simba_actors.search.progress import Progress, progress_of
 from simba_actors.search.stopping import StopWhen, reason_to_stop
+from simba_actors.search.trajectory import JSON
 from simba_actors.store.records import (
+    UNOPTIMIZED,
     AddProgram,
     AddRollouts,
     CloseStep,
@@ -72,6 +74,7 @@ class Coordinator(GenServer[CoordinatorState]):
         teammates: The other actors.
         run: The run, for its first event.
         student: The configuration of program 0.
+        unoptimized: The rest of the student, which a file of any program needs as well.
         life: What was done already in this process.
         policy: Decides what is sampled, proposed and evaluated.
         ending: Ends the run.
@@ -91,6 +94,7 @@ class Coordinator(GenServer[CoordinatorState]):
         *,
         run: NewRun,
         student: Configuration,
+        unoptimized: Configuration,
         life: Life,
         policy: Policy,
         ending: Ending,
@@ -106,7 +110,7 @@ class Coordinator(GenServer[CoordinatorState]):
     ) -> None:
         self._teammates = teammates
         self._run_to_start = run
-        self._student = student
+        self._student, self._unoptimized = student, unoptimized
         self._life = life
         self._policy = policy
         self._ending = ending
@@ -225,7 +229,11 @@ class Coordinator(GenServer[CoordinatorState]):
         event: Event = RunResumed(by="start")
         if not ledger.programs:
             student = self._student
-            writes.append(AddProgram(Program(STUDENT, student.digest, student.to_json(), (), "student", -1)))
+            rest = self._unoptimized.to_json()
+            provenance: JSON = {UNOPTIMIZED: rest} if rest else None
+            writes.append(
+                AddProgram(Program(STUDENT, student.digest, student.to_json(), (), "student", -1, provenance))
+            )
             event = RunStarted(policy=type(self._policy).__name__, settings=self._run_to_start.settings)
         await self._teammates.commit(writes, [event])
         self._life.announced = True

@@ -206,6 +206,28 @@ def test_what_a_run_expects_is_shown(tmp_path: Path) -> None:
     assert shown["forecast"]["calls"] > 0
 
 
+class TwoSteps(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hint = dspy.Predict(dspy.Signature("question -> hint", "Give a hint."))
+        self.answer = dspy.Predict("question, hint -> answer")
+
+    def forward(self, question: str) -> Any:
+        return self.answer(question=question, hint=self.hint(question=question).hint)
+
+
+def test_an_exported_program_has_the_predictors_that_were_not_optimized(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id=RUN, student=TwoSteps(), optimize=["answer"])
+    winner: Any = asyncio.run(finish(config)).program
+    exported = CliRunner().invoke(app, ["export", str(tmp_path / "best.json"), "--store", str(config.store)])
+    assert exported.exit_code == 0
+    student: Any = TwoSteps()
+    student.hint.signature = student.hint.signature.with_instructions("Say nothing.")
+    student.load(tmp_path / "best.json")
+    assert student.hint.signature.instructions == "Give a hint."
+    assert student.answer.signature.instructions == winner.answer.signature.instructions
+
+
 def test_without_a_number_the_best_program_is_exported(invoke: Invoke, tmp_path: Path) -> None:
     best = output_json(invoke("show", RUN, "--json"))["best"]["program"]
     assert output_json(invoke("export", RUN, tmp_path / "best.json", "--json"))["program"] == best

@@ -151,7 +151,7 @@ class AdaptivePolicy:
         return AdaptiveState(draws, batches, self._usual_parameters).to_json()
 
     def rollouts_expected(self, first_step: int) -> int:
-        # Races end early in later steps as they did in the first one.
+        # Later steps use as much of what they are planned as the first one.
         steps = self.settings.max_steps
         share, spent = first_step / self._rollouts_planned(0, 0, steps), first_step
         for step in range(1, steps):
@@ -195,7 +195,7 @@ class AdaptivePolicy:
         usual, left = self._rollouts_per_step, self._search_rollouts - spent
         if step >= steps or left < usual // 2:
             return 0
-        return min(left, max(usual, left // (steps - step)))  # Later steps get what races saved.
+        return min(left, max(usual, left // (steps - step)))
 
     def _samplers(self, model: PartModel, draws: Draws) -> list[int]:
         """Choose the programs to sample with: the best one under each of `SAMPLERS` draws."""
