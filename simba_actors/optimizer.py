@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
 
 import anyio
 import dspy
 
-from simba_actors.actors import ActorError, ExitReason, Ref, Supervisor, SupervisorEvent
+from simba_actors.actors import ActorError
 from simba_actors.actors.errors import WrongLoopError
-from simba_actors.actors.exits import describe, is_abnormal
-from simba_actors.assembly import AssembledRun, assemble
+from simba_actors.assembly import AssembledRun
 from simba_actors.config import OptimizerConfig
-from simba_actors.errors import LeaseLostError, RunError, RunOwnedError, RunPausedError, RunStoppedError, SimbaError
+from simba_actors.errors import RunError
 from simba_actors.estimate import Estimate, estimate
-from simba_actors.events import ActorCrashed, ActorRestarted, Event, RoleChanged
+from simba_actors.events import Event
 from simba_actors.fingerprint import ExampleDigests
+from simba_actors.hosting import HostedRun, Role
 from simba_actors.logs import get_logger
 from simba_actors.observe.feed import EventFeed, Listeners, call_back
 from simba_actors.observe.progress import follow_progress
@@ -28,27 +26,15 @@ from simba_actors.publishing.publications import Publication
 from simba_actors.publishing.run_publisher import RunPublisher
 from simba_actors.result import OptimizerResult, Status, read_result
 from simba_actors.runtime.threads import NO_THREAD, THREAD_REMEDY, Threads
-from simba_actors.store import Owner, Reader
+from simba_actors.starting import Starting
+from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
 from simba_actors.store.records import RolloutRecord
 from simba_actors.store.requests import Request, send_request
-from simba_actors.store.store import store_event, wait_until_free
 from simba_actors.team.messages import COORDINATOR, Pause, Resume
 
 logger = get_logger(__name__)
 get_logger("simba_actors.actors")  # Crash reports show messages and states, which may hold what an LM wrote.
-
-Role: TypeAlias = Literal["owner", "standby"]
-
-_owners: dict[asyncio.AbstractEventLoop, list[Owner]] = {}
-"""Those that have not retired. A loop may be closed while an optimizer runs in it, without `stop`."""
-
-
-def _retire_owners_of_closed_loops() -> None:
-    """Leave the runs of loops that are closed to other optimizers of this process: nothing works on them any more."""
-    for loop in [loop for loop in _owners if loop.is_closed()]:
-        for owner in _owners.pop(loop):
-            owner.retire()
 
 
 class Optimizer:
@@ -78,7 +64,7 @@ class Optimizer:
         )
 
     @classmethod
-    def start(cls, config: OptimizerConfig, *, standby: bool = False) -> Starting:
+    def start(cls, config: OptimizerConfig, *, standby: bool = False) -> Starting[Optimizer]:
         """Start the run that `config` describes, or continue it.
 
             async with Optimizer.start(config) as optimizer: ...     # stops the run at the end of the block
@@ -98,7 +84,7 @@ class Optimizer:
             RunOwnedError: Another process has the run open, and `standby` is False.
             FingerprintMismatchError: The stored run has another student, trainset, metric or settings.
         """
-        return Starting(lambda: cls._started(config, standby=standby))
+        return Starting(cls, lambda: cls._started(config, standby=standby))
 
     @staticmethod
     async def estimate(config: OptimizerConfig, *, rollouts: int = 8) -> Estimate:
@@ -133,104 +119,28 @@ class Optimizer:
             raise RunError(f"no run is started, since the process can't start a thread: {THREAD_REMEDY}") from error
         finally:
             await threads.close()
+        await optimizer._hosted.start()
         try:
-            await optimizer._run.executor.try_metric()
-            await optimizer._start_team_or_stand_by()
-        except BaseException as error:
-            optimizer._retire()
-            optimizer._run.telemetry.end(error)
-            await optimizer._run.end()
+            await optimizer._publisher.look()
+        except BaseException:
+            await optimizer.stop()
             raise
-        await optimizer._look_at_channel()
         optimizer._start_listeners()
         return optimizer
 
     def _prepare(self, config: OptimizerConfig, digests: ExampleDigests, *, standby: bool) -> None:
         self._config = config
-        self._may_stand_by = standby
-        self._role: Role = "owner"
-        self._standing_by: asyncio.Task[None] | None = None
-        self._stop_reason: str | None = None
         self._loop = asyncio.get_running_loop()
-        self._outcome: asyncio.Future[None] = self._loop.create_future()
-        self._outcome.add_done_callback(_retrieve)
         self._feed = EventFeed()
-        self._restarts: dict[str, int] = {}
-        _retire_owners_of_closed_loops()
-        self._digests = digests
-        self._assemble()
-        self._publisher = RunPublisher(self._run.store, config.channel, self._run.new.run_id, self._run.space)
-        self._supervisor: Ref | None = None
+        self._hosted = HostedRun(config, digests, self._feed, self._on_request, may_stand_by=standby)
+        self._publisher = RunPublisher(self._run.store, config.channel, self.run_id, self._run.space)
         self._listeners = Listeners()
         self._ending: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
 
-    def _assemble(self) -> None:
-        self._run: AssembledRun = assemble(
-            self._config, self._finished, self._feed.notify, self._on_request, self._digests
-        )
-        _owners.setdefault(self._loop, []).append(self._run.owner)
-
-    async def _start_team_or_stand_by(self) -> None:
-        try:
-            await self._start_team()
-        except RunOwnedError as error:
-            if not self._may_stand_by:
-                raise
-            logger.info("standing by: %s", error)
-            self._stand_by()
-
-    def _stand_by(self) -> None:
-        self._role = "standby"
-        self._standing_by = asyncio.create_task(self._take_over(), name=f"standby of run {self.run_id!r}")
-
-    async def _take_over(self) -> None:
-        """Wait until the run is free, and start the team; or until another process has finished the run."""
-        try:
-            await self._store_role()
-            async with await Reader.open(self._run.store) as reader:
-                self._feed.begin(await reader.last_event(self.run_id))
-                while self._role == "standby":
-                    run = await wait_until_free(reader, self.run_id, on_change=self._feed.wake)
-                    if run.status == "finished":
-                        self._finished(None)
-                        return
-                    try:
-                        await self._start_team()
-                    except RunOwnedError:
-                        continue  # Another standby was faster.
-                    self._role = "owner"
-            self._run.teammates.report(RoleChanged(role="owner", process=self._run.owner.name))
-            logger.info("run %r is taken over by %s", self.run_id, self._run.owner.name)
-        except Exception as error:  # noqa: BLE001 - whatever keeps it from taking over is what `result` raises
-            cause = error if isinstance(error, SimbaError) else RunError(f"run {self.run_id!r} was not taken over")
-            if cause is not error:
-                cause.__cause__ = error
-            logger.warning("run %r can't be taken over: %s", self.run_id, error)
-            self._finished(cause)
-
-    async def _store_role(self) -> None:
-        """Store that this process stands by, in the log of a run that another process writes."""
-        event = RoleChanged(role="standby", process=self._run.owner.name)
-        await store_event(self._run.store, self.run_id, event)
-
-    async def _fall_back(self) -> None:
-        """Stand by after the run was lost to another process."""
-        await self._end_team()
-        await self._run.end()
-        self._assemble()
-        self._stand_by()
-
-    async def _start_team(self) -> None:
-        try:
-            with self._run.telemetry.lm_calls():
-                supervisor = await Supervisor.start(
-                    self._run.team, strategy="rest_for_one", on_event=self._on_supervisor_event
-                )
-        except ActorError as error:
-            raise _root_cause(error) from error
-        self._supervisor = supervisor
-        supervisor.process().on_exit.append(self._tree_ended)
+    @property
+    def _run(self) -> AssembledRun:
+        return self._hosted.run
 
     def __repr__(self) -> str:
         return f"<Optimizer of run {self.run_id!r} in {str(self.store)!r}>"
@@ -238,7 +148,7 @@ class Optimizer:
     @property
     def run_id(self) -> str:
         """The run's name in the store."""
-        return self._run.new.run_id
+        return self._hosted.run_id
 
     @property
     def store(self) -> Path:
@@ -254,7 +164,7 @@ class Optimizer:
         a second after its owner stopped, or died on this host, and within `LEASE_SECONDS` and a second after it died
         elsewhere. Each change is a `RoleChanged` event.
         """
-        return self._role
+        return self._hosted.role
 
     async def result(self, timeout: float | None = None) -> OptimizerResult:
         """Return what the run found, once it is finished. Cancelling this call does not cancel the run.
@@ -277,7 +187,7 @@ class Optimizer:
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
-                await self._wait_for_end()
+                await self._hosted.wait()
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -288,23 +198,6 @@ class Optimizer:
             ) from error
         async with await Reader.open(self._run.store) as reader:
             return await read_result(reader, self.run_id, self._config.student, self._run.space)
-
-    async def _wait_for_end(self) -> None:
-        while not self._outcome.done():
-            gate = self._run.gate
-            pausing = gate.pausing
-            if pausing.reason is not None and pausing.cause != "user" and self._config.resume_after is None:
-                raise RunPausedError(
-                    f"run {self.run_id!r} is paused for {pausing.cause}: {pausing.reason}. Waiting can't help: call "
-                    "resume() when that is mended, or start the run again",
-                    pausing.reason,
-                )
-            changed = asyncio.ensure_future(gate.changed())
-            try:
-                await asyncio.wait([self._outcome, changed], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                changed.cancel()
-        await self._outcome
 
     def events(self, after: int = 0) -> AsyncGenerator[Event]:
         """Return the run's events with a seq above `after`: those stored so far, then new ones, until the run is over.
@@ -340,7 +233,7 @@ class Optimizer:
                 programs=summary.programs,
                 best=summary.best,
                 rollouts=summary.rollouts_done,
-                restarts=dict(self._restarts),
+                restarts=dict(self._hosted.restarts),
                 progress=await reader.progress(self.run_id),
                 usage_by_lm=await reader.usage_by_lm(self.run_id),
             )
@@ -353,7 +246,7 @@ class Optimizer:
             RunError: The run has failed; the cause is chained.
         """
         self._check_loop("pause")
-        if self._role == "standby":
+        if self.role == "standby":
             await send_request(self.store, self.run_id, "pause", reason=reason)
         else:
             await self._tell(Pause(reason))
@@ -366,7 +259,7 @@ class Optimizer:
             RunError: The run has failed; the cause is chained. Started again when that is mended, it continues.
         """
         self._check_loop("resume")
-        if self._role == "standby":
+        if self.role == "standby":
             await send_request(self.store, self.run_id, "resume", reason="resumed by a standby")
         else:
             await self._tell(Resume())
@@ -381,23 +274,18 @@ class Optimizer:
 
     async def _tell(self, message: Pause | Resume) -> None:
         """Send a message to the Coordinator of a run that has not ended."""
-        if not self._outcome.done():
+        outcome = self._hosted.outcome
+        if not outcome.done():
             try:
                 await self._run.teammates.via(COORDINATOR).call(message, timeout=None)
             except ActorError as error:
-                raise self._unheard() from error
+                raise self._hosted.error_if_unheard() from error
             return
-        error = self._outcome.exception()
+        error = outcome.exception()
         if isinstance(error, RunError):
             raise error
         if error is not None:
             raise RunError(f"run {self.run_id!r} has failed: {error}. Started again, it continues") from error
-
-    def _unheard(self) -> RunError:
-        """Return why the Coordinator did not get a message."""
-        if self._supervisor is None:
-            return self._stopped()
-        return RunError(f"run {self.run_id!r} was just recovering from a crash: try again")
 
     async def publish(
         self,
@@ -459,20 +347,8 @@ class Optimizer:
         await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
-        if self._standing_by is not None:
-            self._standing_by.cancel()
-            await asyncio.wait([self._standing_by])
-        await self._end_team()
-        if not self._outcome.done():  # A standby has no team that tells.
-            self._retire()
-            self._finished(self._stopped())
-        await self._run.end()
+        await self._hosted.stop()
         await self._listeners.stop()
-
-    async def _end_team(self) -> None:
-        supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None and supervisor.alive:
-            await supervisor.stop()
 
     def _start_listeners(self) -> None:
         if self._config.progress:
@@ -490,56 +366,6 @@ class Optimizer:
         with anyio.CancelScope(shield=True):  # A cancelled block waits for the run to be free, too.
             await self.stop()
 
-    async def _look_at_channel(self) -> None:
-        try:
-            await self._publisher.look()
-        except BaseException:
-            await self.stop()
-            raise
-
-    def _finished(self, error: SimbaError | None) -> None:
-        if self._outcome.done():
-            return
-        if isinstance(error, LeaseLostError) and self._may_stand_by and self._ending is None:
-            if self._role == "owner":
-                self._role = "standby"
-                logger.warning("run %r was taken over by another process: this one stands by", self.run_id)
-                self._standing_by = asyncio.create_task(self._fall_back(), name=f"standby of run {self.run_id!r}")
-            return
-        self._run.telemetry.end(error)
-        if error is None:
-            self._outcome.set_result(None)
-        else:
-            self._outcome.set_exception(error)
-        self._feed.close()
-        if isinstance(error, LeaseLostError) and self._ending is None:
-            logger.warning("%s", error)
-            self._ending = asyncio.create_task(self._end(), name=f"end of run {self.run_id!r}")
-
-    def _retire(self) -> None:
-        self._run.owner.retire()
-        owners = [owner for owner in _owners.pop(self._loop, []) if owner is not self._run.owner]
-        if owners:
-            _owners[self._loop] = owners
-
-    def _tree_ended(self) -> None:
-        self._retire()
-        if self._outcome.done() or self._role == "standby":
-            return
-        supervisor = self._supervisor
-        if supervisor is None:
-            self._finished(self._stopped())
-        else:
-            error = RunError(
-                f"run {self.run_id!r} could not go on: {supervisor.exit_reason}; started again, it continues"
-            )
-            error.__cause__ = _cause(supervisor.exit_reason)
-            self._finished(error)
-
-    def _stopped(self) -> RunStoppedError:
-        why = f": {self._stop_reason}" if self._stop_reason else ""
-        return RunStoppedError(f"run {self.run_id!r} was stopped{why}; started again, it continues")
-
     def _on_request(self, request: Request) -> None:
         """Do what another process has asked."""
         logger.info("run %r: %s asked to %s it (%s)", self.run_id, request.requester, request.kind, request.reason)
@@ -555,80 +381,7 @@ class Optimizer:
                 case "resume":
                     await self.resume()
                 case "stop":
-                    self._stop_reason = f"{request.reason} (asked by {request.requester})"
+                    self._hosted.stop_reason = f"{request.reason} (asked by {request.requester})"
                     await self.stop()
         except RunError as error:
             logger.warning("run %r could not %s as %s asked: %s", self.run_id, request.kind, request.requester, error)
-
-    def _on_supervisor_event(self, event: SupervisorEvent) -> None:
-        actor = str(event.child)
-        if event.kind == "restarted":
-            self._restarts[actor] = self._restarts.get(actor, 0) + 1
-            self._run.teammates.report(ActorRestarted(actor=actor, restarts=self._restarts[actor]))
-        elif is_abnormal(event.reason):
-            reason = self._run.governor.secrets.hide(describe(event.reason))
-            self._run.teammates.report(ActorCrashed(actor=actor, reason=reason))
-
-
-class Starting:
-    """A run that is about to start: await it, or enter it as an async context manager."""
-
-    def __init__(self, start: Callable[[], Awaitable[Optimizer]]) -> None:
-        self._start: Callable[[], Awaitable[Optimizer]] | None = start
-        self._optimizer: Optimizer | None = None
-
-    def __await__(self) -> Generator[Any, None, Optimizer]:
-        start, self._start = self._start, None
-        if start is None:
-            raise RuntimeError("this Optimizer.start(config) was awaited already: call Optimizer.start again")
-        return start().__await__()
-
-    async def __aenter__(self) -> Optimizer:
-        self._optimizer = await self
-        return self._optimizer
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._optimizer is not None:
-            await self._optimizer.__aexit__(kind, error, trace)
-
-    def __getattr__(self, name: str) -> Any:
-        if hasattr(Optimizer, name):
-            raise AttributeError(
-                f"Optimizer.start(config) has not started yet, so it has no {name!r}: write "
-                "`optimizer = await Optimizer.start(config)`"
-            )
-        raise AttributeError(name)
-
-    def __del__(self) -> None:
-        if getattr(self, "_start", None) is not None:
-            warnings.warn(
-                "Optimizer.start(config) was never awaited, so nothing was started: write "
-                "`optimizer = await Optimizer.start(config)`",
-                RuntimeWarning,
-                stacklevel=2,
-                source=self,
-            )
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    """Return the SimbaError that kept an actor from starting, or `error` itself if there is none."""
-    current: BaseException | None = error
-    while current is not None:
-        if isinstance(current, SimbaError):
-            return current
-        reason = getattr(current, "reason", None)  # Some of Python's errors have a string by that name.
-        current = reason if isinstance(reason, BaseException) else current.__cause__
-    return error
-
-
-def _cause(reason: ExitReason | None) -> BaseException | None:
-    detail = getattr(reason, "detail", None)
-    return detail if isinstance(detail, BaseException) else None
-
-
-def _retrieve(outcome: asyncio.Future[None]) -> None:
-    """Keep asyncio from warning about an outcome that is never retrieved."""
-    if not outcome.cancelled():
-        outcome.exception()

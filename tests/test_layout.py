@@ -35,6 +35,8 @@ LAYERS = (
         "fingerprint",
         "result",
         "assembly",
+        "hosting",
+        "starting",
         "optimizer",
         "teleprompter",
         "held_out",

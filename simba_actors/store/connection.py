@@ -179,6 +179,10 @@ def _is_full(path: Path) -> bool:
         return False
 
 
+class LogDeletedError(StoreDamagedError):
+    """The write-ahead log was deleted, and all it held is saved. The store can be written once it is opened again."""
+
+
 class FileGuard:
     """Compares a store's files with those that a connection has open.
 
@@ -195,9 +199,12 @@ class FileGuard:
         self._log_identity: tuple[int, int] | None = None
 
     def check(self, db: sqlite3.Connection) -> None:
-        """Raise StoreDamagedError if a file of the store that `db` has open was deleted, replaced or cut short.
+        """Check that the files of the store that `db` has open are still there. Call it outside of transactions.
 
-        Raise StoreError if the directory can't be read. Must not be called within a transaction.
+        Raises:
+            LogDeletedError: The log was deleted. Nothing is lost.
+            StoreDamagedError: A file was deleted, replaced or cut short.
+            StoreError: The directory can't be read.
         """
         found = self._stat(self._path)
         if found is None:
@@ -224,14 +231,19 @@ class FileGuard:
             return
         if self._log_identity is None:
             return  # Nothing was written yet.
-        saved = "another one took its place"
-        if log is None:
-            # The deleted log is still open here. What it holds is moved into the store's file while that is possible.
-            busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            saved = "its last commits may be lost" if busy else "nothing is lost so far"
-        raise StoreDamagedError(
-            f"{self._log} was deleted while a run writes it ({saved}): stop the run and start it again"
-        )
+        if log is not None:
+            raise StoreDamagedError(
+                f"{self._log} was deleted while a run writes it, and another one took its place: stop the run and "
+                "start it again"
+            )
+        # The deleted log is still open here. What it holds is moved into the store's file while that is possible.
+        busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise StoreDamagedError(
+                f"{self._log} was deleted while a run writes it, and its last commits can't be saved while another "
+                "process reads the store: end that one, and the run continues"
+            )
+        raise LogDeletedError(f"{self._log} was deleted while a run writes it; nothing is lost")
 
     def _stat(self, path: Path) -> os.stat_result | None:
         try:

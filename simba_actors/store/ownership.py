@@ -9,12 +9,12 @@ import secrets
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import orjson
@@ -123,16 +123,56 @@ def holder_of(holding: Holding | None, seen_by: Owner, now: float) -> Owner | No
 
     A process that can be seen from here counts as long as it lives, any other one as long as its lease lasts.
     """
-    if holding is None or holding.owner is None or holding.token == seen_by.token:
+    if holding is None or (holder := _holder(holding, seen_by)) is None:
         return None
-    holder = _owner(holding.owner, holding.token or "")
+    lives = _lives(holder, seen_by)
+    return holder if (now < holding.lease_until if lives is None else lives) else None
+
+
+def _holder(holding: Holding, seen_by: Owner) -> Owner | None:
+    """Return the owner other than `seen_by` that a run has, alive or not."""
+    if holding.owner is None or holding.token == seen_by.token:
+        return None
+    return _owner(holding.owner, holding.token or "")
+
+
+def _lives(holder: Owner, seen_by: Owner) -> bool | None:
+    """Return whether the holder's process lives and has not given the run up; None if that can't be seen."""
     if holder.process == seen_by.process:
-        alive = holder.token in _tokens
-    elif holder.is_visible_to(seen_by):
-        alive = _start_of(holder.pid) == (holder.started or None)
-    else:
-        alive = now < holding.lease_until
-    return holder if alive else None
+        return holder.token in _tokens
+    if holder.is_visible_to(seen_by):
+        return _start_of(holder.pid) == (holder.started or None)
+    return None
+
+
+def steady_clock() -> float:
+    """Return seconds that never jump, and that pass while the machine sleeps if the system has such a clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class HolderWatch:
+    """Watches whether a run's owner lives, for as long as another process waits for the run.
+
+    The lease of an owner that can't be seen is over once it was not renewed for its whole length by the clock of this
+    process. The end that the owner has stored is of no use here: hosts' clocks differ, and any of them may be set.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = steady_clock) -> None:
+        self._observer = Owner.observer()
+        self._seconds, self._clock = seconds, clock
+        self._seen: Holding | None = None
+        self._seen_since = 0.0
+
+    def is_free(self, holding: Holding | None) -> bool:
+        """Return whether no living owner has the run, by what was seen so far."""
+        if holding is None or (holder := _holder(holding, self._observer)) is None:
+            return True
+        lives = _lives(holder, self._observer)
+        if lives is not None:
+            return not lives
+        if holding != self._seen:
+            self._seen, self._seen_since = holding, self._clock()
+        return self._clock() - self._seen_since >= self._seconds
 
 
 def check_free(run_id: str, holding: Holding, owner: Owner, now: float) -> None:
@@ -219,6 +259,7 @@ class LeaseKeeper:
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
         self._trouble: str | None = None
+        self._due = steady_clock() + seconds / 3
         self._thread = threading.Thread(target=self._keep, name=f"lease of run {run_id!r}", daemon=True)
         self._thread.start()
 
@@ -241,13 +282,13 @@ class LeaseKeeper:
 
     def _watch(self, db: sqlite3.Connection) -> None:
         """Renew and look until it is over. Raise sqlite3.Error or StoreError if the file can't be used for now."""
-        seen, due = None, monotonic() + self._seconds / 3
+        seen = None
         while not self._is_over():
-            if monotonic() >= due:
+            if steady_clock() >= self._due:  # Still so after a renewal that failed.
                 if not renew(db, self._run_id, self._owner, self._clock(), self._seconds):
                     self._stopping.set()  # The owner meets a LeaseLostError at its next commit.
                     return
-                due = monotonic() + self._seconds / 3
+                self._due = steady_clock() + self._seconds / 3
                 self._trouble = None
             version = db.execute("PRAGMA data_version").fetchone()[0]
             if version != seen and self._wake is not None and self._has_requests(db):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 import anyio
 
 from simba_actors.errors import UnknownRunError
-from simba_actors.events import EVENT_TYPES, Event, from_json
+from simba_actors.events import EVENT_TYPES, Event, RunPaused, from_json
 from simba_actors.search.plan import ModelSpec, Phase, RolloutKey, Split
 from simba_actors.search.trajectory import Outcome, Usage
 from simba_actors.store.connection import Connection, translate_errors
@@ -146,6 +146,10 @@ class Reader:
     async def set_aside(self, run_id: str) -> list[tuple[Split, int]]:
         """Return the split and the index of each example that the run has set aside."""
         return await self.ask(_set_aside, run_id)
+
+    async def last_pause(self, run_id: str) -> RunPaused | None:
+        """Return the event of the run's last pause, which may be over; None if it was never paused."""
+        return await self.ask(_last_pause, run_id)
 
     async def last_event(self, run_id: str) -> int:
         """Return the seq of the run's newest event; 0 if it has none."""
@@ -336,6 +340,13 @@ def _set_aside(db: sqlite3.Connection, run_id: str) -> list[tuple[Split, int]]:
         "SELECT data ->> 'split', data ->> 'example' FROM events WHERE run_id = ? AND kind = 'ExampleSetAside'",
         [run_id],
     ).fetchall()
+
+
+def _last_pause(db: sqlite3.Connection, run_id: str) -> RunPaused | None:
+    row = db.execute(
+        "SELECT data FROM events WHERE run_id = ? AND kind = 'RunPaused' ORDER BY seq DESC LIMIT 1", [run_id]
+    ).fetchone()
+    return None if row is None else RunPaused(**loads(row[0]))
 
 
 def _last_event(db: sqlite3.Connection, run_id: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,17 @@ from simba_actors.runtime.threads import THREAD_REMEDY
 from simba_actors.store.connection import Connection, FileGuard, translate_errors
 from simba_actors.store.encoding import dumps, loads
 from simba_actors.store.opening import BUSY_SECONDS, checked_path, open_for_writing
-from simba_actors.store.ownership import LEASE_SECONDS, LeaseKeeper, Owner, check_free, find_holding, holder_of, renew
+from simba_actors.store.ownership import (
+    LEASE_SECONDS,
+    HolderWatch,
+    Holding,
+    LeaseKeeper,
+    Owner,
+    check_free,
+    find_holding,
+    renew,
+    steady_clock,
+)
 from simba_actors.store.reading import PROMPTS, Reader
 from simba_actors.store.records import NewRun, Run, Write
 from simba_actors.store.requests import Request, take_requests
@@ -92,8 +102,12 @@ class Store:
                 lease.stop()
             self._db.stop()
 
-    async def claim(self, new: NewRun, owner: Owner, wake: Callable[[], None] | None = None) -> Run:
+    async def claim(
+        self, new: NewRun, owner: Owner, wake: Callable[[], None] | None = None, *, expired: Holding | None = None
+    ) -> Run:
         """Make the run, or take it over from an owner that is gone. A finished run is returned as it is.
+
+        `expired` is a holding that `wait_until_free` has seen to be over, whatever the clocks say.
 
         From then on a thread renews the owner's lease, until the run is released or the store closed, and calls `wake`
         in the event loop when another process has sent a request: see `take_requests`.
@@ -106,7 +120,7 @@ class Store:
         """
         now = self._clock()
         with translate_errors(self.path):
-            owner.generation = await self._db.transact(lambda db: self._take(db, new, owner, now))
+            owner.generation = await self._db.transact(lambda db: self._take(db, new, owner, now, expired))
         try:
             keeper = LeaseKeeper(self.path, new.run_id, owner, self._lease_seconds, self._clock, wake)
         except RuntimeError as error:
@@ -116,7 +130,7 @@ class Store:
         self._leases[new.run_id] = keeper
         return await self.read.run(new.run_id)
 
-    def _take(self, db: sqlite3.Connection, new: NewRun, owner: Owner, now: float) -> int:
+    def _take(self, db: sqlite3.Connection, new: NewRun, owner: Owner, now: float, expired: Holding | None) -> int:
         """Return the generation of the new owner."""
         holding = find_holding(db, new.run_id)
         lease = [owner.to_json(), owner.token, now + self._lease_seconds]
@@ -129,7 +143,8 @@ class Store:
             return 1
         if owner.generation not in (None, holding.generation):
             raise _lease_lost(new.run_id)
-        check_free(new.run_id, holding, owner, now)
+        if holding != expired:
+            check_free(new.run_id, holding, owner, now)
         (stored,) = db.execute("SELECT fingerprint FROM runs WHERE run_id = ?", [new.run_id]).fetchone()
         _check_fingerprint(new, loads(stored))
         generation = owner.generation or holding.generation + 1
@@ -215,26 +230,31 @@ async def wait_until_free(
     run_id: str,
     *,
     on_change: Callable[[], None] | None = None,
-    clock: Callable[[], float] = time.time,
-) -> Run:
-    """Wait until no living owner has the run, or it is finished, and return it.
+    on_look: Callable[[Reader, Run], Awaitable[None]] | None = None,
+    lease_seconds: float = LEASE_SECONDS,
+    clock: Callable[[], float] = steady_clock,
+) -> tuple[Run, Holding | None]:
+    """Wait until no living owner has the run, or it is finished. Return the run, and the last owner's holding.
 
-    A process that ends on this host is noticed within `STANDBY_SECONDS`, any other one when its lease has expired.
-    While the file can't be read, the wait continues. `on_change` is called when the store has changed.
+    A process that ends on this host is noticed within `STANDBY_SECONDS`, any other one when its lease was not renewed
+    for `lease_seconds` of this wait. While the file can't be read, the wait continues. `on_change` is called when the
+    store has changed, and `on_look` each time that the run was looked at.
 
     Raises:
         UnknownRunError: The store has no such run.
     """
-    observer, seen, trouble = Owner.observer(), -1, None
+    watch, seen, trouble = HolderWatch(lease_seconds, clock), -1, None
     while True:
         try:
             version = await reader.data_version()
             if version != seen and on_change is not None:
                 on_change()
             seen = version
-            run = await reader.run(run_id)
-            if run.status == "finished" or holder_of(await reader.ask(find_holding, run_id), observer, clock()) is None:
-                return run
+            run, holding = await reader.run(run_id), await reader.ask(find_holding, run_id)
+            if watch.is_free(holding) or run.status == "finished":
+                return run, holding
+            if on_look is not None:
+                await on_look(reader, run)
             trouble = None
         except StoreError as error:
             if str(error) != trouble:

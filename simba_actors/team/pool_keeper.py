@@ -32,6 +32,7 @@ from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.search.evidence import Evidence
 from simba_actors.store import Owner, Store
+from simba_actors.store.connection import LogDeletedError
 from simba_actors.store.records import (
     ActorGauge,
     AddProgram,
@@ -220,7 +221,8 @@ class PoolKeeper(GenServer[PoolState]):
         store = await Store.open(self._path, busy_seconds=BUSY_SECONDS, make=not self._life.claimed)
         self.ref.target.on_exit.append(store.abandon)  # A killed PoolKeeper gets no chance to close it.
         try:
-            await store.claim(self._run, self._owner, partial(self.ref.send, REQUESTED))
+            wake = partial(self.ref.send, REQUESTED)
+            await store.claim(self._run, self._owner, wake, expired=self._life.expired)
             if not self._life.claimed:
                 await store.take_requests(run_id, self._owner)  # They were meant for an owner that is gone.
             self._budget.restore(await store.read.spending(run_id), await store.read.usage(run_id))
@@ -255,7 +257,13 @@ class PoolKeeper(GenServer[PoolState]):
         except StoreError as error:
             self.state.waiting = [*waiting, *self.state.waiting]
             self._teammates.put_back_reports(reports)
-            self._note_trouble(error)
+            if not isinstance(error, LogDeletedError):
+                self._note_trouble(error)
+                return
+            logger.warning("run %r opens its store again: %s", self._run.run_id, error)
+            await self.state.store.close()
+            self.state.store = await self._claimed()
+            await self._commit_waiting(renew=True)
             return
         self._lease.renew()
         if self._trouble.reason is not None:

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 from simba_actors.errors import InfrastructureError, LMAccessError, SimbaError, UnknownUsageError
 from simba_actors.events import PauseCause
+from simba_actors.store.ownership import Holding, steady_clock
 
 SILENCE_SECONDS = 10.0
 """Seconds without an answered LM call, while some fail, after which the run counts as waiting."""
@@ -42,6 +43,8 @@ class Life:
     """Whether the run was claimed in the store."""
     announced: bool = False
     """Whether the event that the run is up was stored."""
+    expired: Holding | None = None
+    """The holding of a last owner that this process has watched until its lease was over."""
 
 
 class Lease:
@@ -51,7 +54,7 @@ class Lease:
     more LM work.
     """
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, seconds: float, clock: Callable[[], float] = steady_clock) -> None:
         self._seconds, self._clock = seconds, clock
         self._until = clock() + seconds
 

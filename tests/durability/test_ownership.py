@@ -115,8 +115,8 @@ async def test_a_start_that_is_cancelled_leaves_the_run_to_others(
 ) -> None:
     claim, claimed = Store.claim, asyncio.Event()
 
-    async def held(store: Store, *args: Any) -> None:
-        await claim(store, *args)
+    async def held(store: Store, *args: Any, **options: Any) -> None:
+        await claim(store, *args, **options)
         claimed.set()
         await asyncio.Event().wait()
 

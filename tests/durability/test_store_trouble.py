@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -15,6 +19,7 @@ from simba_actors import Optimizer, OptimizerConfig, Status
 from simba_actors.errors import StoreDamagedError
 from simba_actors.events import TrajectorySampled
 from simba_actors.store import Store
+from simba_actors.store.connection import FileGuard
 from simba_actors.team import pool_keeper
 from simba_actors.team.messages import POOL_KEEPER
 from tests.support.runs import PATIENCE, findings, finish, reach, small_config
@@ -69,6 +74,68 @@ async def test_a_full_disk_pauses_the_run_until_there_is_room(tmp_path: Path) ->
         status = await paused(optimizer)
         assert "make room on its disk, then resume the run" in (status.reason or "")
         await db.execute("PRAGMA max_page_count = 1000000")
+        await optimizer.result()
+        assert (await optimizer.status()).restarts == {}
+    assert await findings(config, "run") == await findings(whole, "run")
+
+
+class FaultyConnection:
+    """A connection of SQLite's on a file system that fails."""
+
+    def __init__(self, db: Any, error_name: str) -> None:
+        self._db, self._error_name = db, error_name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        if sql == "COMMIT":
+            error: Any = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorname = self._error_name
+            raise error
+        return self._db.execute(sql, *values)
+
+
+@contextmanager
+def failing_disk(store: Store, error_name: str) -> Generator[None]:
+    db: Any = store._db
+    sound = db._connection
+    db._connection = FaultyConnection(sound, error_name)
+    yield
+    db._connection = sound
+
+
+@contextmanager
+def stale_handle(_: Store) -> Generator[None]:
+    """What the file system of another host answers after that host was started again."""
+
+    def check(guard: FileGuard, db: sqlite3.Connection) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with patch.object(FileGuard, "check", check):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (lambda store: failing_disk(store, "SQLITE_IOERR_WRITE"), "can't be read or written (disk I/O error): check"),
+        (lambda store: failing_disk(store, "SQLITE_IOERR_FSYNC"), "can't be read or written (disk I/O error): check"),
+        (stale_handle, "can't be reached (Stale file handle): check its directory and its disk"),
+    ],
+    ids=["EIO at a write", "EIO at a flush", "ESTALE"],
+)
+async def test_a_file_system_that_fails_pauses_the_run_until_it_works_again(
+    fault: Callable[[Store], AbstractContextManager[None]], told: str, tmp_path: Path
+) -> None:
+    whole = small_config(tmp_path / "whole.db", run_id="run")
+    await finish(whole)
+    config = small_config(tmp_path / "simba.db", run_id="run")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        with fault(store_of(optimizer)):
+            status = await paused(optimizer)
+            assert told in (status.reason or "")
         await optimizer.result()
         assert (await optimizer.status()).restarts == {}
     assert await findings(config, "run") == await findings(whole, "run")
@@ -165,6 +232,21 @@ async def test_a_keeper_that_crashes_beside_a_file_that_is_gone_makes_no_new_one
         assert not has_store(config)
         shutil.move(away, config.store)
         await optimizer.result()
+
+
+async def test_a_run_whose_write_ahead_log_was_deleted_opens_its_store_again_and_loses_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = small_config(tmp_path / "whole.db", run_id="run")
+    await finish(whole)
+    config = small_config(tmp_path / "simba.db", run_id="run")
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        (tmp_path / "simba.db-wal").unlink()
+        await optimizer.result()
+        assert (await optimizer.status()).restarts == {}
+    assert await findings(config, "run") == await findings(whole, "run")
+    assert "simba.db-wal was deleted while a run writes it; nothing is lost" in caplog.text
 
 
 def replace_with_a_copy(store: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from simba_actors.errors import ConfigError, LeaseLostError, RunError, RunOwnedError
 from simba_actors.events import RunPaused
-from simba_actors.store import Owner, Reader, Store
+from simba_actors.store import Owner, Reader, Store, ownership
+from simba_actors.store.ownership import HolderWatch, Holding
 from simba_actors.store.requests import send_request
 from simba_actors.store.store import wait_until_free
 from tests.store.ledgers import RUN, claimed
@@ -145,16 +146,46 @@ async def test_the_death_of_a_process_on_this_host_is_noticed_long_before_its_le
     child.join()
 
 
-async def test_a_run_is_free_when_the_lease_of_a_process_that_cannot_be_seen_is_over(tmp_path: Path) -> None:
+async def test_a_run_is_free_when_a_process_that_cannot_be_seen_did_not_renew_its_lease(tmp_path: Path) -> None:
     path, here = tmp_path / "simba.db", Owner.this_process()
     store = await leased(path, elsewhere(here), seconds=3600.0)
     await store.close()
-    now = time.time()
+    times = iter([0.0, 0.0, 29.0, 31.0])
     async with await Reader.open(path) as reader:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await wait_until_free(reader, "run", clock=lambda: now + 3599)
-        await wait_until_free(reader, "run", clock=lambda: now + 3700)
+        _, expired = await wait_until_free(reader, "run", lease_seconds=30.0, clock=lambda: next(times))
+    store = await Store.open(path)
+    with pytest.raises(RunOwnedError):  # By the clock of the owner's host.
+        await store.claim(RUN, here)
+    await store.claim(RUN, here, expired=expired)
+    await store.close()
+
+
+def test_a_lease_that_is_renewed_is_not_over_however_wrong_the_owners_clock_is() -> None:
+    now, there = 0.0, elsewhere(Owner.this_process())
+    watch = HolderWatch(30.0, clock=lambda: now)
+    for lease_until in (1e9, 1e9 + 86_400, 1e9 - 86_400, 10.0, 20.0):
+        assert not watch.is_free(Holding(there.to_json(), there.token, lease_until, 1))
+        now += 29.0
+        assert not watch.is_free(Holding(there.to_json(), there.token, lease_until, 1))
+
+
+async def test_a_renewal_that_fails_is_made_again_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, renewed, loop = 0.0, asyncio.Event(), asyncio.get_running_loop()
+    failures = iter([sqlite3.OperationalError("database is locked")] * 2)
+
+    def renew(*_: object) -> bool:
+        for failure in failures:
+            raise failure
+        loop.call_soon_threadsafe(renewed.set)
+        return True
+
+    monkeypatch.setattr(ownership, "renew", renew)
+    monkeypatch.setattr(ownership, "steady_clock", lambda: now)
+    store = await leased(tmp_path / "simba.db", Owner.this_process(), seconds=30.0)
+    now = 11.0  # The time of the first renewal, and never that of another one.
+    async with asyncio.timeout(PATIENCE):
+        await renewed.wait()
+    await store.close()
 
 
 # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -111,7 +111,7 @@ async def test_a_run_needs_no_new_thread_to_plan_its_steps_and_choose_its_winner
     async with Optimizer.start(config) as optimizer:
         await reach(optimizer, TrajectorySampled)
         with no_new_threads():
-            await asyncio.wait([optimizer._outcome], timeout=PATIENCE)
+            await asyncio.wait([optimizer._hosted.outcome], timeout=PATIENCE)
             with pytest.raises(StoreError, match="the process can't start a thread: raise the limit"):
                 await optimizer.status()
         assert (await optimizer.status()).status == "finished"

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dspy.utils.exceptions import LMAuthError
 
 from simba_actors import Optimizer, OptimizerConfig
 from simba_actors.actors import ActorError
-from simba_actors.errors import RunOwnedError, RunStoppedError
+from simba_actors.errors import RunOwnedError, RunPausedError, RunStoppedError
 from simba_actors.events import RoleChanged, RunPaused, RunResumed, TrajectorySampled
 from simba_actors.store.requests import send_request
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
 from tests.support.runs import PATIENCE, findings, finish, reach, small_config
+from tests.support.scripted_lm import Ask, ScriptedLM
 
 
 async def work(address: str, store: Path) -> None:
@@ -125,6 +127,25 @@ async def test_a_standby_passes_pause_and_resume_on_to_the_owner(tmp_path: Path)
             await standby.resume()
             await reach(owner, RunResumed)
             await owner.result()
+
+
+async def test_a_standby_does_not_wait_for_the_result_of_a_run_that_is_paused_for_access(tmp_path: Path) -> None:
+    refuses = True
+
+    def script(ask: Ask) -> Any:
+        if refuses:
+            raise LMAuthError("a bad key")
+        return quiz_script(ask)
+
+    config = config_of(tmp_path / "simba.db", lm=ScriptedLM(script))
+    async with await Optimizer.start(config) as owner, await Optimizer.start(config, standby=True) as standby:
+        with pytest.raises(RunPausedError, match=r"paused for access: .*a bad key.*call resume\(\)"):
+            await standby.result(timeout=PATIENCE)
+        refuses = False
+        await standby.resume()
+        await reach(owner, RunResumed)
+        await owner.result(timeout=PATIENCE)
+        assert (await standby.result(timeout=PATIENCE)).run_id == "run"
 
 
 async def test_a_standby_that_is_stopped_leaves_the_owner_at_work(tmp_path: Path) -> None:

@@ -1,0 +1,94 @@
+"""A process that is suspended in the midst of a run, as by Ctrl-Z, a debugger, or a laptop's lid."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from simba_actors import Budget, Optimizer, OptimizerConfig, assembly
+from simba_actors.errors import LeaseLostError, RunOwnedError
+from simba_actors.store import Store, ownership
+from tests.support.children import start_child
+from tests.support.openai_server import OpenAIServer, lm_at
+from tests.support.quiz import legible_script
+from tests.support.runs import PATIENCE, findings, finish, small_config
+
+LEASE = 0.5
+"""Seconds that a lease lasts in a child."""
+MAX_CALLS = 40
+LOST = 3
+"""Exit status of a child that lost its run."""
+
+
+def config_for(address: str, store: Path, max_calls: int | None) -> OptimizerConfig:
+    lm = lm_at(address)
+    return small_config(store, run_id="run", lm=lm, prompt_model=lm, budget=Budget(max_calls=max_calls))
+
+
+async def work(address: str, store: Path, max_calls: int | None, pid_namespace: str | None) -> None:
+    """Own a run with a short lease. A process in another pid namespace can't be seen by those of this one."""
+    Store.open = partial(Store.open, lease_seconds=LEASE)
+    assembly.LEASE_SECONDS = LEASE
+    if pid_namespace is not None:
+        ownership._namespace = lambda: pid_namespace  # pyright: ignore[reportPrivateUsage]
+    try:
+        await finish(config_for(address, store, max_calls))
+    except LeaseLostError:
+        os._exit(LOST)
+
+
+@contextmanager
+def suspended_owner(
+    server: OpenAIServer, store: Path, max_calls: int | None = None, pid_namespace: str | None = None
+) -> Generator[BaseProcess]:
+    """A child that has made a few calls of its run, and is suspended within the block."""
+    child = start_child(work, server.address, store, max_calls, pid_namespace)
+    assert child.pid is not None
+    try:
+        while server.calls < 5:
+            child.join(0.002)
+            assert child.exitcode is None
+        os.kill(child.pid, signal.SIGSTOP)
+        yield child
+        os.kill(child.pid, signal.SIGCONT)
+        child.join(PATIENCE)
+    finally:
+        child.kill()
+        child.join()
+
+
+async def test_a_process_that_can_be_seen_keeps_its_run_however_long_it_is_suspended(tmp_path: Path) -> None:
+    with OpenAIServer(legible_script, latency=0.02) as server:
+        whole = config_for(server.address, tmp_path / "whole.db", None)
+        await finish(whole)
+        expected = server.calls
+    with OpenAIServer(legible_script, latency=0.02) as server:
+        config = config_for(server.address, tmp_path / "simba.db", None)
+        with suspended_owner(server, tmp_path / "simba.db") as owner:
+            await asyncio.sleep(2 * LEASE)
+            with pytest.raises(RunOwnedError):
+                await Optimizer.start(config)
+        assert owner.exitcode == 0
+        assert server.calls == expected
+    assert await findings(config, "run") == await findings(whole, "run")
+
+
+async def test_a_run_that_was_taken_over_meanwhile_is_left_alone_by_a_process_that_wakes_up(tmp_path: Path) -> None:
+    with OpenAIServer(legible_script, latency=0.02) as server:
+        config = config_for(server.address, tmp_path / "simba.db", MAX_CALLS)
+        with suspended_owner(server, tmp_path / "simba.db", MAX_CALLS, "elsewhere") as owner:
+            await asyncio.sleep(2 * LEASE)
+            result = await finish(config)
+            calls = server.calls
+        assert owner.exitcode == LOST
+        assert server.calls == calls <= MAX_CALLS
+    assert result.budget_reached == "max_calls"
+    assert result.usage.calls <= MAX_CALLS
