@@ -78,13 +78,18 @@ FAILURE_CLASSES: Mapping[str, FailureClass] = {
 
 
 class StudentCallError(ClassifiedError):
-    """A call to a remote student that brought no result. To the optimizer it is a failed LM call."""
+    """A call to a remote student that brought no result. To the optimizer it is a failed LM call.
+
+    `provider_code` is the code of the student's refusal; None if it did not answer, or not with a refusal.
+    """
 
 
 def error_of(refusal: Refusal, address: str) -> StudentCallError:
     """Return the error for a student's refusal."""
     failure_class = FAILURE_CLASSES.get(refusal.code, FailureClass.TRANSIENT)
-    return StudentCallError(f"{address} answered {refusal}", failure_class, retry_after=refusal.retry_after)
+    error = StudentCallError(f"{address} answered {refusal}", failure_class, retry_after=refusal.retry_after)
+    error.provider_code = refusal.code
+    return error
 
 
 def unusable(address: str, what: str) -> StudentCallError:

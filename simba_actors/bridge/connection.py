@@ -12,10 +12,12 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
+import orjson
 from pydantic import ValidationError
 
-from simba_actors.bridge.calls import StudentCallError, unusable
+from simba_actors.bridge.calls import Refusal, StudentCallError, error_of, unusable
 from simba_actors.bridge.messages import (
+    LARGEST_MESSAGE,
     CancelReply,
     CancelRequest,
     DescribeRequest,
@@ -48,8 +50,8 @@ M = TypeVar("M", bound=Message)
 class Door(Protocol):
     """One way to one address. Thread-safe."""
 
-    def call(self, method: str, message: Object, seconds: float) -> Any:
-        """Send a message and return the answer as JSON. It blocks for up to `seconds`.
+    def call(self, method: str, message: Object | bytes, seconds: float) -> Any:
+        """Send a message and return the answer as JSON. It blocks for up to `seconds`. Bytes are sent as they are.
 
         Raises:
             StudentCallError: There is no answer, or it is a refusal.
@@ -72,7 +74,11 @@ class Address:
 
     def ask(self, method: str, request: Message, reply: type[M], seconds: float) -> M:
         """Return the answer to a call as a message of type `reply`. Raise StudentCallError if there is none."""
-        answer = self.door.call(method, request.to_json(), seconds)
+        message = request.to_json()
+        if len(orjson.dumps(message)) > LARGEST_MESSAGE:
+            refusal = Refusal("invalid_argument", f"nothing: a request has at most {LARGEST_MESSAGE:,} bytes")
+            raise error_of(refusal, self.address)
+        answer = self.door.call(method, message, seconds)
         try:
             return reply.from_json(answer)
         except (ValidationError, RecursionError) as error:
@@ -115,6 +121,11 @@ class Connection:
     @property
     def addresses(self) -> tuple[str, ...]:
         return self._made_with[0]
+
+    @property
+    def first_door(self) -> Door:
+        """The door of the first address."""
+        return self._addresses[0].door
 
     def describe(self, majors: Sequence[int], seconds: float) -> Description:
         """Return the description from the first address that answers. Raise the last StudentCallError if none does."""

@@ -35,11 +35,8 @@ class HTTPDoor:
             self._headers["Authorization"] = f"Bearer {token}"
         self._tls = _context(tls or TLS()) if parts.scheme == "https" else None
 
-    def call(self, method: str, message: Object, seconds: float) -> Any:
-        body = json.dumps(message, ensure_ascii=False).encode()
-        if len(body) > LARGEST_MESSAGE:
-            refusal = Refusal("invalid_argument", f"nothing, as a request has at most {LARGEST_MESSAGE:,} bytes")
-            raise error_of(refusal, self._address)
+    def call(self, method: str, message: Object | bytes, seconds: float) -> Any:
+        body = message if isinstance(message, bytes) else json.dumps(message, ensure_ascii=False).encode()
         deadline = time.monotonic() + seconds
         connection = self._connection(min(CONNECT_SECONDS, seconds))
         try:

@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, Command] = {
     "doctor": Command("Store", "runs"),
     "serve": Command("Store", "serving"),
     "student": Command("Students elsewhere", "students"),
+    "conformance": Command("Students elsewhere", "students"),
 }
 """All commands. Each is a function of the same name."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import ssl
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -93,6 +94,62 @@ def student(
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
+
+
+def conformance(
+    address: Annotated[
+        str, typer.Argument(help="Address of the student, as in http://127.0.0.1:7000 or grpc://127.0.0.1:7001.")
+    ],
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            help="What to run the program on, as JSON; by default made up from its types.", show_default=False
+        ),
+    ] = None,
+    ca: Annotated[Path | None, typer.Option(help="Authority that vouches for it (PEM).", show_default=False)] = None,
+    certificate: Annotated[Path | None, typer.Option(help="Own certificate (PEM).", show_default=False)] = None,
+    key: Annotated[Path | None, typer.Option(help="Key of the certificate (PEM).", show_default=False)] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Check whether a student keeps to the contract. Exits with 1 if it does not.
+
+    The program runs about ten times, with its own LM. The environment variable SIMBA_STUDENT_TOKEN has the token.
+    """
+    check_words([address, inputs or ""])
+    from simba_actors.bridge.calls import StudentCallError
+    from simba_actors.bridge.conformance import check
+    from simba_actors.bridge.security import TLS
+
+    failed = 0
+    try:
+        tls = TLS(ca=ca, certificate=certificate, key=key)
+        for finding in check(address, inputs=_object(inputs), tls=tls):
+            failed += finding.problem is not None
+            if as_json:
+                print_json_line({"name": finding.name, "problem": finding.problem})
+            else:
+                print_text(
+                    f"ok      {finding.name}"
+                    if finding.problem is None
+                    else f"FAILED  {finding.name}: {finding.problem}"
+                )
+    except (SimbaError, StudentCallError) as error:
+        fail(error, as_json=as_json)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    """Return the JSON object that `text` is. Raise ConfigError if it is none."""
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"--inputs is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigError('--inputs must be a JSON object, as in \'{"question": "What is 1 + 1?"}\'')
+    return cast("dict[str, Any]", found)
 
 
 def _service(app: str, lm: str | None, max_concurrency: int) -> StudentService:

@@ -228,7 +228,7 @@ def _ask(body: dict[str, Any]) -> Ask:
     messages = [(message["role"], _text(message["content"])) for message in body["messages"]]
     system = "".join(text for role, text in messages if role in ("system", "developer"))
     others = tuple((role, text) for role, text in messages if role not in ("system", "developer"))
-    return Ask(system, others, body.get("temperature"), None)
+    return Ask(system, others, body.get("temperature"), body.get("seed"))
 
 
 def _text(content: Any) -> str:
