@@ -205,7 +205,13 @@ class RemoteRun:
 def _door(address: str, token: str | None, tls: TLS | None) -> Door:
     parts = _checked(address, token)
     if parts.scheme in ("grpc", "grpcs"):
-        raise ConfigError(f"RemoteStudent: {address!r:.200}: gRPC is not supported yet")
+        try:
+            from simba_actors.bridge.grpc_door import GRPCDoor
+        except ImportError as error:
+            raise ConfigError(
+                f"RemoteStudent: {address!r:.200} needs the extra `grpc` ({error}): pip install 'simba_actors[grpc]'"
+            ) from error
+        return GRPCDoor(parts, token, tls)
     from simba_actors.bridge.http_door import HTTPDoor
 
     return HTTPDoor(parts, token, tls)

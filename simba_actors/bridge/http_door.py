@@ -97,11 +97,11 @@ def _refusal(response: http.client.HTTPResponse, answer: bytes) -> Refusal:
         code, message = f"{body['code']:.40}", f"{str(body.get('message', ''))[:1000]} (HTTP {response.status})"
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         pass  # Not the student but something before it answers, and the status says what there is to know.
-    retry_after = _seconds(response.getheader("Retry-After"))
+    retry_after = retry_seconds(response.getheader("Retry-After"))
     return Refusal(code, message, retry_after=retry_after, http_status=response.status)
 
 
-def _seconds(text: str | None) -> float | None:
+def retry_seconds(text: Any) -> float | None:
     """Return the seconds of a `Retry-After`. A date is not understood."""
     try:
         seconds = float(text or "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import os
@@ -33,6 +34,15 @@ def student(
         str, typer.Option(help="Address to listen on; anything but loopback needs a token or --client-ca.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes any free port.", min=0, max=65535)] = 7000,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Serve gRPC too, at this port; 0 takes any free one. Needs the extra `grpc`.",
+            min=0,
+            max=65535,
+            show_default=False,
+        ),
+    ] = None,
     lm: Annotated[
         str | None,
         typer.Option(help="LM of the program, as in dspy.LM(…), unless the module sets one.", show_default=False),
@@ -55,9 +65,18 @@ def student(
         import uvicorn
 
         from simba_actors.bridge.http_app import student_app
-        from simba_actors.bridge.security import TOKEN_VARIABLE, is_loopback
+        from simba_actors.bridge.security import TLS, TOKEN_VARIABLE, is_loopback
     except ImportError as error:
         fail(ConfigError(f"student needs the extra `web` ({error}): pip install 'simba_actors[web]'"), as_json=as_json)
+    start_grpc: Any = None
+    if grpc_port is not None:
+        try:
+            from simba_actors.bridge.grpc_server import start_grpc_server as start_grpc
+        except ImportError as error:
+            fail(
+                ConfigError(f"--grpc-port needs the extra `grpc` ({error}): pip install 'simba_actors[grpc]'"),
+                as_json=as_json,
+            )
     token = os.environ.get(TOKEN_VARIABLE) or None
     try:
         if not is_loopback(host) and token is None and client_ca is None:
@@ -84,14 +103,29 @@ def student(
         fail(error, as_json=as_json)
     except OSError as error:
         fail(ConfigError(f"the certificate, the key or the authority can't be read: {error}"), as_json=as_json)
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http{'' if certificate is None else 's'}://{shown}:{listening.getsockname()[1]}"
-    if as_json:
-        print_json_line({"address": address})
-    else:
-        print_text(address)
+    shown, secure = f"[{host}]" if ":" in host else host, "" if certificate is None else "s"
+    addresses = {"address": f"http{secure}://{shown}:{listening.getsockname()[1]}"}
+
+    async def serve() -> None:
+        server: Any = None
+        if grpc_port is not None:
+            tls = TLS(ca=client_ca, certificate=certificate, key=key)
+            server, bound = await start_grpc(service, f"{shown}:{grpc_port}", token=token, tls=tls)
+            addresses["grpc"] = f"grpc{secure}://{shown}:{bound}"
+        if as_json:
+            print_json_line(addresses)
+        else:
+            print_text("\n".join(addresses.values()))
+        try:
+            await uvicorn.Server(config).serve(sockets=[listening])
+        finally:
+            if server is not None:
+                await server.stop(LAST_ANSWERS_SECONDS)
+
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        asyncio.run(serve())
+    except (RuntimeError, OSError) as error:
+        fail(ConfigError(f"can't serve gRPC: {error}; give another --grpc-port"), as_json=as_json)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 

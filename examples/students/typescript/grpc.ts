@@ -14,6 +14,7 @@ const valueOf = (json: unknown): object => {
   return { [`${typeof json === "boolean" ? "bool" : typeof json}Value`]: json };
 };
 
+// `this` has protobufjs's own conversions of the type.
 const wrappers = protobuf.wrappers as Record<string, any>;
 wrappers[".google.protobuf.Struct"] = {
   fromObject(this: any, json: object) {
@@ -24,12 +25,18 @@ wrappers[".google.protobuf.Struct"] = {
   },
 };
 wrappers[".google.protobuf.Value"] = {
+  fromObject(this: any, value: object) {
+    return this.fromObject(value);
+  },
   toObject(this: any, message: any, options: object) {
     const value = this.toObject(message, { ...options, oneofs: true, defaults: false });
     return value.kind === "nullValue" ? null : value[value.kind];
   },
 };
 wrappers[".google.protobuf.ListValue"] = {
+  fromObject(this: any, list: object) {
+    return this.fromObject(list);
+  },
   toObject(this: any, message: any, options: object) {
     return this.toObject(message, options).values ?? [];
   },
