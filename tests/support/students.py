@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import queue
 import socket
 import threading
 from collections.abc import Callable, Generator
@@ -13,6 +15,7 @@ from typing import Any
 import dspy
 import uvicorn
 
+from simba_actors.bridge.grpc_server import start_grpc_server
 from simba_actors.bridge.http_app import student_app
 from simba_actors.bridge.service import StudentService
 from tests.support.quiz import quiz_script
@@ -140,3 +143,26 @@ class OddStudent:
                 """Be quiet."""
 
         return Handler
+
+
+@contextmanager
+def served_over_grpc(service: StudentService, *, token: str | None = None) -> Generator[str]:
+    """Serve a student over gRPC in a thread, and yield its address."""
+    port: queue.SimpleQueue[int] = queue.SimpleQueue()
+    loop, over = asyncio.new_event_loop(), asyncio.Event()
+
+    async def serve() -> None:
+        server, bound = await start_grpc_server(service, "127.0.0.1:0", token=token)
+        port.put(bound)
+        await over.wait()
+        await server.stop(0)
+        await service.close()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
+    thread.start()
+    try:
+        yield f"grpc://127.0.0.1:{port.get(timeout=PATIENCE)}"
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(PATIENCE)
+        loop.close()
