@@ -2,6 +2,7 @@
 
     config = OptimizerConfig(…, stop_when=TargetReached(0.9) | NoImprovement(patience=5))
 
+Unless its user says otherwise, a run ends by `NothingToGain()`; `stop_when=None` lets it use its whole budget.
 `a | b` stops when either does, `a & b` when both do at the end of the same step. Either can also be a plain function of
 the `Progress`. A stopper has no state: it decides by the progress of the steps so far, which the store keeps, so a run
 that was killed and resumed decides the same.

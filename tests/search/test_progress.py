@@ -8,7 +8,9 @@ import orjson
 
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.plan import ModelSpec, RolloutKey
+from simba_actors.search.policy import StepResult
 from simba_actors.search.progress import Progress, progress_of, stored_progress
+from simba_actors.search.quality import Outlook, Quality
 from simba_actors.search.trajectory import Usage
 
 
@@ -19,6 +21,15 @@ def after(steps: int) -> Progress:
         progress = progress_of(step, None, None, known, Usage(calls=step), float(step), progress)
     assert progress is not None
     return progress
+
+
+def test_the_outlook_is_read_from_the_result_of_its_step() -> None:
+    best, outlook = Quality(1, 0.5, 0.4, 0.6), Outlook(0.02, 0.02, 100, 400)
+    known = Evidence([Score(RolloutKey(0, "sample", 0), 0, 0, 0.5)])
+    progress = progress_of(0, best, outlook, known, Usage(calls=110), 1.0, None)
+    result = StepResult(None, {}, None, best, outlook=outlook).to_json()
+    assert stored_progress([(0, result, progress.to_store())]) == progress
+    assert progress.calls_left == 440
 
 
 def size(progress: Progress) -> int:

@@ -13,7 +13,7 @@ from simba_actors.strategies import Declined, OmitSentences, StrategyContext
 from tests.strategies.test_merge_rules import Editor
 from tests.support.quiz import exact, questions
 
-STUDENT = dspy.Predict(dspy.Signature("question -> answer", "Answer. Be kind. Guess if need be."))  # pyright: ignore[reportCallIssue]
+STUDENT = dspy.Predict(dspy.Signature("question -> answer", "Answer. Be kind. Guess if need be."))  # pyright: ignore[reportArgumentType, reportCallIssue]
 SPACE = ConfigurationSpace.from_module(STUDENT)
 OWN = SPACE.extract(STUDENT)
 
