@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +16,11 @@ from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.model.parts import Part
 from simba_actors.search.plan import Rollout
 from simba_actors.search.policy import STUDENT, Proposal
+from simba_actors.search.progress import Progress, progress_of
+from simba_actors.search.quality import Outlook
 from simba_actors.search.settings import SearchSettings
-from simba_actors.search.trajectory import Outcome, Trajectory
+from simba_actors.search.stopping import StopWhen, reason_to_stop
+from simba_actors.search.trajectory import Outcome, Trajectory, Usage
 
 EXAMPLES = 120
 
@@ -75,8 +79,23 @@ class World:
         return 1 / (1 + np.exp(-log_odds))
 
 
-def winner_in(world: World, rollouts: int, *, resumed: bool = False) -> int:
-    """Run the policy to its end and return the program that it chooses.
+class Run(NamedTuple):
+    """What came of a simulated run."""
+
+    winner: int
+    rollouts: int
+    """How many it made."""
+    outlooks: tuple[Outlook | None, ...]
+    """What it expected after each step."""
+
+
+def winner_in(world: World, rollouts: int) -> int:
+    """Run the policy to its end and return the program that it chooses."""
+    return run(world, rollouts).winner
+
+
+def run(world: World, rollouts: int, *, resumed: bool = False, stop_when: StopWhen | None = None) -> Run:
+    """Run the policy to its end, or until `stop_when` says so.
 
     If it is `resumed`, then before each call by a new policy, with the evidence in another order.
     """
@@ -85,6 +104,8 @@ def winner_in(world: World, rollouts: int, *, resumed: bool = False) -> int:
     strategies = ("append_a_demo", "learn_from_failures", "recombine")
     policy = AdaptivePolicy(settings, examples, rollouts, strategies, predictors=1)
     state, evidence, step = policy.initial_state(), Evidence(), 0
+    progress: Progress | None = None
+    outlooks: list[Outlook | None] = []
 
     def now() -> AdaptivePolicy:
         nonlocal policy, evidence
@@ -94,6 +115,8 @@ def winner_in(world: World, rollouts: int, *, resumed: bool = False) -> int:
         return policy
 
     while (plan := now().open_step(state, step, evidence, world)) is not None:
+        if stop_when is not None and progress is not None and reason_to_stop(stop_when, progress):
+            break
         scores = [world.score(rollout) for rollout in plan.rollouts]
         evidence.add(scores)
         samples = [
@@ -105,8 +128,12 @@ def winner_in(world: World, rollouts: int, *, resumed: bool = False) -> int:
             world.make(proposal)
             evidence.add(map(world.score, policy.evaluation(plan, proposal, world)))
         made = [proposal.program for proposal in proposals]
-        state = json.loads(json.dumps(now().close_step(plan, proposals, made, evidence, world).state))
+        result = now().close_step(plan, proposals, made, evidence, world)
+        usage = Usage(calls=len(evidence))
+        progress = progress_of(step, result.best, result.outlook, evidence, usage, 0.0, progress)
+        outlooks.append(result.outlook)
+        state = json.loads(json.dumps(result.state))
         step += 1
     while finals := now().final_rollouts(state, evidence, world):
         evidence.add(map(world.score, finals))
-    return now().ranking(state, evidence, world)[0][0]
+    return Run(now().ranking(state, evidence, world)[0][0], len(evidence), tuple(outlooks))

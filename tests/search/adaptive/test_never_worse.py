@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from simba_actors.search.policy import STUDENT
-from tests.search.adaptive.simulation import Effects, World, winner_in
+from simba_actors.search.stopping import DEFAULT_STOP
+from tests.search.adaptive.simulation import Effects, World, run, winner_in
 
 
 def harmful(draws: np.random.Generator) -> float:
@@ -14,6 +15,10 @@ def harmful(draws: np.random.Generator) -> float:
 
 def mixed(draws: np.random.Generator) -> float:
     return float(draws.normal(0.05, 0.3))
+
+
+def nothing(draws: np.random.Generator) -> float:
+    return 0.0
 
 
 def gains(effects: Effects, runs: int) -> list[float]:
@@ -28,3 +33,7 @@ def test_runs_in_which_most_changes_harm_end_with_nothing_worse_than_the_student
 
 def test_runs_in_which_some_changes_help_end_with_something_better() -> None:
     assert np.mean(gains(mixed, runs=12)) > 0.1
+
+
+def test_a_run_in_which_nothing_helps_ends_by_itself_long_before_its_calls_are_spent() -> None:
+    assert run(World(nothing, 0), 1_600, stop_when=DEFAULT_STOP).rollouts < 1_100

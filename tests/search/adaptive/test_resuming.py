@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simba_actors.search.model import part_model
-from tests.search.adaptive.simulation import World, winner_in
+from tests.search.adaptive.simulation import World, run
 
 
 def effect(draws: np.random.Generator) -> float:
@@ -14,12 +14,12 @@ def effect(draws: np.random.Generator) -> float:
 
 
 @pytest.mark.parametrize("active", [part_model.ACTIVE, 5])
-def test_a_resumed_run_makes_the_same_programs_and_has_the_same_winner(
+def test_a_resumed_run_makes_the_same_programs_expects_the_same_and_has_the_same_winner(
     active: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With all parts fitted, and with most of them settled."""
     monkeypatch.setattr(part_model, "ACTIVE", active)
     straight, resumed = World(effect, seed=3), World(effect, seed=3)
-    assert winner_in(straight, 500) == winner_in(resumed, 500, resumed=True)
+    assert run(straight, 500) == run(resumed, 500, resumed=True)
     assert straight.parts_of == resumed.parts_of
     assert len(straight.parts_of) > 20
