@@ -238,7 +238,9 @@ class OptimizerConfig:
 
     callbacks: Sequence[EventCallback] = ()
     """Functions, sync or async, to call with each event after it is stored. A slow one does not slow down the run; one
-    that raises is logged and not called again."""
+    that raises is logged and not called again. An object that is callable may also have a method `started(optimizer)`,
+    called once before the first event, and an attribute `farewell`: the seconds that it may take for the last events
+    when the run stops, by default 0.5. Such as `simba_actors.observe.MLflowCallback`."""
 
     def __post_init__(self) -> None:
         check_student(self.student)

@@ -20,7 +20,7 @@ from simba_actors.events import Event
 from simba_actors.fingerprint import ExampleDigests
 from simba_actors.hosting import HostedRun, Role
 from simba_actors.logs import get_logger
-from simba_actors.observe.feed import EventFeed, Listeners, call_back
+from simba_actors.observe.feed import FAREWELL_SECONDS, EventFeed, Listeners, call_back
 from simba_actors.observe.progress import follow_progress
 from simba_actors.publishing.publications import Publication
 from simba_actors.publishing.run_publisher import RunPublisher
@@ -355,7 +355,10 @@ class Optimizer:
             self._listeners.add(follow_progress, self, name="progress")
         for callback in self._config.callbacks:
             events = self._feed.follow_new(self.store, self.run_id)
-            self._listeners.add(call_back, callback, events, name="callback")
+            if (started := getattr(callback, "started", None)) is not None:
+                started(self)
+            farewell = float(getattr(callback, "farewell", FAREWELL_SECONDS))
+            self._listeners.add(call_back, callback, events, name="callback", farewell=farewell)
 
     async def __aenter__(self) -> Optimizer:
         return self

@@ -322,12 +322,9 @@ def _plain_messages(found: Program, prompts: Mapping[str, JSON]) -> Mapping[str,
                 "version, or has a custom adapter. Export it without --messages, and load it with student.load"
             )
         template = PromptTemplate.from_json(prompts[predictor])
-        inputs = {name: f"{{{{{name}}}}}" for name in template.inputs}
         exported[predictor] = {
-            "messages": template.messages(
-                configuration.instructions(predictor), configuration.demos(predictor), inputs
-            ),
-            "inputs": list(inputs),
+            "messages": template.with_placeholders(configuration, predictor),
+            "inputs": list(template.inputs),
             "outputs": list(template.outputs),
         }
     return exported

@@ -1,4 +1,4 @@
-"""Observing a run: its events, its progress, and what a channel serves."""
+"""Observing a run: its events, its progress, what a channel serves, and a run's log in MLflow."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simba_actors.observe.feed import follow_channel, follow_events
+    from simba_actors.observe.mlflow import MLflowCallback
     from simba_actors.observe.progress import show_progress
 
-__all__ = ["follow_channel", "follow_events", "show_progress"]
+__all__ = ["MLflowCallback", "follow_channel", "follow_events", "show_progress"]
 
-_MODULES = {"follow_channel": "feed", "follow_events": "feed", "show_progress": "progress"}
+_MODULES = {
+    "MLflowCallback": "mlflow",
+    "follow_channel": "feed",
+    "follow_events": "feed",
+    "show_progress": "progress",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -159,26 +159,34 @@ class Listeners:
     """The listeners of one run: tasks that can neither slow it down nor harm it. They end when its events do."""
 
     def __init__(self) -> None:
-        self._refs: list[Ref] = []
+        self._refs: dict[Ref, float] = {}
 
-    def add(self, listen: Callable[..., Awaitable[None]], *args: Any, name: str) -> None:
-        """Run `listen(*args)` alongside the run. Log an error that it raises; nothing else ends."""
-        self._refs.append(spawn(listen, *args, name=name))
+    def add(
+        self, listen: Callable[..., Awaitable[None]], *args: Any, name: str, farewell: float = FAREWELL_SECONDS
+    ) -> None:
+        """Run `listen(*args)` alongside the run. Log an error that it raises; nothing else ends.
+
+        `farewell` is the time in seconds that it may take for the last events when the run stops.
+        """
+        self._refs[spawn(listen, *args, name=name)] = farewell
 
     async def stop(self) -> None:
         """Let listeners take in the last events. Shut down those that take longer, then kill them."""
-        await self._wait()
+        await _wait(self._refs)
         for ref in self._refs:
             ref.exit(SHUTDOWN)
-        await self._wait()
+        await _wait(dict.fromkeys(self._refs, FAREWELL_SECONDS))
         for ref in self._refs:
             ref.kill()
         self._refs.clear()
 
-    async def _wait(self) -> None:
-        with anyio.move_on_after(FAREWELL_SECONDS):
-            for ref in self._refs:
-                await ref.wait()
+
+async def _wait(limits: Mapping[Ref, float]) -> None:
+    """Wait for each to end, at most so many seconds from now."""
+    now = anyio.current_time()
+    for ref, limit in limits.items():
+        with anyio.CancelScope(deadline=now + limit):
+            await ref.wait()
 
 
 async def call_back(callback: EventCallback, events: AsyncGenerator[Event]) -> None:

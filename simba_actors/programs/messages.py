@@ -93,6 +93,11 @@ class PromptTemplate:
 
         return _formatted(Recorded(), self.inputs, self.outputs, self.texts, instructions, demos, inputs)
 
+    def with_placeholders(self, configuration: Configuration, predictor: str) -> list[dict[str, str]]:
+        """Return the messages of a configuration's predictor, with "{{name}}" for the value of each input."""
+        inputs: dict[str, JSON] = {name: f"{{{{{name}}}}}" for name in self.inputs}
+        return self.messages(configuration.instructions(predictor), configuration.demos(predictor), inputs)
+
 
 def prompt_templates(predictors: Mapping[str, Any], adapter: Any) -> dict[str, JSON]:
     """Return the templates of predictors by name, as JSON, without those that can't be made."""
