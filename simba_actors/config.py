@@ -56,6 +56,7 @@ from simba_actors.strategies import (
     Recombine,
     Strategy,
 )
+from simba_actors.suggestions import suggests_names
 
 Metric: TypeAlias = Callable[..., Any]
 """A function `metric(example, prediction)` or `metric(example, prediction, trace)`, sync or async.
@@ -74,6 +75,10 @@ STEPS = {"adaptive": 24, "dspy": 8}
 """Default number of steps by policy. Steps of the adaptive policy are a third of the size."""
 
 
+@suggests_names(
+    within={"budget": Budget, "governor": Governor},
+    named={"num_threads": "max_concurrency", "teacher_settings": "teacher_lm", "devset": "valset"},
+)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:
     """The settings of one optimization run.

@@ -17,6 +17,7 @@ from simba_actors.errors import RunningLoopError
 from simba_actors.lm.budget import Budget
 from simba_actors.optimizer import Optimizer
 from simba_actors.search.stopping import DEFAULT_STOP, StopWhen
+from simba_actors.suggestions import suggests_names
 
 Student = TypeVar("Student", bound=dspy.Module)
 Method = TypeVar("Method")
@@ -27,6 +28,7 @@ def _with_compile_callbacks(method: Method) -> Method:
     return cast("Any", with_callbacks)(method)
 
 
+@suggests_names(within={"budget": Budget}, named={"max_concurrency": "num_threads", "teacher_lm": "teacher_settings"})
 class SIMBA(Teleprompter):
     """A drop-in replacement for `dspy.SIMBA`.
 

@@ -13,7 +13,7 @@ import simba_actors
 PACKAGE = Path(simba_actors.__file__).parent
 
 LAYERS = (
-    {"errors", "extras", "logs"},
+    {"errors", "extras", "logs", "suggestions"},
     {"actors"},
     {"runtime"},
     {"search"},

@@ -18,6 +18,7 @@ from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.entry_points import runs_async, sync_call
 from simba_actors.publishing.channel import check_channel
 from simba_actors.store.opening import checked_path
+from simba_actors.suggestions import suggests_names
 
 
 class LiveModule(dspy.Module):
@@ -146,6 +147,7 @@ class _InitSignature:
         return signature.replace(parameters=arguments, return_annotation=inspect.Signature.empty)
 
 
+@suggests_names()
 class LiveProgram(LiveModule):
     """Runs `student` with the newest configuration that was published to a channel.
 

@@ -20,6 +20,7 @@ from simba_actors.events import BudgetForecast
 from simba_actors.search.trajectory import Usage
 from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.store.records import RecordProposal, RecordRollout, RecordSpending, ReserveCalls, Spending, Write
+from simba_actors.suggestions import suggests_names
 
 CHARACTERS_PER_TOKEN = 4
 """Of a prompt, before a reply has said how many tokens a prompt has."""
@@ -30,6 +31,7 @@ LEAST_WAIT = 0.1
 """Seconds between looks at a clock that stops while the run is paused."""
 
 
+@suggests_names()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """Caps on what a run may use over all its lives; None means no cap.

@@ -24,6 +24,7 @@ from simba_actors.lm.rollout_context import RolloutContext, RolloutOverError
 from simba_actors.lm.secrets import Secrets
 from simba_actors.runtime.fair_scheduler import FairScheduler, YieldingDriver
 from simba_actors.runtime.loop_bridge import LoopBlockedError, LoopBridge, LoopEndedError
+from simba_actors.suggestions import suggests_names
 
 R = TypeVar("R")
 
@@ -108,6 +109,7 @@ class BlockingCallError(InfrastructureError):
     """An infrastructure failure of a call that blocks the event loop, which therefore can't wait to be made again."""
 
 
+@suggests_names(within={"retry": Retry})
 class Governor:
     """Sends the LM calls of everyone who shares it. One governor belongs to one event loop.
 

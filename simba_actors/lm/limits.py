@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from simba_actors.errors import ConfigError
+from simba_actors.suggestions import suggests_names
 
 
+@suggests_names()
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Known limits of an endpoint; None means no limit.

@@ -6,7 +6,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from simba_actors.suggestions import suggests_names
 
+
+@suggests_names()
 @dataclass(frozen=True, slots=True)
 class Retry:
     """Rules for retrying a failed call.
