@@ -370,9 +370,9 @@ class _Texts(Sequence[ExampleText]):
         if isinstance(index, slice):
             return _Texts(self._examples[index])
         example = self._examples[index]
-        values = cast("dict[str, object]", example.toDict())
-        fields = {name: str(to_json_value(value)) for name, value in values.items()}
-        labels = {name: fields[name] for name in cast("dict[str, object]", example.labels().toDict())}
+        values = cast("list[tuple[str, object]]", cast("Any", example).items())
+        fields = {name: str(to_json_value(value)) for name, value in values}
+        labels = {name: fields[name] for name in cast("list[str]", cast("Any", example).labels().keys())}
         return ExampleText(" ".join(fields.values()), labels)
 
 

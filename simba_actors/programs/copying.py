@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import dspy
 
-from simba_actors.errors import ConfigError
+from simba_actors.errors import ConfigError, StudentError
 
 ATOMS = frozenset({str, bytes, int, float, complex, bool, type(None), type(Ellipsis), range, slice})
 """Types whose values can't be changed, and hold nothing that can."""
@@ -350,4 +350,20 @@ def check_module(student: object) -> None:
     """Raise ConfigError if `student` is not a module, or has a predictor that can't be copied."""
     if not isinstance(student, dspy.Module):
         raise ConfigError(f"student must be a dspy.Module, not {type(student).__name__}: {student!r:.80}")
+    predictors_of(student)
     Copier(student)
+
+
+def predictors_of(student: dspy.Module) -> dict[str, Any]:
+    """Return the predictors that are not frozen, by name.
+
+    Raises:
+        StudentError: The student holds itself.
+    """
+    try:
+        return dict(cast("list[tuple[str, Any]]", student.named_predictors()))
+    except RecursionError as error:
+        raise StudentError(
+            f"student {type(student).__name__} holds itself in an attribute, so DSPy can't list its predictors: keep "
+            "no reference to a module in itself or in its parts"
+        ) from error

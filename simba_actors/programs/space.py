@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import dspy
 
-from simba_actors.errors import ConfigError, MisfitError, NoPredictorsError, StudentError
+from simba_actors.errors import ConfigError, MisfitError, NoPredictorsError
 from simba_actors.programs.configuration import Configuration, Demo
-from simba_actors.programs.copying import copied
+from simba_actors.programs.copying import copied, predictors_of
 from simba_actors.programs.values import json_fields, revive_savable
 from simba_actors.programs.variables import DEMOS, INSTRUCTIONS, LM, Choice, Demos, Setting, Text, Variable
 from simba_actors.search.trajectory import JSON
@@ -57,7 +57,7 @@ class ConfigurationSpace:
             ConfigError: `optimize` or a setting names a predictor that the student does not have, or a setting names an
                 LM that `lms` does not have.
         """
-        fields = {name: _annotations(predictor) for name, predictor in _predictors(student).items()}
+        fields = {name: _annotations(predictor) for name, predictor in predictors_of(student).items()}
         if optimize is not None:
             _check_optimize(optimize, fields)
             fields = {name: annotations for name, annotations in fields.items() if name in optimize}
@@ -87,7 +87,7 @@ class ConfigurationSpace:
         Raises:
             MisfitError: The student lacks a predictor of this space, or one has other fields; the message names it.
         """
-        predictors = _predictors(student)
+        predictors = predictors_of(student)
         for name, fields in self.fields.items():
             if name not in predictors:
                 raise MisfitError(f"{type(student).__name__} has no predictor {name!r}; it has {sorted(predictors)}")
@@ -143,7 +143,7 @@ class ConfigurationSpace:
         """
         self.validate(configuration)
         program = copied(student)
-        predictors = _predictors(program)
+        predictors = predictors_of(program)
         for variable in self.variables:
             self._apply(variable, configuration.values[variable.name], predictors[variable.predictor])
         return program
@@ -175,16 +175,6 @@ class ConfigurationSpace:
     def _example(self, predictor: str, demo: Demo) -> dspy.Example:
         types = self.fields[predictor]
         return dspy.Example({name: revive_savable(value, types.get(name, Any)) for name, value in demo.items()})
-
-
-def _predictors(module: dspy.Module) -> dict[str, Any]:
-    try:
-        return dict(cast("list[tuple[str, Any]]", module.named_predictors()))
-    except RecursionError as error:
-        raise StudentError(
-            f"student {type(module).__name__} holds itself in an attribute, so DSPy can't list its predictors: keep "
-            "no reference to a module in itself or in its parts"
-        ) from error
 
 
 def _annotations(predictor: Any) -> dict[str, Any]:

@@ -56,7 +56,11 @@ class FairScheduler:
             await place
 
     def _place_in(self, line: deque[asyncio.Future[None]]) -> asyncio.Future[None] | None:
-        loop = self._loop = self._loop or asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # The loop before has ended, and what waited on it.
+            self._loop, self._turning = loop, False
+            for each in (self._resumed, self._new, self._ahead):
+                each.clear()
         if not self._turning:
             if loop.time() < self._slice_ends:
                 return None

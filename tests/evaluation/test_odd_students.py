@@ -16,6 +16,7 @@ import dspy
 import pydantic
 import pytest
 
+from simba_actors import Budget
 from simba_actors.lm.governor import Governor
 from simba_actors.lm.retry import Retry
 from simba_actors.search.evidence import Score
@@ -180,7 +181,8 @@ STUDENTS: list[Callable[[], Any]] = [
 
 def scores_of(student: Any, store: Path, **changes: Any) -> list[Score]:
     """The scores of a short run."""
-    config = small_config(store, student=student, strategies=[AppendADemo()], max_steps=1, run_id="run", **changes)
+    settings = {"strategies": [AppendADemo()], "max_steps": 1, "run_id": "run", **changes}
+    config = small_config(store, student=student, **settings)
 
     async def run() -> list[Score]:
         await finish(config)
@@ -291,6 +293,16 @@ class Odd(dspy.Signature):
     lock: Any = dspy.InputField()
     number: float = dspy.InputField()
     answer: str = dspy.OutputField()
+
+
+@pytest.mark.parametrize("policy", ["dspy", "adaptive"])
+def test_an_input_that_holds_itself_fails_as_in_dspy(policy: Any, tmp_path: Path) -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    rows = questions(8)
+    rows[3] = dspy.Example(question=circle, answer="red").with_inputs("question")
+    scores = scores_of(Asks(), tmp_path / "simba.db", trainset=rows, policy=policy, budget=Budget(max_calls=30))
+    assert {score.failed for score in scores if score.example == 3} <= {True}
 
 
 def odd_rows() -> list[dspy.Example]:

@@ -94,6 +94,18 @@ async def test_a_cancelled_rollout_delays_no_other() -> None:
     assert [isinstance(end, asyncio.CancelledError) for end in ended].count(True) == 5
 
 
+def test_rollouts_are_admitted_on_another_loop_after_one_that_ended_early() -> None:
+    scheduler = FairScheduler()
+
+    async def begin_and_leave() -> None:
+        waiting = asyncio.gather(*(scheduler.begin() for _ in range(3)))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+
+    asyncio.run(begin_and_leave())
+    asyncio.run(asyncio.wait_for(scheduler.begin(), 10.0))
+
+
 async def test_driven_work_waits_for_its_turn_after_each_of_its_waits() -> None:
     turns: list[int] = []
 
