@@ -24,7 +24,7 @@ CALLERS = frozenset(
 def inherited_settings() -> dict[str, Any]:
     """Return the current settings, without what belongs to the caller: its modules, count of usage and stream."""
     settings: Any = dspy.settings
-    own = {"caller_modules": None, "usage_tracker": None, "send_stream": None, "stream_listeners": []}
+    own: dict[str, Any] = {"caller_modules": None, "usage_tracker": None, "send_stream": None, "stream_listeners": []}
     return {**settings.copy(), **own}
 
 

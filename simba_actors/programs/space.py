@@ -100,7 +100,8 @@ class ConfigurationSpace:
 
     def unoptimized(self, student: dspy.Module) -> Configuration:
         """Return the instructions and demos of the student's predictors that are not part of this space."""
-        others = {name: _annotations(found) for name, found in _predictors(student).items() if name not in self.fields}
+        predictors = predictors_of(student)
+        others = {name: _annotations(found) for name, found in predictors.items() if name not in self.fields}
         return ConfigurationSpace(others).extract(student)
 
     def validate(self, configuration: Configuration) -> None:

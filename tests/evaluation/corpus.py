@@ -317,11 +317,9 @@ class Streams(dspy.Module):
     async def aforward(self, question: str) -> Any:
         listeners = [dspy.streaming.StreamListener(signature_field_name="answer", allow_reuse=True)]
         stream: Any = dspy.streamify(self.ask, stream_listeners=listeners, is_async_program=True)
-        chunks: list[str] = []
-        async for item in stream(question=question):
-            chunks += [item.chunk] if isinstance(item, dspy.streaming.StreamResponse) else []
-            answer = item
-        return dspy.Prediction(answer=answer.answer, chunks=len(chunks), streamed="".join(chunks))
+        items = [item async for item in stream(question=question)]
+        chunks = [item.chunk for item in items if isinstance(item, dspy.streaming.StreamResponse)]
+        return dspy.Prediction(answer=items[-1].answer, chunks=len(chunks), streamed="".join(chunks))
 
 
 class ReturnsText(dspy.Module):
