@@ -11,7 +11,7 @@ import pytest
 
 from simba_actors import RemoteStudent
 from tests.bridge.test_runs import findings
-from tests.support.languages import elixir_student, installed_node_student, node_student
+from tests.support.languages import elixir_student, node_student
 from tests.support.openai_server import OpenAIServer
 from tests.support.quiz import ANSWERS, questions, right_answer
 from tests.support.scripted_lm import Ask, ScriptedLM
@@ -66,9 +66,9 @@ async def test_python_over_grpc(tmp_path: Path) -> None:
     assert found == await local(tmp_path / "local.db")
 
 
-async def test_typescript_over_http_and_grpc(tmp_path: Path) -> None:
-    folder = installed_node_student(tmp_path / "node")
-    with OpenAIServer(world) as lm, node_student(folder, lm.address) as (http, grpc):
+async def test_typescript_over_http_and_grpc(tmp_path: Path, node_folder: Path) -> None:
+    pytest.importorskip("grpc")
+    with OpenAIServer(world) as lm, node_student(node_folder, lm.address) as (http, grpc):
         over_http = await findings(tmp_path / "http.db", RemoteStudent(http), **WORLD)
         over_grpc = await findings(tmp_path / "grpc.db", RemoteStudent(grpc), **WORLD)
     assert over_http == over_grpc == await local(tmp_path / "local.db")

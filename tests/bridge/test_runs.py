@@ -44,7 +44,8 @@ async def test_a_run_is_that_of_the_program_here_program_for_program(tmp_path: P
 
 async def test_a_run_at_a_student_that_is_busy_ends_the_same(tmp_path: Path) -> None:
     with served(quiz_service(max_concurrency=1)) as address:
-        remote = await findings(tmp_path / "remote.db", RemoteStudent(address))
+        governor = Governor(retry=Retry(base=0.01))
+        remote = await findings(tmp_path / "remote.db", RemoteStudent(address), governor=governor)
     assert remote == await findings(tmp_path / "local.db", HintAndAnswer())
 
 

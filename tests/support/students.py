@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import dspy
+import pytest
 import uvicorn
 
-from simba_actors.bridge.grpc_server import start_grpc_server
 from simba_actors.bridge.http_app import student_app
 from simba_actors.bridge.service import StudentService
 from tests.support.quiz import quiz_script
@@ -44,9 +44,9 @@ def quiz_service(program: dspy.Module | None = None, **settings: Any) -> Student
 
 
 @contextmanager
-def served(service: StudentService, *, token: str | None = None) -> Generator[str]:
+def served(service: StudentService, *, token: str | None = None, port: int = 0) -> Generator[str]:
     """Serve a student over HTTP in a thread, and yield its address."""
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = socket.create_server(("127.0.0.1", port))
     config = uvicorn.Config(student_app(service, token=token), log_level="warning", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -147,7 +147,10 @@ class OddStudent:
 
 @contextmanager
 def served_over_grpc(service: StudentService, *, token: str | None = None) -> Generator[str]:
-    """Serve a student over gRPC in a thread, and yield its address."""
+    """Serve a student over gRPC in a thread, and yield its address. Skip the test that needs it without gRPC."""
+    pytest.importorskip("grpc")
+    from simba_actors.bridge.grpc_server import start_grpc_server
+
     port: queue.SimpleQueue[int] = queue.SimpleQueue()
     loop, over = asyncio.new_event_loop(), asyncio.Event()
 
