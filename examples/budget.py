@@ -1,7 +1,8 @@
 """python examples/budget.py [--model openai/gpt-4o-mini]
 
-A budget. After its first step the run forecasts what it will use. At the cap it ends with the best program known by
-then. Started again with a larger budget it continues, and asks nothing twice.
+A budget. A few rollouts of the student say what a run would use at most, and after its first step the run forecasts
+what it will use. At the cap it ends with the best program known by then. Started again with a larger budget it
+continues, and asks nothing twice.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ async def run(budget: Budget) -> None:
         num_candidates=3,
         max_steps=4,
         budget=budget,
+        stop_when=None,  # By default the run would end by itself here, before its budget is reached.
     )
+    print(await Optimizer.estimate(config))
     async with Optimizer.start(config) as optimizer:
         async for event in optimizer.events():
             if isinstance(event, BudgetForecast):

@@ -319,14 +319,15 @@ class AdaptivePolicy:
         now.parameters, adaptations = adapt(
             now.parameters, self._usual_parameters, evidence, plan.step, model.range, needed
         )
-        outlook = self._outlook(model, len(evidence) + now.questions, plan.step)
+        outlook = self._outlook(model, now, len(evidence) + now.questions, plan.step)
         return StepResult(now.to_json(), scores, winner, best_by_model(model), adaptations, outlook)
 
-    def _outlook(self, model: PartModel, spent: int, step: int) -> Outlook | None:
+    def _outlook(self, model: PartModel, now: AdaptiveState, spent: int, step: int) -> Outlook | None:
         """Return what the rest of the search is expected to add. New parts come at the same rate as so far."""
         last_new_parts = int(self._search_rollouts * LAST_NEW_PARTS)
         new_parts = len(model.parts) * max(0, last_new_parts - spent) // max(1, min(spent, last_new_parts))
-        left = 0 if step + 1 >= self.settings.max_steps else self._search_rollouts - spent
+        is_over = self._rollouts_planned(step + 1, spent, now.steps) == 0
+        left = 0 if is_over else self._search_rollouts - spent
         finals = self._finals.rollouts // len(FINALISTS)
         draws = np.random.default_rng([self.settings.seed, step])  # Its own, so that it changes no other draw.
         return outlook_of(model, self.settings.caps, spent, left, finals, new_parts, draws)
