@@ -1,7 +1,9 @@
 """Charts as SVG: no script, no build step, and nothing that a strict Content-Security-Policy forbids.
 
 Each chart comes in two widths, for wide and narrow screens, of which the style sheet shows one. Every point can be
-focused with the keyboard, shows its value on hover and on focus, and says it to a screen reader.
+focused with the keyboard, shows its value on hover and on focus, and says it to a screen reader. A library that draws
+on a canvas, such as uPlot, can't do that: its points are pixels. It is faster for tens of thousands of points, of which
+a chart here has at most `MOST_POINTS`.
 """
 
 from __future__ import annotations

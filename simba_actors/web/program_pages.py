@@ -55,6 +55,7 @@ async def pool(request: Request) -> Response:
         listed = ordered[first : first + ROWS_A_PAGE]
         entries = {entry.number: entry for entry in await store.ask(pool_queries.pool, run_id, graphed | set(listed))}
         best = await store.ask(results.best_standing, run_id)
+        validated = await store.ask(results.validated, run_id)
     winner = best.program if best is not None and run_.result is not None else None
 
     def link(number: int) -> str:
@@ -70,6 +71,7 @@ async def pool(request: Request) -> Response:
         graph=lineage_graph(nodes, link, winner),
         legend=legend(nodes),
         winner=winner,
+        validated=validated,
         rows=[entries[number] for number in listed],
         first=first,
         rows_a_page=ROWS_A_PAGE,

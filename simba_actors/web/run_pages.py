@@ -60,11 +60,12 @@ async def live(request: Request) -> Response:
 
 
 async def compare(request: Request) -> Response:
-    """Two runs side by side: scores with intervals, cost, and the settings that differ."""
+    """Show two runs side by side, by default the newest two: scores with intervals, cost, the settings that differ."""
     async with await open_store(request) as store:
         summaries = await store.ask(run_queries.summaries)
         names = [summary.run.run_id for summary in summaries]
-        chosen = [request.query_params.get(side, "") for side in ("a", "b")]
+        newest, older = (*names, "", "")[:2]
+        chosen = [request.query_params.get(side, default) for side, default in (("a", older), ("b", newest))]
         sides = [await _side(store, name) for name in chosen if name in names]
     settings = [side["settings"] for side in sides]
     differing = [

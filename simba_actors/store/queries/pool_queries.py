@@ -57,7 +57,12 @@ class PoolEntry:
         known = [estimate for estimate in (self.batch, self.final) if estimate is not None]
         if self.ranking_score is not None or not known:
             return self.ranking_score
-        return sum(estimate.mean * estimate.count for estimate in known) / sum(estimate.count for estimate in known)
+        return sum(estimate.mean * estimate.count for estimate in known) / self.rollouts
+
+    @property
+    def rollouts(self) -> int:
+        """Number of scored rollouts in its batch and in finals."""
+        return sum(estimate.count for estimate in (self.batch, self.final) if estimate is not None)
 
 
 @dataclass(frozen=True, slots=True)
