@@ -189,8 +189,10 @@ def check_number(name: str, value: object, *, least: float | None = None, above:
 def check_remote_lms(student: dspy.Module, lms: Mapping[str, Any]) -> None:
     """Check that a student in another process is not to use LMs of this one."""
     if isinstance(student, RemoteStudent):
-        for name, lm in lms.items():
-            if lm is not None and not isinstance(lm, RemoteLM):
+        predictors = cast("list[tuple[str, Any]]", student.named_predictors())
+        own = {f"the LM of predictor {name}": predictor.lm for name, predictor in predictors}
+        for name, lm in {**own, **{name: lm for name, lm in lms.items() if lm is not None}}.items():
+            if not isinstance(lm, RemoteLM):
                 raise ConfigError(
                     f"{name}={lm!r:.80}: the student runs in another process, where this LM is not: pass "
                     f"student.model(name) with one of its own, {student.description.models}"

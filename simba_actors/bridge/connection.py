@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -193,7 +193,8 @@ class RemoteRun:
 
     def cancel(self) -> None:
         """Tell the student, in a thread, that the reply is not needed any more."""
-        self._connection.threads.start(self._cancel)
+        with suppress(RuntimeError):  # The process ends, or has no thread left. Then the Run ends at its deadline.
+            self._connection.threads.start(self._cancel)
 
     def _cancel(self) -> None:
         try:

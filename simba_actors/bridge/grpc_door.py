@@ -40,6 +40,7 @@ class GRPCDoor:
         self._metadata = [("authorization", f"Bearer {token}")] if token is not None else []
         self._lock = threading.Lock()
         self._channel: Any = None
+        self._parents: Any = None
 
     def call(self, method: str, message: Object | bytes, seconds: float) -> Any:
         request, reply = METHODS[method]
@@ -58,9 +59,9 @@ class GRPCDoor:
             raise unusable(self._address, f"answered {method} with what is {error}"[:1000]) from None
 
     def forget(self) -> None:
-        """Leave the parent's connection alone, which gRPC does not support in a child."""
+        """Open another connection. The parent's is kept unused: to close it would wait for threads of the parent."""
         self._lock = threading.Lock()
-        self._channel = None
+        self._parents, self._channel = self._channel, None
 
     def _open(self) -> Any:
         with self._lock:

@@ -159,11 +159,13 @@ class RemoteStudent(dspy.Module):
 
     def forward(self, **inputs: Any) -> dspy.Prediction:
         """Run the program with these inputs, and wait for it in this thread."""
-        return self._result(self._lm()(self._request(inputs)))
+        request = self._request(inputs)
+        return self._result(self._lm()(request))
 
     async def aforward(self, **inputs: Any) -> dspy.Prediction:
         """Run the program with these inputs."""
-        return self._result(await self._lm().acall(self._request(inputs)))
+        request = self._request(inputs)
+        return self._result(await self._lm().acall(request))
 
     def _lm_called(self, name: str) -> RemoteLM:
         known = self._description.models
@@ -173,7 +175,7 @@ class RemoteStudent(dspy.Module):
 
     def _lm(self) -> Any:
         """Return what sends a Run: to an optimizer it is a call of the program's LM, with all that belongs to one."""
-        return next(lm for lm in (predictor.lm for predictor in self.predictors()) if isinstance(lm, RemoteLM))
+        return next(iter(self._predictors().values())).lm
 
     def _request(self, inputs: Mapping[str, Any]) -> RunRequest:
         return RunRequest(

@@ -252,6 +252,13 @@ def test_an_lm_of_this_process_can_not_teach_it(student: RemoteStudent, tmp_path
         small_config(tmp_path / "simba.db", student=student, teacher_lm=ScriptedLM(quiz_script))
 
 
+def test_its_predictors_keep_the_lms_of_the_program(address: str, tmp_path: Path) -> None:
+    student = RemoteStudent(address)
+    student.set_lm(ScriptedLM(quiz_script))
+    with pytest.raises(ConfigError, match="the LM of predictor hint="):
+        small_config(tmp_path / "simba.db", student=student)
+
+
 def test_examples_that_do_not_fit_it_are_named(student: RemoteStudent, tmp_path: Path) -> None:
     rows = [dspy.Example(query="What?", answer="That.").with_inputs("query") for _ in range(8)]
     with pytest.raises(ConfigError, match=r"trainset\[0\] does not fit RemoteStudent: its inputs are \['question'\]"):

@@ -1,0 +1,99 @@
+"""Tokens and certificates, over both doors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from simba_actors import RemoteStudent
+from simba_actors.bridge.security import TLS
+from simba_actors.errors import ConfigError, StudentUnreachableError
+from tests.support.languages import process
+from tests.support.students import quiz_service, served_over_grpc
+
+pytestmark = pytest.mark.slow
+
+TOKEN = "a-secret-token"  # noqa: S105 - of a test
+
+APP = """
+from tests.support.students import quiz_service
+
+def make():
+    return quiz_service()
+"""
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an authority, and certificates of a server and of a client that it vouches for."""
+    folder = tmp_path_factory.mktemp("tls")
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+
+    def make(name: str, *options: str) -> None:
+        command = [*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem", *options]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+    try:
+        make("ca", "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature")
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    issued = ("-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=critical,CA:FALSE")
+    make("server", *issued, "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
+    make("client", *issued)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def addresses(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[list[str]]:
+    """A student that accepts clients with a certificate, over HTTPS and gRPC."""
+    pytest.importorskip("grpc")
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "app.py").write_text(APP)
+    files = {"--certificate": "server.pem", "--key": "server.key", "--client-ca": "ca.pem"}
+    options = [word for name, file in files.items() for word in (name, certificates / file)]
+    command = [sys.executable, "-m", "simba_actors", "student", "app:make", "--port", "0", "--grpc-port", "0", *options]
+    with process(command, folder, 2) as printed:
+        yield printed
+
+
+@pytest.mark.parametrize("door", [0, 1], ids=["https", "grpcs"])
+def test_a_client_with_a_certificate_is_let_in(addresses: list[str], certificates: Path, door: int) -> None:
+    tls = TLS(ca=certificates / "ca.pem", certificate=certificates / "client.pem", key=certificates / "client.key")
+    assert RemoteStudent(addresses[door], tls=tls)(question="What is the colour of ball 0?").answer
+
+
+@pytest.mark.parametrize("door", [0, 1], ids=["https", "grpcs"])
+def test_a_client_without_one_is_not(addresses: list[str], certificates: Path, door: int) -> None:
+    with pytest.raises(StudentUnreachableError):
+        RemoteStudent(addresses[door], tls=TLS(ca=certificates / "ca.pem"))
+
+
+@pytest.mark.parametrize("door", [0, 1], ids=["https", "grpcs"])
+def test_a_server_that_nobody_known_vouches_for_is_not_trusted(addresses: list[str], door: int) -> None:
+    with pytest.raises(StudentUnreachableError):
+        RemoteStudent(addresses[door])
+
+
+def test_a_token_opens_the_door_of_grpc() -> None:
+    with served_over_grpc(quiz_service(), token=TOKEN) as address:
+        assert RemoteStudent(address, token=TOKEN).description.name == "HintAndAnswer"
+
+
+def test_another_token_does_not() -> None:
+    with (
+        served_over_grpc(quiz_service(), token=TOKEN) as address,
+        pytest.raises(StudentUnreachableError, match="unauthenticated: the token is missing or wrong"),
+    ):
+        RemoteStudent(address, token="wrong")  # noqa: S106 - of a test
+
+
+@pytest.mark.parametrize("scheme", ["https", "grpcs"])
+def test_a_certificate_that_can_not_be_read_is_named(scheme: str, tmp_path: Path) -> None:
+    if scheme == "grpcs":
+        pytest.importorskip("grpc")
+    with pytest.raises(ConfigError, match="check the files"):
+        RemoteStudent(f"{scheme}://127.0.0.1:1", tls=TLS(ca=tmp_path / "missing.pem"))
