@@ -1,29 +1,30 @@
-# The door of the student: JSON over HTTP, with OTP's own parser of HTTP. Each connection has a process and one call.
+# A door of JSON over HTTP, with OTP's own parser of HTTP. Each connection has a process and one call.
 
 defmodule Door do
   @largest 16 * 1024 * 1024
 
-  def listen(host, port) do
+  @doc "Print the address and serve until the end. `answer` is called with the path and the JSON object of each POST."
+  def listen(host, port, answer) do
     {:ok, ip} = :inet.parse_address(String.to_charlist(host))
     {:ok, socket} = :gen_tcp.listen(port, [:binary, packet: :http_bin, active: false, reuseaddr: true, backlog: 256, ip: ip])
     {:ok, bound} = :inet.port(socket)
     IO.puts("http://#{host}:#{bound}")
-    accept(socket)
+    accept(socket, answer)
   end
 
-  defp accept(socket) do
+  defp accept(socket, answer) do
     {:ok, connection} = :gen_tcp.accept(socket)
-    pid = spawn(fn -> receive do: (:yours -> serve(connection)) end)
+    pid = spawn(fn -> receive do: (:yours -> serve(connection, answer)) end)
     :ok = :gen_tcp.controlling_process(connection, pid)
     send(pid, :yours)
-    accept(socket)
+    accept(socket, answer)
   end
 
-  defp serve(connection) do
+  defp serve(connection, answer) do
     with {:ok, {:http_request, :POST, {:abs_path, path}, _}} <- :gen_tcp.recv(connection, 0, 30_000),
          {:ok, headers} <- headers(connection, %{}),
          {:ok, body} <- body(connection, headers) do
-      send_answer(connection, answer(path, headers, body))
+      send_answer(connection, checked(path, headers, body, answer))
     end
     :gen_tcp.close(connection)
   end
@@ -52,7 +53,7 @@ defmodule Door do
     with {:ok, chunk} <- :gen_tcp.recv(connection, min(left, 65_536), 30_000), do: skip(connection, left - byte_size(chunk))
   end
 
-  defp answer(path, headers, body) do
+  defp checked(path, headers, body, answer) do
     token = System.get_env("SIMBA_STUDENT_TOKEN", "")
     cond do
       token != "" and headers["authorization"] != "Bearer " <> token ->
@@ -60,10 +61,9 @@ defmodule Door do
       Map.has_key?(headers, "origin") -> {:refused, 403, "permission_denied", "web pages may not call a student"}
       body == :too_large -> {:refused, 413, "invalid_argument", "a request has at most #{@largest} bytes"}
       true ->
-        case {String.split(path, "/simba_actors.bridge.Student/"), decoded(body)} do
-          {[_, method], %{} = message} -> Student.call(method, message)
-          {[_, _], _} -> {:refused, 400, "invalid_argument", "the body is not a JSON object"}
-          _ -> {:refused, 501, "unimplemented", "a student has the methods Describe, Run and Cancel"}
+        case decoded(body) do
+          %{} = message -> answer.(path, message)
+          _ -> {:refused, 400, "invalid_argument", "the body is not a JSON object"}
         end
     end
   end
@@ -89,10 +89,3 @@ defmodule Door do
     :gen_tcp.send(connection, json)
   end
 end
-
-Code.require_file("student.exs", __DIR__)
-{:ok, _} = Application.ensure_all_started(:inets)
-{:ok, _} = Application.ensure_all_started(:ssl)
-:httpc.set_options(max_sessions: 64, max_keep_alive_length: 1)
-{:ok, _} = Student.start_link([])
-Door.listen(System.get_env("HOST", "127.0.0.1"), String.to_integer(System.get_env("PORT", "7000")))

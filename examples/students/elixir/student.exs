@@ -1,6 +1,6 @@
-# A student in Elixir: a program of two predictors, a GenServer that runs it, and a door of JSON over HTTP.
+# A student in Elixir: a program of two predictors, a client of an LM, and a GenServer that knows the Runs.
 #
-#     PORT=7000 OPENAI_API_KEY=… elixir door.exs
+# `serve_student.exs` starts it.
 
 defmodule Program do
   @moduledoc "Finds a hint, then the answer. It knows nothing of optimizers: `states` has what they may change."
