@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from simba_actors.estimate import Estimate
     from simba_actors.evaluation.on_ray.executor import RayExecutor
     from simba_actors.held_out import Evaluation, evaluate
+    from simba_actors.live.calls import LiveCall
     from simba_actors.live.program import LiveProgram, VariableAware
     from simba_actors.live.router import LiveState
-    from simba_actors.live.routing import LiveCall
     from simba_actors.lm.budget import Budget
     from simba_actors.lm.governor import Governor
     from simba_actors.lm.limits import Limits
@@ -108,7 +108,7 @@ _NAMES = {
     "simba_actors.estimate": ("Estimate",),
     "simba_actors.held_out": ("Evaluation", "evaluate"),
     "simba_actors.live.router": ("LiveState",),
-    "simba_actors.live.routing": ("LiveCall",),
+    "simba_actors.live.calls": ("LiveCall",),
     "simba_actors.live.program": ("LiveProgram", "VariableAware"),
     "simba_actors.lm.budget": ("Budget",),
     "simba_actors.lm.limits": ("Limits",),

@@ -22,8 +22,8 @@ from simba_actors.hosting import HostedRun, Role
 from simba_actors.logs import get_logger
 from simba_actors.observe.feed import FAREWELL_SECONDS, EventFeed, Listeners, call_back
 from simba_actors.observe.progress import follow_progress
+from simba_actors.publishing.channel import RunPublisher
 from simba_actors.publishing.publications import Publication
-from simba_actors.publishing.run_publisher import RunPublisher
 from simba_actors.result import OptimizerResult, Status, read_result
 from simba_actors.runtime.threads import NO_THREAD, THREAD_REMEDY, Threads
 from simba_actors.starting import Starting
@@ -108,6 +108,13 @@ class Optimizer:
 
     @classmethod
     async def _started(cls, config: OptimizerConfig, *, standby: bool) -> Optimizer:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:  # Such as in a task of trio's.
+            raise RunError(
+                "Optimizer.start needs a running asyncio event loop: call it in a coroutine that asyncio.run runs, if "
+                "need be in a thread of its own"
+            ) from None
         optimizer = cls.__new__(cls)
         threads = Threads()
         try:

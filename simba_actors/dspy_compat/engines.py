@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from importlib import import_module
 from typing import Any, cast
 
 _ENGINE, _ASYNC_ENGINE = "_engine_spec", "_async_engine_spec"
+
+_IMPORTED_BY_FIRST_CALL = (
+    "dspy.clients.call_result",
+    "dspy.clients.costs",
+    "dspy.clients.engines.streaming",
+    "dspy.clients.execution",
+    "dspy._vendor.lm15.cloud",
+)
 
 
 def has_async_side(lm: Any) -> bool:
@@ -26,6 +36,16 @@ def imports_on_first_call(lm: Any) -> bool:
     Where that is LiteLLM it takes seconds.
     """
     return isinstance(getattr(lm, _ENGINE, None), str)
+
+
+def import_what_calls_need() -> None:
+    """Import the modules of DSPy that are imported by the first call of any LM otherwise.
+
+    A process that forks while another thread imports a module leaves the child with a lock that nobody opens.
+    """
+    for name in _IMPORTED_BY_FIRST_CALL:
+        with suppress(ImportError):  # Other versions of DSPy have other modules.
+            import_module(name)
 
 
 def _depth(cls: type[Any], method: str) -> int:

@@ -10,10 +10,11 @@ from typing import Any, cast
 import dspy
 
 from simba_actors.errors import ConfigError, PublicationError
+from simba_actors.live.calls import LiveCall
 from simba_actors.live.recording import RecordingOptions
-from simba_actors.live.remote import Remote, is_url
-from simba_actors.live.router import LiveState, Router
-from simba_actors.live.routing import STUDENT_VERSION, Callables, LiveCall
+from simba_actors.live.router import STUDENT_VERSION, Callables, LiveState, Router
+from simba_actors.live.running import Runner
+from simba_actors.live.wire import Remote, is_url
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.entry_points import runs_async, sync_call
 from simba_actors.publishing.channel import check_channel
@@ -29,22 +30,23 @@ class LiveModule(dspy.Module):
     """
 
     _router: Router | None = None
+    _runner: Runner | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_router"}
+        return {name: value for name, value in state.items() if name not in ("_router", "_runner")}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._router is None:
+        if self._router is None or self._runner is None:
             return super().__call__(*args, **kwargs)
         self._router.sync()
-        return self._router.run(self._router.pick(), args, kwargs)
+        return self._runner.run(self._router, args, kwargs)
 
     async def acall(self, *args: Any, **kwargs: Any) -> Any:
-        if self._router is None:
+        if self._router is None or self._runner is None:
             return await super().acall(*args, **kwargs)
         await self._router.sync_on_loop()
-        return await self._router.run_on_loop(self._router.pick(), args, kwargs)
+        return await self._runner.run_on_loop(self._router, args, kwargs)
 
     @property
     def version(self) -> int:
@@ -105,11 +107,14 @@ class LiveModule(dspy.Module):
             UnknownCallError: `call_id` is not the id of a call.
             ConfigError: `score` is not a number between -1e18 and 1e18.
         """
-        self._followed().recorder.report(score, call_id)
+        self._followed()
+        if self._runner is not None:
+            self._runner.recorder.report(score, call_id)
 
     def close(self) -> None:
         """Wait until all scores are stored, and close the store. The next run opens it again."""
-        if self._router is not None:
+        if self._router is not None and self._runner is not None:
+            self._runner.recorder.close()
             self._router.close()
 
     def _followed(self) -> Router:
@@ -202,7 +207,9 @@ class LiveProgram(LiveModule):
         super().__init__()
         self.student = student
         followed = _followed_store(store, channel, token, cache)
-        self._router = Router(student, followed, channel, RecordingOptions(metric, keep_examples), space=space)
+        options = RecordingOptions(metric, keep_examples)
+        self._router = Router(student, followed, channel, space=space)
+        self._runner = Runner(student, followed, channel, options)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the student as it is. Only copies do, since they follow no channel."""
@@ -259,7 +266,8 @@ class VariableAware(LiveModule):
             ConfigError: A value is out of range; the message names it.
         """
         options = RecordingOptions(metric, keep_examples)
-        self._router = Router(self, store, channel, options, space=space, as_it_is=self._as_it_is())
+        self._router = Router(self, store, channel, space=space, as_it_is=self._as_it_is())
+        self._runner = Runner(self, store, channel, options)
 
     def _as_it_is(self) -> Callables:
         """Return what runs the module itself, whatever is published."""

@@ -7,16 +7,15 @@ there is something to do.
 from __future__ import annotations
 
 import inspect
-import logging
 import threading
 import time
-from collections import OrderedDict, defaultdict, deque
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, cast
 from weakref import WeakValueDictionary
 
 import dspy
@@ -24,7 +23,9 @@ import dspy
 from simba_actors.dspy_compat.predictor_names import PredictorNames
 from simba_actors.errors import ConfigError, StoreError
 from simba_actors.evaluation.scoring import LARGEST_SCORE, is_score, metric_result
-from simba_actors.live.routing import BoundVersion, CallId
+from simba_actors.live.background import QUEUE_SIZE, BackgroundQueue, WarnOnce
+from simba_actors.live.calls import CallId
+from simba_actors.live.router import BoundVersion
 from simba_actors.lm.secrets import Secrets
 from simba_actors.logs import get_logger
 from simba_actors.programs.values import json_fields
@@ -39,16 +40,8 @@ from simba_actors.store.opening import connect_for_writing
 
 logger = get_logger(__name__)
 
-T = TypeVar("T")
-
 CALLS_REMEMBERED = 1_000
 """Number of newest calls whose score may still become an example, if examples are kept."""
-
-QUEUE_SIZE = 10_000
-"""Number of calls that may wait to be scored, or scores to be stored. Later ones are dropped."""
-
-BATCH_SIZE = 500
-"""Number of queued items handled at once: scores in one transaction."""
 
 RETRY_SECONDS = 1.0
 """Seconds between attempts to write a store that cannot be written."""
@@ -349,102 +342,3 @@ def writer_of(store: Path, threads: Threads) -> StoreWriter:
 def write_scores(store: Path, scores: Sequence[Score]) -> None:
     """Store scores now, and settle canaries. Raises StoreError if the store can't be written."""
     StoreWriter(store, Threads()).write_now(scores)
-
-
-class BackgroundQueue(Generic[T]):
-    """Hands items to `handle`, in batches and in order, in a thread that exists only while there are items.
-
-    Args:
-        threads: Where the thread comes from. If it can't be started, items wait for the next `put` or for
-            `wait_until_empty`.
-        handle: Called with up to `BATCH_SIZE` items. Must not raise.
-    """
-
-    def __init__(self, threads: Threads, handle: Callable[[Sequence[T]], None]) -> None:
-        self._threads = threads
-        self._handle = handle
-        self._warn_once = WarnOnce(logger)
-        self._reset()
-        survive_forks(self)
-
-    def put(self, item: T) -> bool:
-        """Add an item. Never waits. Return False if the queue is full and the item was dropped."""
-        with self._changed:
-            if len(self._items) >= QUEUE_SIZE:
-                return False
-            self._items.append(item)
-        self._start_if_needed()
-        return True
-
-    def wait_until_empty(self, deadline: float) -> bool:
-        """Wait until all items are handled. Return False if one `failed` meanwhile, or at `deadline`."""
-        self._start_if_needed()
-        with self._changed:
-            failures = self._failures
-            self._changed.wait_for(
-                lambda: not self._running or self._failures != failures, max(0.0, deadline - time.monotonic())
-            )
-            return not self._running and not self._items
-
-    def failed(self, retry_seconds: float) -> None:
-        """Say, from within `handle`, that the items can't be handled now. Wait until they can be tried again."""
-        with self._changed:
-            self._failures += 1
-            self._changed.notify_all()
-        time.sleep(retry_seconds)
-
-    def before_fork(self) -> None:
-        """Do nothing: there is nothing to close."""
-
-    def after_fork_in_parent(self) -> None:
-        """Do nothing: nothing was closed."""
-
-    def after_fork_in_child(self) -> None:
-        """Start empty: the parent has the items and the thread that handles them."""
-        self._reset()
-
-    def _reset(self) -> None:
-        self._items: deque[T] = deque()
-        self._running = False
-        self._failures = 0
-        self._changed = threading.Condition()
-
-    def _start_if_needed(self) -> None:
-        with self._changed:
-            if self._running or not self._items:
-                return
-            self._running = True
-        try:
-            self._threads.start(self._run)
-        except RuntimeError as error:
-            self._running = False
-            self._warn_once(f"calls wait to be recorded, since the process can't start a thread for that: {error}")
-
-    def _run(self) -> None:
-        while batch := self._next_batch():
-            self._handle(batch)
-
-    def _next_batch(self) -> list[T]:
-        with self._changed:
-            batch = [self._items.popleft() for _ in range(min(len(self._items), BATCH_SIZE))]
-            if not batch:
-                self._running = False
-                self._changed.notify_all()
-            return batch
-
-
-class WarnOnce:
-    """Logs a warning unless it is the same as the last one."""
-
-    def __init__(self, logger: logging.Logger) -> None:
-        self._logger = logger
-        self._last: str | None = None
-
-    def __call__(self, message: str) -> None:
-        if message != self._last:
-            self._last = message
-            self._logger.warning("%s", message)
-
-    def forget(self) -> None:
-        """Have the next warning logged in any case: all is well again."""
-        self._last = None

@@ -13,10 +13,8 @@ Requests never wait for the network, except that the very first call waits for u
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import http.client
-import ipaddress
 import json
 import os
 import random
@@ -24,23 +22,21 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, cast
-from urllib.parse import quote, urlsplit
+from typing import cast
+from urllib.parse import quote
 from weakref import WeakValueDictionary, ref
 
-from simba_actors.errors import ConfigError, StoreError
+from simba_actors.errors import StoreError
+from simba_actors.live.background import WarnOnce
 from simba_actors.live.follower import Snapshot
-from simba_actors.live.recording import BackgroundQueue, KeptExample, MakeEntries, Score, WarnOnce
+from simba_actors.live.wire import Remote, snapshot_from_json
 from simba_actors.lm.secrets import Secrets
 from simba_actors.logs import get_logger
 from simba_actors.programs import Configuration
-from simba_actors.publishing.publications import Publication, Served
+from simba_actors.publishing.publications import Publication
 from simba_actors.runtime.forks import survive_forks
-from simba_actors.runtime.threads import Threads
-from simba_actors.search.trajectory import JSON
 
 logger = get_logger(__name__)
 
@@ -61,115 +57,6 @@ LEAST_SECONDS = 0.1
 
 LARGEST_BYTES = 64 * 1024 * 1024
 """A snapshot that is larger is refused."""
-
-
-def is_url(store: object) -> bool:
-    """Return whether `store` is the address of a server rather than the path of a file."""
-    return isinstance(store, str) and store.startswith(("http://", "https://"))
-
-
-def snapshot_to_json(snapshot: Snapshot) -> dict[str, JSON]:
-    """Return the body of a Get."""
-    served = snapshot.served
-    return {
-        "current": served.current and cast("JSON", dataclasses.asdict(served.current)),
-        "canary": served.canary and cast("JSON", dataclasses.asdict(served.canary)),
-        "configurations": {
-            str(version): cast("JSON", configuration.to_json())
-            for version, configuration in snapshot.configurations.items()
-        },
-    }
-
-
-def snapshot_from_json(body: Any) -> Snapshot:
-    """Read the body of a Get. Unknown fields are ignored. Raises ValueError, TypeError or LookupError otherwise."""
-    known = {field.name for field in dataclasses.fields(Publication)}
-
-    def publication(name: str) -> Publication | None:
-        fields: Any = body[name]
-        if fields is None:
-            return None
-        if not isinstance(fields["version"], int) or not isinstance(fields["share"], int | float | None):
-            raise TypeError(f"{name} has version={fields['version']!r:.80} and share={fields['share']!r:.80}")
-        return Publication(**{k: v for k, v in fields.items() if k in known})
-
-    configurations: Mapping[str, Any] = body["configurations"]
-    return Snapshot(
-        Served(publication("current"), publication("canary")),
-        {int(version): Configuration.from_json(dict(values)) for version, values in configurations.items()},
-    )
-
-
-def etag_of(served: Served) -> str:
-    """Return what tells one snapshot of a channel from another."""
-    parts = [(p.version, p.kind, p.digest, p.share, p.pruned) for p in served.publications]
-    return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Remote:
-    """Address of a channel on another host, with the means to reach it.
-
-    Raises:
-        ConfigError: The address is not valid, or a token would travel in the clear.
-    """
-
-    url: str
-    """The address of the server, such as `https://host/simba`."""
-
-    channel: str
-    """The channel's name."""
-
-    token: str | None = dataclasses.field(default=None, repr=False)
-    """The server's token, sent as `Authorization: Bearer …`."""
-
-    cache: Path | None = None
-    """A folder for the last known good snapshot; None keeps none on disk."""
-
-    def __post_init__(self) -> None:
-        address = urlsplit(self.url)
-        if not address.hostname or address.username or address.password or address.query or address.fragment:
-            raise ConfigError(
-                f"store: the address of {address.hostname!r} must have a host, and no user, query or fragment; give a "
-                "token as token=…"
-            )
-        if self.token is not None and address.scheme == "http" and not _is_loopback(address.hostname):
-            raise ConfigError(f"store={self.url!r:.80}: a token must not travel over plain http; use https")
-
-    def address(self, *parts: str) -> str:
-        # As the dashboard's own pages have it: proxies undo percent-encoding of slashes and dots.
-        name = quote(self.channel, safe="").replace("~", "%7E").replace(".", "%2E").replace("%", "~")
-        return "/".join((self.url.rstrip("/"), "api/channels", name, *parts))
-
-    def open(self, url: str, seconds: float, headers: Mapping[str, str], body: bytes | None = None) -> Any:
-        """Send a request and return the response. Raises OSError or HTTPException."""
-        request = urllib.request.Request(url, body, dict(headers))  # noqa: S310 - http or https, see is_url
-        if self.token is not None:
-            request.add_unredirected_header("Authorization", f"Bearer {self.token}")
-        return _opener.open(request, timeout=seconds)
-
-    def cache_file(self) -> Path | None:
-        if self.cache is None:
-            return None
-        name = hashlib.blake2b(f"{self.url}\n{self.channel}".encode(), digest_size=16).hexdigest()
-        return self.cache / f"{name}.json"
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would take the token to another host."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
-        """Follow no redirect, so that it is an error."""
-
-
-_opener = urllib.request.build_opener(_NoRedirects)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class RemoteFollower:
@@ -392,58 +279,3 @@ _pollers: WeakValueDictionary[Remote, Poller] = WeakValueDictionary()
 def poller_of(remote: Remote) -> Poller:
     """Return the poller of `remote` that this process shares."""
     return _pollers.get(remote) or _pollers.setdefault(remote, Poller(remote))
-
-
-class RemoteWriter:
-    """Reports scores to a server in batches. Has the methods of `StoreWriter`."""
-
-    def __init__(self, remote: Remote, threads: Threads) -> None:
-        self._remote = remote
-        self._warn_once = WarnOnce(logger)
-        self.queue: BackgroundQueue[MakeEntries] = BackgroundQueue(threads, self._report)
-
-    def flush(self, deadline: float) -> bool:
-        return self.queue.wait_until_empty(deadline)
-
-    def _report(self, work: Sequence[MakeEntries]) -> None:
-        scores = [
-            {"call": str(entry.call), "score": entry.value}
-            for make in work
-            for entry in self._made(make)
-            if isinstance(entry, Score) and entry.call.canary
-        ]
-        while scores and not self._sent(scores):
-            self.queue.failed(RETRY_SECONDS[0])
-
-    def _made(self, make: MakeEntries) -> Sequence[Score | KeptExample]:
-        try:
-            return make()
-        except Exception as error:  # noqa: BLE001 - values of the user's program; the other calls count
-            self._warn_once(f"a call was not reported to {self._remote.url}: {Secrets().describe(error)}")
-            return ()
-
-    def _sent(self, scores: Sequence[Mapping[str, Any]]) -> bool:
-        """Return False if the same batch can be sent again."""
-        body = json.dumps({"scores": scores}).encode()
-        try:
-            with self._remote.open(
-                self._remote.address("reports"), CONNECT_SECONDS, {"Content-Type": "application/json"}, body
-            ) as response:
-                response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                self._warn_once(f"{self._remote.url} refused scores of channel {self._remote.channel!r}: {error}")
-                return error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR
-        except (OSError, http.client.HTTPException) as error:
-            self._warn_once(f"scores can't be reported to {self._remote.url} and are sent again: {error}")
-            return False
-        self._warn_once.forget()
-        return True
-
-
-_writers: WeakValueDictionary[Remote, RemoteWriter] = WeakValueDictionary()
-
-
-def remote_writer_of(remote: Remote, threads: Threads) -> RemoteWriter:
-    """Return the writer to `remote` that this process shares."""
-    return _writers.get(remote) or _writers.setdefault(remote, RemoteWriter(remote, threads))

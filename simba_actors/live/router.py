@@ -1,41 +1,42 @@
-"""The router: keeps a student's routing table up to date with a channel, and runs the version that it picks."""
+"""The router: keeps a student's routing table, the versions that calls run, up to date with a channel."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import dspy
-from anyio import CapacityLimiter
-from anyio.lowlevel import RunVar
 
-from simba_actors.dspy_compat.streaming import is_streamed, streamed_as
-from simba_actors.errors import ConfigError, MisfitError, SimbaError
+from simba_actors.dspy_compat.engines import import_what_calls_need
+from simba_actors.errors import MisfitError, SimbaError
+from simba_actors.live.background import LiveThreads, WarnOnce
 from simba_actors.live.follower import Follower, Snapshot
-from simba_actors.live.recording import CallRecorder, LiveRun, RecordingOptions, WarnOnce, Writer, writer_of
-from simba_actors.live.remote import Remote, RemoteFollower, remote_writer_of
-from simba_actors.live.routing import STUDENT_VERSION, BoundVersion, Callables, RoutingTable, call_id, pick
+from simba_actors.live.remote import RemoteFollower
+from simba_actors.live.wire import Remote
 from simba_actors.lm.secrets import Secrets
 from simba_actors.logs import get_logger
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.programs.copying import check_module
+from simba_actors.programs.entry_points import runs_async, sync_call
 from simba_actors.programs.space import check_space
 from simba_actors.programs.variables import LM
 from simba_actors.publishing.channel import check_channel
 from simba_actors.publishing.publications import Publication, Served
 from simba_actors.runtime.forks import survive_forks
-from simba_actors.runtime.threads import Threads
 from simba_actors.store.opening import checked_path
 
 logger = get_logger(__name__)
 
-R = TypeVar("R")
+
+STUDENT_VERSION = 0
+"""The version number of the student as it is, which runs until something is published."""
 
 
 class LiveState(Enum):
@@ -54,18 +55,64 @@ class LiveState(Enum):
 LOCK_SECONDS = 1.0
 """Seconds that a call waits for another thread that is reading what this process has just published."""
 
-_threads = Threads()
-"""Shared by all live programs of the process, so that one for each request leaves no thread behind."""
 
-THREADS = 40
-"""Calls of sync students that run at the same time on one event loop, as many as anyio's worker threads. More are
-allowed if DSPy's setting `async_max_workers` is higher; the others wait for their turn."""
+@dataclass(frozen=True, slots=True)
+class Callables:
+    """The two ways of running a program. `acall` is None if the program can only be called in a thread."""
 
-_limiter: RunVar[CapacityLimiter] = RunVar("limiter of the threads of live programs")
+    call: Callable[..., Any]
+    acall: Callable[..., Any] | None
+
+    @classmethod
+    def of(cls, program: Any) -> Callables:
+        return cls(sync_call(program, program, program.acall), program.acall if runs_async(program) else None)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundVersion:
+    """A version of a channel as a program that is ready to run."""
+
+    version: int
+    """The version's number in its channel; 0 is the student as it is."""
+
+    program: dspy.Module
+    """A copy of the student with the version's configuration. Never changed, except for its LM."""
+
+    callables: Callables
+    """Functions that run the program."""
+
+    canary: int = 0
+    """The version number of the canary at that time; 0 if there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """Snapshot of what a channel serves. A new publication makes a new table; a table is never changed."""
+
+    current: BoundVersion
+    """Version for calls that the canary does not take."""
+
+    canary: BoundVersion | None = None
+    """The version that is being tried, if there is one."""
+
+    share: float = 0.0
+    """The part of all calls that the canary takes, between 0 and 1."""
+
+    def pick(self, key: str) -> BoundVersion:
+        """Return the version for `key`: always the same one while the canary is the same."""
+        if self.canary is None or _fraction(self.canary.version, key) >= self.share:
+            return self.current
+        return self.canary
+
+
+def _fraction(canary: int, key: str) -> float:
+    """Return a number in [0, 1), evenly spread over keys and different for each canary."""
+    drawn = hashlib.blake2b(f"{canary}/{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(drawn) / 2**64
 
 
 class Router:
-    """Keeps the routing table of one live program up to date, and runs the versions in it.
+    """Keeps the routing table of one live program up to date.
 
     A table is replaced as a whole and its programs are never changed, except for their LM by `set_lm`. So a run keeps
     the version that it began with. Whatever goes wrong with the store, or with what was published, is logged once, and
@@ -75,7 +122,6 @@ class Router:
         student: Runs as it is until something is published. Never changed.
         store: The store's file, which need not exist, or the server of a store on another host.
         channel: The channel to follow, which need not exist.
-        options: What to record of the calls.
         space: What can be configured; by default the instructions and demos of each predictor.
         as_it_is: How to run the student as it is, for a student whose own `__call__` asks the router.
         clock: Monotonic seconds, for how often to look at the file.
@@ -86,7 +132,6 @@ class Router:
         student: dspy.Module,
         store: str | Path | Remote,
         channel: str,
-        options: RecordingOptions | None = None,
         *,
         space: ConfigurationSpace | None = None,
         as_it_is: Callables | None = None,
@@ -95,28 +140,24 @@ class Router:
         check_module(student)
         check_space(space)
         check_channel(channel)
-        options = options or RecordingOptions()
+        import_what_calls_need()
         self.channel = channel
         self._student = student
         self._space = space or ConfigurationSpace.from_module(student)
         self._follower: Follower | RemoteFollower
         if isinstance(store, Remote):
-            if options.keep_examples:
-                raise ConfigError("keep_examples needs the store's own file: give its path, or leave keep_examples out")
             self.store: Path | str = store.url
             self._follower = RemoteFollower(store)
-            writer: Writer = remote_writer_of(store, _threads)
         else:
             self.store = checked_path(store)
             self._follower = Follower(self.store, channel, clock)
-            writer = writer_of(self.store, _threads)
-        self.recorder = CallRecorder(writer, channel, options, _threads)
+        self.threads = LiveThreads(channel)
         self._healthy = True
         self._lock = threading.Lock()
         self._locked_for_fork = False
         self._served = Served()
         self._bound: dict[str, tuple[Configuration, dspy.Module]] = {}
-        self._warn_once, self._warn_of_threads = WarnOnce(logger), WarnOnce(logger)
+        self._warn_once = WarnOnce(logger)
         student_as_it_is = BoundVersion(STUDENT_VERSION, student, as_it_is or Callables.of(student))
         self.routing_table = RoutingTable(student_as_it_is)
         survive_forks(self)
@@ -144,14 +185,14 @@ class Router:
         if not self._follower.is_due():
             return
         if self._follower.has_local_publication():
-            await self._in_thread(self.sync)
+            await self.threads.run(self.sync)
         elif self._lock.acquire(blocking=False):
             try:
                 stale = self._follower.is_stale()
             finally:
                 self._lock.release()
             if stale:
-                await self._in_thread(self._locked_refresh)
+                await self.threads.run(self._locked_refresh)
 
     @property
     def state(self) -> LiveState:
@@ -160,31 +201,6 @@ class Router:
             return LiveState.READY
         is_student = self.routing_table.current.version == STUDENT_VERSION
         return LiveState.ERROR if is_student else LiveState.STALE
-
-    def pick(self) -> BoundVersion:
-        """Return the version for a run that begins now."""
-        return pick(self, self.routing_table)
-
-    def run(self, version: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run `version` and return its prediction. Blocks."""
-        if not self._needs_context():
-            return version.callables.call(*args, **kwargs)
-        with self._context(version) as trace:
-            prediction = version.callables.call(*args, **kwargs)
-        self._record(version, args, kwargs, prediction, trace)
-        return prediction
-
-    async def run_on_loop(self, version: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run `version` and return its prediction: by its `acall`, or in a thread if it has none."""
-        acall = version.callables.acall
-        if acall is None:
-            return await self._in_thread(lambda: self.run(version, args, kwargs))
-        if not self._needs_context():
-            return await acall(*args, **kwargs)
-        with self._context(version) as trace:
-            prediction = await acall(*args, **kwargs)
-        self._record(version, args, kwargs, prediction, trace)
-        return prediction
 
     def set_lm(self, lm: dspy.BaseLM) -> None:
         """Set the LM of all versions, except where a version's configuration chooses the LM."""
@@ -195,8 +211,7 @@ class Router:
                         predictor.lm = lm
 
     def close(self) -> None:
-        """Wait until what was recorded is stored, and close the file. The next `sync` opens it again."""
-        self.recorder.close()
+        """Close the file. The next `sync` opens it again."""
         with self._lock:
             self._follower.close()
 
@@ -213,46 +228,6 @@ class Router:
     def after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
         self._follower.abandon()
-
-    def _needs_context(self) -> bool:
-        """Return whether a run needs DSPy settings of its own. Setting them takes longer than all the rest."""
-        return self.recorder.wants_runs or is_streamed()
-
-    @contextmanager
-    def _context(self, version: BoundVersion) -> Generator[list[Any]]:
-        """Set DSPy's settings for a run, and yield the run's trace. The caller's own trace gets its entries too."""
-        settings = cast("dict[str, Any]", dspy.settings.copy())
-        own = streamed_as(self._student, version.program, settings)
-        trace: list[Any] = []
-        if self.recorder.wants_runs:
-            own["trace"] = trace
-        try:
-            with dspy.context(**own):
-                yield trace
-        finally:
-            callers: list[Any] | None = settings["trace"]
-            if trace and callers is not None:
-                callers.extend(trace)
-                del callers[: max(0, len(callers) - settings["max_trace_size"])]
-
-    def _record(
-        self, version: BoundVersion, args: tuple[Any, ...], kwargs: dict[str, Any], prediction: Any, trace: list[Any]
-    ) -> None:
-        if self.recorder.wants_runs and not args:
-            self.recorder.record(LiveRun(call_id(self, version), version, kwargs, prediction, trace))
-
-    async def _in_thread(self, call: Callable[[], R]) -> R:
-        """Return what `call()` returns, run in a thread; on the event loop if the process can't start any thread."""
-        async with _thread_limiter():
-            try:
-                answer = _threads.submit(call)
-            except RuntimeError as error:
-                self._warn_of_threads(
-                    f"calls of channel {self.channel!r} block the event loop, since the process can't start threads "
-                    f"for them ({error}): raise its limit"
-                )
-                return call()
-            return await answer
 
     def _locked_refresh(self) -> None:
         with self._lock:
@@ -364,16 +339,3 @@ class Router:
 
 def _name(version: BoundVersion) -> str:
     return "the student as it is" if version.version == STUDENT_VERSION else f"version {version.version}"
-
-
-def _thread_limiter() -> CapacityLimiter:
-    """Return the limiter of the running event loop."""
-    settings: Any = dspy.settings
-    most = max(THREADS, settings.async_max_workers)
-    try:
-        limiter = _limiter.get()
-    except LookupError:
-        limiter = CapacityLimiter(most)
-        _limiter.set(limiter)
-    limiter.total_tokens = most
-    return limiter

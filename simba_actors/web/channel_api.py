@@ -15,10 +15,10 @@ from starlette.responses import JSONResponse, Response
 
 from simba_actors.errors import ConfigError, SimbaError
 from simba_actors.evaluation.scoring import is_score
+from simba_actors.live.calls import CallId
 from simba_actors.live.follower import Snapshot
 from simba_actors.live.recording import Score, write_scores
-from simba_actors.live.remote import etag_of, snapshot_to_json
-from simba_actors.live.routing import CallId
+from simba_actors.live.wire import etag_of, snapshot_to_json
 from simba_actors.programs import Configuration
 from simba_actors.publishing import publications
 from simba_actors.store import Reader

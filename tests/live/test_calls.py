@@ -13,7 +13,7 @@ import pytest
 from fastapi import Depends, FastAPI
 
 from simba_actors.live import LiveProgram
-from simba_actors.live.routing import LiveCall
+from simba_actors.live.calls import LiveCall
 from tests.support.live import answer, publish, sayer, start_canary
 
 

@@ -15,8 +15,8 @@ import dspy
 import pytest
 
 from simba_actors.live import LiveProgram
+from simba_actors.live.background import BackgroundQueue
 from simba_actors.live.follower import POLL_SECONDS
-from simba_actors.live.recording import BackgroundQueue
 from simba_actors.live.router import Router
 from simba_actors.programs import Configuration
 from simba_actors.publishing.channel import Channel
@@ -116,7 +116,7 @@ async def test_without_threads_calls_run_on_the_loop_and_see_what_is_published(
     live = LiveProgram(Blocking(), store=tmp_path / "simba.db")
     async with await Channel.open(tmp_path / "simba.db", "default") as channel:
         await channel.publish(Configuration.of({"ask": ("Say one.", [])}), expected=0, reason="?")
-    monkeypatch.setattr("simba_actors.live.router._threads", Threads())
+    monkeypatch.setattr("simba_actors.live.background.threads", Threads())
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     with caplog.at_level(logging.WARNING):
         assert [await answer(live), await answer(live)] == ["one", "one"]

@@ -154,3 +154,13 @@ over.set()
 sys.exit(0 if well else 1)
 """
     run(script, store)
+
+
+def test_the_first_call_imports_no_module_of_dspys_clients_whose_lock_a_fork_could_inherit(store: Path) -> None:
+    script = """
+live = LiveProgram(sayer(), store=store)
+before = set(sys.modules)
+live(question="?")
+sys.exit(", ".join(name for name in set(sys.modules) - before if name.startswith("dspy.clients")) or 0)
+"""
+    run(script, store)

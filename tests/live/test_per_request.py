@@ -12,7 +12,7 @@ import dspy
 import pytest
 
 from simba_actors.live import LiveProgram
-from simba_actors.live.router import THREADS
+from simba_actors.live.background import THREADS
 from tests.support.live import answer, publish, said, sayer
 from tests.support.scripted_lm import ScriptedLM
 

@@ -1,80 +1,18 @@
-"""Routing: which version of a channel each call runs, and the id by which its score is reported."""
+"""Calls of live programs: which version each one runs, and the id by which its score is reported."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
-from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import dspy
-
 from simba_actors.errors import PublicationError, UnknownCallError
-from simba_actors.programs.entry_points import runs_async, sync_call
-
-STUDENT_VERSION = 0
-"""The version number of the student as it is, which runs until something is published."""
+from simba_actors.live.router import BoundVersion, RoutingTable
 
 CALL_ID = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})\.([0-9A-Za-z]{1,64})")
 """Canary, version and token. Numbers of up to 18 digits fit into a column of the store."""
-
-
-@dataclass(frozen=True, slots=True)
-class Callables:
-    """The two ways of running a program. `acall` is None if the program can only be called in a thread."""
-
-    call: Callable[..., Any]
-    acall: Callable[..., Any] | None
-
-    @classmethod
-    def of(cls, program: Any) -> Callables:
-        return cls(sync_call(program, program, program.acall), program.acall if runs_async(program) else None)
-
-
-@dataclass(frozen=True, slots=True)
-class BoundVersion:
-    """A version of a channel as a program that is ready to run."""
-
-    version: int
-    """The version's number in its channel; 0 is the student as it is."""
-
-    program: dspy.Module
-    """A copy of the student with the version's configuration. Never changed, except for its LM."""
-
-    callables: Callables
-    """Functions that run the program."""
-
-    canary: int = 0
-    """The version number of the canary at that time; 0 if there was none."""
-
-
-@dataclass(frozen=True, slots=True)
-class RoutingTable:
-    """Snapshot of what a channel serves. A new publication makes a new table; a table is never changed."""
-
-    current: BoundVersion
-    """Version for calls that the canary does not take."""
-
-    canary: BoundVersion | None = None
-    """The version that is being tried, if there is one."""
-
-    share: float = 0.0
-    """The part of all calls that the canary takes, between 0 and 1."""
-
-    def pick(self, key: str) -> BoundVersion:
-        """Return the version for `key`: always the same one while the canary is the same."""
-        if self.canary is None or _fraction(self.canary.version, key) >= self.share:
-            return self.current
-        return self.canary
-
-
-def _fraction(canary: int, key: str) -> float:
-    """Return a number in [0, 1), evenly spread over keys and different for each canary."""
-    drawn = hashlib.blake2b(f"{canary}/{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(drawn) / 2**64
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,75 @@
+"""Reporting scores of calls to a server on another host. See `live.remote`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+from collections.abc import Mapping, Sequence
+from typing import Any
+from weakref import WeakValueDictionary
+
+from simba_actors.live.background import BackgroundQueue, WarnOnce
+from simba_actors.live.recording import KeptExample, MakeEntries, Score
+from simba_actors.live.remote import CONNECT_SECONDS, RETRY_SECONDS
+from simba_actors.live.wire import Remote
+from simba_actors.lm.secrets import Secrets
+from simba_actors.logs import get_logger
+from simba_actors.runtime.threads import Threads
+
+logger = get_logger(__name__)
+
+
+class RemoteWriter:
+    """Reports scores to a server in batches. Has the methods of `StoreWriter`."""
+
+    def __init__(self, remote: Remote, threads: Threads) -> None:
+        self._remote = remote
+        self._warn_once = WarnOnce(logger)
+        self.queue: BackgroundQueue[MakeEntries] = BackgroundQueue(threads, self._report)
+
+    def flush(self, deadline: float) -> bool:
+        return self.queue.wait_until_empty(deadline)
+
+    def _report(self, work: Sequence[MakeEntries]) -> None:
+        scores = [
+            {"call": str(entry.call), "score": entry.value}
+            for make in work
+            for entry in self._made(make)
+            if isinstance(entry, Score) and entry.call.canary
+        ]
+        while scores and not self._sent(scores):
+            self.queue.failed(RETRY_SECONDS[0])
+
+    def _made(self, make: MakeEntries) -> Sequence[Score | KeptExample]:
+        try:
+            return make()
+        except Exception as error:  # noqa: BLE001 - values of the user's program; the other calls count
+            self._warn_once(f"a call was not reported to {self._remote.url}: {Secrets().describe(error)}")
+            return ()
+
+    def _sent(self, scores: Sequence[Mapping[str, Any]]) -> bool:
+        """Return False if the same batch can be sent again."""
+        body = json.dumps({"scores": scores}).encode()
+        try:
+            with self._remote.open(
+                self._remote.address("reports"), CONNECT_SECONDS, {"Content-Type": "application/json"}, body
+            ) as response:
+                response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                self._warn_once(f"{self._remote.url} refused scores of channel {self._remote.channel!r}: {error}")
+                return error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR
+        except (OSError, http.client.HTTPException) as error:
+            self._warn_once(f"scores can't be reported to {self._remote.url} and are sent again: {error}")
+            return False
+        self._warn_once.forget()
+        return True
+
+
+_writers: WeakValueDictionary[Remote, RemoteWriter] = WeakValueDictionary()
+
+
+def remote_writer_of(remote: Remote, threads: Threads) -> RemoteWriter:
+    """Return the writer to `remote` that this process shares."""
+    return _writers.get(remote) or _writers.setdefault(remote, RemoteWriter(remote, threads))
