@@ -209,7 +209,8 @@ def test_what_a_run_expects_is_shown(tmp_path: Path) -> None:
 class TwoSteps(dspy.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.hint = dspy.Predict(dspy.Signature("question -> hint", "Give a hint."))
+        signature: Any = dspy.Signature
+        self.hint = dspy.Predict(signature("question -> hint", "Give a hint."))
         self.answer = dspy.Predict("question, hint -> answer")
 
     def forward(self, question: str) -> Any:
