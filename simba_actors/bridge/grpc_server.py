@@ -67,7 +67,8 @@ async def start_grpc_server(
                 raise
             raise AssertionError("abort() returned")
 
-        return grpc.unary_unary_rpc_method_handler(answer, request_deserializer=_lenient(reader(METHODS[method][0])))
+        handler: Any = grpc.unary_unary_rpc_method_handler
+        return handler(answer, request_deserializer=_lenient(reader(METHODS[method][0])))
 
     calls: dict[str, Callable[[Any], Awaitable[Object] | Object]] = {
         "Describe": service.describe,

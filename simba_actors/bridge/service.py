@@ -68,7 +68,7 @@ M = TypeVar("M", bound=Message)
 REPLIES_KEPT_SECONDS = 600.0
 """Seconds for which the reply of a Run is remembered by its key."""
 
-MOST_REPLIES = 10_000
+MOST_REPLIES = 2_000
 """Replies that are remembered."""
 
 MOST_SAMPLING_LMS = 1000

@@ -20,6 +20,7 @@ from simba_actors.errors import RunPausedError
 from simba_actors.events import CallRetried, TrajectorySampled
 from tests.bridge.test_runs import errors_of, findings, rules
 from tests.support.children import start_process
+from tests.support.quiz import quiz_script
 from tests.support.runs import PATIENCE, findings_in, finish, reach, small_config
 from tests.support.scripted_lm import ScriptedLM
 from tests.support.students import Answer, HintAndAnswer, OddStudent, quiz_service, served, succeeded
@@ -90,7 +91,7 @@ async def test_a_run_is_asked_for_again_under_its_key(tmp_path: Path) -> None:
 
 def serve_the_quiz(port: int) -> None:
     """Serve a student at `port` until the process is killed."""
-    with served(quiz_service(), port=port):
+    with served(quiz_service(lm=ScriptedLM(quiz_script, latency=0.05)), port=port):
         signal.pause()
 
 
@@ -111,7 +112,9 @@ async def test_a_student_that_is_killed_and_started_again_finishes_the_run(
 ) -> None:
     with quiz_process(unused_tcp_port):
         student = RemoteStudent(f"http://127.0.0.1:{unused_tcp_port}")
-        settings = {"student": student, "governor": impatient(), "run_id": "run", "prompt_model": ScriptedLM(rules)}
+        # A process may take long to start, and the run must not give up before.
+        governor = Governor(retry=Retry(base=0.1, longest=0.2, attempts=10_000, grace_period=600))
+        settings = {"student": student, "governor": governor, "run_id": "run", "prompt_model": ScriptedLM(rules)}
         optimizer = await Optimizer.start(small_config(tmp_path / "killed.db", **settings))
         await reach(optimizer, TrajectorySampled)
     async with optimizer:

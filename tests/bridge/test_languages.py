@@ -41,9 +41,9 @@ class HintAndAnswer(dspy.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        hint: Any = dspy.Signature("question -> hint", "Give a hint that helps to answer the question.")
-        answer: Any = dspy.Signature("question, hint -> answer", "Answer the question.")
-        self.hint, self.answer = dspy.Predict(hint), dspy.Predict(answer)
+        signature: Any = dspy.Signature
+        self.hint = dspy.Predict(signature("question -> hint", "Give a hint that helps to answer the question."))
+        self.answer = dspy.Predict(signature("question, hint -> answer", "Answer the question."))
 
     async def aforward(self, question: str) -> dspy.Prediction:
         hint = await self.hint.acall(question=question)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import inspect
 import threading
 from collections.abc import Generator
 from pathlib import Path
@@ -290,6 +289,11 @@ def test_an_address_that_is_down_is_passed_over(address: str, unused_tcp_port: i
     assert [student(question=QUESTION).answer for _ in range(3)]
 
 
-def test_every_message_is_documented_in_the_contract() -> None:
-    proto = (Path(inspect.getfile(RemoteStudent)).parent / "bridge.proto").read_text()
-    assert all(f"message {name} " in proto for name in ("DescribeRequest", "Description", "RunRequest", "RunReply"))
+def test_the_trace_context_of_the_caller_travels() -> None:
+    from opentelemetry import trace
+
+    span = trace.NonRecordingSpan(trace.SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=trace.TraceFlags(1)))
+    with OddStudent(succeeded) as odd, trace.use_span(span):
+        RemoteStudent(odd.address)(question="What?")
+        (request,) = (message for method, message in odd.calls if method == "Run")
+    assert request["traceContext"]["traceparent"] == f"00-{0xABC:032x}-{0xDEF:016x}-01"

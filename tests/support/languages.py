@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -39,7 +39,8 @@ def process(command: Sequence[object], folder: Path, addresses: int, **environme
             assert all("://" in line for line in printed), f"the student printed {printed}"
             yield printed
         finally:
-            os.killpg(student.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(student.pid, signal.SIGKILL)
 
 
 def installed_node_student(folder: Path) -> Path:
