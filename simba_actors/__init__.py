@@ -3,7 +3,7 @@
 from simba_actors import Optimizer, OptimizerConfig
 
 config = OptimizerConfig(student=program, metric=metric, trainset=trainset, store="simba.db")
-async with await Optimizer.start(config) as optimizer:
+async with Optimizer.start(config) as optimizer:
     result = await optimizer.result()
 result.program.save("best.json")
 """
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from simba_actors.field_docs import add_field_docs
 
 if TYPE_CHECKING:
     from simba_actors import errors, events
@@ -174,7 +176,11 @@ def __getattr__(name: str) -> Any:
         return import_module(f"simba_actors.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
+    if hasattr(value, "__dataclass_fields__"):
+        add_field_docs(value)
+    globals()[name] = value  # Later accesses do not come here.
+    return value
 
 
 def __dir__() -> list[str]:

@@ -97,8 +97,6 @@ class OptimizerConfig:
         publishing         publish, channel
         the run            run_id, progress, callbacks
 
-    Each field has a docstring in the source with its unit and default.
-
     Raises:
         ConfigError: A value is missing, is out of range or does not fit the others. The message names the value and
             the remedy.
@@ -242,10 +240,11 @@ class OptimizerConfig:
     installed, or one line per step if stderr is not a terminal. In a notebook, a line that is redrawn in place."""
 
     callbacks: Sequence[EventCallback] = ()
-    """Functions, sync or async, to call with each event after it is stored. A slow one does not slow down the run; one
-    that raises is logged and not called again. An object that is callable may also have a method `started(optimizer)`,
-    called once before the first event, and an attribute `farewell`: the seconds that it may take for the last events
-    when the run stops, by default 0.5. Such as `simba_actors.observe.MLflowCallback`."""
+    """Functions, sync or async, to call with each event after it is stored, until the optimizer stops. A slow one does
+    not slow down the run; one that raises is logged and not called again. An object that is callable may also have a
+    method `started(optimizer)`, called once before the first event, and an attribute `farewell`: the seconds that it
+    may take for the last events when the optimizer stops, by default 0.5. `simba_actors.observe.MLflowCallback` is
+    one."""
 
     def __post_init__(self) -> None:
         check_student(self.student)

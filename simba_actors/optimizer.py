@@ -355,6 +355,7 @@ class Optimizer:
 
     async def _end(self) -> None:
         await self._hosted.stop()
+        self._feed.stop()
         await self._listeners.stop()
 
     def _start_listeners(self) -> None:
@@ -362,10 +363,8 @@ class Optimizer:
             self._listeners.add(follow_progress, self, name="progress")
         for callback in self._config.callbacks:
             events = self._feed.follow_new(self.store, self.run_id)
-            if (started := getattr(callback, "started", None)) is not None:
-                started(self)
             farewell = float(getattr(callback, "farewell", FAREWELL_SECONDS))
-            self._listeners.add(call_back, callback, events, name="callback", farewell=farewell)
+            self._listeners.add(call_back, callback, self, events, name="callback", farewell=farewell)
 
     async def __aenter__(self) -> Optimizer:
         return self

@@ -13,7 +13,7 @@ import simba_actors
 PACKAGE = Path(simba_actors.__file__).parent
 
 LAYERS = (
-    {"errors", "extras", "logs", "suggestions"},
+    {"errors", "extras", "field_docs", "logs", "suggestions"},
     {"actors"},
     {"runtime"},
     {"search"},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
+import pydoc
 import subprocess
 import sys
 import tomllib
@@ -24,6 +26,13 @@ def test_the_exported_names_are_those_that_the_package_documents() -> None:
 @pytest.mark.parametrize("name", simba_actors.__all__)
 def test_every_exported_name_is_there(name: str) -> None:
     assert getattr(simba_actors, name).__name__.rpartition(".")[2] == name
+
+
+@pytest.mark.parametrize("name", ["Budget", "Evaluation", "OptimizerConfig", "OptimizerResult", "Status"])
+def test_help_explains_every_field(name: str) -> None:
+    shown = pydoc.render_doc(getattr(simba_actors, name), renderer=pydoc.plaintext)
+    fields = dataclasses.fields(getattr(simba_actors, name))
+    assert [field.name for field in fields if f"      {field.name}: " not in shown] == []
 
 
 def test_importing_the_package_imports_none_of_its_dependencies() -> None:

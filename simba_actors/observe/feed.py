@@ -88,6 +88,7 @@ class EventFeed:
     def __init__(self) -> None:
         self._changed = asyncio.Event()
         self._over = False
+        self._stopped = False
         self._first_seq: int | None = None
 
     def notify(self, events: Sequence[Event]) -> None:
@@ -101,6 +102,11 @@ class EventFeed:
         self._over = True
         self.wake()
 
+    def stop(self) -> None:
+        """Tell followers that nothing more will be published either."""
+        self._stopped = True
+        self.close()
+
     def begin(self, seq: int) -> None:
         """Note that what `follow_new` yields begins after the event with that seq, which another process stored."""
         self._first_seq = self._first_seq or seq + 1
@@ -111,11 +117,11 @@ class EventFeed:
         self._changed = asyncio.Event()
 
     async def follow_new(self, store: Path, run_id: str) -> AsyncGenerator[Event]:
-        """Yield the run's events since it was started in this process."""
-        while self._first_seq is None and not self._over:
+        """Yield the run's events since it was started in this process, until the feed is stopped."""
+        while self._first_seq is None and not self._stopped:
             await self._changed.wait()
         if self._first_seq is not None:
-            async with aclosing(self.follow(store, run_id, self._first_seq - 1)) as events:
+            async with aclosing(self.follow(store, run_id, self._first_seq - 1, until_stopped=True)) as events:
                 async for event in events:
                     yield event
 
@@ -132,11 +138,16 @@ class EventFeed:
                     return
                 await changed.wait()
 
-    async def follow(self, store: Path, run_id: str, after: int = 0) -> AsyncGenerator[Event]:
-        """Yield the run's events with a `seq` above `after`, until the feed is closed and all were yielded."""
+    async def follow(
+        self, store: Path, run_id: str, after: int = 0, *, until_stopped: bool = False
+    ) -> AsyncGenerator[Event]:
+        """Yield the run's events with a `seq` above `after`, until the feed is closed and all were yielded.
+
+        With `until_stopped`, also what is published after the run is over.
+        """
         async with await Reader.open(store) as reader:
             while True:
-                changed, over = self._changed, self._over
+                changed, over = self._changed, self._stopped if until_stopped else self._over
                 while events := await reader.events(run_id, after):
                     for event in events:
                         yield event
@@ -189,19 +200,31 @@ async def _wait(limits: Mapping[Ref, float]) -> None:
             await ref.wait()
 
 
-async def call_back(callback: EventCallback, events: AsyncGenerator[Event]) -> None:
-    """Call `callback` with each of `events`, one at a time, until it raises, which is logged. SystemExit counts too."""
+async def call_back(callback: EventCallback, optimizer: object, events: AsyncGenerator[Event]) -> None:
+    """Call `callback` with each of `events`, one at a time, until it raises, which is logged. SystemExit counts too.
+
+    If it has a method `started`, that is called with `optimizer` first.
+    """
+    name = getattr(callback, "__qualname__", repr(callback))
     async with aclosing(events):
+        try:
+            await isolated(_call(getattr(callback, "started", _nothing), optimizer))
+        except Exception:
+            logger.exception("%s raised in `started` and will not be called", name)
+            return
         async for event in events:
             try:
                 await isolated(_call(callback, event))
             except Exception:
-                name = getattr(callback, "__qualname__", repr(callback))
                 logger.exception("%s raised for %r and will not be called again", name, event)
                 return
 
 
-async def _call(callback: EventCallback, event: Event) -> None:
-    answer = callback(event)
+async def _call(callback: Callable[[Any], Any], argument: object) -> None:
+    answer = callback(argument)
     if inspect.isawaitable(answer):
         await answer
+
+
+def _nothing(optimizer: object) -> None:
+    """Do nothing: a function needs no optimizer."""

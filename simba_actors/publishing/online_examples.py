@@ -28,12 +28,15 @@ class OnlineExample:
     """One call of a live program, with its score."""
 
     inputs: Mapping[str, JSON]
+    """The arguments of the call."""
     outputs: Mapping[str, JSON]
+    """The fields of the prediction."""
     trace: Sequence[JSON]
     """The name, inputs and outputs of each predictor's call."""
     version: int
     """The version of the channel that the call ran; 0 is the student itself."""
     score: float
+    """The score that the application reported for the call."""
     time: float
     """Time of the call, in seconds since the Unix epoch."""
 

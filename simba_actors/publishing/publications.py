@@ -41,9 +41,11 @@ class Publication:
     """One version of a channel."""
 
     channel: str
+    """The channel's name."""
     version: int
     """Counts the channel's publications from 1."""
     kind: PublicationKind
+    """How it was published: "publish", "canary", "promote" or "rollback"."""
     digest: str
     """`Configuration.digest` of what is published."""
     origin: int | None
@@ -55,7 +57,9 @@ class Publication:
     program: int | None
     """The program's number in that run's pool."""
     publisher: str
+    """Whoever published it, as "user@host" or as told."""
     reason: str
+    """Why, for the history."""
     time: float
     """Time of publication, in seconds since the Unix epoch."""
     pruned: bool = False

@@ -31,6 +31,7 @@ class Declined:
     """A strategy's answer when it makes no configuration."""
 
     reason: str
+    """Why, for the run's log."""
 
 
 class PromptModel(Protocol):
@@ -64,6 +65,7 @@ class StrategyContext:
     statistics: BatchStatistics
     """The distribution of all scores that the step sampled."""
     prompt_model: PromptModel
+    """The LM that writes instructions. Its calls are governed, counted and stored."""
     combined: bool = False
     """Whether the policy put `source` together from parts of several programs."""
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 
+import simba_actors
+from simba_actors import Channel, Optimizer
 from tests.support.openai_server import OpenAIServer
 from tests.support.router import EXAMPLES
+from tests.support.runs import small_config
 
 
 class Recipe:
@@ -86,3 +92,30 @@ def test_a_recipe_runs_on_the_model_that_is_named(run: Recipe, tmp_path: Path) -
 def test_the_list_of_examples_names_every_file() -> None:
     listed = set(re.findall(r"`(?:python examples/)?(\w+\.py)`", (EXAMPLES / "README.md").read_text(encoding="utf-8")))
     assert listed == {path.name for path in EXAMPLES.glob("*.py")}
+
+
+def blocks_of_code(heading: str) -> str:
+    """Return the blocks of Python with a class under a heading of the examples' README."""
+    section = (EXAMPLES / "README.md").read_text(encoding="utf-8").partition(f"## {heading}")[2].partition("\n## ")[0]
+    return "\n".join(block for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL) if "class " in block)
+
+
+async def test_the_callbacks_for_other_trackers_log_metrics_and_prompts(tmp_path: Path) -> None:
+    wandb, langfuse = Mock(), Mock()
+    names: dict[str, Any] = {
+        "asyncio": asyncio,
+        "wandb": wandb,
+        "langfuse": langfuse,
+        "Channel": Channel,
+        **vars(simba_actors.events),
+    }
+    exec(blocks_of_code("In MLflow, Weights & Biases and Langfuse"), names)  # noqa: S102 - our own page
+    callbacks = [names["WandbCallback"](), names["LangfuseCallback"]()]
+    async with Optimizer.start(small_config(tmp_path / "simba.db", callbacks=callbacks, channel="bot")) as optimizer:
+        result = await optimizer.result()
+        await optimizer.publish()
+    logged = [call.args[0] for call in wandb.init.return_value.log.call_args_list]
+    assert [entry["calls"] for entry in logged] == sorted(entry["calls"] for entry in logged)
+    assert len(logged) == 2
+    (prompt,) = (call.kwargs for call in langfuse.get_client.return_value.create_prompt.call_args_list)
+    assert (prompt["name"], prompt["prompt"]) == ("bot.self", cast("Any", result.program).signature.instructions)

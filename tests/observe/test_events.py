@@ -22,6 +22,7 @@ from simba_actors.events import (
     ActorRestarted,
     BucketsAnalyzed,
     Event,
+    ProgramPublished,
     RunFailed,
     RunFinished,
     RunResumed,
@@ -103,6 +104,29 @@ async def test_callbacks_hear_every_event_in_order(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", callbacks=[listen, also.append])
     run_id = (await finish(config)).run_id
     assert heard == also == await stored(config.store, run_id)
+
+
+async def test_callbacks_hear_of_what_is_published_after_the_run_is_over(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    async with Optimizer.start(small_config(tmp_path / "simba.db", callbacks=[heard.append])) as optimizer:
+        await optimizer.result()
+        await optimizer.publish()
+    assert isinstance(heard[-1], ProgramPublished)
+
+
+async def test_a_callback_whose_start_raises_is_logged_and_not_called(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def started(self, optimizer: Optimizer) -> None:
+            raise ValueError(f"I do not like {optimizer.run_id}")
+
+        def __call__(self, event: Event) -> None:
+            raise AssertionError("called")
+
+    await finish(small_config(tmp_path / "simba.db", run_id="run", callbacks=[Broken()]))
+    assert "I do not like run" in caplog.text
+    assert "called" not in [record.getMessage() for record in caplog.records]
 
 
 async def test_a_callback_that_raises_is_logged_and_not_called_again(
