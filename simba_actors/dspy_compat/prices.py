@@ -27,7 +27,7 @@ def price_of(lm: Any) -> tuple[float, float] | None:
 
 
 def _dollars(lm: Any, prompt: int, completion: int) -> float | None:
-    route = cast("Any", capabilities).resolve(lm)
+    route: Any = cast("Any", capabilities).resolve(lm)
     response = Response(
         id=None,
         model=route.model,
@@ -35,5 +35,5 @@ def _dollars(lm: Any, prompt: int, completion: int) -> float | None:
         finish_reason="stop",
         usage=Usage(input_tokens=prompt, output_tokens=completion, total_tokens=prompt + completion),
     )
-    dollars, _ = cast("Any", costs).estimate_cost(response, provider=route.provider, requested_model=route.model)
-    return dollars
+    estimate: Any = cast("Any", costs).estimate_cost(response, provider=route.provider, requested_model=route.model)
+    return cast("float | None", estimate[0])

@@ -24,7 +24,8 @@ CALLERS = frozenset(
 def inherited_settings() -> dict[str, Any]:
     """Return the current settings, without what belongs to the caller: its modules, count of usage and stream."""
     settings: Any = dspy.settings
-    own: dict[str, Any] = {"caller_modules": None, "usage_tracker": None, "send_stream": None, "stream_listeners": []}
+    no_listeners: list[Any] = []
+    own = {"caller_modules": None, "usage_tracker": None, "send_stream": None, "stream_listeners": no_listeners}
     return {**settings.copy(), **own}
 
 

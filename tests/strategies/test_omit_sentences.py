@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import dspy
+from dspy.signatures import make_signature
 
 from simba_actors import OptimizerConfig
 from simba_actors.programs import Configuration, ConfigurationSpace
@@ -13,7 +14,7 @@ from simba_actors.strategies import Declined, OmitSentences, StrategyContext
 from tests.strategies.test_merge_rules import Editor
 from tests.support.quiz import exact, questions
 
-STUDENT = dspy.Predict(dspy.Signature("question -> answer", "Answer. Be kind. Guess if need be."))  # pyright: ignore[reportArgumentType, reportCallIssue]
+STUDENT = dspy.Predict(make_signature("question -> answer", "Answer. Be kind. Guess if need be."))
 SPACE = ConfigurationSpace.from_module(STUDENT)
 OWN = SPACE.extract(STUDENT)
 
