@@ -183,7 +183,7 @@ def _problem_of_description(description: Description) -> str | None:
     if len(set(names)) < len(names):
         return f"the names of predictors must be unique: {names}"
     strangers = {variable.predictor for variable in description.variables} - set(names)
-    return f"it describes variables of {sorted(strangers)}, which are no predictors of it" if strangers else None
+    return f"it describes variables of {sorted(strangers)}, which are not its predictors" if strangers else None
 
 
 def _values(description: Description) -> Object:

@@ -73,7 +73,7 @@ class Address:
         self.rests_until = 0.0
 
     def ask(self, method: str, request: Message, reply: type[M], seconds: float) -> M:
-        """Return the answer to a call as a message of type `reply`. Raise StudentCallError if there is none."""
+        """Return the answer to a call as a message of type `reply`. Raise StudentCallError without one."""
         message = request.to_json()
         if len(orjson.dumps(message)) > LARGEST_MESSAGE:
             refusal = Refusal("invalid_argument", f"nothing: a request has at most {LARGEST_MESSAGE:,} bytes")
@@ -183,7 +183,7 @@ class RemoteRun:
         self._request = request
 
     def send(self) -> RunReply:
-        """Send the request and wait for the reply. Raise StudentCallError if there is none."""
+        """Send the request and wait for the reply. Raise StudentCallError without one."""
         address, request = self._address, self._request
         with self._connection.counted(address):
             reply = address.ask("Run", request, RunReply, request.timeout_seconds + GRACE_SECONDS)

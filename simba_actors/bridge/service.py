@@ -106,13 +106,13 @@ class StudentService:
         models: Other LMs by name, which an optimizer may use to sample, or choose from.
         settings: LM settings that an optimizer may choose, as in `ConfigurationSpace.from_module`.
         code_version: Version of the program's code, such as a commit.
-        max_concurrency: Runs at a time. An optimizer that sends more is told to send fewer.
+        max_concurrency: Runs at a time. An optimizer that sends more gets a refusal and sends fewer.
         governor: Sends the LM calls.
 
     Raises:
         StudentError: The program has no predictors.
         NoLMError: A predictor has no LM.
-        ConfigError: A setting names no predictor, or a model that there is none of.
+        ConfigError: A setting names an unknown predictor or model.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class StudentService:
         return self._description.to_json()
 
     async def run(self, request: Any) -> Object:
-        """Answer a Run. If the caller goes away the Run goes on, for a caller that comes back with the same key."""
+        """Answer a Run. It continues without its caller, who may ask for it again with the same key."""
         asked = _read(RunRequest, request)
         if asked.major != MAJOR:
             raise Refusal("failed_precondition", f"this student speaks version {MAJOR}, not {asked.major}")
@@ -320,7 +320,7 @@ class _Runner:
             return reply(
                 RunOutcome.INFRASTRUCTURE_FAILURE,
                 failure=Failure(
-                    type=type(failure).__name__,
+                    type=type(failure).__name__.lstrip("_"),
                     message=secrets.hide(str(failure)),
                     permanent=isinstance(failure, LMAccessError),
                 ),
@@ -514,7 +514,7 @@ def _is_to_be_made_again(task: asyncio.Task[RunReply]) -> bool:
 
 
 def _seen(task: asyncio.Task[Any]) -> None:
-    """Take note of a task's error, which asyncio reports as lost if nobody waits for the Run any more."""
+    """Take note of a task's error, which asyncio would report as lost if nobody awaits the Run any more."""
     if not task.cancelled():
         task.exception()
 

@@ -174,7 +174,7 @@ def conformance(
 
 
 def _object(text: str | None) -> dict[str, Any] | None:
-    """Return the JSON object that `text` is. Raise ConfigError if it is none."""
+    """Return `text` as a JSON object. Raise ConfigError if it is something else."""
     if text is None:
         return None
     try:
@@ -187,7 +187,7 @@ def _object(text: str | None) -> dict[str, Any] | None:
 
 
 def _service(app: str, lm: str | None, max_concurrency: int) -> StudentService:
-    """Return the service that `app` names, as in "module:name". Raise SimbaError if there is none."""
+    """Return the service that `app` names, as in "module:name". Raise SimbaError if it names none."""
     import dspy
 
     from simba_actors.bridge.service import StudentService

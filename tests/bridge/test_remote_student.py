@@ -171,6 +171,12 @@ def test_a_whole_number_is_of_the_type_that_its_schema_says() -> None:
     assert [type(value) for value in predicted.toDict().values()] == [float, int]
 
 
+def test_an_output_may_have_any_name() -> None:
+    prediction = {"base": "acid", "self": 1, "items": []}
+    with OddStudent(lambda request: succeeded(request, prediction=prediction)) as odd:
+        assert RemoteStudent(odd.address)(question="What?").toDict() == prediction
+
+
 def test_copies_share_its_connection(student: RemoteStudent) -> None:
     assert copy.deepcopy(student)(question=QUESTION).answer == student(question=QUESTION).answer
 

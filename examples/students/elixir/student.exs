@@ -85,7 +85,7 @@ defmodule Student do
     names = Enum.map(Program.predictors(), &elem(&1, 0)) |> Enum.sort()
     cond do
       not (is_binary(request["key"]) and request["key"] =~ ~r/^[A-Za-z0-9-]{1,64}$/) -> invalid("the key is not valid")
-      not (is_map(states) and is_map(request["inputs"] || %{})) -> invalid("inputs or predictors are no object")
+      not (is_map(states) and is_map(request["inputs"] || %{})) -> invalid("inputs and predictors must be objects")
       Enum.sort(Map.keys(states)) != names -> invalid("the predictors are #{Enum.join(names, ", ")}")
       Enum.any?(states, fn {_, state} -> (state["model"] || %{})["name"] not in [nil, ""] end) -> invalid("there is no such model")
       true -> GenServer.call(__MODULE__, {:run, request}, :infinity)

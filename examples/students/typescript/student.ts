@@ -91,7 +91,7 @@ function check({ major, key, predictors: states, inputs }: Request) {
   const isObject = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value);
   if (major !== MAJOR) throw new Refusal("failed_precondition", `this student speaks ${MAJOR}, not ${major}`);
   if (!/^[A-Za-z0-9-]{1,64}$/.test(key ?? "")) throw new Refusal("invalid_argument", "the key is not valid");
-  if (!isObject(inputs ?? {}) || !isObject(states)) throw new Refusal("invalid_argument", "inputs or predictors are no object");
+  if (!isObject(inputs ?? {}) || !isObject(states)) throw new Refusal("invalid_argument", "inputs and predictors must be objects");
   if (Object.keys(states).sort().join() !== Object.keys(predictors).sort().join()) {
     throw new Refusal("invalid_argument", `the predictors are ${Object.keys(predictors)}`);
   }
