@@ -196,7 +196,7 @@ class RemoteStudent(dspy.Module):
             rollout.cut_off = True
         if reply.outcome is RunOutcome.PROGRAM_FAILURE and reply.failure is not None:
             raise _error_class(reply.failure.type)(reply.failure.message)
-        return _prediction_of(self._steps.fitted_outputs(reply.prediction or {}))
+        return dspy.Prediction(self._steps.fitted_outputs(reply.prediction or {}))
 
     def _predictors(self) -> dict[str, Any]:
         return {predictor.name: vars(self)[predictor.name] for predictor in self._description.predictors}
@@ -312,7 +312,7 @@ class _Steps:
             (
                 predictors[step.predictor],
                 fitted(step.inputs, self._schemas[step.predictor]),
-                _prediction_of(fitted(step.outputs, self._schemas[step.predictor])),
+                dspy.Prediction(fitted(step.outputs, self._schemas[step.predictor])),
             )
             for step in reply.trace
             if step.predictor in predictors
@@ -365,11 +365,6 @@ class _Reports:
             },
             "cost": known.get("cost", unused),
         }
-
-
-def _prediction_of(fields: Object) -> dspy.Prediction:
-    """Return a prediction with these fields, whatever their names are."""
-    return dspy.Prediction(fields)
 
 
 def _is_amount(value: Any, most: float) -> bool:
