@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import orjson
@@ -35,23 +35,31 @@ LARGEST_REPORT = 1024 * 1024
 """Bytes of a batch of scores. A larger one is refused."""
 
 
+class Published(NamedTuple):
+    """What a channel serves, as it is sent to each follower."""
+
+    version: int
+    etag: str
+    body: bytes
+
+
 async def get(request: Request) -> Response:
     """Return a snapshot of the channel, or 304 if the client has it already."""
-    channel = name_in(request, "channel")
-    snapshot = await _watcher(request).snapshot(channel)
-    etag = f'"{etag_of(snapshot.served)}"'
-    if request.headers.get("if-none-match") == etag:
-        return Response(status_code=304, headers={"ETag": etag})
-    return JSONResponse(snapshot_to_json(snapshot), headers={"ETag": etag})
+    published = await _watcher(request).published(name_in(request, "channel"))
+    headers = {"ETag": f'"{published.etag}"'}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(published.body, headers=headers, media_type="application/json")
 
 
-def _snapshot(db: sqlite3.Connection, channel: str) -> Snapshot:
+def _published(db: sqlite3.Connection, channel: str) -> Published:
     served = publications.served(db, channel)
     configurations = {
         publication.version: Configuration.from_json(publications.configuration_of(db, publication))
         for publication in served.publications
     }
-    return Snapshot(served, configurations)
+    body = orjson.dumps(snapshot_to_json(Snapshot(served, configurations)))
+    return Published(served.version, etag_of(served), body)
 
 
 async def watch(request: Request) -> Response:
@@ -88,13 +96,16 @@ async def _hints(request: Request, channel: str, known: str) -> AsyncGenerator[s
     yield ": watching\n\n"
     # A store that can't be read ends the watch. Get says why.
     with suppress(SimbaError):
-        snapshot = await _watcher(request).changed(channel, known, WATCH_SECONDS)
-        if snapshot is not None:
-            yield f"data: {snapshot.served.version}\n\n"
+        published = await _watcher(request).changed(channel, known, WATCH_SECONDS)
+        if published is not None:
+            yield f"data: {published.version}\n\n"
 
 
 class Watcher:
-    """Reads the store on behalf of all followers, through one connection that is open while it is used."""
+    """Reads the store on behalf of all followers, through one connection that is open while it is used.
+
+    One of those who watch looks for commits; the others wait for that one, so that many cost no more than a few.
+    """
 
     def __init__(self, request: Request) -> None:
         self._store = site(request).store
@@ -103,26 +114,45 @@ class Watcher:
         self._version = -1
         self._looked = 0.0
         self._looking = anyio.Lock()
-        self._snapshots: dict[str, Snapshot] = {}
+        self._published: dict[str, Published] = {}
+        self._has_looker = False
+        self._looker_left = anyio.Event()
 
-    async def snapshot(self, channel: str) -> Snapshot:
+    async def published(self, channel: str) -> Published:
         """Return what the channel serves, read once for all who ask before the next commit."""
         async with self._in_use():
             reader = await self._look()
-            if channel not in self._snapshots:
-                self._snapshots[channel] = await reader.ask(_snapshot, channel)
-            return self._snapshots[channel]
+            if channel not in self._published:
+                self._published[channel] = await reader.ask(_published, channel)
+            return self._published[channel]
 
-    async def changed(self, channel: str, known: str, seconds: float) -> Snapshot | None:
+    async def changed(self, channel: str, known: str, seconds: float) -> Published | None:
         """Wait until the channel is not what an `etag_of` of `known` says. Return None after `seconds`."""
-        deadline = time.monotonic() + seconds
-        async with self._in_use():
-            while time.monotonic() < deadline:
-                snapshot = await self.snapshot(channel)
-                if etag_of(snapshot.served) != known:
-                    return snapshot
-                await anyio.sleep(LOOK_SECONDS)
+        with anyio.move_on_after(seconds):
+            async with self._in_use():
+                while True:
+                    version = self._version
+                    published = await self.published(channel)
+                    if published.etag != known:
+                        return published
+                    await self._commit_after(version)
         return None
+
+    async def _commit_after(self, version: int) -> None:
+        """Return when the store may have changed since it was looked at in that version."""
+        if self._has_looker:
+            if version == self._version:
+                await self._looker_left.wait()
+            return
+        self._has_looker = True
+        try:
+            while version == self._version:
+                await anyio.sleep(LOOK_SECONDS)
+                await self._look()
+        finally:
+            self._has_looker = False
+            left, self._looker_left = self._looker_left, anyio.Event()
+            left.set()
 
     async def _look(self) -> Reader:
         """Return the reader. Checks for commits first, at most once in `LOOK_SECONDS`."""
@@ -133,7 +163,7 @@ class Watcher:
             if now - self._looked >= LOOK_SECONDS:
                 version = await self._reader.data_version()
                 if version != self._version:
-                    self._snapshots = {}
+                    self._published = {}
                 self._looked, self._version = now, version
             return self._reader
 

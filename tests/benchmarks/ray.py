@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -47,8 +47,8 @@ from tests.support.runs import findings, small_config
 from tests.support.scripted_lm import ScriptedLM
 
 ROUNDS = 3
-ROLLOUTS = 400
-CONCURRENCY = 32
+ROLLOUTS = 600
+CONCURRENCY = 128
 CPU_SECONDS = 0.005
 LEAST_RATIO, LEAST_RATE = 1.6, 1_500
 
@@ -71,7 +71,7 @@ class Busy(dspy.Module):
 
 
 @contextmanager
-def cluster(nodes: int) -> Iterator[str]:
+def cluster(nodes: int) -> Generator[str]:
     """A cluster on this machine, whose nodes have two CPUs each by their own account."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -170,7 +170,7 @@ async def feed(folder: Path) -> None:
         num_candidates=6,
         max_steps=8,
         strategies=[AppendADemo()],
-        max_concurrency=64,
+        max_concurrency=CONCURRENCY,
         executor=RayExecutor(workers=2),
     )
     async with Optimizer.start(config) as optimizer:

@@ -28,7 +28,7 @@ from simba_actors.evaluation.on_ray.messages import (
     restored,
 )
 from simba_actors.evaluation.on_ray.travel import Parts, check_travels, packed
-from simba_actors.evaluation.on_ray.worker import PACE, Setup, versions
+from simba_actors.evaluation.on_ray.worker import Setup, versions
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.logs import get_logger
 from simba_actors.programs.values import json_fields
@@ -45,6 +45,11 @@ START_ATTEMPTS = 3
 
 LONGEST_PAUSE = 30.0
 """Maximum seconds between two attempts to start a worker."""
+
+PACE, PACE_OF_EACH = 0.04, 0.004
+"""Least seconds between two batches of messages in each direction, and the same for each worker that is up; the larger
+one counts. A batch costs this process 0.5 ms of CPU and the worker more, whatever is in it. A message after a pause is
+sent at once."""
 
 DEATHS = 2
 """Deaths of its worker that a rollout is not held responsible for, unless it ran alone at the last of them."""
@@ -305,12 +310,15 @@ class WorkerPool:
             self._first.set_result(None)
         self._assign()
         try:
-            lost = await worker.converse(lambda messages: self._take(worker, messages), lambda: PACE * len(self._up))
+            lost = await worker.converse(lambda messages: self._take(worker, messages), self._pace)
         finally:
             self._up.remove(worker)
             worker.close()
         self._lost(worker, lost)
         self._assign()
+
+    def _pace(self) -> float:
+        return max(PACE, PACE_OF_EACH * len(self._up))
 
     def _could_not_start(self, error: SimbaError | WorkerLostError, failures: int) -> None:
         first = self._first

@@ -124,7 +124,7 @@ class _Pickler(cloudpickle.CloudPickler):
 
     def reducer_override(self, obj: Any) -> Any:  # The name that pickle gives it.
         if isinstance(obj, dspy.BaseLM):
-            reduced = cast("tuple[Any, ...] | str", obj.__reduce_ex__(5))
+            reduced = obj.__reduce_ex__(5)
             state: Any = reduced[2] if isinstance(reduced, tuple) and len(reduced) > 2 else None
             if isinstance(state, dict) and "history" in state:
                 return (*reduced[:2], {**cast("dict[str, Any]", state), "history": []}, *reduced[3:])
@@ -208,10 +208,10 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
 def _state(value: Any) -> dict[str, Any]:
     """Return the attributes of a value that are pickled: a class may leave some out."""
     try:
-        reduced = value.__reduce_ex__(5)
+        reduced: tuple[Any, ...] | str = value.__reduce_ex__(5)
     except Exception:  # noqa: BLE001 - why it can't be pickled is known; where is looked for
         return getattr(value, "__dict__", {})
-    states = reduced[2] if isinstance(reduced, tuple) and len(cast("tuple[Any, ...]", reduced)) > 2 else None
+    states: Any = reduced[2] if isinstance(reduced, tuple) and len(reduced) > 2 else None
     found: dict[str, Any] = {}
     for state in cast("tuple[Any, ...]", states) if isinstance(states, tuple) else (states,):
         if isinstance(state, dict):

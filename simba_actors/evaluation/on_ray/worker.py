@@ -53,10 +53,6 @@ HEARTBEAT = 5.0
 ORPHANED_AFTER = 60.0
 """Seconds without a word from the optimizer's process after which a worker ends itself."""
 
-PACE = 0.003
-"""Least seconds between two batches of messages, for each worker that is up. A batch costs the optimizer's process
-0.5 ms of CPU, whatever is in it, so many messages of a busy worker travel in one."""
-
 
 class Worker:
     """The actor. Its methods run on Ray's event loop; rollouts have a loop and a thread of their own.
@@ -103,22 +99,25 @@ class Worker:
         rest = [each for each in messages if not (isinstance(each, Reply) and self._rollouts.settle_blocking(each))]
         if rest:
             self._thread.loop.call_soon_threadsafe(self._rollouts.take, rest)
-        return self._outbox.take()
+        return self._take()
 
     async def collect(self, pace: float) -> list[FromWorker]:
         """Wait for messages and return them. After `HEARTBEAT` seconds without any, return none.
 
-        Messages are collected for `pace` seconds after the last batch, since a batch costs as much as a message.
+        A batch costs as much as a message, so messages are collected until `pace` seconds after the last batch.
         """
         self._heard = time.monotonic()
         try:
             async with asyncio.timeout(HEARTBEAT):
                 await self._outbox.filled()
+                while (early := self._sent + pace - time.monotonic()) > 0:
+                    await asyncio.sleep(early)
+                    await self._outbox.filled()  # Another batch may have taken them.
         except TimeoutError:
             return []
-        early = self._sent + pace - time.monotonic()
-        if early > 0:
-            await asyncio.sleep(early)
+        return self._take()
+
+    def _take(self) -> list[FromWorker]:
         self._heard = self._sent = time.monotonic()
         return self._outbox.take()
 

@@ -15,15 +15,30 @@ OBJECT_STORE = 80 * 2**20
 """Bytes: the least that Ray takes, since /dev/shm is small in many containers."""
 
 
+START_ATTEMPTS = 3
+"""Ray waits 30 seconds for a node to start, which is too short on a machine that does much else."""
+
+
+def start_head(cluster: Any) -> None:
+    for attempt in range(START_ATTEMPTS):
+        try:
+            cluster.add_node(num_cpus=2, object_store_memory=OBJECT_STORE, include_dashboard=False)
+        except Exception as error:
+            if attempt + 1 == START_ATTEMPTS or "timed out during startup" not in str(error):
+                raise
+        else:
+            return
+
+
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
     """The address of a cluster with two CPUs, whatever the machine has. This process is connected to it."""
     import ray
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 2, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
-    cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+    cluster: Any = Cluster()
     try:
+        start_head(cluster)
         ray.init(address=cluster.address, configure_logging=False, log_to_driver=False)
         yield cluster.address
     finally:

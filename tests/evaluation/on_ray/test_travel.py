@@ -43,20 +43,19 @@ class Watching(BaseCallback):
 
 def parts(**changes: Any) -> Parts:
     student = changes.get("student") or Clerk()
-    return Parts(
-        **{
-            "student": student,
-            "metric": exact,
-            "lms": {"student": ScriptedLM(quiz_script)},
-            "space": ConfigurationSpace.from_module(student),
-            "rows": {"train": questions(3), "val": []},
-            "objectives": None,
-            "rollout_timeout": 300.0,
-            "on_metric_error": "stop",
-            "settings": {},
-            **changes,
-        }
-    )
+    settings: dict[str, Any] = {
+        "student": student,
+        "metric": exact,
+        "lms": {"student": ScriptedLM(quiz_script)},
+        "space": ConfigurationSpace.from_module(student),
+        "rows": {"train": questions(3), "val": []},
+        "objectives": None,
+        "rollout_timeout": 300.0,
+        "on_metric_error": "stop",
+        "settings": {},
+        **changes,
+    }
+    return Parts(**settings)
 
 
 def refusal(name: str, **changes: Any) -> str:
@@ -92,7 +91,7 @@ def test_an_example_that_cannot_travel_is_named() -> None:
 
 
 def test_an_lm_that_cannot_travel_is_named() -> None:
-    lm = ScriptedLM(quiz_script)
+    lm: Any = ScriptedLM(quiz_script)
     lm.session = threading.Lock()
     refusal("teacher.session", lms={"student": ScriptedLM(quiz_script), "teacher": lm})
 
@@ -128,7 +127,7 @@ def test_the_history_of_an_lm_stays() -> None:
 
 def test_an_lm_that_several_parts_share_stays_one() -> None:
     lm = ScriptedLM(quiz_script)
-    arrived = unpacked(packed(parts(student=Clerk(lm), lms={"student": lm})))
+    arrived: Any = unpacked(packed(parts(student=Clerk(lm), lms={"student": lm})))
     assert arrived.student.client is arrived.lms["student"]
 
 
