@@ -41,7 +41,7 @@ def test_the_first_block_of_code_prints_what_the_readme_shows(tmp_path: Path) ->
             env={**os.environ, **own},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=600,
             check=False,
         )
     assert done.returncode == 0, done.stderr

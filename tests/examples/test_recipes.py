@@ -30,7 +30,7 @@ class Recipe:
         command = [sys.executable, str(EXAMPLES / name), *arguments]
         env = {**os.environ, **environment}
         done = subprocess.run(
-            command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=240, check=False
+            command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=600, check=False
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
