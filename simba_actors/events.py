@@ -7,6 +7,15 @@
             case RunPaused(reason=reason):
                 print("waiting:", reason)
 
+By subject:
+
+    the run         RunStarted, RunForked, RunResumed, RoleChanged, RunPaused, RunWaiting, RunFinished, RunFailed
+    steps           StepOpened, StepClosed, TrendEstimated, OutlookEstimated, ParameterAdapted
+    rollouts        TrajectorySampled, ExampleSetAside, BucketsAnalyzed
+    candidates      StrategyApplied, StrategyDeclined, CandidateProposed, CandidateEvaluated, ProgramRegistered
+    publications    ProgramPublished, CanaryJudged
+    team, budget    ActorCrashed, ActorRestarted, BudgetForecast, BudgetReached, CallRetried
+
 An event is stored in the same transaction as the change that it reports. So the log never contains anything that a
 crash undid.
 """
@@ -51,6 +60,9 @@ class Event:
 
 EventCallback: TypeAlias = Callable[[Event], Awaitable[None] | None]
 """Called with each event, in order, after it is stored."""
+
+
+# ── the run ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +157,9 @@ class RunFailed(Event):
     """The error."""
 
 
+# ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 @dataclass(frozen=True, slots=True)
 class StepOpened(Event):
     """A step begins."""
@@ -211,6 +226,26 @@ class OutlookEstimated(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ParameterAdapted(Event):
+    """A parameter of the adaptive search was changed; see `simba_actors.search.adaptive.adaptation`."""
+
+    parameter: str
+    """"temperature", "batch_size" or "rollouts_per_candidate"."""
+
+    before: float
+    """The value so far."""
+
+    after: float
+    """The value from now on."""
+
+    reason: str
+    """The evidence for the change."""
+
+
+# ── rollouts ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
 class TrajectorySampled(Event):
     """A program was run on an example to learn from it."""
 
@@ -272,6 +307,9 @@ class BucketsAnalyzed(Event):
 
     p90: float
     """90th percentile of the sampled scores."""
+
+
+# ── candidates ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +394,9 @@ class ProgramRegistered(Event):
     """The mean score so far."""
 
 
+# ── publications ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 @dataclass(frozen=True, slots=True)
 class ProgramPublished(Event):
     """A channel has a new version, whose program is from this run."""
@@ -399,21 +440,7 @@ class CanaryJudged(Event):
     """The scores that it is based on."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParameterAdapted(Event):
-    """A parameter of the adaptive search was changed; see `simba_actors.search.adaptive.adaptation`."""
-
-    parameter: str
-    """"temperature", "batch_size" or "rollouts_per_candidate"."""
-
-    before: float
-    """The value so far."""
-
-    after: float
-    """The value from now on."""
-
-    reason: str
-    """The evidence for the change."""
+# ── the team, the budget and the LMs ──────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,6 +505,9 @@ class CallRetried(Event):
 
     delay: float
     """Seconds until the next attempt."""
+
+
+# ── as stored ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 EVENT_TYPES: Mapping[str, type[Event]] = {

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import json
 import logging
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -280,3 +281,8 @@ def test_every_field_of_an_event_has_a_docstring() -> None:
         and not (isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant))
     ]
     assert undocumented == []
+
+
+def test_the_docstring_of_the_module_lists_every_event() -> None:
+    listed = (events.__doc__ or "").partition("By subject:")[2].partition("An event is")[0]
+    assert set(re.findall(r"\b[A-Z]\w+", listed)) == set(EVENT_TYPES)
