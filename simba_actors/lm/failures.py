@@ -249,8 +249,8 @@ def is_prompts_fault(error: BaseException, status: int | None) -> bool:
         return FLAGGED_WORDS.search(text) is not None
     if status == 413 or isinstance(error, ContextWindowExceededError):
         return True
-    code = getattr(error, "provider_code", None) or getattr(error, "code", None)
-    if code in PROMPT_CODES or code in BLOCKED_CANDIDATES:
+    code = _attribute(error, "provider_code") or _attribute(error, "code")
+    if isinstance(code, str) and (code in PROMPT_CODES or code in BLOCKED_CANDIDATES):
         return True
     return PROMPT_WORDS.search(text) is not None and NOT_NOW_WORDS.search(text) is None
 
@@ -262,22 +262,29 @@ def _message(error: BaseException) -> str:
 
 def status_of(error: BaseException) -> int | None:
     """Return the HTTP status that the error carries, under one of the names that clients use; None if it has none."""
-    response = getattr(error, "response", None)
     for value in (
-        getattr(error, "status", None),
-        getattr(error, "status_code", None),
-        getattr(response, "status_code", None),
-        getattr(error, "code", None),  # urllib's HTTPError
+        _attribute(error, "status"),
+        _attribute(error, "status_code"),
+        _attribute(_attribute(error, "response"), "status_code"),
+        _attribute(error, "code"),  # urllib's HTTPError
     ):
         if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599:
             return value
     return None
 
 
+def _attribute(error: object, name: str) -> Any:
+    """Return an attribute of an error; None if there is none, or if reading it fails."""
+    try:
+        return getattr(error, name, None)
+    except Exception:  # noqa: BLE001 - a property of the user's may raise anything
+        return None
+
+
 def retry_after_of(error: BaseException) -> float | None:
     """Return how many seconds the provider asks to wait; None if it does not ask."""
     try:
-        seconds = float(cast("Any", getattr(error, "retry_after", None)))
+        seconds = float(_attribute(error, "retry_after"))
     except (TypeError, ValueError):
         return None
     return max(0.0, seconds) if math.isfinite(seconds) else None

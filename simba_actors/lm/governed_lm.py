@@ -23,6 +23,7 @@ from simba_actors.lm.rollout_context import RolloutContext, current_rollout
 from simba_actors.lm.usage import Meter, prompt_characters, was_cut_off
 from simba_actors.logs import get_logger
 from simba_actors.programs.values import text_of
+from simba_actors.runtime.exception_isolation import raised_in_thread
 from simba_actors.runtime.threads import Threads
 
 logger = get_logger(__name__)
@@ -171,6 +172,8 @@ class _Request:
         except Exception as error:
             self._failed(error)
             raise
+        except BaseException as error:
+            raise raised_in_thread(error) from error
         self._answered()
         return answer
 

@@ -22,6 +22,7 @@ from simba_actors.lm.limits import Limits
 from simba_actors.lm.retry import CircuitBreaker, Retry
 from simba_actors.lm.rollout_context import RolloutContext, RolloutOverError
 from simba_actors.lm.secrets import Secrets
+from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.runtime.fair_scheduler import FairScheduler, YieldingDriver
 from simba_actors.runtime.loop_bridge import LoopBlockedError, LoopBridge, LoopEndedError
 from simba_actors.suggestions import suggests_names
@@ -180,7 +181,7 @@ class Governor:
         for attempt in itertools.count(1):
             slot = await self._enter(endpoint, caller, rollout, size)
             try:
-                answer = await YieldingDriver(send(), self._turn_of(rollout))
+                answer = await YieldingDriver(isolated(send()), self._turn_of(rollout))
             except Exception as error:  # noqa: BLE001 - raised again unless the call is made again
                 await self._wait_after(slot, endpoint, caller, rollout, error, attempt)
             except BaseException:

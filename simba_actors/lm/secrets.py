@@ -89,10 +89,11 @@ class Secrets:
     def redact(self, error: BaseException) -> None:
         """Hide credentials in the messages of an error and of those behind it, which tracebacks and crash logs show."""
         for each in _errors_in(error):
-            each.args = tuple(self.hide(arg) if isinstance(arg, str) else arg for arg in each.args)
-            message = getattr(each, "message", None)
-            if isinstance(message, str):
-                with suppress(AttributeError):  # Some errors have a property of that name.
+            with suppress(Exception):  # A class of the user's may refuse. What is stored and logged is hidden anyway.
+                each.args = tuple(self.hide(arg) if isinstance(arg, str) else arg for arg in each.args)
+            with suppress(Exception):  # Some errors have a property of that name.
+                message = getattr(each, "message", None)
+                if isinstance(message, str):
                     each.message = self.hide(message)  # pyright: ignore[reportAttributeAccessIssue]
 
     def describe(self, error: BaseException) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import dspy
 import pytest
 
-from simba_actors.errors import LMAccessError
+from simba_actors.errors import InfrastructureError, LMAccessError
 from simba_actors.lm.governed_lm import governed
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.retry import Retry
@@ -240,3 +242,56 @@ async def test_an_lm_that_can_not_be_copied_is_refused() -> None:
 
 async def test_an_lm_whose_class_forbids_sub_classes_is_governed() -> None:
     assert await governed(Final("mine/lm"), Governor()).acall("hello") == ["there"]
+
+
+class Exit(BaseException):
+    pass
+
+
+class FrozenError(Exception):
+    """Can't be changed, and tells nothing about itself."""
+
+    @property
+    def code(self) -> int:
+        raise RuntimeError("not to be read")
+
+    status = status_code = response = retry_after = message = code
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("frozen")
+
+
+ODD_ERRORS = [Exit(), SystemExit(2), GeneratorExit(), asyncio.CancelledError(), FrozenError("frozen")]
+
+
+class OddEngine:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def complete(self, request: Any) -> Any:
+        raise self.error
+
+
+class OddAsyncEngine(OddEngine):
+    async def complete(self, request: Any) -> Any:
+        raise self.error
+
+
+async def blocking(lm: Any) -> Any:
+    return lm("hello")
+
+
+WAYS: dict[str, Callable[[Any], Awaitable[Any]]] = {
+    "on the loop": lambda lm: lm.acall("hello"),
+    "in a thread": lambda lm: lm._binding.threads.run(lambda: lm("hello")),
+    "blocking the loop": blocking,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("error", ODD_ERRORS, ids=lambda error: type(error).__name__)
+async def test_whatever_an_lm_raises_is_the_infrastructures_failure(error: BaseException, way: str) -> None:
+    engines: Any = {"engine": OddEngine(error), "async_engine": OddAsyncEngine(error)}
+    lm = governed(dspy.LM("mine/odd", cache=False, **engines), Governor(retry=HASTY))
+    with pytest.raises(InfrastructureError, match=r"mine/odd fail"):
+        await WAYS[way](lm)
