@@ -13,8 +13,8 @@ R = TypeVar("R")
 SLICE = 0.002
 """Seconds of an iteration of the event loop that rollouts may take."""
 
-MOST_ADMITTED = 32
-"""Most waiting coroutines that are admitted in one iteration."""
+MOST_ADMITTED = 8
+"""Most waiting coroutines that are admitted in one iteration, since the next steps may take longer than the last."""
 
 
 class FairScheduler:
