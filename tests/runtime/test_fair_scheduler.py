@@ -98,9 +98,9 @@ def test_rollouts_are_admitted_on_another_loop_after_one_that_ended_early() -> N
     scheduler = FairScheduler()
 
     async def begin_and_leave() -> None:
-        waiting = asyncio.gather(*(scheduler.begin() for _ in range(3)))
+        waiting = [asyncio.ensure_future(scheduler.begin()) for _ in range(3)]
         await asyncio.sleep(0)
-        assert not waiting.done()
+        assert not any(each.done() for each in waiting)
 
     asyncio.run(begin_and_leave())
     asyncio.run(asyncio.wait_for(scheduler.begin(), 10.0))
