@@ -442,7 +442,7 @@ def _first_rollout_id(student: dspy.Module, default: Any) -> int:
 def _prompts(student: dspy.Module) -> dict[str, JSON]:
     """Return how DSPy writes the prompts of the student's predictors, with which the store can show them."""
     settings: Any = dspy.settings
-    predictors = cast("Any", student).named_predictors()
+    predictors = cast("list[tuple[str, Any]]", student.named_predictors())
     return prompt_templates(dict(predictors), settings.adapter or dspy.ChatAdapter())
 
 
