@@ -11,6 +11,7 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_every_exported_name_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["Budget", "Evaluation", "OptimizerConfig", "OptimizerResult", "Status"])
 def test_help_explains_every_field(name: str) -> None:
-    shown = pydoc.render_doc(getattr(simba_actors, name), renderer=pydoc.plaintext)
+    shown = pydoc.render_doc(getattr(simba_actors, name), renderer=cast("Any", pydoc).plaintext)
     fields = dataclasses.fields(getattr(simba_actors, name))
     assert [field.name for field in fields if f"      {field.name}: " not in shown] == []
 
