@@ -132,8 +132,13 @@ def assemble(
     student = space.extract(config.student)
     lms = _model_pool(config)
     parts = fingerprint(config, digests or ExampleDigests.of(config), student, lms, space)
+    strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
+    policy = policy_of(config, lms, tuple(strategies))
     run = NewRun(
-        config.run_id or default_run_id(config, parts), parts, _shown_settings(config), _prompts(config.student)
+        config.run_id or default_run_id(config, parts),
+        parts,
+        _shown_settings(config, policy),
+        _prompts(config.student),
     )
     owner, store, life = Owner.this_process(), checked_path(config.store), Life()
     teammates, gate, threads = Teammates(Registry()), Gate(), Threads()
@@ -148,8 +153,6 @@ def assemble(
         reserve=lambda: teammates.commit([]),
         reserve_blocking=partial(reserve_call, store, run.run_id, owner),
     )
-    strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
-    policy = policy_of(config, lms, tuple(strategies))
 
     lease, setting_aside, loop = Lease(LEASE_SECONDS), SettingAside(), asyncio.get_running_loop()
 
@@ -350,6 +353,7 @@ def policy_of(config: OptimizerConfig, lms: Mapping[str, Any], strategies: tuple
         strategies=strategies,
         predictors=len(config.student.predictors()),
         other_lms=tuple(name for name in lms if name != STUDENT_LM),
+        concurrency=config.max_concurrency,
     )
 
 
@@ -446,12 +450,13 @@ def _prompts(student: dspy.Module) -> dict[str, JSON]:
     return prompt_templates(dict(predictors), settings.adapter or dspy.ChatAdapter())
 
 
-def _shown_settings(config: OptimizerConfig) -> dict[str, JSON]:
+def _shown_settings(config: OptimizerConfig, policy: Policy) -> dict[str, JSON]:
     """Return the settings that `simba-actors show` and the dashboard display."""
     return {
         **{name: getattr(config, name) for name in SEARCH_SETTINGS},
         "max_steps": config.steps,
         "max_concurrency": config.max_concurrency,
+        "steps_at_once": policy.steps_at_once(policy.initial_state()),
         "rollout_timeout": config.rollout_timeout,
         "budget": asdict(config.budget),
     }

@@ -196,7 +196,8 @@ class OptimizerConfig:
 
     max_concurrency: int = 32
     """Maximum number of rollouts in flight. Each endpoint is assumed to accept that many calls until it refuses one;
-    then concurrency adapts to what the endpoint accepts."""
+    then concurrency adapts to what the endpoint accepts. When a run of the adaptive policy starts, the number of steps
+    that it has open at a time follows from it (`steps_at_once` in the run's settings), which changes the result."""
 
     rollout_timeout: float = 300.0
     """Seconds that a rollout may take before it counts as an infrastructure failure. Waiting for a turn at an endpoint
@@ -215,10 +216,10 @@ class OptimizerConfig:
     """Caps on calls, cost, tokens and time; by default none."""
 
     stop_when: StopWhen | None = DEFAULT_STOP
-    """Decides at the end of each step whether to stop the search; the winner is then chosen, as after `max_steps`. By
-    default the adaptive policy stops when the rest of the calls is expected to add less than 0.01 of the metric's
-    range; None lets it use its whole budget, and continues a run that was stopped. It may change when a run is
-    continued. See `simba_actors.search.stopping`."""
+    """Decides at the end of each step whether to stop the search. Then open steps are finished, and the winner is
+    chosen, as after `max_steps`. By default the adaptive policy stops when the rest of the calls is expected to add
+    less than 0.01 of the metric's range; None lets it use its whole budget, and continues a run that was stopped. It
+    may change when a run is continued. See `simba_actors.search.stopping`."""
 
     governor: Governor | None = None
     """Sends the LM calls and holds the limits of endpoints and their retry policy. By default, all optimizers of an

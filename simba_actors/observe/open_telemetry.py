@@ -167,7 +167,7 @@ class OpenTelemetry(Telemetry):
             span.set_attribute("simba_actors.score", closed.score)
         span.end()
         del self._steps[closed.step]
-        self._sampled.clear()
+        self._sampled = {key: span for key, span in self._sampled.items() if key.step != closed.step}
 
     def _parent(self, rollout: Rollout) -> Context:
         """Return the span of the rollout's step, or of the run if it belongs to no step."""

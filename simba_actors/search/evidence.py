@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,6 +87,14 @@ class Evidence:
         copied._tried, copied._count = set(self._tried), self._count
         self._lent, copied._lent = set(self._by_program), set(self._by_program)
         return copied
+
+    def split(self, open_steps: Container[int]) -> tuple[Evidence, list[Score]]:
+        """Return the evidence of all other steps, and the scores of these."""
+        scores = [score for program in self.programs() for score in self.of(program)]
+        of_open_steps = [score for score in scores if score.key.step in open_steps]
+        if not of_open_steps:
+            return self, []
+        return Evidence(score for score in scores if score.key.step not in open_steps), of_open_steps
 
     def __len__(self) -> int:
         return self._count

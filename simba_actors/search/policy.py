@@ -7,11 +7,16 @@ that it depends on is done, so it never depends on the order in which replies ar
 
 A step runs like this::
 
-    plan = policy.open_step(state, step, evidence, pool)    # sample phase: plan.rollouts
+    plan = policy.open_step(opened, closed, step, evidence, pool)       # plan.rollouts are its samples
     buckets = make_buckets(plan.batch, samples)
     proposals = policy.proposals(plan, buckets, failed, pool)   # again as long as proposals fail and new ones follow
-    rollouts = policy.evaluation(plan, proposal, pool)      # for each candidate, as soon as it exists
-    result = policy.close_step(plan, proposals, candidates, evidence, pool)
+    rollouts = policy.evaluation(plan, proposal, pool)          # for each candidate, as soon as it exists
+    result = policy.close_step(closed, TriedStep(plan, proposals, candidates), evidence, pool)
+
+As many steps as `steps_at_once` says are open at a time, so that some run rollouts while others wait for strategies or
+for their last replies. They close in the order in which they opened, and each plan rests on closed steps alone: with 2
+steps at once, step 7 is planned when step 5 closes, and knows nothing of step 6 but its plan. So the evidence of a plan
+is of a fixed age, whatever arrives first.
 
 After the last step come `final_rollouts`, until there are none, and then `ranking`.
 """
@@ -46,15 +51,23 @@ class StepPlan:
     """The number of the step's first new program; the proposal with index n makes `first_program + n`."""
     state: JSON
     """The policy's state after these draws."""
+    pool_end: int
+    """The step builds on programs with numbers below this one: those of the steps that were closed when it opened."""
 
     def to_json(self) -> JSON:
         """Return everything but the rollouts, which have rows of their own in the store."""
-        return {"batch": list(self.batch), "first_program": self.first_program, "state": self.state}
+        return {
+            "batch": list(self.batch),
+            "first_program": self.first_program,
+            "state": self.state,
+            "pool_end": self.pool_end,
+        }
 
     @classmethod
     def from_json(cls, step: int, stored: JSON) -> StepPlan:
         data = cast("dict[str, Any]", stored)
-        return cls(step, tuple(data["batch"]), (), data["first_program"], data["state"])
+        first = data["first_program"]
+        return cls(step, tuple(data["batch"]), (), first, data["state"], data.get("pool_end", first))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +98,17 @@ class Proposal:
             "drop": list(self.drop),
             "parts": None if self.parts is None else list(self.parts),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class TriedStep:
+    """What was tried in a step."""
+
+    plan: StepPlan
+    proposals: tuple[Proposal, ...]
+    """All that were tried."""
+    candidates: tuple[int, ...]
+    """Numbers of the programs that they made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +183,20 @@ class Policy(Protocol):
         """Return about how many rollouts the whole run makes, given how many its first step made."""
         ...
 
-    def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
-        """Plan the next step. Return None when the search is over."""
+    def steps_at_once(self, state: JSON) -> int:
+        """Return how many steps are open at a time. It is decided in the initial state and never changes."""
+        ...
+
+    def open_step(self, opened: JSON, closed: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
+        """Plan the next step. Return None if there is none to open, at least until another step closes.
+
+        Args:
+            opened: The state after the plan of the step that opened last.
+            closed: The state after the step that closed last. If no step is open, `opened` is the same.
+            step: The step's number.
+            evidence: The scores of closed steps.
+            pool: The programs of closed steps.
+        """
         ...
 
     def may_continue(self, state: JSON, step: int, evidence: Evidence) -> bool:
@@ -178,15 +214,8 @@ class Policy(Protocol):
         """Plan the rollouts of the candidate that the proposal made. It is not in `pool` yet."""
         ...
 
-    def close_step(
-        self,
-        plan: StepPlan,
-        proposals: Sequence[Proposal],
-        candidates: Sequence[int],
-        evidence: Evidence,
-        pool: Pool,
-    ) -> StepResult:
-        """Close a step in which `proposals` were tried and made `candidates`, all of which are evaluated."""
+    def close_step(self, closed: JSON, tried: TriedStep, evidence: Evidence, pool: Pool) -> StepResult:
+        """Close a step. `closed` is the state after the step before it, and `pool` has the step's candidates too."""
         ...
 
     def rollouts_ahead(self, state: JSON, steps_closed: int) -> tuple[Rollout, ...]:

@@ -95,7 +95,7 @@ class Reader:
         return await self.ask(find_programs, run_id)
 
     async def steps(self, run_id: str) -> list[Step]:
-        """Return the run's steps in order, the open one last."""
+        """Return the run's steps in order, open ones last."""
         return await self.ask(_steps, run_id)
 
     async def progress(self, run_id: str) -> Progress | None:

@@ -1,4 +1,4 @@
-"""The Coordinator: opens a step, waits for its parts, closes it, and decides when the search is over."""
+"""The Coordinator: opens steps, waits for their parts, closes them, and decides when the search is over."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from simba_actors.store.records import (
     SetStatus,
     Write,
 )
-from simba_actors.team.coordinator_state import CoordinatorState, Phase
+from simba_actors.team.coordinator_state import CoordinatorState, Phase, RunningStep
 from simba_actors.team.ending import Ending
 from simba_actors.team.messages import (
     COORDINATOR,
@@ -56,7 +56,6 @@ from simba_actors.team.messages import (
     SilenceEnded,
     Unreachable,
 )
-from simba_actors.team.pool_view import PoolView
 from simba_actors.team.run_state import Failure, Life, Pausing
 from simba_actors.team.setting_aside import SettingAside
 from simba_actors.team.step_events import step_events
@@ -144,12 +143,13 @@ class Coordinator(GenServer[CoordinatorState]):
             if not self.state.pause_is_stored:
                 await self._pause(self._pausing.reason, self._pausing.cause)
         self._ending.watch_clock()
-        if self.state.plan is not None:
+        if self.state.steps:
             ahead = self._ahead()
             await self._teammates.commit([AddRollouts(ahead)])
-            await self._start(self.state.plan, ahead, fresh=False)
-        else:
-            await self._next_step(await self._teammates.pool())
+            await self._run_ahead(ahead)
+            for step in self.state.steps.values():
+                await self._teammates.via(SAMPLER).cast(RunSamples(step.plan))
+        await self._open_steps()
         return None
 
     def _may_continue(self, run: Run) -> bool:
@@ -172,12 +172,10 @@ class Coordinator(GenServer[CoordinatorState]):
         match message:
             case Scored():
                 await self._scored(message)
-            case Proposed(plan=plan) if self.state.plan is not None and plan.step == self.state.plan.step:
-                self.state.proposed = message
-                self._enter(Phase.EVALUATING)
-                await self._close_step_if_complete()
-            case Proposed():
-                pass  # A duplicate for a closed step.
+            case Proposed(tried=tried):
+                if tried.plan.step in self.state.steps:  # Otherwise a duplicate for a closed step.
+                    self.state.steps[tried.plan.step].proposed = message
+                    await self._close_complete_steps()
             case Unreachable(reason=reason, cause=cause, epoch=epoch):
                 # Each call that was in flight reports the same outage, some of them after it is over.
                 if not self.state.pause_is_stored and epoch == self._pausing.epoch:
@@ -203,25 +201,24 @@ class Coordinator(GenServer[CoordinatorState]):
 
     def format_state(self) -> str:
         state = self.state
-        return f"{state.phase}; {state.steps_closed} steps closed, {len(state.evaluated)} candidates evaluated"
-
-    def _enter(self, phase: Phase) -> None:
-        """Enter a phase of the search, unless the run is ending already."""
-        if self.state.phase not in (Phase.DRAINING, Phase.ENDED):
-            self.state.phase = phase
+        now = ", ".join([str(state.phase), *map(str, state.steps.values())])
+        return f"{now}; {state.steps_closed} steps closed"
 
     def _recall(self, ledger: Ledger) -> None:
         state = self.state
-        state.evidence, state.progress, state.final_rollouts_may_be_left = ledger.evidence, ledger.progress, True
+        state.progress, state.final_rollouts_may_be_left = ledger.progress, True
         self._setting_aside.recall(ledger.set_aside)
-        state.policy_state = self._policy.initial_state()
+        state.closed = self._policy.initial_state()
         state.waiting = ledger.run.status == "waiting"
         for step in ledger.steps:
             if step.result is None:
-                state.plan = StepPlan.from_json(step.step, step.plan)
+                state.steps[step.step] = RunningStep(StepPlan.from_json(step.step, step.plan))
             else:
-                state.policy_state = StepResult.from_json(step.result).state
+                state.closed = StepResult.from_json(step.result).state
                 state.steps_closed += 1
+        state.evidence, of_open_steps = ledger.evidence.split(state.steps)
+        for score in of_open_steps:
+            state.steps[score.key.step].scores.append(score)
 
     async def _announce(self, ledger: Ledger) -> None:
         """Store the event that the run is up, once in each process."""
@@ -239,96 +236,115 @@ class Coordinator(GenServer[CoordinatorState]):
         self._life.announced = True
         self._budget.start_clock()
 
-    # ── a step ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _next_step(self, pool: PoolView) -> None:
+    async def _open_steps(self) -> None:
+        """Open as many steps as the policy wants at a time. If none is open and none can be, the search is over."""
         state = self.state
         try:
-            stopped = await self._reason_to_stop()
+            state.stopped_by = state.stopped_by or await self._reason_to_stop()
         except StopperError as error:
             await self._ending.with_error(state, error)
             return
-        if stopped is not None:
-            state.stopped = True
-            await self._ending.choose_winner(state, stopped)
-            return
+        ended_by = state.stopped_by
+        while ended_by is None and len(state.steps) < self._policy.steps_at_once(state.opened):
+            if not await self._open_step():
+                ended_by = f"all of its {state.steps_closed} steps are done"
+        if ended_by is not None and not state.steps:
+            await self._ending.choose_winner(state, ended_by)
+
+    async def _open_step(self) -> bool:
+        """Open another step. Return whether there was one to open."""
+        state, number = self.state, self.state.steps_closed + len(self.state.steps)
+        pool = (await self._teammates.pool()).before(state.pool_end)
         plan = await self._threads.run(
-            lambda: self._policy.open_step(state.policy_state, state.steps_closed, state.evidence, pool)
+            lambda: self._policy.open_step(state.opened, state.closed, number, state.evidence, pool)
         )
         if plan is None:
-            await self._ending.choose_winner(state, f"all of its {state.steps_closed} steps are done")
-            return
+            return False
         ahead = self._ahead()
-        opened = OpenStep(plan.step, plan.to_json(), plan.rollouts)
-        await self._teammates.commit([opened, AddRollouts(ahead)], [StepOpened(step=plan.step, examples=plan.batch)])
-        state.plan, state.proposed, state.evaluated = plan, None, set()
-        await self._start(plan, ahead, fresh=True)
+        opened = OpenStep(number, plan.to_json(), plan.rollouts)
+        await self._teammates.commit([opened, AddRollouts(ahead)], [StepOpened(step=number, examples=plan.batch)])
+        state.steps[number] = RunningStep(plan)
+        await self._teammates.via(SAMPLER).cast(RunSamples(plan, fresh=True))
+        await self._run_ahead(ahead)
+        return True
 
     async def _reason_to_stop(self) -> str | None:
-        stop_when, progress = self._stop_when, self.state.progress
+        """Ask whether no more steps are to be opened. Then those that are open are the last.
+
+        A run that was killed may have been stopped already. The steps that closed after the last one opened are asked
+        about again.
+        """
+        state, stop_when, progress = self.state, self._stop_when, self.state.progress
         if stop_when is None or progress is None:
             return None
-        return await self._threads.run(lambda: reason_to_stop(stop_when, progress))
+        opened = state.steps_closed + len(state.steps)
+        known = max(state.stop_asked, opened - self._policy.steps_at_once(state.opened))
+        new = [step for step in progress.history if step.step > known]
+        reasons = await self._threads.run(lambda: [reason_to_stop(stop_when, step) for step in new])
+        state.stop_asked = state.steps_closed
+        return next((reason for reason in reasons if reason is not None), None)
 
     def _ahead(self) -> tuple[Rollout, ...]:
         """Return final rollouts that are needed in any case, to run when there is nothing else to do."""
         state = self.state
-        rollouts = self._policy.rollouts_ahead(state.policy_state, state.steps_closed)
+        rollouts = self._policy.rollouts_ahead(state.closed, state.steps_closed)
         return self._setting_aside.without(each for each in rollouts if each.program not in state.sent_ahead)
 
-    async def _start(self, plan: StepPlan, ahead: Sequence[Rollout], *, fresh: bool) -> None:
-        """Have the Sampler run the stored rollouts of an open step, and those ahead of the finals."""
-        self._enter(Phase.SAMPLING)
-        await self._teammates.via(SAMPLER).cast(RunSamples(plan, fresh))
-        programs = {rollout.program for rollout in ahead}
+    async def _run_ahead(self, rollouts: Sequence[Rollout]) -> None:
+        programs = {rollout.program for rollout in rollouts}
         self.state.sent_ahead |= programs
-        for job in RunProgram.jobs(ahead, only=programs, ahead=True):
+        for job in RunProgram.jobs(rollouts, only=programs, ahead=True):
             await self._teammates.via(SAMPLER).cast(job)
 
     async def _scored(self, scored: Scored) -> None:
-        state = self.state
-        state.evidence.add(scored.scores)
-        program = scored.program
-        if program is None:
-            return
+        state, program = self.state, scored.program
         if scored.phase == "final":
-            await self._ending.scored(state, program)
-        elif scored.phase == "evaluate" and state.plan is not None and scored.step == state.plan.step:
-            state.evaluated.add(program)
-            await self._close_step_if_complete()
-
-    async def _close_step_if_complete(self) -> None:
-        state = self.state
-        plan, proposed = state.plan, state.proposed
-        if plan is None or proposed is None or not state.evaluated.issuperset(proposed.candidates):
+            state.evidence.add(scored.scores)
+            if program is not None:
+                await self._ending.scored(state, program)
             return
-        pool = await self._teammates.pool()
-        await self._close_step(plan, proposed, pool)
-        await self._next_step(pool)
+        step = state.steps.get(scored.step)
+        if step is None:
+            return  # A duplicate for a closed step.
+        step.scores += scored.scores
+        if program is not None:
+            step.evaluated.add(program)
+            await self._close_complete_steps()
 
-    async def _close_step(self, plan: StepPlan, proposed: Proposed, pool: PoolView) -> None:
-        state = self.state
+    async def _close_complete_steps(self) -> None:
+        """Close the oldest step if it is complete, and so on. Open another for each."""
+        while (step := next(iter(self.state.steps.values()), None)) is not None and step.is_complete:
+            await self._close_step(step)
+            await self._open_steps()
 
-        def close() -> tuple[StepResult, Progress]:
-            result = self._policy.close_step(plan, proposed.proposals, proposed.candidates, state.evidence, pool)
+    async def _close_step(self, step: RunningStep) -> None:
+        state, plan, proposed = self.state, step.plan, step.proposed
+        if proposed is None:
+            raise AssertionError("a complete step has proposals")
+        del state.steps[plan.step]
+        state.evidence.add(step.scores)
+        pool = (await self._teammates.pool()).before(state.pool_end)
+
+        def close() -> tuple[StepResult, Progress, list[Event]]:
+            result = self._policy.close_step(state.closed, proposed.tried, state.evidence, pool)
             used, seconds = self._budget.used, self._budget.seconds
             progress = progress_of(
                 plan.step, result.best, result.outlook, state.evidence, used, seconds, state.progress
             )
-            return result, progress
+            return result, progress, step_events(plan.step, proposed.sampled_mean, result, progress, state.evidence)
 
-        result, progress = await self._threads.run(close)
-        events = step_events(plan.step, proposed.sampled_mean, result, progress, state.evidence)
+        result, progress, events = await self._threads.run(close)
         if state.steps_closed == 0:
             used = await self._teammates.via(POOL_KEEPER).call(ReadUsage(plan.step), timeout=None)
             done = state.evidence.rollouts_in(plan.step)
             expected = self._policy.rollouts_expected(done)
             events.append(forecast(used, done, expected, self._max_steps, self._budget.budget))
         await self._teammates.commit_later([CloseStep(plan.step, result.to_json(), progress.to_store())], events)
-        state.policy_state, state.progress = result.state, progress
+        state.closed, state.progress = result.state, progress
         state.steps_closed += 1
-        state.plan = None
-        await self._teammates.via(PUBLISHER).cast(PublishBest(state.evidence.copy()))
+        await self._teammates.via(PUBLISHER).cast(PublishBest(state.evidence.copy(), pool))
         best = "no candidate" if result.winner is None else f"best candidate {result.scores[result.winner]:.3f}"
         logger.info("step %d: sampled mean %.3f, %s", plan.step, proposed.sampled_mean, best)
 

@@ -76,9 +76,7 @@ class Ending:
         pool = await self._teammates.pool()
         rollouts = await self._final_rollouts_left(state)
         if not rollouts:
-            rollouts = await self._threads.run(
-                lambda: self._policy.final_rollouts(state.policy_state, state.evidence, pool)
-            )
+            rollouts = await self._threads.run(lambda: self._policy.final_rollouts(state.closed, state.evidence, pool))
             rollouts = self._setting_aside.left_of(rollouts, state.evidence)
         if not rollouts:
             await self._finish(state, ended_by)
@@ -103,11 +101,12 @@ class Ending:
         if result.get("cap") is not None:
             return True
         done = not result.get("stopped", False)
-        return done and self._policy.may_continue(state.policy_state, state.steps_closed, state.evidence)
+        return done and self._policy.may_continue(state.closed, state.steps_closed, state.evidence)
 
     async def with_result(self, state: CoordinatorState) -> None:
         """End a run that has its result, once its winner is published, if it is to be."""
-        await self._teammates.via(PUBLISHER).call(PublishBest(state.evidence), timeout=None)
+        best = PublishBest(state.all_evidence(), await self._teammates.pool())
+        await self._teammates.via(PUBLISHER).call(best, timeout=None)
         self._end(state, None)
 
     async def with_error(self, state: CoordinatorState, error: SimbaError) -> None:
@@ -156,11 +155,12 @@ class Ending:
     async def _finish(self, state: CoordinatorState, reason: str, cap: str | None = None) -> None:
         """End the run with the best program known. `cap` is the cap of the budget that kept it from knowing more."""
         pool = await self._teammates.pool()
-        ranking = await self._threads.run(lambda: self._policy.ranking(state.policy_state, state.evidence, pool))
+        evidence = state.all_evidence()
+        ranking = await self._threads.run(lambda: self._policy.ranking(state.closed, evidence, pool))
         if not ranking:
             await self.with_error(state, RunError(f"no rollout has ended, so there is no score: {reason}"))
             return
-        result: dict[str, JSON] = {"cap": cap, "stopped": state.stopped}
+        result: dict[str, JSON] = {"cap": cap, "stopped": state.stopped_by is not None}
         if self._objectives is not None:
             scores = await self._scores_by_objective(self._objectives, [program for program, _ in ranking], pool)
             ranking = self._objectives.choose(ranking, scores)

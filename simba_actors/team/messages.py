@@ -13,8 +13,7 @@ from simba_actors.programs import Configuration
 from simba_actors.search.buckets import BatchStatistics, Bucket, Sample
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.plan import Phase, Rollout, Split
-from simba_actors.search.policy import Proposal as PlannedProposal
-from simba_actors.search.policy import StepPlan
+from simba_actors.search.policy import StepPlan, TriedStep
 from simba_actors.search.progress import Progress
 from simba_actors.search.trajectory import Usage
 from simba_actors.store.records import Program, ProposalRecord, RolloutRecord, Run, Step, Write
@@ -154,9 +153,10 @@ class RunProgram:
 
 @dataclass(frozen=True, slots=True)
 class PublishBest(Call[None]):
-    """Publish the program that is clearly better than the published one by this `evidence`, if there is one."""
+    """Publish the program of `pool` that this `evidence` shows to be better than the published one, if there is one."""
 
     evidence: Evidence
+    pool: PoolView
 
 
 # ── to the Analyzer, the Proposer and the Coordinator ────────────────────────────────────────────────────────────────
@@ -181,11 +181,9 @@ class Analyzed:
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """All proposals of the step have an outcome. `candidates` are the programs that they made."""
+    """All proposals of a step have an outcome. Its candidates may still be running."""
 
-    plan: StepPlan
-    proposals: tuple[PlannedProposal, ...]
-    candidates: tuple[int, ...]
+    tried: TriedStep
     sampled_mean: float
 
 

@@ -17,8 +17,15 @@ class PoolView:
         self, configurations: Mapping[int, Configuration], student: Configuration, space: ConfigurationSpace
     ) -> None:
         self.configurations = configurations
-        self._student = student
+        self._student, self._space = student, space
         self._free = (*setting_parts(space, student), *omissions(student))
+
+    def before(self, number: int | None) -> PoolView:
+        """Return the pool of the programs with numbers below this one, or of all if it is None."""
+        if number is None or all(program < number for program in self.configurations):
+            return self
+        known = {program: found for program, found in self.configurations.items() if program < number}
+        return PoolView(known, self._student, self._space)
 
     def programs(self) -> Sequence[int]:
         return sorted(self.configurations)

@@ -22,7 +22,7 @@ from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.plan import Rollout
-from simba_actors.search.policy import Policy, Proposal
+from simba_actors.search.policy import Policy, Proposal, TriedStep
 from simba_actors.store.records import Program, RecordProposal
 from simba_actors.strategies import Declined, Strategy, StrategyContext
 from simba_actors.team.messages import (
@@ -136,7 +136,8 @@ class Proposer(GenServer[ProposerState]):
 
     async def _propose(self, analyzed: Analyzed) -> None:
         """Apply all proposals of a step at the same time. One that makes no program may make room for another."""
-        policy, plan, pool = self._policy, analyzed.plan, await self._teammates.pool()
+        policy, plan = self._policy, analyzed.plan
+        pool = (await self._teammates.pool()).before(plan.pool_end)
         stored = await self._teammates.via(POOL_KEEPER).call(ReadProposals(plan.step), timeout=None)
         known = {record.index: record.program for record in stored}
         made: dict[int, int | None] = {}
@@ -179,7 +180,7 @@ class Proposer(GenServer[ProposerState]):
             for program in candidates:
                 await self._teammates.via(SAMPLER).cast(RunProgram(plan.step, "evaluate", program))
         sampled_mean = analyzed.statistics.sampled_mean
-        await self._teammates.via(COORDINATOR).cast(Proposed(plan, proposals, candidates, sampled_mean))
+        await self._teammates.via(COORDINATOR).cast(Proposed(TriedStep(plan, proposals, candidates), sampled_mean))
 
     async def _apply(
         self, analyzed: Analyzed, proposal: Proposal, pool: PoolView

@@ -13,7 +13,6 @@ from simba_actors.publishing.channel import Channel, Source
 from simba_actors.publishing.publications import OPTIMIZER, Publication
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.clear_winner import ClearWinner
-from simba_actors.search.evidence import Evidence
 from simba_actors.search.policy import STUDENT, Policy
 from simba_actors.store.records import Program
 from simba_actors.team.messages import POOL_KEEPER, PublishBest, ReadPrograms
@@ -46,16 +45,16 @@ class Publisher(GenServer[int]):
 
     async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
         match message:
-            case PublishBest(evidence=evidence):
-                await self._publish_best(evidence)
+            case PublishBest():
+                await self._publish_best(message)
                 return Reply(None)
             case _:
                 return await super().handle_call(message, sender)
 
     async def handle_cast(self, message: Any) -> CastReturn:
         match message:
-            case PublishBest(evidence=evidence):
-                await self._publish_best(evidence)
+            case PublishBest():
+                await self._publish_best(message)
                 return None
             case _:
                 return await super().handle_cast(message)
@@ -63,16 +62,16 @@ class Publisher(GenServer[int]):
     def format_state(self) -> str:
         return f"{self.state} programs published"
 
-    async def _publish_best(self, evidence: Evidence) -> None:
+    async def _publish_best(self, known: PublishBest) -> None:
         if self._channel is None:
             return
         try:
             async with await Channel.open(self._store, self._channel) as channel:
-                await self._publish_best_to(channel, evidence)
+                await self._publish_best_to(channel, known)
         except (PublicationError, StoreError) as error:
             logger.warning("nothing was published to %r: %s", self._channel, error)
 
-    async def _publish_best_to(self, channel: Channel, evidence: Evidence) -> None:
+    async def _publish_best_to(self, channel: Channel, known: PublishBest) -> None:
         served = await channel.served()
         if served.canary is not None:
             return  # The canary's own test comes first.
@@ -80,9 +79,8 @@ class Publisher(GenServer[int]):
         incumbent = _incumbent(served.current, programs)
         if incumbent is None:
             return
-        pool = await self._teammates.pool()
         winner = await self._threads.run(
-            lambda: self._policy.clear_winner(incumbent, _learned_from(programs), evidence, pool)
+            lambda: self._policy.clear_winner(incumbent, _learned_from(programs), known.evidence, known.pool)
         )
         if winner is None:
             return

@@ -52,7 +52,9 @@ URGENT, AHEAD, LAST = 0, 1, 2
 RECORDS_A_TURN = 100
 """Rollouts queued before the event loop runs other work: they take about a millisecond."""
 
-Queued: TypeAlias = "tuple[int, int, Rollout]"
+Queued: TypeAlias = "tuple[tuple[int, bool, int, int], Rollout]"
+"""A rollout with its place in the queue: urgent work first, then samples, from which rules are written while candidates
+are evaluated, then earlier steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +184,14 @@ class Sampler(GenServer[SamplerState]):
             if rollout.key not in self.state.running:
                 # A queued one may have become more urgent. The worker skips the later entry.
                 self.state.queued.add(rollout.key)
-                self.state.queue.put_nowait((urgency, next(self._order), rollout))
+                self._queue(rollout, urgency)
                 self._hire()
         self.state.jobs[job] = progress
         await self._tell_if_complete(job)
+
+    def _queue(self, rollout: Rollout, urgency: int) -> None:
+        key = rollout.key
+        self.state.queue.put_nowait(((urgency, key.phase != "sample", key.step, next(self._order)), rollout))
 
     def _hire(self) -> None:
         """Start another worker if there is work for it and the run allows one more."""
@@ -213,7 +219,7 @@ class Sampler(GenServer[SamplerState]):
         """Run one rollout after another, forever."""
         state, gate = self.state, self._gate
         while True:
-            urgency, _, rollout = await state.queue.get()
+            (urgency, *_), rollout = await state.queue.get()
             await gate.passed()
             epoch, ended_before = gate.pausing.epoch, self._setting_aside.ended
             if rollout.key not in state.queued:
@@ -233,7 +239,7 @@ class Sampler(GenServer[SamplerState]):
                 if not await self._was_set_aside(rollout, error, epoch, ended_before):
                     state.queued.add(rollout.key)
                     # After all others, whose end or failure says whether the LM is reachable.
-                    state.queue.put_nowait((LAST, next(self._order), rollout))
+                    self._queue(rollout, LAST)
             except MetricError as error:
                 gate.failure.set(error)
                 self._teammates.via(COORDINATOR).cast_nowait(MetricFailed(error))

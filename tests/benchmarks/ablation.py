@@ -76,6 +76,11 @@ def without_omissions() -> AbstractContextManager[Any]:
     return mock.patch.multiple(adaptive_policy, OMIT_SENTENCES="not to be used")
 
 
+def with_steps_at_once(steps: int) -> AbstractContextManager[Any]:
+    """In place of the two that the default concurrency leads to."""
+    return mock.patch.multiple(adaptive_policy, steps_at_once=lambda *_: steps)
+
+
 VARIANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "adaptive": contextlib.nullcontext,
     "no crediting": without_crediting,
@@ -87,6 +92,8 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "one failure a rule": one_failure_a_rule,
     "no recombination": without_recombination,
     "the seed as it is": without_omissions,
+    "one step at once": partial(with_steps_at_once, 1),
+    "five steps at once": partial(with_steps_at_once, 5),
     "Optuna's TPE": with_optuna,
     "a bandit": with_a_bandit,
 }

@@ -28,7 +28,7 @@ from simba_actors.events import Event
 from simba_actors.programs import Configuration
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.plan import STUDENT_LM, Phase, RolloutKey
-from simba_actors.search.policy import STUDENT
+from simba_actors.search.policy import STUDENT, TriedStep
 from simba_actors.search.trajectory import Outcome, Trajectory, Usage
 from simba_actors.store import Owner, Reader, Store
 from simba_actors.store.records import (
@@ -180,14 +180,14 @@ async def fill(config: OptimizerConfig) -> None:
     state = policy.initial_state()
     pool = PoolView({STUDENT: configuration}, configuration, run.space)
     for number in range(STEPS):
-        plan = policy.open_step(state, number, evidence, pool)
+        plan = policy.open_step(state, state, number, evidence, pool)
         assert plan is not None
         last = number == STEPS - 1
         done = plan.rollouts[: -CONCURRENCY if last else None]
         results = [RecordRollout(rollout.key, left) for rollout in done]
         await store.commit("run", owner, [OpenStep(number, plan.to_json(), plan.rollouts), *results])
         if not last:
-            closed = policy.close_step(plan, (), (), evidence, pool)
+            closed = policy.close_step(state, TriedStep(plan, (), ()), evidence, pool)
             state = closed.state
             await store.commit("run", owner, [CloseStep(number, closed.to_json())])
     await store.release("run", owner)

@@ -34,10 +34,10 @@ from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.model.parts import Part
 from simba_actors.search.plan import Rollout
-from simba_actors.search.policy import Proposal, StepPlan, StepResult
+from simba_actors.search.policy import Proposal, StepPlan, StepResult, TriedStep
 from simba_actors.search.progress import Progress, progress_of
 from simba_actors.search.settings import SearchSettings
-from simba_actors.search.trajectory import Outcome, Trajectory, Usage
+from simba_actors.search.trajectory import JSON, Outcome, Trajectory, Usage
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -171,10 +171,10 @@ class SimulatedRun:
         policy = self.timed("initial_state", self._policy)
         state = self.timed("initial_state", policy.initial_state)
         for step in range(self._max_steps):
-            plan = self.timed("open_step", policy.open_step, state, step, self.evidence, self.pool)
+            plan = self.timed("open_step", policy.open_step, state, state, step, self.evidence, self.pool)
             if plan is None:
                 break
-            result = self._step(policy, plan)
+            result = self._step(policy, state, plan)
             state = json.loads(json.dumps(result.state))
             self.progress = self.timed(
                 "progress", progress_of, step, result.best, result.outlook, self.evidence, Usage(), 0.0, self.progress
@@ -184,7 +184,7 @@ class SimulatedRun:
             self.run(more)
         return self.timed("ranking", policy.ranking, state, self.evidence, self.pool)
 
-    def _step(self, policy: AdaptivePolicy, plan: StepPlan) -> StepResult:
+    def _step(self, policy: AdaptivePolicy, state: JSON, plan: StepPlan) -> StepResult:
         samples = self.run(plan.rollouts)
         proposals = self.timed("proposals", policy.proposals, plan, make_buckets(plan.batch, samples), 0, self.pool)
         candidates: list[int] = []
@@ -192,7 +192,8 @@ class SimulatedRun:
             if self._apply(proposal):
                 candidates.append(proposal.program)
                 self.run(self.timed("evaluation", policy.evaluation, plan, proposal, self.pool))
-        return self.timed("close_step", policy.close_step, plan, proposals, candidates, self.evidence, self.pool)
+        tried = TriedStep(plan, proposals, tuple(candidates))
+        return self.timed("close_step", policy.close_step, state, tried, self.evidence, self.pool)
 
     def _policy(self) -> AdaptivePolicy:
         return AdaptivePolicy(

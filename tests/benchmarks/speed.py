@@ -1,7 +1,8 @@
 """Wall time, rollouts a second and memory of a run, beside `dspy.SIMBA` and a bare `asyncio.gather` of its rollouts.
 
-    python -m tests.benchmarks.speed           # all, about 6 minutes
+    python -m tests.benchmarks.speed           # all, about 12 minutes
     python -m tests.benchmarks.speed --short   # one repetition of the small ones
+    python -m tests.benchmarks.speed --slots   # only the share of the allowed calls that are in flight, six minutes
 
 Each figure is of a process of its own, so that none warms up or bloats another. The contenders take turns, so that a
 machine that slows down for a while slows all of them; the ratios are of medians.
@@ -24,6 +25,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
+
+from tests.benchmarks import slots
 
 BSIZE, CANDIDATES, STEPS, EXAMPLES = 32, 6, 4, 64
 """The run that is measured: 1,984 LM calls, and those that write rules."""
@@ -54,16 +57,22 @@ GATHER_BAR = 0.85
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true")
+    parser.add_argument("--slots", action="store_true")
     parser.add_argument("--one", nargs=2, metavar=("WHO", "CASE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         who, case = options.one
         print(json.dumps(measured(RUNNERS[who], CASES[int(case)])))
         return
-    print(f"{'':<34}{'who':<14}{'seconds':>9}{'calls':>8}{'calls/s':>9}{'peak MB':>9}   ratio to dspy.SIMBA")
-    for number, case in enumerate(CASES):
-        if not (options.short and case.rule_latency):
-            report(case, figures(number, 1 if options.short else case.repetitions))
+    if not options.slots:
+        print(f"{'':<34}{'who':<14}{'seconds':>9}{'calls':>8}{'calls/s':>9}{'peak MB':>9}   ratio to dspy.SIMBA")
+        for number, case in enumerate(CASES):
+            if not (options.short and case.rule_latency):
+                report(case, figures(number, 1 if options.short else case.repetitions))
+    if not options.short:
+        print(f"{'':<34}{'who':<14}{'seconds':>9}{'calls':>8}{'slots used':>13}{'without CPU':>13}")
+        for case in slots.CASES:
+            slots.report(case)
 
 
 def report(case: Case, found: dict[str, dict[str, float]]) -> None:

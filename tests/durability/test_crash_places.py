@@ -15,6 +15,7 @@ import pytest
 from simba_actors import Budget, OptimizerConfig
 from simba_actors.actors import GenServer
 from simba_actors.assembly import TEAM
+from simba_actors.search.adaptive import policy as adaptive_policy
 from simba_actors.store import Store
 from tests.support.crashing import InjectedCrashError, Injector, When, inject
 from tests.support.quiz import questions, quiz_script
@@ -60,7 +61,7 @@ def dspy_config(store: Path) -> OptimizerConfig:
 
 def adaptive_config(store: Path) -> OptimizerConfig:
     # This leaves room for calls that are made twice, which count against the budget like all others.
-    sizes: dict[str, Any] = {"trainset": questions(6), "bsize": 6, "budget": Budget(max_calls=48)}
+    sizes: dict[str, Any] = {"trainset": questions(6), "bsize": 6, "max_steps": 4, "budget": Budget(max_calls=52)}
     return small_config(store, run_id="run", policy="adaptive", **sizes, **_lms())
 
 
@@ -76,8 +77,12 @@ def _lms() -> dict[str, ScriptedLM]:
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Findings]:
-    """Return a function that makes a run with a schedule drawn from a seed. `watch` may patch the package for it."""
+    """Return a function that makes a run with a schedule drawn from a seed. `watch` may patch the package for it.
+
+    The adaptive policy has two steps open at a time, as otherwise only longer runs have.
+    """
     use_one_thread(monkeypatch)
+    monkeypatch.setattr(adaptive_policy, "steps_at_once", lambda *_: 2)
     made = iter(range(1_000_000))
 
     def run(policy: str, seed: int, watch: Watch = lambda _: None) -> Findings:

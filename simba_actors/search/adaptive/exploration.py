@@ -21,11 +21,16 @@ ACTIVE_PARTS = 60
 class Exploration:
     """Chooses combinations that are the best under draws from the posterior over the effects of parts.
 
-    A combination is a tuple of part ids in the order of the prompt.
+    A combination is a tuple of part ids in the order of the prompt. `tried` has those of steps that are still open,
+    whose programs the model does not know yet.
     """
 
-    def __init__(self, model: PartModel, draws: np.random.Generator, caps: Caps) -> None:
+    def __init__(
+        self, model: PartModel, draws: np.random.Generator, caps: Caps, tried: Sequence[Sequence[str]] = ()
+    ) -> None:
         self._model = model
+        index = {part.part_id: n for n, part in enumerate(model.parts)}
+        self._tried = [[index[part_id] for part_id in parts] for parts in tried]
         self._draws = draws
         self._caps = caps
         ranked = np.argsort(-model.promise, kind="stable")
@@ -37,13 +42,13 @@ class Exploration:
         return self._part_ids(self._best(self._model.draw(self._draws, BOLDNESS), caps))
 
     def untried(self, attempts: int) -> tuple[tuple[str, ...], ...]:
-        """Return the combinations, of at most `attempts`, that no program has.
+        """Return the combinations, of at most `attempts`, that are new: no program has them.
 
         The first attempt is the best one under the most likely effects; then combinations from draws alternate with
         variations of good programs.
         """
         model = self._model
-        known = {self._identity(parts) for parts in model.programs.values()}
+        known = {self._identity(parts) for parts in (*model.programs.values(), *self._tried)}
         found: list[tuple[str, ...]] = []
         for attempt in range(attempts):
             parts = self._variation() if attempt % 2 else None

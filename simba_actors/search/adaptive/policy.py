@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import cycle, islice
-from typing import Any
 
 import numpy as np
 
@@ -31,7 +30,8 @@ from simba_actors.search.adaptive.evaluation import evaluation_of, unseen_exampl
 from simba_actors.search.adaptive.exploration import Exploration
 from simba_actors.search.adaptive.finals import FINALISTS, Finals, most_rollouts
 from simba_actors.search.adaptive.outlook import outlook_of
-from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan, stored_mode
+from simba_actors.search.adaptive.overlap import steps_at_once
+from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan, OpenStep, stored_mode, stored_steps_at_once
 from simba_actors.search.adaptive.strategy_allocation import (
     LEARNS_FROM_LABELS,
     MERGE_RULES,
@@ -51,7 +51,7 @@ from simba_actors.search.model.mode import Mode
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.plan import ModelSpec, Rollout, RolloutKey
-from simba_actors.search.policy import Pool, Proposal, StepPlan, StepResult
+from simba_actors.search.policy import Pool, Proposal, StepPlan, StepResult, TriedStep
 from simba_actors.search.quality import Outlook, best_by_model
 from simba_actors.search.randomness import BatchOrder, Draws
 from simba_actors.search.settings import SearchSettings
@@ -114,6 +114,8 @@ class AdaptivePolicy:
     """Names of the LMs that sample trajectories besides the student's."""
     val_examples: Sequence[ExampleText] = ()
     """The valset as text."""
+    concurrency: int = 1
+    """Maximum number of rollouts in flight."""
     declined_makes_a_copy: bool = field(default=False, init=False)
 
     @cached_property
@@ -148,7 +150,8 @@ class AdaptivePolicy:
     def initial_state(self) -> JSON:
         draws = Draws(self.settings.seed)
         batches = BatchOrder.shuffled(self._examples.train, draws.python)
-        return AdaptiveState(draws, batches, self._usual_parameters).to_json()
+        at_once = steps_at_once(self.concurrency, self._rollouts_per_step, self._search_rollouts)
+        return AdaptiveState(draws, batches, self._usual_parameters, at_once).to_json()
 
     def rollouts_expected(self, first_step: int) -> int:
         # Later steps use as much of what they are planned as the first one.
@@ -158,9 +161,15 @@ class AdaptivePolicy:
             spent += round(share * self._rollouts_planned(step, spent, steps))
         return spent + round(FINALS_USED * self._finals.rollouts)
 
-    def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
-        now = AdaptiveState.from_json(state)
-        spent = len(evidence) + now.questions
+    def steps_at_once(self, state: JSON) -> int:
+        return stored_steps_at_once(state)
+
+    def open_step(self, opened: JSON, closed: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
+        now = AdaptiveState.from_json(closed)
+        if opened is not closed:
+            now = AdaptiveState.from_json(opened).after(now)
+        now.open_steps = tuple(other for other in now.open_steps if other.step >= now.steps_closed)
+        spent = len(evidence) + now.questions + sum(other.rollouts for other in now.open_steps)
         steps = self._steps(now, step)
         usual, rollouts = self._rollouts_per_step, self._rollouts_planned(step, spent, steps)
         if rollouts == 0:
@@ -173,9 +182,13 @@ class AdaptivePolicy:
         samplers = self._samplers(model, now.draws)
         samples = self._samples(step, batch, samplers, evidence, now.parameters.temperature)
         makes_parts = spent < self._search_rollouts * LAST_NEW_PARTS
-        merges = MERGE_RULES in self.strategies and _rules(samplers[0], pool) > 1
-        now.candidates = self._plan_candidates(model, now, samplers[0], rollouts, len(samples), makes_parts, merges)
-        return StepPlan(step, batch, samples, now.next_program, now.to_json())
+        source, sampled = samplers[0], len(samples)
+        merges = MERGE_RULES in self.strategies and _rules(source, pool) > 1
+        plan = self._plan_candidates(model, now, source, merges, rollouts, sampled, makes_parts)
+        opening = OpenStep(step, rollouts + len(plan.bases) + plan.merges, plan.combinations)
+        now.candidates, now.open_steps = plan, (*now.open_steps, opening)
+        first_program, now.next_program = now.next_program, now.next_program + plan.most_candidates
+        return StepPlan(step, batch, samples, first_program, now.to_json(), pool_end=max(pool.programs()) + 1)
 
     def may_continue(self, state: JSON, step: int, evidence: Evidence) -> bool:
         now = AdaptiveState.from_json(state)
@@ -230,13 +243,14 @@ class AdaptivePolicy:
         model: PartModel,
         now: AdaptiveState,
         source: int,
+        merges: bool,
         rollouts: int,
         sampled: int,
         makes_parts: bool,
-        merges: bool,
     ) -> CandidatePlan:
         """Plan how a step spends its `rollouts`, `sampled` of which are samples."""
-        exploration = Exploration(model, now.draws.numpy, self.settings.caps)
+        in_flight = [parts for other in now.open_steps for parts in other.combinations]
+        exploration = Exploration(model, now.draws.numpy, self.settings.caps, in_flight)
         attempts = rollouts // now.parameters.rollouts_per_candidate
         combinations = exploration.untried(attempts) if RECOMBINE in self.strategies else ()
         allocation: dict[str, int] = {}
@@ -289,31 +303,30 @@ class AdaptivePolicy:
         return tuple(proposals)
 
     def evaluation(self, plan: StepPlan, proposal: Proposal, pool: Pool) -> tuple[Rollout, ...]:
-        last = self._last_opened
-        if not last or last[0] is not plan.state:  # Asked for each candidate of a step: read its state once.
-            last[:] = [plan.state, AdaptiveState.from_json(plan.state)]
-        return evaluation_of(proposal, plan.step, _candidates_of(last[1]), last[1])
+        known = self._states
+        state, now = known.get(plan.step, (None, None))
+        if now is None or state is not plan.state:  # Asked for each candidate of a step: read its state once.
+            now = AdaptiveState.from_json(plan.state)
+            known[plan.step] = plan.state, now
+            known.pop(plan.step - 2 * now.steps_at_once, None)
+        return evaluation_of(proposal, plan.step, _candidates_of(now), now)
 
     @cached_property
-    def _last_opened(self) -> list[Any]:
-        return []
+    def _states(self) -> dict[int, tuple[JSON, AdaptiveState]]:
+        """The states of the latest plans, by step."""
+        return {}
 
-    def close_step(
-        self,
-        plan: StepPlan,
-        proposals: Sequence[Proposal],
-        candidates: Sequence[int],
-        evidence: Evidence,
-        pool: Pool,
-    ) -> StepResult:
-        now = self._after(plan, proposals, candidates, pool)
-        now.questions += sum(proposal.strategies != (RECOMBINE,) for proposal in proposals)
-        now.next_program = plan.first_program + len(proposals)
-        now.candidates = None
+    def close_step(self, closed: JSON, tried: TriedStep, evidence: Evidence, pool: Pool) -> StepResult:
+        plan = tried.plan
+        now = AdaptiveState.from_json(plan.state)
+        now = replace(now.after(AdaptiveState.from_json(closed)), mode=now.mode)
+        _note_examples_of_demos(now.shown, tried, pool)
+        now.questions += sum(proposal.strategies != (RECOMBINE,) for proposal in tried.proposals)
+        now.candidates, now.steps_closed = None, plan.step + 1
         now.rounds_before = self._finals.rounds(evidence)
         model = self._fitting.model(pool, evidence, now.mode)
         qualities = model.qualities
-        scores = {program: model.range.from_unit(qualities[program]) for program in sorted(candidates)}
+        scores = {program: model.range.from_unit(qualities[program]) for program in sorted(tried.candidates)}
         winner = max(scores, key=scores.__getitem__) if scores else None
         needed = failures_needed(allocate(self.strategies, self._rollouts_per_step, self.predictors))
         now.parameters, adaptations = adapt(
@@ -331,19 +344,6 @@ class AdaptivePolicy:
         finals = self._finals.rollouts // len(FINALISTS)
         draws = np.random.default_rng([self.settings.seed, step])  # Its own, so that it changes no other draw.
         return outlook_of(model, self.settings.caps, spent, left, finals, new_parts, draws)
-
-    def _after(
-        self, plan: StepPlan, proposals: Sequence[Proposal], candidates: Sequence[int], pool: Pool
-    ) -> AdaptiveState:
-        """Return the plan's state, with the examples that the candidates' new demos were made from."""
-        now = AdaptiveState.from_json(plan.state)
-        for proposal in proposals:
-            made = pool.parts(proposal.program) if proposal.program in candidates else ()
-            demos = [part for part in made if part.kind == "demo" and part.part_id not in (proposal.parts or ())]
-            for part_id, examples in _examples_of_demos(demos, proposal.examples).items():
-                if examples:
-                    now.shown.setdefault(part_id, examples)
-        return now
 
     def rollouts_ahead(self, state: JSON, steps_closed: int) -> tuple[Rollout, ...]:
         return ()
@@ -394,6 +394,16 @@ def _without_demos(parts: Iterable[str], pool: Pool) -> tuple[str, ...]:
     """Return the parts other than demos, since a set of new demos replaces the known ones."""
     demos = {part.part_id for program in pool.programs() for part in pool.parts(program) if part.kind == "demo"}
     return tuple(part_id for part_id in parts if part_id not in demos)
+
+
+def _note_examples_of_demos(shown: dict[str, list[int]], tried: TriedStep, pool: Pool) -> None:
+    """Add the examples that the candidates' new demos were made from."""
+    for proposal in tried.proposals:
+        made = pool.parts(proposal.program) if proposal.program in tried.candidates else ()
+        demos = [part for part in made if part.kind == "demo" and part.part_id not in (proposal.parts or ())]
+        for part_id, examples in _examples_of_demos(demos, proposal.examples).items():
+            if examples:
+                shown.setdefault(part_id, examples)
 
 
 def _examples_of_demos(demos: Sequence[Part], examples: Sequence[int]) -> dict[str, list[int]]:

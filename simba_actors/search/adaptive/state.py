@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from simba_actors.search.adaptive.adaptation import Parameters
@@ -72,6 +72,25 @@ class CandidatePlan:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class OpenStep:
+    """What the plans of later steps need to know of a step that has not closed."""
+
+    step: int
+    rollouts: int
+    """Rollouts that it will take, and questions to strategies, each of which counts as one."""
+    combinations: tuple[Parts, ...]
+    """Combinations of known parts that it tries."""
+
+    def to_json(self) -> JSON:
+        return [self.step, self.rollouts, [list(parts) for parts in self.combinations]]
+
+    @classmethod
+    def from_json(cls, stored: JSON) -> OpenStep:
+        step, rollouts, combinations = cast("list[Any]", stored)
+        return cls(step, rollouts, tuple(tuple(parts) for parts in combinations))
+
+
 @dataclass(slots=True)
 class AdaptiveState:
     """The state of the adaptive policy."""
@@ -79,14 +98,19 @@ class AdaptiveState:
     draws: Draws
     batches: BatchOrder
     parameters: Parameters
+    steps_at_once: int = 1
+    """Number of steps that the run has open at a time."""
     next_program: int = 1
     """The number of the next new program."""
+    open_steps: tuple[OpenStep, ...] = ()
+    """Steps that had not closed when the last one opened, and that one."""
+    steps_closed: int = 0
     questions: int = 0
     """Number of times that strategies were asked for new parts; each counts as one rollout."""
     shown: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     """The train examples that each demo was made from, by part id."""
     candidates: CandidatePlan | None = None
-    """Candidates of the open step; None between steps."""
+    """Candidates of the step that opened last; None after a step has closed."""
     rounds_before: int = 0
     """Rounds of finals that were run before the search continued with a larger budget."""
     mode: Mode = field(default_factory=Mode)
@@ -103,6 +127,9 @@ class AdaptiveState:
             "order": list(self.batches.order),
             "used": self.batches.used,
             "parameters": self.parameters.to_json(),
+            "steps_at_once": self.steps_at_once,
+            "open_steps": [step.to_json() for step in self.open_steps],
+            "steps_closed": self.steps_closed,
             "next_program": self.next_program,
             "questions": self.questions,
             "shown": {part_id: list(examples) for part_id, examples in self.shown.items()},
@@ -120,6 +147,9 @@ class AdaptiveState:
             draws=Draws.from_json(data["draws"]),
             batches=BatchOrder(tuple(data["order"]), data["used"]),
             parameters=Parameters.from_json(data["parameters"]),
+            steps_at_once=stored_steps_at_once(stored),
+            open_steps=tuple(OpenStep.from_json(step) for step in data.get("open_steps", ())),
+            steps_closed=data.get("steps_closed", 0),
             next_program=data["next_program"],
             questions=data["questions"],
             shown={part_id: list(examples) for part_id, examples in data["shown"].items()},
@@ -130,8 +160,25 @@ class AdaptiveState:
             rollouts=data.get("rollouts", 0),
         )
 
+    def after(self, closed: AdaptiveState) -> AdaptiveState:
+        """Return this state of a plan with everything that is known once the `closed` step is."""
+        return replace(
+            self,
+            parameters=closed.parameters,
+            questions=closed.questions,
+            shown=closed.shown,
+            steps_closed=closed.steps_closed,
+            rounds_before=closed.rounds_before,
+            mode=closed.mode,
+        )
+
 
 def stored_mode(state: JSON) -> Mode:
     """Return the mode of a stored state, or an empty one if an earlier version stored the state."""
     mode = cast("dict[str, Any]", state).get("mode")
     return Mode() if mode is None else Mode.from_json(mode)
+
+
+def stored_steps_at_once(state: JSON) -> int:
+    """Return the number of steps that the run has open at a time: 1 if an earlier version stored the state."""
+    return cast("dict[str, Any]", state).get("steps_at_once", 1)

@@ -15,7 +15,7 @@ from simba_actors.search.buckets import Bucket
 from simba_actors.search.clear_winner import ClearWinner, clear_winner_by_pairs
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.plan import FINAL_STEP, ModelSpec, Phase, Rollout, RolloutKey
-from simba_actors.search.policy import STUDENT, Pool, Proposal, StepPlan, StepResult
+from simba_actors.search.policy import STUDENT, Pool, Proposal, StepPlan, StepResult, TriedStep
 from simba_actors.search.quality import best_by_batch
 from simba_actors.search.randomness import BatchOrder, Draws
 from simba_actors.search.settings import SearchSettings
@@ -84,10 +84,13 @@ class DspyPolicy:
     def rollouts_expected(self, first_step: int) -> int:
         return first_step * self.settings.max_steps + (self.settings.num_candidates + 1) * self.examples
 
-    def open_step(self, state: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
+    def steps_at_once(self, state: JSON) -> int:
+        return 1
+
+    def open_step(self, opened: JSON, closed: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
         if step >= self.settings.max_steps:
             return None
-        now = _State.from_json(state)
+        now = _State.from_json(closed)
         batch, now.batches = now.batches.next_batch(self.settings.bsize, now.draws.python)
         top = top_k_with_student(now.means, self.settings.num_candidates)
         means = dict(now.means)
@@ -102,7 +105,7 @@ class DspyPolicy:
             )
             for position, (model, example) in enumerate(pairs)
         )
-        return StepPlan(step, batch, rollouts, now.next_program, now.to_json())
+        return StepPlan(step, batch, rollouts, now.next_program, now.to_json(), pool_end=now.next_program)
 
     def may_continue(self, state: JSON, step: int, evidence: Evidence) -> bool:
         return False
@@ -140,14 +143,8 @@ class DspyPolicy:
             for offset, example in enumerate(plan.batch)
         )
 
-    def close_step(
-        self,
-        plan: StepPlan,
-        proposals: Sequence[Proposal],
-        candidates: Sequence[int],
-        evidence: Evidence,
-        pool: Pool,
-    ) -> StepResult:
+    def close_step(self, closed: JSON, tried: TriedStep, evidence: Evidence, pool: Pool) -> StepResult:
+        plan, proposals, candidates = tried.plan, tried.proposals, tried.candidates
         failed = len(proposals) - len(candidates)
         examples = [proposal.examples[0] for proposal in proposals]
         _, now = self._propose(plan, examples, failed, pool)

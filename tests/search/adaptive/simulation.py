@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.model.parts import Part
 from simba_actors.search.plan import Rollout
-from simba_actors.search.policy import STUDENT, Proposal
+from simba_actors.search.policy import STUDENT, Proposal, StepPlan, TriedStep
 from simba_actors.search.progress import Progress, progress_of
 from simba_actors.search.quality import Outlook
 from simba_actors.search.settings import SearchSettings
@@ -43,6 +44,12 @@ class World:
 
     def programs(self) -> list[int]:
         return sorted(self.parts_of)
+
+    def before(self, number: int) -> World:
+        """Return the world with the programs below that number."""
+        limited = copy(self)
+        limited.parts_of = {program: parts for program, parts in self.parts_of.items() if program < number}
+        return limited
 
     def parts(self, program: int) -> tuple[Part, ...]:
         return self.parts_of[program]
@@ -103,9 +110,12 @@ def run(world: World, rollouts: int, *, resumed: bool = False, stop_when: StopWh
     examples = tuple(ExampleText(f"example {n}", {}) for n in range(EXAMPLES))
     strategies = ("append_a_demo", "learn_from_failures", "recombine")
     policy = AdaptivePolicy(settings, examples, rollouts, strategies, predictors=1)
-    state, evidence, step = policy.initial_state(), Evidence(), 0
+    opened = closed = policy.initial_state()
+    evidence, step = Evidence(), 0
+    open_steps: list[tuple[TriedStep, list[Score]]] = []
     progress: Progress | None = None
     outlooks: list[Outlook | None] = []
+    stopped = False
 
     def now() -> AdaptivePolicy:
         nonlocal policy, evidence
@@ -114,26 +124,43 @@ def run(world: World, rollouts: int, *, resumed: bool = False, stop_when: StopWh
             evidence = Evidence(score for program in reversed(evidence.programs()) for score in evidence.of(program))
         return policy
 
-    while (plan := now().open_step(state, step, evidence, world)) is not None:
-        if stop_when is not None and progress is not None and reason_to_stop(stop_when, progress):
+    def known() -> World:
+        """Return the world with the programs of closed steps."""
+        return world.before(open_steps[0][0].plan.first_program) if open_steps else world
+
+    while True:
+        while not stopped and len(open_steps) < policy.steps_at_once(closed):
+            plan = now().open_step(opened if open_steps else closed, closed, step, evidence, known())
+            if plan is None:
+                break
+            opened = json.loads(json.dumps(plan.state))
+            open_steps.append(_tried(policy, plan, world))
+            step += 1
+        if not open_steps:
             break
-        scores = [world.score(rollout) for rollout in plan.rollouts]
+        tried, scores = open_steps.pop(0)
         evidence.add(scores)
-        samples = [
-            Sample(rollout, Trajectory(Outcome.SCORED, score.score, {}, ()))
-            for rollout, score in zip(plan.rollouts, scores, strict=True)
-        ]
-        proposals = policy.proposals(plan, make_buckets(plan.batch, samples), 0, world)
-        for proposal in proposals:
-            world.make(proposal)
-            evidence.add(map(world.score, policy.evaluation(plan, proposal, world)))
-        made = [proposal.program for proposal in proposals]
-        result = now().close_step(plan, proposals, made, evidence, world)
+        result = now().close_step(closed, tried, evidence, known())
         usage = Usage(calls=len(evidence))
-        progress = progress_of(step, result.best, result.outlook, evidence, usage, 0.0, progress)
+        progress = progress_of(tried.plan.step, result.best, result.outlook, evidence, usage, 0.0, progress)
         outlooks.append(result.outlook)
-        state = json.loads(json.dumps(result.state))
-        step += 1
-    while finals := now().final_rollouts(state, evidence, world):
+        closed = json.loads(json.dumps(result.state))
+        stopped = stopped or (stop_when is not None and reason_to_stop(stop_when, progress) is not None)
+    while finals := now().final_rollouts(closed, evidence, world):
         evidence.add(map(world.score, finals))
-    return Run(now().ranking(state, evidence, world)[0][0], len(evidence), tuple(outlooks))
+    return Run(now().ranking(closed, evidence, world)[0][0], len(evidence), tuple(outlooks))
+
+
+def _tried(policy: AdaptivePolicy, plan: StepPlan, world: World) -> tuple[TriedStep, list[Score]]:
+    """Make and evaluate the candidates of a step."""
+    pool = world.before(plan.pool_end)
+    scores = [world.score(rollout) for rollout in plan.rollouts]
+    samples = [
+        Sample(rollout, Trajectory(Outcome.SCORED, score.score, {}, ()))
+        for rollout, score in zip(plan.rollouts, scores, strict=True)
+    ]
+    proposals = policy.proposals(plan, make_buckets(plan.batch, samples), 0, pool)
+    for proposal in proposals:
+        world.make(proposal)
+        scores += map(world.score, policy.evaluation(plan, proposal, pool))
+    return TriedStep(plan, proposals, tuple(proposal.program for proposal in proposals)), scores

@@ -43,12 +43,12 @@ def policy(rollouts: int, bsize: int = 4) -> AdaptivePolicy:
 @pytest.mark.parametrize("bsize", [1, 4, 16, 32, 100])
 def test_the_least_rollouts_are_enough_for_a_step(bsize: int) -> None:
     made = policy(least_rollouts(bsize), bsize)
-    assert made.open_step(made.initial_state(), 0, Evidence(), POOL) is not None
+    assert made.open_step(made.initial_state(), made.initial_state(), 0, Evidence(), POOL) is not None
 
 
 def test_a_step_leaves_rollouts_for_its_candidates() -> None:
     made = policy(least_rollouts(1), bsize=1)
-    plan = made.open_step(made.initial_state(), 0, Evidence(), POOL)
+    plan = made.open_step(made.initial_state(), made.initial_state(), 0, Evidence(), POOL)
     assert plan is not None
     candidates = AdaptiveState.from_json(plan.state).candidates
     assert candidates is not None
@@ -66,7 +66,7 @@ def test_later_steps_get_the_rollouts_that_earlier_ones_left() -> None:
 
     def evaluation(step: int) -> int:
         """Return the rollouts of a step before which nothing was spent."""
-        plan = made.open_step(made.initial_state(), step, Evidence(), POOL)
+        plan = made.open_step(made.initial_state(), made.initial_state(), step, Evidence(), POOL)
         assert plan is not None
         candidates = AdaptiveState.from_json(plan.state).candidates
         assert candidates is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from simba_actors.search.adaptive import policy
 from simba_actors.search.model import part_model
 from tests.search.adaptive.simulation import World, run
 
@@ -13,12 +14,13 @@ def effect(draws: np.random.Generator) -> float:
     return draws.normal(0.0, 0.5)
 
 
-@pytest.mark.parametrize("active", [part_model.ACTIVE, 5])
+@pytest.mark.parametrize(("active", "at_once"), [(part_model.ACTIVE, 1), (5, 1), (part_model.ACTIVE, 3)])
 def test_a_resumed_run_makes_the_same_programs_expects_the_same_and_has_the_same_winner(
-    active: int, monkeypatch: pytest.MonkeyPatch
+    active: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With all parts fitted, and with most of them settled."""
+    """With all parts fitted, with most of them settled, and with several steps open at a time."""
     monkeypatch.setattr(part_model, "ACTIVE", active)
+    monkeypatch.setattr(policy, "steps_at_once", lambda *_: at_once)
     straight, resumed = World(effect, seed=3), World(effect, seed=3)
     assert run(straight, 500) == run(resumed, 500, resumed=True)
     assert straight.parts_of == resumed.parts_of
