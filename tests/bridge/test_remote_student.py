@@ -13,10 +13,11 @@ import cloudpickle
 import dspy
 import pytest
 
-from simba_actors import Choice, ConfigurationSpace, Float, Integer, RemoteStudent
+from simba_actors import Choice, ConfigurationSpace, Float, Integer, LiveProgram, RemoteStudent
 from simba_actors.errors import ConfigError, NoLMError, StudentError, StudentUnreachableError
 from simba_actors.optimizer import Optimizer
 from simba_actors.strategies.rule_prompt import program_code
+from tests.support.live import publish, said
 from tests.support.quiz import questions, quiz_script
 from tests.support.runs import small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
@@ -293,6 +294,14 @@ def test_an_address_that_is_down_is_passed_over(address: str, unused_tcp_port: i
     with pytest.raises(Exception, match="can't be reached"):
         student(question=QUESTION)
     assert [student(question=QUESTION).answer for _ in range(3)]
+
+
+async def test_a_live_program_runs_it_with_what_is_published(tmp_path: Path) -> None:
+    store = tmp_path / "simba.db"
+    await publish(store, "hello", predictor="self")
+    with served(quiz_service(dspy.Predict("question -> answer"), lm=ScriptedLM(said))) as address:
+        live = LiveProgram(RemoteStudent(address), store=store)
+        assert (await live.acall(question="?")).answer == "hello"
 
 
 def test_the_trace_context_of_the_caller_travels() -> None:
