@@ -295,7 +295,7 @@ class OptimizerConfig:
         checked_path(self.store)
         check_channel(self.channel)
         check_sampling_lms(self.sampling_lms)
-        lms = {} if self.space is None else self.space.lms
+        lms: Mapping[str, Any] = {} if self.space is None else self.space.lms
         check_remote_lms(self.student, {"teacher_lm": self.teacher_lm, **self.sampling_lms, **lms})
         if self.sampling_lms and self.policy == "dspy":
             raise ConfigError(
