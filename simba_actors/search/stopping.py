@@ -100,8 +100,9 @@ class NothingToGain(Stopper):
 
     least_gain: float = 0.01
     """Smallest gain that is worth the rest of the calls, as a share of the metric's range."""
-    steps: int = 2
-    """Successive steps that have to expect less, since each estimate is uncertain itself."""
+    steps: int = 3
+    """Last steps whose mean estimate counts, since each of them is uncertain itself. The last one has to be below
+    `least_gain` too."""
 
     def __post_init__(self) -> None:
         _check_number("NothingToGain(least_gain", self.least_gain)
@@ -112,7 +113,8 @@ class NothingToGain(Stopper):
         best, outlook = progress.best, progress.outlook
         if len(outlooks) < self.steps or best is None or outlook is None or not outlook.left:
             return None
-        if any(each is None or each.share >= self.least_gain for each in outlooks):
+        shares = [each.share for each in outlooks if each is not None]
+        if len(shares) < self.steps or max(shares[-1], sum(shares) / self.steps) >= self.least_gain:
             return None
         return (
             f"the best is {best.low:.2f} to {best.high:.2f}, and {progress.calls_left:,} more calls are expected "
