@@ -100,7 +100,7 @@ class NothingToGain(Stopper):
 
     least_gain: float = 0.01
     """Smallest gain that is worth the rest of the calls, as a share of the metric's range."""
-    steps: int = 3
+    steps: int = 5
     """Last steps whose mean estimate counts, since each of them is uncertain itself. The last one has to be below
     `least_gain` too."""
 

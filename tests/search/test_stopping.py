@@ -54,8 +54,8 @@ STOPS: dict[str, tuple[StopWhen, Progress]] = {
     "target_with_its_whole_interval_above": (TargetReached(0.8), run(0.82)),
     "target_of_a_metric_of_any_range": (TargetReached(-5), run(3.0)),
     "buckets_without_a_failure": (EveryBucketSolved(steps=2), run(0.5, 0.5, floors=[1.0, 1.0])),
-    "nothing_to_gain_three_times": (NothingToGain(), expecting(0.05, 0.012, 0.009, 0.004)),
-    "nothing_to_gain_of_a_wide_metric": (NothingToGain(), expecting(0.009, 0.009, 0.009, width=100.0)),
+    "nothing_to_gain_in_the_mean": (NothingToGain(steps=3), expecting(0.05, 0.012, 0.009, 0.004)),
+    "nothing_to_gain_of_a_wide_metric": (NothingToGain(steps=1), expecting(0.009, width=100.0)),
     "time_that_is_over": (Timeout(60), run(0.5, seconds=61)),
     "a_function_that_returns_true": (lambda progress: progress.usage.calls >= 2, run(0.5, 0.5)),
     "either_of_two": (TargetReached(0.9) | Timeout(60), run(0.5, seconds=61)),
@@ -74,11 +74,11 @@ CONTINUES: dict[str, tuple[StopWhen, Progress]] = {
     "buckets_with_a_failure": (EveryBucketSolved(steps=2), run(0.5, 0.5, floors=[1.0, 0.5])),
     "buckets_of_too_few_steps": (EveryBucketSolved(steps=3), run(0.5, 0.5, floors=[1.0])),
     "steps_without_buckets": (EveryBucketSolved(steps=1), run(0.5, floors=[])),
-    "a_gain_that_is_small_only_twice": (NothingToGain(), expecting(0.05, 0.004, 0.004)),
-    "a_gain_that_is_not_small_any_more": (NothingToGain(), expecting(0.004, 0.004, 0.011)),
-    "a_gain_of_too_few_steps": (NothingToGain(), expecting(0.004, 0.004)),
-    "a_search_that_is_over": (NothingToGain(), expecting(0.004, 0.004, 0.004, left=0)),
-    "a_gain_that_the_policy_does_not_estimate": (NothingToGain(), expecting(None, None, None)),
+    "a_gain_that_is_small_only_twice": (NothingToGain(steps=3), expecting(0.05, 0.004, 0.004)),
+    "a_gain_that_is_not_small_any_more": (NothingToGain(steps=3), expecting(0.004, 0.004, 0.011)),
+    "a_gain_of_too_few_steps": (NothingToGain(steps=3), expecting(0.004, 0.004)),
+    "a_search_that_is_over": (NothingToGain(steps=3), expecting(0.004, 0.004, 0.004, left=0)),
+    "a_gain_that_the_policy_does_not_estimate": (NothingToGain(steps=3), expecting(None, None, None)),
     "time_that_is_left": (Timeout(60), run(0.5, seconds=59)),
     "a_function_that_returns_none": (lambda _: None, run(0.5)),
     "neither_of_two": (TargetReached(0.9) | Timeout(60), run(0.5)),
@@ -108,7 +108,7 @@ def test_a_function_may_give_its_reason_in_words() -> None:
 
 
 def test_the_reason_names_the_best_and_what_more_calls_are_expected_to_add() -> None:
-    reason = reason_to_stop(NothingToGain(), expecting(0.004, 0.004, 0.004))
+    reason = reason_to_stop(NothingToGain(steps=3), expecting(0.004, 0.004, 0.004))
     assert reason == "the best is 0.40 to 0.60, and 2,000 more calls are expected to add 0.004"
 
 

@@ -64,7 +64,7 @@ async def test_a_run_ends_by_itself_when_little_is_left_to_gain(tmp_path: Path) 
     async with await Optimizer.start(config) as optimizer:
         expected = await reach(optimizer, OutlookEstimated)
         result = await optimizer.result()
-    assert result.steps == 3
+    assert result.steps == 5
     assert "more calls are expected to add 0.00" in result.reason
     assert result.outlook is not None
     assert result.outlook.gain < 0.01
