@@ -14,14 +14,13 @@ Requests never wait for the network, except that the very first call waits for u
 from __future__ import annotations
 
 import hashlib
-import http.client
+import http
 import json
 import os
 import random
 import threading
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import cast
