@@ -86,7 +86,8 @@ async def test_an_answer_that_is_no_reply_is_asked_for_again(tmp_path: Path, wro
 async def test_a_run_is_asked_for_again_under_its_key(tmp_path: Path) -> None:
     now = Now(lambda request: (200, {"Content-Length": "5000"}, b'{"key": "'))
     await disturbed(tmp_path / "odd.db", now)
-    assert all(asked[0] == asked[1] for asked in now.keys.values())
+    # Runs of the same program on the same inputs may overlap, so the second request need not be the repeated one.
+    assert all(asked.count(asked[0]) == 2 for asked in now.keys.values())
 
 
 def serve_the_quiz(port: int) -> None:
