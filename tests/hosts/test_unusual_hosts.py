@@ -1,0 +1,262 @@
+"""Hosts that are set up in unusual ways: their loops, threads, clocks, directories and environments."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from simba_actors import LiveProgram, Optimizer
+from simba_actors.errors import RunError
+from simba_actors.events import TrajectorySampled
+from simba_actors.team.messages import COORDINATOR
+from tests.hosts.test_limits import can_unshare
+from tests.support.hosts import run_script
+from tests.support.quiz import quiz_script
+from tests.support.runs import PATIENCE, findings, finish, reach, small_config
+from tests.support.scripted_lm import ScriptedLM
+
+DAY = 86_400.0
+STRANGE_NAME = "a b?mode=ro#c 100%25 é'\";$(x).db"
+
+
+def in_threads(work: list[Any]) -> list[Any]:
+    """Run coroutines on event loops in threads of their own, and return what they return, in any order."""
+    results: list[Any] = []
+    threads = [threading.Thread(target=lambda it=it: results.append(asyncio.run(it)), daemon=True) for it in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    return results
+
+
+# ── loops and threads ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_event_loops_in_several_threads_run_optimizations_in_one_store(tmp_path: Path) -> None:
+    runs = [finish(small_config(tmp_path / "simba.db", run_id=f"run {n}")) for n in range(3)]
+    assert len({result.score for result in in_threads(runs)}) == 1
+
+
+def test_event_loops_in_several_threads_share_one_run(tmp_path: Path) -> None:
+    async def work() -> float:
+        async with Optimizer.start(small_config(tmp_path / "simba.db"), standby=True) as optimizer:
+            return (await optimizer.result(PATIENCE)).score
+
+    scores = in_threads([work() for _ in range(3)])
+    assert len(scores) == 3
+    assert len(set(scores)) == 1
+
+
+def test_a_loop_in_debug_mode(tmp_path: Path) -> None:
+    assert asyncio.run(finish(small_config(tmp_path / "simba.db")), debug=True).steps == 2
+
+
+async def test_a_loop_that_starts_tasks_eagerly(tmp_path: Path) -> None:
+    """Python 3.12 and later have such loops; on earlier ones this is a loop like any other."""
+    asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory", None))
+    config = small_config(tmp_path / "simba.db", run_id="run")
+    async with Optimizer.start(config) as owner, Optimizer.start(config, standby=True) as standby:
+        assert (await owner.result(PATIENCE)).score == (await standby.result(PATIENCE)).score
+
+
+async def test_a_start_that_is_cancelled_at_any_moment_leaves_the_run_free(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id="run")
+    for seconds in (0.0, 0.001, 0.003, 0.01, 0.03):
+        starting = asyncio.ensure_future(_forever(Optimizer.start(config)))
+        await asyncio.sleep(seconds)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    await finish(config)
+
+
+async def _forever(block: Any) -> None:
+    """What the lifespan of an application does."""
+    async with block:
+        await asyncio.Event().wait()
+
+
+def test_a_host_without_asyncio_is_told_what_is_missing(tmp_path: Path) -> None:
+    starting: Any = Optimizer.start(small_config(tmp_path / "simba.db")).__await__()
+    with pytest.raises(RunError, match=r"needs a running asyncio event loop.*asyncio\.run"):
+        next(starting)
+
+
+async def test_a_run_that_is_stopped_in_its_finals_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    whole = small_config(tmp_path / "whole.db", run_id="run")
+    await finish(whole)
+    config = small_config(tmp_path / "simba.db", run_id="run", lm=ScriptedLM(quiz_script, latency=0.01))
+    async with Optimizer.start(config) as optimizer:
+        coordinator = optimizer._run.teammates.registry.whereis(COORDINATOR)
+        assert coordinator is not None
+        async with asyncio.timeout(PATIENCE):
+            while not coordinator.target.server.format_state().startswith("finals"):  # noqa: ASYNC110 - no event says so
+                await asyncio.sleep(0.001)
+    await finish(config)
+    assert await findings(config, "run") == await findings(whole, "run")
+
+
+async def test_a_run_can_be_started_and_stopped_many_times_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id="run", lm=ScriptedLM(quiz_script, latency=3600.0))
+
+    async def held() -> tuple[int, int]:
+        async with Optimizer.start(config):
+            pass
+        return len(files_in(Path("/dev/fd"))), len(asyncio.all_tasks())
+
+    first = await held()
+    last = [await held() for _ in range(10)][-1]
+    assert last[0] <= first[0]
+    assert last[1] <= first[1]
+
+
+# ── clocks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def clock_set_by(seconds: float, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    now = time.time
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: now() + seconds)
+        yield
+
+
+@pytest.mark.parametrize("seconds", [DAY, -DAY])
+async def test_a_clock_that_is_set_by_a_day_changes_nothing(
+    seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = small_config(tmp_path / "whole.db", run_id="run")
+    await finish(whole)
+    config = small_config(tmp_path / "simba.db", run_id="run", lm=ScriptedLM(quiz_script, latency=0.005))
+    async with Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        with clock_set_by(seconds, monkeypatch):
+            await optimizer.result(PATIENCE)
+        numbers = [event.seq async for event in optimizer.events()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert await findings(config, "run") == await findings(whole, "run")
+
+
+# ── files and directories ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_path_with_all_kinds_of_characters_behind_a_link(tmp_path: Path) -> None:
+    place(tmp_path)
+    store = tmp_path / "link" / STRANGE_NAME
+    async with Optimizer.start(small_config(store)) as optimizer:
+        await optimizer.result()
+        await optimizer.publish(0)
+    student: Any = dspy.Predict("question -> answer")
+    student.lm = ScriptedLM(quiz_script)
+    live = LiveProgram(student, store=store)
+    await live.acall(question="What is the colour of ball 1?")
+    assert live.version == 1
+    live.close()
+    assert files_in(tmp_path / "real") == [STRANGE_NAME]
+
+
+def place(directory: Path) -> None:
+    (directory / "real").mkdir()
+    (directory / "link").symlink_to(directory / "real")
+
+
+def files_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+async def test_a_relative_path_stays_what_it_was_when_the_process_changes_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    async with Optimizer.start(small_config(Path("simba.db"))) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        monkeypatch.chdir(tmp_path / "real")
+        await optimizer.result()
+        await optimizer.publish()
+    assert files_in(tmp_path / "real") == []
+
+
+@pytest.mark.skipif(not can_unshare("--mount"), reason="needs mount namespaces")
+def test_a_disk_that_is_full_for_a_while_pauses_the_run(tmp_path: Path) -> None:
+    script = """
+import asyncio, sys
+from pathlib import Path
+from simba_actors import Optimizer
+from simba_actors.events import TrajectorySampled
+from tests.support.quiz import quiz_script
+from tests.support.runs import reach, small_config
+from tests.support.scripted_lm import ScriptedLM
+
+disk = Path(sys.argv[1])
+
+async def main():
+    lm = ScriptedLM(quiz_script, latency=0.02)
+    async with Optimizer.start(small_config(disk / "simba.db", lm=lm)) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        with (disk / "filler").open("wb", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(bytes(4096))
+            except OSError:
+                pass
+        while (status := await optimizer.status()).status != "paused":
+            await asyncio.sleep(0.01)
+        print(status.reason)
+        (disk / "filler").unlink()
+        print((await optimizer.result()).steps)
+
+asyncio.run(main())
+"""
+    mount = f'mount -t tmpfs -o size=4m tmpfs {tmp_path} && exec "$@"'
+    printed = run_script(script, tmp_path, through=["unshare", "--mount", "sh", "-c", mount, "sh"])
+    reason, steps = printed.splitlines()
+    assert "make room on its disk" in reason
+    assert steps == "2"
+
+
+# ── processes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_status_and_events_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    async with Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
+        await optimizer.result()
+        held = (await optimizer.status(), [event async for event in optimizer.events()])
+    assert pickle.loads(pickle.dumps(held)) == held
+
+
+def test_a_process_without_an_environment_a_temporary_directory_or_a_standard_output(tmp_path: Path) -> None:
+    """Python's assertions are off, warnings are errors, and hashes have another seed."""
+    script = """
+import asyncio, sys
+from pathlib import Path
+import dspy
+from simba_actors import Optimizer
+from tests.support.runs import small_config
+
+async def main():
+    async with Optimizer.start(small_config(Path(sys.argv[1]), progress=True)) as optimizer:
+        result = await optimizer.result()
+    Path(sys.argv[2]).write_text(str(result.steps))
+
+asyncio.run(main())
+"""
+    path, steps = tmp_path / "simba.db", tmp_path / "steps"
+    python = [sys.executable, "-O", "-X", "dev", "-W", "error::ResourceWarning", "-c", script, str(path), str(steps)]
+    environment = ["env", "-i", "LANG=C", "TMPDIR=/nonexistent", "PYTHONHASHSEED=3", f"PYTHONPATH={Path.cwd()}"]
+    command = f"umask 077; exec {shlex.join([*environment, *python])} >&-"
+    run_script(f"import os; os.execvp('sh', ['sh', '-c', {command!r}])")
+    assert steps.read_text() == "2"
+    assert path.stat().st_mode & 0o777 == 0o600
