@@ -290,6 +290,26 @@ def test_acompile_calls_dspys_compile_callbacks_as_compile_does() -> None:
     assert noted == [["start with ['seed', 'student', 'trainset', 'valset']", "end with Predict, None"]] * 2
 
 
+def test_the_drop_in_takes_what_a_script_may_need_besides_dspys_arguments() -> None:
+    lm = ScriptedLM(quiz_script)
+    simba = SIMBA(
+        metric=exact,
+        bsize=3,
+        num_candidates=2,
+        max_steps=4,
+        lm=lm,
+        prompt_model=lm,
+        rollout_timeout=60.0,
+        stop_when=lambda progress: "enough",
+        budget=Budget(max_calls=40),
+        policy="adaptive",
+    )
+    student = dspy.Predict("question -> answer")
+    program: Any = simba.compile(student, trainset=questions(6), valset=questions(4, start=6), seed=1)
+    assert program.trial_logs.keys() == {0}
+    assert 0 < len(lm.asks) <= 40
+
+
 def test_a_config_is_checked_without_an_lm(tmp_path: Path) -> None:
     config = OptimizerConfig(
         student=dspy.Predict("question -> answer"), metric=exact, trainset=questions(32), store=tmp_path / "simba.db"

@@ -55,6 +55,30 @@ async def test_max_calls_is_never_passed(faults: Faults, tmp_path: Path) -> None
     assert (server.calls, result.budget_reached) == (20, "max_calls")
 
 
+async def test_each_of_several_optimizers_keeps_to_its_own_budget(server: OpenAIServer, tmp_path: Path) -> None:
+    lm, governor = server.lm(), Governor()
+
+    async def run(max_calls: int) -> OptimizerResult:
+        lms: dict[str, Any] = {"lm": lm, "prompt_model": lm, "governor": governor}
+        budget = Budget(max_calls=max_calls)
+        return await finish(small_config(tmp_path / "simba.db", run_id=f"{max_calls}", budget=budget, **lms))
+
+    results = await asyncio.gather(*map(run, (10, 15, 20)))
+    assert all(result.usage.calls <= cap for result, cap in zip(results, (10, 15, 20), strict=True))
+    assert server.calls == 45
+
+
+async def test_calls_of_a_judge_in_the_metric_count_as_any_other(server: OpenAIServer, tmp_path: Path) -> None:
+    judge: Any = dspy.Predict("question, answer -> hint")
+
+    async def judged(example: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> float:
+        return float(bool((await judge.acall(question=example.question, answer=prediction.answer)).hint))
+
+    config = config_for(server.address, tmp_path / "simba.db", Budget(max_calls=21), metric=judged)
+    result = await finish(config)
+    assert (server.calls, result.budget_reached) == (21, "max_calls")
+
+
 async def test_max_calls_is_never_passed_over_kills(server: OpenAIServer, tmp_path: Path) -> None:
     draws = random.Random(5)
     for _ in range(8):
