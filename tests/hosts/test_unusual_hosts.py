@@ -101,8 +101,9 @@ async def test_a_run_that_is_stopped_in_its_finals_ends_as_if_it_had_not_been(tm
     async with Optimizer.start(config) as optimizer:
         coordinator = optimizer._run.teammates.registry.whereis(COORDINATOR)
         assert coordinator is not None
+        process: Any = coordinator.target
         async with asyncio.timeout(PATIENCE):
-            while not coordinator.target.server.format_state().startswith("finals"):  # noqa: ASYNC110 - no event says so
+            while not process.server.format_state().startswith("finals"):  # noqa: ASYNC110 - no event says so
                 await asyncio.sleep(0.001)
     await finish(config)
     assert await findings(config, "run") == await findings(whole, "run")
