@@ -89,11 +89,12 @@ async def test_the_result_does_not_depend_on_how_long_replies_take(tmp_path: Pat
 async def test_a_run_keeps_its_number_of_open_steps_when_it_is_resumed_with_another_concurrency(tmp_path: Path) -> None:
     whole = overlapping_config(tmp_path / "whole.db")
     await finish(whole)
-    config = overlapping_config(tmp_path / "stopped.db")
+    store = tmp_path / "stopped.db"
+    config = overlapping_config(store)
     await until(config, closed=3)
-    await finish(overlapping_config(config.store, max_concurrency=1))
+    await finish(overlapping_config(store, max_concurrency=1))
     assert await findings(config, "run") == await findings(whole, "run")
-    async with await Reader.open(config.store) as reader:
+    async with await Reader.open(store) as reader:
         assert (await reader.run("run")).settings["steps_at_once"] == AT_ONCE
 
 
