@@ -61,7 +61,7 @@ def dspy_config(store: Path) -> OptimizerConfig:
 
 def adaptive_config(store: Path) -> OptimizerConfig:
     # This leaves room for calls that are made twice, which count against the budget like all others.
-    sizes: dict[str, Any] = {"trainset": questions(6), "bsize": 6, "max_steps": 4, "budget": Budget(max_calls=52)}
+    sizes: dict[str, Any] = {"trainset": questions(4), "bsize": 4, "max_steps": 3, "budget": Budget(max_calls=46)}
     return small_config(store, run_id="run", policy="adaptive", **sizes, **_lms())
 
 

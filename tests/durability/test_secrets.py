@@ -80,7 +80,7 @@ async def test_a_planted_key_in_a_metrics_error_is_found_nowhere(
     assert KEY.encode() not in told
 
 
-@pytest.mark.parametrize("who", ["the metric's LM", "an LM that the student calls directly"])
+@pytest.mark.parametrize("who", ["the metric's LM", "an LM that no rollout governs"])
 async def test_a_planted_key_in_the_error_of_an_lm_that_is_not_ours_is_found_nowhere(
     who: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
