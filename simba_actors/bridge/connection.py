@@ -138,20 +138,15 @@ class Connection:
                     raise
         return self._addresses[-1].ask("Describe", request, Description, seconds)
 
-    def begin(self, request: RunRequest) -> RemoteRun:
-        """Return a Run that can be sent to one of the addresses."""
+    @contextmanager
+    def chosen_address(self) -> Generator[Address]:
+        """Yield the address with the fewest Runs, count one there for the block, and note whether it can be reached."""
         with self._lock:
             now = time.monotonic()
             address = min(self._addresses, key=lambda each: (max(0.0, each.rests_until - now), each.in_flight))
-            return RemoteRun(self, address, request)
-
-    @contextmanager
-    def counted(self, address: Address) -> Generator[None]:
-        """Count a Run as under way at `address` for the block, and note whether the address can be reached."""
-        with self._lock:
             address.in_flight += 1
         try:
-            yield
+            yield address
         except StudentCallError as error:
             if error.failure_class is FailureClass.TRANSIENT:
                 address.rests_until = time.monotonic() + REST_SECONDS
@@ -175,17 +170,21 @@ class Connection:
 
 
 class RemoteRun:
-    """One Run at one address."""
+    """One Run at one address, which is chosen when the Run is sent."""
 
-    def __init__(self, connection: Connection, address: Address, request: RunRequest) -> None:
+    def __init__(self, connection: Connection, request: RunRequest) -> None:
         self._connection = connection
-        self._address = address
         self._request = request
+        self._address: Address | None = None
+        self._cancelled = False
 
     def send(self) -> RunReply:
         """Send the request and wait for the reply. Raise StudentCallError without one."""
-        address, request = self._address, self._request
-        with self._connection.counted(address):
+        request = self._request
+        with self._connection.chosen_address() as address:
+            self._address = address
+            if self._cancelled:
+                raise RuntimeError("the Run was cancelled before it was sent")
             reply = address.ask("Run", request, RunReply, request.timeout_seconds + GRACE_SECONDS)
             if reply.key != request.key:
                 raise unusable(address.address, f"answered with the reply of another Run: its key is {reply.key!r:.80}")
@@ -193,12 +192,16 @@ class RemoteRun:
 
     def cancel(self) -> None:
         """Tell the student, in a thread, that the reply is not needed any more."""
+        self._cancelled = True
+        address = self._address
+        if address is None:
+            return
         with suppress(RuntimeError):  # The process ends, or has no thread left. Then the Run ends at its deadline.
-            self._connection.threads.start(self._cancel)
+            self._connection.threads.start(lambda: self._cancel(address))
 
-    def _cancel(self) -> None:
+    def _cancel(self, address: Address) -> None:
         try:
-            self._address.ask("Cancel", CancelRequest(key=self._request.key), CancelReply, CANCEL_SECONDS)
+            address.ask("Cancel", CancelRequest(key=self._request.key), CancelReply, CANCEL_SECONDS)
         except StudentCallError:
             return  # The Run ends at its deadline.
 

@@ -252,7 +252,7 @@ class RemoteLM(dspy.BaseLM):
         rollout = current_rollout()
         left = None if rollout is None else rollout.seconds_left
         seconds = self.connection.timeout if left is None else left
-        return self.connection.begin(request.model_copy(update={"timeout_seconds": seconds}))
+        return RemoteRun(self.connection, request.model_copy(update={"timeout_seconds": seconds}))
 
     def _answer(self, request: RunRequest, reply: RunReply) -> RunReply:
         """Report what the Run used, and raise if it was the infrastructure that failed."""
