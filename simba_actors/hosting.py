@@ -41,7 +41,7 @@ class HostedRun:
     Args:
         config: What to optimize, and how.
         digests: Digests of the config's examples.
-        feed: Is told of events.
+        feed: Receives the events.
         on_request: Called with each request from another process.
         may_stand_by: Whether to wait for the run while another process has it.
     """

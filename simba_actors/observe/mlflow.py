@@ -51,7 +51,7 @@ class Watched(Protocol):
 
 
 class MLflowCallback:
-    """Logs a run to MLflow while it goes on. One callback follows one run.
+    """Logs a run to MLflow as it progresses. One callback follows one run.
 
         config = OptimizerConfig(…, callbacks=[MLflowCallback(experiment="support-bot")])
         …

@@ -57,7 +57,7 @@ class Publication:
     program: int | None
     """The program's number in that run's pool."""
     publisher: str
-    """Whoever published it, as "user@host" or as told."""
+    """Who published it: "user@host", or the name that the caller passed."""
     reason: str
     """Why, for the history."""
     time: float

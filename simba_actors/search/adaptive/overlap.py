@@ -2,7 +2,7 @@
 
 A step waits for replies three times: for its samples, its rules, and the rollouts of its candidates. By itself it
 leaves slots idle each time. Other steps fill them, but each step that is open is one more whose findings a plan does
-not have. In simulated runs with 4,000 rollouts, 5 steps at once cost nothing that can be told from noise. With 1,500,
+not have. In simulated runs with 4,000 rollouts, the cost of 5 steps at once was within noise. With 1,500,
 2 steps cost 2 % of the gain, 3 up to 3 % and 5 up to 12 %. Larger steps would fill the slots too, but cost more.
 """
 
