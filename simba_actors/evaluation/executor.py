@@ -61,8 +61,6 @@ class RolloutTask:
     """Index in `split`."""
     model: ModelSpec = ModelSpec()
     split: Split = "train"
-    ahead: bool = False
-    """Whether the rollout is speculative. All others go first in each iteration of the event loop."""
 
 
 class Executor(Protocol):
@@ -227,15 +225,12 @@ class LocalExecutor:
         return self._twins
 
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:
-        scheduler = self._governor.scheduler
-        await (scheduler.go_ahead() if task.ahead else scheduler.begin())
+        await self._governor.scheduler.begin()
         example = self._rows[task.split][task.example]
         program = self._programs.bound(task.configuration, task.model)
         started = self._clock()
         deadline = Deadline(self._rollout_timeout)
-        rollout = RolloutContext(
-            meter, deadline, keeps_history=self._keeps_history, ahead=task.ahead, govern=self._govern()
-        )
+        rollout = RolloutContext(meter, deadline, keeps_history=self._keeps_history, govern=self._govern())
         trace: list[Any] = []
         ended: _Ended | None = None
         try:

@@ -333,7 +333,7 @@ def forecast(used: Mapping[str, Usage], done: int, expected: int, max_steps: int
     """Return what the whole run will have used if it continues like its first step, within its budget.
 
     `used` is what the first step's `done` rollouts and its strategies used, by name of the LM; the whole run makes
-    `expected` rollouts. Final rollouts that ran ahead are left out: how many are stored by then is a matter of timing.
+    `expected` rollouts.
     """
     share = expected / max(1, done)
     rollouts = sum((usage for lm, usage in used.items() if lm != PROMPT_MODEL), start=Usage())

@@ -181,7 +181,7 @@ class Governor:
         for attempt in itertools.count(1):
             slot = await self._enter(endpoint, caller, rollout, size)
             try:
-                answer = await YieldingDriver(isolated(send()), self._turn_of(rollout))
+                answer = await YieldingDriver(isolated(send()), self.scheduler.resume)
             except Exception as error:  # noqa: BLE001 - raised again unless the call is made again
                 await self._wait_after(slot, endpoint, caller, rollout, error, attempt)
             except BaseException:
@@ -279,17 +279,6 @@ class Governor:
     async def back_off(self, attempt: int) -> None:
         """Wait as before another attempt at something that has failed `attempt` times."""
         await self._pause(self._retry.delay(attempt, None, self._draws))
-
-    def _turn_of(self, rollout: RolloutContext) -> Callable[[], Awaitable[None] | None]:
-        """Return how a rollout waits for its turn after each of a call's waits."""
-        if not rollout.ahead:
-            return self.scheduler.resume
-
-        async def go_ahead() -> None:
-            with rollout.waiting():  # It may be long, and is not the rollout's time.
-                await self.scheduler.go_ahead()
-
-        return go_ahead
 
     async def admit(
         self,

@@ -93,7 +93,6 @@ class RolloutContext:
         meter: Counts the calls.
         deadline: The rollout's time limit, if it has one.
         keeps_history: Whether DSPy's histories get the calls too.
-        ahead: Whether nothing waits for the rollout yet.
         govern: Returns the governed twin of an LM that the rollout's code calls directly.
     """
 
@@ -103,12 +102,10 @@ class RolloutContext:
         deadline: Deadline | None = None,
         *,
         keeps_history: bool = True,
-        ahead: bool = False,
         govern: Callable[[Any], Any] | None = None,
     ) -> None:
         self.meter = meter
         self.keeps_history = keeps_history
-        self.ahead = ahead
         self.govern = govern
         self.stopped_by: Exception | None = None
         self.cut_off = False

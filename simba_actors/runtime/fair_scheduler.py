@@ -18,7 +18,7 @@ MOST_ADMITTED = 8
 
 
 class FairScheduler:
-    """Admits coroutines for `SLICE` seconds of each loop iteration: resumed ones first, then new, then speculative.
+    """Admits coroutines for `SLICE` seconds of each loop iteration: resumed ones first, then new ones.
 
         await scheduler.begin()
 
@@ -32,7 +32,6 @@ class FairScheduler:
     def __init__(self) -> None:
         self._resumed: deque[asyncio.Future[None]] = deque()
         self._new: deque[asyncio.Future[None]] = deque()
-        self._ahead: deque[asyncio.Future[None]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turning = False
         self._slice_ends = 0.0
@@ -49,17 +48,11 @@ class FairScheduler:
         if place is not None:
             await place
 
-    async def go_ahead(self) -> None:
-        """Wait for a turn, as a rollout that runs ahead: nothing waits for it yet."""
-        place = self._place_in(self._ahead)
-        if place is not None:
-            await place
-
     def _place_in(self, line: deque[asyncio.Future[None]]) -> asyncio.Future[None] | None:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # The loop before has ended, and what waited on it.
             self._loop, self._turning = loop, False
-            for each in (self._resumed, self._new, self._ahead):
+            for each in (self._resumed, self._new):
                 each.clear()
         if not self._turning:
             if loop.time() < self._slice_ends:
@@ -80,14 +73,14 @@ class FairScheduler:
             self._admitted = min(MOST_ADMITTED, self._admitted * 2)
         self._slice_ends = now + SLICE
         admitted = 0
-        while line := self._resumed or self._new or self._ahead:
+        while line := self._resumed or self._new:
             place = line.popleft()
             if not place.done():
                 place.set_result(None)
                 admitted += 1
                 if admitted == self._admitted:
                     break
-        self._turning = bool(self._resumed or self._new or self._ahead)
+        self._turning = bool(self._resumed or self._new)
         if self._turning:
             loop.call_soon(self._turn, loop, now)
 

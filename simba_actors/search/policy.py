@@ -218,10 +218,6 @@ class Policy(Protocol):
         """Close a step. `closed` is the state after the step before it, and `pool` has the step's candidates too."""
         ...
 
-    def rollouts_ahead(self, state: JSON, steps_closed: int) -> tuple[Rollout, ...]:
-        """Plan final rollouts that are needed whatever later steps bring. They fill idle slots."""
-        ...
-
     def final_rollouts(self, state: JSON, evidence: Evidence, pool: Pool) -> tuple[Rollout, ...]:
         """Plan rollouts to choose the winner by. Called again when they are done, until there are none."""
         ...

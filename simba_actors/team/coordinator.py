@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import anyio
@@ -14,7 +14,6 @@ from simba_actors.lm.budget import BudgetTracker, forecast
 from simba_actors.logs import get_logger
 from simba_actors.programs import Configuration
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.plan import Rollout
 from simba_actors.search.policy import STUDENT, Policy, StepPlan, StepResult
 from simba_actors.search.progress import Progress, progress_of
 from simba_actors.search.stopping import StopWhen, reason_to_stop
@@ -22,7 +21,6 @@ from simba_actors.search.trajectory import JSON
 from simba_actors.store.records import (
     UNOPTIMIZED,
     AddProgram,
-    AddRollouts,
     CloseStep,
     NewRun,
     OpenStep,
@@ -49,7 +47,6 @@ from simba_actors.team.messages import (
     ReadLedger,
     ReadUsage,
     Resume,
-    RunProgram,
     RunSamples,
     Scored,
     SilenceBegun,
@@ -143,12 +140,8 @@ class Coordinator(GenServer[CoordinatorState]):
             if not self.state.pause_is_stored:
                 await self._pause(self._pausing.reason, self._pausing.cause)
         self._ending.watch_clock()
-        if self.state.steps:
-            ahead = self._ahead()
-            await self._teammates.commit([AddRollouts(ahead)])
-            await self._run_ahead(ahead)
-            for step in self.state.steps.values():
-                await self._teammates.via(SAMPLER).cast(RunSamples(step.plan))
+        for step in self.state.steps.values():
+            await self._teammates.via(SAMPLER).cast(RunSamples(step.plan))
         await self._open_steps()
         return None
 
@@ -262,12 +255,10 @@ class Coordinator(GenServer[CoordinatorState]):
         )
         if plan is None:
             return False
-        ahead = self._ahead()
         opened = OpenStep(number, plan.to_json(), plan.rollouts)
-        await self._teammates.commit([opened, AddRollouts(ahead)], [StepOpened(step=number, examples=plan.batch)])
+        await self._teammates.commit([opened], [StepOpened(step=number, examples=plan.batch)])
         state.steps[number] = RunningStep(plan)
         await self._teammates.via(SAMPLER).cast(RunSamples(plan, fresh=True))
-        await self._run_ahead(ahead)
         return True
 
     async def _reason_to_stop(self) -> str | None:
@@ -285,18 +276,6 @@ class Coordinator(GenServer[CoordinatorState]):
         reasons = await self._threads.run(lambda: [reason_to_stop(stop_when, step) for step in new])
         state.stop_asked = state.steps_closed
         return next((reason for reason in reasons if reason is not None), None)
-
-    def _ahead(self) -> tuple[Rollout, ...]:
-        """Return final rollouts that are needed in any case, to run when there is nothing else to do."""
-        state = self.state
-        rollouts = self._policy.rollouts_ahead(state.closed, state.steps_closed)
-        return self._setting_aside.without(each for each in rollouts if each.program not in state.sent_ahead)
-
-    async def _run_ahead(self, rollouts: Sequence[Rollout]) -> None:
-        programs = {rollout.program for rollout in rollouts}
-        self.state.sent_ahead |= programs
-        for job in RunProgram.jobs(rollouts, only=programs, ahead=True):
-            await self._teammates.via(SAMPLER).cast(job)
 
     async def _scored(self, scored: Scored) -> None:
         state, program = self.state, scored.program

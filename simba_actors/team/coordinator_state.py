@@ -64,8 +64,6 @@ class CoordinatorState:
     """The reason that it gave to open no more steps."""
     finalists: set[int] = field(default_factory=set[int])
     """Programs whose final rollouts are awaited."""
-    sent_ahead: set[int] = field(default_factory=set[int])
-    """Programs whose final rollouts were started before the search was over."""
     spent: str = ""
     """The cap of the budget that is reached while DRAINING."""
     draining: set[str] = field(default_factory=set[str])

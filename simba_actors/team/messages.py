@@ -131,20 +131,18 @@ class RunSamples:
 class RunProgram:
     """Run what is planned for one program in one phase, and tell the Coordinator when all results are in.
 
-    Work that is `ahead` of its time waits until there is nothing else to do. `fresh` lists all the rollouts if none of
-    them has a result in the store yet; otherwise the Sampler reads them.
+    `fresh` lists all the rollouts if none of them has a result in the store yet; otherwise the Sampler reads them.
     """
 
     step: int
     phase: Phase
     program: int
-    ahead: bool = False
     fresh: tuple[Rollout, ...] | None = None
 
     @classmethod
-    def jobs(cls, rollouts: Sequence[Rollout], *, only: set[int], ahead: bool = False) -> tuple[RunProgram, ...]:
+    def jobs(cls, rollouts: Sequence[Rollout], *, only: set[int]) -> tuple[RunProgram, ...]:
         """Return one job for each program of `only` and phase in `rollouts`."""
-        jobs = [cls(r.key.step, r.key.phase, r.program, ahead) for r in rollouts if r.program in only]
+        jobs = [cls(r.key.step, r.key.phase, r.program) for r in rollouts if r.program in only]
         return tuple(dict.fromkeys(jobs))
 
 

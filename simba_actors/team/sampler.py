@@ -46,15 +46,12 @@ from simba_actors.team.teammates import Teammates
 
 logger = get_logger(__name__)
 
-URGENT, AHEAD, LAST = 0, 1, 2
-"""Priorities of the queue, the first one first."""
-
 RECORDS_A_TURN = 100
 """Rollouts queued before the event loop runs other work: they take about a millisecond."""
 
-Queued: TypeAlias = "tuple[tuple[int, bool, int, int], Rollout]"
-"""A rollout with its place in the queue: urgent work first, then samples, from which rules are written while candidates
-are evaluated, then earlier steps."""
+Queued: TypeAlias = "tuple[tuple[bool, bool, int, int], Rollout]"
+"""A rollout with its place in the queue: those that failed come last. Of the others, samples come first, since rules
+are written from them while candidates are evaluated, and then those of earlier steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +114,7 @@ class SamplerState:
 
 
 class Sampler(GenServer[SamplerState]):
-    """Workers take rollouts from one queue, urgent ones first; the Sampler stores their results in batches.
+    """Workers take rollouts from one queue, and the Sampler stores their results in batches.
 
     A job may be requested many times. Unless it is fresh, its rollouts are read from the store each time, so a rollout
     that has a result is not run again, and neither is one that is queued or running.
@@ -151,8 +148,8 @@ class Sampler(GenServer[SamplerState]):
         match message:
             case RunSamples(plan=plan, fresh=fresh):
                 await self._take_on(Job(plan.step, "sample", None), JobProgress(plan), plan.rollouts if fresh else None)
-            case RunProgram(step=step, phase=phase, program=program, ahead=ahead, fresh=fresh):
-                await self._take_on(Job(step, phase, program), JobProgress(None), fresh, AHEAD if ahead else URGENT)
+            case RunProgram(step=step, phase=phase, program=program, fresh=fresh):
+                await self._take_on(Job(step, phase, program), JobProgress(None), fresh)
             case RolloutsEnded():
                 await self._store()
                 await self._tell_if_drained()
@@ -170,9 +167,7 @@ class Sampler(GenServer[SamplerState]):
         state = self.state
         return f"{len(state.queued)} rollouts queued, {len(state.running)} running, {len(state.jobs)} jobs"
 
-    async def _take_on(
-        self, job: Job, progress: JobProgress, fresh: Sequence[Rollout] | None, urgency: int = URGENT
-    ) -> None:
+    async def _take_on(self, job: Job, progress: JobProgress, fresh: Sequence[Rollout] | None) -> None:
         planned = await self._read(job, progress) if fresh is None else fresh
         for count, rollout in enumerate(planned):
             if count % RECORDS_A_TURN == 0:
@@ -181,17 +176,16 @@ class Sampler(GenServer[SamplerState]):
                 continue
             progress.missing[rollout.key] = rollout
             await self._know(rollout.program)
-            if rollout.key not in self.state.running:
-                # A queued one may have become more urgent. The worker skips the later entry.
+            if rollout.key not in self.state.running and rollout.key not in self.state.queued:
                 self.state.queued.add(rollout.key)
-                self._queue(rollout, urgency)
+                self._queue(rollout)
                 self._hire()
         self.state.jobs[job] = progress
         await self._tell_if_complete(job)
 
-    def _queue(self, rollout: Rollout, urgency: int) -> None:
+    def _queue(self, rollout: Rollout, *, has_failed: bool = False) -> None:
         key = rollout.key
-        self.state.queue.put_nowait(((urgency, key.phase != "sample", key.step, next(self._order)), rollout))
+        self.state.queue.put_nowait(((has_failed, key.phase != "sample", key.step, next(self._order)), rollout))
 
     def _hire(self) -> None:
         """Start another worker if there is work for it and the run allows one more."""
@@ -219,7 +213,7 @@ class Sampler(GenServer[SamplerState]):
         """Run one rollout after another, forever."""
         state, gate = self.state, self._gate
         while True:
-            (urgency, *_), rollout = await state.queue.get()
+            _, rollout = await state.queue.get()
             await gate.passed()
             epoch, ended_before = gate.pausing.epoch, self._setting_aside.ended
             if rollout.key not in state.queued:
@@ -228,7 +222,7 @@ class Sampler(GenServer[SamplerState]):
             state.running.add(rollout.key)
             try:
                 self._budget.check()
-                await self._run(rollout, ahead=urgency == AHEAD)
+                await self._run(rollout)
             except BudgetReachedError as error:
                 # It stays planned, for a run with a larger budget.
                 state.running.discard(rollout.key)
@@ -239,7 +233,7 @@ class Sampler(GenServer[SamplerState]):
                 if not await self._was_set_aside(rollout, error, epoch, ended_before):
                     state.queued.add(rollout.key)
                     # After all others, whose end or failure says whether the LM is reachable.
-                    self._queue(rollout, LAST)
+                    self._queue(rollout, has_failed=True)
             except MetricError as error:
                 gate.failure.set(error)
                 self._teammates.via(COORDINATOR).cast_nowait(MetricFailed(error))
@@ -274,9 +268,9 @@ class Sampler(GenServer[SamplerState]):
                     self.state.queued.discard(key)
             await self._tell_if_complete(job)
 
-    async def _run(self, rollout: Rollout, *, ahead: bool) -> None:
+    async def _run(self, rollout: Rollout) -> None:
         configuration = self.state.configurations[rollout.program]
-        task = RolloutTask(configuration, rollout.example, rollout.model, rollout.split, ahead)
+        task = RolloutTask(configuration, rollout.example, rollout.model, rollout.split)
         with self._telemetry.rollout(rollout) as ended:
             trajectory = await self._executor.run(task)
             ended(trajectory)

@@ -51,11 +51,11 @@ async def one_life(address: str, store: Path, seed: int, begun: Path) -> None:
     """Continue the run in a child, and note each rollout that it begins."""
     run = Sampler._run
 
-    async def noted(self: Sampler, rollout: Rollout, *, ahead: bool) -> None:
+    async def noted(self: Sampler, rollout: Rollout) -> None:
         key = rollout.key
         with begun.open("a") as notes:
             notes.write(f"{key.step} {key.phase} {key.position}\n")
-        await run(self, rollout, ahead=ahead)
+        await run(self, rollout)
 
     Sampler._run = noted
     await finish(config_for(address, store, seed))

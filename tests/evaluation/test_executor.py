@@ -8,7 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import dspy
@@ -328,36 +328,3 @@ async def test_a_rollout_leaves_nothing_for_the_garbage_collector() -> None:
         raise AssertionError("the rollout is still in memory")
     finally:
         gc.enable()
-
-
-class InlineExecutor(ThreadPoolExecutor):
-    """Does its work at once, so that no thread's speed decides the order."""
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        done.set_result(fn(*args, **kwargs))
-        return done
-
-
-async def test_the_steps_of_a_rollout_that_is_ahead_of_its_time_come_after_those_of_others() -> None:
-    asyncio.get_running_loop().set_default_executor(InlineExecutor())  # In which DSPy prepares its calls.
-    student, asked = dspy.Predict("question -> answer"), list[str]()
-
-    def script(ask: Ask) -> dict[str, Any]:
-        asked.append(ask.input("question"))
-        return right(ask)
-
-    rows, space = questions(8), ConfigurationSpace.from_module(student)
-    executor = LocalExecutor(
-        student=student,
-        space=space,
-        rows={"train": rows},
-        metric=exact,
-        lms={"student": ScriptedLM(script)},
-        governor=Governor(),
-    )
-    program = space.extract(student)
-    tasks = [RolloutTask(program, example, ahead=example < 4) for example in range(8)]
-    await asyncio.gather(*(executor.run(task) for task in tasks))
-    assert set(asked[:4]) == {row.question for row in rows[4:]}
-    assert set(asked[4:]) == {row.question for row in rows[:4]}

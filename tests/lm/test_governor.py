@@ -14,7 +14,7 @@ from simba_actors.errors import ConfigError, LMAccessError, LMUnavailableError
 from simba_actors.lm.governor import Caller, Fault, Governor
 from simba_actors.lm.limits import ConcurrencyLimit, Limits
 from simba_actors.lm.retry import CircuitBreaker, Retry
-from simba_actors.lm.rollout_context import Deadline, RolloutContext
+from simba_actors.lm.rollout_context import RolloutContext
 from simba_actors.lm.usage import Meter
 
 NAME = "openai/quiz"
@@ -70,31 +70,6 @@ def answers(*replies: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
 
 async def call(governor: Governor, send: Callable[[], Coroutine[Any, Any, Any]], caller: Caller | None = None) -> Any:
     return await governor.call(governor.endpoint(NAME), caller or Caller(), RolloutContext(Meter()), send)
-
-
-class NotedDeadline(Deadline):
-    """Notes how often it stood still."""
-
-    def __init__(self) -> None:
-        super().__init__(60.0)
-        self.stops = 0
-
-    def pause(self) -> None:
-        self.stops += 1
-        super().pause()
-
-
-async def stops_of_a_call(*, ahead: bool) -> int:
-    """How often a rollout's time stands still in a call that waits once for its answer."""
-    governor = governor_at(Time())
-    async with NotedDeadline() as deadline:
-        rollout = RolloutContext(Meter(), deadline, ahead=ahead)
-        await governor.call(governor.endpoint(NAME), Caller(), rollout, lambda: asyncio.sleep(0, "there"))
-    return deadline.stops
-
-
-async def test_what_a_rollout_that_is_ahead_of_its_time_waits_for_others_is_not_its_time() -> None:
-    assert await stops_of_a_call(ahead=True) == await stops_of_a_call(ahead=False) + 1
 
 
 @pytest.mark.parametrize(

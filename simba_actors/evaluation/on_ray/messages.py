@@ -52,7 +52,6 @@ class Run(NamedTuple):
     example: int
     split: Split
     model: ModelSpec
-    ahead: bool
 
 
 class TryMetric(NamedTuple):

@@ -368,7 +368,7 @@ class PoolWorker:
         if not known:
             remember(self._configurations, digest, None)
         configuration = None if known else task.configuration
-        self._send(Run(flight.number, digest, configuration, task.example, task.split, task.model, task.ahead))
+        self._send(Run(flight.number, digest, configuration, task.example, task.split, task.model))
 
     def cancel(self, flight: Flight) -> None:
         """Have a rollout end whose result is not wanted any more."""

@@ -253,7 +253,7 @@ class Rollouts:
         if message.configuration is not None:
             remember(self._configurations, message.digest, message.configuration)
         configuration = self._configurations[message.digest]
-        return RolloutTask(configuration, message.example, message.model, message.split, message.ahead)
+        return RolloutTask(configuration, message.example, message.model, message.split)
 
 
 def versions() -> dict[str, str]:

@@ -345,9 +345,6 @@ class AdaptivePolicy:
         draws = np.random.default_rng([self.settings.seed, step])  # Its own, so that it changes no other draw.
         return outlook_of(model, self.settings.caps, spent, left, finals, new_parts, draws)
 
-    def rollouts_ahead(self, state: JSON, steps_closed: int) -> tuple[Rollout, ...]:
-        return ()
-
     def final_rollouts(self, state: JSON, evidence: Evidence, pool: Pool) -> tuple[Rollout, ...]:
         now = AdaptiveState.from_json(state)
         split = self._finals.split

@@ -156,13 +156,6 @@ class DspyPolicy:
         now.next_program = plan.first_program + len(proposals)
         return StepResult(now.to_json(), scores, winner, best_by_batch(evidence))
 
-    def rollouts_ahead(self, state: JSON, steps_closed: int) -> tuple[Rollout, ...]:
-        winners = _State.from_json(state).winners
-        steps_left = self.settings.max_steps - steps_closed
-        lengths = range(len(winners), len(winners) + steps_left + 1)
-        certain = set[int].intersection(*(set(self._finalists(length)) for length in lengths))
-        return self._on_whole_trainset(winners, sorted(index for index in certain if index < len(winners)))
-
     def final_rollouts(self, state: JSON, evidence: Evidence, pool: Pool) -> tuple[Rollout, ...]:
         winners = _State.from_json(state).winners
         rollouts = self._on_whole_trainset(winners, self._finalists(len(winners)))
