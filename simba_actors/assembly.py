@@ -30,11 +30,10 @@ from simba_actors.programs.messages import prompt_templates
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.adaptive.policy import AdaptivePolicy
 from simba_actors.search.model.examples import ExampleText
-from simba_actors.search.plan import STUDENT_LM
 from simba_actors.search.policy import Policy
+from simba_actors.search.rollout import JSON, STUDENT_LM
 from simba_actors.search.settings import SearchSettings
 from simba_actors.search.simba.policy import DspyPolicy
-from simba_actors.search.trajectory import JSON
 from simba_actors.store import Owner
 from simba_actors.store.opening import checked_path
 from simba_actors.store.ownership import LEASE_SECONDS, check_owner, reserve_call
@@ -53,6 +52,7 @@ from simba_actors.team.messages import (
     SAMPLER,
     SilenceBegun,
     SilenceEnded,
+    Teammates,
 )
 from simba_actors.team.pool_keeper import PoolKeeper
 from simba_actors.team.proposer import Proposer
@@ -60,7 +60,6 @@ from simba_actors.team.publisher import Publisher
 from simba_actors.team.run_state import Gate, Lease, Life, Silence
 from simba_actors.team.sampler import Sampler
 from simba_actors.team.setting_aside import SettingAside
-from simba_actors.team.teammates import Teammates
 
 RULE_WRITERS = (AppendARule, LearnFromFailures, MergeRules)
 """Strategies that ask the prompt model."""

@@ -23,7 +23,7 @@ from simba_actors.programs.entry_points import SYNC, method_of, takes
 from simba_actors.programs.values import LARGEST_INTEGER, contents, json_problem
 from simba_actors.search.adaptive.policy import least_rollouts
 from simba_actors.search.objectives import Objectives
-from simba_actors.search.plan import STUDENT_LM
+from simba_actors.search.rollout import STUDENT_LM
 from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.strategies import Strategy
 

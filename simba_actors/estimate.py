@@ -11,7 +11,7 @@ from simba_actors.config_checks import check_whole
 from simba_actors.held_out import Evaluation, evaluate
 from simba_actors.observe.wording import duration, spent
 from simba_actors.search.adaptive.strategy_allocation import FAILURES_PER_RULE, MAKES_DEMOS, WITHOUT_TRAJECTORIES
-from simba_actors.search.trajectory import Usage
+from simba_actors.search.rollout import Usage
 
 QUESTIONS_PER_STEP = 2
 """Questions to the prompt model in a step of the adaptive policy."""

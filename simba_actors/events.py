@@ -27,7 +27,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, Literal, TypeAlias, cast
 
-from simba_actors.search.trajectory import JSON, Outcome
+from simba_actors.search.rollout import JSON, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

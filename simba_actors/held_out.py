@@ -37,9 +37,8 @@ from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.copying import check_module
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
-from simba_actors.search.plan import STUDENT_LM
+from simba_actors.search.rollout import STUDENT_LM, Outcome, Trajectory, Usage
 from simba_actors.search.statistics.intervals import mean_interval
-from simba_actors.search.trajectory import Outcome, Trajectory, Usage
 
 
 @dataclass(frozen=True)

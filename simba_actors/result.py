@@ -16,10 +16,9 @@ from simba_actors.observe.notebook import shown as html
 from simba_actors.observe.notebook import table as html_table
 from simba_actors.observe.wording import duration, spent
 from simba_actors.programs import Configuration, ConfigurationSpace
-from simba_actors.search.plan import STUDENT
 from simba_actors.search.progress import Progress
 from simba_actors.search.quality import Outlook
-from simba_actors.search.trajectory import JSON, Usage
+from simba_actors.search.rollout import JSON, STUDENT, Usage
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries, results
 from simba_actors.store.queries.results import Standing

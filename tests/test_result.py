@@ -15,7 +15,7 @@ from simba_actors import Optimizer, OptimizerResult, Progress, Status
 from simba_actors.errors import MissingExtraError
 from simba_actors.events import Event, TrajectorySampled
 from simba_actors.search.quality import Quality
-from simba_actors.search.trajectory import Usage
+from simba_actors.search.rollout import Usage
 from tests.support.quiz import questions
 from tests.support.runs import finish, reach, small_config
 

@@ -60,8 +60,7 @@ from simba_actors.programs.values import json_fields, to_json_value
 from simba_actors.programs.variables import Setting
 from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.plan import STUDENT_LM, ModelSpec
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON, STUDENT_LM, ModelSpec
 
 M = TypeVar("M", bound=Message)
 

@@ -23,8 +23,7 @@ from simba_actors.cli.arguments import (
 )
 from simba_actors.cli.output import print_json, print_text, print_tree, run, score
 from simba_actors.errors import RunError
-from simba_actors.search.plan import STUDENT
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON, STUDENT
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries, results
 from simba_actors.store.queries.pool_queries import Lesson, PoolEntry

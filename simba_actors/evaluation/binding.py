@@ -16,7 +16,7 @@ from simba_actors.lm.governor import Caller, Governor
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.programs.copying import Copier, copied, lms_within
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.plan import STUDENT_LM, ModelSpec
+from simba_actors.search.rollout import STUDENT_LM, ModelSpec
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")

@@ -39,8 +39,7 @@ from simba_actors.programs.values import json_fields
 from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
-from simba_actors.search.plan import ModelSpec, Split
-from simba_actors.search.trajectory import JSON, Outcome, TraceStep, Trajectory
+from simba_actors.search.rollout import JSON, ModelSpec, Outcome, Split, TraceStep, Trajectory
 
 ATTEMPTS = 3
 """Tries of a rollout before its infrastructure failure is raised. The governor tries its LM calls again, too."""

@@ -21,7 +21,7 @@ from simba_actors.programs import to_json_value
 from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 
 SURELY_WRONG = (NameError, ImportError, NotImplementedError)
 """Errors of a metric that fails on any input."""

@@ -34,7 +34,7 @@ from simba_actors.publishing.online_examples import OnlineExample, keep_examples
 from simba_actors.publishing.publications import Publication, notify_followers
 from simba_actors.runtime.forks import survive_forks
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 from simba_actors.store.connection import translate_errors
 from simba_actors.store.opening import connect_for_writing
 

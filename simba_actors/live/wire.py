@@ -15,7 +15,7 @@ from simba_actors.errors import ConfigError
 from simba_actors.live.follower import Snapshot
 from simba_actors.programs import Configuration
 from simba_actors.publishing.publications import Publication, Served
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 
 
 def is_url(store: object) -> bool:

@@ -17,7 +17,7 @@ import anyio.to_thread
 
 from simba_actors.errors import BudgetReachedError, ConfigError, UnknownUsageError
 from simba_actors.events import BudgetForecast
-from simba_actors.search.trajectory import Usage
+from simba_actors.search.rollout import Usage
 from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.store.records import RecordProposal, RecordRollout, RecordSpending, ReserveCalls, Spending, Write
 from simba_actors.suggestions import suggests_names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from simba_actors.search.trajectory import Usage
+from simba_actors.search.rollout import Usage
 
 MOST_TOKENS, MOST_DOLLARS = 10**12, 1e9
 """Highest plausible usage of one call. If a provider reports more, the usage counts as unknown."""

@@ -16,7 +16,7 @@ from simba_actors.events import Event, EventCallback
 from simba_actors.logs import get_logger
 from simba_actors.publishing.publications import Publication, versions
 from simba_actors.runtime.exception_isolation import isolated
-from simba_actors.search.plan import RolloutKey
+from simba_actors.search.rollout import RolloutKey
 from simba_actors.store import Reader
 from simba_actors.store.queries import results
 from simba_actors.store.records import RolloutRecord

@@ -25,7 +25,7 @@ from simba_actors.programs import Configuration
 from simba_actors.programs.copying import Copier, lms_within
 from simba_actors.programs.messages import PromptTemplate
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries, results
 from simba_actors.store.queries.results import Spending

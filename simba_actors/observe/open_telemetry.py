@@ -28,8 +28,7 @@ from simba_actors.lm.governor import Governor
 from simba_actors.lm.usage import tokens
 from simba_actors.observe.telemetry import ReportResult, Telemetry
 from simba_actors.search.buckets import Bucket
-from simba_actors.search.plan import Rollout, RolloutKey
-from simba_actors.search.trajectory import Trajectory
+from simba_actors.search.rollout import Rollout, RolloutKey, Trajectory
 from simba_actors.store.records import ActorGauge
 
 SCOPE = "simba_actors"

@@ -10,8 +10,7 @@ from typing import Any, TypeAlias
 from simba_actors.events import Event
 from simba_actors.lm.governor import Governor
 from simba_actors.search.buckets import Bucket
-from simba_actors.search.plan import Rollout
-from simba_actors.search.trajectory import Trajectory
+from simba_actors.search.rollout import Rollout, Trajectory
 from simba_actors.store.records import ActorGauge
 
 ReportResult: TypeAlias = Callable[[Trajectory], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simba_actors.events import Event, to_json
-from simba_actors.search.trajectory import Usage
+from simba_actors.search.rollout import Usage
 
 if TYPE_CHECKING:
     from simba_actors.store.queries.run_queries import RunSummary

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 import orjson
 
 from simba_actors.errors import NotJSONError
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 
 Demo: TypeAlias = Mapping[str, JSON]
 """The fields of one worked example, as JSON."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 import dspy
 
 from simba_actors.programs.configuration import Configuration
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from simba_actors.programs.configuration import Configuration
 from simba_actors.programs.sentences import PARAGRAPH, omitted_from, sentences_of, without
 from simba_actors.programs.space import ConfigurationSpace
 from simba_actors.search.model.parts import Part, PartKind
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 
 RULE_SEPARATOR = PARAGRAPH
 """Stands between the instructions and each rule, as in `dspy.SIMBA`."""

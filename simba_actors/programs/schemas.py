@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 
 TYPES: Mapping[object, Any] = {
     "string": str,

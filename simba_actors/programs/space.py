@@ -13,7 +13,7 @@ from simba_actors.programs.configuration import Configuration, Demo
 from simba_actors.programs.copying import copied, predictors_of
 from simba_actors.programs.values import json_fields, revive_savable
 from simba_actors.programs.variables import DEMOS, INSTRUCTIONS, LM, Choice, Demos, Setting, Text, Variable
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from simba_actors.programs.configuration import Configuration
 from simba_actors.programs.space import ConfigurationSpace
 from simba_actors.programs.values import to_json_value
 from simba_actors.programs.variables import DEMOS, INSTRUCTIONS, Variable
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 
 SETTINGS = "simba_actors_settings"
 """Key of the file's metadata for LM settings, which DSPy does not save."""

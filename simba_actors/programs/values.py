@@ -17,7 +17,7 @@ import orjson
 import pydantic
 
 from simba_actors.dspy_compat.custom_types import custom_object, is_custom
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 
 LARGEST_INTEGER = 2**63 - 1
 """Beyond it, JSON readers differ."""

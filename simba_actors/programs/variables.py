@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 from simba_actors.errors import ConfigError
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 
 INSTRUCTIONS = "instructions"
 DEMOS = "demos"

@@ -28,7 +28,7 @@ from simba_actors.publishing.publications import (
     served,
     version_of,
 )
-from simba_actors.search.plan import STUDENT
+from simba_actors.search.rollout import STUDENT
 from simba_actors.store import Reader
 from simba_actors.store.connection import Connection, translate_errors
 from simba_actors.store.opening import checked_path, open_for_writing

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 from simba_actors.store.encoding import load_shared
 from simba_actors.store.statements import dumps_shared
 

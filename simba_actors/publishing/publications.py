@@ -23,7 +23,7 @@ from simba_actors.errors import (
     VersionConflictError,
 )
 from simba_actors.events import ProgramPublished
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 from simba_actors.store.encoding import checksum, load_shared, storable_text
 from simba_actors.store.reading import path_of
 from simba_actors.store.statements import PUBLICATION_COLUMNS, add_configuration, add_event

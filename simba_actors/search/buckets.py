@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from simba_actors.search.plan import Rollout
-from simba_actors.search.trajectory import Trajectory
+from simba_actors.search.rollout import Rollout, Trajectory
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simba_actors.search.plan import ModelSpec, Phase, RolloutKey, Split
+from simba_actors.search.rollout import ModelSpec, Phase, RolloutKey, Split
 
 if TYPE_CHECKING:
     import numpy.typing as npt  # Not at runtime: DSPy 3.4.0 replaces numpy by a stand-in without it.

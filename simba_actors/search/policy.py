@@ -32,10 +32,8 @@ from simba_actors.search.buckets import Bucket
 from simba_actors.search.clear_winner import ClearWinner
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.parts import Part
-from simba_actors.search.plan import STUDENT as STUDENT
-from simba_actors.search.plan import Rollout
 from simba_actors.search.quality import Outlook, Quality
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON, Rollout
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.quality import Outlook, Quality
+from simba_actors.search.rollout import JSON, Usage
 from simba_actors.search.statistics.trend import Trend, trend_of
-from simba_actors.search.trajectory import JSON, Usage
 
 
 class _Linked:

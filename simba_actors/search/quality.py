@@ -10,8 +10,8 @@ from typing import Any, cast
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.estimation import sigmoid
 from simba_actors.search.model.part_model import PartModel, ScoreRange
+from simba_actors.search.rollout import JSON
 from simba_actors.search.statistics.intervals import ERROR, wilson
-from simba_actors.search.trajectory import JSON
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 
 
 class Draws:

@@ -10,8 +10,7 @@ from typing import Any, cast
 
 import orjson
 
-from simba_actors.search.plan import ModelSpec, Rollout, RolloutKey
-from simba_actors.search.trajectory import JSON, Outcome, TraceStep, Trajectory, Usage
+from simba_actors.search.rollout import JSON, ModelSpec, Outcome, Rollout, RolloutKey, TraceStep, Trajectory, Usage
 from simba_actors.store.records import RolloutRecord
 
 INTENT_COLUMNS = "step, phase, position, program, split, example, model"

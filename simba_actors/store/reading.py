@@ -14,8 +14,7 @@ import anyio
 
 from simba_actors.errors import UnknownRunError
 from simba_actors.events import EVENT_TYPES, Event, RunPaused, from_json
-from simba_actors.search.plan import ModelSpec, Phase, RolloutKey, Split
-from simba_actors.search.trajectory import Outcome, Usage
+from simba_actors.search.rollout import ModelSpec, Outcome, Phase, RolloutKey, Split, Usage
 from simba_actors.store.connection import Connection, translate_errors
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, load_shared, loads, rollout_records
 from simba_actors.store.opening import checked_path, open_for_reading

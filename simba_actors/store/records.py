@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, cast
 
 from simba_actors.errors import RunError
-from simba_actors.search.plan import Rollout, RolloutKey
-from simba_actors.search.trajectory import JSON, Trajectory, Usage
+from simba_actors.search.rollout import JSON, Rollout, RolloutKey, Trajectory, Usage
 
 RunStatus: TypeAlias = Literal["running", "waiting", "paused", "finished", "failed"]
 """See `simba_actors.team.run_state` for what each of them means, and how a run gets from one to another."""

@@ -10,8 +10,7 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 from simba_actors.events import Event, to_json
-from simba_actors.search.plan import Rollout
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON, Rollout
 from simba_actors.store.encoding import (
     INTENT_COLUMNS,
     RESULT_COLUMNS,

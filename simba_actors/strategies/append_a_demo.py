@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from simba_actors.dspy_compat.custom_types import is_custom
 from simba_actors.programs import Configuration
-from simba_actors.search.trajectory import JSON, TraceStep
+from simba_actors.search.rollout import JSON, TraceStep
 from simba_actors.strategies.contract import Declined, StrategyContext
 
 TRUNCATION_MARK = "\n\t\t... <TRUNCATED FOR BREVITY>"

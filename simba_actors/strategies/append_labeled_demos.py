@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from simba_actors.programs import Configuration, to_json_value
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 from simba_actors.strategies.append_a_demo import cut
 from simba_actors.strategies.contract import Declined, StrategyContext
 

@@ -13,7 +13,7 @@ from simba_actors.dspy_compat.simba import inspect_modules, offer_feedback
 from simba_actors.programs import Configuration, to_json_value
 from simba_actors.programs.parts import RULE_SEPARATOR
 from simba_actors.search.buckets import Bucket
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 from simba_actors.strategies.contract import Declined, StrategyContext
 from simba_actors.strategies.rule_prompt import Prompt, as_prompt, ask_for_advice, program_code, run_fields, withheld
 

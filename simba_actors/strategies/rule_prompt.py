@@ -12,7 +12,7 @@ import orjson
 
 from simba_actors.dspy_compat.custom_types import named
 from simba_actors.errors import PromptTooLongError
-from simba_actors.search.trajectory import JSON, Trajectory
+from simba_actors.search.rollout import JSON, Trajectory
 from simba_actors.strategies.contract import PromptModel
 
 NOT_AVAILABLE = "N/A"

@@ -7,8 +7,7 @@ from typing import Any
 from simba_actors.actors import CastReturn, GenServer, InitReturn
 from simba_actors.events import BucketsAnalyzed
 from simba_actors.search.buckets import batch_statistics, make_buckets
-from simba_actors.team.messages import PROPOSER, Analyzed, Sampled
-from simba_actors.team.teammates import Teammates
+from simba_actors.team.messages import PROPOSER, Analyzed, Sampled, Teammates
 
 
 class Analyzer(GenServer[set[int]]):

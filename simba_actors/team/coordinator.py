@@ -14,10 +14,10 @@ from simba_actors.lm.budget import BudgetTracker, forecast
 from simba_actors.logs import get_logger
 from simba_actors.programs import Configuration
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.policy import STUDENT, Policy, StepPlan, StepResult
+from simba_actors.search.policy import Policy, StepPlan, StepResult
 from simba_actors.search.progress import Progress, progress_of
+from simba_actors.search.rollout import JSON, STUDENT
 from simba_actors.search.stopping import StopWhen, reason_to_stop
-from simba_actors.search.trajectory import JSON
 from simba_actors.store.records import (
     UNOPTIMIZED,
     AddProgram,
@@ -51,12 +51,12 @@ from simba_actors.team.messages import (
     Scored,
     SilenceBegun,
     SilenceEnded,
+    Teammates,
     Unreachable,
 )
 from simba_actors.team.run_state import Failure, Life, Pausing
 from simba_actors.team.setting_aside import SettingAside
 from simba_actors.team.step_events import step_events
-from simba_actors.team.teammates import Teammates
 
 logger = get_logger(__name__)
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.policy import StepPlan
 from simba_actors.search.progress import Progress
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 from simba_actors.team.messages import Proposed
 
 

@@ -13,9 +13,8 @@ from simba_actors.lm.secrets import Secrets
 from simba_actors.logs import get_logger
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
-from simba_actors.search.plan import FINAL_STEP, Rollout
 from simba_actors.search.policy import Policy
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import FINAL_STEP, JSON, Rollout
 from simba_actors.store.records import AddRollouts, Run, SetStatus
 from simba_actors.team.coordinator_state import CoordinatorState, Phase
 from simba_actors.team.messages import (
@@ -30,11 +29,11 @@ from simba_actors.team.messages import (
     ReadObjectives,
     ReadRollouts,
     RunProgram,
+    Teammates,
 )
 from simba_actors.team.pool_view import PoolView
 from simba_actors.team.run_state import Failure
 from simba_actors.team.setting_aside import SettingAside
-from simba_actors.team.teammates import Teammates
 
 logger = get_logger(__name__)
 

@@ -55,10 +55,10 @@ from simba_actors.team.messages import (
     ReadRollouts,
     ReadUsage,
     StoreReports,
+    Teammates,
 )
 from simba_actors.team.pool_view import PoolView
 from simba_actors.team.run_state import Lease, Life, StoreTrouble
-from simba_actors.team.teammates import Teammates
 
 logger = get_logger(__name__)
 

@@ -21,8 +21,8 @@ from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.plan import Rollout
 from simba_actors.search.policy import Policy, Proposal, TriedStep
+from simba_actors.search.rollout import Rollout
 from simba_actors.store.records import Program, RecordProposal
 from simba_actors.strategies import Declined, Strategy, StrategyContext
 from simba_actors.team.messages import (
@@ -37,10 +37,10 @@ from simba_actors.team.messages import (
     Proposed,
     ReadProposals,
     RunProgram,
+    Teammates,
 )
 from simba_actors.team.pool_view import PoolView
 from simba_actors.team.run_state import Gate
-from simba_actors.team.teammates import Teammates
 
 logger = get_logger(__name__)
 

@@ -13,10 +13,10 @@ from simba_actors.publishing.channel import Channel, Source
 from simba_actors.publishing.publications import OPTIMIZER, Publication
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.clear_winner import ClearWinner
-from simba_actors.search.policy import STUDENT, Policy
+from simba_actors.search.policy import Policy
+from simba_actors.search.rollout import STUDENT
 from simba_actors.store.records import Program
-from simba_actors.team.messages import POOL_KEEPER, PublishBest, ReadPrograms
-from simba_actors.team.teammates import Teammates
+from simba_actors.team.messages import POOL_KEEPER, PublishBest, ReadPrograms, Teammates
 
 logger = get_logger(__name__)
 

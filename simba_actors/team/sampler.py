@@ -18,9 +18,8 @@ from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration
 from simba_actors.search.buckets import Sample
 from simba_actors.search.evidence import Score
-from simba_actors.search.plan import Phase, Rollout, RolloutKey
 from simba_actors.search.policy import StepPlan
-from simba_actors.search.trajectory import Outcome
+from simba_actors.search.rollout import Outcome, Phase, Rollout, RolloutKey
 from simba_actors.store.records import RecordRollout
 from simba_actors.team.messages import (
     ANALYZER,
@@ -39,10 +38,10 @@ from simba_actors.team.messages import (
     RunSamples,
     Sampled,
     Scored,
+    Teammates,
 )
 from simba_actors.team.run_state import Gate, cause_of
 from simba_actors.team.setting_aside import TRIES, SettingAside
-from simba_actors.team.teammates import Teammates
 
 logger = get_logger(__name__)
 

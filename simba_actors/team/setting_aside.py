@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 from simba_actors.search.evidence import Evidence
-from simba_actors.search.plan import Rollout, Split
+from simba_actors.search.rollout import Rollout, Split
 
 TRIES = 3
 """Failures of an example on a reachable LM before it is set aside."""

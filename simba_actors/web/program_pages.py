@@ -14,8 +14,7 @@ from simba_actors.programs import Configuration
 from simba_actors.programs.configuration import Demo
 from simba_actors.programs.messages import prompt_messages
 from simba_actors.publishing import publications
-from simba_actors.search.plan import STUDENT
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON, STUDENT
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries, results
 from simba_actors.store.queries.results import RolloutFilter

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from simba_actors.observe.wording import described
 from simba_actors.programs import Configuration
 from simba_actors.publishing.publications import served_by_channel
-from simba_actors.search.plan import STUDENT
+from simba_actors.search.rollout import STUDENT
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries, results, run_queries
 from simba_actors.store.queries.results import Standing

@@ -27,9 +27,8 @@ from simba_actors.evaluation.executor import RolloutTask
 from simba_actors.events import Event
 from simba_actors.programs import Configuration
 from simba_actors.search.evidence import Evidence
-from simba_actors.search.plan import STUDENT_LM, Phase, RolloutKey
-from simba_actors.search.policy import STUDENT, TriedStep
-from simba_actors.search.trajectory import Outcome, Trajectory, Usage
+from simba_actors.search.policy import TriedStep
+from simba_actors.search.rollout import STUDENT, STUDENT_LM, Outcome, Phase, RolloutKey, Trajectory, Usage
 from simba_actors.store import Owner, Reader, Store
 from simba_actors.store.records import (
     AddProgram,

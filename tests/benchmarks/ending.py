@@ -18,7 +18,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
-from simba_actors.search.plan import STUDENT
+from simba_actors.search.rollout import STUDENT
 from simba_actors.search.stopping import DEFAULT_STOP
 from tests.search.adaptive.simulation import Effects, World, run
 

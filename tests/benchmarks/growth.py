@@ -33,11 +33,10 @@ from simba_actors.search.buckets import Sample, make_buckets
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.model.parts import Part
-from simba_actors.search.plan import Rollout
 from simba_actors.search.policy import Proposal, StepPlan, StepResult, TriedStep
 from simba_actors.search.progress import Progress, progress_of
+from simba_actors.search.rollout import JSON, Outcome, Rollout, Trajectory, Usage
 from simba_actors.search.settings import SearchSettings
-from simba_actors.search.trajectory import JSON, Outcome, Trajectory, Usage
 
 P = ParamSpec("P")
 R = TypeVar("R")

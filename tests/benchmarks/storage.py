@@ -14,8 +14,7 @@ from pathlib import Path
 
 import orjson
 
-from simba_actors.search.plan import Rollout, RolloutKey
-from simba_actors.search.trajectory import Outcome, TraceStep, Trajectory, Usage
+from simba_actors.search.rollout import Outcome, Rollout, RolloutKey, TraceStep, Trajectory, Usage
 from simba_actors.store import Owner, Store
 from simba_actors.store.records import NewRun, OpenStep, RecordRollout
 

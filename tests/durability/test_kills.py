@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from simba_actors import OptimizerConfig
-from simba_actors.search.plan import Rollout
+from simba_actors.search.rollout import Rollout
 from simba_actors.team.sampler import Sampler
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at

@@ -20,7 +20,7 @@ from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.retry import Retry
 from simba_actors.lm.rollout_context import current_rollout
 from simba_actors.programs import ConfigurationSpace
-from simba_actors.search.trajectory import Outcome, Trajectory
+from simba_actors.search.rollout import Outcome, Trajectory
 from tests.support.quiz import exact, questions
 from tests.support.scripted_lm import Ask, CutOff, Script, ScriptedLM, reply_text
 

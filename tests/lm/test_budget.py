@@ -7,7 +7,7 @@ import pytest
 
 from simba_actors.errors import BudgetReachedError
 from simba_actors.lm.budget import Budget, BudgetTracker, CallSize
-from simba_actors.search.trajectory import Usage
+from simba_actors.search.rollout import Usage
 from simba_actors.store.records import Spending
 
 

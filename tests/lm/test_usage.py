@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from simba_actors.lm.usage import Meter
-from simba_actors.search.trajectory import Usage
+from simba_actors.search.rollout import Usage
 
 
 @pytest.mark.parametrize(

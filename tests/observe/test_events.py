@@ -33,7 +33,7 @@ from simba_actors.events import (
 )
 from simba_actors.events import RunStarted as Started
 from simba_actors.observe import follow_events
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
 from tests.support.connections import left_open, open_connections

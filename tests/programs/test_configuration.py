@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from simba_actors.programs import Configuration
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 
 CONFIGURATION = Configuration.of({"answer": ("Answer.\nBe brief.", [{"question": "1+1?", "answer": "2"}])})
 

@@ -15,7 +15,7 @@ from simba_actors.search.clear_winner import (
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
-from simba_actors.search.plan import ModelSpec, RolloutKey
+from simba_actors.search.rollout import ModelSpec, RolloutKey
 from tests.search.model.texts import examples_of
 
 OWN = ModelSpec()

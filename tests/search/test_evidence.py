@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simba_actors.search.evidence import Evidence, Score
-from simba_actors.search.plan import ModelSpec, RolloutKey
+from simba_actors.search.rollout import ModelSpec, RolloutKey
 
 SAMPLE = Score(RolloutKey(3, "sample", 0), 1, 7, 0.5, ModelSpec(temperature=1.0))
 EVALUATION = Score(RolloutKey(3, "evaluate", 0), 1, 8, 1.0)

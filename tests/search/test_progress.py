@@ -7,11 +7,10 @@ from dataclasses import asdict
 import orjson
 
 from simba_actors.search.evidence import Evidence, Score
-from simba_actors.search.plan import ModelSpec, RolloutKey
 from simba_actors.search.policy import StepResult
 from simba_actors.search.progress import Progress, progress_of, stored_progress
 from simba_actors.search.quality import Outlook, Quality
-from simba_actors.search.trajectory import Usage
+from simba_actors.search.rollout import ModelSpec, RolloutKey, Usage
 
 
 def after(steps: int) -> Progress:

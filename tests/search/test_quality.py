@@ -8,8 +8,8 @@ import pytest
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
-from simba_actors.search.plan import RolloutKey
 from simba_actors.search.quality import Quality, best_by_batch, best_by_model
+from simba_actors.search.rollout import RolloutKey
 from tests.search.model.texts import examples_of
 
 ROWS = tuple(f"row {n}" for n in range(60))

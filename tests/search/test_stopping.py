@@ -11,6 +11,7 @@ import pytest
 from simba_actors.errors import ConfigError, StopperError
 from simba_actors.search.progress import Progress
 from simba_actors.search.quality import Outlook, Quality
+from simba_actors.search.rollout import Usage
 from simba_actors.search.stopping import (
     EveryBucketSolved,
     NoImprovement,
@@ -21,7 +22,6 @@ from simba_actors.search.stopping import (
     check_stop_when,
     reason_to_stop,
 )
-from simba_actors.search.trajectory import Usage
 
 WIDE, NARROW = 0.1, 0.01
 

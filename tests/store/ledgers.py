@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from simba_actors.search.plan import Rollout, RolloutKey
-from simba_actors.search.trajectory import Outcome, Trajectory, Usage
+from simba_actors.search.rollout import Outcome, Rollout, RolloutKey, Trajectory, Usage
 from simba_actors.store import Owner, Store
 from simba_actors.store.records import NewRun, OpenStep, RecordRollout
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simba_actors.search.trajectory import Outcome, Trajectory
+from simba_actors.search.rollout import Outcome, Trajectory
 from simba_actors.store.encoding import dumps, loads, result_row
 
 

@@ -14,7 +14,7 @@ import pytest
 from simba_actors.errors import ConfigError, StoreDamagedError, StoreError, StoreFullError, StoreReadOnlyError
 from simba_actors.programs import Configuration
 from simba_actors.publishing.channel import Channel
-from simba_actors.search.trajectory import Outcome, TraceStep, Trajectory
+from simba_actors.search.rollout import Outcome, TraceStep, Trajectory
 from simba_actors.store import Owner, Reader, Store
 from simba_actors.store.connection import LogDeletedError, translated
 from simba_actors.store.records import RecordRollout

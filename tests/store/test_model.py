@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from simba_actors.events import StepOpened
-from simba_actors.search.plan import RolloutKey
+from simba_actors.search.rollout import RolloutKey
 from simba_actors.store import Owner, Store
 from simba_actors.store.records import CloseStep, ReserveCalls, SetStatus
 from tests.store.ledgers import claimed, result, step

@@ -8,8 +8,7 @@ import dspy
 
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.search.buckets import BatchStatistics, Sample, make_buckets
-from simba_actors.search.plan import Rollout, RolloutKey
-from simba_actors.search.trajectory import Outcome, TraceStep, Trajectory
+from simba_actors.search.rollout import Outcome, Rollout, RolloutKey, TraceStep, Trajectory
 from simba_actors.strategies import AppendADemo, Declined, StrategyContext
 
 STEP = TraceStep("self", {"question": "Which colour is the sky?"}, {"answer": "blue"})

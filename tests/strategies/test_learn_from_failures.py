@@ -9,8 +9,7 @@ import pytest
 
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.search.buckets import BatchStatistics, Sample, make_buckets
-from simba_actors.search.plan import Rollout, RolloutKey
-from simba_actors.search.trajectory import Outcome, Trajectory
+from simba_actors.search.rollout import Outcome, Rollout, RolloutKey, Trajectory
 from simba_actors.strategies import Declined, LearnFromFailures, Recombine, StrategyContext
 from simba_actors.strategies.learn_from_failures import rules_in
 from tests.support.quiz import questions

@@ -12,7 +12,7 @@ from dspy.utils.exceptions import LMServerError
 from simba_actors import Governor, Optimizer, OptimizerConfig, Retry
 from simba_actors.errors import RunPausedError
 from simba_actors.events import ExampleSetAside
-from simba_actors.search.plan import Rollout, RolloutKey
+from simba_actors.search.rollout import Rollout, RolloutKey
 from simba_actors.store import Reader
 from simba_actors.store.doctor import check
 from simba_actors.team.setting_aside import TRIES, SettingAside

@@ -16,7 +16,7 @@ from simba_actors.lm.governor import Caller, Governor
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
-from simba_actors.search.plan import Split
+from simba_actors.search.rollout import Split
 
 RESERVED_OPTIONS = frozenset({"max_restarts", "max_task_retries", "max_concurrency", "lifetime", "name"})
 """Options of Ray's actors that are not the user's: lost workers are replaced, not restarted."""

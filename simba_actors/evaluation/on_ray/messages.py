@@ -12,8 +12,7 @@ from simba_actors.lm.budget import UNKNOWN, CallSize
 from simba_actors.lm.governor import FailedCall
 from simba_actors.lm.secrets import Secrets
 from simba_actors.programs import Configuration
-from simba_actors.search.plan import ModelSpec, Split
-from simba_actors.search.trajectory import Trajectory
+from simba_actors.search.rollout import ModelSpec, Split, Trajectory
 
 CONFIGURATIONS_KEPT = 256
 """Configurations that a worker keeps. Each is sent to it once while it is among them."""

@@ -33,7 +33,7 @@ from simba_actors.lm.governor import Caller, Governor
 from simba_actors.logs import get_logger
 from simba_actors.programs.values import json_fields
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.trajectory import Outcome, Trajectory
+from simba_actors.search.rollout import Outcome, Trajectory
 
 logger = get_logger(__name__)
 

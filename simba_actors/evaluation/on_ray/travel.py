@@ -20,7 +20,7 @@ from simba_actors.errors import ConfigError
 from simba_actors.logs import get_logger
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.search.objectives import Objectives
-from simba_actors.search.plan import STUDENT_LM, Split
+from simba_actors.search.rollout import STUDENT_LM, Split
 
 logger = get_logger(__name__)
 

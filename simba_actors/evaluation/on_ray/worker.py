@@ -39,8 +39,7 @@ from simba_actors.lm.governor import Caller
 from simba_actors.lm.secrets import Secrets
 from simba_actors.programs import Configuration
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.plan import STUDENT_LM
-from simba_actors.search.trajectory import Trajectory
+from simba_actors.search.rollout import STUDENT_LM, Trajectory
 
 R = TypeVar("R")
 

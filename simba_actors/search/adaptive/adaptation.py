@@ -16,8 +16,8 @@ from typing import Any, cast
 
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.part_model import ScoreRange
+from simba_actors.search.rollout import JSON
 from simba_actors.search.statistics.intervals import wilson
-from simba_actors.search.trajectory import JSON
 
 WINDOW = 3
 """Number of latest steps from which temperature and batch size are adapted."""

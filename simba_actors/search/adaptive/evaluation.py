@@ -7,8 +7,8 @@ from itertools import islice
 
 from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan
 from simba_actors.search.evidence import Evidence
-from simba_actors.search.plan import Rollout, RolloutKey
 from simba_actors.search.policy import Pool, Proposal
+from simba_actors.search.rollout import Rollout, RolloutKey
 
 POSITIONS_PER_CANDIDATE = 10_000
 """Positions reserved for the rollouts of one candidate in a step."""

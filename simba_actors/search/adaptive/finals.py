@@ -15,8 +15,7 @@ from itertools import islice
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.scales import beliefs_of, chance_to_beat
-from simba_actors.search.plan import Rollout, RolloutKey, Split
-from simba_actors.search.policy import STUDENT
+from simba_actors.search.rollout import STUDENT, Rollout, RolloutKey, Split
 
 FINALISTS = (6, 3, 2)
 """Number of programs in each round."""

@@ -23,8 +23,8 @@ from simba_actors.search.model.estimation import sigmoid
 from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, times
 from simba_actors.search.model.part_model import GENERAL, NEARBY, PARTS, SPECIFIC, PartModel
 from simba_actors.search.model.scales import Belief, beliefs_of, chance_to_beat
-from simba_actors.search.plan import STUDENT
 from simba_actors.search.quality import Outlook
+from simba_actors.search.rollout import STUDENT
 from simba_actors.search.settings import Caps
 
 FUTURES = 8

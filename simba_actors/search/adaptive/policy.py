@@ -50,12 +50,11 @@ from simba_actors.search.model.fitting import Fitting
 from simba_actors.search.model.mode import Mode
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
-from simba_actors.search.plan import ModelSpec, Rollout, RolloutKey
 from simba_actors.search.policy import Pool, Proposal, StepPlan, StepResult, TriedStep
 from simba_actors.search.quality import Outlook, best_by_model
 from simba_actors.search.randomness import BatchOrder, Draws
+from simba_actors.search.rollout import JSON, ModelSpec, Rollout, RolloutKey
 from simba_actors.search.settings import SearchSettings
-from simba_actors.search.trajectory import JSON
 
 FINAL_SHARE = 0.18
 """Largest share of all rollouts that goes into choosing the winner."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 from simba_actors.search.adaptive.adaptation import Parameters
 from simba_actors.search.model.mode import Mode
 from simba_actors.search.randomness import BatchOrder, Draws
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 
 Parts = tuple[str, ...]
 """Part ids, in the order of the prompt."""

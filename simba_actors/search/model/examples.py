@@ -14,7 +14,7 @@ import numpy as np
 
 from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Vector
 from simba_actors.search.model.parts import Part
-from simba_actors.search.plan import Split
+from simba_actors.search.rollout import Split
 
 MOST_EXAMPLES = 2_000
 """Examples of each split that a search uses. Of a larger split it uses a random sample: a mean over so many is within

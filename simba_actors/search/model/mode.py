@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
-from simba_actors.search.trajectory import JSON
+from simba_actors.search.rollout import JSON
 
 DIGITS = 4
 """Decimal places to keep. Any start leads to the same mode, so fewer digits save space in the store."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simba_actors.search.policy import STUDENT
 from simba_actors.search.randomness import Draws
+from simba_actors.search.rollout import STUDENT
 
 DEMO_CAP_WHEN_ZERO = 3
 """The cap that `dspy.SIMBA` assumes for dropping demos when none may be added, so that the student's own wear off."""

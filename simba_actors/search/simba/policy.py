@@ -14,13 +14,12 @@ from typing import Any, cast
 from simba_actors.search.buckets import Bucket
 from simba_actors.search.clear_winner import ClearWinner, clear_winner_by_pairs
 from simba_actors.search.evidence import Evidence
-from simba_actors.search.plan import FINAL_STEP, ModelSpec, Phase, Rollout, RolloutKey
-from simba_actors.search.policy import STUDENT, Pool, Proposal, StepPlan, StepResult, TriedStep
+from simba_actors.search.policy import Pool, Proposal, StepPlan, StepResult, TriedStep
 from simba_actors.search.quality import best_by_batch
 from simba_actors.search.randomness import BatchOrder, Draws
+from simba_actors.search.rollout import FINAL_STEP, JSON, STUDENT, ModelSpec, Phase, Rollout, RolloutKey
 from simba_actors.search.settings import SearchSettings
 from simba_actors.search.simba.choices import demos_to_drop, softmax_sample, top_k_with_student
-from simba_actors.search.trajectory import JSON
 
 SAMPLING_TEMPERATURE = 1.0
 """LM temperature of the copies that `dspy.SIMBA` samples trajectories with."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from simba_actors.errors import UnknownProgramError
-from simba_actors.search.plan import Phase, Split
+from simba_actors.search.rollout import Phase, Split
 from simba_actors.search.statistics.intervals import mean_interval
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, dumps, loads, rollout_records
 from simba_actors.store.reading import find_programs, find_run

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 from simba_actors.errors import RunError, UnknownProgramError, UnknownRunError
-from simba_actors.search.plan import FINAL_STEP, STUDENT, STUDENT_LM, Rollout, RolloutKey
+from simba_actors.search.rollout import FINAL_STEP, STUDENT, STUDENT_LM, Rollout, RolloutKey
 from simba_actors.search.statistics.intervals import mean_interval
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, loads, rollout_records
 from simba_actors.store.records import RolloutRecord

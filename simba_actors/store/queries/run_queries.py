@@ -7,8 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, cast
 
-from simba_actors.search.plan import STUDENT, STUDENT_LM
-from simba_actors.search.trajectory import Usage
+from simba_actors.search.rollout import STUDENT, STUDENT_LM, Usage
 from simba_actors.store.encoding import loads
 from simba_actors.store.queries.pool_queries import Estimate
 from simba_actors.store.reading import TOTAL_USAGE, USED_BY_PROPOSALS, all_runs, find_run, usage_of_totals

@@ -18,7 +18,7 @@ from simba_actors.evaluation.on_ray.pool import PoolWorker, WorkerPool
 from simba_actors.lm.governor import Caller
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.trajectory import Outcome, Trajectory
+from simba_actors.search.rollout import Outcome, Trajectory
 from tests.support.quiz import exact, questions, quiz_script
 from tests.support.scripted_lm import ScriptedLM
 

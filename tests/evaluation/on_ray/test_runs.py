@@ -23,7 +23,7 @@ from simba_actors.evaluation.executor import RolloutTask
 from simba_actors.lm.governor import Caller
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.trajectory import Outcome
+from simba_actors.search.rollout import Outcome
 from tests.evaluation.on_ray.setups import Deadly, Locked, locked_with_own_key, pids_in
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at

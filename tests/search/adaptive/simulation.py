@@ -15,13 +15,12 @@ from simba_actors.search.buckets import Sample, make_buckets
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.model.parts import Part
-from simba_actors.search.plan import Rollout
-from simba_actors.search.policy import STUDENT, Proposal, StepPlan, TriedStep
+from simba_actors.search.policy import Proposal, StepPlan, TriedStep
 from simba_actors.search.progress import Progress, progress_of
 from simba_actors.search.quality import Outlook
+from simba_actors.search.rollout import STUDENT, Outcome, Rollout, Trajectory, Usage
 from simba_actors.search.settings import SearchSettings
 from simba_actors.search.stopping import StopWhen, reason_to_stop
-from simba_actors.search.trajectory import Outcome, Trajectory, Usage
 
 EXAMPLES = 120
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from simba_actors.search.adaptive.adaptation import Parameters
 from simba_actors.search.adaptive.evaluation import evaluation_of
 from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan
-from simba_actors.search.plan import Rollout
-from simba_actors.search.policy import STUDENT, Proposal
+from simba_actors.search.policy import Proposal
 from simba_actors.search.randomness import BatchOrder, Draws
+from simba_actors.search.rollout import STUDENT, Rollout
 
 CANDIDATES, EACH = 4, 12
 

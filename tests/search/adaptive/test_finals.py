@@ -8,8 +8,7 @@ import pytest
 
 from simba_actors.search.adaptive.finals import FINALISTS, Finals, most_rollouts
 from simba_actors.search.evidence import Evidence, Score
-from simba_actors.search.plan import Rollout, RolloutKey
-from simba_actors.search.policy import STUDENT
+from simba_actors.search.rollout import STUDENT, Rollout, RolloutKey
 from tests.search.model.test_part_model import PROGRAMS, evidence, model_of
 
 FINALS = Finals(valset=0, rollouts=60)

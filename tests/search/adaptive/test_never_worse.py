@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simba_actors.search.policy import STUDENT
+from simba_actors.search.rollout import STUDENT
 from simba_actors.search.stopping import DEFAULT_STOP
 from tests.search.adaptive.simulation import Effects, World, run, winner_in
 

@@ -9,8 +9,8 @@ from simba_actors.search.adaptive.outlook import outlook_of
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
-from simba_actors.search.plan import RolloutKey
 from simba_actors.search.quality import Outlook
+from simba_actors.search.rollout import RolloutKey
 from simba_actors.search.settings import Caps
 from tests.search.model.texts import examples_of
 

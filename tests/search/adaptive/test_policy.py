@@ -11,7 +11,8 @@ from simba_actors.search.adaptive.state import AdaptiveState
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.model.parts import Part
-from simba_actors.search.policy import STUDENT, Pool
+from simba_actors.search.policy import Pool
+from simba_actors.search.rollout import STUDENT
 from simba_actors.search.settings import SearchSettings
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from simba_actors.search.adaptive.strategy_allocation import allocate, assign
 from simba_actors.search.buckets import Bucket, Sample, make_buckets
-from simba_actors.search.plan import Rollout, RolloutKey
-from simba_actors.search.trajectory import Outcome, Trajectory
+from simba_actors.search.rollout import Outcome, Rollout, RolloutKey, Trajectory
 
 STRATEGIES = ("append_a_demo", "learn_from_failures", "merge_rules", "recombine")
 

@@ -10,7 +10,7 @@ from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.estimation import sigmoid
 from simba_actors.search.model.part_model import PartModel, ScoreRange
 from simba_actors.search.model.parts import Part
-from simba_actors.search.plan import ModelSpec, RolloutKey
+from simba_actors.search.rollout import ModelSpec, RolloutKey
 from simba_actors.search.settings import Caps
 from tests.search.model.texts import examples_of
 

@@ -11,7 +11,7 @@ from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.model.scales import beliefs_of, chance_to_beat
-from simba_actors.search.plan import RolloutKey
+from simba_actors.search.rollout import RolloutKey
 from tests.search.model.texts import examples_of
 
 ROWS = tuple(f"row {n}" for n in range(40))
