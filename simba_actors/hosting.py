@@ -16,9 +16,10 @@ from simba_actors.fingerprint import ExampleDigests
 from simba_actors.logs import get_logger
 from simba_actors.observe.feed import EventFeed
 from simba_actors.store import Owner, Reader
+from simba_actors.store.leases import wait_until_free
 from simba_actors.store.records import Run
 from simba_actors.store.requests import Request
-from simba_actors.store.store import store_event, wait_until_free
+from simba_actors.store.store import store_event
 
 logger = get_logger(__name__)
 

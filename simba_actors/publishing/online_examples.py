@@ -17,7 +17,7 @@ import orjson
 
 from simba_actors.search.rollout import JSON
 from simba_actors.store.encoding import load_shared
-from simba_actors.store.statements import dumps_shared
+from simba_actors.store.store import dumps_shared
 
 if TYPE_CHECKING:
     import dspy

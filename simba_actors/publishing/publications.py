@@ -24,9 +24,9 @@ from simba_actors.errors import (
 )
 from simba_actors.events import ProgramPublished
 from simba_actors.search.rollout import JSON
-from simba_actors.store.encoding import checksum, load_shared, storable_text
+from simba_actors.store.encoding import PUBLICATION_COLUMNS, checksum, load_shared, storable_text
 from simba_actors.store.reading import path_of
-from simba_actors.store.statements import PUBLICATION_COLUMNS, add_configuration, add_event
+from simba_actors.store.store import add_configuration, add_event
 
 PublicationKind: TypeAlias = Literal["publish", "canary", "promote", "rollback"]
 

@@ -13,7 +13,11 @@ import orjson
 
 from simba_actors.store.connection import connect, translate_errors
 from simba_actors.store.encoding import (
+    EVENT_COLUMNS,
     INTENT_COLUMNS,
+    PROGRAM_COLUMNS,
+    PROPOSAL_COLUMNS,
+    PUBLICATION_COLUMNS,
     RESULT_COLUMNS,
     checksum,
     load_shared,
@@ -23,13 +27,7 @@ from simba_actors.store.encoding import (
 )
 from simba_actors.store.migrations import VERSION
 from simba_actors.store.opening import BUSY_SECONDS, checked_path, recognize, uri_for_reading
-from simba_actors.store.statements import (
-    EVENT_COLUMNS,
-    PROGRAM_COLUMNS,
-    PROPOSAL_COLUMNS,
-    PUBLICATION_COLUMNS,
-    ROLLOUT_SUMS,
-)
+from simba_actors.store.reading import ROLLOUT_SUMS
 
 CHECKED_COLUMNS = {
     "rollouts": (INTENT_COLUMNS, RESULT_COLUMNS),

@@ -15,6 +15,10 @@ from simba_actors.store.records import RolloutRecord
 
 INTENT_COLUMNS = "step, phase, position, program, split, example, model"
 RESULT_COLUMNS = "outcome, score, seconds, calls, prompt_tokens, completion_tokens, cost, trajectory"
+PROGRAM_COLUMNS = "number, digest, parents, strategy, step, provenance"
+PROPOSAL_COLUMNS = "step, slot, intent, program, reason, calls, prompt_tokens, completion_tokens, cost"
+EVENT_COLUMNS = "seq, time, kind, data"
+PUBLICATION_COLUMNS = "channel, version, kind, digest, origin, share, run_id, program, publisher, reason, time"
 
 SHARED_TEXT_LENGTH = 128
 """Texts of at least so many characters are stored once, by their digest, however many rows hold them."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import os
 import secrets
 import socket
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -19,21 +17,15 @@ from typing import Any
 
 import orjson
 
-from simba_actors.errors import LeaseLostError, RunOwnedError, StoreError
-from simba_actors.logs import get_logger
+from simba_actors.errors import FingerprintMismatchError, LeaseLostError, RunOwnedError
 from simba_actors.store.connection import translate_errors
+from simba_actors.store.encoding import dumps, loads
 from simba_actors.store.opening import BUSY_SECONDS, connect_for_reading, connect_for_writing
-
-logger = get_logger(__name__)
+from simba_actors.store.reading import PROMPTS
+from simba_actors.store.records import NewRun
 
 LEASE_SECONDS = 30.0
 """Seconds after the last renewal for which an owner counts as alive if its process can't be seen."""
-
-LOOK_SECONDS = 0.25
-"""Seconds between checks for requests of other processes."""
-
-JOIN_SECONDS = 1.0
-"""Most seconds that closing a store waits for the thread that renews its lease."""
 
 _RENEW = (
     "UPDATE runs SET updated = :now, lease_until = :until WHERE run_id = :run AND owner_token = :token "
@@ -41,8 +33,6 @@ _RENEW = (
 )
 
 _RESERVE = "UPDATE runs SET calls_reserved = calls_reserved + 1 WHERE run_id = ? AND owner_token = ? AND generation = ?"
-
-_HAS_REQUESTS = "SELECT 1 FROM requests WHERE run_id = ? AND taken IS NULL"
 
 _tokens: set[str] = set()
 """Tokens of this process's owners that have not retired."""
@@ -190,6 +180,39 @@ def check_free(run_id: str, holding: Holding, owner: Owner, now: float) -> None:
     raise RunOwnedError(f"run {run_id!r} is open in process {holder.pid} on {name}: {remedy}", holder.pid, name)
 
 
+def take(db: sqlite3.Connection, new: NewRun, owner: Owner, now: float, seconds: float, expired: Holding | None) -> int:
+    """Make the run, or take it over, within the transaction that is open. Return the owner's generation.
+
+    `expired` is a holding that is known to be over. The lease lasts until `now + seconds`.
+
+    Raises:
+        RunOwnedError: A living owner has it.
+        LeaseLostError: `owner` had it before, and another owner has taken it over since.
+        FingerprintMismatchError: It was started with another student, trainset, metric or settings.
+    """
+    holding = find_holding(db, new.run_id)
+    lease = [owner.to_json(), owner.token, now + seconds]
+    if holding is None:
+        db.execute(
+            "INSERT INTO runs (run_id, status, fingerprint, settings, created, updated, owner, owner_token, "
+            "lease_until, generation) VALUES (?, 'running', ?, ?, ?, ?, ?, ?, ?, 1)",
+            [new.run_id, dumps(new.fingerprint), dumps({**new.settings, PROMPTS: new.prompts}), now, now, *lease],
+        )
+        return 1
+    if owner.generation not in (None, holding.generation):
+        raise lease_lost(new.run_id)
+    if holding != expired:
+        check_free(new.run_id, holding, owner, now)
+    (stored,) = db.execute("SELECT fingerprint FROM runs WHERE run_id = ?", [new.run_id]).fetchone()
+    _check_fingerprint(new, loads(stored))
+    generation = owner.generation or holding.generation + 1
+    db.execute(
+        "UPDATE runs SET updated = ?, owner = ?, owner_token = ?, lease_until = ?, generation = ? WHERE run_id = ?",
+        [now, *lease, generation, new.run_id],
+    )
+    return generation
+
+
 def renew(db: sqlite3.Connection, run_id: str, owner: Owner, now: float, seconds: float) -> bool:
     """Extend the owner's lease to `now + seconds`, within the transaction that is open. Return False if it is lost."""
     values = {"now": now, "until": now + seconds, "run": run_id, "token": owner.token, "generation": owner.generation}
@@ -222,99 +245,16 @@ def check_owner(path: Path, run_id: str, owner: Owner) -> None:
         raise _lost(run_id)
 
 
+def lease_lost(run_id: str) -> LeaseLostError:
+    """Return the error of an owner that another one has followed."""
+    return LeaseLostError(
+        f"run {run_id!r} was taken over by another process, so this one may not write it any more: start it again to "
+        "continue once that process has ended"
+    )
+
+
 def _lost(run_id: str) -> LeaseLostError:
     return LeaseLostError(f"run {run_id!r} was taken over by another process; no more calls are sent from here")
-
-
-class LeaseKeeper:
-    """Renews a lease three times in its duration, from a thread of its own.
-
-    A student that blocks the event loop does not lose the run by that. The thread ends with `stop`, when the event loop
-    is closed, and when the lease is lost. It never keeps the process alive.
-
-    Args:
-        path: The store's file.
-        run_id: The run that `owner` has claimed.
-        owner: Whose lease it is.
-        seconds: How long a lease lasts.
-        clock: Seconds since the Unix epoch.
-        wake: Called in the event loop when another process has asked something of the run.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        run_id: str,
-        owner: Owner,
-        seconds: float,
-        clock: Callable[[], float],
-        wake: Callable[[], None] | None = None,
-    ) -> None:
-        self._path = path
-        self._run_id = run_id
-        self._owner = owner
-        self._seconds = seconds
-        self._clock = clock
-        self._wake = wake
-        self._loop = asyncio.get_running_loop()
-        self._stopping = threading.Event()
-        self._trouble: str | None = None
-        self._due = steady_clock() + seconds / 3
-        self._thread = threading.Thread(target=self._keep, name=f"lease of run {run_id!r}", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread soon, without waiting for it."""
-        self._stopping.set()
-
-    def join(self) -> None:
-        """Wait until the thread has ended, for `JOIN_SECONDS` at most: it may be waiting for another writer."""
-        self._thread.join(JOIN_SECONDS)
-
-    def _keep(self) -> None:
-        while not self._is_over():
-            try:
-                with translate_errors(self._path), closing(connect_for_writing(self._path)) as db:
-                    self._watch(db)
-            except StoreError as error:
-                self._say(str(error))
-                self._stopping.wait(LOOK_SECONDS)
-
-    def _watch(self, db: sqlite3.Connection) -> None:
-        """Renew and look until it is over. Raise sqlite3.Error or StoreError if the file can't be used for now."""
-        seen = None
-        while not self._is_over():
-            if steady_clock() >= self._due:  # Still so after a renewal that failed.
-                if not renew(db, self._run_id, self._owner, self._clock(), self._seconds):
-                    self._stopping.set()  # The owner meets a LeaseLostError at its next commit.
-                    return
-                self._due = steady_clock() + self._seconds / 3
-                self._trouble = None
-            version = db.execute("PRAGMA data_version").fetchone()[0]
-            if version != seen and self._wake is not None and self._has_requests(db):
-                self._call(self._wake)
-            seen = version
-            self._stopping.wait(LOOK_SECONDS)
-
-    def _has_requests(self, db: sqlite3.Connection) -> bool:
-        return db.execute(_HAS_REQUESTS, [self._run_id]).fetchone() is not None
-
-    def _is_over(self) -> bool:
-        if self._loop.is_closed():
-            self._owner.retire()  # Nobody is left to release the run.
-            return True
-        return self._stopping.is_set()
-
-    def _call(self, wake: Callable[[], None]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(wake)
-        except RuntimeError:
-            return  # The loop was closed; the thread sees that next.
-
-    def _say(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            self._trouble = trouble
-            logger.warning("the lease of run %r could not be renewed: %s", self._run_id, trouble)
 
 
 def this_user() -> str:
@@ -366,3 +306,17 @@ def _seen_alive(pid: int) -> str | None:
     except PermissionError:
         pass  # It is another user's.
     return ""
+
+
+def _check_fingerprint(new: NewRun, stored: dict[str, str]) -> None:
+    parts = sorted({*stored, *new.fingerprint})
+    differing = tuple(part for part in parts if stored.get(part) != new.fingerprint.get(part))
+    if differing:
+        details = "; ".join(
+            f"{p}: stored {stored.get(p)!s:.60}, given {new.fingerprint.get(p)!s:.60}" for p in differing
+        )
+        raise FingerprintMismatchError(
+            f"run {new.run_id!r} was started with other values of {', '.join(differing)} ({details}). "
+            "Give the same ones to continue it, or another run_id to start a new run.",
+            differing,
+        )

@@ -16,10 +16,18 @@ from simba_actors.errors import UnknownRunError
 from simba_actors.events import EVENT_TYPES, Event, RunPaused, from_json
 from simba_actors.search.rollout import ModelSpec, Outcome, Phase, RolloutKey, Split, Usage
 from simba_actors.store.connection import Connection, translate_errors
-from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, load_shared, loads, rollout_records
+from simba_actors.store.encoding import (
+    EVENT_COLUMNS,
+    INTENT_COLUMNS,
+    PROGRAM_COLUMNS,
+    PROPOSAL_COLUMNS,
+    RESULT_COLUMNS,
+    load_shared,
+    loads,
+    rollout_records,
+)
 from simba_actors.store.opening import checked_path, open_for_reading
 from simba_actors.store.records import Program, ProposalRecord, RolloutRecord, Run, Spending, Step
-from simba_actors.store.statements import EVENT_COLUMNS, LAST_EVENT, PROGRAM_COLUMNS, PROPOSAL_COLUMNS
 
 if TYPE_CHECKING:
     from simba_actors.search.evidence import Score
@@ -36,6 +44,8 @@ PROMPTS = "prompts"
 
 PROMPT_MODEL = "prompt_model"
 """Name of the LM that writes rules, used alongside the names of the model pool."""
+
+LAST_EVENT = "SELECT COALESCE(MAX(seq), 0) FROM events WHERE run_id = ?"
 
 
 class Reader:
@@ -115,9 +125,7 @@ class Reader:
 
     async def objective_scores(self, run_id: str, objective: str) -> list[Score]:
         """Return the scores of one objective, as `scores` does. Program failures score 0 for each objective."""
-        return await self.ask(
-            _scores, run_id, "COALESCE(json_extract(trajectory, '$.feedback.' || :name), 0.0)", objective
-        )
+        return await self.ask(_scores, run_id, _OBJECTIVE_SCORE, objective)
 
     async def usage(self, run_id: str) -> Usage:
         """Return what all rollouts and strategies of the run have used; unknown where it is unknown for any of them."""
@@ -279,6 +287,14 @@ TOTAL_USAGE = (
     "TOTAL(cost_unknown)"
 )
 """Columns from which `usage_of_totals` makes a Usage."""
+
+ROLLOUT_SUMS = (
+    "COUNT(outcome), TOTAL(outcome <> 'scored'), TOTAL(score), TOTAL(score * score), TOTAL(calls), "
+    "TOTAL(prompt_tokens), TOTAL(completion_tokens), TOTAL(cost), "
+    "TOTAL(outcome IS NOT NULL AND (prompt_tokens IS NULL OR completion_tokens IS NULL)), "
+    "TOTAL(outcome IS NOT NULL AND cost IS NULL)"
+)
+"""Sums of rollouts, in the order of the columns that `tallies` keeps up to date by step, phase, program and LM."""
 
 USED_BY_PROPOSALS = (
     "SELECT calls, prompt_tokens, completion_tokens, cost, step, "

@@ -1,42 +1,58 @@
-"""Writing to the store: whole transactions by the one owner of a run."""
+"""Writing to the store: whole transactions by the one owner of a run, and the SQL of each write."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import Any, TypeAlias
 
-import anyio
-
-from simba_actors.errors import FingerprintMismatchError, LeaseLostError, StoreError
-from simba_actors.events import Event
+from simba_actors.errors import StoreError
+from simba_actors.events import Event, to_json
 from simba_actors.logs import get_logger
 from simba_actors.runtime.threads import THREAD_REMEDY
+from simba_actors.search.rollout import JSON, Rollout
 from simba_actors.store.connection import Connection, FileGuard, translate_errors
-from simba_actors.store.encoding import dumps, loads
-from simba_actors.store.opening import BUSY_SECONDS, checked_path, open_for_writing
-from simba_actors.store.ownership import (
-    LEASE_SECONDS,
-    HolderWatch,
-    Holding,
-    LeaseKeeper,
-    Owner,
-    check_free,
-    find_holding,
-    renew,
-    steady_clock,
+from simba_actors.store.encoding import (
+    EVENT_COLUMNS,
+    INTENT_COLUMNS,
+    PROGRAM_COLUMNS,
+    PROPOSAL_COLUMNS,
+    RESULT_COLUMNS,
+    checksum,
+    dumps,
+    intent_row,
+    result_row,
+    share_texts,
+    storable_text,
 )
-from simba_actors.store.reading import PROMPTS, Reader
-from simba_actors.store.records import NewRun, Run, Write
+from simba_actors.store.leases import LeaseKeeper
+from simba_actors.store.opening import BUSY_SECONDS, checked_path, open_for_writing
+from simba_actors.store.ownership import LEASE_SECONDS, Holding, Owner, lease_lost, renew, take
+from simba_actors.store.reading import LAST_EVENT, Reader
+from simba_actors.store.records import (
+    AddProgram,
+    AddRollouts,
+    CloseStep,
+    NewRun,
+    OpenStep,
+    Program,
+    RecordGauges,
+    RecordProposal,
+    RecordRollout,
+    RecordSpending,
+    ReserveCalls,
+    Run,
+    SetStatus,
+    Write,
+)
 from simba_actors.store.requests import Request, take_requests
-from simba_actors.store.statements import LAST_EVENT, add_event, statements
 
 logger = get_logger(__name__)
-
-STANDBY_SECONDS = 0.25
-"""Seconds between the checks of `wait_until_free`."""
 
 
 @dataclass(slots=True)
@@ -118,41 +134,17 @@ class Store:
             StoreError: The file can't be written, or the process can't start the thread.
             FingerprintMismatchError: It was started with another student, trainset, metric or settings.
         """
-        now = self._clock()
+        now, seconds = self._clock(), self._lease_seconds
         with translate_errors(self.path):
-            owner.generation = await self._db.transact(lambda db: self._take(db, new, owner, now, expired))
+            owner.generation = await self._db.transact(lambda db: take(db, new, owner, now, seconds, expired))
         try:
-            keeper = LeaseKeeper(self.path, new.run_id, owner, self._lease_seconds, self._clock, wake)
+            keeper = LeaseKeeper(self.path, new.run_id, owner, seconds, self._clock, wake)
         except RuntimeError as error:
             raise StoreError(
                 f"{self.path} can't be kept open, since the process can't start a thread: {THREAD_REMEDY}"
             ) from error
         self._leases[new.run_id] = keeper
         return await self.read.run(new.run_id)
-
-    def _take(self, db: sqlite3.Connection, new: NewRun, owner: Owner, now: float, expired: Holding | None) -> int:
-        """Return the generation of the new owner."""
-        holding = find_holding(db, new.run_id)
-        lease = [owner.to_json(), owner.token, now + self._lease_seconds]
-        if holding is None:
-            db.execute(
-                "INSERT INTO runs (run_id, status, fingerprint, settings, created, updated, owner, owner_token, "
-                "lease_until, generation) VALUES (?, 'running', ?, ?, ?, ?, ?, ?, ?, 1)",
-                [new.run_id, dumps(new.fingerprint), dumps({**new.settings, PROMPTS: new.prompts}), now, now, *lease],
-            )
-            return 1
-        if owner.generation not in (None, holding.generation):
-            raise _lease_lost(new.run_id)
-        if holding != expired:
-            check_free(new.run_id, holding, owner, now)
-        (stored,) = db.execute("SELECT fingerprint FROM runs WHERE run_id = ?", [new.run_id]).fetchone()
-        _check_fingerprint(new, loads(stored))
-        generation = owner.generation or holding.generation + 1
-        db.execute(
-            "UPDATE runs SET updated = ?, owner = ?, owner_token = ?, lease_until = ?, generation = ? WHERE run_id = ?",
-            [now, *lease, generation, new.run_id],
-        )
-        return generation
 
     async def release(self, run_id: str, owner: Owner) -> None:
         """Give up the run so that another owner can claim it."""
@@ -204,7 +196,7 @@ class Store:
 
     def _renew(self, db: sqlite3.Connection, run_id: str, owner: Owner, now: float) -> None:
         if not renew(db, run_id, owner, now, self._lease_seconds):
-            raise _lease_lost(run_id)
+            raise lease_lost(run_id)
 
     async def _end_leases(self) -> None:
         leases = list(self._leases.values())
@@ -225,66 +217,177 @@ async def store_event(path: Path, run_id: str, event: Event, clock: Callable[[],
             await db.close()
 
 
-async def wait_until_free(
-    reader: Reader,
-    run_id: str,
-    *,
-    on_change: Callable[[], None] | None = None,
-    on_look: Callable[[Reader, Run], Awaitable[None]] | None = None,
-    lease_seconds: float = LEASE_SECONDS,
-    clock: Callable[[], float] = steady_clock,
-) -> tuple[Run, Holding | None]:
-    """Wait until no living owner has the run, or it is finished. Return the run, and the last owner's holding.
-
-    A process that ends on this host is noticed within `STANDBY_SECONDS`, any other one when its lease was not renewed
-    for `lease_seconds` of this wait. While the file can't be read, the wait continues. `on_change` is called when the
-    store has changed, and `on_look` each time that the run was looked at.
-
-    Raises:
-        UnknownRunError: The store has no such run.
-    """
-    watch, seen, trouble = HolderWatch(lease_seconds, clock), -1, None
-    while True:
-        try:
-            version = await reader.data_version()
-            if version != seen and on_change is not None:
-                on_change()
-            seen = version
-            run, holding = await reader.run(run_id), await reader.ask(find_holding, run_id)
-            if watch.is_free(holding) or run.status == "finished":
-                return run, holding
-            if on_look is not None:
-                await on_look(reader, run)
-            trouble = None
-        except StoreError as error:
-            if str(error) != trouble:
-                logger.warning("a standby of run %r can't look at its store, and tries again: %s", run_id, error)
-            trouble = str(error)
-        await anyio.sleep(STANDBY_SECONDS)
-
-
-def _lease_lost(run_id: str) -> LeaseLostError:
-    return LeaseLostError(
-        f"run {run_id!r} was taken over by another process, so this one may not write it any more: start it again to "
-        "continue once that process has ended"
-    )
-
-
 def _stamped(db: sqlite3.Connection, run_id: str, events: Sequence[Event], now: float) -> list[Event]:
     """Number the events within the transaction: publications add events to runs that other processes have open."""
     seq = db.execute(LAST_EVENT, [run_id]).fetchone()[0] if events else 0
     return [event.stamped(run_id, seq + index, now) for index, event in enumerate(events, start=1)]
 
 
-def _check_fingerprint(new: NewRun, stored: dict[str, str]) -> None:
-    parts = sorted({*stored, *new.fingerprint})
-    differing = tuple(part for part in parts if stored.get(part) != new.fingerprint.get(part))
-    if differing:
-        details = "; ".join(
-            f"{p}: stored {stored.get(p)!s:.60}, given {new.fingerprint.get(p)!s:.60}" for p in differing
-        )
-        raise FingerprintMismatchError(
-            f"run {new.run_id!r} was started with other values of {', '.join(differing)} ({details}). "
-            "Give the same ones to continue it, or another run_id to start a new run.",
-            differing,
-        )
+# ── SQL ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+Row: TypeAlias = tuple[Any, ...]
+
+ROWS_AT_ONCE = 76
+"""Rows in one statement: of at most 13 columns each, since SQLite before 3.32 takes 999 values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """SQL around the rows of a VALUES clause.
+
+    One statement takes many rows: for each row of an `executemany`, Python's sqlite3 releases the interpreter and takes
+    it back, which takes up to 5 ms each time while the host keeps the interpreter busy.
+    """
+
+    before: str
+    columns: int
+    after: str = ""
+
+    def sql(self, count: int) -> str:
+        row = f"({', '.join('?' * self.columns)})"
+        return f"{self.before} VALUES {', '.join([row] * count)}{self.after}"
+
+
+_RESULTS = RESULT_COLUMNS.split(", ")
+_KEY = ("run_id", "step", "phase", "position")
+
+INSERT_TEXTS = Rows("INSERT OR IGNORE INTO texts (digest, value)", 2)
+INSERT_ROLLOUTS = Rows(f"INSERT OR IGNORE INTO rollouts (run_id, {INTENT_COLUMNS}, checksum)", 9)
+RECORD_ROLLOUTS = Rows(
+    f"UPDATE rollouts SET {', '.join(f'{name} = new.column{n}' for n, name in enumerate(_RESULTS, 1))}, "
+    f"checksum = checksum + new.column{len(_RESULTS) + 1} FROM (",
+    len(_RESULTS) + 1 + len(_KEY),
+    ") AS new WHERE rollouts.outcome IS NULL AND "
+    + " AND ".join(f"rollouts.{name} = new.column{n}" for n, name in enumerate(_KEY, len(_RESULTS) + 2)),
+)
+INSERT_CONFIGURATIONS = Rows("INSERT OR IGNORE INTO configurations (digest, value)", 2)
+INSERT_PROGRAMS = Rows(f"INSERT OR IGNORE INTO programs (run_id, {PROGRAM_COLUMNS}, checksum)", 8)
+INSERT_PROPOSALS = Rows(f"INSERT OR IGNORE INTO proposals (run_id, {PROPOSAL_COLUMNS}, checksum)", 11)
+INSERT_STEPS = Rows("INSERT OR IGNORE INTO steps (run_id, step, plan, checksum)", 4)
+INSERT_EVENTS = Rows(f"INSERT INTO events (run_id, {EVENT_COLUMNS}, checksum)", 6)
+RECORD_GAUGES = Rows("INSERT OR REPLACE INTO gauges", 5)
+
+CLOSE_STEP = (
+    "UPDATE steps SET result = ?, progress = ?, checksum = checksum + ? "
+    "WHERE run_id = ? AND step = ? AND result IS NULL"
+)
+SET_STATUS = "UPDATE runs SET status = ?, reason = ?, result = ? WHERE run_id = ?"
+RECORD_SPENDING = (
+    "UPDATE runs SET tokens_used = MAX(tokens_used, ?), cost_used = MAX(cost_used, ?), seconds_up = MAX(seconds_up, ?) "
+    "WHERE run_id = ?"
+)
+RESERVE_CALLS = "UPDATE runs SET calls_reserved = calls_reserved + ? WHERE run_id = ?"
+
+REFERRED_TO = (
+    INSERT_TEXTS,
+    INSERT_CONFIGURATIONS,
+    INSERT_PROGRAMS,
+    INSERT_STEPS,
+    INSERT_PROPOSALS,
+    INSERT_ROLLOUTS,
+)
+"""Written first, in this order, since what is written after them refers to them."""
+
+
+def statements(run_id: str, writes: Sequence[Write], events: Sequence[Event]) -> Iterator[tuple[str, Row]]:
+    """Yield SQL with its values, in an order that satisfies references."""
+    texts: dict[str, str] = {}
+    rows: defaultdict[Rows | str, list[Row]] = defaultdict(list)
+    for into in REFERRED_TO:
+        rows[into] = []
+    for write in writes:
+        for into, row in _rows_of(run_id, write, texts):
+            rows[into].append(row)
+    for event in events:
+        rows[INSERT_EVENTS].append(event_row(event, run_id))
+    rows[INSERT_TEXTS] = list(texts.items())
+    for into, values in rows.items():
+        if isinstance(into, str):
+            yield from ((into, row) for row in values)
+        else:
+            for first in range(0, len(values), ROWS_AT_ONCE):
+                some = values[first : first + ROWS_AT_ONCE]
+                yield into.sql(len(some)), tuple(chain.from_iterable(some))
+
+
+def add_event(db: sqlite3.Connection, event: Event, run_id: str, time: float) -> None:
+    """Append an event to a run's log, within the transaction that is open."""
+    seq = db.execute(LAST_EVENT, [run_id]).fetchone()[0] + 1
+    db.execute(INSERT_EVENTS.sql(1), event_row(event.stamped(run_id, seq, time), run_id))
+
+
+def add_configuration(db: sqlite3.Connection, digest: str, configuration: JSON) -> None:
+    """Store a configuration, unless it is there already, within the transaction that is open."""
+    db.execute(INSERT_CONFIGURATIONS.sql(1), (digest, dumps_shared(db, configuration)))
+
+
+def dumps_shared(db: sqlite3.Connection, value: Any) -> str:
+    """Store the long texts of `value` once, within the transaction that is open, and return it as JSON with references.
+
+    `encoding.load_shared` is its inverse.
+    """
+    texts: dict[str, str] = {}
+    shared = dumps(share_texts(value, texts))
+    for row in texts.items():
+        db.execute(INSERT_TEXTS.sql(1), row)
+    return shared
+
+
+def event_row(event: Event, run_id: str) -> Row:
+    """Return the values of a row of `events`."""
+    row = (event.seq, event.time, type(event).__name__, dumps(to_json(event)))
+    return (run_id, *row, checksum(*row))
+
+
+def _rows_of(run_id: str, write: Write, texts: dict[str, str]) -> list[tuple[Rows | str, Row]]:
+    match write:
+        case RecordRollout(key=key, trajectory=trajectory):
+            row = result_row(trajectory, texts)
+            return [(RECORD_ROLLOUTS, (*row, checksum(*row), run_id, key.step, key.phase, key.position))]
+        case OpenStep(step=step, plan=plan, rollouts=rollouts):
+            row = (step, dumps(plan))
+            return [(INSERT_STEPS, (run_id, *row, checksum(*row))), *_intents(run_id, rollouts)]
+        case AddRollouts(rollouts=rollouts):
+            return _intents(run_id, rollouts)
+        case RecordProposal(step=step, index=index, intent=intent, program=program, reason=reason, usage=usage):
+            number = None if program is None else program.number
+            cost = None if usage.cost is None else float(usage.cost)
+            tokens = (usage.calls, usage.prompt_tokens, usage.completion_tokens, cost)
+            row = (step, index, dumps(intent), number, None if reason is None else storable_text(reason), *tokens)
+            added = [] if program is None else _program(run_id, program, texts)
+            proposal = (run_id, *row, checksum(*row))
+            return [*added, (INSERT_PROPOSALS, proposal), *_intents(run_id, write.rollouts)]
+        case AddProgram(program=program):
+            return _program(run_id, program, texts)
+        case CloseStep(step=step, result=result, progress=progress):
+            row = (dumps(result), None if progress is None else dumps(progress))
+            return [(CLOSE_STEP, (*row, checksum(*row), run_id, step))]
+        case SetStatus(status=status, reason=reason, result=result):
+            text = None if reason is None else storable_text(reason)
+            return [(SET_STATUS, (status, text, None if result is None else dumps(result), run_id))]
+        case ReserveCalls(calls=calls):
+            return [(RESERVE_CALLS, (calls, run_id))]
+        case RecordSpending(tokens=tokens, cost=cost, seconds=seconds):
+            return [(RECORD_SPENDING, (tokens, cost, seconds, run_id))]
+        case RecordGauges(gauges=gauges):
+            return [(RECORD_GAUGES, (run_id, g.actor, g.mailbox, g.handled, g.state)) for g in gauges]
+
+
+def _intents(run_id: str, rollouts: Sequence[Rollout]) -> list[tuple[Rows | str, Row]]:
+    rows = [intent_row(rollout) for rollout in rollouts]
+    return [(INSERT_ROLLOUTS, (run_id, *row, checksum(*row))) for row in rows]
+
+
+def _program(run_id: str, program: Program, texts: dict[str, str]) -> list[tuple[Rows | str, Row]]:
+    row = (
+        program.number,
+        program.digest,
+        dumps(program.parents),
+        program.strategy,
+        program.step,
+        dumps(program.provenance),
+    )
+    return [
+        (INSERT_CONFIGURATIONS, (program.digest, dumps(share_texts(program.configuration, texts)))),
+        (INSERT_PROGRAMS, (run_id, *row, checksum(*row))),
+    ]

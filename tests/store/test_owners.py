@@ -14,10 +14,10 @@ import pytest
 
 from simba_actors.errors import ConfigError, LeaseLostError, RunError, RunOwnedError
 from simba_actors.events import RunPaused
-from simba_actors.store import Owner, Reader, Store, ownership
+from simba_actors.store import Owner, Reader, Store, leases
+from simba_actors.store.leases import wait_until_free
 from simba_actors.store.ownership import HolderWatch, Holding
 from simba_actors.store.requests import send_request
-from simba_actors.store.store import wait_until_free
 from tests.store.ledgers import RUN, claimed
 from tests.support.children import start_child
 from tests.support.runs import PATIENCE
@@ -179,8 +179,8 @@ async def test_a_renewal_that_fails_is_made_again_at_once(tmp_path: Path, monkey
         loop.call_soon_threadsafe(renewed.set)
         return True
 
-    monkeypatch.setattr(ownership, "renew", renew)
-    monkeypatch.setattr(ownership, "steady_clock", lambda: now)
+    monkeypatch.setattr(leases, "renew", renew)
+    monkeypatch.setattr(leases, "steady_clock", lambda: now)
     store = await leased(tmp_path / "simba.db", Owner.this_process(), seconds=30.0)
     now = 11.0  # The time of the first renewal, and never that of another one.
     async with asyncio.timeout(PATIENCE):
