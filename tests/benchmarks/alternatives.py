@@ -16,8 +16,9 @@ from simba_actors.search.adaptive import policy as adaptive_policy
 from simba_actors.search.adaptive.combination import best_combination
 from simba_actors.search.adaptive.exploration import BOLDNESS, Exploration
 from simba_actors.search.adaptive.strategy_allocation import LEARNS_FROM_LABELS, LEARNS_FROM_SUCCESS, extend
+from simba_actors.search.model.effects import Effects
 from simba_actors.search.model.estimation import sigmoid
-from simba_actors.search.model.part_model import Effects, PartModel
+from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import PartKind
 from simba_actors.search.settings import Caps
 

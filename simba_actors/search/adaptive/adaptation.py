@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from simba_actors.search.evidence import Evidence, Score
-from simba_actors.search.model.part_model import ScoreRange
+from simba_actors.search.model.effects import ScoreRange
 from simba_actors.search.rollout import JSON
 from simba_actors.search.statistics.intervals import wilson
 

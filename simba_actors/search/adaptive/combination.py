@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simba_actors.search.model.effects import Effects
 from simba_actors.search.model.estimation import sigmoid
 from simba_actors.search.model.linear_algebra import Matrix
-from simba_actors.search.model.part_model import Effects, PartModel
+from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import UNCOUNTED, Part
 from simba_actors.search.settings import Caps
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from simba_actors.search.adaptive.combination import best_combination
-from simba_actors.search.model.part_model import Effects, PartModel
+from simba_actors.search.model.effects import Effects
+from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.settings import Caps
 
 BOLDNESS = 0.6

@@ -19,9 +19,10 @@ import numpy as np
 
 from simba_actors.search.adaptive.combination import best_combination
 from simba_actors.search.adaptive.finals import SURE
+from simba_actors.search.model.effects import PARTS
 from simba_actors.search.model.estimation import sigmoid
 from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, times
-from simba_actors.search.model.part_model import GENERAL, NEARBY, PARTS, SPECIFIC, PartModel
+from simba_actors.search.model.part_model import GENERAL, NEARBY, SPECIFIC, PartModel
 from simba_actors.search.model.scales import Belief, beliefs_of, chance_to_beat
 from simba_actors.search.quality import Outlook
 from simba_actors.search.rollout import STUDENT

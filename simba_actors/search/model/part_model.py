@@ -14,25 +14,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from simba_actors.search.evidence import Evidence, StudentScores
-from simba_actors.search.model.answer_order import AnswerOrder
+from simba_actors.search.model.design import Composition, Design
+from simba_actors.search.model.effects import (
+    ALL,
+    CROWDING,
+    DEMOS,
+    LEVEL,
+    PARTS,
+    RESAMPLED,
+    RULES,
+    SAME_ANSWER,
+    SHOWN,
+    Effects,
+    ScoreRange,
+)
 from simba_actors.search.model.estimation import STALE, Observations, Posterior, fit, sigmoid
 from simba_actors.search.model.examples import Examples
 from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Vector, product, times
 from simba_actors.search.model.mode import DIGITS, Mode, PartEffect
-from simba_actors.search.model.parts import UNCOUNTED, Part
-from simba_actors.search.model.parts_held import PartsHeld
-
-LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, SAME_ANSWER, SHOWN, PARTS = range(8)
-"""Columns of the design: what all programs have, whether the LM was set to sample, what the length costs (three), how
-many demos show the answer that the example calls for, and whether any does. From `PARTS` on, there is a column for each
-active part's effect everywhere, then one for each active part's effect on examples that it is about, then those of
-`AnswerOrder`."""
+from simba_actors.search.model.parts import Part
 
 PRIOR = (2.0, 0.3, 0.3, 0.3, 0.3, 0.3, 2.0)
 """Standard deviations of the columns before `PARTS`, in log-odds. For scale: from 50 to 60 % is 0.4.
@@ -63,80 +68,11 @@ PAIR_OF_DEMOS = 0.02
 """Increase of the latter per pair of demos in one prompt: the same ones can be near the best in one order, and near
 chance in another (Lu et al., "Fantastically ordered prompts and where to find them", 2022)."""
 
-CROWD = 10.0
-"""Divisor of the squared number of parts of a prompt, which scales that column like the others."""
-
 ACTIVE = 60
 """Maximum number of parts that are fitted."""
 
 LEADERS = 32
 """Number of programs compared under draws: those most likely to be the best."""
-
-ALL = slice(None)
-
-CHUNK = 4096
-"""Number of scores or programs whose parts are looked up at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreRange:
-    """Range of the metric: 0 to 1, or the observed range if scores lie outside of that."""
-
-    low: float = 0.0
-    high: float = 1.0
-
-    @classmethod
-    def of(cls, scores: Sequence[float] | Vector) -> ScoreRange:
-        if not len(scores):
-            return cls()
-        low, high = float(min(scores)), float(max(scores))
-        return cls() if low >= 0 and high <= 1 else cls(low, max(high, low + 1e-9, math.nextafter(low, math.inf)))
-
-    @property
-    def width(self) -> float:
-        return self.high - self.low
-
-    def to_unit(self, score: float) -> float:
-        return (float(score) - self.low) / self.width
-
-    def from_unit(self, share: float) -> float:
-        return self.low + share * self.width
-
-
-@dataclass(frozen=True, slots=True)
-class Effects:
-    """One possible set of effects given the evidence, in log-odds. Columns of matrices are the panel's examples."""
-
-    bare: Vector
-    """Log-odds of the student on each example."""
-    everywhere: Vector
-    """Effect of each part on every example."""
-    nearby: Vector
-    """Additional effect of each part on an example that it is about."""
-    near: Matrix
-    """Relevance of each part to each example, from 0 to 1."""
-    same_answer: float
-    """Effect of a demo on an example with the same answer."""
-    shown: float
-    """Effect of having any demo that shows the example's answer."""
-    answers: Matrix
-    """Share of each example's answer that each part shows, from 0 to 1."""
-    in_order: Matrix
-    """Effect of each answer in each position; see `AnswerOrder.on_rows`."""
-    length: tuple[float, float, float]
-    """Effects of a rule, of a demo, and of crowding."""
-
-    def of(self, parts: Sequence[int] | slice, rows: slice = ALL) -> Matrix:
-        """Return the effect of each of these parts on each example, or on the examples in `rows`."""
-        of_parts = self.nearby[parts, None] * self.near[parts, rows]
-        of_parts += self.same_answer * self.answers[parts, rows]
-        of_parts += self.everywhere[parts, None]
-        return of_parts
-
-    def of_length(self, rules: int, demos: int) -> float:
-        """Return the effect of the number of rules and demos in one predictor's prompt."""
-        rule, demo, crowding = self.length
-        return rule * rules + demo * demos + crowding * (rules + demos) ** 2 / CROWD
 
 
 class PartModel:
@@ -155,28 +91,19 @@ class PartModel:
         start: Mode | None = None,
     ) -> None:
         self._start = start or Mode()
-        known = {part.part_id: part for parts in (*programs.values(), settings) for part in parts}
-        self.parts = tuple(known.values())
-        index = {part_id: n for n, part_id in enumerate(known)}
-        self.programs = {number: tuple(index[part.part_id] for part in parts) for number, parts in programs.items()}
+        self._made = made = Composition(programs, examples, settings)
+        self.parts, self.programs, self.order = made.parts, made.programs, made.order
         self.examples, self.panel = examples, examples.panel
-        shape = len(self.parts), examples.count
-        self._near: Matrix = np.array([examples.near(part) for part in self.parts]).reshape(shape)
-        self._shows: Matrix = np.array([examples.shown_by(part) for part in self.parts]).reshape(shape)
-        self._specific = self._near.max(axis=1, initial=0.0) > 0
-        self._row = {program: row for row, program in enumerate(self.programs)}
-        self._holds = PartsHeld.of(list(self.programs.values()))
-        self._demos_held = self._holds.only(np.array([part.kind == "demo" for part in self.parts], dtype=np.bool_))
-        self.order = AnswerOrder(self.parts, examples.answers, self._demos_held)
-        self._standing = self.order.standings(self._demos_held)
-        self._length, self._own_prior = self._lengths_of_programs()
+        pairs = PAIR_OF_DEMOS * made.demos * (made.demos - 1) / 2
+        self._own_prior = np.sqrt(BEYOND_PARTS**2 + (pairs**2).sum(axis=1))
 
         scores = evidence.student_scores()
         self.range = ScoreRange.of(scores.score)
         self._program, example, score, resampled = self._usable(scores)
         self._active = self._most_promising()
         self._settled = self._settled_effects()
-        design, offset = self._design(self._program, example)
+        self._design = Design(made, self._active, self._settled)
+        design, offset = self._design.rows(self._program, example)
         design[:, RESAMPLED] = resampled
         self._score = score
         self._posterior, self.order_matters, self._order_tested_with = self._fitted(
@@ -191,7 +118,7 @@ class PartModel:
         example = self.examples.positions_of(scores.validation, scores.example)
         order = np.argsort(np.where(example < 0, self.examples.count, example), kind="stable")
         order = order[: int((example >= 0).sum())]
-        rows: Indices = np.array([self._row[number] for number in scores.programs], dtype=np.int64)
+        rows: Indices = np.array([self._made.row[number] for number in scores.programs], dtype=np.int64)
         score = (scores.score - self.range.low) / self.range.width
         return rows[scores.program[order]], example[order], score[order], scores.resampled[order]
 
@@ -199,7 +126,9 @@ class PartModel:
         """Return the parts to fit: those that may be worth the most, of new ones those with the most scores first."""
         if len(self.parts) <= ACTIVE:
             return np.arange(len(self.parts))
-        counts = self._holds.count_by_part(np.bincount(self._program, minlength=len(self.programs)), len(self.parts))
+        counts = self._made.holds.count_by_part(
+            np.bincount(self._program, minlength=len(self.programs)), len(self.parts)
+        )
         order = np.lexsort((-counts, -self._known_promise()))
         return np.sort(order[:ACTIVE])
 
@@ -213,8 +142,8 @@ class PartModel:
 
     def _prior_of(self, parts: Indices) -> tuple[Vector, Vector]:
         """Return the standard deviations of these parts' effects, everywhere and averaged over their own examples."""
-        nearby = NEARBY * self._near[parts, : self.panel].mean(axis=1)
-        return np.where(self._specific[parts], SPECIFIC, GENERAL), nearby
+        nearby = NEARBY * self._made.near[parts, : self.panel].mean(axis=1)
+        return np.where(self._made.specific[parts], SPECIFIC, GENERAL), nearby
 
     def _settled_effects(self) -> Matrix:
         """Return the effects of each part that is not fitted, everywhere and nearby; 0 for the others."""
@@ -325,11 +254,11 @@ class PartModel:
 
     @cached_property
     def _leader_rows(self) -> Indices:
-        return np.array([self._row[program] for program in self.leaders], dtype=np.int64)
+        return np.array([self._made.row[program] for program in self.leaders], dtype=np.int64)
 
     @cached_property
     def _leaders_show(self) -> Matrix:
-        return self._show(self._leader_rows)
+        return self._made.answers_shown_by(self._leader_rows)
 
     @cached_property
     def _likely_log_odds_of_leaders(self) -> Matrix:
@@ -372,26 +301,14 @@ class PartModel:
         chances = sigmoid(log_odds)
         slopes = np.zeros(self.panel)
         slopes[examples] = chances * (1 - chances) / len(chances)
-        expected = float(chances.mean()), self._slope(program, slopes), float(slopes.sum())
+        expected = (
+            float(chances.mean()),
+            self._design.slope(program, slopes)[: len(self._posterior.effects)],
+            float(slopes.sum()),
+        )
         if rows is None:
             self._expected_on_panel[program] = expected
         return expected
-
-    def _slope(self, program: int, weight: Vector) -> Vector:
-        """Return the sum of the program's rows of the design on the panel's examples, each times its weight."""
-        row, active, total = self._row[program], len(self._active), float(weight.sum())
-        in_order = PARTS + 2 * active
-        slope = np.zeros(in_order + self.order.columns)
-        slope[LEVEL] = total
-        slope[RULES : CROWDING + 1] = self._length[row] * total
-        demos = [part for part in self.programs[program] if self.parts[part].kind == "demo"]
-        slope[SAME_ANSWER] = (self._shows[demos, : self.panel] * weight).sum()
-        slope[SHOWN] = (self.answers_shown(demos) * weight).sum()
-        held = self._active_held[row]
-        slope[PARTS : PARTS + active] = held * total
-        slope[PARTS + active : in_order] = held * times(self._near_active[: self.panel].T, weight)
-        slope[in_order:] = self.order.slope(self._standing[row], weight)
-        return slope[: len(self._posterior.effects)]
 
     def log_odds(self, program: int, effects: Effects) -> Vector:
         """Return the log-odds of a program's parts on each example of the panel."""
@@ -399,25 +316,25 @@ class PartModel:
 
     def log_odds_of(self, places: Sequence[int], effects: Effects) -> Vector:
         """Return the log-odds of parts in this order on each example of the panel."""
-        of_parts = effects.of(list(places)).sum(axis=0) + effects.shown * self.answers_shown(places)
+        of_parts = effects.of(list(places)).sum(axis=0) + effects.shown * self._made.answers_shown(places)
         of_order = times(effects.in_order.T, self.order.standing(places))
         return effects.bare + of_parts + of_order + self._length_effect(places, effects)
 
     def answers_shown(self, places: Sequence[int]) -> Vector:
         """Return how much of each panel example's answer is shown by any of these parts, from 0 to 1."""
-        return self._shows[list(places), : self.panel].max(axis=0, initial=0.0)
+        return self._made.answers_shown(places)
 
     def own_effect(self, program: int) -> tuple[float, float]:
         """Return a program's value beyond its parts, in log-odds: the mean and the standard deviation."""
-        row = self._row[program]
+        row = self._made.row[program]
         return float(self._own_mean[row]), float(self._own_deviation[row])
 
     @cached_property
     def promise(self) -> Vector:
         """Mean effect of each part on an example if it is one standard deviation better than estimated."""
         active, spread = len(self._active), self._posterior.spread
-        near = self._near[self._active, : self.panel].mean(axis=1)
-        same = self._shows[self._active, : self.panel].mean(axis=1)
+        near = self._made.near[self._active, : self.panel].mean(axis=1)
+        same = self._made.shows[self._active, : self.panel].mean(axis=1)
         spreads = (
             spread[PARTS : PARTS + active]
             + near[:, None] * spread[PARTS + active : PARTS + 2 * active]
@@ -431,29 +348,28 @@ class PartModel:
         """Return the mean score, from 0 to 1, of each program that was tried."""
         counts = np.bincount(self._program, minlength=len(self.programs))
         sums = np.bincount(self._program, self._score, len(self.programs))
-        return {program: float(sums[row] / counts[row]) for program, row in self._row.items() if counts[row]}
+        return {program: float(sums[row] / counts[row]) for program, row in self._made.row.items() if counts[row]}
 
     def _means(self) -> list[float]:
         """Return the expected score of each program on the panel under the most likely effects."""
         of_parts, means = self.likely.of(ALL), list[float]()
         for start in range(0, len(self.programs), LEADERS):
             rows = np.arange(start, min(start + LEADERS, len(self.programs)))
-            log_odds = self._log_odds(self.likely, of_parts, rows, self._show(rows)) + self._own_mean[rows, None]
+            log_odds = (
+                self._log_odds(self.likely, of_parts, rows, self._made.answers_shown_by(rows))
+                + self._own_mean[rows, None]
+            )
             means += sigmoid(log_odds).mean(axis=1).tolist()
         return means
 
-    def _show(self, programs: Indices) -> Matrix:
-        """Return how much of each panel example's answer each of these programs shows."""
-        return self._demos_held.maxima(self._shows[:, : self.panel], programs)
-
     def _log_odds(self, effects: Effects, of_parts: Matrix, programs: Indices, show: Matrix) -> Matrix:
         """Return the log-odds of these programs' parts on each example of the panel."""
-        log_odds = self._holds.sums(of_parts, programs)
+        log_odds = self._made.holds.sums(of_parts, programs)
         log_odds += effects.bare
         log_odds += effects.shown * show
         if self.order_matters:
-            log_odds += product(self._standing[programs], effects.in_order)
-        log_odds += times(self._length[programs], np.array(effects.length))[:, None]
+            log_odds += product(self._made.standing[programs], effects.in_order)
+        log_odds += times(self._made.length[programs], np.array(effects.length))[:, None]
         return log_odds
 
     def _beyond_parts(self) -> tuple[Vector, Vector, Vector]:
@@ -468,44 +384,6 @@ class PartModel:
         information = np.bincount(self._program, expected * (1 - expected), programs)
         precision = information + prior
         return surprise / precision, precision**-0.5, information / precision
-
-    def _design(self, program: Indices, example: Indices) -> tuple[Matrix, Vector]:
-        """Return a row for each rollout of a program (its row) on an example, as it runs in use, and its offset."""
-        active = len(self._active)
-        in_order = PARTS + 2 * active
-        design = np.zeros((len(example), in_order + self.order.columns))
-        offset = np.zeros(len(example))
-        for start in range(0, len(example), CHUNK):
-            chunk = slice(start, start + CHUNK)
-            rows, on = program[chunk], example[chunk]
-            columns = design[chunk]
-            columns[:, LEVEL] = 1.0
-            columns[:, RULES : CROWDING + 1] = self._length[rows]
-            columns[:, SAME_ANSWER] = self._demos_held.sums_at(self._shows, rows, on)
-            columns[:, SHOWN] = self._demos_held.maxima_at(self._shows, rows, on)
-            columns[:, PARTS : PARTS + active] = held = self._active_held[rows]
-            columns[:, PARTS + active : in_order] = held * self._near_active[on]
-            columns[:, in_order:] = self.order.design(self._standing[rows], on)
-            offset[chunk] = self._settled_held.sums_at(self._settled_on_rows, rows, on)
-        return design, offset
-
-    @cached_property
-    def _settled_on_rows(self) -> Matrix:
-        """Effect on each example of each part that is not fitted."""
-        return self._settled[:, 0, None] + self._settled[:, 1, None] * self._near
-
-    @cached_property
-    def _near_active(self) -> Matrix:
-        return self._near[self._active].T.copy()
-
-    @cached_property
-    def _active_held(self) -> Matrix:
-        """Matrix with a row per program and a 1 for each active part that it has."""
-        return self._holds.matrix(self._active, len(self.parts))
-
-    @cached_property
-    def _settled_held(self) -> PartsHeld:
-        return self._holds.only(np.abs(self._settled).max(axis=1, initial=0.0) > 0)
 
     @property
     def active(self) -> Indices:
@@ -526,14 +404,14 @@ class PartModel:
     @cached_property
     def near_active(self) -> Matrix:
         """Relevance of each active part to each example of the panel, from 0 to 1."""
-        return self._near[self._active, : self.panel]
+        return self._made.near[self._active, : self.panel]
 
     def effects_of(self, values: Vector) -> Effects:
         """Return the effects on the panel if those of the design's columns are `values`."""
         return self._effects(values)
 
     def _prior(self) -> Vector:
-        specific = self._specific[self._active]
+        specific = self._made.specific[self._active]
         everywhere = np.where(specific, SPECIFIC, GENERAL)
         return np.concatenate([np.array(PRIOR), everywhere, np.full(len(specific), NEARBY)])
 
@@ -550,10 +428,10 @@ class PartModel:
             bare=bare,
             everywhere=effects[:, 0],
             nearby=effects[:, 1],
-            near=self._near[:, :panel],
+            near=self._made.near[:, :panel],
             same_answer=float(values[SAME_ANSWER]),
             shown=float(values[SHOWN]),
-            answers=self._shows[:, :panel],
+            answers=self._made.shows[:, :panel],
             in_order=in_order,
             length=length,
         )
@@ -563,30 +441,5 @@ class PartModel:
         return self.order.on_rows(np.zeros(self.order.columns), self.panel)
 
     def _length_effect(self, places: Sequence[int], effects: Effects) -> float:
-        rules, demos, crowd = self._lengths(places)
+        rules, demos, crowd = self._made.lengths(places)
         return effects.length[0] * rules + effects.length[1] * demos + effects.length[2] * crowd
-
-    def _lengths_of_programs(self) -> tuple[Matrix, Vector]:
-        """Return what `_lengths` returns for each program, and the standard deviation of its own effect."""
-        predictors = {name: n for n, name in enumerate(dict.fromkeys(part.predictor for part in self.parts))}
-        demo = np.array([part.kind == "demo" for part in self.parts], dtype=np.int64)
-        group = np.array([2 * predictors[part.predictor] for part in self.parts], dtype=np.int64) + demo
-        counted = self._holds.only(np.array([part.kind not in UNCOUNTED for part in self.parts], dtype=np.bool_))
-        programs, groups = len(self.programs), 2 * max(len(predictors), 1)
-        key = counted.program * groups + group[counted.flat]
-        counts = np.bincount(key, minlength=programs * groups).reshape(programs, -1, 2).astype(np.float64)
-        rules, demos = counts[:, :, 0], counts[:, :, 1]
-        crowd = ((rules + demos) ** 2).sum(axis=1) / CROWD
-        pairs = PAIR_OF_DEMOS * demos * (demos - 1) / 2
-        own = np.sqrt(BEYOND_PARTS**2 + (pairs**2).sum(axis=1))
-        return np.column_stack([rules.sum(axis=1), demos.sum(axis=1), crowd]), own
-
-    def _lengths(self, places: Sequence[int]) -> tuple[float, float, float]:
-        """Return the number of rules and of demos, and the crowd that they make, summed over predictors."""
-        counts: dict[str, list[int]] = {}
-        for place in places:
-            part = self.parts[place]
-            if part.kind not in UNCOUNTED:
-                counts.setdefault(part.predictor, [0, 0])[part.kind == "demo"] += 1
-        crowd = sum((rules + demos) ** 2 for rules, demos in counts.values()) / CROWD
-        return sum(rules for rules, _ in counts.values()), sum(demos for _, demos in counts.values()), crowd

@@ -14,8 +14,9 @@ from statistics import NormalDist
 
 import numpy as np
 
+from simba_actors.search.model.effects import PARTS
 from simba_actors.search.model.linear_algebra import Matrix, Vector, inverse_root, times
-from simba_actors.search.model.part_model import PARTS, PartModel
+from simba_actors.search.model.part_model import PartModel
 
 SCALES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)
 """Factors of the standard deviations of parts' effects under the model's prior. Each is as likely beforehand."""

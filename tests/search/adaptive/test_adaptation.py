@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from simba_actors.search.adaptive.adaptation import Adaptation, Parameters, adapt
 from simba_actors.search.evidence import Evidence, Score
-from simba_actors.search.model.part_model import ScoreRange
+from simba_actors.search.model.effects import ScoreRange
 from simba_actors.search.rollout import ModelSpec, RolloutKey
 
 USUAL = Parameters(temperature=1.0, batch_size=10, rollouts_per_candidate=16)

@@ -7,8 +7,9 @@ import pytest
 
 from simba_actors.search.adaptive.combination import best_combination
 from simba_actors.search.evidence import Evidence, Score
+from simba_actors.search.model.effects import ScoreRange
 from simba_actors.search.model.estimation import sigmoid
-from simba_actors.search.model.part_model import PartModel, ScoreRange
+from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.rollout import ModelSpec, RolloutKey
 from simba_actors.search.settings import Caps

@@ -1,0 +1,146 @@
+"""What programs are made of, and the columns that this gives the design of the model of parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from simba_actors.search.model.answer_order import AnswerOrder
+from simba_actors.search.model.effects import CROWD, CROWDING, LEVEL, PARTS, RULES, SAME_ANSWER, SHOWN
+from simba_actors.search.model.examples import Examples
+from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, times
+from simba_actors.search.model.parts import UNCOUNTED, Part
+from simba_actors.search.model.parts_held import PartsHeld
+
+CHUNK = 4096
+"""Number of scores or programs whose parts are looked up at a time."""
+
+
+class Composition:
+    """What programs are made of, as matrices.
+
+    `programs` maps the number of each program to its parts, in the order of its prompt; `settings` are parts that none
+    of them need have.
+    """
+
+    def __init__(
+        self, programs: Mapping[int, Sequence[Part]], examples: Examples, settings: Sequence[Part] = ()
+    ) -> None:
+        known = {part.part_id: part for parts in (*programs.values(), settings) for part in parts}
+        self.parts = tuple(known.values())
+        index = {part_id: n for n, part_id in enumerate(known)}
+        self.programs = {number: tuple(index[part.part_id] for part in parts) for number, parts in programs.items()}
+        """The parts of each program by its number."""
+        self.row = {program: row for row, program in enumerate(self.programs)}
+        """The row of each program in the matrices."""
+        self.panel = examples.panel
+        shape = len(self.parts), examples.count
+        self.near: Matrix = np.array([examples.near(part) for part in self.parts]).reshape(shape)
+        """Relevance of each part to each example, from 0 to 1."""
+        self.shows: Matrix = np.array([examples.shown_by(part) for part in self.parts]).reshape(shape)
+        """Share of each example's answer that each part shows, from 0 to 1."""
+        self.specific = self.near.max(axis=1, initial=0.0) > 0
+        """Whether each part is about some examples more than about others."""
+        self.holds = PartsHeld.of(list(self.programs.values()))
+        self.demos_held = self.holds.only(np.array([part.kind == "demo" for part in self.parts], dtype=np.bool_))
+        self.order = AnswerOrder(self.parts, examples.answers, self.demos_held)
+        self.standing = self.order.standings(self.demos_held)
+        self.length, self.demos = self._lengths_of_programs()
+
+    def answers_shown(self, places: Sequence[int]) -> Vector:
+        """Return how much of each panel example's answer is shown by any of these parts, from 0 to 1."""
+        return self.shows[list(places), : self.panel].max(axis=0, initial=0.0)
+
+    def answers_shown_by(self, programs: Indices) -> Matrix:
+        """Return how much of each panel example's answer each of these programs shows."""
+        return self.demos_held.maxima(self.shows[:, : self.panel], programs)
+
+    def lengths(self, places: Sequence[int]) -> tuple[float, float, float]:
+        """Return the number of rules and of demos, and the crowd that they make, summed over predictors."""
+        counts: dict[str, list[int]] = {}
+        for place in places:
+            part = self.parts[place]
+            if part.kind not in UNCOUNTED:
+                counts.setdefault(part.predictor, [0, 0])[part.kind == "demo"] += 1
+        crowd = sum((rules + demos) ** 2 for rules, demos in counts.values()) / CROWD
+        return sum(rules for rules, _ in counts.values()), sum(demos for _, demos in counts.values()), crowd
+
+    def _lengths_of_programs(self) -> tuple[Matrix, Matrix]:
+        """Return what `lengths` returns for each program, and the number of its demos by predictor."""
+        predictors = {name: n for n, name in enumerate(dict.fromkeys(part.predictor for part in self.parts))}
+        demo = np.array([part.kind == "demo" for part in self.parts], dtype=np.int64)
+        group = np.array([2 * predictors[part.predictor] for part in self.parts], dtype=np.int64) + demo
+        counted = self.holds.only(np.array([part.kind not in UNCOUNTED for part in self.parts], dtype=np.bool_))
+        programs, groups = len(self.programs), 2 * max(len(predictors), 1)
+        key = counted.program * groups + group[counted.flat]
+        counts = np.bincount(key, minlength=programs * groups).reshape(programs, -1, 2).astype(np.float64)
+        rules, demos = counts[:, :, 0], counts[:, :, 1]
+        crowd = ((rules + demos) ** 2).sum(axis=1) / CROWD
+        return np.column_stack([rules.sum(axis=1), demos.sum(axis=1), crowd]), demos
+
+
+class Design:
+    """The columns of the model for rollouts of the programs of a `Composition`.
+
+    `active` are the parts that are fitted. `settled` has the effects of each part that is not, everywhere and nearby.
+    """
+
+    def __init__(self, made: Composition, active: Indices, settled: Matrix) -> None:
+        self._made, self._active, self._settled = made, active, settled
+
+    def rows(self, program: Indices, example: Indices) -> tuple[Matrix, Vector]:
+        """Return a row for each rollout of a program (its row) on an example, as it runs in use, and its offset."""
+        active = len(self._active)
+        in_order = PARTS + 2 * active
+        design = np.zeros((len(example), in_order + self._made.order.columns))
+        offset = np.zeros(len(example))
+        for start in range(0, len(example), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            rows, on = program[chunk], example[chunk]
+            columns = design[chunk]
+            columns[:, LEVEL] = 1.0
+            columns[:, RULES : CROWDING + 1] = self._made.length[rows]
+            columns[:, SAME_ANSWER] = self._made.demos_held.sums_at(self._made.shows, rows, on)
+            columns[:, SHOWN] = self._made.demos_held.maxima_at(self._made.shows, rows, on)
+            columns[:, PARTS : PARTS + active] = held = self._active_held[rows]
+            columns[:, PARTS + active : in_order] = held * self._near_active[on]
+            columns[:, in_order:] = self._made.order.design(self._made.standing[rows], on)
+            offset[chunk] = self._settled_held.sums_at(self._settled_on_rows, rows, on)
+        return design, offset
+
+    def slope(self, program: int, weight: Vector) -> Vector:
+        """Return the sum of the program's rows of the design on the panel's examples, each times its weight."""
+        row, active, total = self._made.row[program], len(self._active), float(weight.sum())
+        in_order = PARTS + 2 * active
+        slope = np.zeros(in_order + self._made.order.columns)
+        slope[LEVEL] = total
+        slope[RULES : CROWDING + 1] = self._made.length[row] * total
+        demos = [part for part in self._made.programs[program] if self._made.parts[part].kind == "demo"]
+        slope[SAME_ANSWER] = (self._made.shows[demos, : self._made.panel] * weight).sum()
+        slope[SHOWN] = (self._made.answers_shown(demos) * weight).sum()
+        held = self._active_held[row]
+        slope[PARTS : PARTS + active] = held * total
+        slope[PARTS + active : in_order] = held * times(self._near_active[: self._made.panel].T, weight)
+        slope[in_order:] = self._made.order.slope(self._made.standing[row], weight)
+        return slope
+
+    @cached_property
+    def _settled_on_rows(self) -> Matrix:
+        """Effect on each example of each part that is not fitted."""
+        return self._settled[:, 0, None] + self._settled[:, 1, None] * self._made.near
+
+    @cached_property
+    def _near_active(self) -> Matrix:
+        """Relevance of each active part (column) to each example (row), from 0 to 1."""
+        return self._made.near[self._active].T.copy()
+
+    @cached_property
+    def _active_held(self) -> Matrix:
+        """Matrix with a row per program and a 1 for each active part that it has."""
+        return self._made.holds.matrix(self._active, len(self._made.parts))
+
+    @cached_property
+    def _settled_held(self) -> PartsHeld:
+        return self._made.holds.only(np.abs(self._settled).max(axis=1, initial=0.0) > 0)
