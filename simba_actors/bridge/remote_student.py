@@ -28,6 +28,7 @@ from simba_actors.bridge.messages import (
     VariableDescription,
 )
 from simba_actors.bridge.security import TLS
+from simba_actors.dspy_compat.settings import add_to_trace
 from simba_actors.errors import ConfigError, StudentError, StudentUnreachableError
 from simba_actors.lm.failures import FailureClass
 from simba_actors.lm.rollout_context import current_rollout
@@ -188,9 +189,7 @@ class RemoteStudent(dspy.Module):
 
     def _result(self, reply: RunReply) -> dspy.Prediction:
         """Put the reply's steps into DSPy's trace, and return the prediction or raise the program's error."""
-        settings: Any = dspy.settings
-        if settings.trace is not None:
-            settings.trace.extend(self._steps.of(reply, self._predictors()))
+        add_to_trace(self._steps.of(reply, self._predictors()))
         rollout = current_rollout()
         if rollout is not None and reply.cut_off:
             rollout.cut_off = True

@@ -45,7 +45,7 @@ from simba_actors.bridge.messages import (
 )
 from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
-from simba_actors.dspy_compat.settings import inherited_settings
+from simba_actors.dspy_compat.settings import inherited_settings, own_trace
 from simba_actors.errors import InfrastructureError, LMAccessError, NoLMError, StudentError
 from simba_actors.evaluation.binding import Programs
 from simba_actors.evaluation.executor import HISTORY_KEPT, raise_if_infrastructure, trace_steps
@@ -286,7 +286,7 @@ class _Runner:
         try:
             with _traced(request.trace_context):
                 self._choose_lms(program.module, states.models)
-                with dspy.context(**{**self._settings, "trace": trace, SETTING: rollout}):
+                with dspy.context(**{**self._settings, **own_trace(trace), SETTING: rollout}):
                     async with deadline:
                         prediction = await isolated(self._call(program.module, self._inputs(request.inputs)))
                         answer = reply(RunOutcome.SUCCEEDED, prediction=json_fields(prediction))

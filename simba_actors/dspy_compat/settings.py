@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import dspy
@@ -19,6 +20,27 @@ CALLERS = frozenset(
     }
 )
 """Settings that belong to the code that runs, and not to what it calls elsewhere."""
+
+TRACE_SIZE = 10_000
+"""Most predictor calls in a trace of our own: DSPy's default."""
+
+
+def own_trace(trace: list[Any]) -> dict[str, Any]:
+    """Return the settings with which DSPy adds predictor calls to `trace`.
+
+    A host may have set `max_trace_size=0`, so that DSPy doesn't keep the calls of a service that lives long.
+    """
+    return {"trace": trace, "max_trace_size": TRACE_SIZE}
+
+
+def add_to_trace(calls: Sequence[Any]) -> None:
+    """Add predictor calls to the current trace, which keeps the newest `max_trace_size`, as DSPy's predictors do."""
+    settings: Any = dspy.settings
+    trace, size = settings.trace, settings.max_trace_size
+    if trace is None or not calls or size <= 0:
+        return
+    trace.extend(calls)
+    del trace[: max(0, len(trace) - size)]
 
 
 def inherited_settings() -> dict[str, Any]:

@@ -16,7 +16,7 @@ import dspy
 from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from simba_actors.dspy_compat.predictor_names import PredictorNames
 from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
-from simba_actors.dspy_compat.settings import inherited_settings
+from simba_actors.dspy_compat.settings import inherited_settings, own_trace
 from simba_actors.errors import (
     InfrastructureError,
     InterpreterError,
@@ -261,7 +261,7 @@ class LocalExecutor:
         return self._known_labels[split, index]
 
     def _context(self, trace: list[Any], rollout: RolloutContext) -> AbstractContextManager[None]:
-        return dspy.context(**{**self._settings, "trace": trace, SETTING: rollout})
+        return dspy.context(**{**self._settings, **own_trace(trace), SETTING: rollout})
 
     async def _play(
         self, program: BoundProgram, example: dspy.Example, row: str, trace: list[Any], rollout: RolloutContext

@@ -168,6 +168,10 @@ class LiveProgram(LiveModule):
     `save` saves what is served. A live program may be used in many threads, and in processes that are forked after it
     was made.
 
+    DSPy itself keeps the newest 10,000 prompts and predictor calls of a process, with the programs that made them. In a
+    service, `dspy.configure(disable_history=True, max_trace_size=0)` saves that memory. Optimizers and live programs
+    record what they need all the same.
+
     Args:
         student: The program to run. Never changed. If it has no async side, `acall` runs it in a thread. Versions are
             copies of it, made when they are taken up; `live.set_lm(lm)` sets the LM of all of them.

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import dspy
 
+from simba_actors.dspy_compat.settings import add_to_trace, own_trace
 from simba_actors.dspy_compat.streaming import is_streamed, streamed_as
 from simba_actors.errors import ConfigError
 from simba_actors.live.background import threads
@@ -84,15 +85,12 @@ class Runner:
         own = streamed_as(self._student, version.program, settings)
         trace: list[Any] = []
         if self.recorder.wants_runs:
-            own["trace"] = trace
+            own |= own_trace(trace)
         try:
             with dspy.context(**own):
                 yield trace
         finally:
-            callers: list[Any] | None = settings["trace"]
-            if trace and callers is not None:
-                callers.extend(trace)
-                del callers[: max(0, len(callers) - settings["max_trace_size"])]
+            add_to_trace(trace)
 
     def _record(
         self,

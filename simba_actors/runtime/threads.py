@@ -154,7 +154,7 @@ def _run(call: Callable[[], Any], loop: asyncio.AbstractEventLoop, answer: async
         deliver = partial(_give, answer, call())
     except BaseException as error:  # noqa: BLE001 - raised where the answer is awaited
         deliver = partial(_fail, answer, raised_in_thread(error))
-    if not loop.is_closed():
+    with suppress(RuntimeError):  # The loop is closed: nobody waits.
         loop.call_soon_threadsafe(deliver)
 
 

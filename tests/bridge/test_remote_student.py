@@ -75,6 +75,14 @@ def test_the_predictors_calls_are_in_the_trace_of_dspy(student: RemoteStudent) -
     assert steps[1][2].answer == predicted.answer
 
 
+def test_the_trace_of_dspy_keeps_to_its_size(student: RemoteStudent) -> None:
+    trace: list[Any] = []
+    with dspy.context(trace=trace, max_trace_size=3):
+        for number in range(2):
+            student(question=str(number))
+    assert len(trace) == 3
+
+
 def test_instructions_and_demos_travel(address: str) -> None:
     asks: list[Ask] = []
     with served(quiz_service(lm=ScriptedLM(quiz_script, asks=asks))) as address:

@@ -210,6 +210,13 @@ async def test_an_error_of_the_program_is_a_program_failure_with_its_trace() -> 
     assert [step["predictor"] for step in reply["trace"]] == ["hint"]
 
 
+async def test_a_reply_has_its_trace_where_dspy_keeps_none() -> None:
+    with dspy.context(max_trace_size=0):
+        service = quiz_service()
+    reply = await service.run(request_of(service))
+    assert [step["predictor"] for step in reply["trace"]] == ["hint", "answer.predict"]
+
+
 async def test_an_lm_that_can_not_be_reached_is_an_infrastructure_failure() -> None:
     service = failing(ConnectionError("no route"))
     reply = await service.run(request_of(service))

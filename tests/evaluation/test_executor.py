@@ -110,6 +110,12 @@ async def test_an_answer_is_scored_with_its_trace_and_usage() -> None:
     assert trajectory.usage.cost is None
 
 
+async def test_a_trajectory_has_its_steps_in_a_host_where_dspy_keeps_no_trace() -> None:
+    with dspy.context(max_trace_size=0):
+        trajectory = await rollout(dspy.Predict("question -> answer"), right)
+    assert len(trajectory.trace) == 1
+
+
 async def test_a_reply_that_can_not_be_parsed_is_the_programs_failure() -> None:
     trajectory = await rollout(dspy.Predict("question -> answer"), lambda ask: "I would rather not say.")
     assert (trajectory.outcome, trajectory.score) == (Outcome.PROGRAM_FAILURE, 0.0)

@@ -50,6 +50,27 @@ async def test_a_thousand_live_programs_leave_nothing_behind(tmp_path: Path) -> 
     assert our_threads() <= threads_before + 8
 
 
+async def test_requests_leave_no_prediction_and_no_program_behind_where_dspy_keeps_none(tmp_path: Path) -> None:
+    store, student = tmp_path / "simba.db", sayer()
+    await publish(store, "one")
+    shared = LiveProgram(student, store=store)
+
+    async def request() -> None:
+        for live in (shared, LiveProgram(student, store=store)):
+            assert await answer(live) == "one"
+
+    def held() -> int:
+        gc.collect()
+        return sum(isinstance(each, dspy.Prediction | dspy.Module) for each in gc.get_objects())
+
+    with dspy.context(disable_history=True, max_trace_size=0):
+        await request()
+        before = held()
+        for _ in range(20):
+            await request()
+        assert held() <= before
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
 async def test_live_programs_of_a_store_that_cannot_be_written_share_one_thread(tmp_path: Path) -> None:
     before = our_threads()

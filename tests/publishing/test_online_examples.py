@@ -131,6 +131,16 @@ async def test_the_callers_trace_keeps_to_its_size(store: Path) -> None:
     assert [inputs["question"] for _, inputs, _ in trace] == ["1", "2"]
 
 
+async def test_a_trace_that_keeps_nothing_stays_empty_and_the_example_has_its_steps(store: Path) -> None:
+    live, trace = LiveProgram(sayer(), store=store, keep_examples=10), list[Any]()
+    await publish(store, "one")
+    with dspy.context(trace=trace, max_trace_size=0):
+        await asked(live, "Why?", 1.0)
+    live.close()
+    (example,) = await kept(store)
+    assert (trace, len(example.trace)) == ([], 1)
+
+
 async def test_the_callers_trace_has_the_calls_of_a_run_that_failed(store: Path) -> None:
     class Failing(dspy.Module):
         def __init__(self) -> None:
