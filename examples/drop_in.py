@@ -18,9 +18,9 @@ from simba_actors import SIMBA  # Before: from dspy import SIMBA
 
 def main() -> None:
     train, held_out = messages()
-    simba = SIMBA(metric=same_topic, bsize=6, num_candidates=2, max_steps=2, max_demos=4, num_threads=8)
+    simba = SIMBA(metric=same_topic, bsize=4, num_candidates=2, max_steps=1, max_demos=2, num_threads=8)
     with serve() as address, dspy.context(lm=local_lm(address), adapter=LineAdapter()):
-        better: Any = simba.compile(router(), trainset=train[:12], seed=0)
+        better: Any = simba.compile(router(), trainset=train[:8], seed=0)
         message = held_out[0].message
         print(f"{message!r} is about {better(message=message).topic}")
     for candidate in better.candidate_programs:

@@ -22,7 +22,8 @@ import xllamacpp
 
 SLOTS = 4
 TOKENS_A_SLOT = 2048
-THREADS = 2
+THREADS = int(os.environ.get("LOCAL_MODEL_THREADS", "2"))
+"""Threads of the server. Beside busy processes one is best, since several keep their processors while they wait."""
 MOST_CACHED_MIB = 512
 """Memory for prompts that were read before; the server's default is 8 GiB."""
 

@@ -38,7 +38,7 @@ async def run(store: Path) -> None:
         store=store,
         bsize=6,
         max_steps=2,
-        budget=Budget(max_calls=60),
+        budget=Budget(max_calls=30),
         strategies=[AppendADemo(), Recombine()],
         max_concurrency=8,
     )

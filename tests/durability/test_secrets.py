@@ -125,7 +125,7 @@ async def test_a_planted_key_in_a_strategys_error_is_found_nowhere(
 async def test_a_planted_key_in_the_error_of_a_crash_is_found_in_no_event(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inject(monkeypatch, Coordinator, Injector(at=4, says=f" with {KEY}"))
+    inject(monkeypatch, Coordinator, Injector(at=[4], says=f" with {KEY}"))
     async with await Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
         crashed = await reach(optimizer, ActorCrashed)
         await optimizer.result()

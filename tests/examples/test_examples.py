@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,8 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 def start(name: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "LOCAL_MODEL_THREADS": "1"}  # Other tests run at the same time.
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
 def test_drop_in_prints_its_candidates_best_first() -> None:

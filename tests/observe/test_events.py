@@ -198,7 +198,7 @@ async def test_a_crash_and_the_restarts_after_it_are_events(
 ) -> None:
     from simba_actors.assembly import TEAM
 
-    inject(monkeypatch, TEAM[actor], Injector(at=4))
+    inject(monkeypatch, TEAM[actor], Injector(at=[4]))
     config = small_config(tmp_path / "simba.db")
     result = await finish(config)
     events = await stored(config.store, result.run_id)

@@ -181,7 +181,7 @@ async def test_metrics_count_what_rollouts_cost(tmp_path: Path, reader: InMemory
 async def test_metrics_count_restarts_by_actor(
     tmp_path: Path, reader: InMemoryMetricReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inject(monkeypatch, Coordinator, Injector(at=4))
+    inject(monkeypatch, Coordinator, Injector(at=[4]))
     await finish(small_config(tmp_path / "simba.db"))
     [point] = read(reader)["simba_actors.restarts"]
     assert (point.attributes["actor"], point.value) == ("coordinator", 1)

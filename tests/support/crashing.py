@@ -1,9 +1,9 @@
-"""Crashes of an actor at a chosen message."""
+"""Crashes of an actor at chosen messages."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Container
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
@@ -21,28 +21,36 @@ class InjectedCrashError(Exception):
 
 @dataclass
 class Injector:
-    """Counts the messages that an actor handles, and raises before or after it handles message number `at`.
+    """Counts the messages that an actor handles, and raises before or after it handles each message in `at`.
 
-    With `at=0` it only counts. `says` is added to the error's message.
+    `says` is added to the error's message, and `crashed` has the messages at which it raised. What is counted are calls
+    of the functions that `wrap` returns, so that it serves for other things than messages too.
     """
 
-    at: int = 0
+    at: Container[int] = ()
     when: When = "before"
-    handled: int = 0
+    what: str = "message"
     says: str = ""
+    handled: int = 0
+    crashed: list[int] = field(default_factory=list[int])
 
     def wrap(self, callback: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def wrapped(server: GenServer[Any], *args: Any) -> Any:
+        async def wrapped(owner: Any, *args: Any) -> Any:
             self.handled += 1
-            here = self.handled == self.at
-            if here and self.when == "before":
-                raise InjectedCrashError(f"before message {self.at}{self.says}")
-            answer = await callback(server, *args)
-            if here:
-                raise InjectedCrashError(f"after message {self.at}{self.says}")
+            number = self.handled
+            if self.when == "before":
+                self._crash_at(number)
+            answer = await callback(owner, *args)
+            if self.when == "after":
+                self._crash_at(number)
             return answer
 
         return wrapped
+
+    def _crash_at(self, number: int) -> None:
+        if number in self.at:
+            self.crashed.append(number)
+            raise InjectedCrashError(f"{self.when} {self.what} {number}{self.says}")
 
 
 def inject(monkeypatch: pytest.MonkeyPatch, actor: type[GenServer[Any]], injector: Injector) -> Injector:
