@@ -6,13 +6,16 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 import aiosqlite
+from aiosqlite import core
 
 from simba_actors.errors import (
     NotAStoreError,
@@ -32,8 +35,7 @@ TransactionKind = Literal["IMMEDIATE", "DEFERRED"]
 ROOM_BYTES = 1 << 20
 """A disk with less free space than this is full: SQLite reports some of its failed writes as plain I/O errors."""
 
-THREAD_END_SECONDS = 1.0
-"""Most seconds to wait for the thread of a connection that could not be made. It takes less than a millisecond."""
+THREAD_NAME = "simba_actors store"
 
 _ROWS_FETCHED_AT_ONCE = 64
 """aiosqlite's default."""
@@ -42,7 +44,9 @@ _ROWS_FETCHED_AT_ONCE = 64
 class Connection(aiosqlite.Connection):
     """aiosqlite's connection with transactions that cannot be left half done.
 
-    Its thread is a daemon: a connection that is never closed does not keep the process from ending.
+    Its thread is a daemon, so a connection that is never closed does not keep the process from ending. The loop may be
+    closed at any time: answers to it are then dropped, and the file is still closed. The thread remembers what it did
+    last, so that must not refer to the connection, which could otherwise not be dropped.
     """
 
     def __init__(self, connector: Callable[[], sqlite3.Connection]) -> None:
@@ -54,7 +58,17 @@ class Connection(aiosqlite.Connection):
             return opened[0]
 
         super().__init__(connector_in_thread, _ROWS_FETCHED_AT_ONCE)
-        self._thread.daemon = True
+        self._loop = asyncio.get_running_loop()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(
+            target=_work, args=(cast("Any", self._tx), self._stopped), name=THREAD_NAME, daemon=True
+        )
+
+    def __del__(self) -> None:
+        if self._loop.is_closed():  # Nobody could close it in time: an async generator that was dropped, say.
+            self.stop()
+        else:
+            super().__del__()
 
     def stop(self) -> asyncio.Future[Any] | None:
         """End the thread once everything that was asked before is done, and close the file.
@@ -62,7 +76,9 @@ class Connection(aiosqlite.Connection):
         aiosqlite leaves it open where the task that connects was cancelled meanwhile.
         """
         self._tx.put_nowait((None, partial(_close_all, self._opened)))
-        return cast("Any", super()).stop()
+        stopping = cast("Any", super()).stop()
+        self._stopped.set()
+        return stopping
 
     async def transact(
         self,
@@ -79,7 +95,7 @@ class Connection(aiosqlite.Connection):
         transaction: it ends first, then the connection's next work runs. A DEFERRED transaction takes no lock before
         it writes. `check` is called before the transaction begins; if it raises, there is none.
         """
-        return cast("R", await self._execute(self._in_a_transaction, work, kind, check))
+        return cast("R", await self._execute(_in_a_transaction, self._conn, work, kind, check))
 
     async def read(
         self, query: Callable[Concatenate[sqlite3.Connection, P], R], *args: P.args, **kwargs: P.kwargs
@@ -91,24 +107,35 @@ class Connection(aiosqlite.Connection):
         """Call `work` in the connection's thread, after everything that was asked before."""
         return cast("R", await self._execute(work))
 
-    def _in_a_transaction(
-        self,
-        work: Callable[[sqlite3.Connection], R],
-        kind: TransactionKind,
-        check: Callable[[sqlite3.Connection], None] | None,
-    ) -> R:
-        db = self._conn
-        if check is not None:
-            check(db)
-        db.execute(f"BEGIN {kind}")
+
+def _in_a_transaction(
+    db: sqlite3.Connection,
+    work: Callable[[sqlite3.Connection], R],
+    kind: TransactionKind,
+    check: Callable[[sqlite3.Connection], None] | None,
+) -> R:
+    if check is not None:
+        check(db)
+    db.execute(f"BEGIN {kind}")
+    try:
+        result = work(db)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # A full disk has rolled it back already.
+            db.execute("ROLLBACK")
+        raise
+    return result
+
+
+def _work(tx: SimpleQueue[Any], stopped: threading.Event) -> None:
+    """Do the work of a connection's thread until it is stopped, whether or not the loop still takes the answers."""
+    while True:
         try:
-            result = work(db)
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:  # A full disk has rolled it back already.
-                db.execute("ROLLBACK")
-            raise
-        return result
+            cast("Any", core)._connection_worker_thread(tx)
+        except RuntimeError:  # The loop that asked is closed.
+            if not (stopped.is_set() and tx.empty()):
+                continue
+        return
 
 
 def _close_all(connections: list[sqlite3.Connection]) -> None:
@@ -129,10 +156,6 @@ async def connect(database: Path | str, busy_seconds: float) -> Connection:
         raise StoreError(
             f"{database} can't be opened, since the process can't start a thread: {THREAD_REMEDY}"
         ) from error
-    except sqlite3.Error:
-        # The thread is about to stop. If it answers after the loop was closed, it prints a traceback.
-        db._thread.join(THREAD_END_SECONDS)  # pyright: ignore[reportPrivateUsage] - aiosqlite offers no other way
-        raise
     return db
 
 

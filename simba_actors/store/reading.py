@@ -87,9 +87,7 @@ class Reader:
 
     async def data_version(self) -> int:
         """Return a number that changes when another connection has changed the store."""
-        with translate_errors(self.path):
-            rows = await self._db.execute_fetchall("PRAGMA data_version")
-        return int(next(iter(rows))[0])
+        return await self.ask(_data_version)
 
     async def run(self, run_id: str) -> Run:
         """Return the run of that name. Raise UnknownRunError, which names the runs that exist, if there is none."""
@@ -366,3 +364,7 @@ def _last_pause(db: sqlite3.Connection, run_id: str) -> RunPaused | None:
 
 def _last_event(db: sqlite3.Connection, run_id: str) -> int:
     return int(db.execute(LAST_EVENT, [run_id]).fetchone()[0])
+
+
+def _data_version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA data_version").fetchone()[0])

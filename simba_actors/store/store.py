@@ -107,8 +107,10 @@ class Store:
         """Close the file, unless that was done already."""
         if not self._closed:
             self._closed = True
-            await self._end_leases()
-            await self._db.close()
+            try:
+                await self._end_leases()
+            finally:
+                await self._db.close()
 
     def abandon(self) -> None:
         """Close the file without waiting, unless that was done already. An open transaction is rolled back."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from simba_actors.actors import Call, Registry, Via
 from simba_actors.errors import InfrastructureError, MetricError
@@ -21,6 +21,8 @@ from simba_actors.search.rollout import Phase, Rollout, Split, Usage
 from simba_actors.store.records import Program, ProposalRecord, RolloutRecord, Run, Step, Write
 from simba_actors.team.pool_view import PoolView
 from simba_actors.team.run_state import Pausing, cause_of
+
+R = TypeVar("R")
 
 POOL_KEEPER = "pool_keeper"
 SAMPLER = "sampler"
@@ -48,6 +50,12 @@ class StoreReports:
     """Store the events that were reported outside of a commit."""
 
 
+class Read(Call[R]):
+    """Base of the PoolKeeper's questions. The reply shows every commit that was sent before."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Everything that a Coordinator needs to continue a run."""
@@ -62,29 +70,29 @@ class Ledger:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadLedger(Call[Ledger]):
+class ReadLedger(Read[Ledger]):
     """Return where the run stands."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReadConfiguration(Call[Configuration]):
+class ReadConfiguration(Read[Configuration]):
     """Return the configuration of one program of the pool."""
 
     program: int
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPool(Call[PoolView]):
+class ReadPool(Read[PoolView]):
     """Return all programs of the pool."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPrograms(Call[tuple[Program, ...]]):
+class ReadPrograms(Read[tuple[Program, ...]]):
     """Return all programs of the pool as stored, with their parents and provenance."""
 
 
 @dataclass(frozen=True, slots=True)
-class ReadRollouts(Call[tuple[RolloutRecord, ...]]):
+class ReadRollouts(Read[tuple[RolloutRecord, ...]]):
     """Return the rollouts of one step and phase with their results, in the order of the plan.
 
     Those of one `program` if it is given, otherwise those of all programs.
@@ -96,21 +104,21 @@ class ReadRollouts(Call[tuple[RolloutRecord, ...]]):
 
 
 @dataclass(frozen=True, slots=True)
-class ReadObjectives(Call[Mapping[str, Evidence]]):
+class ReadObjectives(Read[Mapping[str, Evidence]]):
     """Return all scores of the run for each of these objectives."""
 
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ReadProposals(Call[tuple[ProposalRecord, ...]]):
+class ReadProposals(Read[tuple[ProposalRecord, ...]]):
     """Return the step's proposals that have an outcome, in order of their index."""
 
     step: int
 
 
 @dataclass(frozen=True, slots=True)
-class ReadUsage(Call[Mapping[str, Usage]]):
+class ReadUsage(Read[Mapping[str, Usage]]):
     """Return what the step's rollouts and strategies have used, by name of the LM."""
 
     step: int

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from simba_actors.actors import (
     IDLE,
@@ -20,7 +20,6 @@ from simba_actors.actors import (
     InitReturn,
     NoReply,
     Registry,
-    Reply,
     reply,
 )
 from simba_actors.actors.server_process import ServerProcess
@@ -46,6 +45,7 @@ from simba_actors.store.requests import Request
 from simba_actors.team.messages import (
     Commit,
     Ledger,
+    Read,
     ReadConfiguration,
     ReadLedger,
     ReadObjectives,
@@ -95,6 +95,8 @@ class PoolState:
     configurations: Mapping[int, Configuration] = field(default_factory=dict[int, Configuration])
     """The configurations of `programs`."""
     waiting: list[tuple[Commit, From[None] | None]] = field(default_factory=list[tuple[Commit, From[None] | None]])
+    unanswered: list[tuple[Read[Any], From[Any]]] = field(default_factory=list[tuple[Read[Any], From[Any]]])
+    """What was asked while the file could not be read, or a commit waited."""
 
 
 class PoolKeeper(GenServer[PoolState]):
@@ -102,8 +104,8 @@ class PoolKeeper(GenServer[PoolState]):
 
     A PoolKeeper whose run was taken over by another process stores nothing any more, and calls `lost`, once.
 
-    A commit is answered once it is safe. While the file cannot be written, commits are kept and tried again,
-    their senders wait, and no LM call starts: nothing happens that is not stored.
+    A commit is answered once it is safe. While the file cannot be written or read, commits and questions are kept and
+    tried again, their senders wait, and no LM call starts: nothing happens that is not stored.
     """
 
     trap_exit = True
@@ -150,32 +152,17 @@ class PoolKeeper(GenServer[PoolState]):
             await self.state.store.close()
 
     async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
-        if isinstance(message, Commit):
-            self.state.waiting.append((message, sender))
-            return NoReply(Idle(0))
-        await self._commit_waiting()
-        run_id, read = self._run.run_id, self.state.store.read
         match message:
-            case ReadConfiguration(program=program):
-                answer: Any = (await self._pool()).configurations[program]
-            case ReadPool():
-                answer = await self._pool()
-            case ReadRollouts(step=step, phase=phase, program=program):
-                answer = tuple(await read.rollouts(run_id, step, phase, program))
-            case ReadPrograms():
-                await self._pool()
-                answer = self.state.programs
-            case ReadObjectives(names=names):
-                answer = {name: Evidence(await read.objective_scores(run_id, name)) for name in names}
-            case ReadProposals(step=step):
-                answer = tuple(await read.proposals(run_id, step))
-            case ReadUsage(step=step):
-                answer = await read.usage_by_lm(run_id, step)
-            case ReadLedger():
-                answer = await self._ledger()
+            case Commit():
+                self.state.waiting.append((message, sender))
+                return NoReply(Idle(0))
+            case Read():
+                self.state.unanswered.append((cast("Read[Any]", message), sender))
+                await self._commit_waiting()
+                await self._answer()
+                return NoReply(self._idle())
             case _:
                 return await super().handle_call(message, sender)
-        return Reply(answer, self._idle())
 
     async def handle_cast(self, message: Any) -> CastReturn:
         match message:
@@ -192,6 +179,7 @@ class PoolKeeper(GenServer[PoolState]):
             await self._take_requests()
         elif message is IDLE:
             await self._commit_waiting(renew=True)
+            await self._answer()
         else:
             return await super().handle_info(message)
         return self._idle()
@@ -266,8 +254,7 @@ class PoolKeeper(GenServer[PoolState]):
             await self._commit_waiting(renew=True)
             return
         self._lease.renew()
-        if self._trouble.reason is not None:
-            self._trouble.set(None)
+        self._note_health()
         self._budget.stored(writes)
         if any(isinstance(write, AddProgram | RecordProposal) for write in writes):
             self.state.pool = None
@@ -275,6 +262,42 @@ class PoolKeeper(GenServer[PoolState]):
             if sender is not None:
                 reply(sender, None)
         self._on_stored(stamped)
+
+    async def _answer(self) -> None:
+        """Answer what was asked, in order, as far as the file can be read and no commit waits."""
+        while self.state.unanswered and not self.state.waiting:
+            message, sender = self.state.unanswered[0]
+            try:
+                answer = await self._read(message)
+            except StoreError as error:
+                self._note_trouble(error)
+                return
+            self.state.unanswered.pop(0)
+            reply(sender, answer)
+            self._note_health()
+
+    async def _read(self, message: Read[Any]) -> Any:
+        run_id, read = self._run.run_id, self.state.store.read
+        match message:
+            case ReadConfiguration(program=program):
+                return (await self._pool()).configurations[program]
+            case ReadPool():
+                return await self._pool()
+            case ReadRollouts(step=step, phase=phase, program=program):
+                return tuple(await read.rollouts(run_id, step, phase, program))
+            case ReadPrograms():
+                await self._pool()
+                return self.state.programs
+            case ReadObjectives(names=names):
+                return {name: Evidence(await read.objective_scores(run_id, name)) for name in names}
+            case ReadProposals(step=step):
+                return tuple(await read.proposals(run_id, step))
+            case ReadUsage(step=step):
+                return await read.usage_by_lm(run_id, step)
+            case ReadLedger():
+                return await self._ledger()
+            case _:
+                raise TypeError(f"the PoolKeeper can't answer {message!r}")
 
     async def _take_requests(self) -> None:
         """Pass on what other processes have asked of this run."""
@@ -298,6 +321,11 @@ class PoolKeeper(GenServer[PoolState]):
                 "run %r waits for its store, and tries again every %g s: %s", self._run.run_id, RETRY_SECONDS, error
             )
         self._trouble.set(str(error))
+
+    def _note_health(self) -> None:
+        """End the trouble once everything is stored and everything answered."""
+        if self._trouble.reason is not None and not self.state.unanswered:
+            self._trouble.set(None)
 
     def _gauges(self, commits: Sequence[Commit]) -> list[RecordGauges]:
         now = asyncio.get_running_loop().time()

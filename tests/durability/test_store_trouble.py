@@ -82,14 +82,14 @@ async def test_a_full_disk_pauses_the_run_until_there_is_room(tmp_path: Path) ->
 class FaultyConnection:
     """A connection of SQLite's on a file system that fails."""
 
-    def __init__(self, db: Any, error_name: str) -> None:
-        self._db, self._error_name = db, error_name
+    def __init__(self, db: Any, error_name: str, failing: str) -> None:
+        self._db, self._error_name, self._failing = db, error_name, failing
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._db, name)
 
     def execute(self, sql: str, *values: Any) -> Any:
-        if sql == "COMMIT":
+        if sql == self._failing:
             error: Any = sqlite3.OperationalError("disk I/O error")
             error.sqlite_errorname = self._error_name
             raise error
@@ -97,10 +97,10 @@ class FaultyConnection:
 
 
 @contextmanager
-def failing_disk(store: Store, error_name: str) -> Generator[None]:
+def failing_disk(store: Store, error_name: str, failing: str = "COMMIT") -> Generator[None]:
     db: Any = store._db
     sound = db._connection
-    db._connection = FaultyConnection(sound, error_name)
+    db._connection = FaultyConnection(sound, error_name, failing)
     yield
     db._connection = sound
 
@@ -121,9 +121,13 @@ def stale_handle(_: Store) -> Generator[None]:
     [
         (lambda store: failing_disk(store, "SQLITE_IOERR_WRITE"), "can't be read or written (disk I/O error): check"),
         (lambda store: failing_disk(store, "SQLITE_IOERR_FSYNC"), "can't be read or written (disk I/O error): check"),
+        (
+            lambda store: failing_disk(store, "SQLITE_IOERR_READ", "BEGIN DEFERRED"),
+            "can't be read or written (disk I/O error): check",
+        ),
         (stale_handle, "can't be reached (Stale file handle): check its directory and its disk"),
     ],
-    ids=["EIO at a write", "EIO at a flush", "ESTALE"],
+    ids=["EIO at a write", "EIO at a flush", "EIO at a read", "ESTALE"],
 )
 async def test_a_file_system_that_fails_pauses_the_run_until_it_works_again(
     fault: Callable[[Store], AbstractContextManager[None]], told: str, tmp_path: Path

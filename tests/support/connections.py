@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 
+from simba_actors.store.connection import THREAD_NAME
+
 CLOSING_SECONDS = 60.0
 """Most seconds that the thread of a closed connection takes to end."""
 
 
 def open_connections() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if "_connection_worker_thread" in thread.name}
+    return {thread for thread in threading.enumerate() if thread.name == THREAD_NAME}
 
 
 def left_open(before: set[threading.Thread]) -> set[threading.Thread]:
