@@ -28,8 +28,8 @@ from simba_actors.search.quality import Outlook
 from simba_actors.search.rollout import STUDENT
 from simba_actors.search.settings import Caps
 
-FUTURES = 8
-"""Number of futures that are drawn."""
+FUTURES = 6
+"""Number of futures that are drawn, each scale by its weight."""
 
 MOST_NEW_PARTS = 240
 """New parts that a future has at most. More of them hardly make its best combination better."""
@@ -86,12 +86,16 @@ class _Futures:
 
     def mean_gain(self) -> float:
         """Return how much better the best combination is than today's best program, on the mean of all futures."""
+        later = self._model.posterior.information * (1 + self._more)
+        weights: Vector = np.array([belief.weight for belief in self._beliefs])
+        places: Vector = (np.arange(FUTURES) + self._draws.random()) / FUTURES
+        drawn: Indices = np.searchsorted(weights.cumsum()[:-1], places, side="right")
         total = 0.0
-        for belief in self._beliefs:
-            count = math.ceil(belief.weight * FUTURES)
-            later = belief.root_later(self._model.posterior.information * (1 + self._more))
-            total += sum(belief.weight * self._gain(belief, later) / count for _ in range(count))
-        return total
+        for belief, count in zip(self._beliefs, np.bincount(drawn).tolist(), strict=False):
+            if count:
+                root_later = belief.root_later(later)
+                total += sum(self._gain(belief, root_later) for _ in range(count))
+        return total / FUTURES
 
     def _gain(self, belief: Belief, root_later: Matrix) -> float:
         """Draw a future and return what its best combination gains there."""
