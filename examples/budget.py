@@ -56,7 +56,9 @@ async def run(budget: Budget) -> None:
     async with Optimizer.start(config) as optimizer:
         async for event in optimizer.events():
             if isinstance(event, BudgetForecast):
-                print(f"forecast after the first step: {event.calls} calls, {event.tokens} tokens")
+                print(
+                    f"forecast after the first step: {event.calls} calls, {event.tokens} tokens, {event.seconds:.1f} s"
+                )
         result = await optimizer.result()
     usage, cap = result.usage, result.budget_reached
     print(f"{result.steps} steps, {usage.calls} calls, score {result.score:.3f}, cap reached: {cap}\n")

@@ -143,7 +143,7 @@ class RunFinished(Event):
     """The number of the best program."""
 
     score: float
-    """The winner's score in the finals."""
+    """The winner's score: the mean of its own rollouts."""
 
     reason: str = ""
     """Why the search ended."""
@@ -182,7 +182,8 @@ class StepClosed(Event):
     """The number of the step's best candidate; None if no strategy made a candidate."""
 
     score: float | None
-    """The winner's mean score over the minibatch; None if there is no winner."""
+    """The winner's score in the search's estimate: with `policy="dspy"` its mean over the minibatch, otherwise what all
+    rollouts of the run say about it. None if there is no winner."""
 
     sampled_mean: float
     """The mean score of all trajectories that were sampled in the step."""
@@ -374,10 +375,10 @@ class CandidateEvaluated(Event):
     """The candidate's number."""
 
     score: float
-    """The mean score."""
+    """The score in the search's estimate, as in `StepClosed`."""
 
     rollouts: int
-    """Number of rollouts behind the score."""
+    """Number of the candidate's rollouts in the step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,7 +392,7 @@ class ProgramRegistered(Event):
     """The program's number."""
 
     score: float
-    """The mean score so far."""
+    """The score in the search's estimate, as in `StepClosed`."""
 
 
 # ── publications ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -399,10 +400,10 @@ class ProgramRegistered(Event):
 
 @dataclass(frozen=True, slots=True)
 class ProgramPublished(Event):
-    """A channel has a new version, whose program is from this run."""
+    """A channel has a new version, whose program is from this run or takes the place of one from this run."""
 
-    program: int
-    """The program's number."""
+    program: int | None
+    """The program's number in the pool of `source`; None if it is not from a run."""
 
     channel: str
     """The channel's name."""
@@ -415,6 +416,9 @@ class ProgramPublished(Event):
 
     kind: Literal["publish", "canary", "promote", "rollback"] = "publish"
     """How: to all calls, as a canary, promoted from a canary, or brought back from an earlier version."""
+
+    source: str | None = None
+    """The run that the program is from; None if it is not from a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,6 +481,9 @@ class BudgetForecast(Event):
 
     cost: float | None
     """Cost in US dollars; None if unknown."""
+
+    seconds: float | None = None
+    """Time in seconds, without pauses; None in the stores of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,6 +239,7 @@ class Optimizer:
                 steps_closed=summary.steps_closed,
                 programs=summary.programs,
                 best=summary.best,
+                student=summary.student,
                 rollouts=summary.rollouts_done,
                 restarts=dict(self._hosted.restarts),
                 progress=await reader.progress(self.run_id),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, cast
 
+import cloudpickle
 import dspy
 
 from simba_actors.extras import import_extra
@@ -43,23 +46,20 @@ class Finalist:
     number: int
     """The program's number in the pool; 0 is the student."""
     score: float
-    """The score that it was ranked by: its mean on the valset or, without one, its mean by all evidence of the run."""
-    low: float | None
-    """Lower end of the 95 % interval of `score`. None if `score` draws on other programs' rollouts as well, except for
-    the winner."""
-    high: float | None
+    """The mean score of its own rollouts with the student's LM: on the valset if it ran there."""
+    low: float
+    """Lower end of the 95 % interval of `score`."""
+    high: float
     """Upper end of that interval."""
     rollouts: int
-    """Number of the program's own scored rollouts: on the valset if it ran there. A valset is run on in rounds with
-    ever fewer programs, so those that came further have more."""
+    """Number of rollouts behind `score`. The last rollouts of a run go to ever fewer programs: the better, the more."""
     scores: dict[str, float] | None = None
     """The program's scores by objective; None if the run has no objectives."""
 
     def __str__(self) -> str:
-        """Return the score with its interval, if known, as in "0.918 (0.850 to 0.955) from 60 rollouts"."""
+        """Return the score with its interval, as in "0.918 (0.850 to 0.955) from 60 rollouts"."""
         rollouts = "1 rollout" if self.rollouts == 1 else f"{self.rollouts:,} rollouts"
-        interval = "" if self.low is None or self.high is None else f" ({self.low:.3f} to {self.high:.3f})"
-        return f"{self.score:.3f}{interval} from {rollouts}"
+        return f"{self.score:.3f} ({self.low:.3f} to {self.high:.3f}) from {rollouts}"
 
 
 class _Programs:
@@ -89,22 +89,25 @@ class OptimizerResult(_Programs):
         print(result)                      # the student's score and the winner's, what that took, what changed
         table = result.to_dataframe()      # a row for each program of the run
 
+    Every score is the mean of a program's own rollouts, with a 95 % interval: Wilson's for scores from 0 to 1.
+
     Besides its fields it has the attributes `program`, the best program, `changes`, a diff of its prompt against the
     student's, and `candidate_programs` and `trial_logs` as in `dspy.SIMBA`. `to_json()` returns the fields as plain
-    JSON.
+    JSON. A result can be pickled, with its programs and whatever they hold, such as an LM's key.
     """
 
     run_id: str
     """The run's name in the store."""
     score: float
-    """The mean score of `program`."""
+    """The score of `program`: the mean of its own rollouts, as in `finalists[0]`."""
     finalists: tuple[Finalist, ...]
     """The programs among which the winner was chosen, the winner first. With `Pareto` objectives, those on the front.
 
-    Programs that are clearly better than the student come first, then those that may not be. On a valset, those that
-    ran on more of it come first among each; those with equally many rollouts are ordered by their score."""
+    Programs that are clearly better than the student come first, then those that may not be. The order among each rests
+    on all rollouts of the run, so a program whose few rollouts all went well can come after one with more behind it. On
+    a valset, those that ran on more of it come first."""
     student: Finalist | None
-    """The student, with the mean of its own rollouts; `finalists[0]` if it won, None if it was never run."""
+    """The student; `finalists[0]` if it won, None if it was never run."""
     ranked_on: RankedOn
     """The set that the finalists' scores are from."""
     steps: int
@@ -122,6 +125,26 @@ class OptimizerResult(_Programs):
     one known so far. Starting the same run with a larger budget continues it."""
     outlook: Outlook | None = None
     """What the rest of the search was expected to add when it ended; None with `policy="dspy"`."""
+
+    def __reduce__(self) -> tuple[Callable[[bytes], OptimizerResult], tuple[bytes]]:
+        """Pickle with cloudpickle, which takes signatures written as strings and classes of a script or notebook.
+
+        Raises:
+            pickle.PicklingError: The student holds what can't be pickled, such as a lock or an open connection.
+        """
+        try:
+            return _unpickled, (cloudpickle.dumps(self.__dict__),)
+        except Exception as error:
+            raise pickle.PicklingError(
+                f"the programs of this result can't be pickled: {error}. Pickle result.to_json() instead, and save the "
+                "program with result.program.save('best.json'), which student.load('best.json') reads"
+            ) from error
+
+    def __copy__(self) -> OptimizerResult:
+        return _with_attributes(self.__dict__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OptimizerResult:
+        return _with_attributes(copy.deepcopy(self.__dict__, memo))
 
     def to_json(self) -> dict[str, JSON]:
         """Return the fields as plain JSON. To save the program, use `result.program.save`."""
@@ -145,11 +168,10 @@ class OptimizerResult(_Programs):
 
             result.to_dataframe().sort_values("score", ascending=False)
 
-        Its columns are program, parents, strategy and step; rank (1 is the winner) and ranked_by, the score that it was
-        ranked by, for finalists; score, the mean of the program's own rollouts, with low and high, its 95 % interval,
-        and the number of rollouts. Then come the parts of the program: "<predictor>.instructions" as text,
-        "<predictor>.demos" as a list of dicts, and LM settings. Runs with objectives also have "score.<objective>" for
-        finalists.
+        Its columns are program, parents, strategy and step; rank, for finalists (1 is the winner); score, the mean of
+        the program's own rollouts, with low and high, its 95 % interval, and the number of rollouts.
+        Then come the parts of the program: "<predictor>.instructions" as text, "<predictor>.demos" as a list of dicts,
+        and LM settings. Runs with objectives also have "score.<objective>" for finalists.
 
         Raises:
             MissingExtraError: pandas is not installed; the extra `dataframe` installs it.
@@ -210,9 +232,18 @@ class OptimizerResult(_Programs):
         )
 
 
-def _interval(finalist: Finalist) -> str:
-    low, high = finalist.low, finalist.high
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+def _unpickled(pickled: bytes) -> OptimizerResult:
+    return _with_attributes(cloudpickle.loads(pickled))
+
+
+def _with_attributes(attributes: Mapping[str, Any]) -> OptimizerResult:
+    result = object.__new__(OptimizerResult)
+    result.__dict__.update(attributes)
+    return result
+
+
+def _interval(scored: Finalist | Standing) -> str:
+    return f"{scored.low:.3f} to {scored.high:.3f}"
 
 
 def _finalist_json(finalist: Finalist) -> dict[str, JSON]:
@@ -245,9 +276,11 @@ class Status:
     """The number of closed steps."""
     programs: int
     """The number of programs in the pool, including the student."""
-    best: tuple[int, float] | None
-    """The number and score of the winner or, before there is one, of the program that seems best; None before the first
-    step is closed."""
+    best: Standing | None
+    """The score of the winner or, before there is one, of the program that seems best; None before any rollout has a
+    result. It is the student as long as no program has a higher score."""
+    student: Standing | None
+    """The student's score. Like that of `best` it is the mean of its own rollouts, with a 95 % interval."""
     rollouts: int
     """The number of rollouts with a result."""
     restarts: dict[str, int]
@@ -265,7 +298,8 @@ class Status:
             "reason": self.reason,
             "steps_closed": self.steps_closed,
             "programs": self.programs,
-            "best": None if self.best is None else list(self.best),
+            "best": None if self.best is None else asdict(self.best),
+            "student": None if self.student is None else asdict(self.student),
             "rollouts": self.rollouts,
             "restarts": dict(self.restarts),
             "progress": None if self.progress is None else self.progress.to_json(),
@@ -278,7 +312,8 @@ class Status:
             ("status", self.status if self.reason is None else f"{self.status}: {self.reason}"),
             ("steps closed", self.steps_closed),
             ("programs", self.programs),
-            ("best", "" if self.best is None else f"{self.best[1]:.3f} (program {self.best[0]})"),
+            ("best", "" if self.best is None else f"{self.best}, program {self.best.program}"),
+            ("student", self.student or ""),
             ("rollouts", self.rollouts),
             ("spent", spent(total)),
             *((f"{actor} restarts", count) for actor, count in self.restarts.items()),
@@ -299,18 +334,18 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module, space: 
         return program
 
     logs, progress = await _trial_logs(reader, run_id, dict(ranking)), await reader.progress(run_id)
-    winner, score = ranking[0]
+    winner = ranking[0][0]
     scores = _scores_by_objective(run)
-    standings = {number: await reader.ask(results.standing, run_id, number) for number in stored}
-    best, own = await reader.ask(results.best_standing, run_id), standings[STUDENT]
-    finalists = [_finalist(number, mean, standings[number], scores) for number, mean in ranking]
-    if best is not None:
-        finalists[0] = _finalist(winner, score, best, scores)
+    standings = await reader.ask(results.standings, run_id)
+    finalists = tuple(_finalist(number, score, standings.get(number), scores) for number, score in ranking)
+    scored_student = next((each for each in finalists if each.number == STUDENT), None)
+    if scored_student is None and STUDENT in standings:
+        scored_student = _finalist(STUDENT, standings[STUDENT].score, standings[STUDENT], scores)
     result = OptimizerResult(
         run_id=run_id,
-        score=score,
-        finalists=tuple(finalists),
-        student=finalists[0] if winner == STUDENT else own and _finalist(STUDENT, own.score, own, scores),
+        score=finalists[0].score,
+        finalists=finalists,
+        student=scored_student,
         ranked_on="valset" if await reader.ask(results.validated, run_id) else "trainset",
         steps=len(logs),
         usage=await reader.usage(run_id),
@@ -336,13 +371,14 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module, space: 
 
 
 def _finalist(number: int, score: float, known: Standing | None, scores: Mapping[int, dict[str, float]]) -> Finalist:
-    """Return a finalist with the interval of `known`, if that is the interval of `score`."""
-    by_objective = scores.get(number)
+    """Return a finalist. Its `score` in the run's result is the mean of the rollouts that `known` is from.
+
+    Earlier versions stored the search's estimate there; the mean of the rollouts counts.
+    """
     if known is None:
-        return Finalist(number, score, None, None, 0, by_objective)
-    if not math.isclose(known.score, score):
-        return Finalist(number, score, None, None, known.rollouts, by_objective)
-    return Finalist(number, score, known.low, known.high, known.rollouts, by_objective)
+        return Finalist(number, score, score, score, 0, scores.get(number))
+    same = math.isclose(score, known.score, abs_tol=1e-9)
+    return Finalist(number, score if same else known.score, known.low, known.high, known.rollouts, scores.get(number))
 
 
 def _scores_by_objective(run: Run) -> dict[int, dict[str, float]]:
@@ -354,14 +390,14 @@ async def _pool(
     reader: Reader,
     run_id: str,
     programs: Mapping[int, Program],
-    standings: Mapping[int, Standing | None],
+    standings: Mapping[int, Standing],
     finalists: Sequence[Finalist],
 ) -> list[dict[str, Any]]:
     """Return a flat dict for each program."""
     ranks = {finalist.number: rank for rank, finalist in enumerate(finalists, 1)}
     rows: list[dict[str, Any]] = []
     for entry in await reader.ask(pool_queries.pool, run_id):
-        known, rank = standings[entry.number], ranks.get(entry.number)
+        known, rank = standings.get(entry.number), ranks.get(entry.number)
         by_objective = None if rank is None else finalists[rank - 1].scores
         rows.append(
             {
@@ -370,7 +406,6 @@ async def _pool(
                 "strategy": entry.strategy,
                 "step": entry.step,
                 "rank": rank,
-                "ranked_by": None if rank is None else finalists[rank - 1].score,
                 "score": None if known is None else known.score,
                 "low": None if known is None else known.low,
                 "high": None if known is None else known.high,

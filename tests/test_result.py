@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import pickle
 import sys
+import threading
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +19,7 @@ from simba_actors.errors import MissingExtraError
 from simba_actors.events import Event, TrajectorySampled
 from simba_actors.search.quality import Quality
 from simba_actors.search.rollout import Usage
+from simba_actors.store.queries.results import Standing
 from tests.support.quiz import questions
 from tests.support.runs import finish, reach, small_config
 
@@ -29,7 +33,8 @@ def long_status() -> Status:
     for step in range(1, STEPS + 1):
         best = Quality(step, 0.5, 0.4, 0.6)
         progress = Progress(step, best, 0.5, (0.0, 1.0), Usage(calls=step), float(step), before=progress)
-    return Status("run", "running", None, STEPS, STEPS, (7, 0.5), 10 * STEPS, {}, progress, {"student": Usage(1)})
+    scored = Standing(7, 0.5, 0.4, 0.6, 50)
+    return Status("run", "running", None, STEPS, STEPS, scored, scored, 10 * STEPS, {}, progress, {"student": Usage(1)})
 
 
 def test_a_status_after_thousands_of_steps_is_a_few_kb(long_status: Status) -> None:
@@ -84,12 +89,28 @@ async def test_the_finalists_of_a_valset_say_how_much_of_it_is_behind_their_scor
     assert all(each.low is not None and each.low <= each.score for each in result.finalists)
 
 
+async def test_a_result_can_be_pickled_and_copied_with_its_programs(tmp_path: Path) -> None:
+    result = await finish(small_config(tmp_path / "simba.db"))
+    for again in (pickle.loads(pickle.dumps(result)), copy.copy(result), copy.deepcopy(result)):
+        assert (str(again), again.to_json()) == (str(result), result.to_json())
+        assert again.program.dump_state() == result.program.dump_state()
+    assert copy.deepcopy(result).program is not result.program
+
+
+async def test_a_result_that_cannot_be_pickled_says_what_to_do(tmp_path: Path) -> None:
+    result = await finish(small_config(tmp_path / "simba.db"))
+    result.program.lock = threading.Lock()  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(pickle.PicklingError, match=r"save\('best.json'\)"):
+        pickle.dumps(result)
+
+
 async def test_a_dataframe_has_a_row_for_each_program(tmp_path: Path) -> None:
     result = await finish(small_config(tmp_path / "simba.db"))
     table = result.to_dataframe().set_index("program")
     assert list(table.index) == list(range(len(table)))
     (winner,) = table.index[table["rank"] == 1]
-    assert (winner, table.ranked_by[winner]) == (result.finalists[0].number, result.score)
+    assert winner == result.finalists[0].number
+    assert table.score[winner] == pytest.approx(result.score)
     assert table["self.instructions"][winner] == cast("Any", result.program).signature.instructions
 
 

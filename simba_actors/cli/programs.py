@@ -331,7 +331,7 @@ def _plain_messages(found: Program, prompts: Mapping[str, JSON]) -> Mapping[str,
 
 def _label(entry: PoolEntry) -> str:
     worth = score(entry.score) or "not scored"
-    finalist = " finalist" if entry.ranking_score is not None else ""
+    finalist = " finalist" if entry.rank is not None else ""
     others = f", also from {', '.join(map(str, entry.parents[1:]))}" if entry.parents[1:] else ""
     return f"{entry.number}  {worth}{finalist}  {entry.strategy}{others}"
 

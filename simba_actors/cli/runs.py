@@ -11,10 +11,10 @@ import typer
 
 from simba_actors.cli.arguments import DEFAULT_STORE, LARGEST_NUMBER, AsJSON, RunName, StorePath, check_words
 from simba_actors.cli.output import local_time, print_json, print_table, print_text, run, score
-from simba_actors.observe.wording import spending, step_shown
+from simba_actors.observe.wording import duration, spending, step_shown
 from simba_actors.store import Reader
 from simba_actors.store.queries import results, run_queries
-from simba_actors.store.queries.results import EstimateKind, Standing
+from simba_actors.store.queries.results import EstimateKind
 from simba_actors.store.queries.run_queries import RunSummary, StepScores
 
 ESTIMATES: tuple[EstimateKind, ...] = ("TrendEstimated", "OutlookEstimated", "BudgetForecast")
@@ -28,8 +28,6 @@ class RunReport:
     """Facts about one run, as printed by `show` and `compare`."""
 
     summary: RunSummary
-    best: Standing | None
-    student: Standing | None
     objectives: Mapping[int, Mapping[str, float]]
     steps: Sequence[StepScores]
     failures: Sequence[tuple[str, int, int]]
@@ -201,8 +199,6 @@ async def _report(store: Path, name: str | None) -> RunReport:
         run_id = await queries.ask(results.find_run_id, name)
         return RunReport(
             await queries.ask(run_queries.summary, run_id),
-            await queries.ask(results.best_standing, run_id),
-            await queries.ask(results.standing, run_id, 0),
             await queries.ask(results.objective_scores, run_id),
             await queries.ask(run_queries.step_scores, run_id),
             await queries.ask(results.failures, run_id),
@@ -235,7 +231,7 @@ def summary_json(summary: RunSummary) -> dict[str, Any]:
         "max_steps": summary.max_steps,
         "steps_closed": summary.steps_closed,
         "programs": summary.programs,
-        "best": None if summary.best is None else {"program": summary.best[0], "score": summary.best[1]},
+        "best": None if summary.best is None else asdict(summary.best),
         "student": None if summary.student is None else asdict(summary.student),
         "rollouts_done": summary.rollouts_done,
         "rollouts_planned": summary.rollouts_planned,
@@ -247,8 +243,6 @@ def summary_json(summary: RunSummary) -> dict[str, Any]:
 def report_json(report: RunReport) -> dict[str, Any]:
     return {
         **summary_json(report.summary),
-        "best": None if report.best is None else asdict(report.best),
-        "student": None if report.student is None else asdict(report.student),
         "objectives": {str(number): dict(scores) for number, scores in report.objectives.items()},
     }
 
@@ -259,12 +253,14 @@ def trend_text(trend: Mapping[str, Any]) -> str:
 
 
 def forecast_text(forecast: Mapping[str, Any]) -> str:
-    """Return a forecast in one line, such as "2,960 calls, 712,000 tokens, $0.12"."""
+    """Return a forecast in one line, such as "2,960 calls, 712,000 tokens, $0.1200, 4:10"."""
     parts = [f"{forecast['calls']:,} calls"]
     if forecast["tokens"] is not None:
         parts.append(f"{forecast['tokens']:,} tokens")
     if forecast["cost"] is not None:
         parts.append(f"${forecast['cost']:.4f}")
+    if forecast.get("seconds") is not None:
+        parts.append(duration(forecast["seconds"]))
     return ", ".join(parts)
 
 
@@ -272,7 +268,7 @@ def _print_standings(reports: Sequence[RunReport]) -> None:
     rows: list[tuple[str, str, str, str, int]] = []
     for report in reports:
         prefix = f"{report.summary.run.run_id} " if len(reports) > 1 else ""
-        for kind, known in (("best", report.best), ("student", report.student)):
+        for kind, known in (("best", report.summary.best), ("student", report.summary.student)):
             if known is not None:
                 name, interval = f"program {known.program}", f"{known.low:.3f} to {known.high:.3f}"
                 rows.append((f"{prefix}{kind}", name, score(known.score), interval, known.rollouts))
@@ -306,4 +302,5 @@ def _first_line(text: str) -> str:
 
 
 def _best(summary: RunSummary) -> str:
-    return "" if summary.best is None else f"{summary.best[1]:.3f} (program {summary.best[0]})"
+    best = summary.best
+    return "" if best is None else f"{best.score:.3f} (program {best.program})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -28,7 +27,7 @@ from simba_actors.logs import visible
 from simba_actors.observe.wording import described, progress_line
 from simba_actors.store import Reader
 from simba_actors.store.queries import results, run_queries
-from simba_actors.store.queries.results import Spending, Standing
+from simba_actors.store.queries.results import Spending
 from simba_actors.store.queries.run_queries import RunSummary, StepScores
 
 REDRAW_SECONDS = 0.5
@@ -51,12 +50,8 @@ class Snapshot:
     summary: RunSummary
     steps: Sequence[StepScores]
     spending: Sequence[Spending]
-    best: Standing | None
-    student: Standing | None
     trend: Any
     events: Sequence[Event]
-    running: int | None
-    """Rollouts in progress, or None if unknown."""
 
 
 def watch(run_name: RunName = None, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
@@ -132,17 +127,12 @@ async def _send(store: Path, run_id: str, kind: Literal["pause", "resume"]) -> s
 
 async def _snapshot(queries: Reader, run_id: str) -> Snapshot:
     last = await queries.last_event(run_id)
-    gauges = {gauge.actor: gauge.state for gauge in await queries.ask(run_queries.gauges, run_id)}
-    running = re.search(r"(\d+) running", gauges.get("sampler", ""))
     return Snapshot(
         await queries.ask(run_queries.summary, run_id),
         await queries.ask(run_queries.step_scores, run_id),
         await queries.ask(results.spending_by_step, run_id),
-        await queries.ask(results.best_standing, run_id),
-        await queries.ask(results.standing, run_id, 0),
         await queries.ask(results.latest_estimate, run_id, "TrendEstimated"),
         await queries.events(run_id, max(0, last - EVENTS_SHOWN)),
-        None if running is None else int(running[1]),
     )
 
 
@@ -152,9 +142,9 @@ def _picture(snapshot: Snapshot, rate: float | None, message: str, console: Cons
     if summary.run.reason:
         title.append(f": {visible(summary.run.reason, keep='')}")
     glyphs = ASCII if console.options.ascii_only else None
-    student = None if snapshot.student is None else snapshot.student.score
+    student = None if summary.student is None else summary.student.score
     lines: list[Text] = [title, score_curve(_points(snapshot), student, width=console.width, glyphs=glyphs)]
-    standings = [(kind, s) for kind, s in (("best", snapshot.best), ("student", snapshot.student)) if s is not None]
+    standings = [(kind, s) for kind, s in (("best", summary.best), ("student", summary.student)) if s is not None]
     lines += [Text(f"{kind:8} program {known.program}: {known}") for kind, known in standings]
     if snapshot.trend is not None:
         lines.append(Text(f"samples  {trend_text(snapshot.trend)}"))
@@ -187,9 +177,9 @@ def _bars(snapshot: Snapshot, *, ascii_only: bool) -> list[Text]:
     """Return a bar for the concurrency slots in use, and one for each cap of the budget."""
     summary, settings = snapshot.summary, snapshot.summary.run.settings
     bars: list[Text] = []
-    slots = settings.get("max_concurrency")
-    if not summary.over and snapshot.running is not None and isinstance(slots, int) and slots > 0:
-        bars.append(_bar("slots", snapshot.running, slots, f"{snapshot.running} of {slots} in use", ascii_only))
+    slots, running = settings.get("max_concurrency"), summary.rollouts_running
+    if running is not None and isinstance(slots, int) and slots > 0:
+        bars.append(_bar("slots", running, slots, f"{running} of {slots} in use", ascii_only))
     budget = cast("dict[str, Any]", settings.get("budget") or {})
     usage = summary.usage
     for cap, used, shown, unit in (

@@ -329,11 +329,13 @@ class BudgetTracker:
         return self._seconds + (0.0 if self._up_since is None else self._clock() - self._up_since)
 
 
-def forecast(used: Mapping[str, Usage], done: int, expected: int, max_steps: int, budget: Budget) -> BudgetForecast:
+def forecast(
+    used: Mapping[str, Usage], seconds: float, done: int, expected: int, max_steps: int, budget: Budget
+) -> BudgetForecast:
     """Return what the whole run will have used if it continues like its first step, within its budget.
 
-    `used` is what the first step's `done` rollouts and its strategies used, by name of the LM; the whole run makes
-    `expected` rollouts.
+    `used` is what the first step's `done` rollouts and its strategies used, by name of the LM, and `seconds` what they
+    took; the whole run makes `expected` rollouts.
     """
     share = expected / max(1, done)
     rollouts = sum((usage for lm, usage in used.items() if lm != PROMPT_MODEL), start=Usage())
@@ -343,6 +345,7 @@ def forecast(used: Mapping[str, Usage], done: int, expected: int, max_steps: int
         calls=whole.calls if budget.max_calls is None else min(whole.calls, budget.max_calls),
         tokens=_within(whole.tokens, budget.max_tokens),
         cost=_within(whole.cost, budget.max_cost),
+        seconds=_within(seconds * share, budget.max_seconds),
     )
 
 

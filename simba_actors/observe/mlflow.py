@@ -24,10 +24,11 @@ from simba_actors.lm.secrets import NOT_SECRET, SECRET_SETTINGS
 from simba_actors.programs import Configuration
 from simba_actors.programs.copying import Copier, lms_within
 from simba_actors.programs.messages import PromptTemplate
+from simba_actors.publishing.channel import Channel
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.rollout import JSON
 from simba_actors.store import Reader
-from simba_actors.store.queries import pool_queries, results
+from simba_actors.store.queries import results
 from simba_actors.store.queries.results import Spending
 from simba_actors.store.records import Run
 
@@ -63,7 +64,8 @@ class MLflowCallback:
     printed result as "result.txt". A run that is continued, in this process or another, continues its run in MLflow.
 
     Each version that a channel serves is in MLflow's prompt registry: a prompt "<channel>.<predictor>" of chat
-    messages, with the inputs as {{variables}}, and the alias "version-<n>". The alias "served" is at the newest one.
+    messages, with the inputs as {{variables}}, and the alias "version-<n>". The alias "served" is at the one that is
+    served to all calls. It also moves when another program takes the place of one from this run, as in a rollback.
 
     API keys of LMs are not part of what is logged. An error of MLflow is logged, and ends the logging, not the run.
 
@@ -106,7 +108,7 @@ class MLflowCallback:
                     spending = await reader.ask(results.spending_by_step, optimizer.run_id)
                     await self._log_metrics(event.step, metrics_of(event, spending[-1] if spending else None))
                 case ProgramPublished():
-                    await self._register_prompts(reader, optimizer.run_id, event)
+                    await self._register_prompts(optimizer, (await reader.run(optimizer.run_id)).prompts, event)
                 case RunFinished():
                     await self._finish(await optimizer.result())
                 case RunFailed(reason=reason):
@@ -150,11 +152,11 @@ class MLflowCallback:
             await self._on_client(lambda client, run: _log_program(client, run, result.program))
         await self._on_client(lambda client, run: client.set_terminated(run, "FINISHED"))
 
-    async def _register_prompts(self, reader: Reader, run_id: str, event: ProgramPublished) -> None:
-        program = await reader.ask(pool_queries.program, run_id, event.program)
-        configuration = Configuration.from_json(program.configuration)
-        prompts = (await reader.run(run_id)).prompts
-        reason = f"program {event.program} of run {run_id}: {event.reason}"
+    async def _register_prompts(self, optimizer: Watched, prompts: Mapping[str, JSON], event: ProgramPublished) -> None:
+        async with await Channel.open(optimizer.store, event.channel) as channel:
+            configuration = await channel.configuration(event.version)
+        program = "a program" if event.source is None else f"program {event.program} of run {event.source}"
+        reason = f"{program}: {event.reason}"
 
         def register(client: Any, run: str) -> None:
             for predictor, messages in _chat_prompts(configuration, prompts):

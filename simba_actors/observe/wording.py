@@ -8,6 +8,7 @@ from simba_actors.events import Event, to_json
 from simba_actors.search.rollout import Usage
 
 if TYPE_CHECKING:
+    from simba_actors.store.queries.results import Standing
     from simba_actors.store.queries.run_queries import RunSummary
 
 LONGEST_VALUE = 300
@@ -17,21 +18,27 @@ LONGEST_VALUE = 300
 def progress_line(summary: RunSummary, rate: float | None = None, step: int | None = None) -> str:
     """Return how far a run is, in one line. What matters most comes first, since narrow terminals cut the end.
 
+    Scores have their 95 % intervals. Only the student's is shown as long as no program's is higher.
     `rate` is in rollouts per second, None if unknown. `step` counts from 1; the default is the open step.
     """
     parts = [f"step {step or step_shown(summary)}/{summary.max_steps}"]
-    if summary.best is not None:
-        parts.append(f"best {summary.best[1]:.3f}")
+    if summary.best is not None and not summary.best.is_student:
+        parts.append(f"best {_score(summary.best)}")
+    if summary.student is not None:
+        parts.append(f"student {_score(summary.student)}")
     if summary.run.status != "running":
         parts.append(summary.run.status)
     elif rate and (left := seconds_left(summary, rate)) is not None:
         parts.append(f"{duration(left)} left")
     parts.append(spending(summary.usage))
-    if summary.student is not None:
-        parts.append(f"student {summary.student.mean:.3f}")
     parts.append(f"{summary.programs} programs")
     parts.append(f"{summary.rollouts_done:,} rollouts" + (f" at {rate:.1f}/s" if rate else ""))
     return ", ".join(parts)
+
+
+def _score(standing: Standing) -> str:
+    """Return a score with its 95 % interval, as in "0.43 (0.16-0.75)"."""
+    return f"{standing.score:.2f} ({standing.low:.2f}-{standing.high:.2f})"
 
 
 def step_shown(summary: RunSummary) -> int:

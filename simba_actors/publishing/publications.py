@@ -245,6 +245,8 @@ def prune(db: sqlite3.Connection, channel: str, keep: int) -> int:
 
 
 def _insert(db: sqlite3.Connection, publication: Publication) -> None:
+    """Insert `publication`, with an event for the run of its program, and for each run whose program it replaces."""
+    replaced = () if publication.kind == "canary" else served(db, publication.channel).publications
     row = (
         publication.channel,
         publication.version,
@@ -262,11 +264,16 @@ def _insert(db: sqlite3.Connection, publication: Publication) -> None:
         f"INSERT INTO publications ({PUBLICATION_COLUMNS}, checksum) VALUES ({', '.join('?' * (len(row) + 1))})",
         [*row, checksum(*row)],
     )
-    if publication.run_id is not None and publication.program is not None:
+    for run_id in dict.fromkeys(each.run_id for each in (publication, *replaced) if each.run_id is not None):
         event = ProgramPublished(
-            publication.program, publication.channel, publication.version, publication.reason, publication.kind
+            publication.program,
+            publication.channel,
+            publication.version,
+            publication.reason,
+            publication.kind,
+            source=publication.run_id,
         )
-        add_event(db, event, publication.run_id, publication.time)
+        add_event(db, event, run_id, publication.time)
 
 
 def _conflict(wanted: Publication, newest: Publication | None) -> VersionConflictError:

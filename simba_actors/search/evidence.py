@@ -120,6 +120,11 @@ class Evidence:
         scores = [score.score for score in self.of(program, phase)]
         return sum(scores) / len(scores) if scores else None
 
+    def own_mean(self, program: int) -> float | None:
+        """Return the mean of all the program's scores with the student's own LM, or None if it has none."""
+        scores = [score.score for score in self.of(program) if score.model.is_student_lm]
+        return sum(scores) / len(scores) if scores else None
+
     def has_example(self, program: int, example: int, split: Split = "train") -> bool:
         """Return whether the program has run on the example with the student's own LM, unchanged, as it runs in use."""
         return (program, example, split) in self._tried

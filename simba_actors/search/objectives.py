@@ -39,7 +39,7 @@ class Objectives(ABC):
     def choose(self, ranking: Ranking, scores: Mapping[int, Mapping[str, float]]) -> Ranking:
         """Return the programs of the result with their combined scores, the winner first.
 
-        `ranking` has the finalists by their combined score, and `scores` what each is expected to score by objective.
+        `ranking` has the finalists with their combined scores, best first, and `scores` those by objective.
         """
 
 
@@ -81,7 +81,7 @@ class Pareto(Objectives):
     """The Pareto front: the finalists that no other finalist dominates.
 
     One program dominates another if it is at least as good in all scores and better in one. The search maximizes the
-    plain mean of the scores, and the winner is the program of the front with the highest mean. The others are in
+    plain mean of the scores, and the winner is the program of the front that does best by it. The others are in
     `result.candidate_programs`, each with its `scores`, for the user to choose from.
     """
 
@@ -101,13 +101,11 @@ class Pareto(Objectives):
         return sum(scores[name] for name in self.objectives) / len(self.objectives)
 
     def choose(self, ranking: Ranking, scores: Mapping[int, Mapping[str, float]]) -> Ranking:
-        means = [(program, self.combine(scores[program])) for program, _ in ranking]
-        front = [
-            (program, mean)
-            for program, mean in means
-            if not any(_dominates(scores[other], scores[program]) for other, _ in means)
+        return [
+            (program, self.combine(scores[program]))
+            for program, _ in ranking
+            if not any(_dominates(scores[other], scores[program]) for other, _ in ranking)
         ]
-        return sorted(front, key=lambda entry: entry[1], reverse=True)
 
 
 def _dominates(one: Mapping[str, float], other: Mapping[str, float]) -> bool:

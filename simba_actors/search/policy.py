@@ -223,6 +223,7 @@ class Policy(Protocol):
     def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
         """Return (program, score) pairs by all the evidence there is, the winner first.
 
+        The order may rest on more than the scores, which are the means of each program's own rollouts.
         A program without a rollout is left out, so there are none before the first rollout has ended.
         """
         ...
@@ -236,6 +237,6 @@ class Policy(Protocol):
         """
         ...
 
-    def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
-        """Return the score that each finalist is expected to have, given the evidence of one objective."""
+    def scores(self, programs: Sequence[int], evidence: Evidence) -> dict[int, float]:
+        """Return each finalist's score as in `ranking`, from the evidence of one objective."""
         ...

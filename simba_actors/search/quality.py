@@ -17,7 +17,11 @@ from simba_actors.search.statistics.intervals import ERROR, wilson
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """The mean score that a program is expected to have on the trainset, with its 95 % interval."""
+    """The mean score that the search expects a program to have on the trainset, with its 95 % interval.
+
+    It decides what is best and when a run ends. With `policy="adaptive"` it draws on the rollouts of all programs that
+    have a part in common, so it is not the mean of the program's own rollouts, which `Status.best` has.
+    """
 
     program: int
     """The program's number in the pool."""

@@ -110,16 +110,13 @@ class NothingToGain(Stopper):
 
     def __call__(self, progress: Progress) -> str | None:
         outlooks = [each.outlook for each in progress.history[-self.steps :]]
-        best, outlook = progress.best, progress.outlook
-        if len(outlooks) < self.steps or best is None or outlook is None or not outlook.left:
+        outlook = progress.outlook
+        if len(outlooks) < self.steps or outlook is None or not outlook.left:
             return None
         shares = [each.share for each in outlooks if each is not None]
         if len(shares) < self.steps or max(shares[-1], sum(shares) / self.steps) >= self.least_gain:
             return None
-        return (
-            f"the best is {best.low:.2f} to {best.high:.2f}, and {progress.calls_left:,} more calls are expected "
-            f"to add {outlook.gain:.3f}"
-        )
+        return f"{progress.calls_left:,} more calls are expected to add {outlook.gain:.3f} to the best score"
 
 
 @dataclass(frozen=True, slots=True)

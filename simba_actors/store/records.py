@@ -177,12 +177,17 @@ class Spending:
 
 @dataclass(frozen=True, slots=True)
 class ActorGauge:
-    """Load of an actor: messages in its mailbox, messages handled since its start, and its state in words."""
+    """Load of an actor."""
 
     actor: str
     mailbox: int
+    """Messages that wait."""
     handled: int
+    """Messages handled since the actor's start."""
     state: str
+    """Its state in words."""
+    running: int | None = None
+    """Rollouts in progress, each of which takes a concurrency slot; None for actors that run none."""
 
 
 @dataclass(frozen=True, slots=True)

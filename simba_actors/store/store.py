@@ -267,7 +267,7 @@ INSERT_PROGRAMS = Rows(f"INSERT OR IGNORE INTO programs (run_id, {PROGRAM_COLUMN
 INSERT_PROPOSALS = Rows(f"INSERT OR IGNORE INTO proposals (run_id, {PROPOSAL_COLUMNS}, checksum)", 11)
 INSERT_STEPS = Rows("INSERT OR IGNORE INTO steps (run_id, step, plan, checksum)", 4)
 INSERT_EVENTS = Rows(f"INSERT INTO events (run_id, {EVENT_COLUMNS}, checksum)", 6)
-RECORD_GAUGES = Rows("INSERT OR REPLACE INTO gauges", 5)
+RECORD_GAUGES = Rows("INSERT OR REPLACE INTO gauges", 6)
 
 CLOSE_STEP = (
     "UPDATE steps SET result = ?, progress = ?, checksum = checksum + ? "
@@ -372,7 +372,7 @@ def _rows_of(run_id: str, write: Write, texts: dict[str, str]) -> list[tuple[Row
         case RecordSpending(tokens=tokens, cost=cost, seconds=seconds):
             return [(RECORD_SPENDING, (tokens, cost, seconds, run_id))]
         case RecordGauges(gauges=gauges):
-            return [(RECORD_GAUGES, (run_id, g.actor, g.mailbox, g.handled, g.state)) for g in gauges]
+            return [(RECORD_GAUGES, (run_id, g.actor, g.mailbox, g.handled, g.state, g.running)) for g in gauges]
 
 
 def _intents(run_id: str, rollouts: Sequence[Rollout]) -> list[tuple[Rows | str, Row]]:

@@ -319,7 +319,7 @@ class Coordinator(GenServer[CoordinatorState]):
             used = await self._teammates.via(POOL_KEEPER).call(ReadUsage(plan.step), timeout=None)
             done = state.evidence.rollouts_in(plan.step)
             expected = self._policy.rollouts_expected(done)
-            events.append(forecast(used, done, expected, self._max_steps, self._budget.budget))
+            events.append(forecast(used, progress.seconds, done, expected, self._max_steps, self._budget.budget))
         await self._teammates.commit_later([CloseStep(plan.step, result.to_json(), progress.to_store())], events)
         state.closed, state.progress = result.state, progress
         state.steps_closed += 1

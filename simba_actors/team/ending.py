@@ -31,7 +31,6 @@ from simba_actors.team.messages import (
     RunProgram,
     Teammates,
 )
-from simba_actors.team.pool_view import PoolView
 from simba_actors.team.run_state import Failure
 from simba_actors.team.setting_aside import SettingAside
 
@@ -161,7 +160,7 @@ class Ending:
             return
         result: dict[str, JSON] = {"cap": cap, "stopped": state.stopped_by is not None}
         if self._objectives is not None:
-            scores = await self._scores_by_objective(self._objectives, [program for program, _ in ranking], pool)
+            scores = await self._scores_by_objective(self._objectives, [program for program, _ in ranking])
             ranking = self._objectives.choose(ranking, scores)
             result["scores"] = [[program, dict(scores[program])] for program, _ in ranking]
         result["ranking"] = [[program, mean] for program, mean in ranking]
@@ -172,12 +171,12 @@ class Ending:
         await self.with_result(state)
 
     async def _scores_by_objective(
-        self, objectives: Objectives, programs: Sequence[int], pool: PoolView
+        self, objectives: Objectives, programs: Sequence[int]
     ) -> dict[int, dict[str, float]]:
-        """Return what the finalists are expected to score by each objective."""
+        """Return the finalists' scores by each objective."""
         known = await self._teammates.via(POOL_KEEPER).call(ReadObjectives(objectives.names), timeout=None)
         estimates = await self._threads.run(
-            lambda: {name: self._policy.estimates(programs, evidence, pool) for name, evidence in known.items()}
+            lambda: {name: self._policy.scores(programs, evidence) for name, evidence in known.items()}
         )
         return {program: {name: estimates[name][program] for name in objectives.names} for program in programs}
 

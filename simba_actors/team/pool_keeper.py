@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from simba_actors.actors import (
     IDLE,
@@ -77,6 +77,14 @@ HEARTBEAT_SECONDS = 10.0
 
 REQUESTED = object()
 """The message that tells a PoolKeeper of new requests in the store."""
+
+
+@runtime_checkable
+class RunsRollouts(Protocol):
+    """An actor that runs rollouts."""
+
+    @property
+    def rollouts_running(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -367,4 +375,5 @@ def _gauges(registry: Registry) -> Iterator[ActorGauge]:
         if ref is not None and isinstance(ref.target, ServerProcess):
             process, counts = ref.target, ref.target.statistics
             handled = counts.calls + counts.casts + counts.infos
-            yield ActorGauge(str(name), process.mailbox.qsize(), handled, process.server.format_state())
+            running = process.server.rollouts_running if isinstance(process.server, RunsRollouts) else None
+            yield ActorGauge(str(name), process.mailbox.qsize(), handled, process.server.format_state(), running)

@@ -162,6 +162,11 @@ class Sampler(GenServer[SamplerState]):
                 return await super().handle_cast(message)
         return None
 
+    @property
+    def rollouts_running(self) -> int:
+        """Number of rollouts in progress, each of which takes a concurrency slot."""
+        return len(self.state.running)
+
     def format_state(self) -> str:
         state = self.state
         return f"{len(state.queued)} rollouts queued, {len(state.running)} running, {len(state.jobs)} jobs"

@@ -95,7 +95,7 @@ def _node(
 ) -> str:
     x, y = place
     score = "not scored" if entry.score is None else f"{entry.score:.3f}"
-    won, finalist = entry.number == winner, entry.ranking_score is not None
+    won, finalist = entry.number == winner, entry.rank is not None
     role = ", the winner" if won else ", a finalist" if finalist else ""
     title = Markup("program {}: {}, {}{}").format(entry.number, score, entry.strategy, role)
     ring = f'<circle class="{"winner" if won else "finalist"}" cx="{x}" cy="{y}" r="{RADIUS + 5}"/>' if finalist else ""

@@ -92,9 +92,7 @@ async def program(request: Request) -> Response:
             run_id=run_id,
             program=found,
             entry=(await store.ask(pool_queries.pool, run_id, [number]))[0],
-            standing=best
-            if best is not None and best.program == number
-            else await store.ask(results.standing, run_id, number),
+            standing=await store.ask(results.standing, run_id, number),
             is_best=best is not None and best.program == number,
             predictors=_prompts(configuration),
             messages=await _messages(store, run_id, found, configuration, prompts),

@@ -93,10 +93,8 @@ async def compare(request: Request) -> Response:
 async def _runs(request: Request) -> dict[str, Any]:
     async with await open_store(request) as store:
         summaries = await store.ask(run_queries.summaries)
-        best = {s.run.run_id: await store.ask(results.best_standing, s.run.run_id) for s in summaries}
         return {
             "summaries": summaries,
-            "best": best,
             "channels": await store.ask(served_by_channel),
             "over": all(summary.over for summary in summaries),
         }
@@ -106,8 +104,8 @@ async def _side(store: Reader, run_id: str) -> dict[str, Any]:
     summary = await store.ask(run_queries.summary, run_id)
     return {
         "summary": summary,
-        "best": await store.ask(results.best_standing, run_id),
-        "student": await store.ask(results.standing, run_id, STUDENT),
+        "best": summary.best,
+        "student": summary.student,
         "settings": settings_of(summary),
     }
 
@@ -131,8 +129,7 @@ async def _facts(request: Request, store: Reader) -> dict[str, Any]:
     asked = whole(request.query_params.get("step"))
     bucket_step = max((step.step for step in steps), default=0) if asked is None else asked
     events = await store.events(run_id, max(0, last - EVENTS_SHOWN))
-    best = await store.ask(results.best_standing, run_id)
-    student = await store.ask(results.standing, run_id, STUDENT)
+    best, student = summary.best, summary.student
     spending = await store.ask(results.spending_by_step, run_id)
     objectives = await store.ask(results.objective_scores, run_id)
     errors = await store.ask(results.failures, run_id)

@@ -13,6 +13,8 @@ import pytest
 
 from simba_actors import Optimizer
 from simba_actors.cli.curve import ASCII, CurvePoint, score_curve
+from simba_actors.store import Reader
+from simba_actors.store.queries import run_queries
 from tests.support.runs import PATIENCE, small_config
 
 
@@ -60,7 +62,18 @@ async def test_a_terminal_shows_the_curve_the_pool_and_the_end(tmp_path: Path, f
         shown = await asyncio.wait_for(watched_in_a_terminal(store, "live"), PATIENCE)
         last = shown[shown.rindex("live  finished") :]
     assert "● best program so far" in last
-    assert re.search(r"step 2/2, best 0\.\d+, finished, [\d,]+ tokens, student 0\.\d+, \d+ programs", last)
+    assert re.search(r"step 2/2, best 0\.\d+ \(.*?\), student 0\.\d+ \(.*?\), finished, [\d,]+ tokens", last)
+
+
+async def test_slots_in_use_are_stored_as_a_number(tmp_path: Path) -> None:
+    async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="live")) as optimizer:
+        await asyncio.wait_for(optimizer.result(), PATIENCE)
+        async with await Reader.open(optimizer.store) as store:
+            running = {gauge.actor: gauge.running for gauge in await store.ask(run_queries.gauges, "live")}
+            summary = await store.ask(run_queries.summary, "live")
+    assert isinstance(running.pop("sampler"), int)
+    assert set(running.values()) == {None}
+    assert summary.rollouts_running is None  # The run is over.
 
 
 async def watched_in_a_terminal(store: Path, run_id: str) -> str:

@@ -318,6 +318,8 @@ async def test_the_first_step_gives_a_forecast_of_the_whole_run(server: OpenAISe
     assert usage.cost is not None
     assert 0.5 * usage.calls <= forecast.calls <= 2 * usage.calls
     assert 0.5 * usage.cost <= forecast.cost <= 2 * usage.cost
+    assert forecast.seconds is not None
+    assert forecast.seconds > 0
 
 
 @pytest.mark.parametrize(("steps", "max_calls"), [(1, None), (2, None), (4, None), (4, 60)])

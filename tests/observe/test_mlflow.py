@@ -31,16 +31,18 @@ client = mlflow.MlflowClient(uri)
 experiment = client.create_experiment("quiz", artifact_location=(folder / "artifacts").as_uri())
 
 
-async def optimize(publish):
+async def optimize(publish, rollback=False, **changes):
     student = dspy.Predict("question -> answer")
     with OpenAIServer(quiz_script) as provider:
         student.lm = dspy.LM("openai/quiz", api_base=provider.address, api_key=key, cache=False)
         callbacks = [MLflowCallback(experiment="quiz", tracking_uri=uri)]
-        config = small_config(folder / "simba.db", student=student, channel="a bot", callbacks=callbacks)
+        config = small_config(folder / "simba.db", student=student, channel="a bot", callbacks=callbacks, **changes)
         async with Optimizer.start(config) as optimizer:
             result = await optimizer.result()
             if publish:
                 await optimizer.publish()
+            if rollback:
+                await optimizer.rollback(reason="worse")
     return result
 
 
@@ -50,6 +52,9 @@ served = client.get_prompt_version_by_alias("a_bot.self", "served")
 artifacts = [path.read_bytes() for path in (folder / "artifacts").rglob("*") if path.is_file()]
 asyncio.run(optimize(publish=False))
 loaded = mlflow.dspy.load_model(client.download_artifacts(run.info.run_id, "program", str(folder)))
+runs = len(client.search_runs([experiment]))
+asyncio.run(optimize(publish=True, rollback=True, seed=4, run_id="another"))
+served_again = client.get_prompt_version_by_alias("a_bot.self", "served")
 print(json.dumps({
     "run_id": result.run_id,
     "score": result.score,
@@ -60,11 +65,13 @@ print(json.dumps({
     "params": run.data.params,
     "metrics": run.data.metrics,
     "steps": [metric.step for metric in client.get_metric_history(run.info.run_id, "calls")],
-    "runs": len(client.search_runs([experiment])),
+    "runs": runs,
     "artifacts": len(artifacts),
     "keys": sum(key.encode() in content for content in artifacts),
     "loaded": [loaded.signature.instructions, [demo["answer"] for demo in loaded.demos]],
     "prompt": [served.version, sorted(served.variables), served.template[0]["content"]],
+    "rolled_back": [served_again.version, served_again.template == served.template],
+    "version-3": client.get_prompt_version_by_alias("a_bot.self", "version-3").version,
     "version": client.get_prompt_version_by_alias("a_bot.self", "version-1").version,
 }))
 """
@@ -101,6 +108,10 @@ def test_what_is_published_is_a_prompt_of_the_registry(logged: dict[str, Any]) -
     version, variables, system = logged["prompt"]
     assert (version, variables) == (logged["version"], ["question"])
     assert logged["instructions"].splitlines()[-1] in system
+
+
+def test_a_rollback_to_another_runs_program_moves_the_alias(logged: dict[str, Any]) -> None:
+    assert logged["rolled_back"] == [logged["version-3"], True]
 
 
 def test_a_run_that_is_started_again_continues_its_run_in_mlflow(logged: dict[str, Any]) -> None:

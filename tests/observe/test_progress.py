@@ -12,7 +12,7 @@ import pytest
 
 from simba_actors import Optimizer
 from simba_actors.errors import MetricError
-from simba_actors.events import Event, RunFailed, RunPaused, StepOpened
+from simba_actors.events import Event, RunFailed, RunFinished, RunPaused, StepOpened
 from simba_actors.observe import show_progress
 from simba_actors.observe.progress import display_on
 from simba_actors.observe.wording import duration
@@ -47,7 +47,36 @@ async def test_a_line_tells_best_score_rollouts_rate_and_spending(
 ) -> None:
     await finish(small_config(tmp_path / "simba.db", progress=True))
     line = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("step 1/2"))
-    assert all(word in line for word in ("best 0.", "student 0.", "rollouts at", "tokens", "left"))
+    assert all(word in line for word in ("student 0.", "rollouts at", "tokens", "left"))
+
+
+@pytest.mark.parametrize("policy", ["dspy", "adaptive"])
+async def test_the_best_program_never_looks_worse_than_the_student(
+    policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await finish(small_config(tmp_path / "simba.db", policy=policy, max_steps=3, progress=True))
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step")]
+    pairs = [re.findall(r"(?:best|student) ([\d.]+) \([\d.]+-[\d.]+\)", line) for line in lines]
+    assert len(pairs) == 3
+    assert all(pair == sorted(pair, reverse=True) for pair in pairs)
+
+
+async def test_the_student_and_the_winner_have_one_score_in_all_places(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    async with await Optimizer.start(small_config(tmp_path / "simba.db", policy="adaptive")) as optimizer:
+        async with show_progress(optimizer, stream):
+            result = await asyncio.wait_for(optimizer.result(), PATIENCE)
+        status = await optimizer.status()
+        finished = await reach(optimizer, RunFinished)
+    winner, student = result.finalists[0], result.student
+    assert status.best is not None
+    assert status.student is not None
+    assert student is not None
+    assert (status.best.program, status.best.score) == (winner.number, pytest.approx(winner.score))
+    assert (status.student.score, status.student.low) == pytest.approx((student.score, student.low))
+    assert finished.score == result.score == winner.score
+    assert f"finished: program {winner.number} with {winner.score:.3f}" in stream.getvalue()
+    assert f"{winner.score:.3f} ({winner.low:.3f} to {winner.high:.3f})" in str(result)
 
 
 async def test_a_terminal_of_80_columns_has_room_for_a_bar_the_score_and_the_spending(
@@ -55,7 +84,7 @@ async def test_a_terminal_of_80_columns_has_room_for_a_bar_the_score_and_the_spe
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     last = (await shown(tmp_path / "simba.db", Terminal())).rpartition("\x1b[2K")[2]
-    assert re.search(r"━.* step 2/2, best 0\.\d+, finished, [\d,]+ tokens", last)
+    assert re.search(r"━.* step 2/2, best 0\.\d+ \(.*\), student 0", last)
 
 
 async def test_nothing_is_printed_unless_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

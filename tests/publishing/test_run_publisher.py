@@ -92,6 +92,20 @@ async def test_a_publication_is_an_event_of_its_run(tmp_path: Path) -> None:
     ]
 
 
+async def test_a_run_hears_that_another_runs_program_takes_the_place_of_its_own(tmp_path: Path) -> None:
+    for program, run_id in ((1, "first"), (2, "second")):
+        async with await Optimizer.start(config(tmp_path, run_id=run_id)) as optimizer:
+            await optimizer.result()
+            await optimizer.publish(program)
+            if run_id == "second":
+                await optimizer.rollback(reason="no good")
+            told = [event async for event in optimizer.events() if isinstance(event, ProgramPublished)]
+    assert [(event.version, event.kind, event.source) for event in told] == [
+        (2, "publish", "second"),
+        (3, "rollback", "first"),
+    ]
+
+
 async def test_candidates_of_a_module_that_follows_a_channel_run_as_they_are(tmp_path: Path) -> None:
     class Bot(VariableAware):
         def __init__(self) -> None:

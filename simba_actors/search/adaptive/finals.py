@@ -76,10 +76,11 @@ class Finals:
         )
 
     def ranking(self, model: PartModel, evidence: Evidence) -> list[tuple[int, float]]:
-        """Return the programs that may win with their estimates in the metric's units, the winner first.
+        """Return the programs that may win with their scores, the winner first.
 
         The winner is the best program that is better than the student with a chance of `SURE`. If there is none, the
-        student wins.
+        student wins. The programs are ordered by estimates, and each comes with the mean of its own rollouts, on the
+        valset if it ran there.
         """
         estimates = self._estimates(model, evidence)
         ranked = list(estimates)[: FINALISTS[0]]
@@ -87,7 +88,13 @@ class Finals:
             ranked.append(STUDENT)
         beliefs = beliefs_of(model)
         ranked.sort(key=lambda program: program != STUDENT and chance_to_beat(model, beliefs, program, STUDENT) < SURE)
-        return [(program, estimates[program]) for program in ranked]
+        own = {program: self.score(program, evidence) for program in ranked}
+        return [(p, estimates[p] if score is None else score) for p, score in own.items()]
+
+    def score(self, program: int, evidence: Evidence) -> float | None:
+        """Return the mean of the program's own rollouts, on the valset if it ran there; None if it has none."""
+        on_valset = evidence.mean(program, "final") if self.valset else None
+        return evidence.own_mean(program) if on_valset is None else on_valset
 
     def _estimates(self, model: PartModel, evidence: Evidence) -> dict[int, float]:
         """Return the estimate of each program that has run, the best first.

@@ -368,14 +368,8 @@ class AdaptivePolicy:
     ) -> ClearWinner | None:
         return clear_winner_by_model(self._fitting.model(pool, evidence, Mode()), evidence, incumbent, learned_from)
 
-    def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
-        model = self._fitting.model(pool, evidence, Mode())
-        validated = {program: evidence.mean(program, "final") for program in programs} if self.val_examples else {}
-        qualities = model.qualities
-        return {
-            program: model.range.from_unit(qualities[program]) if (mean := validated.get(program)) is None else mean
-            for program in programs
-        }
+    def scores(self, programs: Sequence[int], evidence: Evidence) -> dict[int, float]:
+        return {program: self._finals.score(program, evidence) or 0.0 for program in programs}
 
 
 def _afresh(step: int, position: int, temperature: float) -> ModelSpec:

@@ -17,7 +17,7 @@ from simba_actors.search.evidence import Evidence
 from simba_actors.search.policy import Pool, Proposal, StepPlan, StepResult, TriedStep
 from simba_actors.search.quality import best_by_batch
 from simba_actors.search.randomness import BatchOrder, Draws
-from simba_actors.search.rollout import FINAL_STEP, JSON, STUDENT, ModelSpec, Phase, Rollout, RolloutKey
+from simba_actors.search.rollout import FINAL_STEP, JSON, STUDENT, ModelSpec, Rollout, RolloutKey
 from simba_actors.search.settings import SearchSettings
 from simba_actors.search.simba.choices import demos_to_drop, softmax_sample, top_k_with_student
 
@@ -164,8 +164,8 @@ class DspyPolicy:
         winners = _State.from_json(state).winners
         finalists = [winners[index] for index in self._finalists(len(winners))]
         scored = [(program, evidence.mean(program, "final")) for program in finalists]
-        if self.final_rollouts(state, evidence, pool):  # The run was cut short: most have run on their batch alone.
-            scored = [(program, _mean_so_far(program, evidence)) for program in dict.fromkeys(winners)]
+        if self.final_rollouts(state, evidence, pool):  # The run was cut short: most have run on some examples alone.
+            scored = [(program, evidence.own_mean(program)) for program in dict.fromkeys(winners)]
         return sorted(
             ((program, mean) for program, mean in scored if mean is not None),
             key=lambda entry: entry[1],
@@ -177,10 +177,10 @@ class DspyPolicy:
     ) -> ClearWinner | None:
         return clear_winner_by_pairs(evidence, incumbent, learned_from)
 
-    def estimates(self, programs: Sequence[int], evidence: Evidence, pool: Pool) -> dict[int, float]:
+    def scores(self, programs: Sequence[int], evidence: Evidence) -> dict[int, float]:
         finals = {program: evidence.mean(program, "final") for program in programs}
         if None in finals.values():
-            return {program: _mean_so_far(program, evidence) or 0.0 for program in programs}
+            return {program: evidence.own_mean(program) or 0.0 for program in programs}
         return {program: mean for program, mean in finals.items() if mean is not None}
 
     def _finalists(self, winners: int) -> list[int]:
@@ -194,9 +194,3 @@ class DspyPolicy:
             for index in indices
             for example in range(self.examples)
         )
-
-
-def _mean_so_far(program: int, evidence: Evidence) -> float | None:
-    """Return a step winner's mean over its own batch, or the student's over what it sampled; None without rollouts."""
-    phases: tuple[Phase, ...] = ("sample", "final") if program == STUDENT else ("evaluate",)
-    return next((mean for phase in phases if (mean := evidence.mean(program, phase)) is not None), None)

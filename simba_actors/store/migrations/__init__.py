@@ -20,6 +20,7 @@ _SCRIPTS = (
     "004_progress.sql",
     "005_fencing.sql",
     "006_spending.sql",
+    "007_running.sql",
 )
 
 VERSION = len(_SCRIPTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from simba_actors.errors import UnknownProgramError
 from simba_actors.search.rollout import Phase, Split
 from simba_actors.search.statistics.intervals import mean_interval
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, dumps, loads, rollout_records
+from simba_actors.store.queries.results import Standing, standings
 from simba_actors.store.reading import find_programs, find_run
 from simba_actors.store.records import Program, RolloutRecord
 
@@ -36,33 +38,26 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class PoolEntry:
-    """A program without its configuration.
-
-    `batch` is its score on its own step's examples, `final` on the final ones. `ranking_score` is the score by which a
-    finished run ranked its finalists; None for other programs.
-    """
+    """A program without its configuration."""
 
     number: int
+    """The program's number in the pool; 0 is the student."""
     digest: str
     parents: tuple[int, ...]
     strategy: str
     step: int
     batch: Estimate | None
+    """Its score as a candidate, on its own step's examples."""
     final: Estimate | None
-    ranking_score: float | None
+    """Its score in the rollouts that the winner was chosen by."""
+    standing: Standing | None
+    """Its score by all its rollouts; see `results.standings`."""
+    rank: int | None
+    """Its place among the finalists of a finished run, counted from 1; None for other programs."""
 
     @property
     def score(self) -> float | None:
-        """The ranking score if there is one, otherwise the mean over its batch and the final examples."""
-        known = [estimate for estimate in (self.batch, self.final) if estimate is not None]
-        if self.ranking_score is not None or not known:
-            return self.ranking_score
-        return sum(estimate.mean * estimate.count for estimate in known) / self.rollouts
-
-    @property
-    def rollouts(self) -> int:
-        """Number of scored rollouts in its batch and in finals."""
-        return sum(estimate.count for estimate in (self.batch, self.final) if estimate is not None)
+        return None if self.standing is None else self.standing.score
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +86,8 @@ class Lesson:
 def pool(db: sqlite3.Connection, run_id: str, numbers: Collection[int] | None = None) -> list[PoolEntry]:
     """Return programs of the run with their scores, by number: those of `numbers`, or all."""
     among = None if numbers is None else dumps(list(numbers))
-    scores, rankings = _scores_by_program(db, run_id, among), _ranking_scores(db, run_id)
+    scores, known = _scores_by_program(db, run_id, among), standings(db, run_id)
+    ranks = {program: rank for rank, program in enumerate(_finalists(db, run_id), 1)}
     rows = db.execute(
         "SELECT number, digest, parents, strategy, step FROM programs WHERE run_id = :run "
         "AND (:among IS NULL OR number IN (SELECT value FROM json_each(:among))) ORDER BY number",
@@ -106,7 +102,8 @@ def pool(db: sqlite3.Connection, run_id: str, numbers: Collection[int] | None = 
             step,
             scores.get((number, "evaluate")),
             scores.get((number, "final")),
-            rankings.get(number),
+            known.get(number),
+            ranks.get(number),
         )
         for number, digest, parents, strategy, step in rows
     ]
@@ -115,17 +112,12 @@ def pool(db: sqlite3.Connection, run_id: str, numbers: Collection[int] | None = 
 def ranking(db: sqlite3.Connection, run_id: str) -> list[int]:
     """Return the numbers of all programs, best first: the finalists as the run ranked them, then the others by score.
 
-    See `PoolEntry.score`; programs without one come last.
+    Programs without a score come last.
     """
-    finalists = _ranking_scores(db, run_id)
-    rows = db.execute(
-        "SELECT number FROM programs LEFT JOIN ("
-        "SELECT program, SUM(scores) / SUM(done) AS score "
-        "FROM tallies WHERE run_id = :run AND phase IN ('evaluate', 'final') AND done > 0 GROUP BY program"
-        ") ON program = number WHERE run_id = :run ORDER BY score IS NULL, score DESC, number",
-        {"run": run_id},
-    )
-    return [*finalists, *(number for (number,) in rows if number not in finalists)]
+    finalists, known = _finalists(db, run_id), standings(db, run_id)
+    rows = db.execute("SELECT number FROM programs WHERE run_id = ? ORDER BY number", [run_id])
+    others = [number for (number,) in rows if number not in finalists]
+    return [*finalists, *sorted(others, key=lambda number: -known[number].score if number in known else math.inf)]
 
 
 def parents_of_all(db: sqlite3.Connection, run_id: str) -> dict[int, tuple[int, ...]]:
@@ -228,10 +220,9 @@ def _scores_by_program(
     return {(program, phase): Estimate.of_sums(done, scores, squares) for program, phase, done, scores, squares in rows}
 
 
-def _ranking_scores(db: sqlite3.Connection, run_id: str) -> dict[int, float]:
-    """Return the scores of the finalists, the winner first; empty while the run has no result."""
+def _finalists(db: sqlite3.Connection, run_id: str) -> list[int]:
+    """Return the finalists, the winner first; empty while the run has no result."""
     rows = db.execute(
-        "SELECT value ->> 0, value ->> 1 FROM runs, json_each(result, '$.ranking') WHERE run_id = ? ORDER BY key",
-        [run_id],
+        "SELECT value ->> 0 FROM runs, json_each(result, '$.ranking') WHERE run_id = ? ORDER BY key", [run_id]
     )
-    return dict(rows.fetchall())
+    return [number for (number,) in rows]

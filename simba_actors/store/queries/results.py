@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 from simba_actors.errors import RunError, UnknownProgramError, UnknownRunError
 from simba_actors.search.rollout import FINAL_STEP, STUDENT, STUDENT_LM, Rollout, RolloutKey
 from simba_actors.search.statistics.intervals import mean_interval
-from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, loads, rollout_records
+from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, dumps, loads, rollout_records
 from simba_actors.store.records import RolloutRecord
 
 LATEST = "latest"
@@ -28,18 +28,31 @@ EstimateKind: TypeAlias = Literal["TrendEstimated", "OutlookEstimated", "BudgetF
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Estimated score of a program from all evidence, with a 95 % interval."""
+    """The score of a program: the mean of its own rollouts, with a 95 % interval.
+
+    It is the one score that is shown to people, of the student, of the best program and of all others. The search's
+    own estimate, which decides what is best, also draws on the rollouts of related programs; see `Quality`.
+    """
 
     program: int
-    """The program's number in the pool."""
+    """The program's number in the pool; 0 is the student."""
     score: float
-    """The expected mean score."""
+    """The mean score of its rollouts with the student's LM."""
     low: float
-    """Lower end of the 95 % interval."""
+    """Lower end of the 95 % interval: Wilson's for scores from 0 to 1."""
     high: float
     """Upper end of the 95 % interval."""
     rollouts: int
-    """Number of scored rollouts of the program."""
+    """Number of rollouts behind the score."""
+
+    @classmethod
+    def of_sums(cls, program: int, count: int, scores: float, squares: float) -> Standing:
+        """Return the standing for a number of scores, their sum and the sum of their squares."""
+        return cls(program, scores / count, *mean_interval(count, scores, squares), count)
+
+    @property
+    def is_student(self) -> bool:
+        return self.program == STUDENT
 
     def __str__(self) -> str:
         return f"{self.score:.3f} ({self.low:.3f} to {self.high:.3f})"
@@ -60,7 +73,7 @@ class Spending:
     seconds: float
     """Seconds that the run had been up, without pauses."""
     best: Standing | None
-    """The program that seemed best by then."""
+    """The best program by then, with its score by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,43 +121,49 @@ def find_run_id(db: sqlite3.Connection, name: str | None) -> str:
 
 
 def best_standing(db: sqlite3.Connection, run_id: str) -> Standing | None:
-    """Return the standing of the program that seems best, given all evidence, or None before there is any.
+    """Return the score of the best program, or None before there is any.
 
-    Of a finished run that is the winner; before, the best program as of the last closed step.
+    That is the winner of a finished run. Before, it is the program that the search thought best when the last step
+    closed, or the student as long as the student's own rollouts have the better mean.
     """
+    return best_of(db, run_id, standings(db, run_id))
+
+
+def best_of(db: sqlite3.Connection, run_id: str, known: Mapping[int, Standing]) -> Standing | None:
+    """Return what `best_standing` returns, from the `standings` of the run."""
     ranking = _ranking(db, run_id)
+    if ranking:
+        return known.get(next(iter(ranking)))
     (latest,) = db.execute(
-        "SELECT (SELECT result ->> '$.best' FROM steps WHERE run_id = :run AND result IS NOT NULL "
+        "SELECT (SELECT result ->> '$.best[0]' FROM steps WHERE run_id = :run AND result IS NOT NULL "
         "ORDER BY step DESC LIMIT 1)",
         {"run": run_id},
     ).fetchone()
-    quality = _quality(db, run_id, loads(latest))
-    if not ranking:
-        return quality
-    number, score = next(iter(ranking.items()))
-    if quality is not None and quality.program == number and quality.low <= score <= quality.high:
-        return Standing(number, score, quality.low, quality.high, quality.rollouts)
-    known = standing(db, run_id, number)
-    if known is None:
-        return quality
-    return Standing(number, score, min(known.low, score), max(known.high, score), known.rollouts)
+    return _better(known.get(latest), known.get(STUDENT))
 
 
 def standing(db: sqlite3.Connection, run_id: str, program: int) -> Standing | None:
-    """Return the standing of a program by its own rollouts with the student's LM, or None if it has none.
+    """Return the score of one program; see `standings`. None if it has no rollouts."""
+    return standings(db, run_id).get(program)
 
-    If it has run in finals that decide by their own scores, on a valset or in `dspy.SIMBA`'s way, only those count.
+
+def standings(db: sqlite3.Connection, run_id: str) -> dict[int, Standing]:
+    """Return the score of each program that has rollouts with the student's LM, by its number.
+
+    If a finished run chose its winner by final scores alone, on a valset or in `dspy.SIMBA`'s way, only those count
+    for the programs that have them.
     """
-    of_finals = validated(db, run_id) or _policy(db, run_id) == "dspy"
-    for condition in ("phase = 'final'", "TRUE") if of_finals else ("TRUE",):
-        count, scores, squares = db.execute(
-            "SELECT COUNT(*), TOTAL(score), TOTAL(score * score) FROM rollouts WHERE run_id = ? AND program = ? "
-            f"AND outcome IS NOT NULL AND model ->> 0 = ? AND {condition}",
-            [run_id, program, STUDENT_LM],
-        ).fetchone()
-        if count:
-            return Standing(program, scores / count, *mean_interval(count, scores, squares), count)
-    return None
+    rows = db.execute(
+        "SELECT program, phase = 'final', SUM(done), SUM(scores), SUM(squares) FROM tallies "
+        "WHERE run_id = ? AND lm = ? AND done > 0 GROUP BY program, phase = 'final' ORDER BY program, phase = 'final'",
+        [run_id, STUDENT_LM],
+    )
+    finals_alone = bool(_ranking(db, run_id)) and (validated(db, run_id) or _policy(db, run_id) == "dspy")
+    sums: dict[int, tuple[int, float, float]] = {}
+    for program, final, *own in rows:
+        before = (0, 0.0, 0.0) if final and finals_alone else sums.get(program, (0, 0.0, 0.0))
+        sums[program] = _sum(before, own)
+    return {program: Standing.of_sums(program, *own) for program, own in sums.items()}
 
 
 def validated(db: sqlite3.Connection, run_id: str) -> bool:
@@ -275,16 +294,48 @@ def failures(db: sqlite3.Connection, run_id: str) -> list[tuple[str, int, int]]:
 def spending_by_step(db: sqlite3.Connection, run_id: str) -> list[Spending]:
     """Return what the run had spent and found at the end of each closed step, in order."""
     rows = db.execute(
-        "SELECT step, result ->> '$.best', progress FROM steps WHERE run_id = ? AND progress IS NOT NULL ORDER BY step",
+        "SELECT step, result ->> '$.best[0]', progress FROM steps "
+        "WHERE run_id = ? AND progress IS NOT NULL ORDER BY step",
         [run_id],
-    )
+    ).fetchall()
+    scored = _sums_by_step(db, run_id, {STUDENT, *(best for _, best, _ in rows if best is not None)})
+    sums: dict[int, tuple[int, float, float]] = {}
     found: list[Spending] = []
     for step, best, progress in rows:
+        for program, own in scored.pop(step, ()):
+            sums[program] = _sum(sums.get(program, (0, 0.0, 0.0)), own)
+        known = [None if n not in sums else Standing.of_sums(n, *sums[n]) for n in (best, STUDENT)]
         data = loads(progress)
         calls, prompt, completion, cost = data["usage"]
         tokens = None if prompt is None or completion is None else prompt + completion
-        found.append(Spending(step, calls, tokens, cost, data["seconds"], _quality(db, run_id, loads(best))))
+        found.append(Spending(step, calls, tokens, cost, data["seconds"], _better(*known)))
     return found
+
+
+def _sums_by_step(
+    db: sqlite3.Connection, run_id: str, programs: set[int]
+) -> dict[int, list[tuple[int, tuple[int, float, float]]]]:
+    """Return the number, sum and sum of squares of these programs' scores with the student's LM, by step."""
+    rows = db.execute(
+        "SELECT step, program, SUM(done), SUM(scores), SUM(squares) FROM tallies WHERE run_id = ? AND lm = ? "
+        "AND step >= 0 AND done > 0 AND program IN (SELECT value FROM json_each(?)) GROUP BY step, program",
+        [run_id, STUDENT_LM, dumps(sorted(programs))],
+    )
+    found: dict[int, list[tuple[int, tuple[int, float, float]]]] = {}
+    for step, program, *own in rows:
+        found.setdefault(step, []).append((program, _sum((0, 0.0, 0.0), own)))
+    return found
+
+
+def _sum(sums: tuple[int, float, float], more: Sequence[float]) -> tuple[int, float, float]:
+    return sums[0] + int(more[0]), sums[1] + more[1], sums[2] + more[2]
+
+
+def _better(best: Standing | None, student: Standing | None) -> Standing | None:
+    """Return `best`, or the student if its score is higher. The search may know better, but has yet to show it."""
+    if best is None or student is None:
+        return best or student
+    return best if best.score >= student.score else student
 
 
 def latest_estimate(db: sqlite3.Connection, run_id: str, kind: EstimateKind) -> dict[str, Any] | None:
@@ -301,17 +352,6 @@ def objective_scores(db: sqlite3.Connection, run_id: str) -> dict[int, dict[str,
     result = cast("dict[str, Any]", loads(stored) or {})
     scores = dict(result.get("scores") or [])
     return {number: scores[number] for number, _ in result.get("ranking", []) if number in scores}
-
-
-def _quality(db: sqlite3.Connection, run_id: str, stored: Any) -> Standing | None:
-    """Return the standing that a step's result has, as [program, mean, low, high]."""
-    if stored is None:
-        return None
-    program, mean, low, high = stored
-    (count,) = db.execute(
-        "SELECT TOTAL(done) FROM tallies WHERE run_id = ? AND program = ?", [run_id, program]
-    ).fetchone()
-    return Standing(program, mean, low, high, int(count))
 
 
 def _ranking(db: sqlite3.Connection, run_id: str) -> dict[int, float]:

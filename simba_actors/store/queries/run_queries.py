@@ -5,13 +5,17 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from simba_actors.search.rollout import STUDENT, STUDENT_LM, Usage
 from simba_actors.store.encoding import loads
 from simba_actors.store.queries.pool_queries import Estimate
+from simba_actors.store.queries.results import Standing, best_of, standings
 from simba_actors.store.reading import TOTAL_USAGE, USED_BY_PROPOSALS, all_runs, find_run, usage_of_totals
 from simba_actors.store.records import ActorGauge, Run
+
+OVER = ("finished", "failed")
+"""Statuses of runs that no process works on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,10 @@ class ActorStatus:
 class RunSummary:
     """Summary of a run's state.
 
-    `best` is the number and score of the winner or, before there is one, of the program that seems best: as of the last
-    closed step, or by its own batch before the first step is closed.
-    `student` is the student's score: on the final examples if they are in, otherwise where it was sampled.
-    `rollouts_planned` counts the rollouts planned so far, done or not.
+    `best` and `student` are the scores of the best program and of the student, both by their own rollouts; see
+    `results.best_standing` and `results.standings`.
+    `rollouts_planned` counts the rollouts planned so far, done or not. `rollouts_running` is how many concurrency slots
+    were in use when the run last stored something; None if that is unknown or the run is over.
     """
 
     run: Run
@@ -48,16 +52,17 @@ class RunSummary:
     steps_opened: int
     steps_closed: int
     programs: int
-    best: tuple[int, float] | None
-    student: Estimate | None
+    best: Standing | None
+    student: Standing | None
     rollouts_done: int
     rollouts_planned: int
     rollouts_failed: int
+    rollouts_running: int | None
     usage: Usage
 
     @property
     def over(self) -> bool:
-        return self.run.status in ("finished", "failed")
+        return self.run.status in OVER
 
     def rollouts_expected(self) -> int | None:
         """Return the rollouts of the whole run if later steps plan as many as before; None before a step is closed."""
@@ -108,7 +113,7 @@ def actors(db: sqlite3.Connection, run_id: str) -> list[ActorStatus]:
 
 def gauges(db: sqlite3.Connection, run_id: str) -> list[ActorGauge]:
     """Return how busy the run's actors were when it last stored something."""
-    rows = db.execute("SELECT actor, mailbox, handled, state FROM gauges WHERE run_id = ?", [run_id])
+    rows = db.execute("SELECT actor, mailbox, handled, state, running FROM gauges WHERE run_id = ?", [run_id])
     return [ActorGauge(*row) for row in rows]
 
 
@@ -129,6 +134,8 @@ def _summary(db: sqlite3.Connection, run: Run) -> RunSummary:
     done, planned, failures, *rollouts = db.execute(
         f"SELECT TOTAL(done), TOTAL(planned), TOTAL(failures), {TOTAL_USAGE} FROM tallies WHERE run_id = :run", values
     ).fetchone()
+    known = standings(db, run.run_id)
+    (running,) = db.execute("SELECT SUM(running) FROM gauges WHERE run_id = :run", values).fetchone()
     strategies = db.execute(f"SELECT {TOTAL_USAGE} FROM ({USED_BY_PROPOSALS})", values).fetchone()
     return RunSummary(
         run,
@@ -136,50 +143,21 @@ def _summary(db: sqlite3.Connection, run: Run) -> RunSummary:
         opened,
         closed,
         programs,
-        _best(db, run),
-        _student(db, run.run_id),
+        best_of(db, run.run_id, known),
+        known.get(STUDENT),
         int(done),
         int(planned),
         int(failures),
+        None if run.status in OVER else running,
         usage_of_totals(rollouts) + usage_of_totals(strategies),
     )
 
 
-def _best(db: sqlite3.Connection, run: Run) -> tuple[int, float] | None:
-    if run.result is not None:
-        number, score = cast("dict[str, Any]", run.result)["ranking"][0]
-        return number, score
-    row = db.execute(
-        "SELECT result ->> '$.best' FROM steps WHERE run_id = ? AND result IS NOT NULL ORDER BY step DESC LIMIT 1",
-        [run.run_id],
-    ).fetchone()
-    if row is not None and row[0] is not None:
-        number, score, *_ = loads(row[0])
-        return number, score
-    return db.execute(
-        "SELECT program, TOTAL(scores) / SUM(done) AS mean FROM tallies WHERE run_id = ? AND phase = 'evaluate' "
-        "GROUP BY program HAVING SUM(done) = SUM(planned) ORDER BY mean DESC, program LIMIT 1",
-        [run.run_id],
-    ).fetchone()
-
-
-def _student(db: sqlite3.Connection, run_id: str) -> Estimate | None:
-    done, planned, scores, squares = db.execute(
-        "SELECT TOTAL(done), TOTAL(planned), TOTAL(scores), TOTAL(squares) FROM tallies "
-        "WHERE run_id = ? AND program = ? AND phase = 'final'",
-        [run_id, STUDENT],
-    ).fetchone()
-    if done and done == planned:
-        return Estimate.of_sums(int(done), scores, squares)
-    sampled = _sampled(db, run_id, STUDENT).values()
-    return Estimate.of_sums(*(sum(column) for column in zip((0, 0.0, 0.0), *sampled, strict=True)))
-
-
-def _sampled(db: sqlite3.Connection, run_id: str, program: int | None = None) -> dict[int, tuple[int, float, float]]:
+def _sampled(db: sqlite3.Connection, run_id: str) -> dict[int, tuple[int, float, float]]:
     """Return how many rollouts the student's LM sampled in each step, and the sums of scores and of their squares."""
     rows = db.execute(
         "SELECT step, SUM(done), SUM(scores), SUM(squares) FROM tallies WHERE run_id = :run AND phase = 'sample' "
-        "AND (:program IS NULL OR program = :program) AND lm = :lm AND done > 0 GROUP BY step",
-        {"run": run_id, "program": program, "lm": STUDENT_LM},
+        "AND lm = :lm AND done > 0 GROUP BY step",
+        {"run": run_id, "lm": STUDENT_LM},
     )
     return {step: (count, scores, squares) for step, count, scores, squares in rows}
