@@ -86,6 +86,21 @@ class Optimizer:
         """
         return Starting(cls, lambda: cls._started(config, standby=standby))
 
+    @classmethod
+    async def run(cls, config: OptimizerConfig) -> OptimizerResult:
+        """Run what `config` describes to its end, and return the result.
+
+            result = asyncio.run(Optimizer.run(config))     # in a script
+
+        If it is cancelled or raises, the run is stopped, and the next call with the same config continues it. For
+        status, events, publishing and pausing use `start`.
+
+        Raises:
+            SimbaError: As for `start` and `result`.
+        """
+        async with cls.start(config) as optimizer:
+            return await optimizer.result()
+
     @staticmethod
     async def estimate(config: OptimizerConfig, *, rollouts: int = 8) -> Estimate:
         """Return what the run that `config` describes would take: calls, tokens, cost and time.
