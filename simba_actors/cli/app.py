@@ -51,13 +51,23 @@ COMMANDS: Mapping[str, Command] = {
 """All commands. Each is a function of the same name."""
 
 
+SUFFIXES = (".db", ".sqlite", ".sqlite3")
+"""Endings of names that are those of stores."""
+
+
 class CommandsOrStore(TyperGroup):
-    """`simba-actors FILE.db [COMMAND …]` is `simba-actors [COMMAND …] --store FILE.db`, with `runs` as the default."""
+    """`simba-actors FILE.db [COMMAND …]` is `simba-actors [COMMAND …] --store FILE.db`, with `runs` as the default.
+
+    So is `simba-actors COMMAND FILE.db …`.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and is_store(args[0]):
             command, *rest = args[1:] or ["runs"]
             args = [command, "--store", args[0], *rest]
+        elif len(args) > 1 and args[0] in COMMANDS and Path(args[1]).suffix in SUFFIXES:
+            command, store, *rest = args
+            args = [command, "--store", store, *rest]
         return super().parse_args(ctx, args)
 
 
@@ -66,7 +76,7 @@ def is_store(word: str) -> bool:
     if word in COMMANDS or word.startswith("-"):
         return False
     try:
-        return Path(word).suffix in (".db", ".sqlite", ".sqlite3") or Path(word).is_file()
+        return Path(word).suffix in SUFFIXES or Path(word).is_file()
     except (OSError, ValueError):  # No file has such a name.
         return False
 
@@ -77,7 +87,7 @@ def make_app(words: Sequence[str] | None = None) -> typer.Typer:
         name="simba-actors",
         cls=CommandsOrStore,
         help="Look at the runs of a store, live or afterwards, and act on them.",
-        epilog="The store is simba.db in this directory, $SIMBA_STORE, --store FILE, or a file before the command.",
+        epilog="The store is simba.db in this directory, $SIMBA_STORE, --store FILE, or a file beside the command.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )

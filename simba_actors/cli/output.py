@@ -72,7 +72,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, num
     table = Table(box=None, pad_edge=False, header_style="bold")
     for place, column in enumerate(columns):
         table.add_column(
-            column,
+            Text(visible(column, keep="")),
             justify="right" if column in right else "left",
             no_wrap=place == 0 or column in right,
             overflow="fold",

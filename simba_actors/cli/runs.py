@@ -90,7 +90,7 @@ def show(run_name: RunName = None, store: StorePath = DEFAULT_STORE, as_json: As
     _print_standings([report])
     if report.trend is not None:
         print_text(f"samples {trend_text(report.trend)}")
-    if report.outlook is not None:
+    if report.outlook is not None and report.outlook["calls"]:
         print_text("outlook {calls:,} more calls are expected to add {gain:.3f}".format_map(report.outlook))
     if report.forecast is not None and summary.run.status != "finished":
         print_text(f"forecast {forecast_text(report.forecast)} for the whole run")

@@ -164,6 +164,15 @@ def test_no_command_lets_an_lm_steer_the_terminal(invoke: Invoke, arguments: tup
     assert not {"\x1b", "\u202e", "\x07", "\x9b"} & set(result.output)
 
 
+def test_no_name_of_a_run_steers_the_terminal(tmp_path: Path) -> None:
+    name = "a \u202erun"
+    asyncio.run(finish(small_config(tmp_path / "simba.db", run_id=name, max_steps=1)))
+    for words in (["runs"], ["compare", name, name]):
+        shown = CliRunner().invoke(app, [*words, "--store", str(tmp_path / "simba.db")]).output
+        assert "a \\u202erun" in shown
+        assert "\u202e" not in shown
+
+
 def test_the_lineage_has_each_program_under_its_parent(invoke: Invoke) -> None:
     pool = output_json(invoke("lineage", RUN, "--json"))
     lines = invoke("lineage", RUN).stdout
@@ -198,10 +207,12 @@ def test_an_exported_program_has_the_settings_of_its_lm(tmp_path: Path) -> None:
 
 
 def test_what_a_run_expects_is_shown(tmp_path: Path) -> None:
-    config = small_config(tmp_path / "simba.db", run_id=RUN, policy="adaptive")
+    stop = {"stop_when": lambda progress: progress.step >= 1}  # So that calls are left.
+    config = small_config(tmp_path / "simba.db", run_id=RUN, policy="adaptive", max_steps=4, **stop)
     asyncio.run(finish(config))
     shown = output_json(CliRunner().invoke(app, ["show", RUN, "--json", "--store", str(config.store)]))
     text = CliRunner().invoke(app, ["show", RUN, "--store", str(config.store)]).output
+    assert shown["outlook"]["calls"] > 0
     assert f"outlook {shown['outlook']['calls']} more calls are expected to add" in text
     assert shown["forecast"]["calls"] > 0
 
@@ -388,8 +399,9 @@ def test_names_are_never_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert name in CliRunner().invoke(app, ["runs", "--store", str(tmp_path / "simba.db")]).stdout
 
 
-def test_a_file_before_the_command_is_the_store(store: Path) -> None:
+def test_a_file_before_or_after_the_command_is_the_store(store: Path) -> None:
     assert RUN in CliRunner().invoke(app, [str(store)]).stdout
+    assert "ok " in CliRunner().invoke(app, ["doctor", str(store)]).stdout
     assert CliRunner().invoke(app, [str(store), "show", RUN]).stdout.startswith(f"{RUN}: finished")
 
 
