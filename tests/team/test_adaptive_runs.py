@@ -25,10 +25,16 @@ def adaptive_config(store: Path, **changes: Any) -> OptimizerConfig:
     return small_config(store, **{**settings, **changes})
 
 
-async def test_the_winner_is_the_best_of_the_ranking(tmp_path: Path) -> None:
-    result = await finish(adaptive_config(tmp_path / "simba.db"))
-    scores = [entry["score"] for entry in result.candidate_programs]
-    assert result.score == scores[0] == max(scores)
+async def test_each_finalist_has_the_mean_of_its_own_rollouts_and_the_winner_is_the_first(tmp_path: Path) -> None:
+    config = adaptive_config(tmp_path / "simba.db")
+    result = await finish(config)
+    async with await Reader.open(config.store) as reader:
+        scores = await reader.scores(result.run_id)
+    winner: Any = result.program
+    assert (result.finalists[0].number, result.finalists[0].score) == (winner.simba_idx, result.score)
+    for finalist in result.finalists:
+        own = [score.score for score in scores if score.program == finalist.number and score.model.is_student_lm]
+        assert (finalist.score, finalist.rollouts) == (pytest.approx(sum(own) / len(own)), len(own))
 
 
 async def test_the_result_does_not_depend_on_how_many_rollouts_run_at_a_time(tmp_path: Path) -> None:
