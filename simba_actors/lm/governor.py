@@ -154,6 +154,7 @@ class Governor:
         self._pauses: set[asyncio.Future[None]] = set()
 
     def endpoint(self, name: str) -> Endpoint:
+        """Return the state of an endpoint: calls in flight and waiting, limits, faults. See `endpoint_name`."""
         if name not in self._endpoints:
             breaker = CircuitBreaker(self._retry.grace_period, self._clock)
             self._endpoints[name] = Endpoint(name, self._limits.get(name, Limits()), breaker, self._clock)

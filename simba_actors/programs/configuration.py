@@ -76,9 +76,11 @@ class Configuration:
         return hash(self.digest)
 
     def instructions(self, predictor: str) -> str:
+        """Return the instructions of a predictor, by its name as in `named_predictors()`."""
         return cast("str", self.values[f"{predictor}.instructions"])
 
     def demos(self, predictor: str) -> tuple[Demo, ...]:
+        """Return the demos of a predictor, by its name: each a dict of values by field."""
         return tuple(cast("list[dict[str, JSON]]", self.values[f"{predictor}.demos"]))
 
     @cached_property
@@ -98,7 +100,7 @@ class Configuration:
         return Configuration({**self.values, name: value})
 
     def with_demos(self, predictor: str, demos: Iterable[Demo]) -> Configuration:
-        """Return a copy with other demos."""
+        """Return a copy in which `demos`, dicts of values by field, replace those of a predictor."""
         return Configuration({**self.values, f"{predictor}.demos": [dict(demo) for demo in demos]})
 
     def without_demos(self, indexes: Iterable[int]) -> Configuration:
@@ -111,10 +113,12 @@ class Configuration:
         return configuration
 
     def to_json(self) -> dict[str, JSON]:
+        """Return the values as plain JSON; `from_json` is the inverse."""
         return dict(self.values)
 
     @classmethod
     def from_json(cls, stored: JSON) -> Configuration:
+        """Return the configuration that `to_json` wrote."""
         return cls(cast("dict[str, JSON]", stored))
 
     def diff(self, other: Configuration) -> str:

@@ -69,10 +69,12 @@ class ConfigurationSpace:
 
     @property
     def predictors(self) -> tuple[str, ...]:
+        """Names of the predictors that are optimized."""
         return tuple(self.fields)
 
     @property
     def variables(self) -> tuple[Variable, ...]:
+        """Everything that a configuration sets, in its order: instructions, demos and LM settings."""
         found: list[Variable] = []
         for predictor, fields in self.fields.items():
             found.append(Variable(predictor, INSTRUCTIONS, Text()))

@@ -48,6 +48,8 @@ class Demos:
 class Float:
     """A number from `low` to `high`, both included, such as an LM's temperature; None leaves it to the LM.
 
+        ConfigurationSpace.from_module(student, settings={"answer.temperature": Float(0.0, 1.5)})
+
     Raises:
         ConfigError: `low` is above `high`, or one of them is not finite.
     """
@@ -59,6 +61,7 @@ class Float:
         _check_bounds(self, self.low, self.high)
 
     def problem(self, value: JSON) -> str | None:
+        """Say why `value` is not one of these; None if it is."""
         if value is None or (_is_number(value) and self.low <= cast("float", value) <= self.high):
             return None
         return f"must be a number from {self.low:g} to {self.high:g}, not {value!r:.80}"
@@ -72,6 +75,8 @@ class Float:
 class Integer:
     """A whole number from `low` to `high`, both included, such as `max_tokens`; None leaves it to the LM.
 
+        ConfigurationSpace.from_module(student, settings={"answer.max_tokens": Integer(200, 2_000)})
+
     Raises:
         ConfigError: `low` is above `high`.
     """
@@ -83,6 +88,7 @@ class Integer:
         _check_bounds(self, self.low, self.high)
 
     def problem(self, value: JSON) -> str | None:
+        """Say why `value` is not one of these; None if it is."""
         if value is None or (_is_number(value) and isinstance(value, int) and self.low <= value <= self.high):
             return None
         return f"must be a whole number from {self.low} to {self.high}, not {value!r:.80}"
@@ -97,6 +103,8 @@ class Integer:
 class Choice:
     """One of `options`, such as the name of an LM; None leaves it to the student.
 
+        ConfigurationSpace.from_module(student, settings={"answer.reasoning_effort": Choice(("low", "high"))})
+
     Raises:
         ConfigError: There are no options.
     """
@@ -108,6 +116,7 @@ class Choice:
             raise ConfigError("Choice(options=()): there must be at least one option")
 
     def problem(self, value: JSON) -> str | None:
+        """Say why `value` is not one of these; None if it is."""
         # In Python True equals 1, in JSON it does not.
         if value is None or any(value == option and type(value) is type(option) for option in self.options):
             return None

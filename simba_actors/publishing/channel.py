@@ -79,6 +79,7 @@ class Channel:
         return cls(name, await open_for_writing(path), path, clock)
 
     async def close(self) -> None:
+        """Close the store. Leaving an `async with` does it too."""
         await self._db.close()
 
     async def __aenter__(self) -> Channel:

@@ -88,6 +88,7 @@ class Served:
 
     @property
     def publications(self) -> tuple[Publication, ...]:
+        """`current` and `canary`, as far as there are any."""
         return tuple(publication for publication in (self.current, self.canary) if publication is not None)
 
 

@@ -45,7 +45,13 @@ class Objectives(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Weighted(Objectives):
-    """The weighted mean of the named scores. The winner is the program with the best mean."""
+    """The weighted mean of the named scores. The winner is the program that does best by it.
+
+    def metric(example, prediction):
+        return dspy.Prediction(accuracy=…, brevity=…)
+
+    config = OptimizerConfig(…, metric=metric, objectives=Weighted({"accuracy": 0.8, "brevity": 0.2}))
+    """
 
     weights: Mapping[str, float]
     """A positive weight by name. Only their ratios matter."""

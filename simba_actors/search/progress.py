@@ -32,7 +32,7 @@ class Progress(_Linked):
     step: int
     """The number of closed steps."""
     best: Quality | None
-    """The program that seems best, given all evidence so far; None before any evidence."""
+    """The program that seems best, with the search's estimate of its score; None before any evidence. See `Quality`."""
     sampled: float | None
     """The mean score of the trajectories that the student's own LM sampled in the step; None if it sampled none."""
     bucket_floors: tuple[float, ...]

@@ -79,6 +79,19 @@ class StrategyContext:
 class Strategy(Protocol):
     """Makes a new configuration or says why not.
 
+        class Shorten:
+            name = "shorten"
+
+            def applicable(self, context):
+                return None
+
+            async def apply(self, context):
+                predictor = context.source.predictors[0]
+                first_line = context.source.instructions(predictor).splitlines()[0]
+                return context.source.with_instructions(predictor, first_line)
+
+        config = OptimizerConfig(…, strategies=[Shorten(), AppendADemo()])
+
     A strategy has no state: it may be applied many times at once.
     """
 
