@@ -52,21 +52,19 @@ async def run(budget: Budget) -> None:
         budget=budget,
         stop_when=None,  # By default the run would end by itself here, before its budget is reached.
     )
-    print(await Optimizer.estimate(config))
+    print(f"estimate: {await Optimizer.estimate(config)}")
     async with Optimizer.start(config) as optimizer:
         async for event in optimizer.events():
             if isinstance(event, BudgetForecast):
-                print(
-                    f"forecast after the first step: {event.calls} calls, {event.tokens} tokens, {event.seconds:.1f} s"
-                )
+                print(f"forecast: {event.calls} calls, {event.tokens} tokens, {event.seconds:.1f} s, by the first step")
         result = await optimizer.result()
     usage, cap = result.usage, result.budget_reached
-    print(f"{result.steps} steps, {usage.calls} calls, score {result.score:.3f}, cap reached: {cap}\n")
+    print(f"result: {result.steps} steps, {usage.calls} calls, score {result.finalists[0]}, cap reached: {cap}\n")
 
 
 async def main() -> None:
     for budget in (Budget(max_tokens=10_000), Budget(max_tokens=100_000, max_seconds=3600)):
-        print(budget)
+        print(f"with {budget}")
         await run(budget)
 
 

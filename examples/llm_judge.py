@@ -61,8 +61,7 @@ async def main() -> None:
         bsize=4,
         budget=Budget(max_calls=200),
     )
-    async with Optimizer.start(config) as optimizer:
-        result = await optimizer.result()
+    result = await Optimizer.run(config)
     winner: Any = result.program
     print(result)
     print(f"\nThe winner's instructions:\n{winner.signature.instructions}")

@@ -69,8 +69,7 @@ async def optimize(options: argparse.Namespace) -> None:
         progress=True,
     )
     started = time.monotonic()
-    async with Optimizer.start(config) as optimizer:
-        result = await optimizer.result()
+    result = await Optimizer.run(config)
     seconds = time.monotonic() - started
     before = await accuracy(student, held_out, same_topic)
     after = await accuracy(result.program, held_out, same_topic)

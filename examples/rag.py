@@ -67,11 +67,11 @@ async def main() -> None:
     config = OptimizerConfig(
         student=student, metric=right_and_cited, trainset=facts, store="rag.db", bsize=6, budget=budget
     )
-    async with Optimizer.start(config) as optimizer:
-        result = await optimizer.result()
+    result = await Optimizer.run(config)
     print(result)
-    for program in (student, result.program):
-        print(await program.acall(question="How many moons has Mars?"))
+    for name, program in (("student", student), ("winner", result.program)):
+        prediction = await program.acall(question="How many moons has Mars?")
+        print(f"{name}: {prediction.number} moons, from the passage {prediction.source!r}")
 
 
 if __name__ == "__main__":

@@ -65,8 +65,7 @@ async def main() -> None:
         bsize=4,
         budget=Budget(max_calls=160),
     )
-    async with Optimizer.start(config) as optimizer:
-        result = await optimizer.result()
+    result = await Optimizer.run(config)
     print(result)
     for name, program in (("student", config.student), ("winner", result.program)):
         prediction = await program.acall(question="What do 7 table cost?")

@@ -47,17 +47,17 @@ async def optimize(objectives: Weighted | Pareto) -> OptimizerResult:
         bsize=4,
         budget=Budget(max_calls=80),
     )
-    async with Optimizer.start(config) as optimizer:
-        return await optimizer.result()
+    return await Optimizer.run(config)
 
 
 async def main() -> None:
     for objectives in (Weighted({"accuracy": 0.8, "brevity": 0.2}), Pareto(["accuracy", "brevity"])):
         result = await optimize(objectives)
-        print(objectives)
+        print(f"{objectives}, the winner first:")
         for finalist in result.finalists:
             scores = ", ".join(f"{name} {score:.2f}" for name, score in (finalist.scores or {}).items())
-            print(f"  program {finalist.number}: {scores}")
+            name = "the student" if finalist.number == 0 else f"program {finalist.number}"
+            print(f"  {name + ':':12} {scores}; together {finalist}")
 
 
 if __name__ == "__main__":

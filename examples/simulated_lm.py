@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +32,8 @@ def choose_lm(simulated: dspy.BaseLM) -> dspy.BaseLM:
         "--model", help="any model that DSPy takes, such as openai/gpt-4o-mini; by default a simulation"
     )
     name = parser.parse_args().model
+    # SimulatedLM is no engine, as DSPy advises: an engine does not see the rollout id, on which its replies depend.
+    warnings.filterwarnings("ignore", "Implementing custom LMs", DeprecationWarning)
     return simulated if name is None else dspy.LM(name)
 
 

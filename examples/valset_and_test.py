@@ -51,8 +51,7 @@ async def main() -> None:
         bsize=6,
         budget=Budget(max_calls=200),
     )
-    async with Optimizer.start(config) as optimizer:
-        result = await optimizer.result()
+    result = await Optimizer.run(config)
     print(result)
     print(f"\nOn {len(testset)} examples of the test set (with 95 % intervals):")
     print(f"  student  {await accuracy(config.student, testset, same)}")
