@@ -44,7 +44,7 @@ class RunSummary:
     `best` and `student` are the scores of the best program and of the student, both by their own rollouts; see
     `results.best_standing` and `results.standings`.
     `rollouts_planned` counts the rollouts planned so far, done or not. `rollouts_running` is how many concurrency slots
-    were in use when the run last stored something; None if that is unknown or the run is over.
+    were in use when the run last stored something; None if that is unknown or the run does not run.
     """
 
     run: Run
@@ -148,7 +148,7 @@ def _summary(db: sqlite3.Connection, run: Run) -> RunSummary:
         int(done),
         int(planned),
         int(failures),
-        None if run.status in OVER else running,
+        running if run.status == "running" else None,
         usage_of_totals(rollouts) + usage_of_totals(strategies),
     )
 
