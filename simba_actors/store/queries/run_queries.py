@@ -44,7 +44,7 @@ class RunSummary:
     `best` and `student` are the scores of the best program and of the student, both by their own rollouts; see
     `results.best_standing` and `results.standings`.
     `rollouts_planned` counts the rollouts planned so far, done or not. `rollouts_running` is how many concurrency slots
-    were in use when the run last stored something; None if that is unknown or the run does not run.
+    were in use when the run last stored something; None if that is unknown or the run is not running.
     """
 
     run: Run
