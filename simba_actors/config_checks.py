@@ -90,8 +90,8 @@ def check_enough_calls(max_calls: int | None, bsize: int, predictors: int) -> No
     least = least_rollouts(bsize) * max(1, predictors)
     if max_calls is not None and max_calls < least:
         raise ConfigError(
-            f"budget: max_calls={max_calls} is too small to learn anything from. With bsize={bsize} and {predictors} "
-            f"predictor(s), a run needs at least {least} calls: raise max_calls"
+            f"budget: max_calls={max_calls} is too small to learn anything from. With bsize={bsize}, a run of "
+            f"{predictors} predictor{'s' if predictors > 1 else ''} needs at least {least} calls: raise max_calls"
         )
 
 

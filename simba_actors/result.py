@@ -58,8 +58,7 @@ class Finalist:
 
     def __str__(self) -> str:
         """Return the score with its interval, as in "0.918 (0.850 to 0.955) from 60 rollouts"."""
-        rollouts = "1 rollout" if self.rollouts == 1 else f"{self.rollouts:,} rollouts"
-        return f"{self.score:.3f} ({self.low:.3f} to {self.high:.3f}) from {rollouts}"
+        return f"{self.score:.3f} ({self.low:.3f} to {self.high:.3f}) from {_counted(self.rollouts, 'rollout')}"
 
 
 class _Programs:
@@ -187,7 +186,7 @@ class OptimizerResult(_Programs):
         characters.
         """
         lines = [
-            f"run {self.run_id!r}: {self.steps} steps, {self.reason}",
+            f"run {self.run_id!r}: {_counted(self.steps, 'step')}, {self.reason}",
             *([f"student:    {self.student or 'not run'}"] if self.finalists[0].number != STUDENT else []),
             f"winner:     {self.finalists[0]}, {self._winner()}",
             *(f"runner-up:  {each}, program {each.number}" for each in self._runners_up()),
@@ -225,8 +224,8 @@ class OptimizerResult(_Programs):
             if each is not None
         ]
         return (
-            f"<p><b>{html(self.run_id)}</b>: {self.steps} steps, {html(self.reason)}. Scored on the {self.ranked_on}. "
-            f"Spent {html(spent(self.usage))}, {duration(self.seconds)}.</p>"
+            f"<p><b>{html(self.run_id)}</b>: {_counted(self.steps, 'step')}, {html(self.reason)}. "
+            f"Scored on the {self.ranked_on}. Spent {html(spent(self.usage))}, {duration(self.seconds)}.</p>"
             + html_table(rows, ("", "program", "score", "95 % interval", "rollouts"))
             + diff_html(self.changes)
         )
@@ -427,3 +426,8 @@ async def _trial_logs(reader: Reader, run_id: str, final: dict[int, float]) -> d
         if stored["winner"] in final:
             logs[step.step]["train_score"] = final[stored["winner"]]
     return logs
+
+
+def _counted(number: int, noun: str) -> str:
+    """Return the number with the noun in its form."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

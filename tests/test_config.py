@@ -132,7 +132,7 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     (
         "a_budget_too_small_to_learn_from",
         {"policy": "adaptive", "bsize": 3, "budget": Budget(max_calls=3)},
-        r"max_calls=3 is too small .* With bsize=3 and 1 predictor\(s\), a run needs at least 14 calls",
+        r"max_calls=3 is too small .* With bsize=3, a run of 1 predictor needs at least 14 calls",
     ),
     ("a_trainset_that_can_be_read_once", {"trainset": iter([])}, "trainset must be a list of dspy.Example"),
     ("a_store_in_memory", {"store": ":memory:"}, "must be the path of a file, since a run outlives its process"),

@@ -242,7 +242,8 @@ class Coordinator(GenServer[CoordinatorState]):
         ended_by = state.stopped_by
         while ended_by is None and len(state.steps) < self._policy.steps_at_once(state.opened):
             if not await self._open_step():
-                ended_by = f"all of its {state.steps_closed} steps are done"
+                steps = state.steps_closed
+                ended_by = "its only step is done" if steps == 1 else f"all of its {steps} steps are done"
         if ended_by is not None and not state.steps:
             await self._ending.choose_winner(state, ended_by)
 
