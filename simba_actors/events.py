@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import Any, Literal, TypeAlias, cast
+from typing import Literal, TypeAlias
 
 from simba_actors.search.rollout import JSON, Outcome
 
@@ -36,10 +36,8 @@ class Event:
 
     run_id: str = ""
     """The run that reports the event."""
-
     seq: int = 0
     """The event's number in its run, counted from 1 without gaps."""
-
     time: float = 0.0
     """Time of the commit, in seconds since the Unix epoch."""
 
@@ -51,11 +49,21 @@ class Event:
             "seq": self.seq,
             "time": self.time,
         }
-        return stamp | to_json(self)
+        return stamp | self.own_fields()
+
+    def own_fields(self) -> dict[str, JSON]:
+        """Return the fields of this kind of event alone, as plain JSON."""
+        return {name: getattr(self, name) for name in _own_fields(type(self))}
 
     def stamped(self, run_id: str, seq: int, time: float) -> Event:
         """Return the event with run, number and time filled in."""
         return replace(self, run_id=run_id, seq=seq, time=time)
+
+
+@cache
+def _own_fields(kind: type[Event]) -> tuple[str, ...]:
+    stamp = {field.name for field in fields(Event)}
+    return tuple(field.name for field in fields(kind) if field.name not in stamp)
 
 
 EventCallback: TypeAlias = Callable[[Event], Awaitable[None] | None]
@@ -71,7 +79,6 @@ class RunStarted(Event):
 
     policy: str
     """The search policy: "adaptive" or "dspy"."""
-
     settings: Mapping[str, JSON]
     """The settings of the `OptimizerConfig`, in a form that can be shown."""
 
@@ -82,7 +89,6 @@ class RunForked(Event):
 
     source: str
     """The run that it was made from."""
-
     steps: int
     """Number of steps that were taken over."""
 
@@ -102,7 +108,6 @@ class RoleChanged(Event):
 
     role: Literal["owner", "standby"]
     """The new role of the process."""
-
     process: str
     """The process, as "pid@host"."""
 
@@ -122,7 +127,6 @@ class RunPaused(Event):
 
     reason: str
     """Why, and what to do about it."""
-
     cause: PauseCause = "user"
     """The kind of reason."""
 
@@ -141,10 +145,8 @@ class RunFinished(Event):
 
     program: int
     """The number of the best program."""
-
     score: float
     """The winner's score: the mean of its own rollouts."""
-
     reason: str = ""
     """Why the search ended."""
 
@@ -166,7 +168,6 @@ class StepOpened(Event):
 
     step: int
     """The step, counted from 0."""
-
     examples: tuple[int, ...]
     """The trainset indices of the step's minibatch."""
 
@@ -177,14 +178,11 @@ class StepClosed(Event):
 
     step: int
     """The step, counted from 0."""
-
     winner: int | None
     """The number of the step's best candidate; None if no strategy made a candidate."""
-
     score: float | None
     """The winner's score in the search's estimate: with `policy="dspy"` its mean over the minibatch, otherwise what all
     rollouts of the run say about it. None if there is no winner."""
-
     sampled_mean: float
     """The mean score of all trajectories that were sampled in the step."""
 
@@ -195,16 +193,12 @@ class TrendEstimated(Event):
 
     step: int
     """The last step that the estimate includes, counted from 0."""
-
     direction: Literal["improving", "flat", "falling"]
     """"flat" if the interval includes 0."""
-
     slope: float
     """Change of the mean score for each step."""
-
     low: float
     """Lower end of the 95 % interval of `slope`."""
-
     high: float
     """Upper end of the 95 % interval of `slope`."""
 
@@ -215,13 +209,10 @@ class OutlookEstimated(Event):
 
     step: int
     """The last step that the estimate includes, counted from 0."""
-
     gain: float
     """Expected increase of the best program's mean score."""
-
     rollouts: int
     """Rollouts of the rest of the search."""
-
     calls: int
     """LM calls of the rest of the search."""
 
@@ -232,13 +223,10 @@ class ParameterAdapted(Event):
 
     parameter: str
     """"temperature", "batch_size" or "rollouts_per_candidate"."""
-
     before: float
     """The value so far."""
-
     after: float
     """The value from now on."""
-
     reason: str
     """The evidence for the change."""
 
@@ -252,25 +240,18 @@ class TrajectorySampled(Event):
 
     step: int
     """The step, counted from 0."""
-
     position: int
     """The rollout's place in the step's sampling plan, counted from 0."""
-
     program: int
     """The number of the program that ran."""
-
     example: int
     """The trainset index of the example."""
-
     outcome: Outcome
     """Whether the rollout was scored or failed."""
-
     score: float
     """The metric's score; 0 if the program failed."""
-
     lm: str = "student"
     """The name of the LM in the run's model pool."""
-
     error: str | None = None
     """The error that the program raised; None if it did not fail."""
 
@@ -293,19 +274,14 @@ class BucketsAnalyzed(Event):
 
     step: int
     """The step, counted from 0."""
-
     buckets: int
     """Number of buckets: examples with trajectories."""
-
     spread: int
     """Number of buckets whose scores differ."""
-
     sampled_mean: float
     """The mean score of all trajectories that were sampled in the step."""
-
     p10: float
     """10th percentile of the sampled scores."""
-
     p90: float
     """90th percentile of the sampled scores."""
 
@@ -319,13 +295,10 @@ class StrategyApplied(Event):
 
     step: int
     """The step, counted from 0."""
-
     index: int
     """The proposal's index in the step's plan, counted from 0."""
-
     strategy: str
     """The strategy's name."""
-
     program: int
     """The number of the new program."""
 
@@ -336,13 +309,10 @@ class StrategyDeclined(Event):
 
     step: int
     """The step, counted from 0."""
-
     index: int
     """The proposal's index in the step's plan, counted from 0."""
-
     strategy: str
     """The strategy's name."""
-
     reason: str
     """Why it made none."""
 
@@ -353,13 +323,10 @@ class CandidateProposed(Event):
 
     step: int
     """The step, counted from 0."""
-
     program: int
     """The number of the new program."""
-
     parents: tuple[int, ...]
     """The numbers of the programs that it was made from."""
-
     strategy: str
     """The name of the strategy that made it."""
 
@@ -370,13 +337,10 @@ class CandidateEvaluated(Event):
 
     step: int
     """The step, counted from 0."""
-
     program: int
     """The candidate's number."""
-
     score: float
     """The score in the search's estimate, as in `StepClosed`."""
-
     rollouts: int
     """Number of the candidate's rollouts in the step."""
 
@@ -387,10 +351,8 @@ class ProgramRegistered(Event):
 
     step: int
     """The step, counted from 0."""
-
     program: int
     """The program's number."""
-
     score: float
     """The score in the search's estimate, as in `StepClosed`."""
 
@@ -404,19 +366,14 @@ class ProgramPublished(Event):
 
     program: int | None
     """The program's number in the pool of `source`; None if it is not from a run."""
-
     channel: str
     """The channel's name."""
-
     version: int
     """The new version's number."""
-
     reason: str
     """Why it was published."""
-
     kind: Literal["publish", "canary", "promote", "rollback"] = "publish"
     """How: to all calls, as a canary, promoted from a canary, or brought back from an earlier version."""
-
     source: str | None = None
     """The run that the program is from; None if it is not from a run."""
 
@@ -430,16 +387,12 @@ class CanaryJudged(Event):
 
     program: int
     """The program's number."""
-
     channel: str
     """The channel's name."""
-
     canary: int
     """The canary's version number."""
-
     verdict: Literal["promote", "rollback"]
     """The decision."""
-
     reason: str
     """The scores that it is based on."""
 
@@ -453,7 +406,6 @@ class ActorCrashed(Event):
 
     actor: str
     """The actor's name."""
-
     reason: str
     """The error."""
 
@@ -464,7 +416,6 @@ class ActorRestarted(Event):
 
     actor: str
     """The actor's name."""
-
     restarts: int
     """Number of restarts of the actor in this process."""
 
@@ -475,13 +426,10 @@ class BudgetForecast(Event):
 
     calls: int
     """LM calls."""
-
     tokens: int | None
     """Tokens, prompt and completion together; None if unknown."""
-
     cost: float | None
     """Cost in US dollars; None if unknown."""
-
     seconds: float | None = None
     """Time in seconds, without pauses; None in the stores of earlier versions."""
 
@@ -492,7 +440,6 @@ class BudgetReached(Event):
 
     cap: str
     """The cap's name, such as "max_calls"."""
-
     limit: float
     """The cap's value, in its own unit."""
 
@@ -503,18 +450,12 @@ class CallRetried(Event):
 
     endpoint: str
     """The endpoint's name: model and host."""
-
     error: str
     """The failure."""
-
     attempt: int
     """Number of failed attempts."""
-
     delay: float
     """Seconds until the next attempt."""
-
-
-# ── as stored ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 EVENT_TYPES: Mapping[str, type[Event]] = {
@@ -550,28 +491,4 @@ EVENT_TYPES: Mapping[str, type[Event]] = {
         CallRetried,
     )
 }
-
-
-_RENAMED = {"slot": "index", "baseline_score": "sampled_mean"}
-"""Names of event fields in the stores of earlier versions, with their names today."""
-
-
-def to_json(event: Event) -> dict[str, JSON]:
-    """Return the event's own fields as plain JSON, without kind, run, number and time."""
-    return {name: getattr(event, name) for name in _own_fields(type(event))}
-
-
-@cache
-def _own_fields(kind: type[Event]) -> tuple[str, ...]:
-    stamp = {field.name for field in fields(Event)}
-    return tuple(field.name for field in fields(kind) if field.name not in stamp)
-
-
-def from_json(kind: str, data: Mapping[str, JSON], *, run_id: str, seq: int, time: float) -> Event:
-    """Return the event that `to_json` made `data` from. Raises KeyError for a kind that only a newer version knows."""
-    cls = EVENT_TYPES[kind]
-    values: dict[str, Any] = {
-        _RENAMED.get(name, name): tuple(cast("list[JSON]", value)) if isinstance(value, list) else value
-        for name, value in data.items()
-    }
-    return cls(**values, run_id=run_id, seq=seq, time=time)
+"""Every kind of event, by name."""

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import typer
 
 from simba_actors.errors import SimbaError
-from simba_actors.events import Event, to_json
+from simba_actors.events import Event
 from simba_actors.logs import visible
 
 R = TypeVar("R")
@@ -53,7 +53,7 @@ def print_json_line(value: Any) -> None:
 
 
 def event_json(event: Event) -> dict[str, Any]:
-    return {"seq": event.seq, "time": event.time, "kind": type(event).__name__, **to_json(event)}
+    return {"seq": event.seq, "time": event.time, "kind": type(event).__name__, **event.own_fields()}
 
 
 def print_text(text: str = "") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simba_actors.events import Event, to_json
+from simba_actors.events import Event
 from simba_actors.search.rollout import Usage
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def seconds_left(summary: RunSummary, rate: float) -> float | None:
 
 def described(event: Event) -> str:
     """Return an event in one line: its kind and its fields."""
-    values = ((name, value) for name, value in to_json(event).items() if value is not None)
+    values = ((name, value) for name, value in event.own_fields().items() if value is not None)
     return " ".join([type(event).__name__, *(f"{name}={_short(value)}" for name, value in values)])
 
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import orjson
 
+from simba_actors.events import EVENT_TYPES, Event
 from simba_actors.search.rollout import JSON, ModelSpec, Outcome, Rollout, RolloutKey, TraceStep, Trajectory, Usage
 from simba_actors.store.records import RolloutRecord
 
@@ -220,3 +221,26 @@ def _trajectory(result: Any, stored: dict[str, Any]) -> Trajectory:
         stored.get("cut_off", False),
         stored.get("expected", {}),
     )
+
+
+# ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_RENAMED = {"slot": "index", "baseline_score": "sampled_mean"}
+"""Names of event fields in the stores of earlier versions, with their names today."""
+
+
+def event_row(event: Event) -> tuple[Any, ...]:
+    """Return the values of `EVENT_COLUMNS`."""
+    return (event.seq, event.time, type(event).__name__, dumps(event.own_fields()))
+
+
+def event_of(run_id: str, row: Any) -> Event | None:
+    """Return the event of a row of `EVENT_COLUMNS`; None if only a newer version knows its kind."""
+    seq, time, kind, data = row
+    if kind not in EVENT_TYPES:
+        return None
+    stored: dict[str, JSON] = loads(data)
+    values: dict[str, Any] = {
+        _RENAMED.get(name, name): tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+    }
+    return EVENT_TYPES[kind](**values, run_id=run_id, seq=seq, time=time)

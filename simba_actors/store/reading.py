@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 import anyio
 
 from simba_actors.errors import UnknownRunError
-from simba_actors.events import EVENT_TYPES, Event, RunPaused, from_json
+from simba_actors.events import Event, RunPaused
 from simba_actors.search.rollout import ModelSpec, Outcome, Phase, RolloutKey, Split, Usage
 from simba_actors.store.connection import Connection, translate_errors
 from simba_actors.store.encoding import (
@@ -22,6 +22,7 @@ from simba_actors.store.encoding import (
     PROGRAM_COLUMNS,
     PROPOSAL_COLUMNS,
     RESULT_COLUMNS,
+    event_of,
     load_shared,
     loads,
     rollout_records,
@@ -341,11 +342,8 @@ def _events(db: sqlite3.Connection, run_id: str, after: int, limit: int) -> list
     rows = db.execute(
         f"SELECT {EVENT_COLUMNS} FROM events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?", [run_id, after, limit]
     )
-    return [
-        from_json(kind, loads(data), run_id=run_id, seq=seq, time=time)
-        for seq, time, kind, data in rows
-        if kind in EVENT_TYPES
-    ]
+    events = (event_of(run_id, row) for row in rows)
+    return [event for event in events if event is not None]
 
 
 def _set_aside(db: sqlite3.Connection, run_id: str) -> list[tuple[Split, int]]:

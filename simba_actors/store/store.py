@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from simba_actors.errors import StoreError
-from simba_actors.events import Event, to_json
+from simba_actors.events import Event
 from simba_actors.logs import get_logger
 from simba_actors.runtime.threads import THREAD_REMEDY
 from simba_actors.search.rollout import JSON, Rollout
@@ -25,6 +25,7 @@ from simba_actors.store.encoding import (
     RESULT_COLUMNS,
     checksum,
     dumps,
+    event_row,
     intent_row,
     result_row,
     share_texts,
@@ -301,7 +302,7 @@ def statements(run_id: str, writes: Sequence[Write], events: Sequence[Event]) ->
         for into, row in _rows_of(run_id, write, texts):
             rows[into].append(row)
     for event in events:
-        rows[INSERT_EVENTS].append(event_row(event, run_id))
+        rows[INSERT_EVENTS].append(_event(run_id, event))
     rows[INSERT_TEXTS] = list(texts.items())
     for into, values in rows.items():
         if isinstance(into, str):
@@ -315,7 +316,7 @@ def statements(run_id: str, writes: Sequence[Write], events: Sequence[Event]) ->
 def add_event(db: sqlite3.Connection, event: Event, run_id: str, time: float) -> None:
     """Append an event to a run's log, within the transaction that is open."""
     seq = db.execute(LAST_EVENT, [run_id]).fetchone()[0] + 1
-    db.execute(INSERT_EVENTS.sql(1), event_row(event.stamped(run_id, seq, time), run_id))
+    db.execute(INSERT_EVENTS.sql(1), _event(run_id, event.stamped(run_id, seq, time)))
 
 
 def add_configuration(db: sqlite3.Connection, digest: str, configuration: JSON) -> None:
@@ -335,9 +336,8 @@ def dumps_shared(db: sqlite3.Connection, value: Any) -> str:
     return shared
 
 
-def event_row(event: Event, run_id: str) -> Row:
-    """Return the values of a row of `events`."""
-    row = (event.seq, event.time, type(event).__name__, dumps(to_json(event)))
+def _event(run_id: str, event: Event) -> Row:
+    row = event_row(event)
     return (run_id, *row, checksum(*row))
 
 

@@ -21,19 +21,15 @@ from simba_actors.events import (
     EVENT_TYPES,
     ActorCrashed,
     ActorRestarted,
-    BucketsAnalyzed,
     Event,
     ProgramPublished,
     RunFailed,
     RunFinished,
     RunResumed,
     StepClosed,
-    StrategyDeclined,
-    from_json,
 )
 from simba_actors.events import RunStarted as Started
 from simba_actors.observe import follow_events
-from simba_actors.search.rollout import JSON
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
 from tests.support.connections import left_open, open_connections
@@ -247,27 +243,6 @@ async def test_every_stored_event_is_read_as_it_was_committed(tmp_path: Path) ->
     assert isinstance(events[0], Started)
     assert all(event.run_id == optimizer.run_id and event.time > 0 for event in events)
     assert {type(event).__name__ for event in events} <= set(EVENT_TYPES)
-
-
-OF_AN_EARLIER_VERSION: list[tuple[dict[str, JSON], Event]] = [
-    (
-        {"step": 1, "slot": 2, "strategy": "AppendARule", "reason": "no rule"},
-        StrategyDeclined(1, 2, "AppendARule", "no rule"),
-    ),
-    ({"step": 1, "winner": 7, "score": 0.75, "baseline_score": 0.5}, StepClosed(1, 7, 0.75, sampled_mean=0.5)),
-    (
-        {"step": 1, "buckets": 4, "spread": 2, "baseline_score": 0.5, "p10": 0.0, "p90": 1.0},
-        BucketsAnalyzed(1, 4, 2, sampled_mean=0.5, p10=0.0, p90=1.0),
-    ),
-]
-
-
-@pytest.mark.parametrize(
-    ("stored", "event"), OF_AN_EARLIER_VERSION, ids=[type(event).__name__ for _, event in OF_AN_EARLIER_VERSION]
-)
-def test_events_that_an_earlier_version_stored_are_read(stored: dict[str, JSON], event: Event) -> None:
-    read = from_json(type(event).__name__, stored, run_id="run", seq=3, time=4.0)
-    assert read == replace(event, run_id="run", seq=3, time=4.0)
 
 
 def test_every_field_of_an_event_has_a_docstring() -> None:
