@@ -22,8 +22,8 @@ from local_model import LineAdapter, local_lm, serve
 from topics import messages, router, same_topic
 
 from simba_actors import Budget, Optimizer, OptimizerConfig, OptimizerResult
-from simba_actors.logs import visible
 from simba_actors.programs import ConfigurationSpace
+from simba_actors.runtime.logs import visible
 from simba_actors.strategies import AppendADemo, AppendLabeledDemos, Recombine
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from simba_actors.field_docs import add_field_docs
+from simba_actors.class_help import add_field_docs
 
 if TYPE_CHECKING:
     from simba_actors import errors, events

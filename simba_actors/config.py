@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import dspy
 
+from simba_actors.class_help import suggests_names
 from simba_actors.config_checks import (
     check_budget,
     check_callbacks,
@@ -56,7 +57,6 @@ from simba_actors.strategies import (
     Recombine,
     Strategy,
 )
-from simba_actors.suggestions import suggests_names
 
 Metric: TypeAlias = Callable[..., Any]
 """A function `metric(example, prediction)` or `metric(example, prediction, trace)`, sync or async.

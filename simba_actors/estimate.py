@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from simba_actors.assembly import rollouts_expected
 from simba_actors.config import OptimizerConfig
 from simba_actors.config_checks import check_whole
 from simba_actors.held_out import Evaluation, evaluate
+from simba_actors.hosting.policies import rollouts_expected
 from simba_actors.observe.wording import duration, spent
 from simba_actors.search.adaptive.strategy_allocation import FAILURES_PER_RULE, MAKES_DEMOS, WITHOUT_TRAJECTORIES
 from simba_actors.search.rollout import Usage

@@ -10,7 +10,6 @@ from typing import Any, cast
 import anyio
 import dspy
 
-from simba_actors.assembly import student_lm
 from simba_actors.config import Metric, OnMetricError
 from simba_actors.config_checks import (
     check_examples,
@@ -27,7 +26,7 @@ from simba_actors.config_checks import (
 from simba_actors.dspy_compat import check_dspy
 from simba_actors.errors import ConfigError, NoPredictorsError
 from simba_actors.evaluation.executor import LocalExecutor, RolloutTask
-from simba_actors.extras import import_extra
+from simba_actors.hosting.lms import student_lm
 from simba_actors.live import LiveProgram
 from simba_actors.lm.governed_lm import endpoint_name
 from simba_actors.lm.governor import Governor, shared_governor
@@ -35,6 +34,7 @@ from simba_actors.observe.notebook import shown as html
 from simba_actors.observe.wording import duration, spent
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.copying import check_module
+from simba_actors.runtime.extras import import_extra
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
 from simba_actors.search.rollout import STUDENT_LM, Outcome, Trajectory, Usage

@@ -12,21 +12,21 @@ import dspy
 
 from simba_actors.actors import ActorError
 from simba_actors.actors.errors import WrongLoopError
-from simba_actors.assembly import AssembledRun
 from simba_actors.config import OptimizerConfig
 from simba_actors.errors import RunError
 from simba_actors.estimate import Estimate, estimate
 from simba_actors.events import Event
-from simba_actors.fingerprint import ExampleDigests
-from simba_actors.hosting import HostedRun, Role
-from simba_actors.logs import get_logger
+from simba_actors.hosting.assembly import AssembledRun
+from simba_actors.hosting.fingerprint import ExampleDigests
+from simba_actors.hosting.hosted_run import HostedRun, Role
+from simba_actors.hosting.starting import Starting
 from simba_actors.observe.feed import FAREWELL_SECONDS, EventFeed, Listeners, call_back
 from simba_actors.observe.progress import follow_progress
 from simba_actors.publishing.channel import RunPublisher
 from simba_actors.publishing.publications import Publication
 from simba_actors.result import OptimizerResult, Status, read_result
+from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import NO_THREAD, THREAD_REMEDY, Threads
-from simba_actors.starting import Starting
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
 from simba_actors.store.records import RolloutRecord

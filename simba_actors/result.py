@@ -12,13 +12,13 @@ from typing import Any, Literal, TypeAlias, cast
 import cloudpickle
 import dspy
 
-from simba_actors.extras import import_extra
-from simba_actors.logs import visible
 from simba_actors.observe.notebook import ProgramDiff, diff_html
 from simba_actors.observe.notebook import shown as html
 from simba_actors.observe.notebook import table as html_table
 from simba_actors.observe.wording import duration, spent
 from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.runtime.extras import import_extra
+from simba_actors.runtime.logs import visible
 from simba_actors.search.progress import Progress
 from simba_actors.search.quality import Outlook
 from simba_actors.search.rollout import JSON, STUDENT, Usage

@@ -12,12 +12,12 @@ import dspy
 from dspy.teleprompt.teleprompt import Teleprompter
 from dspy.utils.callback import with_callbacks  # pyright: ignore[reportUnknownVariableType]
 
+from simba_actors.class_help import suggests_names
 from simba_actors.config import Metric, OnMetricError, OptimizerConfig, PolicyName
 from simba_actors.errors import RunningLoopError
 from simba_actors.lm.budget import Budget
 from simba_actors.optimizer import Optimizer
 from simba_actors.search.stopping import DEFAULT_STOP, StopWhen
-from simba_actors.suggestions import suggests_names
 
 Student = TypeVar("Student", bound=dspy.Module)
 Method = TypeVar("Method")

@@ -13,7 +13,7 @@ import simba_actors
 PACKAGE = Path(simba_actors.__file__).parent
 
 LAYERS = (
-    {"errors", "extras", "field_docs", "logs", "suggestions"},
+    {"errors", "class_help"},
     {"actors"},
     {"runtime"},
     {"search"},
@@ -29,19 +29,9 @@ LAYERS = (
     {"team"},
     {"live"},
     {"bridge"},
-    {
-        "config",
-        "config_checks",
-        "fingerprint",
-        "result",
-        "assembly",
-        "hosting",
-        "starting",
-        "optimizer",
-        "teleprompter",
-        "held_out",
-        "estimate",
-    },
+    {"config", "config_checks", "result"},
+    {"hosting"},
+    {"optimizer", "teleprompter", "held_out", "estimate"},
     {"cli", "web"},
     {"__init__", "__main__"},
 )

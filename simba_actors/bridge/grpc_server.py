@@ -17,7 +17,7 @@ from simba_actors.bridge.messages import LARGEST_MESSAGE, Object
 from simba_actors.bridge.protobuf import METHODS, reader, writer
 from simba_actors.bridge.security import TLS
 from simba_actors.bridge.service import StudentService
-from simba_actors.logs import get_logger
+from simba_actors.runtime.logs import get_logger
 
 logger = get_logger(__name__)
 

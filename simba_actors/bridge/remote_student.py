@@ -33,11 +33,11 @@ from simba_actors.errors import ConfigError, StudentError, StudentUnreachableErr
 from simba_actors.lm.failures import FailureClass
 from simba_actors.lm.rollout_context import current_rollout
 from simba_actors.lm.usage import MOST_DOLLARS, MOST_TOKENS
-from simba_actors.logs import get_logger
 from simba_actors.programs import Choice, ConfigurationSpace, Float, Integer
 from simba_actors.programs.schemas import annotation_of, fitted
 from simba_actors.programs.values import json_fields, to_json_value
 from simba_actors.programs.variables import Setting
+from simba_actors.runtime.logs import get_logger
 
 logger = get_logger(__name__)
 

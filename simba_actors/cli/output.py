@@ -13,7 +13,7 @@ import typer
 
 from simba_actors.errors import SimbaError
 from simba_actors.events import Event
-from simba_actors.logs import visible
+from simba_actors.runtime.logs import visible
 
 R = TypeVar("R")
 

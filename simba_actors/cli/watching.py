@@ -23,8 +23,8 @@ from simba_actors.cli.output import event_json, print_json_line, print_text, run
 from simba_actors.cli.runs import trend_text
 from simba_actors.errors import SimbaError
 from simba_actors.events import Event
-from simba_actors.logs import visible
 from simba_actors.observe.wording import described, progress_line
+from simba_actors.runtime.logs import visible
 from simba_actors.store import Reader
 from simba_actors.store.queries import results, run_queries
 from simba_actors.store.queries.results import Spending

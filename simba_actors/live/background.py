@@ -13,8 +13,8 @@ import dspy
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 
-from simba_actors.logs import get_logger
 from simba_actors.runtime.forks import survive_forks
+from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
 
 logger = get_logger(__name__)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import dspy
 
+from simba_actors.class_help import suggests_names
 from simba_actors.errors import ConfigError, PublicationError
 from simba_actors.live.calls import LiveCall
 from simba_actors.live.recording import RecordingOptions
@@ -19,7 +20,6 @@ from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.entry_points import runs_async, sync_call
 from simba_actors.publishing.channel import check_channel
 from simba_actors.store.opening import checked_path
-from simba_actors.suggestions import suggests_names
 
 
 class LiveModule(dspy.Module):

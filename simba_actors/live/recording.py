@@ -27,12 +27,12 @@ from simba_actors.live.background import QUEUE_SIZE, BackgroundQueue, WarnOnce
 from simba_actors.live.calls import CallId
 from simba_actors.live.router import BoundVersion
 from simba_actors.lm.secrets import Secrets
-from simba_actors.logs import get_logger
 from simba_actors.programs.values import json_fields
 from simba_actors.publishing.canary import CanaryScore, record_scores, settle
 from simba_actors.publishing.online_examples import OnlineExample, keep_examples
 from simba_actors.publishing.publications import Publication, notify_followers
 from simba_actors.runtime.forks import survive_forks
+from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.rollout import JSON
 from simba_actors.store.connection import translate_errors

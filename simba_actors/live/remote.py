@@ -32,10 +32,10 @@ from simba_actors.live.background import WarnOnce
 from simba_actors.live.follower import Snapshot
 from simba_actors.live.wire import Remote, snapshot_from_json
 from simba_actors.lm.secrets import Secrets
-from simba_actors.logs import get_logger
 from simba_actors.programs import Configuration
 from simba_actors.publishing.publications import Publication
 from simba_actors.runtime.forks import survive_forks
+from simba_actors.runtime.logs import get_logger
 
 logger = get_logger(__name__)
 

@@ -14,7 +14,7 @@ from simba_actors.live.recording import KeptExample, MakeEntries, Score
 from simba_actors.live.remote import CONNECT_SECONDS, RETRY_SECONDS
 from simba_actors.live.wire import Remote
 from simba_actors.lm.secrets import Secrets
-from simba_actors.logs import get_logger
+from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
 
 logger = get_logger(__name__)

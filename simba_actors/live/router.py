@@ -21,7 +21,6 @@ from simba_actors.live.follower import Follower, Snapshot
 from simba_actors.live.remote import RemoteFollower
 from simba_actors.live.wire import Remote
 from simba_actors.lm.secrets import Secrets
-from simba_actors.logs import get_logger
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.programs.copying import check_module
 from simba_actors.programs.entry_points import runs_async, sync_call
@@ -30,6 +29,7 @@ from simba_actors.programs.variables import LM
 from simba_actors.publishing.channel import check_channel
 from simba_actors.publishing.publications import Publication, Served
 from simba_actors.runtime.forks import survive_forks
+from simba_actors.runtime.logs import get_logger
 from simba_actors.store.opening import checked_path
 
 logger = get_logger(__name__)

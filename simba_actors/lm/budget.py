@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
+from simba_actors.class_help import suggests_names
 from simba_actors.errors import BudgetReachedError, ConfigError, UnknownUsageError
 from simba_actors.events import BudgetForecast
 from simba_actors.search.rollout import Usage
 from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.store.records import RecordProposal, RecordRollout, RecordSpending, ReserveCalls, Spending, Write
-from simba_actors.suggestions import suggests_names
 
 CHARACTERS_PER_TOKEN = 4
 """Of a prompt, before a reply has said how many tokens a prompt has."""

@@ -21,9 +21,9 @@ from simba_actors.lm.failures import FailureClass, NoAnswerError, classify, miss
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.rollout_context import RolloutContext, current_rollout
 from simba_actors.lm.usage import Meter, prompt_characters, was_cut_off
-from simba_actors.logs import get_logger
 from simba_actors.programs.values import text_of
 from simba_actors.runtime.exception_isolation import raised_in_thread
+from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
 
 logger = get_logger(__name__)

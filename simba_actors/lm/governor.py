@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
+from simba_actors.class_help import suggests_names
 from simba_actors.errors import ConfigError, InfrastructureError, LMAccessError, LMUnavailableError, SimbaError
 from simba_actors.lm.budget import UNKNOWN, CallSize
 from simba_actors.lm.endpoint import Endpoint, Slot
@@ -25,7 +26,6 @@ from simba_actors.lm.secrets import Secrets
 from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.runtime.fair_scheduler import FairScheduler, YieldingDriver
 from simba_actors.runtime.loop_bridge import LoopBlockedError, LoopBridge, LoopEndedError
-from simba_actors.suggestions import suggests_names
 
 R = TypeVar("R")
 

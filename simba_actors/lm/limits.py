@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from simba_actors.class_help import suggests_names
 from simba_actors.errors import ConfigError
-from simba_actors.suggestions import suggests_names
 
 
 @suggests_names()

@@ -19,7 +19,7 @@ from simba_actors.lm.failures import FailureClass, causes, classify, infrastruct
 from simba_actors.lm.rollout_context import SETTING, Deadline, RolloutContext
 from simba_actors.lm.secrets import Secrets
 from simba_actors.lm.usage import Meter
-from simba_actors.logs import get_logger
+from simba_actors.runtime.logs import get_logger
 from simba_actors.search.rollout import Usage
 
 logger = get_logger(__name__)

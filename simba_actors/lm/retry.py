@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from simba_actors.suggestions import suggests_names
+from simba_actors.class_help import suggests_names
 
 
 @suggests_names()

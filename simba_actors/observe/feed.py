@@ -13,9 +13,9 @@ import anyio
 
 from simba_actors.actors import SHUTDOWN, Ref, spawn
 from simba_actors.events import Event, EventCallback
-from simba_actors.logs import get_logger
 from simba_actors.publishing.publications import Publication, versions
 from simba_actors.runtime.exception_isolation import isolated
+from simba_actors.runtime.logs import get_logger
 from simba_actors.search.rollout import RolloutKey
 from simba_actors.store import Reader
 from simba_actors.store.queries import results

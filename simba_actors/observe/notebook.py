@@ -12,8 +12,8 @@ from html import escape
 from typing import Any
 
 from simba_actors.events import Event, RunFailed, RunFinished, RunPaused
-from simba_actors.logs import visible
 from simba_actors.observe.wording import progress_line
+from simba_actors.runtime.logs import visible
 from simba_actors.store.queries.run_queries import RunSummary
 
 _COLORS = {"+": "rgba(46, 160, 67, 0.2)", "-": "rgba(248, 81, 73, 0.2)"}

@@ -21,10 +21,10 @@ import anyio
 
 from simba_actors.actors import SHUTDOWN, spawn
 from simba_actors.events import Event, RunFailed, RunFinished, RunPaused, RunResumed, StepClosed
-from simba_actors.logs import visible
 from simba_actors.observe.feed import follow_events
 from simba_actors.observe.notebook import NotebookProgress, in_notebook
 from simba_actors.observe.wording import progress_line
+from simba_actors.runtime.logs import visible
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
 from simba_actors.store.queries.run_queries import RunSummary

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from simba_actors.events import Event, RunPaused
-from simba_actors.logs import visible
 from simba_actors.observe.wording import progress_line
+from simba_actors.runtime.logs import visible
 from simba_actors.store.queries.run_queries import RunSummary
 
 BAR_WIDTH = 16

@@ -1,1 +1,1 @@
-"""Threads, loop fairness and exception isolation. Knows neither DSPy nor SIMBA."""
+"""Threads, loop fairness, exception isolation, logs. Knows neither DSPy nor SIMBA."""

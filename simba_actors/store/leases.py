@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 
 from simba_actors.errors import StoreError
-from simba_actors.logs import get_logger
+from simba_actors.runtime.logs import get_logger
 from simba_actors.store.connection import translate_errors
 from simba_actors.store.opening import connect_for_writing
 from simba_actors.store.ownership import LEASE_SECONDS, HolderWatch, Holding, Owner, find_holding, renew, steady_clock

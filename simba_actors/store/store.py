@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from simba_actors.errors import StoreError
 from simba_actors.events import Event
-from simba_actors.logs import get_logger
+from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import THREAD_REMEDY
 from simba_actors.search.rollout import JSON, Rollout
 from simba_actors.store.connection import Connection, FileGuard, translate_errors

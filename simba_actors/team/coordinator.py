@@ -11,8 +11,8 @@ from simba_actors.actors import CallReturn, CastReturn, Continue, From, GenServe
 from simba_actors.errors import StopperError
 from simba_actors.events import Event, PauseCause, RunPaused, RunResumed, RunStarted, RunWaiting, StepOpened
 from simba_actors.lm.budget import BudgetTracker, forecast
-from simba_actors.logs import get_logger
 from simba_actors.programs import Configuration
+from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.policy import Policy, StepPlan, StepResult
 from simba_actors.search.progress import Progress, progress_of

@@ -10,7 +10,7 @@ from simba_actors.errors import RunError, SimbaError
 from simba_actors.events import BudgetReached, RunFailed, RunFinished
 from simba_actors.lm.budget import BudgetTracker
 from simba_actors.lm.secrets import Secrets
-from simba_actors.logs import get_logger
+from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
 from simba_actors.search.policy import Policy

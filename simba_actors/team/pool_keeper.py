@@ -26,9 +26,9 @@ from simba_actors.actors.server_process import ServerProcess
 from simba_actors.errors import LeaseLostError, StoreError
 from simba_actors.events import Event
 from simba_actors.lm.budget import BudgetTracker
-from simba_actors.logs import get_logger
 from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration, ConfigurationSpace
+from simba_actors.runtime.logs import get_logger
 from simba_actors.search.evidence import Evidence
 from simba_actors.store import Owner, Store
 from simba_actors.store.connection import LogDeletedError

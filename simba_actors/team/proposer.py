@@ -16,10 +16,10 @@ from simba_actors.events import CandidateProposed, Event, StrategyApplied, Strat
 from simba_actors.lm.budget import BudgetTracker
 from simba_actors.lm.prompt_model import LocalPromptModel
 from simba_actors.lm.secrets import Secrets
-from simba_actors.logs import get_logger
 from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.runtime.exception_isolation import isolated
+from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.policy import Policy, Proposal, TriedStep
 from simba_actors.search.rollout import Rollout

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from simba_actors.actors import CallReturn, CastReturn, From, GenServer, InitReturn, Reply
 from simba_actors.errors import PublicationError, StoreError
-from simba_actors.logs import get_logger
 from simba_actors.publishing.channel import Channel, Source
 from simba_actors.publishing.publications import OPTIMIZER, Publication
+from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.clear_winner import ClearWinner
 from simba_actors.search.policy import Policy

@@ -13,9 +13,9 @@ from simba_actors.errors import BudgetReachedError, InfrastructureError, MetricE
 from simba_actors.evaluation.executor import Executor, RolloutTask
 from simba_actors.events import ExampleSetAside, TrajectorySampled
 from simba_actors.lm.budget import BudgetTracker
-from simba_actors.logs import get_logger
 from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration
+from simba_actors.runtime.logs import get_logger
 from simba_actors.search.buckets import Sample
 from simba_actors.search.evidence import Score
 from simba_actors.search.policy import StepPlan

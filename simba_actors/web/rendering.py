@@ -15,8 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from simba_actors.logs import visible
 from simba_actors.observe.wording import duration, spending, step_shown
+from simba_actors.runtime.logs import visible
 from simba_actors.store import Reader
 
 HERE = Path(__file__).parent

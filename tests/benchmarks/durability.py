@@ -22,9 +22,10 @@ from typing import Any, cast
 from unittest.mock import patch
 
 from simba_actors import Optimizer, OptimizerConfig
-from simba_actors.assembly import assemble, policy_of
 from simba_actors.evaluation.executor import RolloutTask
 from simba_actors.events import Event
+from simba_actors.hosting.assembly import assemble
+from simba_actors.hosting.policies import policy_of
 from simba_actors.programs import Configuration
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.policy import TriedStep

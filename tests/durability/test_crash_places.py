@@ -14,7 +14,7 @@ import pytest
 
 from simba_actors import Budget, OptimizerConfig
 from simba_actors.actors import GenServer
-from simba_actors.assembly import TEAM
+from simba_actors.hosting.assembly import TEAM
 from simba_actors.search.adaptive import policy as adaptive_policy
 from simba_actors.store import Store
 from tests.support.crashing import Injector, When, inject

@@ -12,7 +12,7 @@ import dspy
 import pydantic
 import pytest
 
-from simba_actors.assembly import assemble
+from simba_actors.hosting.assembly import assemble
 from simba_actors.store.records import NewRun
 from tests.support.quiz import exact
 from tests.support.runs import small_config

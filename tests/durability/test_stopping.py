@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from simba_actors import Optimizer, OptimizerConfig
-from simba_actors.assembly import TEAM
 from simba_actors.errors import RunStoppedError
 from simba_actors.events import RunPaused, TrajectorySampled
+from simba_actors.hosting.assembly import TEAM
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from simba_actors import Budget, Optimizer, OptimizerConfig, assembly
+from simba_actors import Budget, Optimizer, OptimizerConfig
 from simba_actors.errors import LeaseLostError, RunOwnedError
+from simba_actors.hosting import assembly
 from simba_actors.store import Store, ownership
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at

@@ -192,7 +192,7 @@ def test_a_callback_must_be_callable(tmp_path: Path) -> None:
 async def test_a_crash_and_the_restarts_after_it_are_events(
     actor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from simba_actors.assembly import TEAM
+    from simba_actors.hosting.assembly import TEAM
 
     inject(monkeypatch, TEAM[actor], Injector(at=[4]))
     config = small_config(tmp_path / "simba.db")

@@ -11,7 +11,6 @@ from dspy.utils.exceptions import LMAuthError
 
 from simba_actors import Optimizer, OptimizerConfig
 from simba_actors.actors import ActorError
-from simba_actors.assembly import TEAM
 from simba_actors.errors import RunError, StoreError
 from simba_actors.events import (
     BucketsAnalyzed,
@@ -22,6 +21,7 @@ from simba_actors.events import (
     StepOpened,
     TrajectorySampled,
 )
+from simba_actors.hosting.assembly import TEAM
 from simba_actors.team.coordinator import Coordinator
 from simba_actors.team.messages import Unreachable
 from tests.support.crashing import InjectedCrashError

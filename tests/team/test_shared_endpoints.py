@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from simba_actors import Governor, Limits
-from simba_actors.assembly import assemble
+from simba_actors.hosting.assembly import assemble
 from simba_actors.lm.governor import shared_governor
 from tests.support.quiz import quiz_script
 from tests.support.runs import finish, small_config

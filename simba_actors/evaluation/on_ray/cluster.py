@@ -12,7 +12,7 @@ from typing import Any, cast
 from simba_actors.errors import ConfigError
 from simba_actors.evaluation.on_ray.messages import FromWorker, Hello, SentError, ToWorker
 from simba_actors.evaluation.on_ray.worker import Setup, Worker
-from simba_actors.logs import get_logger
+from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
 
 logger = get_logger(__name__)

@@ -30,8 +30,8 @@ from simba_actors.evaluation.on_ray.messages import (
 from simba_actors.evaluation.on_ray.travel import Parts, check_travels, packed
 from simba_actors.evaluation.on_ray.worker import Setup, versions
 from simba_actors.lm.governor import Caller, Governor
-from simba_actors.logs import get_logger
 from simba_actors.programs.values import json_fields
+from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.rollout import Outcome, Trajectory
 

@@ -17,8 +17,8 @@ import dspy
 
 from simba_actors.dspy_compat.settings import changed_settings
 from simba_actors.errors import ConfigError
-from simba_actors.logs import get_logger
 from simba_actors.programs import ConfigurationSpace
+from simba_actors.runtime.logs import get_logger
 from simba_actors.search.objectives import Objectives
 from simba_actors.search.rollout import STUDENT_LM, Split
 

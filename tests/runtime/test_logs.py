@@ -10,7 +10,7 @@ import pytest
 
 from simba_actors import Optimizer
 from simba_actors.actors import spawn
-from simba_actors.logs import get_logger, visible
+from simba_actors.runtime.logs import get_logger, visible
 
 ESCAPE = "\x1b[2J\u202ewiped\r"
 SHOWN = "\\x1b[2J\\u202ewiped\\x0d"

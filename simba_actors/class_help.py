@@ -1,14 +1,20 @@
-"""Suggestions for names that are misspelled."""
+"""Help for users of the public classes: the fields in `help()`, and the nearest name for one that is misspelled."""
 
 from __future__ import annotations
 
+import ast
 import inspect
-from collections.abc import Callable, Mapping
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
+
+WIDTH = 110
+"""Characters of a line of the list of fields."""
 
 
 def suggests_names(
@@ -62,3 +68,37 @@ def _arguments(cls: type[Any]) -> tuple[str, ...]:
     """Return the names of the keyword arguments of a class."""
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     return tuple(each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD))
+
+
+def add_field_docs(cls: type[Any]) -> None:
+    """Append the docstrings of a dataclass's fields to its own, since `help` does not show them otherwise.
+
+    Without source code or docstrings (`python -OO`), the docstring stays as it is.
+    """
+    documented = dict(_field_docs(cls.__module__).get(cls.__qualname__, ()))
+    if not cls.__doc__ or not documented:
+        return
+    lines = [
+        textwrap.fill(f"{name}: {text}", WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 12)
+        for name, text in documented.items()
+    ]
+    cls.__doc__ = f"{cls.__doc__.rstrip()}\n\n    Fields:\n" + "\n".join(lines) + "\n    "
+
+
+@cache
+def _field_docs(module: str) -> dict[str, list[tuple[str, str]]]:
+    """Return the name and docstring of each documented field, by the names of the module's classes."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError):  # There is no source.
+        return {}
+    return {node.name: list(_documented(node)) for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _documented(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for field, doc in zip(node.body, node.body[1:], strict=False):
+        match field, doc:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                yield name, " ".join(inspect.cleandoc(text).split())
+            case _:
+                pass

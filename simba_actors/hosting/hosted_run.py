@@ -8,13 +8,13 @@ from typing import Literal, TypeAlias
 
 from simba_actors.actors import ActorError, ExitReason, Ref, Supervisor, SupervisorEvent
 from simba_actors.actors.exits import describe, is_abnormal
-from simba_actors.assembly import AssembledRun, assemble
 from simba_actors.config import OptimizerConfig
 from simba_actors.errors import LeaseLostError, RunError, RunOwnedError, RunPausedError, RunStoppedError, SimbaError
 from simba_actors.events import ActorCrashed, ActorRestarted, RoleChanged
-from simba_actors.fingerprint import ExampleDigests
-from simba_actors.logs import get_logger
+from simba_actors.hosting.assembly import AssembledRun, assemble
+from simba_actors.hosting.fingerprint import ExampleDigests
 from simba_actors.observe.feed import EventFeed
+from simba_actors.runtime.logs import get_logger
 from simba_actors.store import Owner, Reader
 from simba_actors.store.leases import wait_until_free
 from simba_actors.store.records import Run

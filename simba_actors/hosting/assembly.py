@@ -7,39 +7,41 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, cast
 
 import dspy
 
 from simba_actors.actors import ChildSpec, GenServer, Registry
 from simba_actors.bridge.remote_student import RemoteLM
-from simba_actors.config import STEPS, OptimizerConfig
+from simba_actors.config import OptimizerConfig
 from simba_actors.dspy_compat import check_dspy
-from simba_actors.errors import LeaseLostError, LMUnavailableError, NoLMError, SimbaError, StoreError
+from simba_actors.errors import LeaseLostError, SimbaError
 from simba_actors.evaluation.executor import Executor, ExecutorFactory, LocalExecutor
-from simba_actors.events import CallRetried, Event
-from simba_actors.fingerprint import SEARCH_SETTINGS, SIMBA_SETTINGS, ExampleDigests, default_run_id, fingerprint
-from simba_actors.lm.budget import BudgetTracker, CallSize
+from simba_actors.events import Event
+from simba_actors.hosting.call_hooks import CallHooks
+from simba_actors.hosting.fingerprint import (
+    SEARCH_SETTINGS,
+    ExampleDigests,
+    default_run_id,
+    fingerprint,
+)
+from simba_actors.hosting.lms import model_pool, prompt_lm
+from simba_actors.hosting.policies import policy_of
+from simba_actors.lm.budget import BudgetTracker
 from simba_actors.lm.governed_lm import Twins, endpoint_name, governed
-from simba_actors.lm.governor import Caller, Fault, Governor, shared_governor
+from simba_actors.lm.governor import Caller, Governor, shared_governor
 from simba_actors.lm.prompt_model import LocalPromptModel
-from simba_actors.lm.usage import calls, prompt_characters, reported_cost, tokens
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
-from simba_actors.programs import ConfigurationSpace, to_json_value
+from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.messages import prompt_templates
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.adaptive.policy import AdaptivePolicy
-from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.policy import Policy
-from simba_actors.search.rollout import JSON, STUDENT_LM
-from simba_actors.search.settings import SearchSettings
-from simba_actors.search.simba.policy import DspyPolicy
+from simba_actors.search.rollout import JSON
 from simba_actors.store import Owner
 from simba_actors.store.opening import checked_path
-from simba_actors.store.ownership import LEASE_SECONDS, check_owner, reserve_call
+from simba_actors.store.ownership import LEASE_SECONDS, reserve_call
 from simba_actors.store.records import NewRun
 from simba_actors.store.requests import Request
-from simba_actors.strategies import AppendARule, LearnFromFailures, MergeRules
 from simba_actors.team.analyzer import Analyzer
 from simba_actors.team.coordinator import Coordinator
 from simba_actors.team.ending import Ending
@@ -50,19 +52,14 @@ from simba_actors.team.messages import (
     PROPOSER,
     PUBLISHER,
     SAMPLER,
-    SilenceBegun,
-    SilenceEnded,
     Teammates,
 )
 from simba_actors.team.pool_keeper import PoolKeeper
 from simba_actors.team.proposer import Proposer
 from simba_actors.team.publisher import Publisher
-from simba_actors.team.run_state import Gate, Lease, Life, Silence
+from simba_actors.team.run_state import Gate, Lease, Life
 from simba_actors.team.sampler import Sampler
 from simba_actors.team.setting_aside import SettingAside
-
-RULE_WRITERS = (AppendARule, LearnFromFailures, MergeRules)
-"""Strategies that ask the prompt model."""
 
 TEAM: Mapping[str, type[GenServer[Any]]] = {
     POOL_KEEPER: PoolKeeper,
@@ -129,7 +126,7 @@ def assemble(
     check_dspy()
     space = config.space or ConfigurationSpace.from_module(config.student, optimize=config.optimize)
     student = space.extract(config.student)
-    lms = _model_pool(config)
+    lms = model_pool(config)
     parts = fingerprint(config, digests or ExampleDigests.of(config), student, lms, space)
     strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
     policy = policy_of(config, lms, tuple(strategies))
@@ -153,66 +150,28 @@ def assemble(
         reserve_blocking=partial(reserve_call, store, run.run_id, owner),
     )
 
-    lease, setting_aside, loop = Lease(LEASE_SECONDS), SettingAside(), asyncio.get_running_loop()
+    lease, setting_aside = Lease(LEASE_SECONDS), SettingAside()
 
     def lost(error: LeaseLostError) -> None:
         gate.failure.set(error)
         finished(error)
 
-    def check_owned() -> None:
-        if isinstance(gate.failure.error, LeaseLostError):
-            raise LMUnavailableError("another process owns the run: no more calls are sent") from gate.failure.error
-
-    async def before_call(size: CallSize) -> None:
-        check_owned()
-        if lease.is_over:
-            await teammates.commit([])  # Renews the lease, or ends the run in this process.
-        await budget.before_call(size)
-        check_owned()  # The loss may have become known meanwhile.
-
-    def before_blocking_call(size: CallSize) -> None:
-        check_owned()
-        try:
-            if lease.is_over:
-                check_owner(store, run.run_id, owner)
-            budget.before_blocking_call(size)
-        except LeaseLostError as error:
-            loop.call_soon_threadsafe(lost, error)
-            raise LMUnavailableError(str(error)) from error
-        except StoreError as error:
-            raise LMUnavailableError(
-                f"an LM call was not sent, because the store could not be asked first: {error}"
-            ) from error
-
-    coordinator = teammates.via(COORDINATOR)
-    silence = Silence(
-        begun=lambda reason: coordinator.cast_nowait(SilenceBegun(reason)),
-        ended=lambda: coordinator.cast_nowait(SilenceEnded()),
-    )
-
-    def on_fault(fault: Fault) -> None:
-        event = CallRetried(endpoint=fault.endpoint, error=fault.error, attempt=fault.attempt, delay=fault.delay)
-        teammates.report(event)
-        silence.failed(f"{fault.endpoint}: {fault.error}")
-
-    def on_answer(entry: Mapping[str, Any]) -> None:
-        silence.answered()
-        budget.answered(*tokens(entry), reported_cost(entry), prompt_characters(entry), calls(entry))
-        telemetry.lm_answered(entry)
-
     def stored(events: Sequence[Event]) -> None:
         telemetry.on_events(events)
         on_stored(events)
 
-    caller = Caller(
+    caller = CallHooks(
+        run_id=run.run_id,
+        store=store,
+        owner=owner,
+        lease=lease,
+        lost=lost,
+        budget=budget,
         gate=gate,
-        before_call=before_call,
-        before_blocking_call=before_blocking_call,
-        not_sent=budget.not_sent,
-        on_fault=on_fault,
-        on_answer=on_answer,
-    )
-    prompt_lm = governed(_prompt_lm(config, lms), governor, caller=caller, threads=threads)
+        teammates=teammates,
+        telemetry=telemetry,
+    ).caller()
+    rule_writer = governed(prompt_lm(config, lms), governor, caller=caller, threads=threads)
     twins = Twins(governor, caller, threads)
     with telemetry.lm_calls():
         make_executor: ExecutorFactory = config.executor or LocalExecutor
@@ -280,7 +239,7 @@ def assemble(
             student=config.student,
             space=space,
             trainset=config.trainset,
-            prompt_model=lambda: LocalPromptModel(prompt_lm, governor.secrets, config.rollout_timeout, twins),
+            prompt_model=lambda: LocalPromptModel(rule_writer, governor.secrets, config.rollout_timeout, twins),
             secrets=governor.secrets,
             budget=budget,
             gate=gate,
@@ -331,115 +290,6 @@ def assemble(
         telemetry=telemetry,
         team=team,
     )
-
-
-def policy_of(config: OptimizerConfig, lms: Mapping[str, Any], strategies: tuple[str, ...]) -> Policy:
-    """Return the policy named in `config`, with its settings."""
-    settings = SearchSettings(**{name: getattr(config, name) for name in SIMBA_SETTINGS}, max_steps=config.steps)
-    if config.policy == "dspy":
-        return DspyPolicy(
-            settings,
-            examples=len(config.trainset),
-            strategies=strategies,
-            teacher="teacher" in lms,
-            first_rollout_id=_first_rollout_id(config.student, lms[STUDENT_LM]),
-        )
-    return AdaptivePolicy(
-        settings,
-        train_examples=_Texts(config.trainset),
-        val_examples=_Texts(config.valset),
-        rollouts=rollouts_expected(config),
-        strategies=strategies,
-        predictors=len(config.student.predictors()),
-        other_lms=tuple(name for name in lms if name != STUDENT_LM),
-        concurrency=config.max_concurrency,
-    )
-
-
-class _Texts(Sequence[ExampleText]):
-    """The text of examples, made on access, since the search uses only a sample of a large trainset."""
-
-    def __init__(self, examples: Sequence[dspy.Example]) -> None:
-        self._examples = examples
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    @overload
-    def __getitem__(self, index: int) -> ExampleText: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[ExampleText]: ...
-    def __getitem__(self, index: int | slice) -> ExampleText | Sequence[ExampleText]:
-        if isinstance(index, slice):
-            return _Texts(self._examples[index])
-        example = self._examples[index]
-        values = cast("list[tuple[str, object]]", cast("Any", example).items())
-        fields = {name: str(to_json_value(value)) for name, value in values}
-        labels = {name: fields[name] for name in cast("list[str]", cast("Any", example).labels().keys())}
-        return ExampleText(" ".join(fields.values()), labels)
-
-
-def _model_pool(config: OptimizerConfig) -> dict[str, Any]:
-    """Return the LMs that sample trajectories, by name, the student's first."""
-    lms = {STUDENT_LM: student_lm(config.student, config.lm)}
-    if config.teacher_lm is not None:
-        lms["teacher"] = config.teacher_lm
-    return {**lms, **config.sampling_lms}
-
-
-def student_lm(student: dspy.Module, lm: dspy.BaseLM | None) -> Any:
-    """Return the LM of predictors without one of their own: `lm`, the LM of `dspy.settings`, or any predictor's.
-
-    That of a remote student is its own, where it runs.
-
-    Raises:
-        NoLMError: There is no such LM.
-    """
-    settings: Any = dspy.settings
-    own = [predictor.lm for predictor in student.predictors()]
-    if own and all(isinstance(each, RemoteLM) for each in own):
-        return own[0]
-    found = lm or settings.lm or next((each for each in own if each is not None), None)
-    if found is None:
-        raise NoLMError(
-            "no LM is set for the student: pass lm=dspy.LM(…), set one with dspy.configure(lm=…) or "
-            "dspy.context(lm=…), or give each predictor an LM"
-        )
-    return found
-
-
-def _prompt_lm(config: OptimizerConfig, lms: Mapping[str, Any]) -> Any:
-    """Return the LM that writes rules. Raise NoLMError if there is none within reach, and a strategy needs it."""
-    settings: Any = dspy.settings
-    lm = config.prompt_model or settings.lm or config.lm or lms[STUDENT_LM]
-    writers = [strategy.name for strategy in config.chosen_strategies() if isinstance(strategy, RULE_WRITERS)]
-    if isinstance(lm, RemoteLM) and writers:
-        raise NoLMError(
-            f"no LM is set that writes rules, as {', '.join(writers)} need, and that of a remote student is out of "
-            "reach: pass prompt_model=dspy.LM(…), set an LM with dspy.configure(lm=…), or pass strategies without rules"
-        )
-    return lm
-
-
-def rollouts_expected(config: OptimizerConfig) -> int:
-    """Return the number of rollouts that the run is expected to make.
-
-    It is what `dspy.SIMBA` makes with all its steps, candidates and finalists. If the budget caps calls, the adaptive
-    policy makes as many as the cap allows.
-    """
-    calls = config.budget.max_calls
-    if config.policy == "adaptive" and calls is not None:
-        return max(1, calls // len(config.student.predictors()))
-    candidates = config.num_candidates + 1
-    a_step = config.bsize * (config.num_candidates + candidates)
-    return (config.max_steps or STEPS["dspy"]) * a_step + candidates * len(config.trainset)
-
-
-def _first_rollout_id(student: dspy.Module, default: Any) -> int:
-    """Return the rollout id of the LM that `dspy.SIMBA` would copy, from which its copies count."""
-    own = {id(predictor.lm): predictor.lm for predictor in student.predictors()}
-    lm = (next(iter(own.values())) if len(own) == 1 else None) or default
-    return int(lm.kwargs.get("rollout_id") or 0)
 
 
 def _prompts(student: dspy.Module) -> dict[str, JSON]:

@@ -1,0 +1,1 @@
+"""One run in this process: what it is made of, as its owner or as a standby."""
