@@ -21,7 +21,7 @@ from simba_actors.lm.governor import Governor
 from simba_actors.programs.copying import check_module
 from simba_actors.programs.entry_points import SYNC, method_of, takes
 from simba_actors.programs.values import LARGEST_INTEGER, contents, json_problem
-from simba_actors.search.adaptive.policy import least_rollouts
+from simba_actors.search.adaptive.schedule import least_rollouts
 from simba_actors.search.objectives import Objectives
 from simba_actors.search.rollout import STUDENT_LM
 from simba_actors.store.reading import PROMPT_MODEL

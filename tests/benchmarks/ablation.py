@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-from simba_actors.search.adaptive import combination, exploration, strategy_allocation
+from simba_actors.search.adaptive import combination, exploration, schedule, strategy_allocation
 from simba_actors.search.adaptive import policy as adaptive_policy
 from simba_actors.search.model import answer_order, part_model
 from tests.benchmarks.alternatives import with_a_bandit, with_optuna
@@ -50,7 +50,7 @@ def without_pruning() -> AbstractContextManager[Any]:
 
 
 def without_finals() -> AbstractContextManager[Any]:
-    return mock.patch.multiple(adaptive_policy, FINAL_SHARE=0.0)
+    return mock.patch.multiple(schedule, FINAL_SHARE=0.0)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The examples that a step's candidates are evaluated on."""
+"""The examples that programs are evaluated on: none that one of their demos was made from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from itertools import islice
 
 from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan
 from simba_actors.search.evidence import Evidence
-from simba_actors.search.policy import Pool, Proposal
+from simba_actors.search.model.parts import Part
+from simba_actors.search.policy import Pool, Proposal, TriedStep
 from simba_actors.search.rollout import Rollout, RolloutKey
 
 POSITIONS_PER_CANDIDATE = 10_000
@@ -36,3 +37,23 @@ def unseen_examples(
     """Yield the train examples that the program has neither run on nor among its demos, in the given order."""
     seen = {example for part in pool.parts(program) for example in shown.get(part.part_id, ())}
     return (example for example in order if example not in seen and not evidence.has_example(program, example))
+
+
+def note_examples_of_demos(shown: dict[str, list[int]], tried: TriedStep, pool: Pool) -> None:
+    """Add the examples that the candidates' new demos were made from."""
+    for proposal in tried.proposals:
+        made = pool.parts(proposal.program) if proposal.program in tried.candidates else ()
+        demos = [part for part in made if part.kind == "demo" and part.part_id not in (proposal.parts or ())]
+        for part_id, examples in _examples_of_demos(demos, proposal.examples).items():
+            if examples:
+                shown.setdefault(part_id, examples)
+
+
+def _examples_of_demos(demos: Sequence[Part], examples: Sequence[int]) -> dict[str, list[int]]:
+    """Return the examples that each demo was made from: all of them if demos and examples can't be matched."""
+    made_from: dict[str, list[int]] = {}
+    for predictor in {part.predictor for part in demos}:
+        own = [part.part_id for part in demos if part.predictor == predictor]
+        matched = len(own) == len(examples)
+        made_from.update((part_id, [examples[n]] if matched else list(examples)) for n, part_id in enumerate(own))
+    return made_from

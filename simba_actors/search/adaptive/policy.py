@@ -17,7 +17,6 @@ Of a trainset or valset with more than 2,000 examples the search uses a random s
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,11 +25,11 @@ from itertools import cycle, islice
 import numpy as np
 
 from simba_actors.search.adaptive.adaptation import HOTTEST, Parameters, adapt
-from simba_actors.search.adaptive.evaluation import evaluation_of, unseen_examples
+from simba_actors.search.adaptive.evaluation import evaluation_of, note_examples_of_demos, unseen_examples
 from simba_actors.search.adaptive.exploration import Exploration
-from simba_actors.search.adaptive.finals import FINALISTS, Finals, most_rollouts
+from simba_actors.search.adaptive.finals import FINALISTS, Finals
 from simba_actors.search.adaptive.outlook import outlook_of
-from simba_actors.search.adaptive.overlap import steps_at_once
+from simba_actors.search.adaptive.schedule import LEAST_EXAMPLES, Schedule, steps_at_once
 from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan, OpenStep, stored_mode, stored_steps_at_once
 from simba_actors.search.adaptive.strategy_allocation import (
     LEARNS_FROM_LABELS,
@@ -49,21 +48,14 @@ from simba_actors.search.model.examples import Examples, ExampleText
 from simba_actors.search.model.fitting import Fitting
 from simba_actors.search.model.mode import Mode
 from simba_actors.search.model.part_model import PartModel
-from simba_actors.search.model.parts import Part
 from simba_actors.search.policy import Pool, Proposal, StepPlan, StepResult, TriedStep
 from simba_actors.search.quality import Outlook, best_by_model
 from simba_actors.search.randomness import BatchOrder, Draws
 from simba_actors.search.rollout import JSON, ModelSpec, Rollout, RolloutKey
 from simba_actors.search.settings import SearchSettings
 
-FINAL_SHARE = 0.18
-"""Largest share of all rollouts that goes into choosing the winner."""
-
 FRESH_EXAMPLES = 0.75
 """Share of the trainset that the finalists are likely to be fresh to."""
-
-FINALS_USED = 0.6
-"""Share of the rollouts for the finals that they usually make: the winner is often known before."""
 
 LAST_NEW_PARTS = 0.7
 """Share of the search after which no new parts are made: there would be no time left to learn what they are worth."""
@@ -77,23 +69,11 @@ SAMPLERS = 3
 ROLLOUTS_PER_COMBINATION = 16
 """Default rollouts per candidate, for a metric that is not known to be quieter than a binary one."""
 
-LEAST_EXAMPLES = 4
-"""Minimum examples sampled per step."""
-
 CAUTIOUS_BOLDNESS = 0.5
 """Scale of the draws that choose the programs to sample with; `exploration.BOLDNESS` is that for combinations."""
 
 ROLLOUT_IDS_PER_STEP = 10_000
 """Rollout ids reserved for the samples of one step."""
-
-LEAST_STEP = 3 * LEAST_EXAMPLES
-"""Fewest rollouts of a step: two samples of each example, and half as many to evaluate what was learned from them."""
-
-
-def least_rollouts(bsize: int) -> int:
-    """Return the fewest rollouts of a run that can learn anything: those of one step, and of the finals after it."""
-    step = max(LEAST_STEP, bsize // 2)
-    return next(rollouts for rollouts in itertools.count(step) if rollouts - int(rollouts * FINAL_SHARE) >= step)
 
 
 @dataclass(frozen=True)
@@ -126,39 +106,27 @@ class AdaptivePolicy:
         return Examples(self.train_examples, self.val_examples, self.settings.seed)
 
     @cached_property
+    def _schedule(self) -> Schedule:
+        fresh = len(self._examples.val) or int(len(self._examples.train) * FRESH_EXAMPLES)
+        return Schedule.of(self.rollouts, fresh, self.settings)
+
+    @property
     def _finals(self) -> Finals:
-        train, val = len(self._examples.train), len(self._examples.val)
-        fresh = val or int(train * FRESH_EXAMPLES)
-        return Finals(val, min(int(self.rollouts * FINAL_SHARE), most_rollouts(fresh)))
-
-    @property
-    def _search_rollouts(self) -> int:
-        """Number of rollouts of all steps together."""
-        return self.rollouts - self._finals.rollouts
-
-    @property
-    def _rollouts_per_step(self) -> int:
-        """Usual number of rollouts per step."""
-        return max(self._search_rollouts // self.settings.max_steps, self.settings.bsize, LEAST_STEP)
+        return Finals(len(self._examples.val), self._schedule.finals)
 
     @property
     def _usual_parameters(self) -> Parameters:
-        examples = max(LEAST_EXAMPLES, int(self._rollouts_per_step * SAMPLED_SHARE) // 2)
+        examples = max(LEAST_EXAMPLES, int(self._schedule.per_step * SAMPLED_SHARE) // 2)
         return Parameters(HOTTEST, examples, ROLLOUTS_PER_COMBINATION)
 
     def initial_state(self) -> JSON:
         draws = Draws(self.settings.seed)
         batches = BatchOrder.shuffled(self._examples.train, draws.python)
-        at_once = steps_at_once(self.concurrency, self._rollouts_per_step, self._search_rollouts)
+        at_once = steps_at_once(self.concurrency, self._schedule.per_step, self._schedule.search)
         return AdaptiveState(draws, batches, self._usual_parameters, at_once).to_json()
 
     def rollouts_expected(self, first_step: int) -> int:
-        # Later steps use as much of what they are planned as the first one.
-        steps = self.settings.max_steps
-        share, spent = first_step / self._rollouts_planned(0, 0, steps), first_step
-        for step in range(1, steps):
-            spent += round(share * self._rollouts_planned(step, spent, steps))
-        return spent + round(FINALS_USED * self._finals.rollouts)
+        return self._schedule.expected(first_step)
 
     def steps_at_once(self, state: JSON) -> int:
         return stored_steps_at_once(state)
@@ -169,8 +137,8 @@ class AdaptivePolicy:
             now = AdaptiveState.from_json(opened).after(now)
         now.open_steps = tuple(other for other in now.open_steps if other.step >= now.steps_closed)
         spent = len(evidence) + now.questions + sum(other.rollouts for other in now.open_steps)
-        steps = self._steps(now, step)
-        usual, rollouts = self._rollouts_per_step, self._rollouts_planned(step, spent, steps)
+        steps = self._schedule.steps(step, now.steps, now.rollouts)
+        usual, rollouts = self._schedule.per_step, self._schedule.planned(step, spent, steps)
         if rollouts == 0:
             return None
         now.steps, now.rollouts = steps, self.rollouts
@@ -180,7 +148,7 @@ class AdaptivePolicy:
         batch, now.batches = now.batches.next_batch(min(examples, len(now.batches.order)), now.draws.python)
         samplers = self._samplers(model, now.draws)
         samples = self._samples(step, batch, samplers, evidence, now.parameters.temperature)
-        makes_parts = spent < self._search_rollouts * LAST_NEW_PARTS
+        makes_parts = spent < self._schedule.search * LAST_NEW_PARTS
         source, sampled = samplers[0], len(samples)
         merges = MERGE_RULES in self.strategies and _rules(source, pool) > 1
         plan = self._plan_candidates(model, now, source, merges, rollouts, sampled, makes_parts)
@@ -192,22 +160,8 @@ class AdaptivePolicy:
     def may_continue(self, state: JSON, step: int, evidence: Evidence) -> bool:
         now = AdaptiveState.from_json(state)
         spent = len(evidence) + now.questions
-        return self._has_more_rollouts(now) and self._rollouts_planned(step, spent, self._steps(now, step)) > 0
-
-    def _steps(self, now: AdaptiveState, step: int) -> int:
-        """Return the number of steps of the run. A search that was over gets more steps if it gets more rollouts."""
-        steps = now.steps or self.settings.max_steps
-        return step + self.settings.max_steps if step >= steps and self._has_more_rollouts(now) else steps
-
-    def _has_more_rollouts(self, now: AdaptiveState) -> bool:
-        return 0 < now.rollouts < self.rollouts
-
-    def _rollouts_planned(self, step: int, spent: int, steps: int) -> int:
-        """Return how many rollouts a step may make when so many were spent before it; 0 if the search is over."""
-        usual, left = self._rollouts_per_step, self._search_rollouts - spent
-        if step >= steps or left < usual // 2:
-            return 0
-        return min(left, max(usual, left // (steps - step)))
+        steps = self._schedule.steps(step, now.steps, now.rollouts)
+        return self._schedule.has_grown(now.rollouts) and self._schedule.planned(step, spent, steps) > 0
 
     def _samplers(self, model: PartModel, draws: Draws) -> list[int]:
         """Choose the programs to sample with: the best one under each of `SAMPLERS` draws."""
@@ -319,7 +273,7 @@ class AdaptivePolicy:
         plan = tried.plan
         now = AdaptiveState.from_json(plan.state)
         now = replace(now.after(AdaptiveState.from_json(closed)), mode=now.mode)
-        _note_examples_of_demos(now.shown, tried, pool)
+        note_examples_of_demos(now.shown, tried, pool)
         now.questions += sum(proposal.strategies != (RECOMBINE,) for proposal in tried.proposals)
         now.candidates, now.steps_closed = None, plan.step + 1
         now.rounds_before = self._finals.rounds(evidence)
@@ -327,7 +281,7 @@ class AdaptivePolicy:
         qualities = model.qualities
         scores = {program: model.range.from_unit(qualities[program]) for program in sorted(tried.candidates)}
         winner = max(scores, key=scores.__getitem__) if scores else None
-        needed = failures_needed(allocate(self.strategies, self._rollouts_per_step, self.predictors))
+        needed = failures_needed(allocate(self.strategies, self._schedule.per_step, self.predictors))
         now.parameters, adaptations = adapt(
             now.parameters, self._usual_parameters, evidence, plan.step, model.range, needed
         )
@@ -336,11 +290,11 @@ class AdaptivePolicy:
 
     def _outlook(self, model: PartModel, now: AdaptiveState, spent: int, step: int) -> Outlook | None:
         """Return what the rest of the search is expected to add. New parts come at the same rate as so far."""
-        last_new_parts = int(self._search_rollouts * LAST_NEW_PARTS)
+        last_new_parts = int(self._schedule.search * LAST_NEW_PARTS)
         new_parts = len(model.parts) * max(0, last_new_parts - spent) // max(1, min(spent, last_new_parts))
-        is_over = self._rollouts_planned(step + 1, spent, now.steps) == 0
-        left = 0 if is_over else self._search_rollouts - spent
-        finals = self._finals.rollouts // len(FINALISTS)
+        is_over = self._schedule.planned(step + 1, spent, now.steps) == 0
+        left = 0 if is_over else self._schedule.search - spent
+        finals = self._schedule.finals // len(FINALISTS)
         draws = np.random.default_rng([self.settings.seed, step])  # Its own, so that it changes no other draw.
         return outlook_of(model, self.settings.caps, spent, left, finals, new_parts, draws)
 
@@ -384,26 +338,6 @@ def _without_demos(parts: Iterable[str], pool: Pool) -> tuple[str, ...]:
     """Return the parts other than demos, since a set of new demos replaces the known ones."""
     demos = {part.part_id for program in pool.programs() for part in pool.parts(program) if part.kind == "demo"}
     return tuple(part_id for part_id in parts if part_id not in demos)
-
-
-def _note_examples_of_demos(shown: dict[str, list[int]], tried: TriedStep, pool: Pool) -> None:
-    """Add the examples that the candidates' new demos were made from."""
-    for proposal in tried.proposals:
-        made = pool.parts(proposal.program) if proposal.program in tried.candidates else ()
-        demos = [part for part in made if part.kind == "demo" and part.part_id not in (proposal.parts or ())]
-        for part_id, examples in _examples_of_demos(demos, proposal.examples).items():
-            if examples:
-                shown.setdefault(part_id, examples)
-
-
-def _examples_of_demos(demos: Sequence[Part], examples: Sequence[int]) -> dict[str, list[int]]:
-    """Return the examples that each demo was made from: all of them if demos and examples can't be matched."""
-    made_from: dict[str, list[int]] = {}
-    for predictor in {part.predictor for part in demos}:
-        own = [part.part_id for part in demos if part.predictor == predictor]
-        matched = len(own) == len(examples)
-        made_from.update((part_id, [examples[n]] if matched else list(examples)) for n, part_id in enumerate(own))
-    return made_from
 
 
 def _candidates_of(now: AdaptiveState) -> CandidatePlan:

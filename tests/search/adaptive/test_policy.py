@@ -6,7 +6,8 @@ from typing import cast
 
 import pytest
 
-from simba_actors.search.adaptive.policy import LEAST_STEP, AdaptivePolicy, least_rollouts
+from simba_actors.search.adaptive.policy import AdaptivePolicy
+from simba_actors.search.adaptive.schedule import LEAST_STEP, least_rollouts
 from simba_actors.search.adaptive.state import AdaptiveState
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.examples import ExampleText

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from simba_actors.search.adaptive.overlap import steps_at_once
 from simba_actors.search.adaptive.policy import AdaptivePolicy
+from simba_actors.search.adaptive.schedule import steps_at_once
 from simba_actors.search.adaptive.state import AdaptiveState
 from simba_actors.search.evidence import Evidence
 from tests.search.adaptive.test_policy import POOL, policy
