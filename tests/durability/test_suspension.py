@@ -88,8 +88,8 @@ async def test_a_run_that_was_taken_over_meanwhile_is_left_alone_by_a_process_th
         with suspended_owner(server, tmp_path / "simba.db", MAX_CALLS, "elsewhere") as owner:
             await asyncio.sleep(2 * LEASE)
             result = await finish(config)
-            calls = server.calls
         assert owner.exitcode == LOST
-        assert server.calls == calls <= MAX_CALLS
+        # A call that was counted before the suspension may be sent after it. The new owner has left room for it.
+        assert server.calls <= MAX_CALLS
     assert result.budget_reached == "max_calls"
     assert result.usage.calls <= MAX_CALLS
