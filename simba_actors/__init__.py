@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from simba_actors.publishing.channel import Channel, Source
     from simba_actors.publishing.online_examples import OnlineExample
     from simba_actors.publishing.publications import Publication, Served
-    from simba_actors.result import OptimizerResult, Status
+    from simba_actors.result import Finalist, OptimizerResult, Status
     from simba_actors.search.objectives import Pareto, Weighted
     from simba_actors.search.progress import Progress
     from simba_actors.search.stopping import EveryBucketSolved, NoImprovement, NothingToGain, TargetReached, Timeout
+    from simba_actors.store.queries.results import Standing
     from simba_actors.strategies.append_a_demo import AppendADemo
     from simba_actors.strategies.append_a_rule import AppendARule
     from simba_actors.strategies.append_labeled_demos import AppendLabeledDemos
@@ -66,6 +67,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "EveryBucketSolved",
+    "Finalist",
     "Float",
     "Governor",
     "Integer",
@@ -91,6 +93,7 @@ __all__ = [
     "Retry",
     "Served",
     "Source",
+    "Standing",
     "Status",
     "Strategy",
     "StrategyContext",
@@ -134,6 +137,7 @@ _NAMES = {
         "Served",
     ),
     "simba_actors.result": (
+        "Finalist",
         "OptimizerResult",
         "Status",
     ),
@@ -149,6 +153,7 @@ _NAMES = {
         "TargetReached",
         "Timeout",
     ),
+    "simba_actors.store.queries.results": ("Standing",),
     "simba_actors.strategies.append_a_demo": ("AppendADemo",),
     "simba_actors.strategies.append_a_rule": ("AppendARule",),
     "simba_actors.strategies.append_labeled_demos": ("AppendLabeledDemos",),

@@ -19,6 +19,9 @@ LATEST = "latest"
 FAILURES_COUNTED = 1_000
 """Most program failures that `failures` counts by their error."""
 
+DIGITS = 12
+"""Decimal places of a score."""
+
 RUNS_NAMED = 5
 """Most runs that an error message lists."""
 
@@ -30,7 +33,7 @@ EstimateKind: TypeAlias = Literal["TrendEstimated", "OutlookEstimated", "BudgetF
 class Standing:
     """The score of a program: the mean of its own rollouts, with a 95 % interval.
 
-    It is the one score that is shown to people, of the student, of the best program and of all others. The search's
+    This is the score that the terminal, the pages and results show, of every program. The search's
     own estimate, which decides what is best, also draws on the rollouts of related programs; see `Quality`.
     """
 
@@ -47,8 +50,12 @@ class Standing:
 
     @classmethod
     def of_sums(cls, program: int, count: int, scores: float, squares: float) -> Standing:
-        """Return the standing for a number of scores, their sum and the sum of their squares."""
-        return cls(program, scores / count, *mean_interval(count, scores, squares), count)
+        """Return the standing for a number of scores, their sum and the sum of their squares.
+
+        Sums of floats depend on the order in which replies arrived, in their last digits, which are rounded away.
+        """
+        mean, low, high = (round(value, DIGITS) for value in (scores / count, *mean_interval(count, scores, squares)))
+        return cls(program, mean, low, high, count)
 
     @property
     def is_student(self) -> bool:
