@@ -104,8 +104,8 @@ class HostedRun:
             pausing = gate.pausing
             if pausing.reason is not None and pausing.cause != "user" and self._config.resume_after is None:
                 raise RunPausedError(
-                    f"run {self.run_id!r} is paused for {pausing.cause}: {pausing.reason}. Waiting can't help: call "
-                    "resume() when that is mended, or start the run again",
+                    f"run {self.run_id!r} is paused for {pausing.cause}: {pausing.reason}. Call resume() "
+                    "afterwards, or start the run again",
                     pausing.reason,
                 )
             changed = asyncio.ensure_future(gate.changed())

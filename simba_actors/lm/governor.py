@@ -374,7 +374,8 @@ class Governor:
 
     def _ending(self, endpoint: Endpoint, failed: FailedCall) -> LMAccessError | LMUnavailableError | None:
         """Return why the call is not made again; None if it is."""
-        name, description, attempt, retry_after = endpoint.name, failed.description, failed.attempt, failed.retry_after
+        name, attempt, retry_after = endpoint.name, failed.attempt, failed.retry_after
+        description = failed.description.rstrip().removesuffix(".")
         failure = failed.failure
         if failure in (FailureClass.REJECTED, FailureClass.BROKEN) and attempt < FEW_ATTEMPTS:
             return None
@@ -385,8 +386,7 @@ class Governor:
             )
         if failure is FailureClass.PERSISTENT:
             return LMAccessError(
-                f"{name} refuses to serve: {description}. Waiting does not mend that: put the key, the account or "
-                "the model's name right, then resume"
+                f"{name} refuses to serve: {description}. Correct the key, the account or the model's name, then resume"
             )
         if failure is FailureClass.REJECTED:
             return LMAccessError(

@@ -104,7 +104,7 @@ async def test_a_caller_hears_of_each_call_that_is_made_again() -> None:
 
 @pytest.mark.parametrize("error", [dspy.LMAuthError("401"), dspy.LMBillingError("402")], ids=["401", "402"])
 async def test_a_refused_key_or_account_is_not_tried_again(error: Exception) -> None:
-    with pytest.raises(LMAccessError, match="put the key, the account or the model's name right, then resume"):
+    with pytest.raises(LMAccessError, match="Correct the key, the account or the model's name, then resume"):
         await call(governor_at(Time()), answers(error))
 
 
