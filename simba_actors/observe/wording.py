@@ -22,23 +22,24 @@ def progress_line(summary: RunSummary, rate: float | None = None, step: int | No
     `rate` is in rollouts per second, None if unknown. `step` counts from 1; the default is the open step.
     """
     parts = [f"step {step or step_shown(summary)}/{summary.max_steps}"]
-    if summary.best is not None and not summary.best.is_student:
-        parts.append(f"best {_score(summary.best)}")
-    if summary.student is not None:
-        parts.append(f"student {_score(summary.student)}")
+    best, student = summary.best, summary.student
+    if best is not None:
+        parts.append(f"{'student' if best.is_student else 'best'} {_score(best)}")
     if summary.run.status != "running":
         parts.append(summary.run.status)
     elif rate and (left := seconds_left(summary, rate)) is not None:
         parts.append(f"{duration(left)} left")
     parts.append(spending(summary.usage))
+    if student is not None and student != best:
+        parts.append(f"student {_score(student)}")
     parts.append(f"{summary.programs} programs")
     parts.append(f"{summary.rollouts_done:,} rollouts" + (f" at {rate:.1f}/s" if rate else ""))
     return ", ".join(parts)
 
 
 def _score(standing: Standing) -> str:
-    """Return a score with its 95 % interval, as in "0.43 (0.16-0.75)"."""
-    return f"{standing.score:.2f} ({standing.low:.2f}-{standing.high:.2f})"
+    """Return a score with its 95 % interval, as in "0.43 (0.16 to 0.75)"."""
+    return f"{standing.score:.2f} ({standing.low:.2f} to {standing.high:.2f})"
 
 
 def step_shown(summary: RunSummary) -> int:

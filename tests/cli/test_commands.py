@@ -126,7 +126,7 @@ def test_the_trend_of_a_longer_run_is_that_of_its_status(tmp_path: Path) -> None
 
 def test_watching_a_finished_run_tells_how_it_ended(invoke: Invoke) -> None:
     line, reason = invoke("watch", RUN).stdout.splitlines()
-    assert re.match(r"step 2/2, (best .*, )?student 0\.\d+ \(.*\), finished, ", line)
+    assert re.match(r"step 2/2, (best|student) 0\.\d+ \([\d.]+ to [\d.]+\), finished, ", line)
     assert (", finished, " in line, reason) == (True, "all of its 2 steps are done")
 
 

@@ -56,7 +56,7 @@ async def test_the_best_program_never_looks_worse_than_the_student(
 ) -> None:
     await finish(small_config(tmp_path / "simba.db", policy=policy, max_steps=3, progress=True))
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step")]
-    pairs = [re.findall(r"(?:best|student) ([\d.]+) \([\d.]+-[\d.]+\)", line) for line in lines]
+    pairs = [re.findall(r"(?:best|student) ([\d.]+) \([\d.]+ to [\d.]+\)", line) for line in lines]
     assert len(pairs) == 3
     assert all(pair == sorted(pair, reverse=True) for pair in pairs)
 
@@ -84,7 +84,7 @@ async def test_a_terminal_of_80_columns_has_room_for_a_bar_the_score_and_the_spe
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     last = (await shown(tmp_path / "simba.db", Terminal())).rpartition("\x1b[2K")[2]
-    assert re.search(r"━.* step 2/2, best 0\.\d+ \(.*\), student 0", last)
+    assert re.search(r"━.* step 2/2, (best|student) 0\.\d+ \([\d.]+ to [\d.]+\), finished, [\d,]+ tokens", last)
 
 
 async def test_nothing_is_printed_unless_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
