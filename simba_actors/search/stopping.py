@@ -88,7 +88,7 @@ class NoImprovement(Stopper):
         means = [each.best.mean for each in window if each.best is not None]
         if now is None or len(means) < self.patience or now.low > min(means):
             return None
-        return f"no improvement beyond noise for {self.patience} steps: the best program is at {now}"
+        return f"no improvement beyond noise for {self.patience} steps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +134,10 @@ class TargetReached(Stopper):
         _check_number("TargetReached(target", self.target)
 
     def __call__(self, progress: Progress) -> str | None:
-        if progress.best is None or progress.best.low < self.target:
+        best = progress.best
+        if best is None or best.low < self.target:
             return None
-        return f"the target {self.target:g} is reached: the best program is at {progress.best}"
+        return f"the target {self.target:g} is reached: the best program is expected to score {best.low:.3f} or more"
 
 
 @dataclass(frozen=True, slots=True)
