@@ -164,8 +164,8 @@ class Sampler(GenServer[SamplerState]):
 
     @property
     def rollouts_running(self) -> int:
-        """Number of rollouts in progress, each of which takes a concurrency slot."""
-        return len(self.state.running)
+        """Number of concurrency slots in use. A rollout that only waits to be stored has left its slot to another."""
+        return min(len(self.state.running), self._max_concurrency)
 
     def format_state(self) -> str:
         state = self.state
