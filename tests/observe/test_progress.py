@@ -15,7 +15,7 @@ from simba_actors.errors import MetricError
 from simba_actors.events import Event, RunFailed, RunFinished, RunPaused, StepOpened
 from simba_actors.observe import show_progress
 from simba_actors.observe.progress import display_on
-from simba_actors.observe.wording import duration
+from simba_actors.observe.wording import duration, progress_line
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
 from tests.support.hostile import STEERING
@@ -63,20 +63,24 @@ async def test_the_best_program_never_looks_worse_than_the_student(
 
 async def test_the_student_and_the_winner_have_one_score_in_all_places(tmp_path: Path) -> None:
     stream = io.StringIO()
-    async with await Optimizer.start(small_config(tmp_path / "simba.db", policy="adaptive")) as optimizer:
-        async with show_progress(optimizer, stream):
-            result = await asyncio.wait_for(optimizer.result(), PATIENCE)
-        status = await optimizer.status()
-        finished = await reach(optimizer, RunFinished)
+    async with await Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
+        result = await asyncio.wait_for(optimizer.result(), PATIENCE)
+        status, finished = await optimizer.status(), await reach(optimizer, RunFinished)
+        async with await Reader.open(optimizer.store) as queries:
+            summary = await queries.ask(run_queries.summary, result.run_id)
+    with display_on(stream) as display:
+        display.show_event(finished, summary, None)
     winner, student = result.finalists[0], result.student
     assert status.best is not None
-    assert status.student is not None
     assert student is not None
+    assert (status.best, status.student) == (summary.best, summary.student)
     assert (status.best.program, status.best.score) == (winner.number, pytest.approx(winner.score))
-    assert (status.student.score, status.student.low) == pytest.approx((student.score, student.low))
+    assert (status.best.low, status.best.high) == (winner.low, winner.high)
+    assert f"student {student.score:.2f} ({student.low:.2f} to {student.high:.2f})" in progress_line(summary)
+    assert f"best {winner.score:.2f} ({winner.low:.2f} to {winner.high:.2f})" in progress_line(summary)
+    assert f"winner:     {winner.score:.3f} ({winner.low:.3f} to {winner.high:.3f})" in str(result)
+    assert stream.getvalue() == f"finished: program {winner.number} with {winner.score:.3f}\n"
     assert finished.score == result.score == winner.score
-    assert f"finished: program {winner.number} with {winner.score:.3f}" in stream.getvalue()
-    assert f"{winner.score:.3f} ({winner.low:.3f} to {winner.high:.3f})" in str(result)
 
 
 async def test_a_terminal_of_80_columns_has_room_for_a_bar_the_score_and_the_spending(
