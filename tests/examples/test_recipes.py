@@ -42,7 +42,7 @@ def run(tmp_path: Path) -> Recipe:
 
 
 def test_rag_learns_to_cite(run: Recipe) -> None:
-    sources = re.findall(r"source=(.*)", run("rag.py"))
+    sources = re.findall(r"from the passage (.*)", run("rag.py"))
     assert sources == ["None", "'Mars has 2 moons'"]
 
 
