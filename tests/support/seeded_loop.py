@@ -59,6 +59,7 @@ def use_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run SQLite and blocking code in the loop's thread."""
     monkeypatch.setattr(aiosqlite.core, "SimpleQueue", _AtOnce)
     monkeypatch.setattr(aiosqlite.core, "Thread", _NoThread)
+    monkeypatch.setattr("simba_actors.store.connection._work", lambda tx, stopped: None)  # Its thread has no work left.
     monkeypatch.setattr(Threads, "start", lambda _, job: job())
 
 
