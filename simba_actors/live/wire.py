@@ -8,7 +8,7 @@ import ipaddress
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from simba_actors.errors import ConfigError
@@ -25,15 +25,10 @@ def is_url(store: object) -> bool:
 
 def snapshot_to_json(snapshot: Snapshot) -> dict[str, JSON]:
     """Return the body of a Get."""
-    served = snapshot.served
-    return {
-        "current": served.current and cast("JSON", dataclasses.asdict(served.current)),
-        "canary": served.canary and cast("JSON", dataclasses.asdict(served.canary)),
-        "configurations": {
-            str(version): cast("JSON", configuration.to_json())
-            for version, configuration in snapshot.configurations.items()
-        },
+    configurations: dict[str, JSON] = {
+        str(version): configuration.to_json() for version, configuration in snapshot.configurations.items()
     }
+    return {**snapshot.served.to_json(), "configurations": configurations}
 
 
 def snapshot_from_json(body: Any) -> Snapshot:

@@ -138,6 +138,9 @@ def _credentials_in(settings: Mapping[str, Any]) -> Iterator[str]:
         elif isinstance(value, str):
             if SECRET_SETTINGS.search(str(name)) and not NOT_SECRET.search(str(name)):
                 yield from _spellings(SCHEMES.sub("", value))
+                if "cookie" in str(name).lower():
+                    for cookie in value.split(";"):
+                        yield from _spellings(cookie.partition("=")[2].strip())
             if "://" in value:
                 yield from _credentials_in_address(value)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -70,6 +70,10 @@ class Publication:
         *values, pruned = row
         return cls(*values, pruned=bool(pruned))
 
+    def to_json(self) -> dict[str, JSON]:
+        """Return the fields as plain JSON."""
+        return asdict(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -90,6 +94,13 @@ class Served:
     def publications(self) -> tuple[Publication, ...]:
         """`current` and `canary`, as far as there are any."""
         return tuple(publication for publication in (self.current, self.canary) if publication is not None)
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return both publications as plain JSON."""
+        return {
+            "current": None if self.current is None else self.current.to_json(),
+            "canary": None if self.canary is None else self.canary.to_json(),
+        }
 
 
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────────

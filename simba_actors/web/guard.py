@@ -16,24 +16,12 @@ from simba_actors.errors import ConfigError
 
 COOKIE = "simba_actors_token"
 
-FORWARDING = frozenset(
-    {
-        "cf-connecting-ip",
-        "client-ip",
-        "fastly-client-ip",
-        "forwarded",
-        "true-client-ip",
-        "via",
-        "x-client-ip",
-        "x-cluster-client-ip",
-        "x-envoy-external-address",
-        "x-original-forwarded-for",
-        "x-original-host",
-        "x-proxyuser-ip",
-        "x-real-ip",
-    }
+FORWARDING = re.compile(
+    r"(x-)?forwarded|via$|x-(auth|envoy|host|original|proxy|real|remote|rewrite|scheme)"
+    r"|(x-)?(akamai|amzn|appengine|arr|azure|cdn|cf|cloud|fastly|fly|ngrok|sucuri|tailscale|varnish|vercel)-"
+    r"|.*(client-?ip|-ip|remote-addr)$"
 )
-"""Headers that proxies add, besides those whose names begin with `x-forwarded`."""
+"""Matches the names of headers that proxies, load balancers and tunnels add."""
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -116,7 +104,7 @@ def check_token(token: object) -> None:
 
 
 def _is_local(scope: Scope, headers: Headers) -> bool:
-    if any(name in FORWARDING or name.startswith("x-forwarded") for name in headers):
+    if any(FORWARDING.match(name) for name in headers):
         return False
     client, host = scope.get("client"), _split(f"//{headers.get('host', '')}")
     return client is not None and _is_loopback(client[0]) and host is not None and _is_loopback(host.hostname)

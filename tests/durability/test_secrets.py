@@ -197,6 +197,12 @@ def test_credentials_of_gateways_are_hidden(settings: dict[str, Any]) -> None:
     assert "hunter2" not in secrets.hide(f"told: {settings}")
 
 
+def test_each_value_of_a_cookie_is_hidden() -> None:
+    secrets = Secrets()
+    secrets.learn(dspy.LM("openai/x", extra_headers={"Cookie": "sid=correcthorse; lang=en; t=batterystaple="}))
+    assert secrets.hide("session correcthorse of en, batterystaple=") == "session [hidden] of en, [hidden]"
+
+
 def test_keys_in_the_environment_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MISTRAL_API_KEY", "correct.horse.battery")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
+import json
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -70,6 +72,14 @@ async def test_a_version_says_what_was_published_by_whom_when_and_why(channel: C
         "the first",
     )
     assert await channel.configuration(1) == worded("one")
+
+
+async def test_publications_are_plain_json(channel: Channel) -> None:
+    await publish(channel, "one")
+    await channel.start_canary(worded("two"), share=0.5, expected=1, reason="?")
+    served = await channel.served()
+    assert json.loads(json.dumps(served.to_json())) == dataclasses.asdict(served)
+    assert served.to_json()["current"] == (await channel.history())[0].to_json()
 
 
 async def test_a_user_without_a_name_publishes_by_number(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
