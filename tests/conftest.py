@@ -15,6 +15,10 @@ import pytest
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
+# Tests start hundreds of processes, each of which would otherwise compile the package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 CACHE = "DSPY_CACHEDIR"
 """The environment variable with the directory in which DSPy keeps replies. Processes that tests start inherit it."""
 
