@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -50,6 +51,20 @@ class Finding:
 
 
 _COUNTS = {
+    "every run can be read": (
+        "SELECT COUNT(*) FROM runs WHERE status NOT IN ('running', 'waiting', 'paused', 'failed', 'finished') "
+        "OR NOT json_valid(fingerprint) OR NOT json_valid(settings) OR NOT json_valid(COALESCE(result, 'null'))"
+    ),
+    "every row's run is there": (
+        "SELECT COUNT(*) FROM (SELECT run_id FROM programs UNION SELECT run_id FROM steps UNION SELECT run_id FROM "
+        "proposals UNION SELECT run_id FROM rollouts UNION SELECT run_id FROM events) "
+        "WHERE run_id NOT IN (SELECT run_id FROM runs)"
+    ),
+    "every run's winner is that of its last event about it": (
+        "SELECT COUNT(*) FROM runs JOIN events USING (run_id) WHERE result IS NOT NULL AND seq = (SELECT MAX(seq) "
+        "FROM events e WHERE e.run_id = runs.run_id AND kind = 'RunFinished') AND json_array(data ->> 'program', "
+        "data ->> 'score') <> json_array(result ->> '$.ranking[0][0]', result ->> '$.ranking[0][1]')"
+    ),
     "every rollout's program is in the pool": (
         "SELECT COUNT(*) FROM rollouts r LEFT JOIN programs p ON p.run_id = r.run_id AND p.number = r.program "
         "WHERE p.number IS NULL"
@@ -84,12 +99,12 @@ def _findings(db: sqlite3.Connection, path: Path) -> list[Finding]:
     version = recognize(db, path)
     findings = [_integrity(db), _schema(version)]
     if version == VERSION:
-        findings += [_found(what, db.execute(sql).fetchone()[0]) for what, sql in _COUNTS.items()]
+        findings += [_found(what, partial(_count, sql), db) for what, sql in _COUNTS.items()]
         findings += [
-            _found("tallies agree with the rollouts", _wrong_tallies(db)),
-            _found("every row is as it was written", sum(_wrong_rows(db, table) for table in CHECKED_COLUMNS)),
-            _found("every shared text is there, as it was written", _wrong_texts(db)),
-            _found("every configuration is as it was written", _wrong_configurations(db)),
+            _found("tallies agree with the rollouts", _wrong_tallies, db),
+            _found("every row is as it was written", _wrong_rows, db),
+            _found("every shared text is there, as it was written", _wrong_texts, db),
+            _found("every configuration is as it was written", _wrong_configurations, db),
         ]
     return findings
 
@@ -108,8 +123,16 @@ def _schema(version: int) -> Finding:
     return Finding(what, ok=False, detail=f"it is version {version}: the next run or publication migrates it")
 
 
-def _found(what: str, wrong: int) -> Finding:
+def _found(what: str, count_wrong: Callable[[sqlite3.Connection], int], db: sqlite3.Connection) -> Finding:
+    try:
+        wrong = count_wrong(db)
+    except (sqlite3.DatabaseError, ValueError, TypeError, LookupError) as error:  # Damaged JSON, or none at all.
+        return Finding(what, ok=False, detail=f"it can't be checked ({error}): restore the file from a copy")
     return Finding(what, wrong == 0, f"{wrong} are not: restore the file from a copy" if wrong else "")
+
+
+def _count(sql: str, db: sqlite3.Connection) -> int:
+    return db.execute(sql).fetchone()[0]
 
 
 def _wrong_tallies(db: sqlite3.Connection) -> int:
@@ -129,7 +152,11 @@ def _wrong_tallies(db: sqlite3.Connection) -> int:
     ) + len(kept.keys() ^ summed.keys())
 
 
-def _wrong_rows(db: sqlite3.Connection, table: str) -> int:
+def _wrong_rows(db: sqlite3.Connection) -> int:
+    return sum(_wrong_rows_of(db, table) for table in CHECKED_COLUMNS)
+
+
+def _wrong_rows_of(db: sqlite3.Connection, table: str) -> int:
     """Count rows that differ from their checksums. Rows of stores older than checksums have none."""
     first, later = CHECKED_COLUMNS[table]
     width = len(first.split(", "))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from simba_actors.events import RunPaused
+from simba_actors.events import RunFinished, RunPaused
 from simba_actors.programs import Configuration
 from simba_actors.publishing.channel import Channel
 from simba_actors.store import Owner
 from simba_actors.store.doctor import check
-from simba_actors.store.records import AddProgram, CloseStep, Program, RecordProposal
+from simba_actors.store.records import AddProgram, CloseStep, Program, RecordProposal, SetStatus
 from tests.store.ledgers import claimed, results, step
 
 CONFIGURATION = Configuration.of({"self": ("Say one. " * 30, [{"q": "1", "a": "one"}])})
@@ -33,8 +33,9 @@ async def store(tmp_path: Path) -> Path:
             *results(step(0).rollouts),
             RecordProposal(0, 0, {"examples": [1]}, None, "no idea"),
             CloseStep(0, {"winner": None}, [1, 2]),
+            SetStatus("finished", "all of its steps are done", {"cap": None, "ranking": [[0, 0.5]]}),
         ],
-        [RunPaused(reason="tea")],
+        [RunPaused(reason="tea"), RunFinished(program=0, score=0.5)],
     )
     await writer.close()
     async with await Channel.open(path, "bot") as channel:
@@ -51,6 +52,7 @@ async def test_a_store_in_order_passes_all_checks(store: Path) -> None:
 
 
 ROW = "every row is as it was written"
+WINNER = "every run's winner is that of its last event about it"
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,15 @@ ROW = "every row is as it was written"
         ("UPDATE programs SET parents = '[4]'", ROW),
         ("UPDATE events SET time = time + 1", ROW),
         ("UPDATE publications SET version = 2", ROW),
+        (
+            "UPDATE runs SET result = replace(result, '0.5', '0.7')",
+            "every run's winner is that of its last event about it",
+        ),
+        ("UPDATE runs SET settings = '{'", "every run can be read"),
+        ("UPDATE runs SET status = 'ginished'", "every run can be read"),
+        ("UPDATE steps SET run_id = 'another'", "every row's run is there"),
+        ("UPDATE rollouts SET model = '{' WHERE position = 1", "tallies agree with the rollouts"),
+        ("UPDATE rollouts SET model = '{' WHERE position = 1", ROW),
         ("UPDATE tallies SET scores = scores + 0.5", "tallies agree with the rollouts"),
         ("UPDATE texts SET value = value || '.'", "every shared text is there, as it was written"),
         ("DELETE FROM texts", "every shared text is there, as it was written"),
@@ -77,6 +88,7 @@ ROW = "every row is as it was written"
 )
 async def test_a_changed_value_is_found(store: Path, damage: str, found: str) -> None:
     with closing(sqlite3.connect(store)) as db, db:
+        db.execute("PRAGMA ignore_check_constraints = ON")
         db.execute("DROP TRIGGER rollout_done")
         assert db.execute(damage).rowcount > 0
     assert found in await failed_checks(store)
