@@ -44,8 +44,8 @@ def serve() -> Generator[str]:
     params.port = 0
     params.verbosity = -1
     server = llama.Server(params)
-    # A server that is stopped before its first answer hangs.
-    urlopen(f"{server.listening_address}/health").close()  # noqa: S310 - an address on loopback
+    # A server that is stopped before its loop runs hangs. This question is answered by that loop, unlike /health.
+    urlopen(f"{server.listening_address}/slots").close()  # noqa: S310 - an address on loopback
     try:
         yield server.listening_address
     finally:
