@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Generator
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,27 +38,38 @@ SLOW = (
 """Folders and files whose tests start processes, browsers or whole runs, each for seconds."""
 
 LONGEST = (
+    "evaluation/on_ray",
+    "durability/test_crash_places.py",
     "hosts/test_workers.py",
+    "parity",
     "examples/test_examples.py",
     "durability/test_kills.py",
-    "examples/test_quickstart.py",
-    "durability/test_kills_of_stoppers.py",
-    "examples/test_fastapi_service.py",
-    "examples/test_readme.py",
-    "hosts/test_servers.py",
     "examples/test_recipes.py",
+    "examples/test_quickstart.py",
+    "examples/test_fastapi_service.py",
+    "hosts/test_servers.py",
+    "durability/test_kills_of_stoppers.py",
+    "web/test_browser.py",
+    "examples/test_readme.py",
 )
-"""Files with the longest tests, the longest first."""
+"""Folders and files that take longest, the longest first. The tests of each run one after another in one worker: those
+in `evaluation/on_ray` share a cluster."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     for item in items:
-        if any(item.path.is_relative_to(TESTS / name) for name in SLOW):
+        if entry_of(item.path, SLOW) is not None:
             item.add_marker(pytest.mark.slow)
     yield
     # Here the tests are selected and shuffled.
     spread(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+@cache
+def entry_of(path: Path, entries: tuple[str, ...]) -> str | None:
+    """Return the file or folder among `entries` that a test file belongs to."""
+    return next((entry for entry in entries if path.is_relative_to(TESTS / entry)), None)
 
 
 def spread(items: list[pytest.Item], workers: int) -> None:
@@ -65,9 +77,11 @@ def spread(items: list[pytest.Item], workers: int) -> None:
 
     pytest-xdist gives each worker an equal part of the list. One that is done takes from the end of another's part.
     """
-    files = [[item for item in items if item.path == TESTS / name] for name in LONGEST]
-    first = [[item for file in files[worker::workers] for item in file] for worker in range(workers)]
-    others = iter([item for item in items if not any(item in file for file in files)])
+    entries: dict[str | None, list[pytest.Item]] = {entry: [] for entry in (*LONGEST, None)}
+    for item in items:
+        entries[entry_of(item.path, LONGEST)].append(item)
+    others = iter(entries.pop(None))
+    first = [[item for entry in LONGEST[worker::workers] for item in entries[entry]] for worker in range(workers)]
     total = len(items)
     ends = [total * (worker + 1) // workers for worker in range(workers)]
     items[:] = []
