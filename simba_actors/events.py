@@ -179,10 +179,10 @@ class StepClosed(Event):
     step: int
     """The step, counted from 0."""
     winner: int | None
-    """The number of the step's best candidate; None if no strategy made a candidate."""
+    """The number of the candidate that seems best by all that is known; None if no strategy made one."""
     score: float | None
-    """The winner's score in the search's estimate: with `policy="dspy"` its mean over the minibatch, otherwise what all
-    rollouts of the run say about it. None if there is no winner."""
+    """The winner's mean score over its rollouts in the step; None if there is no winner."""
+
     sampled_mean: float
     """The mean score of all trajectories that were sampled in the step."""
 
@@ -340,7 +340,7 @@ class CandidateEvaluated(Event):
     program: int
     """The candidate's number."""
     score: float
-    """The score in the search's estimate, as in `StepClosed`."""
+    """The mean score over its rollouts so far."""
     rollouts: int
     """Number of the candidate's rollouts in the step."""
 
@@ -354,7 +354,7 @@ class ProgramRegistered(Event):
     program: int
     """The program's number."""
     score: float
-    """The score in the search's estimate, as in `StepClosed`."""
+    """The mean score over its rollouts so far."""
 
 
 # ── publications ──────────────────────────────────────────────────────────────────────────────────────────────────────

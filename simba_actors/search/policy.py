@@ -116,9 +116,9 @@ class StepResult:
     state: JSON
     """The policy's state after the step."""
     scores: Mapping[int, float]
-    """The score of each of the step's candidates."""
+    """The mean score of each of the step's candidates over its rollouts in the step."""
     winner: int | None
-    """The best of the candidates; None if there are none."""
+    """The candidate that seems best by all that is known; None if there are none."""
     best: Quality | None = None
     """The best program of the whole run so far; None if none was evaluated."""
     adaptations: tuple[Adaptation, ...] = ()

@@ -279,8 +279,10 @@ class AdaptivePolicy:
         now.rounds_before = self._finals.rounds(evidence)
         model = self._fitting.model(pool, evidence, now.mode)
         qualities = model.qualities
-        scores = {program: model.range.from_unit(qualities[program]) for program in sorted(tried.candidates)}
-        winner = max(scores, key=scores.__getitem__) if scores else None
+        candidates = sorted(tried.candidates)
+        winner = max(candidates, key=qualities.__getitem__) if candidates else None
+        means = {program: evidence.mean(program, "evaluate") for program in candidates}
+        scores = {p: model.range.from_unit(qualities[p]) if mean is None else mean for p, mean in means.items()}
         needed = failures_needed(allocate(self.strategies, self._schedule.per_step, self.predictors))
         now.parameters, adaptations = adapt(
             now.parameters, self._usual_parameters, evidence, plan.step, model.range, needed
