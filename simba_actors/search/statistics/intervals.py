@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
 
 ERROR = 0.05
@@ -16,7 +17,7 @@ def wilson(share: float, count: int, error: float = ERROR) -> tuple[float, float
     (E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
     Statistical Association 22, 1927).
     """
-    z = NormalDist().inv_cdf(1 - error / 2)
+    z = _deviations(error)
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -31,5 +32,11 @@ def mean_interval(count: int, total: float, squares: float) -> tuple[float, floa
     if 0 <= mean <= 1 and squares <= total + 1e-9:  # No score from 0 to 1 is below its square.
         return wilson(mean, count)
     variance = max(0.0, squares - count * mean * mean) / max(1, count - 1)
-    half = NormalDist().inv_cdf(1 - ERROR / 2) * math.sqrt(variance / count)
+    half = _deviations(ERROR) * math.sqrt(variance / count)
     return mean - half, mean + half
+
+
+@lru_cache(maxsize=128)
+def _deviations(error: float) -> float:
+    """Return the half width of a normal distribution's interval, in standard deviations."""
+    return NormalDist().inv_cdf(1 - error / 2)

@@ -12,7 +12,7 @@ from simba_actors.errors import UnknownProgramError
 from simba_actors.search.rollout import Phase, Split
 from simba_actors.search.statistics.intervals import mean_interval
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, dumps, loads, rollout_records
-from simba_actors.store.queries.results import Standing, standings
+from simba_actors.store.queries.results import Standing, standings, sums_of_scores
 from simba_actors.store.reading import find_programs, find_run
 from simba_actors.store.records import Program, RolloutRecord
 
@@ -86,7 +86,7 @@ class Lesson:
 def pool(db: sqlite3.Connection, run_id: str, numbers: Collection[int] | None = None) -> list[PoolEntry]:
     """Return programs of the run with their scores, by number: those of `numbers`, or all."""
     among = None if numbers is None else dumps(list(numbers))
-    scores, known = _scores_by_program(db, run_id, among), standings(db, run_id)
+    scores, known = _scores_by_program(db, run_id, among), standings(db, run_id, numbers)
     ranks = {program: rank for rank, program in enumerate(_finalists(db, run_id), 1)}
     rows = db.execute(
         "SELECT number, digest, parents, strategy, step FROM programs WHERE run_id = :run "
@@ -114,10 +114,11 @@ def ranking(db: sqlite3.Connection, run_id: str) -> list[int]:
 
     Programs without a score come last.
     """
-    finalists, known = _finalists(db, run_id), standings(db, run_id)
+    finalists, sums = _finalists(db, run_id), sums_of_scores(db, run_id)
+    means = {program: total / count for program, (count, total, _) in sums.items()}
     rows = db.execute("SELECT number FROM programs WHERE run_id = ? ORDER BY number", [run_id])
     others = [number for (number,) in rows if number not in finalists]
-    return [*finalists, *sorted(others, key=lambda number: -known[number].score if number in known else math.inf)]
+    return [*finalists, *sorted(others, key=lambda number: -means.get(number, -math.inf))]
 
 
 def parents_of_all(db: sqlite3.Connection, run_id: str) -> dict[int, tuple[int, ...]]:

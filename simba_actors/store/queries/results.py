@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
@@ -133,44 +133,57 @@ def best_standing(db: sqlite3.Connection, run_id: str) -> Standing | None:
     That is the winner of a finished run. Before, it is the program that the search thought best when the last step
     closed, or the student as long as the student's own rollouts have the better mean.
     """
-    return best_of(db, run_id, standings(db, run_id))
+    return best_and_student(db, run_id)[0]
 
 
-def best_of(db: sqlite3.Connection, run_id: str, known: Mapping[int, Standing]) -> Standing | None:
-    """Return what `best_standing` returns, from the `standings` of the run."""
+def best_and_student(db: sqlite3.Connection, run_id: str) -> tuple[Standing | None, Standing | None]:
+    """Return what `best_standing` returns, and the score of the student."""
     ranking = _ranking(db, run_id)
     if ranking:
-        return known.get(next(iter(ranking)))
+        winner = next(iter(ranking))
+        known = standings(db, run_id, {winner, STUDENT})
+        return known.get(winner), known.get(STUDENT)
     (latest,) = db.execute(
         "SELECT (SELECT result ->> '$.best[0]' FROM steps WHERE run_id = :run AND result IS NOT NULL "
         "ORDER BY step DESC LIMIT 1)",
         {"run": run_id},
     ).fetchone()
-    return _better(known.get(latest), known.get(STUDENT))
+    known = standings(db, run_id, {STUDENT} if latest is None else {latest, STUDENT})
+    return _better(known.get(latest), known.get(STUDENT)), known.get(STUDENT)
 
 
 def standing(db: sqlite3.Connection, run_id: str, program: int) -> Standing | None:
     """Return the score of one program; see `standings`. None if it has no rollouts."""
-    return standings(db, run_id).get(program)
+    return standings(db, run_id, [program]).get(program)
 
 
-def standings(db: sqlite3.Connection, run_id: str) -> dict[int, Standing]:
-    """Return the score of each program that has rollouts with the student's LM, by its number.
+def standings(db: sqlite3.Connection, run_id: str, among: Collection[int] | None = None) -> dict[int, Standing]:
+    """Return the score of each program that has rollouts with the student's LM, by its number: of `among`, or of all.
 
     If a finished run chose its winner by final scores alone, on a valset or in `dspy.SIMBA`'s way, only those count
     for the programs that have them.
     """
+    sums = sums_of_scores(db, run_id, among)
+    return {program: Standing.of_sums(program, *own) for program, own in sums.items()}
+
+
+def sums_of_scores(
+    db: sqlite3.Connection, run_id: str, among: Collection[int] | None = None
+) -> dict[int, tuple[int, float, float]]:
+    """Return the number, sum and sum of squares of the scores that `standings` are made from."""
     rows = db.execute(
         "SELECT program, phase = 'final', SUM(done), SUM(scores), SUM(squares) FROM tallies "
-        "WHERE run_id = ? AND lm = ? AND done > 0 GROUP BY program, phase = 'final' ORDER BY program, phase = 'final'",
-        [run_id, STUDENT_LM],
+        "WHERE run_id = :run AND lm = :lm AND done > 0 "
+        "AND (:among IS NULL OR program IN (SELECT value FROM json_each(:among))) "
+        "GROUP BY program, phase = 'final' ORDER BY program, phase = 'final'",
+        {"run": run_id, "lm": STUDENT_LM, "among": None if among is None else dumps(sorted(among))},
     )
     finals_alone = bool(_ranking(db, run_id)) and (validated(db, run_id) or _policy(db, run_id) == "dspy")
     sums: dict[int, tuple[int, float, float]] = {}
     for program, final, *own in rows:
         before = (0, 0.0, 0.0) if final and finals_alone else sums.get(program, (0, 0.0, 0.0))
         sums[program] = _sum(before, own)
-    return {program: Standing.of_sums(program, *own) for program, own in sums.items()}
+    return sums
 
 
 def validated(db: sqlite3.Connection, run_id: str) -> bool:

@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import cast
 
-from simba_actors.search.rollout import STUDENT, STUDENT_LM, Usage
+from simba_actors.search.rollout import STUDENT_LM, Usage
 from simba_actors.store.encoding import loads
 from simba_actors.store.queries.pool_queries import Estimate
-from simba_actors.store.queries.results import Standing, best_of, standings
+from simba_actors.store.queries.results import Standing, best_and_student
 from simba_actors.store.reading import TOTAL_USAGE, USED_BY_PROPOSALS, all_runs, find_run, usage_of_totals
 from simba_actors.store.records import ActorGauge, Run
 
@@ -134,7 +134,7 @@ def _summary(db: sqlite3.Connection, run: Run) -> RunSummary:
     done, planned, failures, *rollouts = db.execute(
         f"SELECT TOTAL(done), TOTAL(planned), TOTAL(failures), {TOTAL_USAGE} FROM tallies WHERE run_id = :run", values
     ).fetchone()
-    known = standings(db, run.run_id)
+    best, student = best_and_student(db, run.run_id)
     (running,) = db.execute("SELECT SUM(running) FROM gauges WHERE run_id = :run", values).fetchone()
     strategies = db.execute(f"SELECT {TOTAL_USAGE} FROM ({USED_BY_PROPOSALS})", values).fetchone()
     return RunSummary(
@@ -143,8 +143,8 @@ def _summary(db: sqlite3.Connection, run: Run) -> RunSummary:
         opened,
         closed,
         programs,
-        best_of(db, run.run_id, known),
-        known.get(STUDENT),
+        best,
+        student,
         int(done),
         int(planned),
         int(failures),
