@@ -23,15 +23,18 @@ def wilson(share: float, count: int, error: float = ERROR) -> tuple[float, float
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def mean_interval(count: int, total: float, squares: float) -> tuple[float, float]:
+def mean_interval(count: int, total: float, squares: float, variance_of_all: float = 0.0) -> tuple[float, float]:
     """Return the 95 % interval of a mean, given the number of scores, their sum and the sum of their squares.
 
-    For scores from 0 to 1 it is Wilson's, which is never a single point. For others it is the normal approximation.
+    For scores from 0 to 1 it is Wilson's, which is never a single point. For others it is the normal approximation. If
+    these are all equal, they have the variance of scores beyond them, `variance_of_all`.
     """
     mean = total / count
     if 0 <= mean <= 1 and squares <= total + 1e-9:  # No score from 0 to 1 is below its square.
         return wilson(mean, count)
     variance = max(0.0, squares - count * mean * mean) / max(1, count - 1)
+    if variance <= 1e-12 * mean * mean:  # Equal but for rounding.
+        variance = variance_of_all
     half = _deviations(ERROR) * math.sqrt(variance / count)
     return mean - half, mean + half
 

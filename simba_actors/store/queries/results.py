@@ -49,13 +49,15 @@ class Standing:
     """Number of rollouts behind the score."""
 
     @classmethod
-    def of_sums(cls, program: int, count: int, scores: float, squares: float) -> Standing:
+    def of_sums(cls, program: int, sums: tuple[int, float, float], variance_of_all: float) -> Standing:
         """Return the standing for a number of scores, their sum and the sum of their squares.
 
-        Sums of floats depend on the order in which replies arrived, in their last digits, which are rounded away.
+        `variance_of_all` is that of the run's scores. Sums of floats depend on the order in which replies arrived, in
+        their last digits, which are rounded away.
         """
-        mean, low, high = (round(value, DIGITS) for value in (scores / count, *mean_interval(count, scores, squares)))
-        return cls(program, mean, low, high, count)
+        count, scores, _ = sums
+        low, high = mean_interval(*sums, variance_of_all)
+        return cls(program, round(scores / count, DIGITS), round(low, DIGITS), round(high, DIGITS), count)
 
     @property
     def is_student(self) -> bool:
@@ -163,8 +165,8 @@ def standings(db: sqlite3.Connection, run_id: str, among: Collection[int] | None
     If a finished run chose its winner by final scores alone, on a valset or in `dspy.SIMBA`'s way, only those count
     for the programs that have them.
     """
-    sums = sums_of_scores(db, run_id, among)
-    return {program: Standing.of_sums(program, *own) for program, own in sums.items()}
+    variance, sums = _variance(db, run_id), sums_of_scores(db, run_id, among)
+    return {program: Standing.of_sums(program, own, variance) for program, own in sums.items()}
 
 
 def sums_of_scores(
@@ -318,13 +320,14 @@ def spending_by_step(db: sqlite3.Connection, run_id: str) -> list[Spending]:
         "WHERE run_id = ? AND progress IS NOT NULL ORDER BY step",
         [run_id],
     ).fetchall()
+    variance = _variance(db, run_id)
     scored = _sums_by_step(db, run_id, {STUDENT, *(best for _, best, _ in rows if best is not None)})
     sums: dict[int, tuple[int, float, float]] = {}
     found: list[Spending] = []
     for step, best, progress in rows:
         for program, own in scored.pop(step, ()):
             sums[program] = _sum(sums.get(program, (0, 0.0, 0.0)), own)
-        known = [None if n not in sums else Standing.of_sums(n, *sums[n]) for n in (best, STUDENT)]
+        known = [None if n not in sums else Standing.of_sums(n, sums[n], variance) for n in (best, STUDENT)]
         data = loads(progress)
         calls, prompt, completion, cost = data["usage"]
         tokens = None if prompt is None or completion is None else prompt + completion
@@ -345,6 +348,15 @@ def _sums_by_step(
     for step, program, *own in rows:
         found.setdefault(step, []).append((program, _sum((0, 0.0, 0.0), own)))
     return found
+
+
+def _variance(db: sqlite3.Connection, run_id: str) -> float:
+    """Return the variance of all scores with the student's LM."""
+    count, scores, squares = db.execute(
+        "SELECT TOTAL(done), TOTAL(scores), TOTAL(squares) FROM tallies WHERE run_id = ? AND lm = ?",
+        [run_id, STUDENT_LM],
+    ).fetchone()
+    return max(0.0, squares / count - (scores / count) ** 2) if count else 0.0
 
 
 def _sum(sums: tuple[int, float, float], more: Sequence[float]) -> tuple[int, float, float]:

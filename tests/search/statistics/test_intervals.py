@@ -36,3 +36,9 @@ def test_the_interval_holds_the_true_share_as_often_as_it_says(chance: float) ->
     draws = np.random.default_rng(0)
     intervals = [interval(*map(float, draws.random(30) < chance)) for _ in range(500)]
     assert np.mean([low <= chance <= high for low, high in intervals]) > 0.92
+
+
+def test_equal_scores_beyond_1_have_the_variance_of_the_other_scores() -> None:
+    low, high = mean_interval(4, 400.0, 40_000.0, variance_of_all=25.0)
+    assert (low + high) / 2 == pytest.approx(100.0)
+    assert high - low == pytest.approx(2 * 1.96 * 2.5, abs=0.01)
