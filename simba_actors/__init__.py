@@ -50,11 +50,13 @@ if TYPE_CHECKING:
     from simba_actors.strategies.omit_sentences import OmitSentences
     from simba_actors.strategies.recombine import Recombine
     from simba_actors.teleprompter import SIMBA
+    from simba_actors.transport.security import TLS
 
     __version__: str
 
 __all__ = [
     "SIMBA",
+    "TLS",
     "AppendADemo",
     "AppendARule",
     "AppendLabeledDemos",
@@ -167,6 +169,7 @@ _NAMES = {
     "simba_actors.strategies.omit_sentences": ("OmitSentences",),
     "simba_actors.strategies.recombine": ("Recombine",),
     "simba_actors.teleprompter": ("SIMBA",),
+    "simba_actors.transport.security": ("TLS",),
 }
 """The public names of each module."""
 

@@ -15,7 +15,7 @@ PACKAGE = Path(simba_actors.__file__).parent
 LAYERS = (
     {"errors", "class_help"},
     {"actors"},
-    {"runtime"},
+    {"runtime", "transport"},
     {"search"},
     {"events"},
     {"dspy_compat"},

@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from simba_actors.bridge.calls import StudentCallError
 from simba_actors.bridge.connection import Connection
 from simba_actors.bridge.messages import MAJOR, CancelReply, Description, Message, Object, RunOutcome, RunReply
-from simba_actors.bridge.security import TLS
+from simba_actors.transport.security import TLS
 
 CASES = Path(__file__).with_name("conformance.json")
 

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 import orjson
 from pydantic import ValidationError
 
-from simba_actors.bridge.calls import Refusal, StudentCallError, error_of, unusable
+from simba_actors.bridge.calls import StudentCallError, error_of, unusable
 from simba_actors.bridge.messages import (
     LARGEST_MESSAGE,
     CancelReply,
@@ -27,11 +27,16 @@ from simba_actors.bridge.messages import (
     RunReply,
     RunRequest,
 )
-from simba_actors.bridge.security import TLS, TOKEN_VARIABLE, is_loopback
 from simba_actors.errors import ConfigError
 from simba_actors.lm.failures import FailureClass
+from simba_actors.lm.secrets import Secrets
 from simba_actors.runtime.forks import survive_forks
 from simba_actors.runtime.threads import Threads
+from simba_actors.transport.refusals import Refusal
+from simba_actors.transport.security import TLS, is_loopback
+
+TOKEN_VARIABLE = "SIMBA_STUDENT_TOKEN"  # noqa: S105 - the name of a variable
+"""The environment variable with the token of students, on both sides."""
 
 GRACE_SECONDS = 5.0
 """Seconds that a reply may be late: the student ends a Run in time, and its answer has a way to go."""
@@ -66,8 +71,9 @@ class Door(Protocol):
 class Address:
     """One address of a student, with what is known of it."""
 
-    def __init__(self, address: str, door: Door) -> None:
+    def __init__(self, address: str, door: Door, secrets: Secrets) -> None:
         self.address = address
+        self._secrets = secrets
         self.door = door
         self.in_flight = 0
         self.rests_until = 0.0
@@ -78,7 +84,11 @@ class Address:
         if len(orjson.dumps(message)) > LARGEST_MESSAGE:
             refusal = Refusal("invalid_argument", f"nothing: a request has at most {LARGEST_MESSAGE:,} bytes")
             raise error_of(refusal, self.address)
-        answer = self.door.call(method, message, seconds)
+        try:
+            answer = self.door.call(method, message, seconds)
+        except StudentCallError as error:
+            self._secrets.redact(error)
+            raise
         try:
             return reply.from_json(answer)
         except (ValidationError, RecursionError) as error:
@@ -106,7 +116,11 @@ class Connection:
         self.threads = Threads()
         self._made_with = tuple(addresses), tls, timeout
         token = token or os.environ.get(TOKEN_VARIABLE) or None
-        self._addresses = [Address(address, _door(address, token, tls)) for address in addresses]
+        self.secrets = Secrets()
+        """Knows the token, which a student may put into what it says of a failure."""
+        if token is not None:
+            self.secrets.add(token)
+        self._addresses = [Address(address, _door(address, token, tls), self.secrets) for address in addresses]
         self._lock = threading.Lock()
         survive_forks(self)
 
@@ -188,7 +202,10 @@ class RemoteRun:
             reply = address.ask("Run", request, RunReply, request.timeout_seconds + GRACE_SECONDS)
             if reply.key != request.key:
                 raise unusable(address.address, f"answered with the reply of another Run: its key is {reply.key!r:.80}")
-            return reply
+            if reply.failure is None:
+                return reply
+            message = self._connection.secrets.hide(reply.failure.message)
+            return reply.model_copy(update={"failure": reply.failure.model_copy(update={"message": message})})
 
     def cancel(self) -> None:
         """Tell the student, in a thread, that the reply is not needed any more."""

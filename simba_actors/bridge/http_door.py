@@ -5,15 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import math
-import ssl
 import time
 from typing import Any
 from urllib.parse import SplitResult
 
-from simba_actors.bridge.calls import CODE_OF_STATUS, Refusal, error_of, unusable
+from simba_actors.bridge.calls import error_of, unusable
 from simba_actors.bridge.messages import LARGEST_MESSAGE, Object
-from simba_actors.bridge.security import TLS
-from simba_actors.errors import ConfigError
+from simba_actors.transport.refusals import CODE_OF_STATUS, Refusal
+from simba_actors.transport.security import TLS, client_context
 
 SERVICE = "simba_actors.bridge.Student"
 
@@ -33,7 +32,7 @@ class HTTPDoor:
         self._headers = {"Content-Type": "application/json", "Connect-Protocol-Version": "1"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
-        self._tls = _context(tls or TLS()) if parts.scheme == "https" else None
+        self._tls = client_context(tls or TLS()) if parts.scheme == "https" else None
 
     def call(self, method: str, message: Object | bytes, seconds: float) -> Any:
         body = message if isinstance(message, bytes) else json.dumps(message, ensure_ascii=False).encode()
@@ -108,13 +107,3 @@ def retry_seconds(text: Any) -> float | None:
     except ValueError:
         return None
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
-
-
-def _context(tls: TLS) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.ca)
-        if tls.certificate is not None:
-            context.load_cert_chain(tls.certificate, tls.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"TLS: {error}: check the files of {tls}") from error
-    return context

@@ -13,14 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory, struct_pb2
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from simba_actors.bridge.messages import Object
+from simba_actors.transport.descriptors import message_types
 
 DESCRIPTORS = Path(__file__).with_name("bridge.binpb")
-
-PACKAGE = "simba_actors.bridge"
 
 METHODS: Mapping[str, tuple[str, str]] = {
     "Describe": ("DescribeRequest", "Description"),
@@ -58,16 +57,7 @@ def reader(name: str) -> Callable[[bytes], Object]:
 
 @cache
 def _types() -> Mapping[str, Any]:
-    files = descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes())
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(struct_pb2.DESCRIPTOR.serialized_pb)
-    for file in files.file:
-        pool.Add(file)
-    names = {name for pair in METHODS.values() for name in pair}
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{PACKAGE}.{name}"))  # pyright: ignore[reportUnknownMemberType]
-        for name in names
-    }
+    return message_types(DESCRIPTORS, {name for pair in METHODS.values() for name in pair})
 
 
 def _whole(value: Any) -> Any:

@@ -27,7 +27,6 @@ from simba_actors.bridge.messages import (
     RunRequest,
     VariableDescription,
 )
-from simba_actors.bridge.security import TLS
 from simba_actors.dspy_compat.settings import add_to_trace
 from simba_actors.errors import ConfigError, StudentError, StudentUnreachableError
 from simba_actors.lm.failures import FailureClass
@@ -38,6 +37,7 @@ from simba_actors.programs.schemas import annotation_of, fitted
 from simba_actors.programs.values import json_fields, to_json_value
 from simba_actors.programs.variables import Setting
 from simba_actors.runtime.logs import get_logger
+from simba_actors.transport.security import TLS
 
 logger = get_logger(__name__)
 

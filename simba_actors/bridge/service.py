@@ -18,7 +18,6 @@ import dspy
 import orjson
 from pydantic import ValidationError
 
-from simba_actors.bridge.calls import Refusal
 from simba_actors.bridge.messages import (
     LARGEST_MESSAGE,
     MAJOR,
@@ -61,6 +60,7 @@ from simba_actors.programs.variables import Setting
 from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.rollout import JSON, STUDENT_LM, ModelSpec
+from simba_actors.transport.refusals import Refusal
 
 M = TypeVar("M", bound=Message)
 

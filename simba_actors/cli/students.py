@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import json
 import os
-import ssl
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -15,8 +14,20 @@ import typer
 
 from simba_actors.cli.arguments import AsJSON, check_words
 from simba_actors.cli.output import fail, print_json_line, print_text
-from simba_actors.cli.serving import LAST_ANSWERS_SECONDS, listen
+from simba_actors.cli.servers import (
+    Certificate,
+    ClientCA,
+    GRPCServer,
+    Key,
+    checked_tls,
+    http_server,
+    import_grpc,
+    listen,
+    serve_until_interrupted,
+    shown_host,
+)
 from simba_actors.errors import ConfigError, SimbaError
+from simba_actors.transport.security import TLS, is_loopback
 
 if TYPE_CHECKING:
     from simba_actors.bridge.service import StudentService
@@ -48,12 +59,9 @@ def student(
         typer.Option(help="LM of the program, as in dspy.LM(…), unless the module sets one.", show_default=False),
     ] = None,
     max_concurrency: Annotated[int, typer.Option(help="Runs at a time.", min=1)] = 32,
-    certificate: Annotated[Path | None, typer.Option(help="Certificate for TLS (PEM).", show_default=False)] = None,
-    key: Annotated[Path | None, typer.Option(help="Key of the certificate (PEM).", show_default=False)] = None,
-    client_ca: Annotated[
-        Path | None,
-        typer.Option(help="Accept only clients with a certificate of this authority (PEM).", show_default=False),
-    ] = None,
+    certificate: Certificate = None,
+    key: Key = None,
+    client_ca: ClientCA = None,
     as_json: AsJSON = False,
 ) -> None:
     """Serve a program to optimizers in other processes until interrupted. Its address is printed first.
@@ -62,21 +70,11 @@ def student(
     """
     check_words([app, host])
     try:
-        import uvicorn
-
+        from simba_actors.bridge.connection import TOKEN_VARIABLE
         from simba_actors.bridge.http_app import student_app
-        from simba_actors.bridge.security import TLS, TOKEN_VARIABLE, is_loopback
     except ImportError as error:
         fail(ConfigError(f"student needs the extra `web` ({error}): pip install 'simba_actors[web]'"), as_json=as_json)
-    start_grpc: Any = None
-    if grpc_port is not None:
-        try:
-            from simba_actors.bridge.grpc_server import start_grpc_server as start_grpc
-        except ImportError as error:
-            fail(
-                ConfigError(f"--grpc-port needs the extra `grpc` ({error}): pip install 'simba_actors[grpc]'"),
-                as_json=as_json,
-            )
+    grpc_server = None if grpc_port is None else import_grpc("simba_actors.bridge.grpc_server", as_json=as_json)
     token = os.environ.get(TOKEN_VARIABLE) or None
     try:
         if not is_loopback(host) and token is None and client_ca is None:
@@ -84,50 +82,17 @@ def student(
                 f"--host {host} lets others in: set the environment variable {TOKEN_VARIABLE} to a token that the "
                 "optimizer presents, or give --client-ca"
             )
-        if (certificate is None) != (key is None) or (client_ca is not None and certificate is None):
-            raise ConfigError("TLS needs --certificate and --key, and so does --client-ca")
+        tls = checked_tls(certificate, key, client_ca)
         service = _service(app, lm, max_concurrency)
         listening = listen(host, port)
-        config = uvicorn.Config(
-            student_app(service, token=token),
-            log_level="warning",
-            proxy_headers=False,
-            timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
-            ssl_certfile=certificate,
-            ssl_keyfile=key,
-            ssl_ca_certs=None if client_ca is None else str(client_ca),
-            ssl_cert_reqs=ssl.CERT_NONE if client_ca is None else ssl.CERT_REQUIRED,
-        )
-        config.load()
+        server = http_server(student_app(service, token=token), tls)
     except SimbaError as error:
         fail(error, as_json=as_json)
-    except OSError as error:
-        fail(ConfigError(f"the certificate, the key or the authority can't be read: {error}"), as_json=as_json)
-    shown, secure = f"[{host}]" if ":" in host else host, "" if certificate is None else "s"
-    addresses = {"address": f"http{secure}://{shown}:{listening.getsockname()[1]}"}
-
-    async def serve() -> None:
-        server: Any = None
-        if grpc_port is not None:
-            tls = TLS(ca=client_ca, certificate=certificate, key=key)
-            server, bound = await start_grpc(service, f"{shown}:{grpc_port}", token=token, tls=tls)
-            addresses["grpc"] = f"grpc{secure}://{shown}:{bound}"
-        if as_json:
-            print_json_line(addresses)
-        else:
-            print_text("\n".join(addresses.values()))
-        try:
-            await uvicorn.Server(config).serve(sockets=[listening])
-        finally:
-            if server is not None:
-                await server.stop(LAST_ANSWERS_SECONDS)
-
-    try:
-        asyncio.run(serve())
-    except (RuntimeError, OSError) as error:
-        fail(ConfigError(f"can't serve gRPC: {error}; give another --grpc-port"), as_json=as_json)
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+    grpc = None
+    if grpc_server is not None and grpc_port is not None:
+        grpc = GRPCServer(partial(grpc_server.start_grpc_server, service), host, grpc_port, token, tls)
+    address = f"http{'' if certificate is None else 's'}://{shown_host(host)}"
+    serve_until_interrupted(server, listening, lambda bound: f"{address}:{bound}", grpc, as_json=as_json)
 
 
 def conformance(
@@ -152,7 +117,6 @@ def conformance(
     check_words([address, inputs or ""])
     from simba_actors.bridge.calls import StudentCallError
     from simba_actors.bridge.conformance import check
-    from simba_actors.bridge.security import TLS
 
     failed = 0
     try:

@@ -20,6 +20,7 @@ from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.entry_points import runs_async, sync_call
 from simba_actors.publishing.channel import check_channel
 from simba_actors.store.opening import checked_path
+from simba_actors.transport.security import TLS
 
 
 class LiveModule(dspy.Module):
@@ -131,13 +132,13 @@ class LiveModule(dspy.Module):
 
 
 def _followed_store(
-    store: str | Path, channel: str, token: str | None, cache: str | Path | None
+    store: str | Path, channel: str, token: str | None, tls: TLS | None, cache: str | Path | None
 ) -> str | Path | Remote:
     if is_url(store):
         check_channel(channel)
-        return Remote(str(store), channel, token, None if cache is None else checked_path(cache))
-    if token is not None or cache is not None:
-        raise ConfigError(f"store={store!r:.80}: token and cache are for servers; leave them out for a file")
+        return Remote(str(store), channel, token, tls, None if cache is None else checked_path(cache))
+    if token is not None or tls is not None or cache is not None:
+        raise ConfigError(f"store={store!r:.80}: token, tls and cache are for servers; leave them out for a file")
     return store
 
 
@@ -176,8 +177,9 @@ class LiveProgram(LiveModule):
         student: The program to run. Never changed. If it has no async side, `acall` runs it in a thread. Versions are
             copies of it, made when they are taken up; `live.set_lm(lm)` sets the LM of all of them.
         store: The path of the store's file, which need not exist yet, or the address of a server that serves the store
-            on another host, such as "https://host/simba": see `dashboard(store, channels=True)`. Such a channel is
-            followed in the background. Only the first call waits for the network, for up to 2 seconds.
+            on another host: "https://host/simba" for `dashboard(store, channels=True)`, or "grpcs://host:7001" for
+            `simba-actors serve --grpc-port 7001`. Such a channel is followed in the background. Only the first call
+            waits for the network, for up to 2 seconds.
         channel: The channel to follow, which need not exist yet.
         space: What published configurations may contain: the run's space, if the run chose LM settings too.
         metric: `metric(example, prediction)`, a plain function that scores each call in a thread, as `report` would.
@@ -185,7 +187,8 @@ class LiveProgram(LiveModule):
         keep_examples: Number of scored calls that the store keeps, with what users asked, as examples for later
             trainsets: a sample of the distinct ones, read by `Channel.examples`. The default, 0, keeps none. Calls with
             positional arguments are not kept.
-        token: The token of the server, if it has one.
+        token: The token of the server, if it has one. Off loopback it needs https:// or grpcs://.
+        tls: Certificates for https:// and grpcs://, if those of the system are not enough.
         cache: A folder in which to keep what the server last served. After a cold start it runs while the server is
             down. Only for servers; a file needs no cache.
 
@@ -206,11 +209,12 @@ class LiveProgram(LiveModule):
         metric: Callable[..., Any] | None = None,
         keep_examples: int = 0,
         token: str | None = None,
+        tls: TLS | None = None,
         cache: str | Path | None = None,
     ) -> None:
         super().__init__()
         self.student = student
-        followed = _followed_store(store, channel, token, cache)
+        followed = _followed_store(store, channel, token, tls, cache)
         options = RecordingOptions(metric, keep_examples)
         self._router = Router(student, followed, channel, space=space)
         self._runner = Runner(student, followed, channel, options)
@@ -260,18 +264,22 @@ class VariableAware(LiveModule):
         space: ConfigurationSpace | None = None,
         metric: Callable[..., Any] | None = None,
         keep_examples: int = 0,
+        token: str | None = None,
+        tls: TLS | None = None,
+        cache: str | Path | None = None,
     ) -> None:
         """Follow `channel` of `store` from the next run on. Neither need exist yet.
 
-        `space`, `metric` and `keep_examples` are those of `LiveProgram`.
+        The arguments are those of `LiveProgram`.
 
         Raises:
             NoPredictorsError: The module has nothing to configure.
             ConfigError: A value is out of range; the message names it.
         """
+        followed = _followed_store(store, channel, token, tls, cache)
         options = RecordingOptions(metric, keep_examples)
-        self._router = Router(self, store, channel, space=space, as_it_is=self._as_it_is())
-        self._runner = Runner(self, store, channel, options)
+        self._router = Router(self, followed, channel, space=space, as_it_is=self._as_it_is())
+        self._runner = Runner(self, followed, channel, options)
 
     def _as_it_is(self) -> Callables:
         """Return what runs the module itself, whatever is published."""

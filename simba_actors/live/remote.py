@@ -1,12 +1,7 @@
-"""Following a channel on another host: HTTP in a background thread, evaluation here.
+"""Following a channel on another host: the network in a background thread, evaluation here.
 
-The server is `simba_actors.web.dashboard(store, channels=True)`, and speaks JSON:
-
-* **Get** `GET {url}/api/channels/{channel}`: a snapshot of the channel, with an `ETag`. 304 if it has not changed.
-* **Watch** `GET {url}/api/channels/{channel}/watch?etag=…`: server-sent events; one arrives when the snapshot has
-  changed. It is a hint: the snapshot itself always comes from Get.
-* **Report** `POST {url}/api/channels/{channel}/reports`: a batch of scores. A score of the same call counts once, so a
-  batch can be sent again.
+The thread gets a snapshot of the channel and watches for a change, over HTTP or gRPC: see `live.door`. What arrives
+with a Watch is a hint; the snapshot itself always comes from Get.
 
 Requests never wait for the network, except that the very first call waits for up to `FIRST_SECONDS`.
 """
@@ -14,21 +9,19 @@ Requests never wait for the network, except that the very first call waits for u
 from __future__ import annotations
 
 import hashlib
-import http
 import json
 import os
 import random
 import threading
 import time
-import urllib.error
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import cast
-from urllib.parse import quote
 from weakref import WeakValueDictionary, ref
 
 from simba_actors.errors import StoreError
 from simba_actors.live.background import WarnOnce
+from simba_actors.live.door import open_door
 from simba_actors.live.follower import Snapshot
 from simba_actors.live.wire import Remote, snapshot_from_json
 from simba_actors.lm.secrets import Secrets
@@ -42,20 +35,11 @@ logger = get_logger(__name__)
 FIRST_SECONDS = 2.0
 """Seconds that the first call of a process waits for the server, if nothing is cached."""
 
-CONNECT_SECONDS = 5.0
-"""Seconds without a byte from the server after which a request has failed."""
-
-WATCH_SECONDS = 20.0
-"""Seconds without a byte after which a watch has failed. The server ends watches earlier."""
-
 RETRY_SECONDS = (0.25, 2.0)
 """Seconds before the second, and before any later attempt to reach the server. They double in between."""
 
 LEAST_SECONDS = 0.1
 """Least seconds from one look to the next, for servers and proxies that end each watch at once."""
-
-LARGEST_BYTES = 64 * 1024 * 1024
-"""A snapshot that is larger is refused."""
 
 
 class RemoteFollower:
@@ -117,12 +101,16 @@ class Poller:
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote
+        self._door = open_door(remote)
+        self._secrets = Secrets()
+        if remote.token is not None:
+            self._secrets.add(remote.token)
         self.news = 0
         """Changes whenever there is a new snapshot, a new error, or no error any more."""
         self._snapshot: Snapshot | None = None
         self._snapshot_number = 0
         self._error: str | None = None
-        self._etag = ""
+        self._tag = ""
         self._failures = 0
         self._warn_once = WarnOnce(logger)
         self._restart()
@@ -160,7 +148,7 @@ class Poller:
         try:
             self._get()
             self._failures = 0
-            self._watch()
+            self._door.watch(self._tag)
         except Exception as error:  # noqa: BLE001 - whatever a server and a network can do; the last snapshot serves
             self._fail(error)
             shortest, longest = RETRY_SECONDS
@@ -183,24 +171,16 @@ class Poller:
         self._thread: threading.Thread | None = None
 
     def _get(self) -> None:
-        headers = {"If-None-Match": f'"{self._etag}"'} if self._etag else {}
-        try:
-            with self.remote.open(self.remote.address(), CONNECT_SECONDS, headers) as response:
-                body = cast("bytes", response.read(LARGEST_BYTES + 1))
-                etag = str(response.headers.get("ETag", "")).strip('"')
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code != http.HTTPStatus.NOT_MODIFIED:
-                    raise
+        found = self._door.get(self._tag)
+        if found is None:
             self._set(None, "")
             return
-        if len(body) > LARGEST_BYTES:
-            raise ValueError(f"the snapshot has more than {LARGEST_BYTES:,} bytes")
+        body, tag = found
         snapshot = snapshot_from_json(json.loads(body))
         self._save(body)
-        self._set(snapshot, etag)
+        self._set(snapshot, tag)
 
-    def _set(self, snapshot: Snapshot | None, etag: str) -> None:
+    def _set(self, snapshot: Snapshot | None, tag: str) -> None:
         """Take a new snapshot; None confirms the last one."""
         with self._changed:
             changed = self._error is not None
@@ -208,25 +188,17 @@ class Poller:
                 changed = changed or snapshot != self._snapshot
                 if snapshot != self._snapshot:
                     self._snapshot_number += 1
-                self._snapshot, self._etag = snapshot, etag
+                self._snapshot, self._tag = snapshot, tag
             self._error = None
             self.news += changed
             self._changed.notify_all()
 
     def _fail(self, error: Exception) -> None:
-        message = f"{self.remote.url} can't be followed: {Secrets().describe(error)}"
+        message = f"{self.remote.url} can't be followed: {self._secrets.describe(error)}"
         with self._changed:
             self.news += self._error is None
             self._error = message
             self._changed.notify_all()
-
-    def _watch(self) -> None:
-        """Return when the server says that something has changed, or ends the watch."""
-        url = f"{self.remote.address('watch')}?etag={quote(self._etag)}"
-        with self.remote.open(url, WATCH_SECONDS, {"Accept": "text/event-stream"}) as response:
-            while line := response.readline(4096):
-                if line.startswith(b"data:"):
-                    return
 
     def _load(self) -> None:
         """Take the last known good snapshot from the cache. It counts until the server says otherwise."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import json
-import urllib.error
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
 from simba_actors.live.background import BackgroundQueue, WarnOnce
+from simba_actors.live.door import ReportRefusedError, open_door
 from simba_actors.live.recording import KeptExample, MakeEntries, Score
-from simba_actors.live.remote import CONNECT_SECONDS, RETRY_SECONDS
+from simba_actors.live.remote import RETRY_SECONDS
 from simba_actors.live.wire import Remote
 from simba_actors.lm.secrets import Secrets
 from simba_actors.runtime.logs import get_logger
@@ -25,6 +23,10 @@ class RemoteWriter:
 
     def __init__(self, remote: Remote, threads: Threads) -> None:
         self._remote = remote
+        self._door = open_door(remote)
+        self._secrets = Secrets()
+        if remote.token is not None:
+            self._secrets.add(remote.token)
         self._warn_once = WarnOnce(logger)
         self.queue: BackgroundQueue[MakeEntries] = BackgroundQueue(threads, self._report)
 
@@ -33,7 +35,7 @@ class RemoteWriter:
 
     def _report(self, work: Sequence[MakeEntries]) -> None:
         scores = [
-            {"call": str(entry.call), "score": entry.value}
+            (str(entry.call), entry.value)
             for make in work
             for entry in self._made(make)
             if isinstance(entry, Score) and entry.call.canary
@@ -45,23 +47,23 @@ class RemoteWriter:
         try:
             return make()
         except Exception as error:  # noqa: BLE001 - values of the user's program; the other calls count
-            self._warn_once(f"a call was not reported to {self._remote.url}: {Secrets().describe(error)}")
+            self._warn_once(f"a call was not reported to {self._remote.url}: {self._secrets.describe(error)}")
             return ()
 
-    def _sent(self, scores: Sequence[Mapping[str, Any]]) -> bool:
+    def _sent(self, scores: Sequence[tuple[str, float]]) -> bool:
         """Return False if the same batch can be sent again."""
-        body = json.dumps({"scores": scores}).encode()
         try:
-            with self._remote.open(
-                self._remote.address("reports"), CONNECT_SECONDS, {"Content-Type": "application/json"}, body
-            ) as response:
-                response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                self._warn_once(f"{self._remote.url} refused scores of channel {self._remote.channel!r}: {error}")
-                return error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR
+            self._door.report(scores)
+        except ReportRefusedError as error:
+            self._warn_once(
+                f"{self._remote.url} refused scores of channel {self._remote.channel!r}, which are lost: "
+                f"{self._secrets.hide(str(error))}"
+            )
+            return True
         except (OSError, http.client.HTTPException) as error:
-            self._warn_once(f"scores can't be reported to {self._remote.url} and are sent again: {error}")
+            self._warn_once(
+                f"scores can't be reported to {self._remote.url} and are sent again: {self._secrets.describe(error)}"
+            )
             return False
         self._warn_once.forget()
         return True

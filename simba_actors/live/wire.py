@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import ipaddress
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from simba_actors.errors import ConfigError
 from simba_actors.live.follower import Snapshot
 from simba_actors.programs import Configuration
 from simba_actors.publishing.publications import Publication, Served
 from simba_actors.search.rollout import JSON
+from simba_actors.transport.security import TLS, is_loopback
 
 
 def is_url(store: object) -> bool:
     """Return whether `store` is the address of a server rather than the path of a file."""
-    return isinstance(store, str) and store.startswith(("http://", "https://"))
+    return isinstance(store, str) and store.startswith(("http://", "https://", "grpc://", "grpcs://"))
 
 
 def snapshot_to_json(snapshot: Snapshot) -> dict[str, JSON]:
@@ -61,11 +60,11 @@ class Remote:
     """Address of a channel on another host, with the means to reach it.
 
     Raises:
-        ConfigError: The address is not valid, or a token would travel in the clear.
+        ConfigError: The address is not valid, a token would travel in the clear, or `tls` is given without TLS.
     """
 
     url: str
-    """The address of the server, such as `https://host/simba`."""
+    """The address of the server, such as `https://host/simba` or `grpc://host:7001`."""
 
     channel: str
     """The channel's name."""
@@ -73,50 +72,48 @@ class Remote:
     token: str | None = dataclasses.field(default=None, repr=False)
     """The server's token, sent as `Authorization: Bearer …`."""
 
+    tls: TLS | None = None
+    """Certificates for `https://` and `grpcs://`; None means those of the system."""
+
     cache: Path | None = None
     """A folder for the last known good snapshot; None keeps none on disk."""
 
     def __post_init__(self) -> None:
-        address = urlsplit(self.url)
+        try:
+            address = urlsplit(self.url)
+            port = address.port
+        except ValueError as error:
+            raise ConfigError(f"store={self.url!r:.80} is not an address: {error}") from None
         if not address.hostname or address.username or address.password or address.query or address.fragment:
             raise ConfigError(
                 f"store: the address of {address.hostname!r} must have a host, and no user, query or fragment; give a "
                 "token as token=…"
             )
-        if self.token is not None and address.scheme == "http" and not _is_loopback(address.hostname):
-            raise ConfigError(f"store={self.url!r:.80}: a token must not travel over plain http; use https")
+        if address.scheme.startswith("grpc") and (port is None or address.path.strip("/")):
+            raise ConfigError(
+                f"store={self.url!r:.80}: must have a port and no path, as in {address.scheme}://{address.hostname}:7001"
+            )
+        is_secure = address.scheme in ("https", "grpcs")
+        if self.token is not None and not is_secure and not is_loopback(address.hostname):
+            raise ConfigError(
+                f"store={self.url!r:.80}: a token must not travel over plain {address.scheme}; use {address.scheme}s"
+            )
+        if self.tls is not None and not is_secure:
+            raise ConfigError(
+                f"store={self.url!r:.80}: tls is for https:// and grpcs://; leave it out, or use one of them"
+            )
 
-    def address(self, *parts: str) -> str:
-        # As the dashboard's own pages have it: proxies undo percent-encoding of slashes and dots.
-        name = quote(self.channel, safe="").replace("~", "%7E").replace(".", "%2E").replace("%", "~")
-        return "/".join((self.url.rstrip("/"), "api/channels", name, *parts))
+    @property
+    def scheme(self) -> str:
+        return urlsplit(self.url).scheme
 
-    def open(self, url: str, seconds: float, headers: Mapping[str, str], body: bytes | None = None) -> Any:
-        """Send a request and return the response. Raises OSError or HTTPException."""
-        request = urllib.request.Request(url, body, dict(headers))  # noqa: S310 - http or https, see is_url
-        if self.token is not None:
-            request.add_unredirected_header("Authorization", f"Bearer {self.token}")
-        return _opener.open(request, timeout=seconds)
+    @property
+    def host(self) -> str:
+        """The host and the port."""
+        return urlsplit(self.url).netloc
 
     def cache_file(self) -> Path | None:
         if self.cache is None:
             return None
         name = hashlib.blake2b(f"{self.url}\n{self.channel}".encode(), digest_size=16).hexdigest()
         return self.cache / f"{name}.json"
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would take the token to another host."""
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
-        """Follow no redirect, so that it is an error."""
-
-
-_opener = urllib.request.build_opener(_NoRedirects)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

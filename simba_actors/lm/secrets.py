@@ -79,6 +79,11 @@ class Secrets:
         known = {*self._known, *(value for value in found if len(value) >= LEAST_LENGTH)}
         self._known = sorted(known, key=len, reverse=True)  # A credential may hold another one.
 
+    def add(self, credential: str) -> None:
+        """Note a credential that is no LM's. One that is too short is not hidden: that would garble texts."""
+        if len(credential) >= LEAST_LENGTH:
+            self._known = sorted({*self._known, credential}, key=len, reverse=True)
+
     def hide(self, text: str) -> str:
         """Return `text` without credentials, and without halves of surrogate pairs, which nothing can print or send."""
         for secret in self._known:

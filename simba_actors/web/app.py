@@ -6,12 +6,14 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from simba_actors.errors import SimbaError
 from simba_actors.web import actions as act
-from simba_actors.web import channel_api, channel_pages, program_pages, run_pages
+from simba_actors.web import channel_pages, program_pages, run_pages
+from simba_actors.web.channels import over_http
+from simba_actors.web.channels.watcher import Watcher
 from simba_actors.web.errors import broken, not_found, simba_error
 from simba_actors.web.guard import AccessGuard, SafeHeaders, check_token
 from simba_actors.web.rendering import HERE, Site
@@ -38,7 +40,7 @@ def dashboard(
         ConfigError: The token is empty or has characters other than visible ASCII.
     """
     check_token(token)
-    routes = [
+    routes: list[BaseRoute] = [
         Route("/", run_pages.runs, name="runs"),
         Route("/live", run_pages.runs_live, name="runs_live"),
         Route("/compare", run_pages.compare, name="compare"),
@@ -58,11 +60,7 @@ def dashboard(
             Route("/channels/{channel}/rollback", act.rollback, methods=["POST"], name="rollback"),
         ]
     if channels:
-        routes += [
-            Route("/api/channels/{channel}", channel_api.get),
-            Route("/api/channels/{channel}/watch", channel_api.watch),
-            Route("/api/channels/{channel}/reports", channel_api.report, methods=["POST"]),
-        ]
+        routes += over_http.routes(Watcher(Path(store)))
     app = Starlette(
         routes=routes,
         middleware=[Middleware(SafeHeaders), Middleware(AccessGuard, token=token)],

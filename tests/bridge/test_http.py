@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Generator
 from typing import Any
 
@@ -93,6 +94,24 @@ def test_the_token_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("SIMBA_STUDENT_TOKEN", TOKEN)
     with served(quiz_service(), token=TOKEN) as address:
         assert RemoteStudent(address).description.name == "HintAndAnswer"
+
+
+def echoed(request: dict[str, Any]) -> tuple[int, dict[str, str], dict[str, Any]]:
+    return 500, {}, {"code": "internal", "message": f"who is {TOKEN}?"}
+
+
+def failed_with_token(request: dict[str, Any]) -> dict[str, Any]:
+    failure = {"type": "ValueError", "message": f"who is {TOKEN}?"}
+    return succeeded(request, outcome="OUTCOME_PROGRAM_FAILURE", prediction=None, failure=failure)
+
+
+@pytest.mark.parametrize("answer", [echoed, failed_with_token])
+def test_a_token_that_the_student_repeats_is_hidden(answer: Answer) -> None:
+    with OddStudent(answer) as odd:
+        student = RemoteStudent(odd.address, token=TOKEN)
+        with pytest.raises(Exception, match="who is") as raised:
+            student(question="What?")
+    assert TOKEN not in "".join(traceback.format_exception(raised.value))
 
 
 def refused(status: int, code: str, **headers: str) -> Answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from simba_actors import RemoteStudent
-from simba_actors.bridge.security import TLS
 from simba_actors.errors import ConfigError, StudentUnreachableError
+from simba_actors.transport.security import TLS
+from tests.support.certificates import make_certificates
 from tests.support.languages import process
 from tests.support.students import quiz_service, served_over_grpc
 
@@ -29,22 +29,7 @@ def make():
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an authority, and certificates of a server and of a client that it vouches for."""
-    folder = tmp_path_factory.mktemp("tls")
-    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-
-    def make(name: str, *options: str) -> None:
-        command = [*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem", *options]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
-
-    try:
-        make("ca", "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature")
-    except FileNotFoundError:
-        pytest.skip("openssl is not installed")
-    issued = ("-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=critical,CA:FALSE")
-    make("server", *issued, "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost")
-    make("client", *issued)
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import pytest
 from dspy.utils.exceptions import LMAuthError
 
 from simba_actors import Float, Governor, Retry
-from simba_actors.bridge.calls import Refusal
 from simba_actors.bridge.messages import LARGEST_MESSAGE
 from simba_actors.bridge.service import StudentService
 from simba_actors.errors import NoLMError
+from simba_actors.transport.refusals import Refusal
 from tests.support.quiz import quiz_script
 from tests.support.scripted_lm import Ask, ScriptedLM
 from tests.support.students import HintAndAnswer, quiz_service

@@ -1,13 +1,13 @@
-"""What keeps a student and an optimizer safe from others: tokens and TLS."""
+"""What keeps two processes that talk to each other safe from others: TLS, and where a token may travel."""
 
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-TOKEN_VARIABLE = "SIMBA_STUDENT_TOKEN"  # noqa: S105 - the name of a variable
-"""The environment variable with the token of students, on both sides."""
+from simba_actors.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +32,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def client_context(tls: TLS) -> ssl.SSLContext:
+    """Return the context of HTTPS requests. Raise ConfigError if a file can't be read."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        if tls.certificate is not None:
+            context.load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise unreadable(tls, error) from error
+    return context
+
+
+def unreadable(tls: TLS, error: Exception) -> ConfigError:
+    """Return the error for files that can't be used."""
+    return ConfigError(f"TLS: {error}: check the files of {tls}")

@@ -1,0 +1,84 @@
+"""The way to a channel over HTTP. `simba_actors.web.dashboard(store, channels=True)` answers.
+
+* **Get** `GET {url}/api/channels/{channel}`: a snapshot of the channel, with an `ETag`. 304 if it has not changed.
+* **Watch** `GET {url}/api/channels/{channel}/watch?etag=…`: server-sent events; one arrives when the snapshot has
+  changed.
+* **Report** `POST {url}/api/channels/{channel}/reports`: scores, as `{"scores": [{"call": id, "score": 0.5}, …]}`.
+"""
+
+from __future__ import annotations
+
+import http
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+from urllib.parse import quote
+
+from simba_actors.live.door import CONNECT_SECONDS, LARGEST_BYTES, WATCH_SECONDS, ReportRefusedError
+from simba_actors.live.wire import Remote
+from simba_actors.transport.security import client_context
+
+TRY_AGAIN = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
+"""Refusals that are about the moment and not about what was sent."""
+
+
+class HTTPDoor:
+    """Reaches a channel at an address such as `https://host/simba`, with a connection for each call."""
+
+    def __init__(self, remote: Remote) -> None:
+        # As the dashboard's own pages have it: proxies undo percent-encoding of slashes and dots.
+        name = quote(remote.channel, safe="").replace("~", "%7E").replace(".", "%2E").replace("%", "~")
+        self._address = f"{remote.url.rstrip('/')}/api/channels/{name}"
+        self._token = remote.token
+        handlers: list[Any] = [_NoRedirects]
+        if remote.tls is not None:
+            handlers.append(urllib.request.HTTPSHandler(context=client_context(remote.tls)))
+        self._opener = urllib.request.build_opener(*handlers)
+
+    def get(self, known: str) -> tuple[bytes, str] | None:
+        headers = {"If-None-Match": f'"{known}"'} if known else {}
+        try:
+            with self._open("", CONNECT_SECONDS, headers) as response:
+                body = cast("bytes", response.read(LARGEST_BYTES + 1))
+                tag = str(response.headers.get("ETag", "")).strip('"')
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code == http.HTTPStatus.NOT_MODIFIED:
+                    return None
+                raise
+        if len(body) > LARGEST_BYTES:
+            raise ValueError(f"the snapshot has more than {LARGEST_BYTES:,} bytes")
+        return body, tag
+
+    def watch(self, known: str) -> None:
+        with self._open(f"/watch?etag={quote(known)}", WATCH_SECONDS, {"Accept": "text/event-stream"}) as response:
+            while line := response.readline(4096):
+                if line.startswith(b"data:"):
+                    return
+
+    def report(self, scores: Sequence[tuple[str, float]]) -> None:
+        body = json.dumps({"scores": [{"call": call, "score": score} for call, score in scores]}).encode()
+        try:
+            with self._open("/reports", CONNECT_SECONDS, {"Content-Type": "application/json"}, body) as response:
+                response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code >= http.HTTPStatus.INTERNAL_SERVER_ERROR or error.code in TRY_AGAIN:
+                    raise
+                raise ReportRefusedError(str(error)) from error
+
+    def _open(self, path: str, seconds: float, headers: Mapping[str, str], body: bytes | None = None) -> Any:
+        """Send a request and return the response. Raises OSError or HTTPException."""
+        request = urllib.request.Request(f"{self._address}{path}", body, dict(headers))  # noqa: S310 - see is_url
+        if self._token is not None:
+            request.add_unredirected_header("Authorization", f"Bearer {self._token}")
+        return self._opener.open(request, timeout=seconds)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect would take the token to another host."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
+        """Follow no redirect, so that it is an error."""

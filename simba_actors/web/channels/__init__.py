@@ -1,0 +1,1 @@
+"""Channels for live programs on other hosts, over HTTP and gRPC."""
