@@ -14,7 +14,8 @@ from typing import Any, cast
 import dspy
 import orjson
 
-from simba_actors.bridge.remote_student import RemoteLM, RemoteStudent
+from simba_actors.bridge.remote_lm import RemoteLM
+from simba_actors.bridge.remote_student import RemoteStudent
 from simba_actors.errors import ConfigError
 from simba_actors.lm.budget import Budget
 from simba_actors.lm.governor import Governor

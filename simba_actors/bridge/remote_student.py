@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,29 +9,25 @@ from functools import lru_cache
 from typing import Any, cast
 
 import dspy
-from dspy.utils.exceptions import LMConfigurationError
 
-from simba_actors.bridge.calls import StudentCallError
-from simba_actors.bridge.connection import Connection, RemoteRun, run_key
+from simba_actors.bridge.connection import Connection, run_key
+from simba_actors.bridge.descriptions import ask_for_description, predictor_of, setting_of
 from simba_actors.bridge.messages import (
     MAJOR,
     Description,
     Model,
     Object,
-    PredictorDescription,
     PredictorState,
     RunOutcome,
     RunReply,
     RunRequest,
-    VariableDescription,
 )
+from simba_actors.bridge.remote_lm import RemoteLM
 from simba_actors.dspy_compat.settings import add_to_trace
-from simba_actors.errors import ConfigError, StudentError, StudentUnreachableError
-from simba_actors.lm.failures import FailureClass
+from simba_actors.errors import ConfigError, StudentError
 from simba_actors.lm.rollout_context import current_rollout
-from simba_actors.lm.usage import MOST_DOLLARS, MOST_TOKENS
-from simba_actors.programs import Choice, ConfigurationSpace, Float, Integer
-from simba_actors.programs.schemas import annotation_of, fitted
+from simba_actors.programs import Choice, ConfigurationSpace
+from simba_actors.programs.schemas import fitted
 from simba_actors.programs.values import json_fields, to_json_value
 from simba_actors.programs.variables import Setting
 from simba_actors.runtime.logs import get_logger
@@ -41,15 +35,6 @@ from simba_actors.transport.security import TLS
 
 logger = get_logger(__name__)
 
-DESCRIBE_SECONDS = 10.0
-"""Seconds that `RemoteStudent` waits for each address to describe the student."""
-
-MOST_USED = {"calls": 100_000, "promptTokens": MOST_TOKENS, "completionTokens": MOST_TOKENS, "cost": MOST_DOLLARS}
-"""Highest plausible usage of one Run."""
-
-
-UNKNOWN_CONCURRENCY = 1024
-"""Runs that a student is taken to accept at a time if it does not say. It refuses what is too much."""
 
 SHADOWED = ("description", "model", "space")
 """Attributes of `RemoteStudent` for its users only. Predictors may have these names."""
@@ -94,7 +79,7 @@ class RemoteStudent(dspy.Module):
         super().__init__()
         listed = [addresses] if isinstance(addresses, str) else list(addresses)
         self._connection = Connection(listed, token=token, tls=tls, timeout=timeout)
-        self._description = _described(self._connection)
+        self._description = ask_for_description(self._connection)
         self._steps = _Steps(self._description)
         lm = RemoteLM(self._connection, self._description, "")
         for predictor in self._description.predictors:
@@ -105,7 +90,7 @@ class RemoteStudent(dspy.Module):
                     "dspy.Module, or occurs twice: rename it in the program"
                 )
             # Names such as "chain.predict" and "steps[0]" are those of the program, and DSPy takes them as they are.
-            vars(self)[name] = _predictor(predictor, lm, self._settings_of(name))
+            vars(self)[name] = predictor_of(predictor, lm, self._settings_of(name))
 
     @property
     def description(self) -> Description:
@@ -121,7 +106,7 @@ class RemoteStudent(dspy.Module):
         settings: dict[str, Setting] = {}
         lms: dict[str, Any] = {}
         for variable in self._description.variables:
-            name, setting = _setting(variable)
+            name, setting = setting_of(variable)
             settings[name] = setting
             if variable.setting == "model" and isinstance(setting, Choice):
                 lms |= {str(option): self._lm_called(str(option)) for option in setting.options}
@@ -208,64 +193,6 @@ class RemoteStudent(dspy.Module):
         }
 
 
-class RemoteLM(dspy.BaseLM):
-    """An LM of a remote student. It stands for the LM that the program calls where it runs.
-
-    The optimizer governs, counts and retries the calls of LMs. To have that for Runs, a Run is a call of this LM, whose
-    prompt is the request. No other prompt can be sent.
-    """
-
-    def __init__(self, connection: Connection, program: Description, name: str) -> None:
-        super().__init__(f"{program.name}/{name}" if name else program.name, cache=False, num_retries=0)
-        self.connection = connection
-        self.name = name
-        """The LM's name in the description; "" for the program's own."""
-        self.accepted_runs = (program.max_concurrency or UNKNOWN_CONCURRENCY) * len(connection.addresses)
-        """How many Runs the student accepts at a time."""
-        self._reports = _Reports(program.name)
-
-    def __call__(self, prompt: Any = None, **kwargs: Any) -> Any:
-        return self._answer(prompt, self._run(prompt).send())
-
-    async def acall(self, prompt: Any = None, **kwargs: Any) -> Any:
-        run = self._run(prompt)
-        try:
-            reply = await self.connection.threads.run(run.send)
-        except asyncio.CancelledError:
-            run.cancel()
-            raise
-        return self._answer(prompt, reply)
-
-    def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
-        return self(prompt, **kwargs)
-
-    async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
-        return await self.acall(prompt, **kwargs)
-
-    def _run(self, request: Any) -> RemoteRun:
-        if not isinstance(request, RunRequest):
-            raise LMConfigurationError(
-                f"{self.model} is the LM of a program elsewhere, and can't be called from here. If it is to write "
-                "rules, pass prompt_model=dspy.LM(…); if a metric asks it, give the metric an LM of its own"
-            )
-        rollout = current_rollout()
-        left = None if rollout is None else rollout.seconds_left
-        seconds = self.connection.timeout if left is None else left
-        return RemoteRun(self.connection, request.model_copy(update={"timeout_seconds": seconds}))
-
-    def _answer(self, request: RunRequest, reply: RunReply) -> RunReply:
-        """Report what the Run used, and raise if it was the infrastructure that failed."""
-        self.update_history(self._reports.entry(str(cast("Any", self).model), request, reply))
-        failure = reply.failure
-        if reply.outcome is RunOutcome.INFRASTRUCTURE_FAILURE and failure is not None:
-            raise StudentCallError(
-                f"{self.model} reports {failure.type}: {failure.message}",
-                FailureClass.PERSISTENT if failure.permanent else FailureClass.TRANSIENT,
-                retry_after=failure.retry_after_seconds or None,
-            )
-        return reply
-
-
 class RemoteProgramError(Exception):
     """An error that a remote program failed with. The class that is raised has the name of the error there."""
 
@@ -324,103 +251,6 @@ class _Steps:
         if message not in self._warned and len(self._warned) < 100:
             self._warned.add(message)
             logger.warning("%s", message)
-
-
-class _Reports:
-    """Makes history entries of replies, and believes no usage that can't be true."""
-
-    def __init__(self, program: str) -> None:
-        self._program = program
-        self._warned = False
-
-    def entry(self, model: str, request: RunRequest, reply: RunReply) -> dict[str, Any]:
-        """Return a Run as an entry of an LM's history."""
-        used = reply.usage
-        known: dict[str, Any] = {
-            name: value for name, most in MOST_USED.items() if _is_amount(value := used.get(name), most)
-        }
-        doubtful = {name: used[name] for name in MOST_USED if used.get(name) is not None and name not in known}
-        if doubtful and not self._warned:
-            self._warned = True
-            logger.warning(
-                "%s reports usage that can't be true, %s: its tokens and cost count as unknown, and each of its Runs "
-                "as one call. Mend what it reports",
-                self._program,
-                json.dumps(doubtful, default=str)[:200],
-            )
-        if doubtful:
-            known = {}
-        calls = int(known.get("calls", 1))
-        unused = 0 if calls == 0 else None
-        shown = reply.prediction if reply.failure is None else reply.failure.to_json()
-        return {
-            "model": model,
-            "prompt": json.dumps(request.inputs),
-            "outputs": [json.dumps(shown)],
-            "calls": calls,
-            "usage": {
-                "prompt_tokens": known.get("promptTokens", unused),
-                "completion_tokens": known.get("completionTokens", unused),
-            },
-            "cost": known.get("cost", unused),
-        }
-
-
-def _is_amount(value: Any, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
-
-
-def _described(connection: Connection) -> Description:
-    addresses = ", ".join(connection.addresses)
-    try:
-        description = connection.describe([MAJOR], DESCRIBE_SECONDS)
-    except StudentCallError as error:
-        raise StudentUnreachableError(
-            f"no student describes itself at {addresses}: {error}. Start it, or correct the address or the token"
-        ) from error
-    if description.major != MAJOR:
-        raise StudentError(
-            f"the student at {addresses} speaks version {description.major} of the protocol, and this version of "
-            f"simba_actors speaks {MAJOR}: update the older of the two"
-        )
-    names = {predictor.name for predictor in description.predictors}
-    for variable in description.variables:
-        if variable.predictor not in names:
-            raise StudentError(
-                f"the student at {addresses} describes a variable of {variable.predictor!r}, and has no such predictor"
-            )
-        _setting(variable)
-    return description
-
-
-def _setting(variable: VariableDescription) -> tuple[str, Setting]:
-    """Return a described LM setting by its name in a space."""
-    name = f"{variable.predictor}.{'lm' if variable.setting == 'model' else variable.setting}"
-    try:
-        if variable.float_ is not None:
-            return name, Float(variable.float_.low, variable.float_.high)
-        if variable.integer is not None:
-            return name, Integer(variable.integer.low, variable.integer.high)
-        return name, Choice(tuple(variable.choice.options if variable.choice else ()))
-    except ConfigError as error:
-        raise StudentError(f"the student describes {name} in a way that makes no sense: {error}") from error
-
-
-def _predictor(description: PredictorDescription, lm: RemoteLM, settings: Mapping[str, Any]) -> dspy.Predict:
-    make: Any = dspy.Signature
-    fields: dict[str, tuple[Any, Any]] = {}
-    kinds = cast("Sequence[Any]", (dspy.InputField, dspy.OutputField))
-    for make_field, described in zip(kinds, (description.inputs, description.outputs), strict=True):
-        for field in described:
-            details = {"desc": field.description} if field.description else {}
-            fields[field.name] = annotation_of(field.schema_), make_field(**details)
-    try:
-        predictor = dspy.Predict(make(fields, description.instructions), **settings)
-    except Exception as error:
-        raise StudentError(f"the student's predictor {description.name!r} can't be used: {error}") from error
-    predictor.demos = [dspy.Example(demo) for demo in description.demos]
-    predictor.lm = lm
-    return predictor
 
 
 def _state(name: str, predictor: Any) -> PredictorState:

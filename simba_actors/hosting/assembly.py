@@ -12,7 +12,7 @@ from typing import Any, cast
 import dspy
 
 from simba_actors.actors import ChildSpec, GenServer, Registry
-from simba_actors.bridge.remote_student import RemoteLM
+from simba_actors.bridge.remote_lm import RemoteLM
 from simba_actors.config import OptimizerConfig
 from simba_actors.dspy_compat import check_dspy
 from simba_actors.errors import LeaseLostError, SimbaError

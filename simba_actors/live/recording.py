@@ -22,6 +22,7 @@ import dspy
 
 from simba_actors.dspy_compat.predictor_names import PredictorNames
 from simba_actors.errors import ConfigError, StoreError
+from simba_actors.evaluation.executor import trace_steps
 from simba_actors.evaluation.scoring import LARGEST_SCORE, is_score, metric_result
 from simba_actors.live.background import QUEUE_SIZE, BackgroundQueue, WarnOnce
 from simba_actors.live.calls import CallId
@@ -234,11 +235,8 @@ class CallRecorder:
 
 
 def _example(run: LiveRun, score: float) -> OnlineExample:
-    names = PredictorNames(run.version.program)
-    called = [(names.of(predictor), inputs, outputs) for predictor, inputs, outputs in run.trace]
-    trace: list[JSON] = [
-        [name, json_fields(inputs), json_fields(outputs)] for name, inputs, outputs in called if name is not None
-    ]
+    steps = trace_steps(run.trace, PredictorNames(run.version.program))
+    trace: list[JSON] = [[step.predictor, dict(step.inputs), dict(step.outputs)] for step in steps]
     inputs, outputs = json_fields(run.inputs), json_fields(run.prediction)
     return OnlineExample(inputs, outputs, trace, run.call.version, score, time.time())
 
