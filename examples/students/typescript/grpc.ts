@@ -3,7 +3,7 @@
 import grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import protobuf from "protobufjs";
-import { authorize, methods, refusalOf } from "./student.js";
+import { answer as answerTo, refusalOf } from "./student.js";
 
 const PROTO = process.env.BRIDGE_PROTO ?? new URL("../../../simba_actors/bridge/bridge.proto", import.meta.url).pathname;
 
@@ -46,21 +46,22 @@ export function serve(host: string, port: string): Promise<number> {
   const definition = loadSync(PROTO, { enums: String, longs: Number });
   const { simba_actors } = grpc.loadPackageDefinition(definition) as any;
   const server = new grpc.Server({ "grpc.max_receive_message_length": 16 * 1024 * 1024 });
-  const handlers = Object.entries(methods).map(([name, method]) => [
+  const { service } = simba_actors.bridge.Student;
+  const handlers = Object.keys(service).map((name) => [
     name,
     async (call: any, answer: any) => {
       try {
-        authorize(call.metadata.get("authorization")[0]);
-        answer(null, await method(call.request));
+        answer(null, await answerTo(name, call.request, call.metadata.get("authorization")[0]));
       } catch (error) {
-        const { grpc: code, body } = refusalOf(error);
+        const refusal = refusalOf(error);
         const metadata = new grpc.Metadata();
-        if (code === 8) metadata.set("retry-after", "0.5");
-        answer({ code, details: body.message, metadata });
+        if (refusal.code === "resource_exhausted") metadata.set("retry-after", "0.5");
+        const name = refusal.code === "canceled" ? "CANCELLED" : refusal.code.toUpperCase();
+        answer({ code: grpc.status[name as keyof typeof grpc.status], details: refusal.message, metadata });
       }
     },
   ]);
-  server.addService(simba_actors.bridge.Student.service, Object.fromEntries(handlers));
+  server.addService(service, Object.fromEntries(handlers));
   return new Promise((resolve, reject) =>
     server.bindAsync(`${host}:${port}`, grpc.ServerCredentials.createInsecure(), (error, bound) =>
       error ? reject(error) : resolve(bound),

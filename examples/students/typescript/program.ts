@@ -2,13 +2,8 @@
 // the code is `states`: the instructions, demos and LM settings of each predictor.
 
 export type Fields = Record<string, unknown>;
-
-export interface State {
-  instructions: string;
-  demos?: Fields[];
-  settings?: Fields;
-  model?: { name?: string; temperature?: number; rolloutId?: number };
-}
+export type Model = { name?: string; temperature?: number; rolloutId?: number };
+export type State = { instructions: string; demos?: Fields[]; settings?: Fields; model?: Model };
 
 export const predictors = {
   hint: { instructions: "Give a hint that helps to answer the question.", inputs: ["question"], outputs: ["hint"] },
@@ -17,7 +12,7 @@ export const predictors = {
 
 /** What the program did: its predictors' calls, and what they used. */
 export class Trace {
-  steps: { predictor: string; inputs: Fields; outputs: Fields }[] = [];
+  steps: Fields[] = [];
   usage = { calls: 0, promptTokens: 0, completionTokens: 0 };
   cutOff = false;
 }
@@ -37,19 +32,14 @@ export async function run(states: Record<string, State>, inputs: Fields, trace: 
 }
 
 async function predict(name: keyof typeof predictors, state: State, inputs: Fields, trace: Trace, signal: AbortSignal) {
-  const { outputs } = predictors[name];
-  const ask = (fields: Fields) =>
-    predictors[name].inputs.map((input) => `[[ ## ${input} ## ]]\n${fields[input]}`).join("\n\n") +
-    `\n\nRespond with a JSON object that has the fields ${outputs.map((output) => `\`${output}\``).join(", ")}.`;
-  const tell = (fields: Fields) => JSON.stringify(Object.fromEntries(outputs.map((output) => [output, fields[output]])));
-  const messages = [
-    { role: "system", content: state.instructions },
-    ...(state.demos ?? []).flatMap((demo) => [
-      { role: "user", content: ask(demo) },
-      { role: "assistant", content: tell(demo) },
-    ]),
-    { role: "user", content: ask(inputs) },
-  ];
+  const { inputs: asked, outputs } = predictors[name];
+  const wanted = `Respond with a JSON object that has the fields ${outputs.map((output) => `\`${output}\``).join(", ")}.`;
+  const ask = (fields: Fields) => [...asked.map((input) => `[[ ## ${input} ## ]]\n${fields[input]}`), wanted].join("\n\n");
+  const demos = (state.demos ?? []).flatMap((demo) => [
+    { role: "user", content: ask(demo) },
+    { role: "assistant", content: JSON.stringify(demo, outputs) },
+  ]);
+  const messages = [{ role: "system", content: state.instructions }, ...demos, { role: "user", content: ask(inputs) }];
   const reply = JSON.parse(await complete(messages, state, trace, signal)) as Fields;
   const missing = outputs.filter((output) => typeof reply[output] !== "string");
   if (missing.length > 0) throw new Error(`the LM's reply has no ${missing.join(", ")}`);
@@ -57,32 +47,25 @@ async function predict(name: keyof typeof predictors, state: State, inputs: Fiel
   return reply;
 }
 
-/** Ask an LM that speaks OpenAI's protocol. */
-async function complete(messages: Fields[], { model, settings }: State, trace: Trace, signal: AbortSignal) {
-  const url = `${process.env.OPENAI_BASE_URL ?? "https://api.openai.com/v1"}/chat/completions`;
-  const body = {
-    model: process.env.STUDENT_MODEL ?? "gpt-5-mini",
-    messages,
-    temperature: model?.temperature,
-    seed: model?.rolloutId, // Tells samples of the same prompt apart.
-    ...settings,
-  };
-  const headers = { "content-type": "application/json", authorization: `Bearer ${process.env.OPENAI_API_KEY ?? ""}` };
+/** Ask an LM that speaks OpenAI's protocol. A seed tells samples of the same prompt apart. */
+async function complete(messages: Fields[], { model: lm, settings }: State, trace: Trace, signal: AbortSignal) {
+  const { OPENAI_BASE_URL = "https://api.openai.com/v1", OPENAI_API_KEY = "", STUDENT_MODEL = "gpt-5-mini" } = process.env;
+  const headers = { "content-type": "application/json", authorization: `Bearer ${OPENAI_API_KEY}` };
+  const chosen = { temperature: lm?.temperature, seed: lm?.rolloutId, ...settings };
+  const body = JSON.stringify({ model: STUDENT_MODEL, messages, ...chosen });
   trace.usage.calls += 1;
-  let response: Response;
-  try {
-    response = await fetch(url, { method: "POST", headers, body: JSON.stringify(body), signal });
-  } catch (error) {
-    throw new LMUnavailable(`the LM can't be reached: ${error}`);
-  }
-  if (response.status === 400) throw new Error(`the LM refuses the prompt: ${(await response.text()).slice(0, 500)}`);
+  const response = await fetch(`${OPENAI_BASE_URL}/chat/completions`, { method: "POST", headers, body, signal }).catch(
+    (error) => { throw new LMUnavailable(`the LM can't be reached: ${error}`); },
+  );
+  const { status } = response;
+  if (status === 400) throw new Error(`the LM refuses the prompt: ${(await response.text()).slice(0, 500)}`);
   if (!response.ok) {
-    const permanent = [401, 402, 403, 404].includes(response.status);
-    throw new LMUnavailable(`the LM answers ${response.status}`, permanent, Number(response.headers.get("retry-after")) || 0);
+    const retryAfter = Number(response.headers.get("retry-after")) || 0;
+    throw new LMUnavailable(`the LM answers ${status}`, [401, 402, 403, 404].includes(status), retryAfter);
   }
-  const completion = (await response.json()) as any;
-  trace.usage.promptTokens += completion.usage?.prompt_tokens ?? 0;
-  trace.usage.completionTokens += completion.usage?.completion_tokens ?? 0;
-  trace.cutOff ||= completion.choices[0].finish_reason === "length";
-  return completion.choices[0].message.content as string;
+  const { usage, choices: [choice] } = (await response.json()) as any;
+  trace.usage.promptTokens += usage?.prompt_tokens ?? 0;
+  trace.usage.completionTokens += usage?.completion_tokens ?? 0;
+  trace.cutOff ||= choice.finish_reason === "length";
+  return choice.message.content as string;
 }
