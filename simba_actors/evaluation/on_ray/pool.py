@@ -354,7 +354,7 @@ class PoolWorker:
     @property
     def has_lone_flight(self) -> bool:
         """Whether it runs a rollout that nothing may run beside."""
-        return any(flight.runs_alone for flight in self.flights.values())
+        return len(self.flights) == 1 and next(iter(self.flights.values())).runs_alone
 
     def start(self, flight: Flight) -> None:
         """Have a rollout run here."""

@@ -103,13 +103,14 @@ class Worker:
     async def collect(self, pace: float) -> list[FromWorker]:
         """Wait for messages and return them. After `HEARTBEAT` seconds without any, return none.
 
-        A batch costs as much as a message, so messages are collected until `pace` seconds after the last batch.
+        A batch costs as much as a message, so messages are collected until twice `pace` seconds after the last batch.
+        Before that, most leave with an `exchange`: there is one every `pace` seconds where rollouts follow each other.
         """
         self._heard = time.monotonic()
         try:
             async with asyncio.timeout(HEARTBEAT):
                 await self._outbox.filled()
-                while (early := self._sent + pace - time.monotonic()) > 0:
+                while (early := self._sent + 2 * pace - time.monotonic()) > 0:
                     await asyncio.sleep(early)
                     await self._outbox.filled()  # Another batch may have taken them.
         except TimeoutError:
