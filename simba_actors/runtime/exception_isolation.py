@@ -3,13 +3,17 @@
     prediction = await isolated(student.acall(question="…"))
 
 Raised by a student, a metric or a strategy, they are failures of that code like any other: a sub-task that it has
-cancelled does not cancel the run, and `sys.exit()` does not end the host. KeyboardInterrupt ends it, as everywhere.
+cancelled does not cancel the run, and `sys.exit()` does not end the host. KeyboardInterrupt ends it, as everywhere, and
+so does `sys.exit()` in a signal handler, which Python runs in the midst of whatever the main thread does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
+import traceback
 from collections.abc import Awaitable
+from types import FrameType
 from typing import TypeVar
 
 R = TypeVar("R")
@@ -28,13 +32,15 @@ async def isolated(work: Awaitable[R]) -> R:
         if _cancellations() > known:
             raise
         raise _uncaught(error) from error
-    except (Exception, KeyboardInterrupt):
+    except Exception:
         raise
     except GeneratorExit as error:
         if _current_task() is not task:
             raise  # The coroutine is being closed, which no task does with its own.
         raise _uncaught(error) from error
     except BaseException as error:
+        if _ends_the_host(error):
+            raise
         raise _uncaught(error) from error
 
 
@@ -43,11 +49,25 @@ def raised_in_thread(error: BaseException) -> BaseException:
 
     A StopIteration becomes a RuntimeError too, as in generators (PEP 479), since futures can't hold it.
     """
-    if isinstance(error, KeyboardInterrupt) or (isinstance(error, Exception) and not isinstance(error, StopIteration)):
+    if _ends_the_host(error) or (isinstance(error, Exception) and not isinstance(error, StopIteration)):
         return error
     uncaught = _uncaught(error)
     uncaught.__cause__ = error
     return uncaught
+
+
+def _ends_the_host(error: BaseException) -> bool:
+    return isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, SystemExit)
+        and any(_is_signal_handler(frame) for frame, _ in traceback.walk_tb(error.__traceback__))
+    )
+
+
+def _is_signal_handler(frame: FrameType) -> bool:
+    """Return whether Python called this function as a signal handler: with the frame that it interrupted."""
+    names, rest, _, values = inspect.getargvalues(frame)
+    arguments = [values.get(name) for name in names] + list(values.get(rest, ()) if rest else ())
+    return frame.f_back is not None and any(argument is frame.f_back for argument in arguments)
 
 
 def _uncaught(error: BaseException) -> RuntimeError:

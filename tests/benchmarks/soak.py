@@ -63,7 +63,9 @@ CLIENTS = 4
 PAUSE_SECONDS = 0.2
 """Between two requests of a client, and a fifth of the time between two rounds."""
 LIMIT_SECONDS = 60.0
-"""Longest time for a request, and for a scene."""
+"""Longest time for a request."""
+SCENE_SECONDS = 300.0
+"""Longest time for a scene, and for the service to be up. The first scene on a busy machine imports all of DSPy."""
 LATENCY = 0.02
 ROLLOUTS_BEFORE = 3
 """Rollouts of a run before it is stopped or its process is killed."""
@@ -106,7 +108,7 @@ class Service:
 
     async def whole(self, run_id: str) -> None:
         async with Optimizer.start(self._config(run_id)) as optimizer:
-            await optimizer.result(LIMIT_SECONDS)
+            await optimizer.result(SCENE_SECONDS)
             await optimizer.publish()
 
     async def stopped(self, run_id: str) -> None:
@@ -115,11 +117,11 @@ class Service:
         async with Optimizer.start(self._config(run_id)) as optimizer:
             await optimizer.pause("soaking")
             await optimizer.resume()
-            await optimizer.result(LIMIT_SECONDS)
+            await optimizer.result(SCENE_SECONDS)
 
     async def take_over(self, run_id: str) -> None:
         async with Optimizer.start(self._config(run_id), standby=True) as optimizer:
-            await optimizer.result(LIMIT_SECONDS)
+            await optimizer.result(SCENE_SECONDS)
 
     async def _sampled(self, optimizer: Optimizer) -> None:
         async with contextlib.aclosing(optimizer.events()) as events:
@@ -267,7 +269,7 @@ class Administrator:
             self.published,
         )
         for scene in scenes:
-            async with asyncio.timeout(LIMIT_SECONDS):
+            async with asyncio.timeout(SCENE_SECONDS):
                 await scene(f"{scene.__name__} {self._rounds}")
             self.scenes[scene.__name__] += 1
         await asyncio.sleep(5 * PAUSE_SECONDS)
@@ -305,7 +307,8 @@ class Administrator:
             await channel.prune(keep=20)
 
     async def _have(self, scene: str, run: str) -> None:
-        (await self._client.post(f"scene/{scene}", params={"run": run})).raise_for_status()
+        answer = await self._client.post(f"scene/{scene}", params={"run": run}, timeout=SCENE_SECONDS)
+        answer.raise_for_status()
 
     async def _until_it_works(self, run: str) -> None:
         while True:
@@ -372,7 +375,7 @@ def script(ask: Ask) -> Any:
 
 
 async def until_up(client: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(LIMIT_SECONDS):
+    async with asyncio.timeout(SCENE_SECONDS):
         while True:
             try:
                 (await client.get("figures")).raise_for_status()
