@@ -7,13 +7,15 @@ import json
 import sys
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 
 from simba_actors.errors import SimbaError
-from simba_actors.events import Event
 from simba_actors.runtime.logs import visible
+
+if TYPE_CHECKING:
+    from simba_actors.events import Event
 
 R = TypeVar("R")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simba_actors.events import Event
 from simba_actors.search.rollout import Usage
 
 if TYPE_CHECKING:
+    from simba_actors.events import Event
     from simba_actors.store.queries.results import Standing
     from simba_actors.store.queries.run_queries import RunSummary
 

@@ -6,13 +6,15 @@ import hashlib
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
-from simba_actors.events import EVENT_TYPES, Event
 from simba_actors.search.rollout import JSON, ModelSpec, Outcome, Rollout, RolloutKey, TraceStep, Trajectory, Usage
 from simba_actors.store.records import RolloutRecord
+
+if TYPE_CHECKING:
+    from simba_actors.events import Event
 
 INTENT_COLUMNS = "step, phase, position, program, split, example, model"
 RESULT_COLUMNS = "outcome, score, seconds, calls, prompt_tokens, completion_tokens, cost, trajectory"
@@ -236,6 +238,8 @@ def event_row(event: Event) -> tuple[Any, ...]:
 
 def event_of(run_id: str, row: Any) -> Event | None:
     """Return the event of a row of `EVENT_COLUMNS`; None if only a newer version knows its kind."""
+    from simba_actors.events import EVENT_TYPES  # Most commands read no events, and their many classes take 30 ms.
+
     seq, time, kind, data = row
     if kind not in EVENT_TYPES:
         return None

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 import anyio
 
 from simba_actors.errors import UnknownRunError
-from simba_actors.events import Event, RunPaused
 from simba_actors.search.rollout import ModelSpec, Outcome, Phase, RolloutKey, Split, Usage
 from simba_actors.store.connection import Connection, translate_errors
 from simba_actors.store.encoding import (
@@ -31,6 +30,7 @@ from simba_actors.store.opening import checked_path, open_for_reading
 from simba_actors.store.records import Program, ProposalRecord, RolloutRecord, Run, Spending, Step
 
 if TYPE_CHECKING:
+    from simba_actors.events import Event, RunPaused
     from simba_actors.search.evidence import Score
     from simba_actors.search.progress import Progress
 
@@ -354,6 +354,8 @@ def _set_aside(db: sqlite3.Connection, run_id: str) -> list[tuple[Split, int]]:
 
 
 def _last_pause(db: sqlite3.Connection, run_id: str) -> RunPaused | None:
+    from simba_actors.events import RunPaused
+
     row = db.execute(
         "SELECT data FROM events WHERE run_id = ? AND kind = 'RunPaused' ORDER BY seq DESC LIMIT 1", [run_id]
     ).fetchone()

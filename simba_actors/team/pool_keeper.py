@@ -30,7 +30,7 @@ from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.runtime.logs import get_logger
 from simba_actors.search.evidence import Evidence
-from simba_actors.store import Owner, Store
+from simba_actors.store import Owner
 from simba_actors.store.connection import LogDeletedError
 from simba_actors.store.records import (
     ActorGauge,
@@ -42,6 +42,7 @@ from simba_actors.store.records import (
     SetStatus,
 )
 from simba_actors.store.requests import Request
+from simba_actors.store.store import Store
 from simba_actors.team.messages import (
     Commit,
     Ledger,

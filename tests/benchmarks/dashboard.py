@@ -18,8 +18,8 @@ from pathlib import Path
 
 import httpx
 
-from simba_actors.store import Store
 from simba_actors.store.reading import ROLLOUT_SUMS
+from simba_actors.store.store import Store
 from simba_actors.web import dashboard
 
 BAR_SECONDS = 0.3

@@ -30,7 +30,7 @@ from simba_actors.programs import Configuration
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.policy import TriedStep
 from simba_actors.search.rollout import STUDENT, STUDENT_LM, Outcome, Phase, RolloutKey, Trajectory, Usage
-from simba_actors.store import Owner, Reader, Store
+from simba_actors.store import Owner, Reader
 from simba_actors.store.records import (
     AddProgram,
     AddRollouts,
@@ -43,6 +43,7 @@ from simba_actors.store.records import (
     SetStatus,
     Write,
 )
+from simba_actors.store.store import Store
 from simba_actors.strategies import AppendADemo
 from simba_actors.team import pool_keeper
 from simba_actors.team.pool_view import PoolView

@@ -15,8 +15,9 @@ from pathlib import Path
 import orjson
 
 from simba_actors.search.rollout import Outcome, Rollout, RolloutKey, TraceStep, Trajectory, Usage
-from simba_actors.store import Owner, Store
+from simba_actors.store import Owner
 from simba_actors.store.records import NewRun, OpenStep, RecordRollout
+from simba_actors.store.store import Store
 
 EXAMPLES, PROGRAMS = 20, 20
 INPUTS = {"a question of 60 characters": 60, "a page of 4 KB": 4_000, "an image of 90 KB": 90_000}

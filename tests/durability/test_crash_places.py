@@ -16,7 +16,7 @@ from simba_actors import Budget, OptimizerConfig
 from simba_actors.actors import GenServer
 from simba_actors.hosting.assembly import TEAM
 from simba_actors.search.adaptive import policy as adaptive_policy
-from simba_actors.store import Store
+from simba_actors.store.store import Store
 from tests.support.crashing import Injector, When, inject
 from tests.support.quiz import questions, quiz_script
 from tests.support.runs import findings, finish, small_config

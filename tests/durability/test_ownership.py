@@ -19,7 +19,7 @@ import pytest
 from simba_actors import Optimizer
 from simba_actors.errors import FingerprintMismatchError, LeaseLostError, RunOwnedError
 from simba_actors.events import StepOpened, TrajectorySampled
-from simba_actors.store import Store
+from simba_actors.store.store import Store
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import questions, quiz_script

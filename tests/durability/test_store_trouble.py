@@ -18,8 +18,8 @@ import pytest
 from simba_actors import Optimizer, OptimizerConfig, Status
 from simba_actors.errors import StoreDamagedError
 from simba_actors.events import TrajectorySampled
-from simba_actors.store import Store
 from simba_actors.store.connection import FileGuard
+from simba_actors.store.store import Store
 from simba_actors.team import pool_keeper
 from simba_actors.team.messages import POOL_KEEPER
 from tests.support.runs import PATIENCE, findings, finish, reach, small_config

@@ -16,7 +16,8 @@ import pytest
 from simba_actors import Budget, Optimizer, OptimizerConfig
 from simba_actors.errors import LeaseLostError, RunOwnedError
 from simba_actors.hosting import assembly
-from simba_actors.store import Store, ownership
+from simba_actors.store import ownership
+from simba_actors.store.store import Store
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import legible_script

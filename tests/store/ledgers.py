@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simba_actors.search.rollout import Outcome, Rollout, RolloutKey, Trajectory, Usage
-from simba_actors.store import Owner, Store
+from simba_actors.store import Owner
 from simba_actors.store.records import NewRun, OpenStep, RecordRollout
+from simba_actors.store.store import Store
 
 RUN = NewRun("run", {"student": "Predict 1", "trainset": "8 examples", "seed": "0"}, {"seed": 0})
 

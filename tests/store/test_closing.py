@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from simba_actors.store import Owner, Store
+from simba_actors.store import Owner
 from simba_actors.store.reading import Reader
+from simba_actors.store.store import Store
 from tests.store.ledgers import claimed
 from tests.support.connections import left_open, open_connections
 

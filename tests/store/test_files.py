@@ -15,9 +15,10 @@ from simba_actors.errors import ConfigError, StoreDamagedError, StoreError, Stor
 from simba_actors.programs import Configuration
 from simba_actors.publishing.channel import Channel
 from simba_actors.search.rollout import Outcome, TraceStep, Trajectory
-from simba_actors.store import Owner, Reader, Store
+from simba_actors.store import Owner, Reader
 from simba_actors.store.connection import LogDeletedError, translated
 from simba_actors.store.records import RecordRollout
+from simba_actors.store.store import Store
 from tests.store.ledgers import RUN, claimed, results, step
 from tests.store.test_opening import open_to_others, without_privileges
 

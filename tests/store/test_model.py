@@ -16,8 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from simba_actors.events import StepOpened
 from simba_actors.search.rollout import RolloutKey
-from simba_actors.store import Owner, Store
+from simba_actors.store import Owner
 from simba_actors.store.records import CloseStep, ReserveCalls, SetStatus
+from simba_actors.store.store import Store
 from tests.store.ledgers import claimed, result, step
 
 

@@ -24,11 +24,12 @@ from simba_actors.errors import (
     StoreReadOnlyError,
     StoreVersionError,
 )
-from simba_actors.store import Owner, Reader, Store
+from simba_actors.store import Owner, Reader
 from simba_actors.store.doctor import check
 from simba_actors.store.migrations import APPLICATION_ID, VERSION
 from simba_actors.store.queries.run_queries import summaries
 from simba_actors.store.records import NewRun
+from simba_actors.store.store import Store
 from tests.store.ledgers import claimed, results, step
 from tests.support.connections import left_open, open_connections
 

@@ -14,10 +14,11 @@ import pytest
 
 from simba_actors.errors import ConfigError, LeaseLostError, RunError, RunOwnedError
 from simba_actors.events import RunPaused
-from simba_actors.store import Owner, Reader, Store, leases
+from simba_actors.store import Owner, Reader, leases
 from simba_actors.store.leases import wait_until_free
 from simba_actors.store.ownership import HolderWatch, Holding
 from simba_actors.store.requests import send_request
+from simba_actors.store.store import Store
 from tests.store.ledgers import RUN, claimed
 from tests.support.children import start_child
 from tests.support.runs import PATIENCE

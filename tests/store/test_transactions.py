@@ -10,8 +10,9 @@ import pytest
 
 from simba_actors.errors import StoreFullError
 from simba_actors.events import RunPaused
-from simba_actors.store import Owner, Store
+from simba_actors.store import Owner
 from simba_actors.store.records import AddProgram, Program, ReserveCalls, SetStatus
+from simba_actors.store.store import Store
 from tests.store.ledgers import claimed
 
 OWNER = Owner.this_process()

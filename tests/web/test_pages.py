@@ -19,8 +19,9 @@ from starlette.requests import Request
 from starlette.routing import Mount
 
 from simba_actors import Optimizer, Pareto
-from simba_actors.store import Reader, Store
+from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries
+from simba_actors.store.store import Store
 from simba_actors.web import dashboard
 from simba_actors.web.charts import pareto_front
 from simba_actors.web.rendering import name_in, slug
