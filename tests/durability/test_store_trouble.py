@@ -7,15 +7,15 @@ import errno
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from simba_actors import Optimizer, OptimizerConfig, Status
+from simba_actors import Optimizer, Status
 from simba_actors.errors import StoreDamagedError
 from simba_actors.events import TrajectorySampled
 from simba_actors.store.connection import FileGuard
@@ -53,30 +53,35 @@ async def trouble(optimizer: Optimizer, words: str = "") -> str:
     return store.reason
 
 
-def has_store(config: OptimizerConfig) -> bool:
-    return Path(config.store).exists()
+@asynccontextmanager
+async def disturbed_run(tmp_path: Path, *, may_crash: bool = False) -> AsyncGenerator[Optimizer]:
+    """A run to disturb. It must find what an undisturbed one finds, and unless it `may_crash`, without a restart."""
+    whole, config = (small_config(tmp_path / name, run_id="run") for name in ("whole.db", "simba.db"))
+    await finish(whole)
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, TrajectorySampled)
+        yield optimizer
+        await optimizer.result()
+        assert may_crash or (await optimizer.status()).restarts == {}
+    assert await findings(config, "run") == await findings(whole, "run")
 
 
-def moved_away(config: OptimizerConfig) -> Path:
+def has_store(optimizer: Optimizer) -> bool:
+    return optimizer.store.exists()
+
+
+def moved_away(optimizer: Optimizer) -> Path:
     """Move the store's file, and return its new path."""
-    away = Path(config.store).with_name("away.db")
-    return Path(config.store).rename(away)
+    return optimizer.store.rename(optimizer.store.with_name("away.db"))
 
 
 async def test_a_full_disk_pauses_the_run_until_there_is_room(tmp_path: Path) -> None:
-    whole = small_config(tmp_path / "whole.db", run_id="run")
-    await finish(whole)
-    config = small_config(tmp_path / "full.db", run_id="run")
-    async with await Optimizer.start(config) as optimizer:
-        await reach(optimizer, TrajectorySampled)
+    async with disturbed_run(tmp_path) as optimizer:
         db = store_of(optimizer)._db
         await db.execute("PRAGMA max_page_count = 1")  # SQLite raises it to the file's present size.
         status = await paused(optimizer)
         assert "make room on its disk, then resume the run" in (status.reason or "")
         await db.execute("PRAGMA max_page_count = 1000000")
-        await optimizer.result()
-        assert (await optimizer.status()).restarts == {}
-    assert await findings(config, "run") == await findings(whole, "run")
 
 
 class FaultyConnection:
@@ -132,62 +137,37 @@ def stale_handle(_: Store) -> Generator[None]:
 async def test_a_file_system_that_fails_pauses_the_run_until_it_works_again(
     fault: Callable[[Store], AbstractContextManager[None]], told: str, tmp_path: Path
 ) -> None:
-    whole = small_config(tmp_path / "whole.db", run_id="run")
-    await finish(whole)
-    config = small_config(tmp_path / "simba.db", run_id="run")
-    async with await Optimizer.start(config) as optimizer:
-        await reach(optimizer, TrajectorySampled)
+    async with disturbed_run(tmp_path) as optimizer:
         with fault(store_of(optimizer)):
             status = await paused(optimizer)
             assert told in (status.reason or "")
-        await optimizer.result()
-        assert (await optimizer.status()).restarts == {}
-    assert await findings(config, "run") == await findings(whole, "run")
 
 
 async def test_another_writer_pauses_the_run_until_it_is_done(tmp_path: Path) -> None:
-    whole = small_config(tmp_path / "whole.db", run_id="run")
-    await finish(whole)
-    config = small_config(tmp_path / "locked.db", run_id="run")
-    async with await Optimizer.start(config) as optimizer:
-        await reach(optimizer, TrajectorySampled)
+    async with disturbed_run(tmp_path) as optimizer:
         await store_of(optimizer)._db.execute("PRAGMA busy_timeout = 10")
-        with closing(sqlite3.connect(config.store, isolation_level=None, check_same_thread=False)) as other:
+        with closing(sqlite3.connect(optimizer.store, isolation_level=None, check_same_thread=False)) as other:
             await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
             status = await paused(optimizer)
             assert "locked by another writer" in (status.reason or "")
             other.execute("ROLLBACK")
-        await optimizer.result()
-        assert (await optimizer.status()).restarts == {}
-    assert await findings(config, "run") == await findings(whole, "run")
 
 
 async def test_a_file_that_may_not_be_written_any_more_pauses_the_run_until_it_may(tmp_path: Path) -> None:
-    whole = small_config(tmp_path / "whole.db", run_id="run")
-    await finish(whole)
-    config = small_config(tmp_path / "read_only.db", run_id="run")
-    async with await Optimizer.start(config) as optimizer:
-        await reach(optimizer, TrajectorySampled)
+    async with disturbed_run(tmp_path) as optimizer:
         db = store_of(optimizer)._db
         await db.execute("PRAGMA query_only = ON")  # For SQLite this is like a file system that was mounted read-only.
         status = await paused(optimizer)
         assert "check its permissions" in (status.reason or "")
         await db.execute("PRAGMA query_only = OFF")
-        await optimizer.result()
-        assert (await optimizer.status()).restarts == {}
-    assert await findings(config, "run") == await findings(whole, "run")
 
 
 async def test_a_keeper_that_crashes_beside_another_writer_waits_until_that_is_done(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = small_config(tmp_path / "whole.db", run_id="run")
-    await finish(whole)
-    config = small_config(tmp_path / "locked.db", run_id="run")
-    async with await Optimizer.start(config) as optimizer:
-        await reach(optimizer, TrajectorySampled)
+    async with disturbed_run(tmp_path, may_crash=True) as optimizer:
         await store_of(optimizer)._db.execute("PRAGMA busy_timeout = 10")
-        with closing(sqlite3.connect(config.store, isolation_level=None, check_same_thread=False)) as other:
+        with closing(sqlite3.connect(optimizer.store, isolation_level=None, check_same_thread=False)) as other:
             await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
             await paused(optimizer)
             keeper = optimizer._run.teammates.registry.whereis(POOL_KEEPER)
@@ -197,8 +177,6 @@ async def test_a_keeper_that_crashes_beside_another_writer_waits_until_that_is_d
                 while "waits for its store" not in caplog.text:  # noqa: ASYNC110 - no event can be stored
                     await asyncio.sleep(0)
             other.execute("ROLLBACK")
-        await optimizer.result()
-    assert await findings(config, "run") == await findings(whole, "run")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
@@ -211,45 +189,32 @@ async def test_a_run_in_a_truncated_file_is_reported_as_damaged(share: float, tm
 
 
 async def test_a_file_that_was_moved_away_pauses_the_run_until_it_is_back(tmp_path: Path) -> None:
-    whole = small_config(tmp_path / "whole.db", run_id="run")
-    await finish(whole)
-    config = small_config(tmp_path / "simba.db", run_id="run")
-    async with await Optimizer.start(config) as optimizer:
-        await reach(optimizer, TrajectorySampled)
-        away = moved_away(config)
+    async with disturbed_run(tmp_path, may_crash=True) as optimizer:
+        away = moved_away(optimizer)
         assert "put it back, and the run continues" in await trouble(optimizer)
-        shutil.move(away, config.store)
-        await optimizer.result()
-    assert await findings(config, "run") == await findings(whole, "run")
+        shutil.move(away, optimizer.store)
 
 
 async def test_a_keeper_that_crashes_beside_a_file_that_is_gone_makes_no_new_one(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", run_id="run")
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, TrajectorySampled)
-        away = moved_away(config)
+        away = moved_away(optimizer)
         await trouble(optimizer)
         keeper = optimizer._run.teammates.registry.whereis(POOL_KEEPER)
         assert keeper is not None
         keeper.kill()
         await trouble(optimizer, "does not exist")
-        assert not has_store(config)
-        shutil.move(away, config.store)
+        assert not has_store(optimizer)
+        shutil.move(away, optimizer.store)
         await optimizer.result()
 
 
 async def test_a_run_whose_write_ahead_log_was_deleted_opens_its_store_again_and_loses_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = small_config(tmp_path / "whole.db", run_id="run")
-    await finish(whole)
-    config = small_config(tmp_path / "simba.db", run_id="run")
-    async with await Optimizer.start(config) as optimizer:
-        await reach(optimizer, TrajectorySampled)
+    async with disturbed_run(tmp_path):
         (tmp_path / "simba.db-wal").unlink()
-        await optimizer.result()
-        assert (await optimizer.status()).restarts == {}
-    assert await findings(config, "run") == await findings(whole, "run")
     assert "simba.db-wal was deleted while a run writes it; nothing is lost" in caplog.text
 
 
