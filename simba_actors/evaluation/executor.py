@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, TypedDict, Unpack, cast
 
 import dspy
 
@@ -87,25 +87,27 @@ class Executor(Protocol):
         ...
 
 
-class ExecutorFactory(Protocol):
-    """Makes the executor of a run: `LocalExecutor` itself, or a setting such as `RayExecutor(workers=8)`."""
+class ExecutorArguments(TypedDict):
+    """The arguments with which a run makes its executor; `LocalExecutor` explains them."""
 
-    def __call__(
-        self,
-        *,
-        student: dspy.Module,
-        space: ConfigurationSpace,
-        rows: Mapping[Split, Sequence[dspy.Example]],
-        metric: Callable[..., Any],
-        lms: Mapping[str, Any],
-        governor: Governor,
-        caller: Caller,
-        threads: Threads,
-        objectives: Objectives | None,
-        rollout_timeout: float,
-        on_metric_error: Literal["stop", "score 0"],
-    ) -> Executor:
-        """Return an executor. The arguments are those of `LocalExecutor`."""
+    student: dspy.Module
+    space: ConfigurationSpace
+    rows: Mapping[Split, Sequence[dspy.Example]]
+    metric: Callable[..., Any]
+    lms: Mapping[str, Any]
+    governor: Governor
+    caller: Caller
+    threads: Threads
+    objectives: Objectives | None
+    rollout_timeout: float
+    on_metric_error: Literal["stop", "score 0"]
+
+
+class ExecutorFactory(Protocol):
+    """Makes the executor of a run: a setting such as `RayExecutor(workers=8)`."""
+
+    def __call__(self, **arguments: Unpack[ExecutorArguments]) -> Executor:
+        """Return an executor."""
         ...
 
 

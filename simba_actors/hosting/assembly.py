@@ -16,7 +16,7 @@ from simba_actors.bridge.remote_lm import RemoteLM
 from simba_actors.config import OptimizerConfig
 from simba_actors.dspy_compat import check_dspy
 from simba_actors.errors import LeaseLostError, SimbaError
-from simba_actors.evaluation.executor import Executor, ExecutorFactory, LocalExecutor
+from simba_actors.evaluation.executor import Executor, ExecutorArguments, LocalExecutor
 from simba_actors.events import Event
 from simba_actors.hosting.call_hooks import CallHooks
 from simba_actors.hosting.fingerprint import (
@@ -174,8 +174,7 @@ def assemble(
     rule_writer = governed(prompt_lm(config, lms), governor, caller=caller, threads=threads)
     twins = Twins(governor, caller, threads)
     with telemetry.lm_calls():
-        make_executor: ExecutorFactory = config.executor or LocalExecutor
-        executor = make_executor(
+        arguments = ExecutorArguments(
             student=config.student,
             space=space,
             rows={"train": config.trainset, "val": config.valset},
@@ -188,6 +187,7 @@ def assemble(
             rollout_timeout=config.rollout_timeout,
             on_metric_error=config.on_metric_error,
         )
+        executor = LocalExecutor(**arguments) if config.executor is None else config.executor(**arguments)
     planning = Threads(reserved_for=asyncio.get_running_loop())
     ending = Ending(
         teammates,

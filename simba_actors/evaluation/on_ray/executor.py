@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
-
-import dspy
+from typing import Any, Unpack, cast
 
 from simba_actors.errors import ConfigError
+from simba_actors.evaluation.executor import ExecutorArguments
 from simba_actors.evaluation.on_ray.pool import WorkerPool
 from simba_actors.evaluation.on_ray.travel import Parts, settings_to_send
 from simba_actors.evaluation.on_ray.worker import Setup
-from simba_actors.lm.governor import Caller, Governor
-from simba_actors.programs import ConfigurationSpace
-from simba_actors.runtime.threads import Threads
-from simba_actors.search.objectives import Objectives
-from simba_actors.search.rollout import Split
 
 RESERVED_OPTIONS = frozenset({"max_restarts", "max_task_retries", "max_concurrency", "lifetime", "name"})
 """Options of Ray's actors that are not the user's: lost workers are replaced, not restarted."""
@@ -66,31 +60,17 @@ class RayExecutor:
         if reserved:
             raise ConfigError(f"RayExecutor(options=…): {', '.join(sorted(reserved))} can't be set: leave it out")
 
-    def __call__(
-        self,
-        *,
-        student: dspy.Module,
-        space: ConfigurationSpace,
-        rows: Mapping[Split, Sequence[dspy.Example]],
-        metric: Callable[..., Any],
-        lms: Mapping[str, Any],
-        governor: Governor,
-        caller: Caller,
-        threads: Threads,
-        objectives: Objectives | None,
-        rollout_timeout: float,
-        on_metric_error: Literal["stop", "score 0"],
-    ) -> WorkerPool:
+    def __call__(self, **arguments: Unpack[ExecutorArguments]) -> WorkerPool:
         """Return what runs the rollouts of one run. It connects to the cluster when it is first used."""
         parts = Parts(
-            student=student,
-            metric=metric,
-            lms=lms,
-            space=space,
-            rows=rows,
-            objectives=objectives,
-            rollout_timeout=rollout_timeout,
-            on_metric_error=on_metric_error,
+            student=arguments["student"],
+            metric=arguments["metric"],
+            lms=arguments["lms"],
+            space=arguments["space"],
+            rows=arguments["rows"],
+            objectives=arguments["objectives"],
+            rollout_timeout=arguments["rollout_timeout"],
+            on_metric_error=arguments["on_metric_error"],
             settings=settings_to_send(),
         )
         return WorkerPool(
@@ -99,7 +79,7 @@ class RayExecutor:
             address=self.address,
             setup=self.setup,
             options=self.options,
-            governor=governor,
-            caller=caller,
-            threads=threads,
+            governor=arguments["governor"],
+            caller=arguments["caller"],
+            threads=arguments["threads"],
         )

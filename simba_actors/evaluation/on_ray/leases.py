@@ -102,21 +102,14 @@ class LeasingGovernor(Governor):
         if not isinstance(asked, Future):
             return False
         del self._asked[reply.number]
-        if reply.error is not None:
-            asked.set_exception(restored(reply.error))
-        else:
-            asked.set_result(None)
+        _settle(asked, reply)
         return True
 
     def settle(self, reply: Reply) -> None:
         """Take a reply. A withdrawn call's is ignored."""
         asked = self._asked.pop(reply.number, None)
-        if not isinstance(asked, asyncio.Future) or asked.done():
-            return
-        if reply.error is not None:
-            asked.set_exception(restored(reply.error))
-        else:
-            asked.set_result(None)
+        if isinstance(asked, asyncio.Future) and not asked.done():
+            _settle(asked, reply)
 
     async def _ask(self, number: int, question: FromWorker) -> None:
         reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -128,6 +121,13 @@ class LeasingGovernor(Governor):
             self._asked.pop(number, None)
             self._send(Withdrawn(number))
             raise
+
+
+def _settle(asked: asyncio.Future[None] | Future[None], reply: Reply) -> None:
+    if reply.error is not None:
+        asked.set_exception(restored(reply.error))
+    else:
+        asked.set_result(None)
 
 
 class LeasedEndpoint(Endpoint):
