@@ -14,7 +14,8 @@ from simba_actors.errors import MetricError
 from simba_actors.evaluation.executor import RolloutTask
 from simba_actors.evaluation.on_ray.cluster import RemoteWorker, WorkerLostError
 from simba_actors.evaluation.on_ray.messages import Ended
-from simba_actors.evaluation.on_ray.pool import PoolWorker, WorkerPool
+from simba_actors.evaluation.on_ray.pool import WorkerPool
+from simba_actors.evaluation.on_ray.pool_worker import PoolWorker
 from simba_actors.lm.governor import Caller
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.runtime.threads import Threads
