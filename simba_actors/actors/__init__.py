@@ -105,6 +105,7 @@ from simba_actors.actors.children import (
     terminate_child,
     which_children,
 )
+from simba_actors.actors.dynamic_supervisor import DynamicSupervisor
 from simba_actors.actors.errors import (
     ActorError,
     CallExitError,
@@ -129,7 +130,7 @@ from simba_actors.actors.returns import (
     Stop,
 )
 from simba_actors.actors.spawn import demonitor, link, monitor, spawn, spawn_link, unlink
-from simba_actors.actors.supervisor import DynamicSupervisor, Supervisor, SupervisorEvent
+from simba_actors.actors.supervisor import Supervisor, SupervisorEvent
 from simba_actors.actors.task_supervisor import Failed, Ok, TaskSupervisor, async_stream
 
 __all__ = [

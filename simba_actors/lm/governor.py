@@ -15,12 +15,12 @@ from weakref import WeakKeyDictionary
 import anyio
 
 from simba_actors.class_help import suggests_names
-from simba_actors.errors import ConfigError, InfrastructureError, LMAccessError, LMUnavailableError, SimbaError
+from simba_actors.errors import ConfigError, InfrastructureError, SimbaError
 from simba_actors.lm.budget import UNKNOWN, CallSize
 from simba_actors.lm.endpoint import Endpoint, Slot
 from simba_actors.lm.failures import FailureClass, classify, retry_after_of
 from simba_actors.lm.limits import Limits
-from simba_actors.lm.retry import CircuitBreaker, Retry
+from simba_actors.lm.retry import CircuitBreaker, FailedCall, Retry
 from simba_actors.lm.rollout_context import RolloutContext, RolloutOverError
 from simba_actors.lm.secrets import Secrets
 from simba_actors.runtime.exception_isolation import isolated
@@ -28,9 +28,6 @@ from simba_actors.runtime.fair_scheduler import FairScheduler, YieldingDriver
 from simba_actors.runtime.loop_bridge import LoopBlockedError, LoopBridge, LoopEndedError
 
 R = TypeVar("R")
-
-FEW_ATTEMPTS = 3
-"""Attempts at a call that the provider refuses or the LM's code fails, if the prompt is not known to be to blame."""
 
 TURN_SECONDS, OWN_TURN_SECONDS = 1.0, 0.05
 """Seconds after which an iteration of the event loop counts as blocked by the code that a thread's call belongs to.
@@ -47,19 +44,6 @@ class Fault:
     error: str
     attempt: int
     delay: float
-
-
-@dataclass(frozen=True, slots=True)
-class FailedCall:
-    """What one attempt at an LM call met, as plain data."""
-
-    failure: FailureClass
-    description: str
-    """The error, without secrets."""
-    attempt: int
-    """Number of the attempt, counted from 1."""
-    retry_after: float | None
-    """Seconds that the provider asks to wait; None if it does not ask."""
 
 
 class Gate(Protocol):
@@ -365,48 +349,12 @@ class Governor:
             slot.answered()
         else:
             slot.failed()
-        ending = self._ending(endpoint, failed)
+        ending = self._retry.ending(failed, endpoint.name, is_down=endpoint.breaker.is_open)
         if ending is not None:
             raise ending
         if caller.on_fault is not None:
             caller.on_fault(Fault(endpoint.name, failed.description, failed.attempt, delay))
         await self._pause(delay)
-
-    def _ending(self, endpoint: Endpoint, failed: FailedCall) -> LMAccessError | LMUnavailableError | None:
-        """Return why the call is not made again; None if it is."""
-        name, attempt, retry_after = endpoint.name, failed.attempt, failed.retry_after
-        description = failed.description.rstrip().removesuffix(".")
-        failure = failed.failure
-        if failure in (FailureClass.REJECTED, FailureClass.BROKEN) and attempt < FEW_ATTEMPTS:
-            return None
-        if failure is FailureClass.BROKEN:
-            return LMAccessError(
-                f"the code of the LM {name} fails, and nothing says that the prompt is to blame: {description}. "
-                "Correct the LM's code or its settings, then resume"
-            )
-        if failure is FailureClass.PERSISTENT:
-            return LMAccessError(
-                f"{name} refuses to serve: {description}. Correct the key, the account or the model's name, then resume"
-            )
-        if failure is FailureClass.REJECTED:
-            return LMAccessError(
-                f"{name} rejects a request, and does not say that the prompt is to blame: {description}. Put the "
-                "LM's settings, the key or the model's name right, then resume"
-            )
-        if retry_after is not None and retry_after > self._retry.grace_period:
-            return LMUnavailableError(
-                f"{name} asks to wait for {retry_after:.0f} s, which is longer than the grace period of "
-                f"{self._retry.grace_period:g} s: {description}. Resume when it answers again"
-            )
-        if endpoint.breaker.is_open:
-            return LMUnavailableError(
-                f"{name} fails every call ({attempt} attempts): {description}. Resume when it answers again"
-            )
-        if attempt >= self._retry.attempts:
-            return LMUnavailableError(
-                f"{name} failed one call {attempt} times: {description}. Resume when it answers again"
-            )
-        return None
 
     def _on(
         self, loop: asyncio.AbstractEventLoop, rollout: RolloutContext, work: Callable[[], Coroutine[Any, Any, R]]

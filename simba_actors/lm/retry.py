@@ -7,6 +7,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from simba_actors.class_help import suggests_names
+from simba_actors.errors import LMAccessError, LMUnavailableError
+from simba_actors.lm.failures import FailureClass
+
+FEW_ATTEMPTS = 3
+"""Attempts at a call that the provider refuses or the LM's code fails, if the prompt is not known to be to blame."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCall:
+    """What one attempt at an LM call met, as plain data."""
+
+    failure: FailureClass
+    description: str
+    """The error, without secrets."""
+    attempt: int
+    """Number of the attempt, counted from 1."""
+    retry_after: float | None
+    """Seconds that the provider asks to wait; None if it does not ask."""
 
 
 @suggests_names()
@@ -33,6 +51,46 @@ class Retry:
         """Return the seconds to wait after the failed `attempt`, counted from 1."""
         bound = min(self.longest, self.base * 2 ** (attempt - 1))
         return max(draws.uniform(0, bound), retry_after or 0.0)
+
+    def ending(self, failed: FailedCall, endpoint: str, *, is_down: bool) -> LMAccessError | LMUnavailableError | None:
+        """Return why a call that failed at an `endpoint` is not made again; None if it is.
+
+        `is_down` says whether the endpoint's circuit breaker is open.
+        """
+        description, attempt = failed.description.rstrip().removesuffix("."), failed.attempt
+        retry_after = failed.retry_after
+        failure = failed.failure
+        if failure in (FailureClass.REJECTED, FailureClass.BROKEN) and attempt < FEW_ATTEMPTS:
+            return None
+        if failure is FailureClass.BROKEN:
+            return LMAccessError(
+                f"the code of the LM {endpoint} fails, and nothing says that the prompt is to blame: {description}. "
+                "Correct the LM's code or its settings, then resume"
+            )
+        if failure is FailureClass.PERSISTENT:
+            return LMAccessError(
+                f"{endpoint} refuses to serve: {description}. Correct the key, the account or the model's name, then "
+                "resume"
+            )
+        if failure is FailureClass.REJECTED:
+            return LMAccessError(
+                f"{endpoint} rejects a request, and does not say that the prompt is to blame: {description}. Put the "
+                "LM's settings, the key or the model's name right, then resume"
+            )
+        if retry_after is not None and retry_after > self.grace_period:
+            return LMUnavailableError(
+                f"{endpoint} asks to wait for {retry_after:.0f} s, which is longer than the grace period of "
+                f"{self.grace_period:g} s: {description}. Resume when it answers again"
+            )
+        if is_down:
+            return LMUnavailableError(
+                f"{endpoint} fails every call ({attempt} attempts): {description}. Resume when it answers again"
+            )
+        if attempt >= self.attempts:
+            return LMUnavailableError(
+                f"{endpoint} failed one call {attempt} times: {description}. Resume when it answers again"
+            )
+        return None
 
 
 class CircuitBreaker:

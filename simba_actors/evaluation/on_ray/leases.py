@@ -30,9 +30,9 @@ from simba_actors.evaluation.on_ray.messages import (
 )
 from simba_actors.lm.budget import UNKNOWN, CallSize
 from simba_actors.lm.endpoint import Endpoint, Slot
-from simba_actors.lm.governor import Caller, FailedCall, Governor
+from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.limits import Limits
-from simba_actors.lm.retry import CircuitBreaker
+from simba_actors.lm.retry import CircuitBreaker, FailedCall
 from simba_actors.lm.usage import prompt_characters, reported_cost, tokens
 
 

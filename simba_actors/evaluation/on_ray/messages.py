@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 from simba_actors import errors
 from simba_actors.errors import BudgetReachedError, SimbaError
 from simba_actors.lm.budget import UNKNOWN, CallSize
-from simba_actors.lm.governor import FailedCall
+from simba_actors.lm.retry import FailedCall
 from simba_actors.lm.secrets import Secrets
 from simba_actors.programs import Configuration
 from simba_actors.search.rollout import ModelSpec, Split, Trajectory
