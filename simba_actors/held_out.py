@@ -149,8 +149,8 @@ async def evaluate(
     executor = LocalExecutor(
         student=program,
         space=space,
-        rows={"train": examples},
-        row_names={"train": "examples"},
+        examples={"train": examples},
+        split_names={"train": "examples"},
         metric=metric,
         lms={STUDENT_LM: default_lm},
         governor=governor,

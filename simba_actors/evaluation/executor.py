@@ -44,7 +44,7 @@ from simba_actors.search.rollout import JSON, ModelSpec, Outcome, Split, TraceSt
 ATTEMPTS = 3
 """Tries of a rollout before its infrastructure failure is raised. The governor tries its LM calls again, too."""
 
-ROW_NAMES: Mapping[Split, str] = {"train": "trainset", "val": "valset"}
+SPLIT_NAMES: Mapping[Split, str] = {"train": "trainset", "val": "valset"}
 """Names of the lists of examples by split, for error messages."""
 
 HISTORY_KEPT = 8
@@ -92,7 +92,7 @@ class ExecutorArguments(TypedDict):
 
     student: dspy.Module
     space: ConfigurationSpace
-    rows: Mapping[Split, Sequence[dspy.Example]]
+    examples: Mapping[Split, Sequence[dspy.Example]]
     metric: Callable[..., Any]
     lms: Mapping[str, Any]
     governor: Governor
@@ -114,7 +114,7 @@ class ExecutorFactory(Protocol):
 class LocalExecutor:
     """Runs rollouts in this process, on its event loop.
 
-        executor = LocalExecutor(student=student, space=space, rows={"train": trainset}, metric=metric,
+        executor = LocalExecutor(student=student, space=space, examples={"train": trainset}, metric=metric,
                                  lms={"student": lm}, governor=shared_governor())
         trajectory = await executor.run(RolloutTask(space.extract(student), example=0))
 
@@ -123,8 +123,8 @@ class LocalExecutor:
     Args:
         student: Run by `acall` where its `aforward` is nearer than its `forward`, otherwise in a thread.
         space: The student's.
-        rows: The examples of each split.
-        row_names: What the user calls each split, for error messages.
+        examples: The examples of each split.
+        split_names: What the user calls each split, for error messages.
         metric, objectives: See `OptimizerConfig`.
         lms: The run's LMs by name. Predictors without an LM of their own use "student".
         governor: Sends all LM calls of the rollouts.
@@ -140,8 +140,8 @@ class LocalExecutor:
         *,
         student: dspy.Module,
         space: ConfigurationSpace,
-        rows: Mapping[Split, Sequence[dspy.Example]],
-        row_names: Mapping[Split, str] = ROW_NAMES,
+        examples: Mapping[Split, Sequence[dspy.Example]],
+        split_names: Mapping[Split, str] = SPLIT_NAMES,
         metric: Callable[..., Any],
         lms: Mapping[str, Any],
         governor: Governor,
@@ -153,7 +153,7 @@ class LocalExecutor:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         threads = threads or Threads()
-        self._rows, self._row_names = rows, row_names
+        self._examples, self._split_names = examples, split_names
         self._governor = governor
         self._rollout_timeout = rollout_timeout
         self._on_metric_error = on_metric_error
@@ -212,7 +212,7 @@ class LocalExecutor:
         rollout = RolloutContext(Meter(), govern=_refuse)
         with dspy.context(**{**self._settings, "lm": None, SETTING: rollout}):
             async with Deadline(self._rollout_timeout):
-                await self._scorer.try_on(f"{self._row_names['train']}[0]", self._rows["train"][0])
+                await self._scorer.try_on(f"{self._split_names['train']}[0]", self._examples["train"][0])
 
     async def close(self) -> None:
         """Stop governing LMs that code calls directly, as soon as no thread of a rollout is left."""
@@ -227,7 +227,7 @@ class LocalExecutor:
 
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:
         await self._governor.scheduler.begin()
-        example = self._rows[task.split][task.example]
+        example = self._examples[task.split][task.example]
         program = self._programs.bound(task.configuration, task.model)
         started = self._clock()
         deadline = Deadline(self._rollout_timeout)
@@ -238,7 +238,7 @@ class LocalExecutor:
             with self._context(trace, rollout):
                 async with deadline:
                     ended = await self._play(
-                        program, example, f"{self._row_names[task.split]}[{task.example}]", trace, rollout
+                        program, example, f"{self._split_names[task.split]}[{task.example}]", trace, rollout
                     )
         except Exception as error:
             if rollout.stopped_by is not None:
@@ -259,14 +259,14 @@ class LocalExecutor:
     def _labels(self, split: Split, index: int) -> dict[str, JSON]:
         """Return an example's labels as JSON. They are kept, since an example runs many times."""
         if (split, index) not in self._known_labels:
-            self._known_labels[split, index] = json_fields(cast("Any", self._rows[split][index]).labels())
+            self._known_labels[split, index] = json_fields(cast("Any", self._examples[split][index]).labels())
         return self._known_labels[split, index]
 
     def _context(self, trace: list[Any], rollout: RolloutContext) -> AbstractContextManager[None]:
         return dspy.context(**{**self._settings, **own_trace(trace), SETTING: rollout})
 
     async def _play(
-        self, program: BoundProgram, example: dspy.Example, row: str, trace: list[Any], rollout: RolloutContext
+        self, program: BoundProgram, example: dspy.Example, where: str, trace: list[Any], rollout: RolloutContext
     ) -> _Ended:
         """Run the student and, unless it failed, ask the metric."""
         inputs = {name: copied_value(value) for name, value in cast("Any", example.inputs()).items()}
@@ -280,7 +280,7 @@ class LocalExecutor:
         # Taken before the metric runs: it may call predictors, and change what it is given.
         steps, fields, cut_off = trace_steps(trace, program.names), json_fields(prediction), rollout.cut_off
         try:
-            result = await self._scorer.score(row, copied_example(example), prediction)
+            result = await self._scorer.score(where, copied_example(example), prediction)
         except MetricError as error:
             if self._on_metric_error == "stop":
                 raise

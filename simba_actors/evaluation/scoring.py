@@ -62,8 +62,8 @@ class Scorer:
         self._asynchronous = inspect.iscoroutinefunction(metric) or inspect.iscoroutinefunction(call)
         self._threads = threads
 
-    async def score(self, row: str, example: dspy.Example, prediction: Any) -> MetricResult:
-        """Ask the metric about a prediction. `row` names the example in errors, as in "trainset[3]".
+    async def score(self, where: str, example: dspy.Example, prediction: Any) -> MetricResult:
+        """Ask the metric about a prediction. `where` names the example in errors, as in "trainset[3]".
 
         Raises:
             MetricError: The metric raised, which is then the cause, or returned something that is not a finite number.
@@ -77,19 +77,19 @@ class Scorer:
                 raise cause from error
             if cause is not None:
                 raise LMUnavailableError(f"the metric's LM failed: {self._secrets.describe(cause)}") from error
-            raise self._raised(row, error) from error
-        return metric_result(row, output, self._objectives)
+            raise self._raised(where, error) from error
+        return metric_result(where, output, self._objectives)
 
-    async def try_on(self, row: str, example: dspy.Example) -> None:
+    async def try_on(self, where: str, example: dspy.Example) -> None:
         """Ask about an example with its own labels for a prediction. Raise MetricError if that shows a defect."""
         labels = dspy.Prediction(**dict(cast("Any", example.labels())))
         try:
             output = await isolated(self._ask(example, labels))
         except SURELY_WRONG as error:
-            raise self._raised(row, error) from error
+            raise self._raised(where, error) from error
         except Exception:  # noqa: BLE001 - labels are not a real prediction; the first rollout tells more
             return
-        metric_result(row, output, self._objectives)
+        metric_result(where, output, self._objectives)
 
     async def _ask(self, example: dspy.Example, prediction: Any) -> Any:
         call = partial(self._metric, example, prediction, *self._extra)
@@ -98,48 +98,48 @@ class Scorer:
         output = await self._threads.run(call)
         return await output if inspect.isawaitable(output) else output
 
-    def _raised(self, row: str, error: Exception) -> MetricError:
-        return MetricError(f"the metric raised on {row}: {self._secrets.describe(error)}")
+    def _raised(self, where: str, error: Exception) -> MetricError:
+        return MetricError(f"the metric raised on {where}: {self._secrets.describe(error)}")
 
 
-def metric_result(row: str, output: Any, objectives: Objectives | None = None) -> MetricResult:
+def metric_result(where: str, output: Any, objectives: Objectives | None = None) -> MetricResult:
     """Return what the metric's `output` says. Raise MetricError if it lacks a score, or one of the `objectives`."""
     if objectives is not None:
-        return _combined(row, output, objectives)
+        return _combined(where, output, objectives)
     feedback: dict[str, JSON] = {}
     score = output
     if isinstance(output, dspy.Prediction):
         fields = dict(cast("list[tuple[str, Any]]", output.items()))
         if "score" not in fields:
             raise MetricError(
-                f"the metric returned a dspy.Prediction without a score for {row}: it has {sorted(fields)}"
+                f"the metric returned a dspy.Prediction without a score for {where}: it has {sorted(fields)}"
             )
         score = fields.pop("score")
         feedback = {name: to_json_value(value) for name, value in fields.items()}
-    return MetricResult(_number(row, score), feedback)
+    return MetricResult(_number(where, score), feedback)
 
 
-def _combined(row: str, output: Any, objectives: Objectives) -> MetricResult:
+def _combined(where: str, output: Any, objectives: Objectives) -> MetricResult:
     """Return one result of several named scores, which stay in the feedback."""
     names = ", ".join(objectives.names)
     if not isinstance(output, dspy.Prediction):
         raise MetricError(
-            f"the metric returned {_shown(output)} for {row}: with these objectives it must "
+            f"the metric returned {_shown(output)} for {where}: with these objectives it must "
             f"return a dspy.Prediction with the scores {names}"
         )
     fields = dict(cast("list[tuple[str, Any]]", output.items()))
     missing = [name for name in objectives.names if name not in fields]
     if missing:
         raise MetricError(
-            f"the metric returned no {', '.join(missing)} for {row}: the objectives are {names}, and it has "
+            f"the metric returned no {', '.join(missing)} for {where}: the objectives are {names}, and it has "
             f"{sorted(fields)}"
         )
-    scores = {name: _number(f"{row}, as {name}", fields[name]) for name in objectives.names}
+    scores = {name: _number(f"{where}, as {name}", fields[name]) for name in objectives.names}
     feedback = {name: to_json_value(value) for name, value in fields.items()}
     return MetricResult(objectives.combine(scores), {**feedback, **scores})
 
 
-def _number(row: str, score: Any) -> float:
+def _number(where: str, score: Any) -> float:
     """Return a score as a number of Python's. Raise MetricError if it is not a score.
 
     Infinities are not: every mean and every gap that they enter would be infinite or NaN. So would the squares of the
@@ -151,13 +151,13 @@ def _number(row: str, score: Any) -> float:
         score = float(score)
     if not isinstance(score, bool | int | float):
         raise MetricError(
-            f"the metric returned {_shown(score)} for {row}: it must return a number, a bool, or a "
+            f"the metric returned {_shown(score)} for {where}: it must return a number, a bool, or a "
             "dspy.Prediction with such a score"
         )
     if not is_score(score):
         shown = repr(score) if isinstance(score, float) else f"a whole number of {score.bit_length()} bits"
         raise MetricError(
-            f"the metric returned {shown} for {row}: a score must be finite, and between -{LARGEST_SCORE:g} and "
+            f"the metric returned {shown} for {where}: a score must be finite, and between -{LARGEST_SCORE:g} and "
             f"{LARGEST_SCORE:g}"
         )
     return score

@@ -177,7 +177,7 @@ def assemble(
         arguments = ExecutorArguments(
             student=config.student,
             space=space,
-            rows={"train": config.trainset, "val": config.valset},
+            examples={"train": config.trainset, "val": config.valset},
             metric=config.metric,
             lms=lms,
             governor=governor,

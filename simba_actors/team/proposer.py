@@ -130,8 +130,8 @@ class Proposer(GenServer[ProposerState]):
             self.state.draining = False
             self._teammates.via(COORDINATOR).cast_nowait(Drained(PROPOSER))
 
-    def _applied(self, step: int, slot: int) -> None:
-        self.state.applying.discard((step, slot))
+    def _applied(self, step: int, index: int) -> None:
+        self.state.applying.discard((step, index))
         self._tell_if_drained()
 
     async def _propose(self, analyzed: Analyzed) -> None:
@@ -164,14 +164,14 @@ class Proposer(GenServer[ProposerState]):
             done = failed = 0
             proposals = await more(proposals, failed)
             while done < len(proposals):
-                program = made[slot := await ended.get()]
+                program = made[index := await ended.get()]
                 done += 1
                 if program is None:
                     failed += 1
                     proposals = await more(proposals, failed)
                 else:
                     await self._teammates.via(SAMPLER).cast(
-                        RunProgram(plan.step, "evaluate", program, fresh=fresh.get(slot))
+                        RunProgram(plan.step, "evaluate", program, fresh=fresh.get(index))
                     )
         candidates = tuple(program for _, program in sorted(made.items()) if program is not None)
         self.state.steps.discard(plan.step)
@@ -249,7 +249,7 @@ class Proposer(GenServer[ProposerState]):
                 return StrategyOutcome(name, result, None)
         return StrategyOutcome(name, source if copies else None, "; ".join(reasons))
 
-    async def _try(self, name: str, context: StrategyContext, step: int, slot: int) -> Configuration | Declined:
+    async def _try(self, name: str, context: StrategyContext, step: int, index: int) -> Configuration | Declined:
         """Return the strategy's answer. Ask it again after each pause that an outage leads to."""
         strategy, gate = self._strategies[name], self._gate
         declined = strategy.applicable(context)
@@ -260,15 +260,15 @@ class Proposer(GenServer[ProposerState]):
             epoch = gate.pausing.epoch
             try:
                 self._budget.check()
-                self.state.applying.add((step, slot))
+                self.state.applying.add((step, index))
                 return await isolated(strategy.apply(context))
             except BudgetReachedError as error:
                 self._teammates.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
-                self._applied(step, slot)
+                self._applied(step, index)
                 await asyncio.Event().wait()  # It stays planned, for a run with a larger budget.
             except InfrastructureError as error:
                 self._teammates.report_outage(error, epoch, gate.pausing, f"strategy {name}")
-                self._applied(step, slot)
+                self._applied(step, index)
 
 
 def _provenance(analyzed: Analyzed, proposal: Proposal) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def executor_of(make: Callable[..., Executor], student: dspy.Module, rows: list[
     return make(
         student=student,
         space=ConfigurationSpace.from_module(student),
-        rows={"train": rows, "val": []},
+        examples={"train": rows, "val": []},
         metric=exact,
         lms={"student": ScriptedLM(legible_script)},
         governor=Governor(),

@@ -87,7 +87,7 @@ async def test_what_changes_while_a_run_is_up_is_no_score(name: str, monkeypatch
     executor = LocalExecutor(
         student=student,
         space=space,
-        rows={"train": questions(1)},
+        examples={"train": questions(1)},
         metric=exact,
         lms={"student": ScriptedLM(quiz_script)},
         governor=Governor(retry=Retry(attempts=2, base=0.001, longest=0.002)),

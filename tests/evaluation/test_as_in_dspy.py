@@ -89,7 +89,7 @@ def by_executor(kind: Kind) -> Ran:
             executor = LocalExecutor(
                 student=setting.student,
                 space=space,
-                rows={"train": [setting.example]},
+                examples={"train": [setting.example]},
                 metric=metric,
                 lms={"student": setting.lm},
                 governor=Governor(),

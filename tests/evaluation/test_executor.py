@@ -52,7 +52,7 @@ async def rollout(
     executor = LocalExecutor(
         student=student,
         space=space,
-        rows={"train": questions(1)},
+        examples={"train": questions(1)},
         metric=metric,
         lms={"student": ScriptedLM(script)},
         governor=Governor(retry=HASTY),

@@ -40,7 +40,7 @@ async def run_all(
     executor = LocalExecutor(
         student=student,
         space=space,
-        rows={"train": rows},
+        examples={"train": rows},
         metric=metric,
         lms={"student": ScriptedLM(script)},
         governor=Governor(),
@@ -347,7 +347,7 @@ async def test_no_judge_is_called_while_the_metric_is_tried() -> None:
     executor = LocalExecutor(
         student=student,
         space=ConfigurationSpace.from_module(student),
-        rows={"train": questions(1)},
+        examples={"train": questions(1)},
         metric=metric,
         lms={"student": ScriptedLM(first_answer)},
         governor=Governor(),
@@ -362,7 +362,7 @@ async def test_more_configurations_than_are_kept_take_turns() -> None:
     executor = LocalExecutor(
         student=student,
         space=space,
-        rows={"train": questions(1)},
+        examples={"train": questions(1)},
         metric=exact,
         lms={"student": ScriptedLM(first_answer)},
         governor=Governor(),

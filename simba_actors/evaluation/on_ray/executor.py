@@ -67,7 +67,7 @@ class RayExecutor:
             metric=arguments["metric"],
             lms=arguments["lms"],
             space=arguments["space"],
-            rows=arguments["rows"],
+            examples=arguments["examples"],
             objectives=arguments["objectives"],
             rollout_timeout=arguments["rollout_timeout"],
             on_metric_error=arguments["on_metric_error"],

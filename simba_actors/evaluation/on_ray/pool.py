@@ -180,7 +180,7 @@ class WorkerPool:
         )
 
     def _failure(self, task: RolloutTask, deaths: int, reason: str) -> Trajectory:
-        example: Any = self._parts.rows[task.split][task.example]
+        example: Any = self._parts.examples[task.split][task.example]
         return Trajectory(
             outcome=Outcome.PROGRAM_FAILURE,
             score=0.0,

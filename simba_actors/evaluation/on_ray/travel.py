@@ -40,7 +40,7 @@ class Parts:
     lms: Mapping[str, Any]
     """The run's LMs by name, without those that `setup` makes."""
     space: ConfigurationSpace
-    rows: Mapping[Split, Sequence[dspy.Example]]
+    examples: Mapping[Split, Sequence[dspy.Example]]
     objectives: Objectives | None
     rollout_timeout: float
     on_metric_error: Literal["stop", "score 0"]
@@ -158,7 +158,11 @@ def _culprit(parts: Parts, error: Exception) -> str:
         "metric": parts.metric,
         **{"lm" if name == STUDENT_LM else name: lm for name, lm in parts.lms.items()},
         **{f"dspy.settings.{name}": value for name, value in parts.settings.items()},
-        **{f"{split}set[{index}]": row for split, rows in parts.rows.items() for index, row in enumerate(rows)},
+        **{
+            f"{split}set[{index}]": example
+            for split, examples in parts.examples.items()
+            for index, example in enumerate(examples)
+        },
         "space": parts.space,
         "objectives": parts.objectives,
     }

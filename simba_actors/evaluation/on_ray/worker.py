@@ -205,7 +205,7 @@ class Rollouts:
             return LocalExecutor(
                 student=cast("dspy.Module", parts.student),
                 space=parts.space,
-                rows=parts.rows,
+                examples=parts.examples,
                 metric=cast("Callable[..., Any]", parts.metric),
                 lms=parts.lms,
                 governor=self._governor,

@@ -45,7 +45,7 @@ class Bench:
         self.pool: WorkerPool = RayExecutor(workers=workers)(
             student=student,
             space=space,
-            rows={"train": questions(8), "val": []},
+            examples={"train": questions(8), "val": []},
             metric=exact,
             lms={"student": ScriptedLM(quiz_script)},
             governor=Governor(),

@@ -170,7 +170,7 @@ async def test_a_rollout_that_ends_its_worker_twice_is_a_failure_of_the_program(
         pool = RayExecutor(workers=1)(
             student=student,
             space=space,
-            rows={"train": questions(1), "val": []},
+            examples={"train": questions(1), "val": []},
             metric=exact,
             lms={"student": lm_at(server.address)},
             governor=Governor(),

@@ -87,7 +87,7 @@ def test_a_variable_of_the_metric_that_cannot_travel_is_named() -> None:
 
 def test_an_example_that_cannot_travel_is_named() -> None:
     rows = [*questions(2), dspy.Example(question=threading.Lock(), answer="red").with_inputs("question")]
-    refusal("trainset[2]", rows={"train": rows, "val": []})
+    refusal("trainset[2]", examples={"train": rows, "val": []})
 
 
 def test_an_lm_that_cannot_travel_is_named() -> None:
