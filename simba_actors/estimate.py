@@ -35,8 +35,8 @@ class Estimate:
     rollouts: int
     """Rollouts of the whole run, at most."""
     usage: Usage
-    """Calls, tokens and cost of the whole run, within its budget. Rules and demos make prompts longer than they are at
-    the beginning, by up to half as a rule, which this leaves out."""
+    """Calls, tokens and cost of the whole run, within its budget. It leaves out that rules and demos make prompts
+    longer during the run, usually by up to half."""
     seconds: float
     """Time of the whole run with `max_concurrency` rollouts in flight, if the endpoint serves as many."""
     sample: Evaluation

@@ -181,8 +181,8 @@ class Optimizer:
     def role(self) -> Role:
         """Whether this process does the run's work ("owner"), or waits to take it over ("standby").
 
-        Only with `start(config, standby=True)` it is ever "standby". Everything works in either role: `status`,
-        `events`, `result` and publishing; `pause` and `resume` are passed on to the owner. The run is taken over within
+        It is "standby" only after `start(config, standby=True)`. Everything works in either role: `status`, `events`,
+        `result` and publishing; `pause` and `resume` are passed on to the owner. The run is taken over within
         a second after its owner stopped, or died on this host, and within `LEASE_SECONDS` and a second after it died
         elsewhere. Each change is a `RoleChanged` event.
         """
@@ -199,8 +199,10 @@ class Optimizer:
             RunPausedError: The run is paused, and waiting can't help: an LM refused to serve, or could not be reached
                 for longer than the grace period. Put that right, `resume`, and ask again. With
                 `OptimizerConfig(resume_after=…)` the run continues automatically, and this call waits.
-            MetricError: The metric raised, or gave no number. The run can continue when that is mended.
-            StopperError: `stop_when` raised, or gave no verdict. The run can continue when that is mended.
+            MetricError: The metric raised, or returned something that is not a number. The run can continue
+                when that is fixed.
+            StopperError: `stop_when` raised, or returned neither a reason nor None. The run can continue when
+                that is fixed.
             RunStoppedError: The run was stopped first. It can continue.
             LeaseLostError: Another process has taken the run over, and continues it.
             RunError: The team failed too often to continue; the cause is chained. The run can continue.
@@ -278,8 +280,8 @@ class Optimizer:
         """Continue after a pause. A run that has its result is left as it is.
 
         Raises:
-            RunStoppedError: The run was stopped. Started again, it continues.
-            RunError: The run has failed; the cause is chained. Started again when that is mended, it continues.
+            RunStoppedError: The run was stopped. Start it again to continue.
+            RunError: The run has failed; the cause is chained. Once that is fixed, start it again to continue.
         """
         self._check_loop("resume")
         if self.role == "standby":
@@ -308,7 +310,7 @@ class Optimizer:
         if isinstance(error, RunError):
             raise error
         if error is not None:
-            raise RunError(f"run {self.run_id!r} has failed: {error}. Started again, it continues") from error
+            raise RunError(f"run {self.run_id!r} has failed: {error}. Start it again to continue") from error
 
     async def publish(
         self,

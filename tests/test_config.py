@@ -246,15 +246,15 @@ async def test_a_metric_that_gives_no_number_ends_the_run_with_the_cause(name: s
         await finish(small_config(tmp_path / "simba.db", metric=metric))
 
 
-async def test_a_run_whose_metric_raised_goes_on_with_a_mended_one(tmp_path: Path) -> None:
+async def test_a_run_whose_metric_raised_continues_with_a_fixed_one(tmp_path: Path) -> None:
     with pytest.raises(MetricError, match="a bug of the metric's"):
         await finish(small_config(tmp_path / "simba.db", run_id="mine", metric=raises))
 
-    def mended(example: dspy.Example, prediction: dspy.Prediction) -> bool:
+    def fixed(example: dspy.Example, prediction: dspy.Prediction) -> bool:
         return exact(example, prediction)
 
-    mended.__qualname__ = raises.__qualname__
-    result = await finish(small_config(tmp_path / "simba.db", run_id="mine", metric=mended))
+    fixed.__qualname__ = raises.__qualname__
+    result = await finish(small_config(tmp_path / "simba.db", run_id="mine", metric=fixed))
     assert result.run_id == "mine"
 
 

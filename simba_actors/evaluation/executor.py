@@ -195,7 +195,7 @@ class LocalExecutor:
                     raise
             except (_UngovernedError, BlockingCallError) as error:
                 if attempt == ATTEMPTS:
-                    raise LMUnavailableError(f"{error}. Resume when that is mended") from error
+                    raise LMUnavailableError(f"{error}. Resume when that is fixed") from error
                 await self._governor.back_off(attempt)
         raise AssertionError("itertools.count ended")
 

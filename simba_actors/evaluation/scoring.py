@@ -1,4 +1,4 @@
-"""Asks the metric, and accepts nothing as a score that is not one."""
+"""Calls of the metric, and checks that what it returns is a score."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class HostedRun:
             self._finish(self._stopped())
         else:
             error = RunError(
-                f"run {self.run_id!r} could not go on: {supervisor.exit_reason}; started again, it continues"
+                f"run {self.run_id!r} could not continue: {supervisor.exit_reason}; start it again to continue"
             )
             error.__cause__ = _cause(supervisor.exit_reason)
             self._finish(error)
@@ -211,7 +211,7 @@ class HostedRun:
             self._finish(cause)
 
     async def _look(self, reader: Reader, run: Run) -> None:
-        """Take note of whether the owner's run is paused, since waiting for its result may be of no use then."""
+        """Take note of whether the owner's run is paused, since waiting for its result may not help then."""
         pausing = self.run.gate.pausing
         if run.status == "paused" and pausing.reason is None:
             paused = await reader.last_pause(self.run_id)

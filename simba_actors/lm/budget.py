@@ -23,7 +23,7 @@ from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.store.records import RecordProposal, RecordRollout, RecordSpending, ReserveCalls, Spending, Write
 
 CHARACTERS_PER_TOKEN = 4
-"""Of a prompt, before a reply has said how many tokens a prompt has."""
+"""Assumed until a reply says how many tokens its prompt has."""
 
 N = TypeVar("N", int, float)
 
@@ -131,7 +131,7 @@ class BudgetTracker:
     # ── the store ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def restore(self, spending: Spending, used: Usage) -> None:
-        """Start from what the store knows. Once this was done, only the number of calls stored is news."""
+        """Start from what the store knows. Later calls take over only the number of calls that are stored."""
         self._calls_stored = spending.calls
         if self._restored:
             return
@@ -175,7 +175,7 @@ class BudgetTracker:
             await self._reserve()
 
     def before_blocking_call(self, size: CallSize = UNKNOWN) -> None:
-        """Do the same for a call that blocks the event loop, in whichever thread it is made."""
+        """Do what `before_call` does for a call that blocks the event loop. May be called in any thread."""
         if self._lacks_price(size):
             self._look_up_price(size.lm)
         self._count_call(size)

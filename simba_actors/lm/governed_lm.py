@@ -209,7 +209,7 @@ class _Request:
         if "temperature" in text_of(error).lower():
             self._verdict = Temperature.REFUSED
         elif self._endpoint.temperature is not Temperature.ACCEPTED:
-            # The error may have another reason, so one call is no proof. A second one, made after it, is.
+            # The error may have another reason, so one call proves nothing. A second one, made after it, does.
             self._verdict = Temperature.REFUSED if self._was_suspected else Temperature.SUSPECTED
 
     def _answered(self) -> None:

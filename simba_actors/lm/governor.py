@@ -68,7 +68,7 @@ class Caller:
     before_blocking_call: Callable[[CallSize], None] | None = None
     """Called in place of `before_call` for calls that block the event loop."""
     not_sent: Callable[[], None] | None = None
-    """Called for a call that `before_call` has admitted in vain: it was not sent."""
+    """Called for a call that `before_call` admitted and that was not sent after all."""
     on_fault: Callable[[Fault], None] | None = None
     """Called for each call that is made again."""
     on_answer: Callable[[Mapping[str, Any]], None] | None = None

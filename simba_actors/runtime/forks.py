@@ -1,4 +1,4 @@
-"""Forks: locks, threads and connections of a process are of no use in a child that `os.fork` made of it."""
+"""Forks: renewal of the locks, threads and connections that a child made by `os.fork` can't use."""
 
 from __future__ import annotations
 

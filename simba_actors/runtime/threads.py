@@ -81,7 +81,7 @@ class Threads:
         for worker in ending:
             worker.jobs.put(None)
         if ending:
-            with suppress(RuntimeError):  # Where there is no thread to wait in, they end alone.
+            with suppress(RuntimeError):  # If no thread can be started to wait in, they end on their own.
                 await asyncio.to_thread(lambda: [worker.thread.join() for worker in ending])
 
     def before_fork(self) -> None:

@@ -198,7 +198,7 @@ class Policy(Protocol):
         ...
 
     def may_continue(self, state: JSON, step: int, evidence: Evidence) -> bool:
-        """Return whether a search that was over can go on, because the run may make more rollouts now than it could."""
+        """Return whether a search that was over can continue, because the run may make more rollouts than before."""
         ...
 
     def proposals(self, plan: StepPlan, buckets: Sequence[Bucket], failed: int, pool: Pool) -> tuple[Proposal, ...]:

@@ -144,7 +144,7 @@ class HolderWatch:
     """Watches whether a run's owner lives, for as long as another process waits for the run.
 
     The lease of an owner that can't be seen is over once it was not renewed for its whole length by the clock of this
-    process. The end that the owner has stored is of no use here: hosts' clocks differ, and any of them may be set.
+    process. The stored end of the lease says nothing here: hosts' clocks differ, and any of them may be set.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = steady_clock) -> None:

@@ -52,7 +52,7 @@ class AppendADemo:
 def cut(inputs: Mapping[str, JSON], limit: int) -> dict[str, JSON]:
     """Return `inputs`, each cut to `limit` characters and marked; 0 means no limit.
 
-    Images, audio and files stay whole: part of one is of no use.
+    Images, audio and files stay whole: a part of one is useless.
     """
     return {name: _cut(value, limit) for name, value in inputs.items()}
 

@@ -11,7 +11,7 @@ from simba_actors.team.messages import PROPOSER, Analyzed, Sampled, Teammates
 
 
 class Analyzer(GenServer[set[int]]):
-    """Keeps the steps that it has analyzed, to store the event of each only once."""
+    """Groups the samples of a step by example. Its state is the steps analyzed so far, so that each has one event."""
 
     def __init__(self, teammates: Teammates) -> None:
         self._teammates = teammates

@@ -6,7 +6,7 @@ A run has one status at a time:
 | -------- | ---------------------------------------------- | ------------------------------------------------------- |
 | running  | LM work starts as planned                      | any of the below                                        |
 | waiting  | no LM call has been answered for a while;      | an answer: running. The end of the grace period, or an  |
-|          | calls are tried again with growing intervals   | error that waiting can't mend: paused                   |
+|          | calls are tried again with growing intervals   | error that waiting can't fix: paused                    |
 | paused   | by the user                                    | `resume()`: running                                     |
 | paused   | for access: a refused key, account or model    | `resume()`, or the time `resume_after`: running         |
 | paused   | for an outage: the grace period is over        | `resume()`, or the time `resume_after`: running         |
@@ -71,7 +71,7 @@ class Lease:
 class Pausing:
     """Whether the run is paused, and why.
 
-    Pauses are numbered by epochs: a failure that belongs to an epoch before the last resume is old news.
+    Pauses are numbered by epochs: a failure that belongs to an epoch before the last resume no longer counts.
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""A metric that fails stops the run, which can continue once the metric is mended."""
+"""A metric that fails stops the run, which can continue once the metric is fixed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def test_a_metric_whose_error_can_not_be_encoded_ends_the_run_as_others_do
     assert (status.status, "half a pair: \\ud83d" in (status.reason or "")) == ("failed", True)
 
 
-async def test_a_run_continues_when_its_metric_is_mended(tmp_path: Path) -> None:
+async def test_a_run_continues_when_its_metric_is_fixed(tmp_path: Path) -> None:
     whole = small_config(tmp_path / "whole.db", run_id="run")
     await finish(whole)
     config = small_config(tmp_path / "simba.db", run_id="run", metric=fails_on_blue)
@@ -80,9 +80,7 @@ async def test_a_failed_run_does_not_continue_when_resumed(tmp_path: Path) -> No
         with pytest.raises(MetricError) as cause:
             await optimizer.result()
         made = calls.made
-        with pytest.raises(
-            RunError, match=r"has failed: .*ZeroDivisionError.*\. Started again, it continues"
-        ) as raised:
+        with pytest.raises(RunError, match=r"has failed: .*ZeroDivisionError.*\. Start it again to continue") as raised:
             await optimizer.resume()
         await settle(optimizer)
         assert calls.made == made

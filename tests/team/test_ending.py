@@ -143,7 +143,7 @@ async def test_a_fork_continues_a_run_that_was_stopped(tmp_path: Path) -> None:
     assert len(result.trial_logs) == 4
 
 
-async def test_a_stopper_that_fails_ends_the_run_which_continues_with_a_mended_one(tmp_path: Path) -> None:
+async def test_a_stopper_that_fails_ends_the_run_which_continues_with_a_fixed_one(tmp_path: Path) -> None:
     def broken(progress: Progress) -> bool:
         raise ZeroDivisionError("of my own")
 
