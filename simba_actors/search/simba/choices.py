@@ -12,7 +12,7 @@ from simba_actors.search.randomness import Draws
 from simba_actors.search.rollout import STUDENT
 
 DEMO_CAP_WHEN_ZERO = 3
-"""The cap that `dspy.SIMBA` assumes for dropping demos when none may be added. The student's own disappear over time."""
+"""The cap that `dspy.SIMBA` assumes for dropping demos when none may be added, so that the student's own disappear."""
 
 
 def top_k_with_student(means: Sequence[tuple[int, float]], k: int) -> list[int]:
