@@ -51,13 +51,19 @@ class FailureClass(Enum):
     """The provider refused the request for a reason not known to be the prompt's. Try a few times, then pause."""
     PERSISTENT = "persistent"
     """The key, the account or the settings are wrong. Pause: the call fails until the user acts."""
+    MISSING_PACKAGE = "missing_package"
+    """The LM imports something that is not installed. Pause: the call fails until the user acts."""
+    WARNED = "warned"
+    """This process turns a warning of the LM or its client into an error. Pause: the call fails until the user acts."""
     BROKEN = "broken"
     """The LM's own code raised an error. Try a few times, then pause: it may be the same at each attempt."""
     PROMPT = "prompt"
     """The provider can't answer this prompt and never will. The program has failed."""
 
 
-CROWDED_STATUS = frozenset({429, 503, 529})
+PAYMENT_REQUIRED, NOT_IMPLEMENTED = 402, 501
+CROWDED_STATUS = frozenset({429, 498, 503, 529})
+"""Statuses that say "too much to do". 498 is Groq's for its flex tier, and 529 Anthropic's."""
 PERSISTENT_STATUS = frozenset({401, 402, 403})
 TRANSIENT_STATUS = frozenset({408, 409, 423, 424, 425, 499})
 """Statuses from 400 to 499 that say "not now": a model that is still loading, a dependency that failed, a timeout."""
@@ -67,10 +73,46 @@ PERSISTENT_ERRORS: tuple[type[BaseException], ...] = (
     LMBillingError,
     LMConfigurationError,
     LMUnsupportedModelError,
-    ImportError,
-    Warning,  # Promoted to an error by the process that this runs in.
 )
 """Errors that recur at each attempt, with any prompt."""
+
+SPENT_CODES = frozenset(
+    {
+        "insufficient_quota",
+        "exceeded_current_quota_error",
+        "credit_balance_exhausted",
+        "organization_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "project_spend_limit_exceeded",
+        "enforced_spend_limit_reached",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "budget_exceeded",
+    }
+)
+"""Codes of OpenAI, Anthropic, Moonshot and LiteLLM for an account that has no money or no quota left."""
+
+SPENT_PHRASES = (
+    *SPENT_CODES,
+    r"api usage limits",  # Anthropic
+    r"(spend|spending|budget) (limit|cap)",
+    r"(credits?|balance)( balance)?( is| are| has been)? (depleted|exhausted|too low)",
+    r"insufficient (balance|credits?|funds)",
+    r"no (prepaid |api )?credits",
+    r"budget has been exceeded|exceeded ?budget|over budget|crossed budget",  # LiteLLM
+    r"monthly|(per|/) ?month",
+)
+"""Phrases about an account that has no money or no quota left. They come with 429 too, and waiting does not help."""
+
+SPENT_WORDS = re.compile("|".join(SPENT_PHRASES), re.IGNORECASE)
+
+QUOTA_WORDS = re.compile(r"exceeded your current quota", re.IGNORECASE)
+"""What OpenAI says of an empty account, and Gemini also of a limit per minute. Gemini then names a time to wait."""
+
+OVERSIZED_WORDS = re.compile(
+    r"request too large .{0,200}tokens per (min|day)|tokens must be reduced in order to run", re.IGNORECASE | re.DOTALL
+)
+"""What OpenAI and Groq say of one request that needs more tokens than the account has in a minute or day."""
 
 CODE_ERRORS = (
     TypeError,
@@ -96,7 +138,7 @@ PROMPT_ERRORS: tuple[type[BaseException], ...] = (
 
 PROMPT_STATUS = frozenset({400, 403, 413, 422, 500})
 """Statuses with which providers refuse a prompt. Others come with messages that only sound like it: rate limits speak
-of tokens and limits too."""
+of tokens and limits too. With 500 only servers of the llama.cpp family do, for a prompt that is too long."""
 
 PROMPT_CODES = frozenset(
     {
@@ -108,6 +150,11 @@ PROMPT_CODES = frozenset(
         "content_policy_violation",
         "image_content_policy_violation",
         "invalid_prompt",
+        "cyber_policy_violation",
+        "data_inspection_failed",
+        "DataInspectionFailed",
+        "json_validate_failed",  # The model's own reply is no JSON, or no call of a tool.
+        "tool_use_failed",
         "invalid_json_schema",
         "invalid_function_parameters",
         "invalid_base64",
@@ -121,7 +168,7 @@ PROMPT_CODES = frozenset(
         "promptFeedback",  # What DSPy calls a prompt that Gemini has blocked.
     }
 )
-"""Codes of OpenAI, Azure, Anthropic, Groq and llama.cpp for requests whose content they can't take."""
+"""Codes of OpenAI, Azure, Anthropic, Groq, DashScope and llama.cpp for content that they can't take or make."""
 
 BLOCKED_CANDIDATES = frozenset(
     {
@@ -132,6 +179,8 @@ BLOCKED_CANDIDATES = frozenset(
         "PROHIBITED_CONTENT",
         "SPII",
         "MALFORMED_FUNCTION_CALL",
+        "MALFORMED_RESPONSE",
+        "MISSING_THOUGHT_SIGNATURE",
         "UNEXPECTED_TOOL_CALL",
         "TOO_MANY_TOOL_CALLS",
         "IMAGE_SAFETY",
@@ -142,51 +191,82 @@ BLOCKED_CANDIDATES = frozenset(
 )
 """Gemini's reasons for a reply that it holds back: https://ai.google.dev/api/generate-content#FinishReason."""
 
-PROMPT_PHRASES = (
-    # Too long.
+TOO_LONG_PHRASES = (
     r"(maximum|max|exceed\w*|available|beyond).{0,30}context (length|size|window)",
     r"context (length|window|size).{0,20}exceed",
     r"maximum context",
     r"too large for model with",
     r"(prompt|input|request|message|conversation|content)s? (is|are) too (long|large)",
     r"too many (input )?tokens",
-    r"input (token count|length).{0,80}exceed",
+    r"input (token count|length|tokens).{0,80}exceed",
+    r"token count is \d+ but (the )?model only supports",
     r"exceed\w* .{0,40}maximum (number of|input) tokens",
+    r"maximum prompt length",
+    r"context length of only",
+    r"(greater|longer) than the (maximum model length|(model's )?context length)",
+    r"max_tokens must be at least 1, got -",  # What vLLM has left for the reply.
     r"reduce the length of",
-    r"max_new_tokens` must be",
+    r"max_new_tokens` must be|inputs` must have less than",
     r"string too long",
+    r"ContextWindowExceeded",
+)
+"""Phrases of errors about prompts that are longer than the model's context window."""
+
+PROMPT_PHRASES = (
+    *TOO_LONG_PHRASES,
     # Filtered.
-    r"content[ _](management )?(policy|filter)",
-    r"content filtering",
+    r"content[ _]?(management )?(policy|filter)",
     r"violated guardrail|guardrail_intervened",
     r"responsible ?ai",
-    r"(prompt|input|content|output|candidate)s? ((was|were|is|has been|have been) )?(flagged|blocked|filtered)",
+    r"(prompt|input|content|output)s? ((was|were|is|has been|have been) )?(flagged|blocked|filtered)",
     r"potentially violating|violat\w+ .{0,40}(usage|content|safety) polic",
     r"safety system",
+    r"for safety reasons",
+    r"violates usage guidelines",  # xAI
+    r"content exists risk",  # DeepSeek
+    r"considered high risk",  # Moonshot
     # Malformed.
     r"invalid schema for",
     r"could not process (image|pdf|document)",
-    r"(unsupported|invalid) image|image .{0,30}(exceeds|too large)",
+    r"(unsupported|invalid) image|image .{0,30}(exceeds?|too large)",
+    r"at most \d+ (image|audio|video)|not a multimodal model",
     r"(does not|doesn't|not) support .{0,20}(image|audio|vision|pdf|document|file)",
+    r"text field in the ContentBlock object at \S+ is blank",
     r"(text content blocks|messages?) must (be non-empty|contain non-whitespace|have non-empty)",
     r"not valid unicode|surrogates not allowed",
 )
 """Phrases of providers' errors about prompts that they can't answer."""
 
 PROMPT_WORDS = re.compile("|".join(PROMPT_PHRASES), re.IGNORECASE | re.DOTALL)
+TOO_LONG_WORDS = re.compile("|".join(TOO_LONG_PHRASES), re.IGNORECASE | re.DOTALL)
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 """Numbers of the system's errors that mean that this machine has run out of something."""
 
-FLAGGED_WORDS = re.compile(r"requires moderation|flagged|content[ _](policy|filter)|violated guardrail", re.IGNORECASE)
-"""Phrases of OpenRouter and proxies with status 403, which otherwise means that access is denied."""
+FLAGGED_WORDS = re.compile(
+    r"requires moderation|(input|prompt|content|request|message)s? (was |were |is |has been )?flagged"
+    r"|violated guardrail|violates usage guidelines|content[ _]?filter",
+    re.IGNORECASE,
+)
+"""Phrases of OpenRouter, xAI and proxies with status 403, which otherwise means that access is denied."""
 
 NOT_NOW_WORDS = re.compile(
-    r"rate.?limit|throttl|per (minute|second|day)|please wait|try again|overloaded|at capacity"
-    r"|(is|still|being) load(ing|ed)",
+    r"rate.?limit|throttl|per (minute|min|second|day)|please wait|overloaded|at capacity|temporarily"
+    r"|(try again|retry) (later|in|after|shortly)|please (try again|retry)(?! with)|(is|still|being) load(ing|ed)",
     re.IGNORECASE,
 )
 """Phrases of errors after which the same request may succeed later, with any status."""
+
+WAIT_WORDS = re.compile(
+    r"(?:try again|retry) (?:in|after) "
+    r"((?:\d+(?:\.\d+)? ?(?:ms|s(?:ec|econd)?s?|m(?:in|inute)?s?|h(?:our)?s?|d(?:ay)?s?)(?![a-z]) ?)+)",
+    re.IGNORECASE,
+)
+"""A time to wait in the words of an error, as in "try again in 7m12s" or "retry after 37 seconds"."""
+
+WAIT_PARTS = re.compile(r"(\d+(?:\.\d+)?) ?(ms|[smhd])", re.IGNORECASE)
+
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 class ClassifiedError(LMError):
@@ -205,9 +285,17 @@ def classify(error: BaseException) -> FailureClass:
     """Return what an error that came out of sending an LM call calls for."""
     if isinstance(error, ClassifiedError):
         return error.failure_class
+    if isinstance(error, ImportError):
+        return FailureClass.MISSING_PACKAGE
+    if isinstance(error, Warning):
+        return FailureClass.WARNED
     status = status_of(error)
-    if isinstance(error, LMBillingError):
-        return FailureClass.PERSISTENT  # "insufficient_quota" comes with 429.
+    if status == PAYMENT_REQUIRED or isinstance(error, LMBillingError) or _is_spent(error):
+        # OpenRouter counts the cost of calls in flight, and says with 402 how long to wait for them.
+        waits = status == PAYMENT_REQUIRED and retry_after_of(error) is not None
+        return FailureClass.CROWDED if waits else FailureClass.PERSISTENT
+    if OVERSIZED_WORDS.search(_message(error)) is not None:
+        return FailureClass.REJECTED
     if status in CROWDED_STATUS or isinstance(error, LMRateLimitError):
         return FailureClass.CROWDED
     if is_prompts_fault(error, status):
@@ -216,11 +304,34 @@ def classify(error: BaseException) -> FailureClass:
         return FailureClass.PERSISTENT
     if status in TRANSIENT_STATUS or NOT_NOW_WORDS.search(_message(error)) is not None:
         return FailureClass.TRANSIENT
-    if isinstance(error, LMInvalidRequestError) or (status is not None and 400 <= status <= 499):
+    if isinstance(error, LMInvalidRequestError) or status == NOT_IMPLEMENTED or _is_client_error(status):
         return FailureClass.REJECTED
     if _is_own_error(error):
         return FailureClass.BROKEN
     return FailureClass.TRANSIENT
+
+
+def _is_client_error(status: int | None) -> bool:
+    return status is not None and 400 <= status <= 499
+
+
+def _is_spent(error: BaseException) -> bool:
+    """Return whether the account that the call is made for has no money or no quota left."""
+    status = status_of(error)
+    if not _is_client_error(status) and not (status is None and isinstance(error, LMError)):
+        return False
+    if _code(error) in SPENT_CODES:
+        return True
+    message = _message(error)
+    if QUOTA_WORDS.search(message) is not None:
+        return retry_after_of(error) is None
+    return SPENT_WORDS.search(message) is not None
+
+
+def _code(error: BaseException) -> str | None:
+    """Return the provider's own code for the error."""
+    code = _attribute(error, "provider_code") or _attribute(error, "code")
+    return code if isinstance(code, str) else None
 
 
 def _is_own_error(error: BaseException) -> bool:
@@ -249,9 +360,13 @@ def is_prompts_fault(error: BaseException, status: int | None) -> bool:
         return FLAGGED_WORDS.search(text) is not None
     if status == 413 or isinstance(error, ContextWindowExceededError):
         return True
-    code = _attribute(error, "provider_code") or _attribute(error, "code")
-    if isinstance(code, str) and (code in PROMPT_CODES or code in BLOCKED_CANDIDATES):
+    code = _code(error)
+    if code in PROMPT_CODES or code in BLOCKED_CANDIDATES:
         return True
+    if TOO_LONG_WORDS.search(text) is not None:
+        return True
+    if status == 500:
+        return False
     return PROMPT_WORDS.search(text) is not None and NOT_NOW_WORDS.search(text) is None
 
 
@@ -267,10 +382,17 @@ def status_of(error: BaseException) -> int | None:
         _attribute(error, "status_code"),
         _attribute(_attribute(error, "response"), "status_code"),
         _attribute(error, "code"),  # urllib's HTTPError
+        _boto_status(_attribute(error, "response")),
     ):
         if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599:
             return value
     return None
+
+
+def _boto_status(response: object) -> object:
+    """Return the HTTP status in the response of a botocore ClientError."""
+    metadata = cast("Mapping[str, Any]", response).get("ResponseMetadata") if isinstance(response, Mapping) else None
+    return cast("Mapping[str, Any]", metadata).get("HTTPStatusCode") if isinstance(metadata, Mapping) else None
 
 
 def _attribute(error: object, name: str) -> Any:
@@ -282,11 +404,14 @@ def _attribute(error: object, name: str) -> Any:
 
 
 def retry_after_of(error: BaseException) -> float | None:
-    """Return how many seconds the provider asks to wait; None if it does not ask."""
+    """Return how many seconds the provider asks to wait, in a header or in words; None if it does not ask."""
     try:
         seconds = float(_attribute(error, "retry_after"))
     except (TypeError, ValueError):
-        return None
+        words = WAIT_WORDS.search(_message(error))
+        if words is None:
+            return None
+        seconds = sum(float(number) * SECONDS[unit.lower()] for number, unit in WAIT_PARTS.findall(words[1]))
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 

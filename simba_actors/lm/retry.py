@@ -13,6 +13,28 @@ from simba_actors.lm.failures import FailureClass
 FEW_ATTEMPTS = 3
 """Attempts at a call that the provider refuses or the LM's code fails, if the prompt is not known to be to blame."""
 
+ENDINGS = {
+    FailureClass.PERSISTENT: (
+        "{endpoint} refuses to serve: {error}. Correct the key, the account or the model's name, then resume"
+    ),
+    FailureClass.REJECTED: (
+        "{endpoint} rejects a request, and does not say that the prompt is to blame: {error}. Put the LM's settings, "
+        "the key or the model's name right, then resume"
+    ),
+    FailureClass.BROKEN: (
+        "the code of the LM {endpoint} fails, and nothing says that the prompt is to blame: {error}. Correct the LM's "
+        "code or its settings, then resume"
+    ),
+    FailureClass.MISSING_PACKAGE: (
+        "the LM {endpoint} can't import what it needs: {error}. Install the package or correct the import, then resume"
+    ),
+    FailureClass.WARNED: (
+        "the LM {endpoint} warns, and this process turns the warning into an error: {error}. Remove its cause, or let "
+        "it pass with warnings.filterwarnings, then resume"
+    ),
+}
+"""Messages about calls that fail until the user acts."""
+
 
 @dataclass(frozen=True, slots=True)
 class FailedCall:
@@ -62,21 +84,8 @@ class Retry:
         failure = failed.failure
         if failure in (FailureClass.REJECTED, FailureClass.BROKEN) and attempt < FEW_ATTEMPTS:
             return None
-        if failure is FailureClass.BROKEN:
-            return LMAccessError(
-                f"the code of the LM {endpoint} fails, and nothing says that the prompt is to blame: {description}. "
-                "Correct the LM's code or its settings, then resume"
-            )
-        if failure is FailureClass.PERSISTENT:
-            return LMAccessError(
-                f"{endpoint} refuses to serve: {description}. Correct the key, the account or the model's name, then "
-                "resume"
-            )
-        if failure is FailureClass.REJECTED:
-            return LMAccessError(
-                f"{endpoint} rejects a request, and does not say that the prompt is to blame: {description}. Put the "
-                "LM's settings, the key or the model's name right, then resume"
-            )
+        if failure in ENDINGS:
+            return LMAccessError(ENDINGS[failure].format(endpoint=endpoint, error=description))
         if retry_after is not None and retry_after > self.grace_period:
             return LMUnavailableError(
                 f"{endpoint} asks to wait for {retry_after:.0f} s, which is longer than the grace period of "

@@ -1,10 +1,10 @@
 """What providers answer, from their documented formats, and what each answer is to a run.
 
-OpenAI       https://platform.openai.com/docs/guides/error-codes
+OpenAI       https://developers.openai.com/api/docs/guides/error-codes
 Azure        https://learn.microsoft.com/azure/ai-services/openai/reference
-Anthropic    https://docs.anthropic.com/en/api/errors
+Anthropic    https://platform.claude.com/docs/en/api/errors and https://platform.claude.com/docs/api/rate-limits
 Gemini       https://ai.google.dev/gemini-api/docs/troubleshooting
-Bedrock      https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html
+Bedrock      https://docs.aws.amazon.com/bedrock/latest/userguide/troubleshooting-api-error-codes.html
 OpenRouter   https://openrouter.ai/docs/api-reference/errors
 LiteLLM      https://docs.litellm.ai/docs/exception_mapping
 vLLM         https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
@@ -75,8 +75,9 @@ def azure(code: str, message: str, **more: Any) -> Any:
     return {"error": {"code": code, "message": message, **more}}
 
 
-def anthropic(kind: str, message: str) -> Any:
-    return {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"}
+def anthropic(kind: str, message: str, **details: Any) -> Any:
+    error = {"type": kind, "message": message, **({"details": details} if details else {})}
+    return {"type": "error", "error": error, "request_id": "req_1"}
 
 
 def claude(**more: Any) -> Any:
@@ -231,6 +232,338 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         400,
         openai("Invalid schema for response_format 'Out': …", param="response_format"),
     ),
+    (
+        "openai",
+        "an account without credits",
+        ACCESS,
+        429,
+        openai("No prepaid credits remaining.", "insufficient_quota", "credit_balance_exhausted"),
+    ),
+    (
+        "openai",
+        "a spend limit of the organization",
+        ACCESS,
+        429,
+        openai("The organization has reached its limit.", "rate_limit_error", "organization_spend_limit_exceeded"),
+    ),
+    (
+        "openai",
+        "a spend limit of the project",
+        ACCESS,
+        429,
+        openai("The project has reached its enforced limit.", "requests", "project_spend_limit_exceeded"),
+    ),
+    (
+        "openai",
+        "a usage limit of the organization",
+        ACCESS,
+        429,
+        openai("Usage limit reached", "requests", "organization_usage_limit_exceeded"),
+    ),
+    (
+        "openai",
+        "a quota that only the type names",
+        ACCESS,
+        429,
+        openai("You exceeded your current quota, please check your plan and billing details.", "insufficient_quota"),
+    ),
+    (
+        "openai",
+        "an account that is not active",
+        ACCESS,
+        429,
+        openai(
+            "Your account is not active, please check your billing details.", "billing_not_active", "billing_not_active"
+        ),
+    ),
+    (
+        "openai",
+        "an account that was deactivated",
+        ACCESS,
+        401,
+        openai("The account associated with this API key has been deactivated.", code="account_deactivated"),
+    ),
+    (
+        "openai",
+        "an address that is not on the allowlist",
+        ACCESS,
+        401,
+        openai("Your request IP is not authorized.", code="ip_not_authorized"),
+    ),
+    (
+        "openai",
+        "a country that is not served",
+        ACCESS,
+        403,
+        openai(
+            "Country, region, or territory not supported", "request_forbidden", "unsupported_country_region_territory"
+        ),
+    ),
+    (
+        "openai",
+        "a service tier that is not allowed",
+        ACCESS,
+        400,
+        openai(
+            "Invalid service_tier argument: The requested service tier is not allowed for this project.",
+            param="service_tier",
+        ),
+    ),
+    (
+        "openai",
+        "a value that is not supported",
+        ACCESS,
+        400,
+        openai(
+            "Unsupported value: 'temperature' does not support 0.5 with this model.",
+            code="unsupported_value",
+            param="temperature",
+        ),
+    ),
+    (
+        "openai",
+        "too many tokens for one reply asked for",
+        ACCESS,
+        400,
+        openai(
+            "max_tokens is too large: 100000. This model supports at most 16384 completion tokens.",
+            code="invalid_value",
+            param="max_tokens",
+        ),
+    ),
+    (
+        "openai",
+        "too few tokens for a model that reasons",
+        ACCESS,
+        400,
+        openai(
+            "Could not finish the message because max_tokens or model output limit was reached. "
+            "Please try again with higher max_tokens."
+        ),
+    ),
+    (
+        "openai",
+        "one request beyond the tokens per minute",
+        ACCESS,
+        429,
+        openai(
+            "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, "
+            "Requested 45000. The input or output tokens must be reduced in order to run "
+            "successfully.",
+            "tokens",
+            "rate_limit_exceeded",
+        ),
+    ),
+    ("openai", "a challenge of Cloudflare", ACCESS, 403, "<html><title>Just a moment...</title></html>", HTML),
+    ("openai", "a model that was retired", ACCESS, 410, openai("This model has been retired.")),
+    (
+        "openai",
+        "fields that are missing",
+        ACCESS,
+        422,
+        {"detail": [{"loc": ["body", "messages"], "msg": "field required"}]},
+    ),
+    ("openai", "traffic that grows too fast", RETRY, 429, openai("Slow down", "rate_limit_error", "slow_down")),
+    (
+        "openai",
+        "a model without capacity",
+        RETRY,
+        503,
+        openai("Our servers are currently overloaded.", "service_unavailable_error", "server_is_overloaded"),
+    ),
+    (
+        "openai",
+        "requests per day",
+        RETRY,
+        429,
+        openai(
+            "Rate limit reached for gpt-4o-mini on requests per day (RPD): Limit 10000, Used 10000, "
+            "Requested 1. Please try again in 8.64s.",
+            "requests",
+            "rate_limit_exceeded",
+        ),
+    ),
+    ("openai", "a rate limit of the proxy before it", RETRY, 429, "<html>429 Too Many Requests</html>", HTML),
+    (
+        "openai",
+        "an unknown error of Cloudflare",
+        RETRY,
+        520,
+        "<html>520: Web server is returning an unknown error</html>",
+        HTML,
+    ),
+    ("openai", "a timeout of Cloudflare", RETRY, 524, "<html>524: A timeout occurred</html>", HTML),
+    ("openai", "a redirection", RETRY, 307, "", {"Location": "/elsewhere"}),
+    (
+        "openai",
+        "a filter that is down",
+        RETRY,
+        500,
+        openai("The content filter service is unavailable", "server_error"),
+    ),
+    (
+        "openai",
+        "a choice without a message",
+        RETRY,
+        200,
+        {**CHAT, "choices": [{"index": 0, "message": None, "finish_reason": "stop"}]},
+    ),
+    ("openai", "a list for a body", RETRY, 200, "[]"),
+    (
+        "openai",
+        "a call of a tool and no text",
+        ANSWER,
+        200,
+        chat(
+            message={
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+            },
+            finish_reason="tool_calls",
+        ),
+    ),
+    (
+        "openai",
+        "reasoning and no text",
+        ANSWER,
+        200,
+        chat(message={"role": "assistant", "content": "", "reasoning_content": "Hm."}, finish_reason="length"),
+    ),
+    (
+        "openai",
+        "content that is withheld for safety",
+        PROMPT,
+        400,
+        openai("Invalid prompt: we've limited access to this content for safety reasons.", code="invalid_prompt"),
+    ),
+    (
+        "openai",
+        "content that was flagged as an attack",
+        PROMPT,
+        400,
+        openai("This request was stopped.", code="cyber_policy_violation"),
+    ),
+    # Of providers with OpenAI's interface
+    (
+        "openai",
+        "Groq: one request beyond the tokens per minute",
+        ACCESS,
+        413,
+        openai(
+            "Request too large for model `llama` on tokens per minute (TPM): Limit 6000, Requested "
+            "7000, please reduce your message size and try again.",
+            "tokens",
+            "rate_limit_exceeded",
+        ),
+    ),
+    (
+        "openai",
+        "DeepSeek: no balance",
+        ACCESS,
+        402,
+        openai("Insufficient Balance", "unknown_error", "invalid_request_error"),
+    ),
+    (
+        "openai",
+        "xAI: a wrong key",
+        ACCESS,
+        400,
+        {"code": "Client specified an invalid argument", "error": "Incorrect API key provided: xa***ey."},
+    ),
+    (
+        "openai",
+        "Moonshot: no balance",
+        ACCESS,
+        429,
+        openai("Your account is suspended, please check your plan and billing details", "exceeded_current_quota_error"),
+    ),
+    (
+        "openai",
+        "Z.AI: no balance",
+        ACCESS,
+        429,
+        openai("Insufficient balance or no resource package. Please recharge.", code="1113"),
+    ),
+    (
+        "openai",
+        "Hugging Face: the month's credits",
+        ACCESS,
+        402,
+        {"error": "You have exceeded your monthly included credits for Inference Providers."},
+    ),
+    (
+        "openai",
+        "Groq: a flex tier at capacity",
+        RETRY,
+        498,
+        openai("Flex tier capacity exceeded", "flex", "capacity_exceeded"),
+    ),
+    (
+        "openai",
+        "Hugging Face: a model that is loading",
+        RETRY,
+        503,
+        {"error": "Model x is currently loading", "estimated_time": 20.0},
+    ),
+    (
+        "openai",
+        "Groq: a reply that is no JSON",
+        PROMPT,
+        400,
+        openai("Failed to generate JSON. Please adjust your prompt.", code="json_validate_failed"),
+    ),
+    (
+        "openai",
+        "DeepSeek: content with a risk",
+        PROMPT,
+        400,
+        openai("Content Exists Risk", code="invalid_request_error"),
+    ),
+    (
+        "openai",
+        "DashScope: content that was refused",
+        PROMPT,
+        400,
+        openai("Input data may contain inappropriate content.", code="data_inspection_failed"),
+    ),
+    (
+        "openai",
+        "Moonshot: content with a risk",
+        PROMPT,
+        400,
+        openai("The request was rejected because it was considered high risk", "content_filter"),
+    ),
+    (
+        "openai",
+        "xAI: content that was refused",
+        PROMPT,
+        403,
+        {
+            "code": "The caller does not have permission to execute the specified operation",
+            "error": "Content violates usage guidelines. Model: grok-4, Failed check: SAFETY_CHECK_TYPE_BIO",
+        },
+    ),
+    (
+        "openai",
+        "xAI: the context window",
+        PROMPT,
+        400,
+        {
+            "code": "Client specified an invalid argument",
+            "error": "This model's maximum prompt length is 131072 but the request contains 140000 tokens.",
+        },
+    ),
+    (
+        "openai",
+        "LM Studio: the context window",
+        PROMPT,
+        400,
+        {
+            "error": "Trying to keep the first 5000 tokens when context the overflows. However, the model is "
+            "loaded with context length of only 4096 tokens, which is not enough."
+        },
+    ),
     # Azure
     ("azure", "text", ANSWER, 200, chat()),
     (
@@ -297,6 +630,69 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         azure(
             "context_length_exceeded",
             "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens.",
+        ),
+    ),
+    (
+        "azure",
+        "a resource that was blocked",
+        ACCESS,
+        403,
+        azure(
+            "403",
+            "Your resource has been temporarily blocked because we detected behavior that may violate "
+            "our content policy.",
+        ),
+    ),
+    (
+        "azure",
+        "a call volume that is used up",
+        ACCESS,
+        403,
+        azure("403", "Out of call volume quota. Quota will be replenished in 20.00:00:00."),
+    ),
+    (
+        "azure",
+        "an operation that the model lacks",
+        ACCESS,
+        400,
+        azure("OperationNotSupported", "The chatCompletion operation does not work with the specified model."),
+    ),
+    (
+        "azure",
+        "a rate limit in milliseconds",
+        RETRY,
+        429,
+        azure("429", "Rate limit is exceeded."),
+        {"retry-after-ms": "700", "x-ratelimit-remaining-tokens": "0"},
+    ),
+    (
+        "azure",
+        "high demand",
+        RETRY,
+        429,
+        azure("429", "System is experiencing high demand. Please retry after 2 seconds."),
+    ),
+    ("azure", "a deployment that is being made", RETRY, 409, azure("Conflict", "The deployment is being created")),
+    (
+        "azure",
+        "an error of the gateway",
+        RETRY,
+        500,
+        {"statusCode": 500, "message": "Internal server error", "activityId": "1"},
+    ),
+    (
+        "azure",
+        "a jailbreak",
+        PROMPT,
+        400,
+        azure(
+            "content_filter",
+            "The response was filtered due to the prompt triggering Azure OpenAI's content management "
+            "policy. Please modify your prompt and retry.",
+            innererror={
+                "code": "ResponsibleAIPolicyViolation",
+                "content_filter_result": {"jailbreak": {"filtered": True, "detected": True}},
+            },
         ),
     ),
     # Anthropic
@@ -385,6 +781,125 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         400,
         anthropic("invalid_request_error", "messages: text content blocks must be non-empty"),
     ),
+    (
+        "anthropic",
+        "thoughts and no text",
+        ANSWER,
+        200,
+        claude(content=[{"type": "thinking", "thinking": "Hm.", "signature": "s"}]),
+    ),
+    (
+        "anthropic",
+        "a context window that the reply has filled",
+        ANSWER,
+        200,
+        claude(content=[], stop_reason="model_context_window_exceeded"),
+    ),
+    (
+        "anthropic",
+        "the tier's spend limit",
+        ACCESS,
+        429,
+        anthropic(
+            "rate_limit_error",
+            "You have reached your API usage limits: your organization has crossed its monthly API "
+            "usage threshold, set based on your organization's API tier. You will regain access on "
+            "2026-09-01 at 00:00 UTC.",
+            error_code="enforced_spend_limit_reached",
+        ),
+    ),
+    (
+        "anthropic",
+        "a spend limit in other words",
+        ACCESS,
+        429,
+        anthropic(
+            "rate_limit_error",
+            "Your organization has reached its enforced spend limit.",
+            error_code="enforced_spend_limit_reached",
+        ),
+    ),
+    (
+        "anthropic",
+        "a usage limit of the workspace",
+        ACCESS,
+        400,
+        anthropic(
+            "invalid_request_error",
+            "You have reached your specified workspace API usage limits. You will regain access on "
+            "2026-09-01 at 00:00 UTC.",
+        ),
+    ),
+    (
+        "anthropic",
+        "a problem with the payment",
+        ACCESS,
+        402,
+        anthropic("billing_error", "There's an issue with your billing or payment information."),
+    ),
+    (
+        "anthropic",
+        "an organization that was disabled",
+        ACCESS,
+        400,
+        anthropic("invalid_request_error", "This organization has been disabled."),
+    ),
+    (
+        "anthropic",
+        "settings that exclude each other",
+        ACCESS,
+        400,
+        anthropic("invalid_request_error", "`temperature` and `top_p` cannot both be specified for this model."),
+    ),
+    (
+        "anthropic",
+        "traffic that grows too fast",
+        RETRY,
+        429,
+        anthropic("rate_limit_error", "Your organization's usage increased too quickly."),
+    ),
+    (
+        "anthropic",
+        "too many connections",
+        RETRY,
+        429,
+        anthropic(
+            "rate_limit_error",
+            "Number of concurrent connections has exceeded your rate limit. Please try again later or contact sales.",
+        ),
+    ),
+    ("anthropic", "a conflict", RETRY, 409, anthropic("conflict_error", "Conflict")),
+    ("anthropic", "a timeout", RETRY, 504, anthropic("timeout_error", "Request timed out")),
+    (
+        "anthropic",
+        "a prompt with too little room for the reply",
+        PROMPT,
+        400,
+        anthropic(
+            "invalid_request_error",
+            "input length and `max_tokens` exceed context limit: 190000 + 20000 > 204698, decrease "
+            "input length or `max_tokens` and try again",
+        ),
+    ),
+    (
+        "anthropic",
+        "a request that is too large for Cloudflare",
+        PROMPT,
+        413,
+        "<html>413 Request Entity Too Large</html>",
+        HTML,
+    ),
+    (
+        "anthropic",
+        "an image that is too large",
+        PROMPT,
+        400,
+        anthropic(
+            "invalid_request_error",
+            "messages.0.content.1.image.source.base64: At least one of the image dimensions exceed "
+            "max allowed size: 8000 pixels",
+        ),
+    ),
     # Gemini
     ("gemini", "text", ANSWER, 200, gemini()),
     ("gemini", "an empty text", ANSWER, 200, gemini(content={"role": "model", "parts": []})),
@@ -463,6 +978,149 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ("gemini", "a blocked prompt", PROMPT, 200, {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}),
     ("gemini", "a blocked reply", PROMPT, 200, gemini(content={}, finishReason="SAFETY")),
     ("gemini", "a reply that recites", PROMPT, 200, gemini(content={}, finishReason="RECITATION")),
+    ("gemini", "a reply that was cut off", ANSWER, 200, gemini(content={"role": "model"}, finishReason="MAX_TOKENS")),
+    (
+        "gemini",
+        "no prepaid credits",
+        ACCESS,
+        402,
+        google(402, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted."),
+    ),
+    (
+        "gemini",
+        "a spending cap",
+        ACCESS,
+        429,
+        google(429, "RESOURCE_EXHAUSTED", "Your project has exceeded its monthly spending cap."),
+    ),
+    (
+        "gemini",
+        "a quota without a time to wait",
+        ACCESS,
+        429,
+        google(
+            429, "RESOURCE_EXHAUSTED", "You exceeded your current quota, please check your plan and billing details."
+        ),
+    ),
+    (
+        "gemini",
+        "an API that is not enabled",
+        ACCESS,
+        403,
+        google(
+            403,
+            "PERMISSION_DENIED",
+            "Generative Language API has not been used in project 1 before or it is disabled. Enable "
+            "it, wait a few minutes and retry.",
+        ),
+    ),
+    (
+        "gemini",
+        "credentials that are not valid",
+        ACCESS,
+        401,
+        google(401, "UNAUTHENTICATED", "Request had invalid authentication credentials."),
+    ),
+    (
+        "gemini",
+        "too many output tokens asked for",
+        ACCESS,
+        400,
+        google(
+            400,
+            "INVALID_ARGUMENT",
+            "Unable to submit request because it has a maxOutputTokens value of 100000 but the "
+            "supported range is from 1 (inclusive) to 65537 (exclusive). Update the value and try "
+            "again.",
+        ),
+    ),
+    (
+        "gemini",
+        "a budget for thoughts that is not supported",
+        ACCESS,
+        400,
+        google(400, "INVALID_ARGUMENT", "Thinking budget is not supported for this model."),
+    ),
+    (
+        "gemini",
+        "requests per day",
+        RETRY,
+        429,
+        google(
+            429,
+            "RESOURCE_EXHAUSTED",
+            "You exceeded your current quota, please check your plan and billing details. \n* Quota "
+            "exceeded for metric: generate_content_free_tier_requests, limit: 20\nPlease retry in "
+            "36.429760048s.",
+            {
+                "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+                "violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}],
+            },
+            {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"},
+        ),
+    ),
+    (
+        "gemini",
+        "shared capacity of Vertex AI",
+        RETRY,
+        429,
+        google(
+            429,
+            "RESOURCE_EXHAUSTED",
+            "Resource exhausted. Please try again later. Please refer to "
+            "https://cloud.google.com/vertex-ai/generative-ai/docs/error-code-429 for more details.",
+        ),
+    ),
+    (
+        "gemini",
+        "resources that are exhausted",
+        RETRY,
+        429,
+        google(429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota)."),
+    ),
+    ("gemini", "a call that was cancelled", RETRY, 499, google(499, "CANCELLED", "The operation was cancelled.")),
+    ("gemini", "a list with an error", RETRY, 503, [google(503, "UNAVAILABLE", "The model is overloaded.")]),
+    ("gemini", "a candidate without a reason", RETRY, 200, gemini(content={}, finishReason=None)),
+    (
+        "gemini",
+        "a prompt that is too long for Vertex AI",
+        PROMPT,
+        400,
+        google(
+            400,
+            "INVALID_ARGUMENT",
+            "Unable to submit request because the input token count is 1251952 but model only "
+            "supports up to 1048576. Reduce the input token count and try again.",
+        ),
+    ),
+    (
+        "gemini",
+        "words that violate Google's practices",
+        PROMPT,
+        400,
+        google(
+            400,
+            "INVALID_ARGUMENT",
+            "The prompt could not be submitted. This prompt contains sensitive words that violate "
+            "Google's Responsible AI practices.",
+        ),
+    ),
+    (
+        "gemini",
+        "a prompt that is blocked for another reason",
+        PROMPT,
+        200,
+        {"promptFeedback": {"blockReason": "OTHER"}},
+    ),
+    ("gemini", "prohibited content", PROMPT, 200, gemini(content={}, finishReason="PROHIBITED_CONTENT")),
+    (
+        "gemini",
+        "a call of a tool that is malformed",
+        PROMPT,
+        200,
+        gemini(content={}, finishReason="MALFORMED_FUNCTION_CALL"),
+    ),
+    ("gemini", "a reply that is malformed", PROMPT, 200, gemini(content={}, finishReason="MALFORMED_RESPONSE")),
     # Bedrock
     ("bedrock", "text", ANSWER, 200, converse()),
     ("bedrock", "a guardrail in between", ANSWER, 200, converse(None, "guardrail_intervened")),
@@ -548,6 +1206,93 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         {"message": "Input is too long for requested model."},
         aws("ValidationException"),
     ),
+    (
+        "bedrock",
+        "a quota of the account",
+        ACCESS,
+        400,
+        {"message": "Your request exceeds the service quota for your account."},
+        aws("ServiceQuotaExceededException"),
+    ),
+    (
+        "bedrock",
+        "a signature that does not match",
+        ACCESS,
+        403,
+        {"message": "The request signature we calculated does not match the signature you provided."},
+        aws("InvalidSignatureException"),
+    ),
+    (
+        "bedrock",
+        "a form that was not filled in",
+        ACCESS,
+        404,
+        {
+            "message": "Model use case details have not been submitted for this account. If you have already "
+            "filled out the form, try again in 15 minutes."
+        },
+        aws("ResourceNotFoundException"),
+    ),
+    (
+        "bedrock",
+        "a request that is malformed",
+        ACCESS,
+        400,
+        {
+            "message": "Malformed input request: #: extraneous key [foo] is not permitted, please reformat your "
+            "input and try again."
+        },
+        aws("ValidationException"),
+    ),
+    (
+        "bedrock",
+        "too many output tokens asked for",
+        ACCESS,
+        400,
+        {
+            "message": "The maximum tokens you requested exceeds the model limit of 4096. Try again with a "
+            "maximum tokens value that is lower than 4096."
+        },
+        aws("ValidationException"),
+    ),
+    (
+        "bedrock",
+        "tokens per day",
+        RETRY,
+        429,
+        {"message": "Too many tokens per day, please wait before trying again."},
+        aws("ThrottlingException"),
+    ),
+    (
+        "bedrock",
+        "a stream that broke",
+        RETRY,
+        424,
+        {"message": "An error occurred while streaming the response. Retry your request."},
+        aws("ModelStreamErrorException"),
+    ),
+    (
+        "bedrock",
+        "too many input tokens",
+        PROMPT,
+        400,
+        {
+            "message": "The model returned the following errors: Input Tokens Exceeded: Number of input tokens "
+            "exceeds maximum length. Please update the input to try again."
+        },
+        aws("ValidationException"),
+    ),
+    (
+        "bedrock",
+        "a text that is blank",
+        PROMPT,
+        400,
+        {
+            "message": "The text field in the ContentBlock object at messages.0.content.0 is blank. Add text to "
+            "the text field, and try again."
+        },
+        aws("ValidationException"),
+    ),
     # OpenRouter
     ("openrouter", "text", ANSWER, 200, chat()),
     ("openrouter", "a wrong key", ACCESS, 401, router(401, "No auth credentials found")),
@@ -584,6 +1329,83 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         PROMPT,
         400,
         router(400, "This endpoint's maximum context length is 8192 tokens. However, you requested about 9000 tokens."),
+    ),
+    (
+        "openrouter",
+        "too few credits for the reply",
+        ACCESS,
+        402,
+        router(
+            402,
+            "This request requires more credits, or fewer max_tokens. You requested up to 64000 "
+            "tokens, but can only afford 1234.",
+        ),
+    ),
+    ("openrouter", "no credits, with status 200", ACCESS, 200, router(402, "Insufficient credits")),
+    (
+        "openrouter",
+        "a limit of the key",
+        ACCESS,
+        403,
+        router(403, "Key limit exceeded (total limit).", limit_source="openrouter_key_limit"),
+    ),
+    (
+        "openrouter",
+        "a budget of a guardrail",
+        ACCESS,
+        403,
+        router(403, "Guardrail budget limit exceeded", limit_source="openrouter_guardrail_budget"),
+    ),
+    (
+        "openrouter",
+        "a data policy that nobody meets",
+        ACCESS,
+        404,
+        router(404, "No endpoints found matching your data policy."),
+    ),
+    (
+        "openrouter",
+        "a provider's refusal without a reason",
+        ACCESS,
+        400,
+        router(400, "Provider returned error", provider_name="x"),
+    ),
+    (
+        "openrouter",
+        "a budget of calls in flight",
+        RETRY,
+        402,
+        router(402, "Your in-flight spending budget is full.", limit_source="openrouter_in_flight_budget"),
+        {"Retry-After": "1"},
+    ),
+    (
+        "openrouter",
+        "requests per day",
+        RETRY,
+        429,
+        router(
+            429, "Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day"
+        ),
+    ),
+    ("openrouter", "too many requests, with status 200", RETRY, 200, router(429, "Rate limit exceeded")),
+    ("openrouter", "a provider that is overloaded", RETRY, 529, router(529, "Provider overloaded")),
+    ("openrouter", "a timeout", RETRY, 408, router(408, "Request timed out")),
+    (
+        "openrouter",
+        "a choice with an error",
+        RETRY,
+        200,
+        {
+            **CHAT,
+            "choices": [
+                {
+                    "index": 0,
+                    "error": {"code": 502, "message": "Upstream"},
+                    "message": {"role": "assistant", "content": ""},
+                    "finish_reason": "error",
+                }
+            ],
+        },
     ),
     # LiteLLM's proxy
     ("litellm", "text", ANSWER, 200, chat()),
@@ -632,6 +1454,115 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         ),
     ),
     ("litellm", "a guardrail", PROMPT, 400, openai("Violated guardrail policy", "None", "400")),
+    (
+        "litellm",
+        "a budget of the key",
+        ACCESS,
+        429,
+        openai("Budget has been exceeded! Key=1 Current cost: 10.51, Max budget: 10.00", "budget_exceeded", "429"),
+    ),
+    (
+        "litellm",
+        "a budget for the model",
+        ACCESS,
+        429,
+        openai("LiteLLM User: engineer-1, exceeded budget for model=claude", "budget_exceeded", "429"),
+    ),
+    (
+        "litellm",
+        "a budget of the end user",
+        ACCESS,
+        400,
+        openai("ExceededBudget: End User=x over budget. Spend=0.0008, Budget=0.0001", "auth_error", "400"),
+    ),
+    (
+        "litellm",
+        "a budget of the deployment",
+        ACCESS,
+        429,
+        openai(
+            "No deployments available - crossed budget: Exceeded budget for deployment model_name: x: 0.36 >= 0.3",
+            "None",
+            "429",
+        ),
+    ),
+    (
+        "litellm",
+        "a provider's quota",
+        ACCESS,
+        429,
+        openai(
+            "litellm.RateLimitError: RateLimitError: OpenAIException - You exceeded your current "
+            "quota, please check your plan and billing details.",
+            "None",
+            "429",
+        ),
+    ),
+    (
+        "litellm",
+        "a model that the key may not use",
+        ACCESS,
+        403,
+        openai(
+            "key not allowed to access model. This key can only access models=['a']", "key_model_access_denied", "403"
+        ),
+    ),
+    (
+        "litellm",
+        "a key that has expired",
+        ACCESS,
+        401,
+        openai("Authentication Error - Expired Key.", "expired_key", "400"),
+    ),
+    (
+        "litellm",
+        "no deployment that is healthy",
+        ACCESS,
+        400,
+        openai("There are no healthy deployments for this model", "None", "400"),
+    ),
+    (
+        "litellm",
+        "requests per minute of the key",
+        RETRY,
+        429,
+        openai("Crossed TPM / RPM / Max Parallel Request Limit. current rpm: 1, rpm limit: 1", "None", "429"),
+        {"retry-after": "1"},
+    ),
+    (
+        "litellm",
+        "a timeout",
+        RETRY,
+        408,
+        openai("litellm.Timeout: APITimeoutError - Request timed out.", "None", "408"),
+    ),
+    ("litellm", "no database", RETRY, 503, openai("Database not connected", "no_db_connection", "503")),
+    (
+        "litellm",
+        "fallbacks that fail too",
+        RETRY,
+        500,
+        openai(
+            "litellm.InternalServerError: AnthropicException - Overloaded. Received Model "
+            "Group=x\nAvailable Model Group Fallbacks=None",
+            "None",
+            "500",
+        ),
+    ),
+    (
+        "litellm",
+        "a provider's content policy",
+        PROMPT,
+        400,
+        openai("litellm.ContentPolicyViolationError: AzureException - The response was filtered", "None", "400"),
+    ),
+    (
+        "litellm",
+        "the context window, with status 500",
+        PROMPT,
+        500,
+        openai("litellm.APIError: This model's maximum context length is 8192 tokens", "None", "500"),
+    ),
     # vLLM
     ("vllm", "text", ANSWER, 200, chat()),
     ("vllm", "a wrong key", ACCESS, 401, {"error": "Unauthorized"}),
@@ -649,6 +1580,58 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ),
     # Older versions do not nest their errors, and DSPy reads nothing of them: the reason is not known.
     ("vllm", "an error that is not nested", ACCESS, 400, vllm("This model's maximum context length is 4096.")["error"]),
+    (
+        "vllm",
+        "tools that are not set up",
+        ACCESS,
+        400,
+        vllm('"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'),
+    ),
+    ("vllm", "a server that sleeps", RETRY, 503, vllm("Server is sleeping", "ServiceUnavailable", 503)),
+    (
+        "vllm",
+        "Text Generation Inference: overloaded",
+        RETRY,
+        429,
+        {"error": "Model is overloaded", "error_type": "overloaded"},
+    ),
+    (
+        "vllm",
+        "the context window, in newer versions",
+        PROMPT,
+        400,
+        vllm(
+            "You passed 5000 input tokens and requested 0 output tokens. However, the model's context "
+            "length is only 4096 tokens, resulting in a maximum input length of 4096 tokens. Please "
+            "reduce the length of the input prompt."
+        ),
+    ),
+    (
+        "vllm",
+        "the maximum length of the model",
+        PROMPT,
+        400,
+        vllm("The decoder prompt (length 5000) is longer than the maximum model length of 4096."),
+    ),
+    ("vllm", "no room for a reply", PROMPT, 400, vllm("max_tokens must be at least 1, got -186.")),
+    ("vllm", "more images than allowed", PROMPT, 400, vllm("At most 0 image(s) may be provided in one prompt.")),
+    (
+        "vllm",
+        "SGLang: the context window",
+        PROMPT,
+        400,
+        vllm("The input (5000 tokens) is longer than the model's context length (4096 tokens)."),
+    ),
+    (
+        "vllm",
+        "Text Generation Inference: the context window",
+        PROMPT,
+        422,
+        {
+            "error": "Input validation error: `inputs` must have less than 4096 tokens. Given: 5000",
+            "error_type": "validation",
+        },
+    ),
     # llama.cpp
     ("llama.cpp", "text", ANSWER, 200, chat()),
     ("llama.cpp", "a wrong key", ACCESS, 401, llama(401, "authentication_error", "Invalid API Key")),
@@ -677,6 +1660,29 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
             "the request exceeds the available context size. try increasing the context size or enable context shift",
         ),
     ),
+    (
+        "llama.cpp",
+        "something that it does not do",
+        ACCESS,
+        501,
+        llama(501, "not_supported_error", "This server does not support completions."),
+    ),
+    ("llama.cpp", "no slot", RETRY, 503, llama(503, "unavailable_error", "no slot available")),
+    ("llama.cpp", "an error of the model", RETRY, 500, llama(500, "server_error", "Compute error.")),
+    (
+        "llama.cpp",
+        "the context size, while it writes",
+        PROMPT,
+        500,
+        llama(500, "server_error", "Context size has been exceeded."),
+    ),
+    (
+        "llama.cpp",
+        "the context size, with status 200",
+        PROMPT,
+        200,
+        llama(400, "exceed_context_size_error", "the request exceeds the available context size."),
+    ),
     # Ollama
     ("ollama", "text", ANSWER, 200, chat()),
     ("ollama", "no such model", ACCESS, 404, openai('model "quiz" not found, try pulling it first', "api_error")),
@@ -700,6 +1706,38 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         PROMPT,
         400,
         openai("this model does not support images", "invalid_request_error"),
+    ),
+    ("ollama", "no such model, in its own format", ACCESS, 404, {"error": "model 'quiz' not found"}),
+    ("ollama", "no access to its cloud", ACCESS, 401, {"error": "unauthorized"}),
+    ("ollama", "thoughts of a model without any", ACCESS, 400, openai('"quiz" does not support thinking')),
+    (
+        "ollama",
+        "a server that is busy, in its own format",
+        RETRY,
+        503,
+        {"error": "server busy, please try again.  maximum pending requests exceeded"},
+    ),
+    (
+        "ollama",
+        "a runner that died",
+        RETRY,
+        500,
+        openai("llama runner process has terminated: exit status 2", "api_error"),
+    ),
+    (
+        "ollama",
+        "a limit per hour of its cloud",
+        RETRY,
+        429,
+        {"error": "you've reached your hourly usage limit, please upgrade to continue"},
+    ),
+    ("ollama", "the context window", PROMPT, 400, openai("the input length exceeds the context length")),
+    (
+        "ollama",
+        "the context window, in older versions",
+        PROMPT,
+        500,
+        openai("failed to create new sequence: the input length exceeds the context length", "api_error"),
     ),
 )
 

@@ -83,10 +83,24 @@ class Provider:
         self.first, self.times, self.requests = answer, times, 0
 
 
+class QuickClock:
+    """A clock on which waiting takes no time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Provider]:
     provider = Provider()
-    thread = threading.Thread(target=provider.server.serve_forever)
+    thread = threading.Thread(target=provider.server.serve_forever, args=(0.01,))
     thread.start()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # Otherwise its import asks the internet for prices.
@@ -99,12 +113,11 @@ def provider() -> Iterator[Provider]:
 async def ask(provider: Provider) -> list[Any]:
     """What a governed LM makes of the provider's answers."""
 
-    async def no_wait(seconds: float) -> None:
-        await asyncio.sleep(0)
-
+    clock = QuickClock()
     lm = LMS[provider.first.provider](provider.address)
     lm.cache = False
-    return await governed(lm, Governor(retry=Retry(attempts=ATTEMPTS), sleep=no_wait)).acall("hello")
+    governor = Governor(retry=Retry(attempts=ATTEMPTS), sleep=clock.sleep, clock=clock)
+    return await governed(lm, governor).acall("hello")
 
 
 def those_that_are(meaning: Meaning) -> list[Any]:

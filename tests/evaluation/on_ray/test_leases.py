@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from dspy.utils.exceptions import LMAuthError
 
 from simba_actors.errors import BudgetReachedError, LMAccessError, LMUnavailableError
 from simba_actors.evaluation.on_ray.leases import LeaseOffice, LeasingGovernor
@@ -180,10 +181,10 @@ async def test_an_endpoint_that_fails_for_all_workers_is_given_up_by_all() -> No
 
 async def test_a_refused_key_ends_the_call_with_the_same_error_as_in_one_process() -> None:
     def refuse() -> None:
-        raise ImportError("no such client")
+        raise LMAuthError("no such key")
 
     both = TwoWorkers()
-    with pytest.raises(LMAccessError, match="refuses to serve: ImportError: no such client"):
+    with pytest.raises(LMAccessError, match="refuses to serve: LMAuthError: no such key"):
         await both.call(0, refuse)
 
 
