@@ -35,6 +35,7 @@ SimbaError
 ├── StopperError                   `stop_when` raised, or did not return an answer
 ├── PromptTooLongError             the prompt model refused a prompt that exceeds its context window
 ├── ReplyCutOffError               a reply of the prompt model ended at its token limit
+├── AdviceTooLongError             the prompt model wrote more advice than an instruction can take
 └── InfrastructureError            an LM could not be reached; never scored
     ├── LMAccessError              it refused the key, the account or the model's name
     ├── LMUnavailableError         it did not answer, or only with faults
@@ -219,6 +220,10 @@ class PromptTooLongError(SimbaError):
 
 class ReplyCutOffError(SimbaError):
     """A reply of the prompt model ended at its token limit, also when it was asked again with more room."""
+
+
+class AdviceTooLongError(SimbaError):
+    """The prompt model wrote more advice for a predictor than an instruction can take. The message names the limit."""
 
 
 class InfrastructureError(SimbaError):

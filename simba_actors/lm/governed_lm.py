@@ -156,6 +156,8 @@ class _Request:
         self._verdict: Temperature | None = None
         """What to conclude about the temperature if the call is answered without it; None if it is sent with it."""
         self._was_suspected = False
+        self._rejections = 0
+        """Attempts with the temperature that were rejected."""
 
     @property
     def size(self) -> CallSize:
@@ -208,8 +210,11 @@ class _Request:
         # Models that reason accept no temperature but their own. Sampling has added it; the student did not ask.
         if "temperature" in text_of(error).lower():
             self._verdict = Temperature.REFUSED
-        elif self._endpoint.temperature is not Temperature.ACCEPTED:
-            # The error may have another reason, so one call proves nothing. A second one, made after it, does.
+            return
+        self._rejections += 1
+        if self._endpoint.temperature is not Temperature.ACCEPTED or self._rejections > 1:
+            # The error may have another reason, so one call proves nothing. A second one, made after it, does. An
+            # endpoint that has accepted the temperature before may have another model behind it now.
             self._verdict = Temperature.REFUSED if self._was_suspected else Temperature.SUSPECTED
 
     def _answered(self) -> None:
@@ -218,7 +223,11 @@ class _Request:
             return
         if self._verdict is None:
             endpoint.temperature = Temperature.ACCEPTED
-        elif endpoint.temperature is not Temperature.ACCEPTED or self._verdict is Temperature.REFUSED:
+        elif (
+            endpoint.temperature is not Temperature.ACCEPTED
+            or self._verdict is Temperature.REFUSED
+            or self._rejections > 1
+        ):
             endpoint.temperature = self._verdict
         if endpoint.temperature is Temperature.REFUSED:
             logger.warning(

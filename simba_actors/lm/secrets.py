@@ -16,6 +16,9 @@ HIDDEN = "[hidden]"
 LEAST_LENGTH = 6
 """Shorter values ("none", "x") are placeholders for local servers. Hiding them would garble texts."""
 
+LONGEST_ERROR = 10_000
+"""Characters of an error's text that are kept: its beginning and its end."""
+
 LOOKS_SECRET = re.compile(
     r"(?<=://)[^/@\s]+(?=@)"  # Credentials in an address.
     r"|(?<=Bearer )[\w.~+/=-]{6,}"
@@ -102,8 +105,16 @@ class Secrets:
                     each.message = self.hide(message)  # pyright: ignore[reportAttributeAccessIssue]
 
     def describe(self, error: BaseException) -> str:
-        """Return what an error says, without keys."""
-        return self.hide(f"{type(error).__name__}: {text_of(error)}")
+        """Return what an error says, without keys and in at most `LONGEST_ERROR` characters or so.
+
+        DSPy's error for a reply that it can't read holds all of the reply, which may have megabytes.
+        """
+        text = self.hide(f"{type(error).__name__}: {text_of(error)}")
+        left_out = len(text) - LONGEST_ERROR
+        if left_out <= 0:
+            return text
+        half = LONGEST_ERROR // 2
+        return f"{text[:half]}\n[… {left_out:,} characters left out …]\n{text[-half:]}"
 
 
 def _errors_in(error: BaseException | None) -> Iterator[BaseException]:

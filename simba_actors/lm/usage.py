@@ -10,6 +10,9 @@ from simba_actors.search.rollout import Usage
 MOST_TOKENS, MOST_DOLLARS = 10**12, 1e9
 """Highest plausible usage of one call. If a provider reports more, the usage counts as unknown."""
 
+CUT_OFF_REASONS = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
+"""Finish reasons, in lower case, of a reply that ended at its token limit: DSPy's, and those that custom LMs pass on."""
+
 
 class Meter:
     """Adds up governed calls: attempts that were sent, answers, and reports of what an answer used.
@@ -90,7 +93,10 @@ def was_cut_off(entry: Mapping[str, Any]) -> bool:
     response: Any = entry.get("response")
     responses = cast("list[Any]", response) if isinstance(response, list) else [response]
     parts = [*responses, *(choice for each in responses for choice in _get(each, "choices") or ())]
-    return any(_get(part, "finish_reason") == "length" or _get(part, "status") == "incomplete" for part in parts)
+    return any(
+        str(_get(part, "finish_reason")).lower() in CUT_OFF_REASONS or _get(part, "status") == "incomplete"
+        for part in parts
+    )
 
 
 def _get(value: Any, name: str) -> Any:

@@ -11,7 +11,7 @@ import dspy
 import orjson
 
 from simba_actors.dspy_compat.custom_types import named
-from simba_actors.errors import PromptTooLongError
+from simba_actors.errors import AdviceTooLongError, PromptTooLongError
 from simba_actors.search.rollout import JSON, Trajectory
 from simba_actors.strategies.contract import PromptModel
 
@@ -19,6 +19,12 @@ NOT_AVAILABLE = "N/A"
 
 LEAST_PROMPT = 4_000
 """Characters below which a prompt that is refused as too long is not shortened further."""
+
+LONGEST_ADVICE = 20_000
+"""Characters of advice that a predictor may get at a time, some 5,000 tokens.
+
+Advice is a few sentences. An LM that repeats itself without end writes megabytes, and every later call would send them.
+"""
 
 Prompt = dict[str, str]
 """The inputs of a signature as text, by field name."""
@@ -33,6 +39,7 @@ async def ask_for_advice(
 
     Raises:
         PromptTooLongError: Even a prompt of `LEAST_PROMPT` characters or so was refused.
+        AdviceTooLongError: The advice for a predictor has more than `LONGEST_ADVICE` characters.
         Exception: See `PromptModel.ask`.
     """
     prompt: Prompt = {}
@@ -54,7 +61,15 @@ async def ask_for_advice(
 
 async def _advice(prompt_model: PromptModel, signature: type[dspy.Signature], prompt: Prompt) -> Mapping[str, str]:
     answer: Any = await prompt_model.ask(signature, **prompt)
-    return answer.module_advice
+    advice: Mapping[str, str] = answer.module_advice
+    for predictor, text in advice.items():
+        if len(text) > LONGEST_ADVICE:
+            raise AdviceTooLongError(
+                f"the prompt model wrote {len(text):,} characters of advice for {predictor!r}, and {LONGEST_ADVICE:,} "
+                f"is the most that it may: {text[:80]!r}… If this recurs, set max_tokens of `prompt_model`, or use "
+                "another one"
+            )
+    return advice
 
 
 def shortened(prompt: Prompt, size: int) -> Prompt:

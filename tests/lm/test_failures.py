@@ -16,6 +16,7 @@ from simba_actors.lm.failures import FailureClass, classify, retry_after_of
 from simba_actors.lm.governed_lm import governed
 from simba_actors.lm.governor import Governor
 from simba_actors.lm.retry import Retry
+from simba_actors.lm.secrets import LONGEST_ERROR, Secrets
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
 
@@ -151,6 +152,17 @@ async def test_money_in_the_words_of_an_error_without_a_status_says_nothing_of_t
     lm = Raising(ValueError(text))
     with pytest.raises(LMAccessError, match="Correct the LM's code"):
         await governed(lm, Governor(retry=Retry(base=0.001))).acall("hello")
+
+
+def test_of_a_long_error_the_beginning_and_the_end_are_kept_without_keys() -> None:
+    secrets = Secrets()
+    key = "sk-0123456789abcdef"
+    text = secrets.describe(ValueError(f"{'a' * 4_985}{key}{'x' * 3_000_000} the end"))
+    assert text.startswith("ValueError: aaaa")
+    assert text.endswith("x the end")
+    assert "characters left out" in text
+    assert len(text) < LONGEST_ERROR + 100
+    assert key[:12] not in text
 
 
 def test_an_outage_stays_one_whatever_its_words() -> None:

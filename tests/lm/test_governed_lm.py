@@ -12,6 +12,7 @@ import dspy
 import pytest
 
 from simba_actors.errors import InfrastructureError, LMAccessError
+from simba_actors.lm.endpoint import Temperature
 from simba_actors.lm.governed_lm import governed
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.retry import Retry
@@ -148,6 +149,14 @@ async def test_an_endpoint_that_has_accepted_the_temperature_keeps_it(caplog: py
             await governed(lm, governor, temperature=0.7, rollout_id=rollout_id).acall("hello")
     assert [kwargs.get("temperature") for kwargs in lm.asked].count(None) == 1
     assert not [record for record in caplog.records if "rejects calls" in record.message]
+
+
+async def test_an_endpoint_that_no_longer_accepts_the_temperature_is_sampled_without_it() -> None:
+    lm, governor = Reasoner("odd setting"), Governor(retry=HASTY)
+    governor.endpoint("reasoner").temperature = Temperature.ACCEPTED
+    for rollout_id in range(3):
+        assert await governed(lm, governor, temperature=0.7, rollout_id=rollout_id).acall("hello") == ["there"]
+    assert [kwargs.get("temperature") for kwargs in lm.asked] == [0.7, 0.7, None, 0.7, None, None]
 
 
 async def test_calls_of_an_lms_own_methods_are_governed() -> None:

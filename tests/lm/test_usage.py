@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from simba_actors.lm.usage import Meter
+from simba_actors.lm.usage import Meter, was_cut_off
 from simba_actors.search.rollout import Usage
 
 
@@ -28,3 +29,12 @@ def test_what_makes_no_sense_is_unknown(entry: dict[str, Any], expected: Usage) 
     meter.report(entry)
     meter.answered()
     assert meter.total == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "cut_off"),
+    [("length", True), ("max_tokens", True), ("MAX_TOKENS", True), ("stop", False), ("end_turn", False), (None, False)],
+)
+def test_a_reply_that_was_cut_off_is_known_by_any_providers_word(reason: str | None, cut_off: bool) -> None:
+    reply = SimpleNamespace(choices=[SimpleNamespace(finish_reason=reason)])
+    assert was_cut_off({"response": reply}) is cut_off
