@@ -18,6 +18,7 @@ from simba_actors.errors import InfrastructureError, LMUnavailableError, MetricE
 from simba_actors.lm.failures import infrastructure_cause
 from simba_actors.lm.secrets import Secrets
 from simba_actors.programs import to_json_value
+from simba_actors.programs.copying import copied_example
 from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
@@ -56,6 +57,8 @@ class Scorer:
     ) -> None:
         self._objectives = objectives
         self._secrets = secrets or Secrets()
+        if isinstance(metric, dspy.Module) and not hasattr(metric, "forward"):
+            metric = metric.acall  # A judge that has an async side alone.
         self._metric = partial(metric, **_demanded_names(metric))
         self._extra: tuple[None, ...] = (None,) * _arguments_beyond_two(metric)
         call = getattr(metric, "__call__", None)  # noqa: B004 - looking for an async __call__
@@ -82,9 +85,10 @@ class Scorer:
 
     async def try_on(self, where: str, example: dspy.Example) -> None:
         """Ask about an example with its own labels for a prediction. Raise MetricError if that shows a defect."""
-        labels = dspy.Prediction(**dict(cast("Any", example.labels())))
+        copied = copied_example(example)  # The metric may change it.
+        labels = dspy.Prediction(**dict(cast("Any", copied_example(example).labels())))
         try:
-            output = await isolated(self._ask(example, labels))
+            output = await isolated(self._ask(copied, labels))
         except SURELY_WRONG as error:
             raise self._raised(where, error) from error
         except Exception:  # noqa: BLE001 - labels are not a real prediction; the first rollout tells more

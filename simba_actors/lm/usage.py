@@ -11,7 +11,7 @@ MOST_TOKENS, MOST_DOLLARS = 10**12, 1e9
 """Highest plausible usage of one call. If a provider reports more, the usage counts as unknown."""
 
 CUT_OFF_REASONS = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
-"""Finish reasons, in lower case, of a reply that ended at its token limit: DSPy's, and those that custom LMs pass on."""
+"""Finish reasons, in lower case, of a reply that ended at its token limit. Custom LMs pass on those of providers."""
 
 
 class Meter:

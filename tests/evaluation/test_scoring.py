@@ -226,3 +226,23 @@ class Mute:
 async def test_a_value_without_a_repr_is_named_by_its_type() -> None:
     with pytest.raises(MetricError, match=r"returned a value whose repr\(\) fails \(Mute\) for trainset\[0\]"):
         await result_of(lambda example, prediction: Mute())
+
+
+async def test_a_trial_of_a_metric_that_changes_what_it_gets_changes_no_example() -> None:
+    def rude(example: dspy.Example, prediction: Any) -> float:
+        example.question = prediction.answer = "changed"
+        example.kept.append("changed")
+        return 1.0
+
+    example = dspy.Example(question="?", answer="red", kept=[]).with_inputs("question")
+    await Scorer(rude, Threads()).try_on("trainset[0]", example)
+    assert example.toDict() == {"question": "?", "answer": "red", "kept": []}
+
+
+async def test_a_judge_with_an_async_side_alone_is_a_metric() -> None:
+    class Judge(dspy.Module):
+        async def aforward(self, example: dspy.Example, prediction: Any) -> float:
+            return 0.5
+
+    result = await Scorer(Judge(), Threads()).score("trainset[0]", dspy.Example(), dspy.Prediction())
+    assert result.score == 0.5
