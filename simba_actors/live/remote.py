@@ -38,6 +38,9 @@ FIRST_SECONDS = 2.0
 RETRY_SECONDS = (0.25, 2.0)
 """Seconds before the second, and before any later attempt to reach the server. They double in between."""
 
+SETTLING_SECONDS = (0.1, 0.4)
+"""Seconds from a new snapshot to the next watch: of many followers that get one at the same time, all get it first."""
+
 LEAST_SECONDS = 0.1
 """Least seconds from one look to the next, for servers and proxies that end each watch at once."""
 
@@ -111,6 +114,7 @@ class Poller:
         self._snapshot_number = 0
         self._error: str | None = None
         self._tag = ""
+        self._is_new = False
         self._failures = 0
         self._warn_once = WarnOnce(logger)
         self._restart()
@@ -143,10 +147,14 @@ class Poller:
                 self._changed.wait_for(lambda: self._snapshot is not None or self._error is not None, seconds)
 
     def look(self) -> float:
-        """Get the snapshot if it has changed, then watch for a change. Return the seconds until the next look."""
+        """Get the snapshot and, unless it has changed, watch for a change. Return the seconds until the next look."""
         started = time.monotonic()
         try:
-            self._get()
+            if self._is_new:
+                self._is_new = False
+            elif self._get():
+                self._is_new = True
+                return random.uniform(*SETTLING_SECONDS)  # noqa: S311 - no secret
             self._failures = 0
             self._door.watch(self._tag)
         except Exception as error:  # noqa: BLE001 - whatever a server and a network can do; the last snapshot serves
@@ -170,15 +178,17 @@ class Poller:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def _get(self) -> None:
+    def _get(self) -> bool:
+        """Take what the server serves. Return whether that is something new."""
         found = self._door.get(self._tag)
         if found is None:
             self._set(None, "")
-            return
+            return False
         body, tag = found
         snapshot = snapshot_from_json(json.loads(body))
         self._save(body)
         self._set(snapshot, tag)
+        return True
 
     def _set(self, snapshot: Snapshot | None, tag: str) -> None:
         """Take a new snapshot; None confirms the last one."""
