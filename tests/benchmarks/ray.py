@@ -2,6 +2,8 @@
 
     python -m tests.benchmarks.ray speed
     python -m tests.benchmarks.ray kills
+    python -m tests.benchmarks.ray parity
+    python -m tests.benchmarks.ray nodes
 
 `speed`: a student that takes 5 ms of CPU a call, and an LM without latency, run by the local executor and by two
 workers on this machine, in turns; medians (bar: 1.6 times as many rollouts a second). Other work on the machine takes
@@ -12,6 +14,12 @@ process can feed (bar: 1,500).
 `kills`: one run on a cluster with three nodes on this machine, whose workers are killed 20 times with SIGKILL, and one
 whose optimizer's process is killed 10 times. Both must find what an undisturbed run finds. Prints how many calls were
 made again.
+
+`parity`: each scenario of `tests/parity` under `policy="dspy"`, and a planted world of each family under the adaptive
+policy, by two workers. Each must find what the local executor finds, program for program and score for score.
+
+`nodes`: a run during which nodes join the cluster and leave it, five times each. It must find what an undisturbed run
+finds.
 """
 
 from __future__ import annotations
@@ -27,6 +35,8 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -39,7 +49,10 @@ from simba_actors.lm.governor import Caller
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.runtime.threads import Threads
 from simba_actors.strategies import AppendADemo
+from tests.benchmarks.worlds import FAMILIES, student_of, train_examples, world_lm, world_of
+from tests.benchmarks.worlds.tasks import metric_of
 from tests.evaluation.on_ray.setups import noting, pids_in
+from tests.parity.scenarios import SCENARIOS
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import exact, legible_script, questions
@@ -53,6 +66,7 @@ CPU_SECONDS = 0.005
 LEAST_RATIO, LEAST_RATE = 1.6, 1_500
 
 WORKER_KILLS, DRIVER_KILLS = 20, 10
+NODE_MOVES = 5
 LATENCY = 0.05
 
 
@@ -293,7 +307,106 @@ def kills() -> None:
         driver_kills(expected, whole, ray_address, folder)
 
 
-PARTS: dict[str, Callable[[], None]] = {"speed": speed, "kills": kills}
+# ── parity ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def of_scenario(name: str, store: Path) -> OptimizerConfig:
+    scenario = SCENARIOS[name]
+    teacher = ScriptedLM(scenario.script, temperature=0.7) if scenario.teacher else None
+    return OptimizerConfig(
+        student=scenario.student(),
+        metric=scenario.metric,
+        trainset=scenario.trainset(scenario.rows),
+        store=store,
+        run_id="killed",
+        lm=ScriptedLM(scenario.script),
+        teacher_lm=teacher,
+        policy="dspy",
+        **scenario.settings,
+    )
+
+
+def of_world(family: str, store: Path) -> OptimizerConfig:
+    world = world_of(family, 0)
+    return OptimizerConfig(
+        student=student_of(world),
+        metric=metric_of(world),
+        trainset=train_examples(world, 32),
+        store=store,
+        run_id="killed",
+        lm=world_lm(world),
+        bsize=8,
+        num_candidates=4,
+        max_steps=4,
+        seed=1,
+    )
+
+
+def parity() -> None:
+    differs: list[str] = []
+    makers = [(name, partial(of_scenario, name)) for name in SCENARIOS]
+    makers += [(f"world {family}", partial(of_world, family)) for family in FAMILIES]
+    with cluster(1), tempfile.TemporaryDirectory() as folder:
+        for number, (name, make) in enumerate(makers):
+            found: list[Any] = []
+            for executor in (None, RayExecutor(workers=2)):
+                config = make(Path(folder) / f"{number} {executor is None}.db")
+                asyncio.run(finished(config if executor is None else replace(config, executor=executor)))
+                found.append(asyncio.run(findings(config, "killed")))
+            programs = len(found[0]["programs"])
+            print(f"{name}: {ending(same=found[0] == found[1])}, {programs} programs", flush=True)
+            differs += [name] if found[0] != found[1] else []
+    print(f"{len(makers) - len(differs)} of {len(makers)} runs are the same; others: {', '.join(differs) or 'none'}")
+
+
+# ── nodes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def nodes() -> None:
+    """Let nodes with all the workers come and go: the head has no CPU of its own account."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    started: Any = Cluster(initialize_head=True, head_node_args={**node, "num_cpus": 0, "include_dashboard": False})
+
+    def come_and_go(run: threading.Thread, server: OpenAIServer, whole: int) -> int:
+        """Return how often a node came and another one went while the run was under way."""
+        up = [started.add_node(**node), started.add_node(**node)]
+        for n in range(1, NODE_MOVES + 1):
+            while server.calls < whole * n // (NODE_MOVES + 2):
+                if not run.is_alive():
+                    return n - 1
+                time.sleep(0.01)
+            up.append(started.add_node(**node))
+            started.remove_node(up.pop(0), allow_graceful=n % 2 == 0)
+        return NODE_MOVES
+
+    try:
+        ray.init(address=started.address, configure_logging=False, log_to_driver=False)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            with OpenAIServer(legible_script) as server:
+                config = config_at(server.address, folder / "whole.db")
+                asyncio.run(finished(config))
+                expected, whole = asyncio.run(findings(config, "killed")), server.calls
+            with OpenAIServer(legible_script, latency=LATENCY) as server:
+                config = config_at(server.address, folder / "nodes.db", executor=RayExecutor(workers=2))
+                # Ray's nodes can be added by the main thread only.
+                run = threading.Thread(target=lambda: asyncio.run(finished(config)))
+                run.start()
+                moves = come_and_go(run, server, whole)
+                run.join()
+                again = server.calls - whole
+            same = asyncio.run(findings(config, "killed")) == expected
+        print(f"nodes came and went {moves} times: {ending(same=same)}, {again} of {whole} calls again")
+    finally:
+        ray.shutdown()
+        started.shutdown()
+
+
+PARTS: dict[str, Callable[[], None]] = {"speed": speed, "kills": kills, "parity": parity, "nodes": nodes}
 
 if __name__ == "__main__":
     logging.getLogger("simba_actors").setLevel(logging.ERROR)
