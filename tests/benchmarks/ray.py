@@ -67,6 +67,7 @@ LEAST_RATIO, LEAST_RATE = 1.6, 1_500
 
 WORKER_KILLS, DRIVER_KILLS = 20, 10
 NODE_MOVES = 5
+RUN = "run"
 LATENCY = 0.05
 
 
@@ -210,7 +211,7 @@ def speed() -> None:
 
 def config_at(address: str, store: Path, **changes: Any) -> OptimizerConfig:
     settings: dict[str, Any] = {
-        "run_id": "killed",
+        "run_id": RUN,
         "lm": lm_at(address),
         "prompt_model": lm_at(address),
         "trainset": questions(16),
@@ -265,7 +266,7 @@ def worker_kills(expected: Any, whole: int, folder: Path) -> None:
         asyncio.run(finished(config))
         killer.join(10)
         again = server.calls - whole
-    same = asyncio.run(findings(config, "killed")) == expected
+    same = asyncio.run(findings(config, RUN)) == expected
     kills = counted[0] if counted else f"fewer than {WORKER_KILLS}"
     print(f"workers killed {kills} times: {ending(same=same)}, {again} of {whole} calls again")
 
@@ -288,7 +289,7 @@ def driver_kills(expected: Any, whole: int, ray_address: str, folder: Path) -> N
             kills += 1
         again = server.calls - whole
     config = config_at(server.address, store)
-    same = asyncio.run(findings(config, "killed")) == expected
+    same = asyncio.run(findings(config, RUN)) == expected
     orphans = [pid for pid in pids_in(pids) if Path(f"/proc/{pid}").exists()]
     print(
         f"optimizer's process killed {kills} times: {ending(same=same)}, {again} of {whole} calls again, "
@@ -302,7 +303,7 @@ def kills() -> None:
         with OpenAIServer(legible_script) as server:
             config = config_at(server.address, folder / "whole.db")
             asyncio.run(finished(config))
-            expected, whole = asyncio.run(findings(config, "killed")), server.calls
+            expected, whole = asyncio.run(findings(config, RUN)), server.calls
         worker_kills(expected, whole, folder)
         driver_kills(expected, whole, ray_address, folder)
 
@@ -318,7 +319,7 @@ def of_scenario(name: str, store: Path) -> OptimizerConfig:
         metric=scenario.metric,
         trainset=scenario.trainset(scenario.rows),
         store=store,
-        run_id="killed",
+        run_id=RUN,
         lm=ScriptedLM(scenario.script),
         teacher_lm=teacher,
         policy="dspy",
@@ -333,7 +334,7 @@ def of_world(family: str, store: Path) -> OptimizerConfig:
         metric=metric_of(world),
         trainset=train_examples(world, 32),
         store=store,
-        run_id="killed",
+        run_id=RUN,
         lm=world_lm(world),
         bsize=8,
         num_candidates=4,
@@ -352,7 +353,7 @@ def parity() -> None:
             for executor in (None, RayExecutor(workers=2)):
                 config = make(Path(folder) / f"{number} {executor is None}.db")
                 asyncio.run(finished(config if executor is None else replace(config, executor=executor)))
-                found.append(asyncio.run(findings(config, "killed")))
+                found.append(asyncio.run(findings(config, RUN)))
             programs = len(found[0]["programs"])
             print(f"{name}: {ending(same=found[0] == found[1])}, {programs} programs", flush=True)
             differs += [name] if found[0] != found[1] else []
@@ -390,7 +391,7 @@ def nodes() -> None:
             with OpenAIServer(legible_script) as server:
                 config = config_at(server.address, folder / "whole.db")
                 asyncio.run(finished(config))
-                expected, whole = asyncio.run(findings(config, "killed")), server.calls
+                expected, whole = asyncio.run(findings(config, RUN)), server.calls
             with OpenAIServer(legible_script, latency=LATENCY) as server:
                 config = config_at(server.address, folder / "nodes.db", executor=RayExecutor(workers=2))
                 # Ray's nodes can be added by the main thread only.
@@ -399,7 +400,7 @@ def nodes() -> None:
                 moves = come_and_go(run, server, whole)
                 run.join()
                 again = server.calls - whole
-            same = asyncio.run(findings(config, "killed")) == expected
+            same = asyncio.run(findings(config, RUN)) == expected
         print(f"nodes came and went {moves} times: {ending(same=same)}, {again} of {whole} calls again")
     finally:
         ray.shutdown()
