@@ -1,68 +1,47 @@
-# A door of JSON over HTTP, with OTP's own parser of HTTP. Each connection has a process and one call.
+# A door of JSON over HTTP, with OTP's own server, which calls `do/1` in a process of the connection's own.
 
 defmodule Door do
+  require Record
+  Record.defrecordp(:mod, Record.extract(:mod, from_lib: "inets/include/httpd.hrl"))
   @largest 16 * 1024 * 1024
 
   @doc "Print the address and serve until the end. `answer` is called with the path and the JSON object of each POST."
   def listen(host, port, answer) do
+    {:ok, _} = Application.ensure_all_started(:inets)
+    {:ok, _} = Application.ensure_all_started(:ssl)
+    :persistent_term.put(__MODULE__, answer)
     {:ok, ip} = :inet.parse_address(String.to_charlist(host))
-    {:ok, socket} = :gen_tcp.listen(port, [:binary, packet: :http_bin, active: false, reuseaddr: true, backlog: 256, ip: ip])
-    {:ok, bound} = :inet.port(socket)
-    IO.puts("http://#{host}:#{bound}")
-    accept(socket, answer)
+    here = String.to_charlist(__DIR__)
+    {:ok, server} =
+      :inets.start(:httpd, port: port, bind_address: ip, server_name: 'student', server_root: here, document_root: here,
+        modules: [__MODULE__], keep_alive: false)
+    IO.puts("http://#{host}:#{:httpd.info(server)[:port]}")
+    Process.sleep(:infinity)
   end
 
-  defp accept(socket, answer) do
-    {:ok, connection} = :gen_tcp.accept(socket)
-    pid = spawn(fn -> receive do: (:yours -> serve(connection, answer)) end)
-    :ok = :gen_tcp.controlling_process(connection, pid)
-    send(pid, :yours)
-    accept(socket, answer)
+  def unquote(:do)(request) do
+    headers = Map.new(mod(request, :parsed_header), fn {name, value} -> {to_string(name), to_string(value)} end)
+    {status, message} =
+      case checked(to_string(mod(request, :request_uri)), headers, IO.iodata_to_binary(mod(request, :entity_body))) do
+        {:ok, message} -> {200, message}
+        {:refused, status, code, why} -> {status, %{code: code, message: why}}
+      end
+    body = IO.iodata_to_binary(:jiffy.encode(message, [:use_nil]))
+    later = if status == 429, do: ["retry-after": '0.5'], else: []
+    head = [code: status, content_type: 'application/json', content_length: Integer.to_charlist(byte_size(body))] ++ later
+    {:proceed, [{:response, {:response, head, body}}]}
   end
 
-  defp serve(connection, answer) do
-    with {:ok, {:http_request, :POST, {:abs_path, path}, _}} <- :gen_tcp.recv(connection, 0, 30_000),
-         {:ok, headers} <- headers(connection, %{}),
-         {:ok, body} <- body(connection, headers) do
-      send_answer(connection, checked(path, headers, body, answer))
-    end
-    :gen_tcp.close(connection)
-  end
-
-  defp headers(connection, known) do
-    case :gen_tcp.recv(connection, 0, 30_000) do
-      {:ok, {:http_header, _, name, _, value}} -> headers(connection, Map.put(known, String.downcase(to_string(name)), value))
-      {:ok, :http_eoh} -> {:ok, known}
-      other -> other
-    end
-  end
-
-  defp body(connection, headers) do
-    :ok = :inet.setopts(connection, packet: :raw)
-    case Integer.parse(headers["content-length"] || "0") do
-      {0, ""} -> {:ok, ""}
-      {length, ""} when length in 1..@largest -> :gen_tcp.recv(connection, length, 30_000)
-      {length, ""} when length > @largest -> skip(connection, length)
-      _ -> {:ok, "?"}
-    end
-  end
-
-  # The rest is read, so that the refusal arrives, but not kept.
-  defp skip(_, left) when left <= 0, do: {:ok, :too_large}
-  defp skip(connection, left) do
-    with {:ok, chunk} <- :gen_tcp.recv(connection, min(left, 65_536), 30_000), do: skip(connection, left - byte_size(chunk))
-  end
-
-  defp checked(path, headers, body, answer) do
+  defp checked(path, headers, body) do
     token = System.get_env("SIMBA_STUDENT_TOKEN", "")
     cond do
       token != "" and headers["authorization"] != "Bearer " <> token ->
         {:refused, 401, "unauthenticated", "the token is missing or wrong"}
       Map.has_key?(headers, "origin") -> {:refused, 403, "permission_denied", "web pages may not call a student"}
-      body == :too_large -> {:refused, 413, "invalid_argument", "a request has at most #{@largest} bytes"}
+      byte_size(body) > @largest -> {:refused, 413, "invalid_argument", "a request has at most #{@largest} bytes"}
       true ->
         case decoded(body) do
-          %{} = message -> answer.(path, message)
+          %{} = message -> :persistent_term.get(__MODULE__).(path, message)
           _ -> {:refused, 400, "invalid_argument", "the body is not a JSON object"}
         end
     end
@@ -74,18 +53,5 @@ defmodule Door do
     _ -> nil
   catch
     _, _ -> nil
-  end
-
-  defp send_answer(connection, answer) do
-    {status, message} =
-      case answer do
-        {:ok, message} -> {200, message}
-        {:refused, status, code, why} -> {status, %{code: code, message: why}}
-      end
-    json = :jiffy.encode(message, [:use_nil])
-    later = if status == 429, do: "Retry-After: 0.5\r\n", else: ""
-    :gen_tcp.send(connection, "HTTP/1.1 #{status} Status\r\nContent-Type: application/json\r\nConnection: close\r\n" <>
-      later <> "Content-Length: #{IO.iodata_length(json)}\r\n\r\n")
-    :gen_tcp.send(connection, json)
   end
 end

@@ -4,8 +4,6 @@
 
 Code.require_file("student.exs", __DIR__)
 Code.require_file("door.exs", __DIR__)
-{:ok, _} = Application.ensure_all_started(:inets)
-{:ok, _} = Application.ensure_all_started(:ssl)
 {:ok, _} = Student.start_link([])
 Door.listen(System.get_env("HOST", "127.0.0.1"), String.to_integer(System.get_env("PORT", "7000")), fn path, message ->
   case String.split(path, "/simba_actors.bridge.Student/") do
