@@ -1,6 +1,7 @@
 """Live programs on other hosts: how soon they serve what is published, and what a server that keeps dying does to them.
 
     python -m tests.benchmarks.followers
+    python -m tests.benchmarks.followers grpc
 
 One server of a store's channels and 200 live programs in 8 processes, each with a connection of its own, on this
 machine. Something is published 20 times: from the publisher's commit to the first call that runs it, the 99th
@@ -14,9 +15,12 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median, quantiles
@@ -24,13 +28,37 @@ from typing import Any
 
 from simba_actors.live import LiveProgram
 from tests.live.test_remote import serving
-from tests.support.hosts import free_port
+from tests.support.hosts import free_port, wait_for_port
 from tests.support.live import publish, sayer
 
 PROCESSES, PROGRAMS = 8, 25
 PUBLICATIONS = KILLS = 20
 BAR = 1.0
 PATIENCE = 60.0
+
+
+GRPC_SERVER = """
+import asyncio, sys
+from pathlib import Path
+from simba_actors.web.channels.over_grpc import serve_channels
+
+async def serve():
+    server, _ = await serve_channels(Path(sys.argv[1]), f"127.0.0.1:{sys.argv[2]}")
+    await server.wait_for_termination()
+
+asyncio.run(serve())
+"""
+
+
+@contextmanager
+def serving_over_grpc(store: Path, port: int) -> Generator[str]:
+    """A server of the store's channels over gRPC, killed at the end."""
+    with subprocess.Popen([sys.executable, "-c", GRPC_SERVER, str(store), str(port)]) as process:
+        try:
+            wait_for_port(process, port)
+            yield f"grpc://127.0.0.1:{port}"
+        finally:
+            process.kill()
 
 
 def follow(url: str, folder: Path, pipe: Connection) -> None:
@@ -77,17 +105,18 @@ def rounds(store: Path, pipes: list[Connection], version: int) -> tuple[list[flo
     return seconds, sum(failed for _, failed, _ in answers), sum(behind for _, _, behind in answers)
 
 
-def main() -> None:
+def main(door: str = "http") -> None:
+    serve = serving_over_grpc if door == "grpc" else serving
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = folder / "simba.db"
         asyncio.run(publish(store, "one"))
         port = free_port()
-        url = f"http://127.0.0.1:{port}"
+        url = f"{door}://127.0.0.1:{port}"
         spawn = multiprocessing.get_context("spawn")
         pipes: list[Connection] = []
         children: list[Any] = []
-        with serving(store, port):
+        with serve(store, port):
             for n in range(PROCESSES):
                 ours, theirs = spawn.Pipe()
                 children.append(spawn.Process(target=follow, args=[url, folder / f"cache {n}", theirs], daemon=True))
@@ -101,12 +130,13 @@ def main() -> None:
                 seconds, failures, left = rounds(store, pipes, version)
                 waits, failed, behind = [*waits, *seconds], failed + failures, behind + left
         p99 = quantiles(waits, n=100)[-1]
-        print(f"{PROCESSES * PROGRAMS} programs, {PUBLICATIONS} publications, at a load of {os.getloadavg()[0]:.1f}:")
+        load = os.getloadavg()[0]
+        print(f"{PROCESSES * PROGRAMS} programs, {PUBLICATIONS} publications over {door}, at a load of {load:.1f}:")
         print(f"served after {median(waits):.2f} s (median), {p99:.2f} s (p99; bar {BAR:g}), {max(waits):.2f} s (most)")
         print(f"{failed} calls failed, {behind} programs were left behind")
         failed = behind = 0
         for version in range(2 + PUBLICATIONS, 2 + PUBLICATIONS + KILLS):
-            with serving(store, port):
+            with serve(store, port):
                 _, failures, left = rounds(store, pipes, version)
             failed, behind = failed + failures, behind + left
         print(f"server killed {KILLS} times: {failed} calls failed, {behind} programs were left behind")
@@ -117,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(*sys.argv[1:])
