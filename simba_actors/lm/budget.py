@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -25,7 +25,6 @@ from simba_actors.store.records import RecordProposal, RecordRollout, RecordSpen
 CHARACTERS_PER_TOKEN = 4
 """Assumed until a reply says how many tokens its prompt has."""
 
-N = TypeVar("N", int, float)
 
 LEAST_WAIT = 0.1
 """Seconds between looks at a clock that stops while the run is paused."""
@@ -341,13 +340,14 @@ def forecast(
     rollouts = sum((usage for lm, usage in used.items() if lm != PROMPT_MODEL), start=Usage())
     strategies = used.get(PROMPT_MODEL, Usage())
     whole = rollouts * share + strategies * min(share, max_steps)
-    return BudgetForecast(
-        calls=whole.calls if budget.max_calls is None else min(whole.calls, budget.max_calls),
-        tokens=_within(whole.tokens, budget.max_tokens),
-        cost=_within(whole.cost, budget.max_cost),
-        seconds=_within(seconds * share, budget.max_seconds),
+    time = seconds * share
+    caps = (
+        (budget.max_calls, whole.calls),
+        (budget.max_tokens, whole.tokens),
+        (budget.max_cost, whole.cost),
+        (budget.max_seconds, time),
     )
-
-
-def _within(amount: N | None, cap: N | None) -> N | None:
-    return amount if amount is None or cap is None else min(amount, cap)
+    # The cap that is reached first ends the run, so it bounds the rest too.
+    within = min([1.0, *(cap / amount for cap, amount in caps if cap is not None and amount)])
+    whole = whole * within
+    return BudgetForecast(calls=whole.calls, tokens=whole.tokens, cost=whole.cost, seconds=time * within)

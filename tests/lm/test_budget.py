@@ -6,7 +6,7 @@ import dspy
 import pytest
 
 from simba_actors.errors import BudgetReachedError
-from simba_actors.lm.budget import Budget, BudgetTracker, CallSize
+from simba_actors.lm.budget import Budget, BudgetTracker, CallSize, forecast
 from simba_actors.search.rollout import Usage
 from simba_actors.store.records import Spending
 
@@ -81,3 +81,11 @@ def test_a_clock_that_is_stopped_counts_no_time() -> None:
     tracker.stop_clock()
     now[0] = 5.0
     assert tracker.seconds == 2.0
+
+
+def test_the_cap_that_is_reached_first_bounds_the_whole_forecast() -> None:
+    used = {"student": Usage(10, 1_000, 500, 0.01)}
+    whole = forecast(used, 2.0, 10, 100, 8, Budget())
+    assert (whole.calls, whole.tokens, whole.seconds) == (100, 15_000, 20.0)
+    capped = forecast(used, 2.0, 10, 100, 8, Budget(max_tokens=7_500, max_calls=90))
+    assert (capped.calls, capped.tokens, capped.cost, capped.seconds) == (50, 7_500, pytest.approx(0.05), 10.0)
