@@ -109,7 +109,8 @@ class OptimizerConfig:
 
     metric: Metric
     """Scores a prediction: a number or a bool, higher is better, or a `dspy.Prediction` with a `score`. Sync or async.
-    See `Metric`."""
+    It is called as `metric(example, prediction)` or `metric(example, prediction, trace)`. Other fields of the
+    prediction, such as `feedback`, are shown to the LM that writes rules."""
 
     trainset: Sequence[dspy.Example]
     """Examples to learn from, at least `bsize`, with their inputs marked by `with_inputs`. `policy="adaptive"` uses a

@@ -263,12 +263,17 @@ def _shortened(line: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The status of a run. It takes a few KB, however long the run is."""
+    """The status of a run, as returned by `Optimizer.status`. It takes a few KB, however long the run is.
+
+    status = await optimizer.status()
+    print(status.status, status.best, status.rollouts)
+    """
 
     run_id: str
     """The run's name in the store."""
     status: RunStatus
-    """The run's status. `simba_actors.team.run_state` describes the transitions."""
+    """"running"; "waiting": no LM call is answered, and calls are tried again; "paused", until `resume`; "finished",
+    with a result; "failed": the metric or `stop_when` raised. `simba_actors.team.run_state` has the transitions."""
     reason: str | None
     """Why the run waits, is paused, has failed or has finished; None while it works."""
     steps_closed: int
