@@ -32,8 +32,6 @@ def choose_lm(simulated: dspy.BaseLM) -> dspy.BaseLM:
         "--model", help="any model that DSPy takes, such as openai/gpt-4o-mini; by default a simulation"
     )
     name = parser.parse_args().model
-    # SimulatedLM is no engine, as DSPy advises: an engine does not see the rollout id, on which its replies depend.
-    warnings.filterwarnings("ignore", "Implementing custom LMs", DeprecationWarning)
     return simulated if name is None else dspy.LM(name)
 
 
@@ -42,6 +40,8 @@ class SimulatedLM(dspy.BaseLM):
 
     def __init__(self, expert: Answer, novice: Answer, rule: str = "Answer as the examples do.") -> None:
         super().__init__("simulated/lm", cache=False)
+        # DSPy advises to write an engine, but an engine does not see the rollout id, on which the replies depend.
+        warnings.filterwarnings("ignore", "Implementing custom LMs", DeprecationWarning)
         self.expert, self.novice, self.rule = expert, novice, rule
 
     def forward(self, prompt: str | None = None, messages: Any = None, **settings: Any) -> Any:
