@@ -41,7 +41,8 @@ async def start_grpc_server(
 
 
 def _answering(method: str, call: Callable[[Any], Awaitable[Object] | Object]) -> Unary:
-    read, write = (kind(name) for kind, name in zip((reader, writer), METHODS[method], strict=True))
+    request, reply = METHODS[method]
+    read, write = reader(request), writer(reply)
 
     async def answer(data: bytes) -> bytes:
         try:
