@@ -7,8 +7,7 @@ defmodule Door do
 
   @doc "Print the address and serve until the end. `answer` is called with the path and the JSON object of each POST."
   def listen(host, port, answer) do
-    {:ok, _} = Application.ensure_all_started(:inets)
-    {:ok, _} = Application.ensure_all_started(:ssl)
+    for application <- [:inets, :ssl], do: {:ok, _} = Application.ensure_all_started(application)
     :persistent_term.put(__MODULE__, answer)
     {:ok, ip} = :inet.parse_address(String.to_charlist(host))
     here = String.to_charlist(__DIR__)
@@ -49,8 +48,6 @@ defmodule Door do
 
   defp decoded(body) do
     :jiffy.decode(body, [:return_maps, :use_nil])
-  rescue
-    _ -> nil
   catch
     _, _ -> nil
   end

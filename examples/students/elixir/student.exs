@@ -21,20 +21,15 @@ defmodule Program do
   defp predict(name, states, inputs, report) do
     {_, _, known, outputs} = List.keyfind(@predictors, name, 0)
     state = Map.fetch!(states, name)
-    wanted = Enum.map_join(outputs, ", ", &"`#{&1}`")
-    ask = fn fields ->
-      Enum.map_join(known, "\n\n", &"[[ ## #{&1} ## ]]\n#{fields[&1]}") <>
-        "\n\nRespond with a JSON object that has the fields #{wanted}."
-    end
-    demos =
-      for demo <- Map.get(state, "demos", []),
-          {role, text} <- [{"user", ask.(demo)}, {"assistant", :jiffy.encode(Map.take(demo, outputs))}],
-          do: %{role: role, content: text}
-    messages = [%{role: "system", content: state["instructions"] || ""}] ++ demos ++ [%{role: "user", content: ask.(inputs)}]
+    wanted = "Respond with a JSON object that has the fields #{Enum.map_join(outputs, ", ", &"`#{&1}`")}."
+    ask = fn fields -> Enum.map_join(known, "\n\n", &"[[ ## #{&1} ## ]]\n#{fields[&1]}") <> "\n\n" <> wanted end
+    demos = Enum.flat_map(state["demos"] || [], &[{"user", ask.(&1)}, {"assistant", :jiffy.encode(Map.take(&1, outputs))}])
+    turns = [{"system", state["instructions"] || ""}] ++ demos ++ [{"user", ask.(inputs)}]
+    messages = for {role, text} <- turns, do: %{role: role, content: text}
     reply = :jiffy.decode(LM.complete(messages, state, report), [:return_maps])
     missing = Enum.reject(outputs, &is_binary(reply[&1]))
     if missing != [], do: raise("the LM's reply has no #{Enum.join(missing, ", ")}")
-    report.({:step, %{predictor: name, inputs: inputs, outputs: reply}})
+    report.(%{step: %{predictor: name, inputs: inputs, outputs: reply}})
     reply
   end
 end
@@ -44,18 +39,19 @@ defmodule LM do
 
   def complete(messages, state, report) do
     url = System.get_env("OPENAI_BASE_URL", "https://api.openai.com/v1") <> "/chat/completions"
-    model = Map.get(state, "model", %{})
+    model = state["model"] || %{}
     chosen = for {name, value} <- [temperature: model["temperature"], seed: model["rolloutId"]], value != nil, into: %{}, do: {name, value}
-    body = Map.merge(%{model: System.get_env("STUDENT_MODEL", "gpt-5-mini"), messages: messages}, chosen)
-    body = Map.merge(body, Map.get(state, "settings", %{}))
+    fixed = %{model: System.get_env("STUDENT_MODEL", "gpt-5-mini"), messages: messages}
+    body = fixed |> Map.merge(chosen) |> Map.merge(state["settings"] || %{}) |> :jiffy.encode()
     headers = [{'authorization', 'Bearer #{System.get_env("OPENAI_API_KEY", "")}'}]
-    request = {String.to_charlist(url), headers, 'application/json', :jiffy.encode(body)}
-    report.({:usage, 1, 0, 0, false})
+    request = {String.to_charlist(url), headers, 'application/json', body}
+    report.(%{calls: 1})
     case :httpc.request(:post, request, [], body_format: :binary) do
       {:ok, {{_, 200, _}, _, answer}} ->
         %{"choices" => [choice | _]} = answer = :jiffy.decode(answer, [:return_maps])
-        used = Map.get(answer, "usage", %{})
-        report.({:usage, 0, used["prompt_tokens"] || 0, used["completion_tokens"] || 0, choice["finish_reason"] == "length"})
+        used = answer["usage"] || %{}
+        report.(%{promptTokens: used["prompt_tokens"] || 0, completionTokens: used["completion_tokens"] || 0})
+        report.(%{cut_off: choice["finish_reason"] == "length"})
         choice["message"]["content"]
       {:ok, {{_, 400, _}, _, answer}} -> raise "the LM refuses the prompt: #{String.slice(answer, 0, 500)}"
       {:ok, {{_, status, _}, _, _}} -> throw({:unavailable, "the LM answers #{status}", status in [401, 402, 403, 404]})
@@ -72,7 +68,7 @@ defmodule Student do
   @most_runs 32
   @kept_ms 600_000
 
-  def start_link(options), do: GenServer.start_link(__MODULE__, options, name: __MODULE__)
+  def start_link, do: GenServer.start_link(__MODULE__, %{}, name: __MODULE__)
 
   @doc "Answer a call: `{:ok, message}` or `{:refused, status, code, why}`."
   def call("Describe", request) do
@@ -82,7 +78,7 @@ defmodule Student do
   def call("Run", %{"major" => major}) when major != @major, do: speaks()
   def call("Run", request) do
     states = request["predictors"]
-    names = Enum.map(Program.predictors(), &elem(&1, 0)) |> Enum.sort()
+    names = Program.predictors() |> Enum.map(&elem(&1, 0)) |> Enum.sort()
     cond do
       not (is_binary(request["key"]) and request["key"] =~ ~r/^[A-Za-z0-9-]{1,64}$/) -> invalid("the key is not valid")
       not (is_map(states) and is_map(request["inputs"] || %{})) -> invalid("inputs and predictors must be objects")
@@ -107,11 +103,9 @@ defmodule Student do
       summary: "Finds a hint, then answers the question with it.", maxConcurrency: @most_runs}
   end
 
-  @impl true
-  def init(_), do: {:ok, %{}}
+  def init(runs), do: {:ok, runs}
 
   # A Run is {content, :running, pid, callers} or {content, :ended, reply}, by key.
-  @impl true
   def handle_call({:run, %{"key" => key} = request}, caller, runs) do
     content = :erlang.phash2({request["predictors"], request["inputs"]}, 4_294_967_296)
     under_way = Enum.count(runs, fn {_, run} -> elem(run, 1) == :running end)
@@ -120,7 +114,7 @@ defmodule Student do
       {^content, :running, pid, callers} -> {:noreply, %{runs | key => {content, :running, pid, [caller | callers]}}}
       nil when under_way < @most_runs ->
         student = self()
-        {pid, _} = spawn_monitor(fn -> send(student, {:done, key, execute(request)}) end)
+        pid = spawn(fn -> send(student, {:done, key, execute(request)}) end)
         limit = request["timeoutSeconds"] || 0
         Process.send_after(self(), {:late, key, pid}, round(1000 * if(limit > 0, do: min(limit, 3600), else: 3600)))
         {:noreply, Map.put(runs, key, {content, :running, pid, [caller]})}
@@ -129,13 +123,10 @@ defmodule Student do
     end
   end
   def handle_call({:cancel, key}, _, runs) do
-    case runs[key] do
-      {_, :running, _, _} -> {:reply, {:ok, %{found: true}}, stop(runs, key, {:refused, 499, "canceled", "it was cancelled"})}
-      _ -> {:reply, {:ok, %{found: false}}, runs}
-    end
+    found = match?({_, :running, _, _}, runs[key])
+    {:reply, {:ok, %{found: found}}, if(found, do: stop(runs, key, {:refused, 499, "canceled", "it was cancelled"}), else: runs)}
   end
 
-  @impl true
   def handle_info({:done, key, reply}, runs) do
     case runs[key] do
       {content, :running, _, callers} ->
@@ -151,7 +142,6 @@ defmodule Student do
     {:noreply, if(late, do: stop(runs, key, {:refused, 504, "deadline_exceeded", "it did not end in time"}), else: runs)}
   end
   def handle_info({:forget, key}, runs), do: {:noreply, Map.delete(runs, key)}
-  def handle_info({:DOWN, _, :process, _, _}, runs), do: {:noreply, runs}
 
   defp stop(runs, key, answer) do
     {{_, :running, pid, callers}, rest} = Map.pop(runs, key)
@@ -175,11 +165,10 @@ defmodule Student do
         _, reason -> {"PROGRAM_FAILURE", %{failure: %{type: "throw", message: inspect(reason, limit: 50)}}}
       end
     reports = Enum.reverse(Process.get(:reports))
-    used = for {:usage, calls, prompt, completion, cut} <- reports, do: {calls, prompt, completion, cut}
-    sum = fn index -> used |> Enum.map(&elem(&1, index)) |> Enum.sum() end
-    Map.merge(%{key: request["key"], outcome: "OUTCOME_" <> outcome, codeVersion: "1",
-      trace: for({:step, step} <- reports, do: step), cutOff: Enum.any?(used, &elem(&1, 3)),
-      usage: %{calls: sum.(0), promptTokens: sum.(1), completionTokens: sum.(2)},
-      seconds: (System.monotonic_time(:millisecond) - started) / 1000}, rest)
+    sum = fn name -> reports |> Enum.map(&Map.get(&1, name, 0)) |> Enum.sum() end
+    Map.merge(rest, %{key: request["key"], outcome: "OUTCOME_" <> outcome, codeVersion: "1",
+      trace: for(%{step: step} <- reports, do: step), cutOff: Enum.any?(reports, & &1[:cut_off]),
+      usage: Map.new([:calls, :promptTokens, :completionTokens], &{&1, sum.(&1)}),
+      seconds: (System.monotonic_time(:millisecond) - started) / 1000})
   end
 end
