@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,14 @@ async def test_without_a_terminal_each_step_has_a_line_and_the_end_too(
     assert lines[-1].startswith("finished: program")
 
 
-async def test_a_line_tells_best_score_rollouts_rate_and_spending(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    await finish(small_config(tmp_path / "simba.db", progress=True))
-    line = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("step 1/2"))
-    assert all(word in line for word in ("student 0.", "rollouts at", "tokens", "left"))
+async def test_a_line_tells_best_score_rollouts_rate_and_spending(tmp_path: Path) -> None:
+    await finish(small_config(tmp_path / "simba.db", run_id="run"))
+    async with await Reader.open(tmp_path / "simba.db") as store:
+        ended = await store.ask(run_queries.summary, "run")
+    running = replace(ended, run=replace(ended.run, status="running"))
+    line = progress_line(running, rate=2.0, step=1)
+    assert line.startswith("step 1/2, best 0.")
+    assert all(word in line for word in ("student 0.", "rollouts at 2.0/s", "tokens", "left"))
 
 
 @pytest.mark.parametrize("policy", ["dspy", "adaptive"])
