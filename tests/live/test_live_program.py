@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import sqlite3
-import subprocess
 import sys
 import threading
 from asyncio.subprocess import DEVNULL, PIPE
@@ -24,6 +23,7 @@ from simba_actors.live.router import Router
 from simba_actors.programs import Choice, Configuration, ConfigurationSpace, Float
 from simba_actors.publishing.channel import Channel
 from simba_actors.store.migrations import migrate
+from tests.support.children import start_child
 from tests.support.live import answer, publish, said, sayer, saying
 from tests.support.quiz import exact
 from tests.support.runs import PATIENCE
@@ -97,9 +97,9 @@ def test_a_publication_of_another_process_is_seen_by_the_first_call_after_a_quar
 
 
 def publish_elsewhere(store: Path, word: str) -> None:
-    script = "import asyncio, sys, pathlib; from tests.support.live import publish; "
-    script += "asyncio.run(publish(pathlib.Path(sys.argv[1]), sys.argv[2]))"
-    subprocess.run([sys.executable, "-c", script, str(store), word], check=True, env=os.environ)
+    publisher = start_child(publish, store, word)
+    publisher.join()
+    assert publisher.exitcode == 0
 
 
 FOLLOWING = """
