@@ -81,7 +81,7 @@ async def _print_lines(store: Path, run_name: str | None) -> None:
     else:
         from simba_actors.observe.progress import StoredRun, follow_progress
 
-        await follow_progress(StoredRun(store, run_id))
+        await follow_progress(StoredRun(store, run_id), sys.stdout)
 
 
 async def _run_id(store: Path, run_name: str | None) -> str:

@@ -91,6 +91,8 @@ async def follow_progress(optimizer: Watched, stream: TextIO | None = None) -> N
                             summary = await store.ask(run_queries.summary, optimizer.run_id)
                             display.show_event(event, summary, rate(summary))
                     tasks.cancel_scope.cancel()
+            except ExceptionGroup as group:  # Of the task group. Callers expect the error itself.
+                raise group.exceptions[0] from None
             finally:
                 with anyio.CancelScope(shield=True):  # What stays on the terminal is where the run stands now.
                     summary = await store.ask(run_queries.summary, optimizer.run_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from simba_actors import Optimizer
 from simba_actors.errors import MetricError
 from simba_actors.events import Event, RunFailed, RunFinished, RunPaused, StepOpened
 from simba_actors.observe import show_progress
-from simba_actors.observe.progress import display_on
+from simba_actors.observe.progress import display_on, follow_progress
 from simba_actors.observe.wording import duration, progress_line
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
@@ -132,6 +133,27 @@ async def test_a_stream_that_breaks_in_the_block_does_not_harm_it(tmp_path: Path
     async with await Optimizer.start(config) as optimizer, show_progress(optimizer, closed):
         result = await asyncio.wait_for(optimizer.result(), PATIENCE)
     assert result.score > 0
+
+
+class Over:
+    """A run of which the last event is followed."""
+
+    def __init__(self, store: Path, run_id: str) -> None:
+        self.store, self.run_id = store, run_id
+
+    async def events(self, after: int = 0) -> AsyncGenerator[Event]:
+        yield RunFinished(program=0, score=0.5)
+
+
+async def test_a_reader_that_goes_away_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: str) -> int:
+        raise BrokenPipeError
+
+    await finish(small_config(tmp_path / "simba.db", run_id="run"))
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "write", gone)
+    with pytest.raises(BrokenPipeError):
+        await follow_progress(Over(tmp_path / "simba.db", "run"), stream)
 
 
 async def test_nothing_is_shown_after_the_block(tmp_path: Path) -> None:
