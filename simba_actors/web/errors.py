@@ -27,7 +27,7 @@ async def simba_error(request: Request, error: Any) -> Response:
 
 
 async def not_found(request: Request, error: Any) -> Response:
-    return page(request, "error.html", 404, title="Not found", message="There is no such page.")
+    return page(request, "error.html", 404, title="Not found", message="This page does not exist.")
 
 
 async def broken(request: Request, error: Any) -> Response:

@@ -101,7 +101,7 @@ async def test_an_empty_store_says_how_to_fill_it(tmp_path: Path) -> None:
         (f"{RUN_PATH}/programs/999", 404, "has no program 999"),
         (f"{RUN_PATH}/steps/0/examples/99", 404, "no trajectories of example 99"),
         ("/channels/nobody", 404, "has no channel"),
-        ("/nowhere", 404, "There is no such page"),
+        ("/nowhere", 404, "This page does not exist"),
     ],
 )
 async def test_what_is_not_there_says_so(client: httpx.AsyncClient, path: str, status: int, words: str) -> None:
@@ -282,7 +282,7 @@ async def test_failures_are_filtered_by_kind_score_and_text(client: httpx.AsyncC
     assert scores(await text_of(client, "/programs/0/failures?kind=all")) == {"0.000", "1.000"}
     assert scores(await text_of(client, "/programs/0/failures")) == {"0.000"}
     assert scores(await text_of(client, "/programs/0/failures?kind=all&at_most=0.5")) == {"0.000"}
-    assert "There are no such rollouts" in await text_of(client, "/programs/0/failures?kind=failed")
+    assert "No rollouts match" in await text_of(client, "/programs/0/failures?kind=failed")
     found = await text_of(client, "/programs/0/failures?kind=all&text=BALL 2")
     assert set(re.findall(r"colour of ball (\d)", found)) == {"2"}
 
