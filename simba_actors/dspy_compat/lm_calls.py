@@ -1,4 +1,4 @@
-"""Being asked before an LM is called, whichever way a student or a metric has reached it."""
+"""Routing of LM calls: a hook that runs before each, however a student or a metric has reached the LM."""
 
 from __future__ import annotations
 

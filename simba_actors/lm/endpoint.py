@@ -22,7 +22,7 @@ class Temperature(Enum):
 
 
 class Slot:
-    """One call's place at an endpoint. The first of these methods gives it back; later calls do nothing."""
+    """One call's place at an endpoint. The first call of one of these methods gives it back; later ones do nothing."""
 
     __slots__ = ("_endpoint", "_held")
 

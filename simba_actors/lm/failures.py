@@ -131,7 +131,7 @@ NOT_CODE_ERRORS = (OSError, json.JSONDecodeError, UnicodeError)
 
 PROMPT_ERRORS: tuple[type[BaseException], ...] = (
     LMUnsupportedFeatureError,  # Tools, images and the like, which the student asks for.
-    LMCollectionLimitError,  # A reply beyond all bounds.
+    LMCollectionLimitError,  # A reply longer than what DSPy collects.
     AdapterParseError,  # An LM that runs a DSPy program itself could not read a reply.
 )
 """Errors that DSPy raises for a request or a reply, without the provider."""

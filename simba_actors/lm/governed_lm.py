@@ -153,7 +153,7 @@ class _Request:
             and "temperature" not in kwargs
             and lm.kwargs.get("temperature") == lm._binding.temperature
         )
-        self._verdict: Temperature | None = None
+        self._conclusion: Temperature | None = None
         """What to conclude about the temperature if the call is answered without it; None if it is sent with it."""
         self._was_suspected = False
         self._rejections = 0
@@ -198,7 +198,7 @@ class _Request:
     @property
     def _lacks_temperature(self) -> bool:
         refused = self._endpoint.temperature is Temperature.REFUSED
-        return self._is_sampled and (refused or self._verdict is not None)
+        return self._is_sampled and (refused or self._conclusion is not None)
 
     def _failed(self, error: Exception) -> None:
         if isinstance(error, NoAnswerError):
@@ -209,26 +209,26 @@ class _Request:
             return
         # Models that reason accept no temperature but their own. Sampling has added it; the student did not ask.
         if "temperature" in text_of(error).lower():
-            self._verdict = Temperature.REFUSED
+            self._conclusion = Temperature.REFUSED
             return
         self._rejections += 1
         if self._endpoint.temperature is not Temperature.ACCEPTED or self._rejections > 1:
             # The error may have another reason, so one call proves nothing. A second one, made after it, does. An
             # endpoint that has accepted the temperature before may have another model behind it now.
-            self._verdict = Temperature.REFUSED if self._was_suspected else Temperature.SUSPECTED
+            self._conclusion = Temperature.REFUSED if self._was_suspected else Temperature.SUSPECTED
 
     def _answered(self) -> None:
         endpoint = self._endpoint
         if not self._is_sampled or endpoint.temperature is Temperature.REFUSED:
             return
-        if self._verdict is None:
+        if self._conclusion is None:
             endpoint.temperature = Temperature.ACCEPTED
         elif (
             endpoint.temperature is not Temperature.ACCEPTED
-            or self._verdict is Temperature.REFUSED
+            or self._conclusion is Temperature.REFUSED
             or self._rejections > 1
         ):
-            endpoint.temperature = self._verdict
+            endpoint.temperature = self._conclusion
         if endpoint.temperature is Temperature.REFUSED:
             logger.warning(
                 "%s rejects calls with temperature=%g and answers them without: sampling continues without it, and "

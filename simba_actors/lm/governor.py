@@ -1,4 +1,4 @@
-"""The governor: sends LM calls, to each endpoint as many as it accepts, and makes those that failed again."""
+"""The governor: sends LM calls, as many at a time as each endpoint accepts, and retries those that fail."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ class Governor:
             pause.cancel()
 
     async def back_off(self, attempt: int) -> None:
-        """Wait as before another attempt at something that has failed `attempt` times."""
+        """Wait as long as before another attempt at a call that has failed `attempt` times."""
         await self._pause(self._retry.delay(attempt, None, self._draws))
 
     async def admit(

@@ -1,4 +1,4 @@
-"""Asking the LM that writes instructions."""
+"""Questions to the LM that writes rules."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class LocalPromptModel:
     """Asks a governed LM in this process's event loop, and counts what that used.
 
     `timeout` is in seconds for one answer, without the time that a call waits for its turn at the endpoint. Error
-    messages contain no `secrets`. `govern` returns the governed twin of another LM that a question reaches, such as the
-    one of a `dspy.TwoStepAdapter`.
+    messages contain no `secrets`. `govern` returns the governed twin of another LM that a question reaches, such as
+    that of a `dspy.TwoStepAdapter`.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ class Deadline:
         return False
 
     def pause(self) -> None:
-        """Let the time stand still until as many calls of `resume`."""
+        """Stop the clock until `resume` has been called as often as `pause`."""
         self._pauses += 1
         when = self._timeout.when()
         if self._pauses == 1 and when is not None and self._can_change:
@@ -63,7 +63,7 @@ class Deadline:
             self._timeout.reschedule(None)
 
     def resume(self) -> None:
-        """Let the time run again, unless another wait has paused it too."""
+        """Start the clock again, unless another wait keeps it stopped."""
         self._pauses -= 1
         if self._pauses == 0 and self._can_change:
             self._run()

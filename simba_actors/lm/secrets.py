@@ -61,7 +61,7 @@ SCHEMES = re.compile(r"^(Bearer|Basic|Token|Api-Key|Key)\s+", re.IGNORECASE)
 
 
 class Secrets:
-    """Knows the credentials of the LMs that it was shown, and what credentials look like.
+    """Hides the credentials of known LMs, and whatever looks like a credential.
 
     secrets = Secrets()
     secrets.learn(lm)
@@ -83,7 +83,7 @@ class Secrets:
         self._known = sorted(known, key=len, reverse=True)  # A credential may hold another one.
 
     def add(self, credential: str) -> None:
-        """Note a credential that is no LM's. One that is too short is not hidden: that would garble texts."""
+        """Note a credential that belongs to no LM. A short one is not hidden, since that would garble texts."""
         if len(credential) >= LEAST_LENGTH:
             self._known = sorted({*self._known, credential}, key=len, reverse=True)
 

@@ -1,4 +1,4 @@
-"""Connections to a store's file: whole transactions, errors in words that name the remedy, a guard of the file."""
+"""Connections to a store's file: whole transactions, errors that name the remedy, and a guard of the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions that open a store: they create it if needed, check that it is one, and migrate it."""
+"""Opening a store: create it if needed, check that it is one, and migrate it."""
 
 from __future__ import annotations
 

@@ -74,11 +74,12 @@ class Coordinator(GenServer[CoordinatorState]):
         life: What was done already in this process.
         policy: Decides what is sampled, proposed and evaluated.
         ending: Ends the run.
-        setting_aside: Examples that are left out.
+        setting_aside: The examples that are left out.
         budget: What the run may use.
         stop_when: Asked after each step whether the search is to end.
         max_steps: The most steps of the run.
-        pausing, failure: The run's.
+        pausing: Whether the run is paused.
+        failure: The error that ends the run.
         resume_after: Seconds after which a pause ends automatically unless the user asked for it; None for never.
         renew_grace_period: Called on resuming, to give endpoints their whole grace period again.
         threads: Where the policy runs.

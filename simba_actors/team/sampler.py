@@ -79,7 +79,7 @@ class JobProgress:
     plan: StepPlan | None
     missing: dict[RolloutKey, Rollout] = field(default_factory=dict[RolloutKey, Rollout])
     """Rollouts without a result."""
-    is_news: bool = False
+    has_new_results: bool = False
     """Whether any of the results was not in the store before."""
     samples: list[Sample] = field(default_factory=list[Sample])
     scores: list[Score] = field(default_factory=list[Score])
@@ -179,11 +179,11 @@ class Sampler(GenServer[SamplerState]):
             if self._setting_aside.has(rollout):
                 continue
             progress.missing[rollout.key] = rollout
-            await self._know(rollout.program)
+            await self._fetch_configuration(rollout.program)
             if rollout.key not in self.state.running and rollout.key not in self.state.queued:
                 self.state.queued.add(rollout.key)
                 self._queue(rollout)
-                self._hire()
+                self._add_worker()
         self.state.jobs[job] = progress
         await self._tell_if_complete(job)
 
@@ -191,7 +191,7 @@ class Sampler(GenServer[SamplerState]):
         key = rollout.key
         self.state.queue.put_nowait(((has_failed, key.phase != "sample", key.step, next(self._order)), rollout))
 
-    def _hire(self) -> None:
+    def _add_worker(self) -> None:
         """Start another worker if there is work for it and the run allows one more."""
         state = self.state
         if state.workers < min(self._max_concurrency, len(state.queued) + len(state.running)):
@@ -208,7 +208,7 @@ class Sampler(GenServer[SamplerState]):
                 progress.add(Sample(record.rollout, record.trajectory))
         return [record.rollout for record in records if record.trajectory is None]
 
-    async def _know(self, program: int) -> None:
+    async def _fetch_configuration(self, program: int) -> None:
         known = self.state.configurations
         if program not in known:
             known[program] = await self._teammates.via(POOL_KEEPER).call(ReadConfiguration(program), timeout=None)
@@ -247,14 +247,14 @@ class Sampler(GenServer[SamplerState]):
         if self._setting_aside.has(rollout):
             await self.ref.cast(SetAside())
             return True
-        where, verdict = f"{rollout.split}set[{rollout.example}]", "outage"
+        where, diagnosis = f"{rollout.split}set[{rollout.example}]", "outage"
         if cause_of(error) == "outage":
             missing = (other for progress in self.state.jobs.values() for other in progress.missing.values())
             has_others = any((other.split, other.example) != (rollout.split, rollout.example) for other in missing)
-            verdict = self._setting_aside.note_failure(rollout, ended_before, has_others=has_others)
-        if verdict == "outage":
+            diagnosis = self._setting_aside.note_failure(rollout, ended_before, has_others=has_others)
+        if diagnosis == "outage":
             self._teammates.report_outage(error, epoch, self._gate.pausing, where)
-        if verdict != "set aside":
+        if diagnosis != "set aside":
             return False
         logger.warning(
             "%s is set aside, without a score: it failed %d times while the LM answered others: %s", where, TRIES, error
@@ -317,7 +317,7 @@ class Sampler(GenServer[SamplerState]):
             progress = self.state.jobs.get(job)
             if progress is not None:
                 progress.add(sample)
-                progress.is_news = True
+                progress.has_new_results = True
                 jobs[job] = None
         for job in jobs:
             await self._tell_if_complete(job)
@@ -330,7 +330,7 @@ class Sampler(GenServer[SamplerState]):
         scores = tuple(sorted(progress.scores, key=lambda score: score.key.position))
         await self._teammates.via(COORDINATOR).cast(Scored(job.step, job.phase, job.program, scores))
         if progress.plan is not None:
-            if progress.is_news and job.step == 0 and (reason := _shared_failure(progress.samples)) is not None:
+            if progress.has_new_results and job.step == 0 and (reason := _shared_failure(progress.samples)) is not None:
                 await self._teammates.via(COORDINATOR).cast(EverythingFailed(reason))
             samples = tuple(sorted(progress.samples, key=lambda sample: sample.rollout.key.position))
             await self._teammates.via(ANALYZER).cast(Sampled(progress.plan, samples))

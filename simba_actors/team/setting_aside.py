@@ -12,7 +12,7 @@ from simba_actors.search.rollout import Rollout, Split
 TRIES = 3
 """Failures of an example on a reachable LM before it is set aside."""
 
-Verdict: TypeAlias = Literal["try again", "outage", "set aside"]
+Diagnosis: TypeAlias = Literal["try again", "outage", "set aside"]
 
 
 class SettingAside:
@@ -43,7 +43,7 @@ class SettingAside:
         self.ended += 1
         self._failing.clear()
 
-    def note_failure(self, rollout: Rollout, ended_before: int, *, has_others: bool) -> Verdict:
+    def note_failure(self, rollout: Rollout, ended_before: int, *, has_others: bool) -> Diagnosis:
         """Note that a rollout met an infrastructure failure, and return what to do.
 
         Args:
