@@ -1,4 +1,4 @@
-"""Telling predictors of a program in a trace, also where copies of them ran."""
+"""Names of the predictors in a trace, even if copies of them ran."""
 
 from __future__ import annotations
 

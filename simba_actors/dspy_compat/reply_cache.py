@@ -1,4 +1,4 @@
-"""A check whether DSPy's cache can answer a call without asking a provider."""
+"""A check of whether DSPy's cache can answer a call without asking a provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following what happens: a run's events, and what is published to a channel."""
+"""Following a run's events, and what is published to a channel."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Configuration:
         return {name: value for name, value in self.values.items() if name not in texts}
 
     def with_instructions(self, predictor: str, instructions: str) -> Configuration:
-        """Return a copy with other instructions. Half of a surrogate pair, as LMs write now and then, is escaped."""
+        """Return a copy with other instructions. Unpaired surrogates, which LMs sometimes write, are escaped."""
         from simba_actors.programs.values import to_json_value
 
         return Configuration({**self.values, f"{predictor}.instructions": to_json_value(instructions)})

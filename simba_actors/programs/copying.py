@@ -1,4 +1,4 @@
-"""Copies of a student that can be run and changed without a trace in it."""
+"""Copies of a student that can be run and changed without affecting it."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ class Copier:
 
 
 def copied_value(value: Any) -> Any:
-    """Return a deep copy of an input; of what can't be copied, the thing itself."""
+    """Return a deep copy of an input, or the input itself if it can't be copied."""
     if type(value) in ATOMS:
         return value
     if _holds_atoms(value):

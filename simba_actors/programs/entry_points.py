@@ -88,7 +88,7 @@ def _parts(module: Any) -> list[dspy.Module]:
 
 
 def takes(method: Any, names: set[str]) -> str | None:
-    """Say why `method` can't be called with keyword arguments of these `names`; None if it can."""
+    """Return why `method` can't be called with keyword arguments of these `names`; None if it can."""
     try:
         signature = inspect.signature(method)
     except (TypeError, ValueError):

@@ -129,7 +129,7 @@ class ConfigurationSpace:
         configuration.check_json()
 
     def narrowed_to(self, configuration: Configuration) -> ConfigurationSpace:
-        """Return the part of this space that `configuration` speaks of: a run may optimize some predictors only."""
+        """Return the part of this space that `configuration` covers: a run may optimize some predictors only."""
         fields = {name: fields for name, fields in self.fields.items() if name in configuration.predictors}
         settings = {name: setting for name, setting in self.settings.items() if _split(name)[0] in fields}
         return replace(self, fields=fields, settings=settings)

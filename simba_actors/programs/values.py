@@ -164,7 +164,7 @@ def _without_surrogates(value: str) -> str:
 
 
 def json_problem(value: object) -> str | None:
-    """Say where in `value` something is not plain JSON, as in "[0].question is a set"; None if all of it is."""
+    """Return where in `value` something is not plain JSON, as in "[0].question is a set"; None if all of it is."""
     match value:
         case None | bool():
             return None

@@ -22,7 +22,7 @@ class Text:
     """Any string."""
 
     def problem(self, value: JSON) -> str | None:
-        """Say why `value` is not one of these; None if it is."""
+        """Return why `value` is not one of these; None if it is."""
         return None if isinstance(value, str) else f"must be a string, not {value!r:.80}"
 
 
@@ -61,7 +61,7 @@ class Float:
         _check_bounds(self, self.low, self.high)
 
     def problem(self, value: JSON) -> str | None:
-        """Say why `value` is not one of these; None if it is."""
+        """Return why `value` is not one of these; None if it is."""
         if value is None or (_is_number(value) and self.low <= cast("float", value) <= self.high):
             return None
         return f"must be a number from {self.low:g} to {self.high:g}, not {value!r:.80}"
@@ -88,7 +88,7 @@ class Integer:
         _check_bounds(self, self.low, self.high)
 
     def problem(self, value: JSON) -> str | None:
-        """Say why `value` is not one of these; None if it is."""
+        """Return why `value` is not one of these; None if it is."""
         if value is None or (_is_number(value) and isinstance(value, int) and self.low <= value <= self.high):
             return None
         return f"must be a whole number from {self.low} to {self.high}, not {value!r:.80}"
@@ -116,7 +116,7 @@ class Choice:
             raise ConfigError("Choice(options=()): there must be at least one option")
 
     def problem(self, value: JSON) -> str | None:
-        """Say why `value` is not one of these; None if it is."""
+        """Return why `value` is not one of these; None if it is."""
         # In Python True equals 1, in JSON it does not.
         if value is None or any(value == option and type(value) is type(option) for option in self.options):
             return None

@@ -1,4 +1,4 @@
-"""The program that is better than the one in use beyond doubt."""
+"""The program, if any, that is better than the one in use beyond doubt."""
 
 from __future__ import annotations
 

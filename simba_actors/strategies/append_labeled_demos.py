@@ -1,4 +1,4 @@
-"""Add examples as the trainset has them as demos."""
+"""Add labeled examples of the trainset as demos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much parts do in this task at all, as far as the scores of all of them say.
+"""How much parts matter in this task at all, estimated from all scores.
 
 The prior of the model fits tasks in which parts do something. In a task where none does, or all do a little harm, the
 best of many parts looks good by luck, and a prior that is too wide believes it. So the posterior is averaged over

@@ -1,4 +1,4 @@
-"""A test whether one program is better than another, which may be repeated as scores come in.
+"""A test of whether one program is better than another, which may be repeated as scores come in.
 
 A fixed-size test that is repeated again and again sooner or later finds a difference where there is none. The intervals
 here hold at all times at once. They are those of the mixture sequential probability ratio test for normal means
