@@ -48,7 +48,7 @@ def parts(**changes: Any) -> Parts:
         "metric": exact,
         "lms": {"student": ScriptedLM(quiz_script)},
         "space": ConfigurationSpace.from_module(student),
-        "rows": {"train": questions(3), "val": []},
+        "examples": {"train": questions(3), "val": []},
         "objectives": None,
         "rollout_timeout": 300.0,
         "on_metric_error": "stop",
