@@ -19,28 +19,34 @@ START_ATTEMPTS = 3
 """Ray waits 30 seconds for a node to start, which is too short on a machine that does much else."""
 
 
-def start_head(cluster: Any) -> None:
-    for attempt in range(START_ATTEMPTS):
+def start_node(cluster: Any, **options: Any) -> Any:
+    """Add a node to a cluster and return it."""
+    for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            cluster.add_node(num_cpus=2, object_store_memory=OBJECT_STORE, include_dashboard=False)
+            return cluster.add_node(object_store_memory=OBJECT_STORE, **options)
         except Exception as error:
-            if attempt + 1 == START_ATTEMPTS or "timed out during startup" not in str(error):
+            if attempt == START_ATTEMPTS or "timed out during startup" not in str(error):
                 raise
-        else:
-            return
+    raise AssertionError("the last attempt returns or raises")
 
 
 @pytest.fixture(scope="session")
-def ray_address() -> Iterator[str]:
-    """The address of a cluster with two CPUs, whatever the machine has. This process is connected to it."""
+def ray_cluster() -> Iterator[Any]:
+    """A cluster with two CPUs, whatever the machine has. This process is connected to it."""
     import ray
     from ray.cluster_utils import Cluster
 
     cluster: Any = Cluster()
     try:
-        start_head(cluster)
+        start_node(cluster, num_cpus=2, include_dashboard=False)
         ray.init(address=cluster.address, configure_logging=False, log_to_driver=False)
-        yield cluster.address
+        yield cluster
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_address(ray_cluster: Any) -> str:
+    """The address of that cluster."""
+    return ray_cluster.address

@@ -24,6 +24,7 @@ from simba_actors.lm.governor import Caller
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.rollout import Outcome
+from tests.evaluation.on_ray.conftest import start_node
 from tests.evaluation.on_ray.setups import Deadly, Locked, locked_with_own_key, pids_in
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
@@ -159,6 +160,31 @@ def test_a_run_whose_optimizer_is_killed_continues_and_its_workers_end(
         until(lambda: not is_alive(orphan))
         asyncio.run(drive(server.address, ray_address, store, pids))
         config = config_at(server.address, store)
+    assert found(config) == undisturbed[0]
+
+
+def test_a_run_whose_nodes_come_and_go_ends_like_an_undisturbed_one(
+    ray_cluster: Any, undisturbed: tuple[dict[str, Any], int], tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    # Workers need what the nodes have that come and go, so none runs on another node.
+    passing = {"num_cpus": 1, "resources": {"passing": 1}}
+    with OpenAIServer(legible_script, latency=LATENCY) as server:
+        executor = RayExecutor(workers=2, options=passing, setup=partial(locked_with_own_key, pids, server.address))
+        config = config_at(server.address, tmp_path / "simba.db", executor=executor)
+        # Ray's nodes can be added by the main thread only.
+        run = threading.Thread(target=lambda: asyncio.run(finish(config)))
+        run.start()
+        first = start_node(ray_cluster, **passing)
+        until(lambda: server.calls >= 4)
+        second = start_node(ray_cluster, **passing)
+        ray_cluster.remove_node(first)
+        run.join(PATIENCE)
+        ended = not run.is_alive()
+        ray_cluster.remove_node(second)
+    assert ended
+    assert len(pids_in(pids)) > 1
     assert found(config) == undisturbed[0]
 
 
