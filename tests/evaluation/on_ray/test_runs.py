@@ -180,7 +180,7 @@ def test_a_run_whose_nodes_come_and_go_ends_like_an_undisturbed_one(
         until(lambda: server.calls >= 4)
         second = start_node(ray_cluster, **passing)
         ray_cluster.remove_node(first)
-        run.join(PATIENCE)
+        run.join(2 * PATIENCE)
         ended = not run.is_alive()
         ray_cluster.remove_node(second)
     assert ended
