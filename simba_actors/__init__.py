@@ -36,10 +36,11 @@ if TYPE_CHECKING:
     from simba_actors.publishing.channel import Channel, Source
     from simba_actors.publishing.online_examples import OnlineExample
     from simba_actors.publishing.publications import Publication, Served
-    from simba_actors.result import Finalist, OptimizerResult, Status
+    from simba_actors.result import Finalist, OptimizerResult
     from simba_actors.search.objectives import Pareto, Weighted
     from simba_actors.search.progress import Progress
     from simba_actors.search.stopping import EveryBucketSolved, NoImprovement, NothingToGain, TargetReached, Timeout
+    from simba_actors.status import Status
     from simba_actors.store.queries.results import Standing
     from simba_actors.strategies.append_a_demo import AppendADemo
     from simba_actors.strategies.append_a_rule import AppendARule
@@ -141,7 +142,6 @@ _NAMES = {
     "simba_actors.result": (
         "Finalist",
         "OptimizerResult",
-        "Status",
     ),
     "simba_actors.search.objectives": (
         "Pareto",
@@ -156,6 +156,7 @@ _NAMES = {
         "Timeout",
     ),
     "simba_actors.store.queries.results": ("Standing",),
+    "simba_actors.status": ("Status",),
     "simba_actors.strategies.append_a_demo": ("AppendADemo",),
     "simba_actors.strategies.append_a_rule": ("AppendARule",),
     "simba_actors.strategies.append_labeled_demos": ("AppendLabeledDemos",),

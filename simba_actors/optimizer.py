@@ -24,9 +24,10 @@ from simba_actors.observe.feed import FAREWELL_SECONDS, EventFeed, Listeners, ca
 from simba_actors.observe.progress import follow_progress
 from simba_actors.publishing.channel import RunPublisher
 from simba_actors.publishing.publications import Publication
-from simba_actors.result import OptimizerResult, Status, read_result
+from simba_actors.result import OptimizerResult, read_result
 from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import NO_THREAD, THREAD_REMEDY, Threads
+from simba_actors.status import Status
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
 from simba_actors.store.records import RolloutRecord

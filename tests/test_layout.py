@@ -29,7 +29,7 @@ LAYERS = (
     {"team"},
     {"live"},
     {"bridge"},
-    {"config", "config_checks", "result"},
+    {"config", "config_checks", "result", "status"},
     {"hosting"},
     {"optimizer", "teleprompter", "held_out", "estimate"},
     {"cli", "web"},
