@@ -58,8 +58,8 @@ class Scorer:
         self._objectives = objectives
         self._secrets = secrets or Secrets()
         if isinstance(metric, dspy.Module) and not hasattr(metric, "forward"):
-            metric = metric.acall  # A judge that has an async side alone.
-        self._metric = partial(metric, **_demanded_names(metric))
+            metric = cast("Callable[..., Any]", metric.acall)  # A judge that has an async side alone.
+        self._metric: Callable[..., Any] = partial(metric, **_demanded_names(metric))
         self._extra: tuple[None, ...] = (None,) * _arguments_beyond_two(metric)
         call = getattr(metric, "__call__", None)  # noqa: B004 - looking for an async __call__
         self._asynchronous = inspect.iscoroutinefunction(metric) or inspect.iscoroutinefunction(call)

@@ -98,7 +98,7 @@ SPENT_PHRASES = (
     r"(spend|spending|budget) (limit|cap)",
     r"(credits?|balance)( balance)?( is| are| has been)? (depleted|exhausted|too low)",
     r"insufficient (balance|credits?|funds)",
-    r"no (prepaid |api )?credits",
+    r"no (prepaid |api )?credits (remain|left|available)",
     r"budget has been exceeded|exceeded ?budget|over budget|crossed budget",  # LiteLLM
     r"monthly|(per|/) ?month",
 )
@@ -153,6 +153,7 @@ PROMPT_CODES = frozenset(
         "cyber_policy_violation",
         "data_inspection_failed",
         "DataInspectionFailed",
+        "1301",  # Zhipu's for content that may be unsafe.
         "json_validate_failed",  # The model's own reply is no JSON, or no call of a tool.
         "tool_use_failed",
         "invalid_json_schema",
@@ -196,12 +197,12 @@ TOO_LONG_PHRASES = (
     r"context (length|window|size).{0,20}exceed",
     r"maximum context",
     r"too large for model with",
-    r"(prompt|input|request|message|conversation|content)s? (is|are) too (long|large)",
+    r"(prompt|input|request|message|conversation|content)s? (is|are) too (long|large|big)",
     r"too many (input )?tokens",
     r"input (token count|length|tokens).{0,80}exceed",
     r"token count is \d+ but (the )?model only supports",
     r"exceed\w* .{0,40}maximum (number of|input) tokens",
-    r"maximum prompt length",
+    r"maximum prompt length|range of input length should be|payload size exceeds",
     r"context length of only",
     r"(greater|longer) than the (maximum model length|(model's )?context length)",
     r"max_tokens must be at least 1, got -",  # What vLLM has left for the reply.
@@ -229,7 +230,9 @@ PROMPT_PHRASES = (
     r"invalid schema for",
     r"could not process (image|pdf|document)",
     r"(unsupported|invalid) image|image .{0,30}(exceeds?|too large)",
-    r"at most \d+ (image|audio|video)|not a multimodal model",
+    r"at most \d+ (image|audio|video)|not a multimodal model|too many images|maximum of \d+ PDF pages",
+    r"too many states for serving",
+    r"must have a text parameter|cannot end with trailing whitespace",
     r"(does not|doesn't|not) support .{0,20}(image|audio|vision|pdf|document|file)",
     r"text field in the ContentBlock object at \S+ is blank",
     r"(text content blocks|messages?) must (be non-empty|contain non-whitespace|have non-empty)",
@@ -290,7 +293,8 @@ def classify(error: BaseException) -> FailureClass:
     if isinstance(error, Warning):
         return FailureClass.WARNED
     status = status_of(error)
-    if status == PAYMENT_REQUIRED or isinstance(error, LMBillingError) or _is_spent(error):
+    is_prompts = is_prompts_fault(error, status)
+    if status == PAYMENT_REQUIRED or isinstance(error, LMBillingError) or (_is_spent(error) and not is_prompts):
         # OpenRouter counts the cost of calls in flight, and says with 402 how long to wait for them.
         waits = status == PAYMENT_REQUIRED and retry_after_of(error) is not None
         return FailureClass.CROWDED if waits else FailureClass.PERSISTENT
@@ -298,7 +302,7 @@ def classify(error: BaseException) -> FailureClass:
         return FailureClass.REJECTED
     if status in CROWDED_STATUS or isinstance(error, LMRateLimitError):
         return FailureClass.CROWDED
-    if is_prompts_fault(error, status):
+    if is_prompts:
         return FailureClass.PROMPT
     if status in PERSISTENT_STATUS or isinstance(error, PERSISTENT_ERRORS):
         return FailureClass.PERSISTENT

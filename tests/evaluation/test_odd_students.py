@@ -160,6 +160,45 @@ class ReturnsASubclass(Asks):
         return Answer(answer=super().forward(question).answer)
 
 
+class ChangesItself(Asks):
+    def forward(self, question: str) -> Any:
+        assert not self.ask.demos or self.ask.demos[-1].question != "changed", "another rollout's"
+        answer = super().forward(question)
+        signature: Any = self.ask.signature
+        self.ask.signature = signature.with_instructions(question)
+        self.ask.demos.append(dspy.Example(question="changed", answer="changed"))
+        self.another = dspy.Predict("question -> answer")
+        return answer
+
+
+class DeletesItsPredictor(Asks):
+    def forward(self, question: str) -> Any:
+        answer = super().forward(question)
+        del self.ask
+        return answer
+
+
+class LeavesATaskBehind(Asks):
+    async def aforward(self, question: str) -> Any:
+        self.task = asyncio.create_task(asyncio.sleep(3600))
+        return await self.ask.acall(question=question)
+
+
+class SaysNoneToEverything(Asks):
+    def __getattr__(self, name: str) -> Any:
+        return None
+
+
+class HoldsItsPredictorManyTimes(Asks):
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = [[self.ask, [self.ask]], (self.ask,), {"ask": self.ask}]
+
+    def forward(self, question: str) -> Any:
+        nested: Any = self.held[0]
+        return nested[1][0](question=question)
+
+
 STUDENTS: list[Callable[[], Any]] = [
     WithSlots,
     ADataclass,
@@ -176,6 +215,11 @@ STUDENTS: list[Callable[[], Any]] = [
     HoldsWhatCanNotBeCopied,
     SetsAContextVariable,
     ReturnsASubclass,
+    ChangesItself,
+    DeletesItsPredictor,
+    LeavesATaskBehind,
+    SaysNoneToEverything,
+    HoldsItsPredictorManyTimes,
 ]
 
 

@@ -564,6 +564,77 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
             "loaded with context length of only 4096 tokens, which is not enough."
         },
     ),
+    (
+        "openai",
+        "Fireworks: an account that was suspended",
+        ACCESS,
+        412,
+        openai("Account x is suspended, possibly due to reaching the monthly spending limit."),
+    ),
+    (
+        "openai",
+        "DashScope: an account in arrears",
+        ACCESS,
+        400,
+        openai("Access denied, please make sure your account is in good standing.", "Arrearage", "Arrearage"),
+    ),
+    (
+        "openai",
+        "an organization that is not verified",
+        ACCESS,
+        403,
+        openai("Your organization must be verified to use the model."),
+    ),
+    (
+        "openai",
+        "a quota that is used up, with status 200",
+        ACCESS,
+        200,
+        openai("You exceeded your current quota, please check your plan.", "insufficient_quota", "insufficient_quota"),
+    ),
+    ("openai", "a proxy that wants a login", ACCESS, 407, "Proxy Authentication Required"),
+    ("openai", "a page to log in with status 200", RETRY, 200, "<html><form>login</form></html>", HTML),
+    ("openai", "a stream that nobody asked for", RETRY, 200, "data: [DONE]", {"Content-Type": "text/event-stream"}),
+    ("openai", "a certificate that Cloudflare refuses", RETRY, 525, "error code: 525"),
+    (
+        "openai",
+        "Cerebras: tokens per day",
+        RETRY,
+        429,
+        openai(
+            "Tokens per day limit exceeded - too many tokens processed.",
+            "too_many_tokens_error",
+            "token_quota_exceeded",
+        ),
+    ),
+    (
+        "openai",
+        "Databricks: tokens per minute",
+        RETRY,
+        429,
+        {"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "Exceeded workspace input tokens per minute rate limit."},
+    ),
+    (
+        "openai",
+        "Together: the context window",
+        PROMPT,
+        422,
+        openai("Input validation error: `inputs` tokens + `max_new_tokens` must be <= 8193."),
+    ),
+    (
+        "openai",
+        "DashScope: the context window",
+        PROMPT,
+        400,
+        openai("Range of input length should be [1, 129024]", code="invalid_parameter_error"),
+    ),
+    (
+        "openai",
+        "the context window with status 200",
+        PROMPT,
+        200,
+        openai("This model's maximum context length is 4096 tokens.", code="context_length_exceeded"),
+    ),
     # Azure
     ("azure", "text", ANSWER, 200, chat()),
     (
@@ -900,6 +971,20 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
             "max allowed size: 8000 pixels",
         ),
     ),
+    (
+        "anthropic",
+        "too many images",
+        PROMPT,
+        400,
+        anthropic("invalid_request_error", "Too many images and documents: 101 > 100"),
+    ),
+    (
+        "anthropic",
+        "roles that do not alternate",
+        ACCESS,
+        400,
+        anthropic("invalid_request_error", "messages: roles must alternate"),
+    ),
     # Gemini
     ("gemini", "text", ANSWER, 200, gemini()),
     ("gemini", "an empty text", ANSWER, 200, gemini(content={"role": "model", "parts": []})),
@@ -1121,6 +1206,20 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         gemini(content={}, finishReason="MALFORMED_FUNCTION_CALL"),
     ),
     ("gemini", "a reply that is malformed", PROMPT, 200, gemini(content={}, finishReason="MALFORMED_RESPONSE")),
+    (
+        "gemini",
+        "requests per minute",
+        RETRY,
+        429,
+        google(429, "RESOURCE_EXHAUSTED", "Quota exceeded for quota metric 'Generate Content API requests per minute'"),
+    ),
+    (
+        "gemini",
+        "a request that is too large",
+        PROMPT,
+        400,
+        google(400, "INVALID_ARGUMENT", "Request payload size exceeds the limit: 20971520 bytes."),
+    ),
     # Bedrock
     ("bedrock", "text", ANSWER, 200, converse()),
     ("bedrock", "a guardrail in between", ANSWER, 200, converse(None, "guardrail_intervened")),
@@ -1293,6 +1392,14 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         },
         aws("ValidationException"),
     ),
+    (
+        "bedrock",
+        "a clock that is wrong",
+        ACCESS,
+        403,
+        {"message": "Signature expired: 20260101T000000Z is now earlier than …"},
+        aws("InvalidSignatureException"),
+    ),
     # OpenRouter
     ("openrouter", "text", ANSWER, 200, chat()),
     ("openrouter", "a wrong key", ACCESS, 401, router(401, "No auth credentials found")),
@@ -1406,6 +1513,17 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
                 }
             ],
         },
+    ),
+    (
+        "openrouter",
+        "a prompt that was flagged and not charged",
+        PROMPT,
+        403,
+        router(
+            403,
+            'x requires moderation on OpenAI. Your input was flagged for "violence". No credits were charged.',
+            reasons=["violence"],
+        ),
     ),
     # LiteLLM's proxy
     ("litellm", "text", ANSWER, 200, chat()),
@@ -1632,6 +1750,14 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
             "error_type": "validation",
         },
     ),
+    ("vllm", "too little memory", RETRY, 500, vllm("CUDA out of memory", "InternalServerError", 500)),
+    (
+        "vllm",
+        "a reply that is too long for the context window",
+        PROMPT,
+        400,
+        vllm("'max_tokens' is too large: 4000. This model's maximum context length is 4096 tokens."),
+    ),
     # llama.cpp
     ("llama.cpp", "text", ANSWER, 200, chat()),
     ("llama.cpp", "a wrong key", ACCESS, 401, llama(401, "authentication_error", "Invalid API Key")),
@@ -1682,6 +1808,13 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         PROMPT,
         200,
         llama(400, "exceed_context_size_error", "the request exceeds the available context size."),
+    ),
+    (
+        "llama.cpp",
+        "the context size, of forks",
+        PROMPT,
+        500,
+        llama(500, "server_error", "Input prompt is too big compared to KV size. Please try increasing KV size."),
     ),
     # Ollama
     ("ollama", "text", ANSWER, 200, chat()),
