@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import anyio
 import dspy
@@ -164,6 +165,12 @@ class Optimizer:
     @property
     def _run(self) -> AssembledRun:
         return self._hosted.run
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an Optimizer can't be copied or pickled, since it belongs to its event loop: pass on its store and run_id "
+            "or what status().to_json() returns"
+        )
 
     def __repr__(self) -> str:
         return f"<Optimizer of run {self.run_id!r} in {str(self.store)!r}>"

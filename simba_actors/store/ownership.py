@@ -291,10 +291,11 @@ def _namespace() -> str:
 def _start_of(pid: int) -> str | None:
     """Return when the process of that pid started, in the kernel's words; None if there is none."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        # The process's name, in parentheses, may be any bytes: the kernel cuts it after 15 of them.
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None if Path("/proc").exists() else _seen_alive(pid)
-    state, *rest = stat.rpartition(")")[2].split()
+    state, *rest = stat.rpartition(b")")[2].decode().split()
     return None if state in "ZX" else rest[18]
 
 

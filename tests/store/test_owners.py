@@ -149,6 +149,17 @@ async def test_the_death_of_a_process_on_this_host_is_noticed_long_before_its_le
     child.join()
 
 
+@pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="needs /proc")
+def test_the_name_of_a_process_may_be_any_bytes() -> None:
+    name, here = Path("/proc/self/comm"), Owner.this_process()
+    before = name.read_bytes()
+    name.write_bytes(b") optimizaci\xc3")  # As of a longer name, cut within a character.
+    try:
+        assert Owner.this_process().started == here.started
+    finally:
+        name.write_bytes(before.strip())
+
+
 async def test_a_run_is_free_when_a_process_that_cannot_be_seen_did_not_renew_its_lease(tmp_path: Path) -> None:
     path, here = tmp_path / "simba.db", Owner.this_process()
     store = await leased(path, elsewhere(here), seconds=3600.0)

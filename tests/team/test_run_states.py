@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import pickle
 from pathlib import Path
 from typing import Any, cast
 
@@ -181,6 +183,13 @@ async def test_an_optimizer_that_was_awaited_is_stopped_by_hand(tmp_path: Path) 
 async def test_an_optimizer_made_by_hand_names_start(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"await Optimizer\.start\(config\)"):
         Optimizer(config_for(tmp_path / "simba.db", Provider()))
+
+
+async def test_an_optimizer_that_is_copied_or_pickled_says_why_it_can_not_be(tmp_path: Path) -> None:
+    async with Optimizer.start(config_for(tmp_path / "simba.db", Provider())) as optimizer:
+        for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="belongs to its event loop: pass on its store and run_id"):
+                copied(optimizer)
 
 
 async def test_a_start_that_is_not_awaited_says_so(tmp_path: Path) -> None:
