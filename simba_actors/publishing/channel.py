@@ -31,7 +31,7 @@ from simba_actors.publishing.publications import (
 from simba_actors.search.rollout import STUDENT
 from simba_actors.store import Reader
 from simba_actors.store.connection import Connection, translate_errors
-from simba_actors.store.opening import checked_path, open_for_writing
+from simba_actors.store.opening import checked_path, is_immutable, open_for_reading, open_for_writing
 from simba_actors.store.ownership import this_user
 from simba_actors.store.queries.pool_queries import program
 
@@ -69,6 +69,9 @@ class Channel:
     async def open(cls, store: str | Path, name: str, *, clock: Callable[[], float] = time.time) -> Channel:
         """Open the channel `name` of the store. Make either if it does not exist.
 
+        On a volume that can't be written, a store at rest can be read, and what would change it raises
+        StoreReadOnlyError.
+
         Raises:
             ConfigError: `name` is empty, longer than 100 characters, or can't be stored as text; or `store` is not a
                 path.
@@ -76,7 +79,12 @@ class Channel:
         """
         check_channel(name)
         path = checked_path(store)
-        return cls(name, await open_for_writing(path), path, clock)
+        with translate_errors(path):
+            read_only = path.is_file() and is_immutable(path)
+        db = await (open_for_reading if read_only else open_for_writing)(path)
+        if read_only:
+            await db.execute("PRAGMA query_only = ON")  # A store of an older version is read from a copy in memory.
+        return cls(name, db, path, clock)
 
     async def close(self) -> None:
         """Close the store. Leaving an `async with` does it too."""

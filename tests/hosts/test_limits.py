@@ -20,6 +20,7 @@ import asyncio, os, resource, sys, threading
 from pathlib import Path
 import dspy
 from simba_actors import Channel, LiveProgram
+from simba_actors.errors import StoreReadOnlyError
 from simba_actors.programs import Configuration
 from tests.support.live import answer, publish, sayer
 
@@ -104,6 +105,27 @@ print(live.version)
     through = ["unshare", "--mount", "sh", "-c", mount, "sh"]
     printed = run_script(PRELUDE + script, mounted, volume / store.name, through=through)
     assert printed.splitlines() == ["one one", os.strerror(30), "2"]
+
+
+@pytest.mark.skipif(not can_unshare("--mount"), reason="needs mount namespaces")
+def test_a_channel_on_a_read_only_volume_is_read_and_not_written(store: Path) -> None:
+    script = """
+async def look():
+    async with await Channel.open(store, "default") as channel:
+        print(len(await channel.history()), await channel.examples())
+        try:
+            await channel.publish(Configuration.of({"ask": ("Say two.", [])}), expected=1, reason="?")
+        except StoreReadOnlyError as error:
+            print(error)
+
+asyncio.run(look())
+"""
+    folder = store.parent
+    mount = f'mount --bind {folder} {folder} && mount -o remount,ro,bind {folder} && exec "$@"'
+    printed = run_script(PRELUDE + script, store, through=["unshare", "--mount", "sh", "-c", mount, "sh"])
+    known, refused = printed.splitlines()
+    assert known == "1 []"
+    assert refused.startswith(f"{store} can't be written")
 
 
 @pytest.mark.skipif(not can_unshare("--pid", "--fork", "--mount-proc"), reason="needs pid namespaces")
