@@ -41,19 +41,19 @@ LONGEST = (
     "evaluation/on_ray",
     "durability/test_crash_places.py",
     "hosts/test_workers.py",
-    "parity",
     "examples/test_examples.py",
     "durability/test_kills.py",
-    "examples/test_recipes.py",
+    "parity",
     "examples/test_quickstart.py",
-    "examples/test_fastapi_service.py",
     "hosts/test_servers.py",
-    "durability/test_kills_of_stoppers.py",
+    "examples/test_recipes.py",
+    "examples/test_fastapi_service.py",
     "web/test_browser.py",
+    "durability/test_kills_of_stoppers.py",
     "examples/test_readme.py",
 )
-"""Folders and files that take longest, the longest first. The tests of each run one after another in one worker: those
-in `evaluation/on_ray` share a cluster."""
+"""Folders and files that take longest, the longest first. One worker runs all tests of an entry, so that those in
+`evaluation/on_ray` share a cluster."""
 
 
 @pytest.hookimpl(wrapper=True)

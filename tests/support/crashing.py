@@ -23,8 +23,8 @@ class InjectedCrashError(Exception):
 class Injector:
     """Counts the messages that an actor handles, and raises before or after it handles each message in `at`.
 
-    `says` is added to the error's message, and `crashed` has the messages at which it raised. What is counted are calls
-    of the functions that `wrap` returns, so that it serves for other things than messages too.
+    `says` is added to the error's message, and `crashed` has the messages at which it raised. `wrap` also takes other
+    methods than an actor's callbacks; `what` then names what is counted.
     """
 
     at: Container[int] = ()
