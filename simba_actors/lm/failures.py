@@ -15,7 +15,7 @@ import json
 import math
 import re
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, cast
 
@@ -29,7 +29,6 @@ from dspy.utils.exceptions import (
     LMError,
     LMInvalidRequestError,
     LMRateLimitError,
-    LMServerError,
     LMUnexpectedError,
     LMUnsupportedFeatureError,
     LMUnsupportedModelError,
@@ -280,10 +279,6 @@ class ClassifiedError(LMError):
         self.failure_class = failure_class
 
 
-class NoAnswerError(LMServerError):
-    """The provider sent a reply with status 200 and no answer in it."""
-
-
 def classify(error: BaseException) -> FailureClass:
     """Return what an error that came out of sending an LM call calls for."""
     if isinstance(error, ClassifiedError):
@@ -417,74 +412,6 @@ def retry_after_of(error: BaseException) -> float | None:
             return None
         seconds = sum(float(number) * SECONDS[unit.lower()] for number, unit in WAIT_PARTS.findall(words[1]))
     return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def missing_answer(entry: Mapping[str, Any]) -> NoAnswerError | None:
-    """Return the error for a history entry whose reply holds no answer; None if it holds one.
-
-    DSPy reads `choices: []`, Gemini's `candidates: []` and an error body with status 200 as an empty text. An empty
-    text that the LM did write, and a reply that a content filter has emptied, are answers.
-    """
-    bodies = [_body(reply) for reply in _replies(entry.get("response"))]
-    outputs = cast("Sequence[Any]", entry.get("outputs") or ())
-    for body in bodies:
-        reason = _broken(body, empty=not any(_has_content(output) for output in outputs))
-        if reason is not None:
-            error = body.get("error")
-            code = cast("Mapping[str, Any]", error).get("code") if isinstance(error, Mapping) else None
-            status = code if isinstance(code, int) and 400 <= code <= 599 else None
-            return NoAnswerError(reason, model=entry.get("model"), status=status)
-    if "outputs" in entry and not outputs:
-        return NoAnswerError("the reply holds no answer", model=entry.get("model"))
-    return None
-
-
-def _replies(response: Any) -> list[Any]:
-    if response is None:
-        return []
-    return list(cast("Sequence[Any]", response)) if isinstance(response, list | tuple) else [response]
-
-
-def _body(reply: Any) -> Mapping[str, Any]:
-    """Return the provider's own JSON, as far as the reply keeps it."""
-    body = getattr(reply, "provider_data", None)
-    if body is None and hasattr(reply, "choices"):
-        choices: Any = reply.choices
-        finish = [
-            {"finish_reason": getattr(choice, "finish_reason", None), "message": True} for choice in choices or ()
-        ]
-        return {"choices": finish}
-    return cast("Mapping[str, Any]", body) if isinstance(body, Mapping) else {"unknown": True}
-
-
-def _has_content(output: Any) -> bool:
-    if isinstance(output, Mapping):
-        fields = cast("Mapping[str, Any]", output)
-        return bool(fields.get("text") or fields.get("tool_calls"))
-    return bool(output)
-
-
-def _broken(body: Mapping[str, Any], *, empty: bool) -> str | None:
-    """Return what is wrong with the body of a reply, if something is."""
-    choices = cast("list[Any]", body.get("choices") or [{}])
-    first = cast("Mapping[str, Any]", choices[0] if isinstance(choices[0], Mapping) else {})
-    if first.get("finish_reason") == "error":
-        return "the provider broke off its reply: finish_reason is 'error'"
-    if not empty or "unknown" in body:
-        return None
-    if body.get("error"):
-        return f"the reply is an error with status 200: {body['error']!r:.500}"
-    if "choices" in body:
-        return None if first.get("message") or first.get("text") is not None else "the reply has no choices"
-    if "candidates" in body or "usageMetadata" in body:
-        candidates = cast("list[Mapping[str, Any]]", body.get("candidates") or [])
-        if not candidates:
-            return "the reply has no candidates"
-        reason = candidates[0].get("finishReason")
-        return f"the reply is empty: finishReason is {reason!r}" if reason in (None, "OTHER") else None
-    if body.get("stop_reason") or body.get("content") or body.get("output"):
-        return None
-    return "the reply has no field of an answer"
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 from simba_actors.dspy_compat.engines import has_async_side, imports_on_first_call
 from simba_actors.dspy_compat.reply_cache import has_cached_reply
 from simba_actors.errors import LMAccessError
+from simba_actors.lm.answers import NoAnswerError, missing_answer
 from simba_actors.lm.budget import CallSize
 from simba_actors.lm.endpoint import Endpoint, Temperature
-from simba_actors.lm.failures import FailureClass, NoAnswerError, classify, missing_answer, status_of
+from simba_actors.lm.failures import FailureClass, classify, status_of
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.rollout_context import RolloutContext, current_rollout
 from simba_actors.lm.usage import Meter, prompt_characters, was_cut_off

@@ -139,7 +139,7 @@ async def test_a_standby_does_not_wait_for_the_result_of_a_run_that_is_paused_fo
 
     config = config_of(tmp_path / "simba.db", lm=ScriptedLM(script))
     async with await Optimizer.start(config) as owner, await Optimizer.start(config, standby=True) as standby:
-        with pytest.raises(RunPausedError, match=r"paused for access: .*a bad key.*call resume\(\)"):
+        with pytest.raises(RunPausedError, match=r"paused for access: .*a bad key.*Call resume\(\)"):
             await standby.result(timeout=PATIENCE)
         refuses = False
         await standby.resume()
