@@ -145,12 +145,13 @@ def best_and_student(db: sqlite3.Connection, run_id: str) -> tuple[Standing | No
         winner = next(iter(ranking))
         known = standings(db, run_id, {winner, STUDENT})
         return known.get(winner), known.get(STUDENT)
-    (latest,) = db.execute(
+    (found,) = db.execute(
         "SELECT (SELECT result ->> '$.best[0]' FROM steps WHERE run_id = :run AND result IS NOT NULL "
         "ORDER BY step DESC LIMIT 1)",
         {"run": run_id},
     ).fetchone()
-    known = standings(db, run_id, {STUDENT} if latest is None else {latest, STUDENT})
+    latest = STUDENT if found is None else int(found)
+    known = standings(db, run_id, {latest, STUDENT})
     return _better(known.get(latest), known.get(STUDENT)), known.get(STUDENT)
 
 
