@@ -36,7 +36,7 @@ from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.programs.copying import copied_example, copied_value
 from simba_actors.programs.entry_points import runs_async
 from simba_actors.programs.values import json_fields
-from simba_actors.runtime.exception_isolation import isolated
+from simba_actors.runtime.exception_isolation import isolated, raised_by_signal_handler
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
 from simba_actors.search.rollout import JSON, ModelSpec, Outcome, Split, TraceStep, Trajectory
@@ -335,6 +335,8 @@ def raise_if_infrastructure(error: Exception, secrets: Secrets) -> None:
             raise InterpreterError(
                 f"the student's code interpreter can't run: {secrets.describe(cause)} Then resume."
             ) from error
+    if raised_by_signal_handler(error):  # Such as a time limit of the host's.
+        raise _UngovernedError(f"a signal handler interrupted the student: {secrets.describe(error)}") from error
     cause = infrastructure_cause(error)
     if isinstance(cause, InfrastructureError):
         raise cause

@@ -56,15 +56,19 @@ def raised_in_thread(error: BaseException) -> BaseException:
     return uncaught
 
 
+def raised_by_signal_handler(error: BaseException) -> bool:
+    """Return whether a signal handler raised the error, in the midst of code that has nothing to do with it."""
+    return any(_is_signal_handler(frame) for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
 def _ends_the_host(error: BaseException) -> bool:
-    return isinstance(error, KeyboardInterrupt) or (
-        isinstance(error, SystemExit)
-        and any(_is_signal_handler(frame) for frame, _ in traceback.walk_tb(error.__traceback__))
-    )
+    return isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and raised_by_signal_handler(error))
 
 
 def _is_signal_handler(frame: FrameType) -> bool:
     """Return whether Python called this function as a signal handler: with the frame that it interrupted."""
+    if frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+        return False  # And a look at the variables of one that still runs would keep them alive.
     names, rest, _, values = inspect.getargvalues(frame)
     arguments = [values.get(name) for name in names] + list(values.get(rest, ()) if rest else ())
     return frame.f_back is not None and any(argument is frame.f_back for argument in arguments)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
 import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
+from types import FrameType
 from typing import Any, TypeVar
 
 import dspy
@@ -175,6 +177,34 @@ async def test_an_exit_of_a_sync_student_is_its_failure() -> None:
     trajectory = await rollout(Wrapping(sys.exit), right)
     assert trajectory.outcome is Outcome.PROGRAM_FAILURE
     assert "SystemExit" in (trajectory.error or "")
+
+
+async def test_an_error_of_a_signal_handler_is_no_score_of_the_student_that_it_interrupts() -> None:
+    class Limited(dspy.Module):
+        """Is interrupted once, as by a time limit of the host's."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.ask = dspy.Predict("question -> answer")
+
+        async def aforward(self, question: str) -> dspy.Prediction:
+            signal.raise_signal(signal.SIGUSR1)
+            return await self.ask.acall(question=question)
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise TimeLimitError
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        trajectory = await rollout(Limited(), right)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert (trajectory.outcome, trajectory.score) == (Outcome.SCORED, True)
+
+
+class TimeLimitError(Exception):
+    """What a host's handler of a signal raises."""
 
 
 async def test_a_cancelled_rollout_ends_as_such() -> None:
