@@ -38,6 +38,7 @@ SimbaError
 ├── AdviceTooLongError             the prompt model wrote more advice than an instruction can take
 └── InfrastructureError            an LM could not be reached; never scored
     ├── LMAccessError              it refused the key, the account or the model's name
+    │   └── CallRejectedError      it rejected one call for an unknown reason, or failed in its own code
     ├── LMUnavailableError         it did not answer, or only with faults
     ├── UnknownUsageError          it does not report usage, so that a cap can't be kept
     ├── StudentUnreachableError    a student in another process does not answer
@@ -232,6 +233,10 @@ class InfrastructureError(SimbaError):
 
 class LMAccessError(InfrastructureError):
     """An LM refused the key, the account or the model's name. Waiting does not help."""
+
+
+class CallRejectedError(LMAccessError):
+    """An LM rejected a call for an unknown reason, or failed in its own code. It may answer other calls."""
 
 
 class LMUnavailableError(InfrastructureError):

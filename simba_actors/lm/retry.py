@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from simba_actors.class_help import suggests_names
-from simba_actors.errors import LMAccessError, LMUnavailableError
+from simba_actors.errors import CallRejectedError, LMAccessError, LMUnavailableError
 from simba_actors.lm.failures import FailureClass
 
 FEW_ATTEMPTS = 3
@@ -82,10 +82,12 @@ class Retry:
         description, attempt = failed.description.rstrip().removesuffix("."), failed.attempt
         retry_after = failed.retry_after
         failure = failed.failure
-        if failure in (FailureClass.REJECTED, FailureClass.BROKEN) and attempt < FEW_ATTEMPTS:
+        depends_on_call = failure in (FailureClass.REJECTED, FailureClass.BROKEN)
+        if depends_on_call and attempt < FEW_ATTEMPTS:
             return None
         if failure in ENDINGS:
-            return LMAccessError(ENDINGS[failure].format(endpoint=endpoint, error=description))
+            error = CallRejectedError if depends_on_call else LMAccessError
+            return error(ENDINGS[failure].format(endpoint=endpoint, error=description))
         if retry_after is not None and retry_after > self.grace_period:
             return LMUnavailableError(
                 f"{endpoint} asks to wait for {retry_after:.0f} s, which is longer than the grace period of "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from simba_actors.actors import CastReturn, GenServer, InitReturn, spawn_link
-from simba_actors.errors import BudgetReachedError, InfrastructureError, MetricError
+from simba_actors.errors import BudgetReachedError, CallRejectedError, InfrastructureError, MetricError
 from simba_actors.evaluation.executor import Executor, RolloutTask
 from simba_actors.events import ExampleSetAside, TrajectorySampled
 from simba_actors.lm.budget import BudgetTracker
@@ -248,7 +248,7 @@ class Sampler(GenServer[SamplerState]):
             await self.ref.cast(SetAside())
             return True
         where, diagnosis = f"{rollout.split}set[{rollout.example}]", "outage"
-        if cause_of(error) == "outage":
+        if cause_of(error) == "outage" or isinstance(error, CallRejectedError):
             missing = (other for progress in self.state.jobs.values() for other in progress.missing.values())
             has_others = any((other.split, other.example) != (rollout.split, rollout.example) for other in missing)
             diagnosis = self._setting_aside.note_failure(rollout, ended_before, has_others=has_others)
@@ -280,7 +280,7 @@ class Sampler(GenServer[SamplerState]):
             ended(trajectory)
         if trajectory.error is not None:
             self._warn(rollout, trajectory.error)
-        self._setting_aside.note_end()
+        self._setting_aside.note_end(rollout)
         self.state.ended.append(Sample(rollout, trajectory))
         if len(self.state.ended) == 1:
             self.ref.cast_nowait(RolloutsEnded())

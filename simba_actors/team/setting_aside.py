@@ -31,6 +31,8 @@ class SettingAside:
         self._tries: Counter[tuple[Split, int]] = Counter()
         self._ended_at_failure: dict[tuple[Split, int], int] = {}
         self._failing: set[tuple[Split, int]] = set()
+        self._answering: set[str] = set()
+        """LMs of the model pool that a rollout has ended with."""
         self.ended = 0
         """Number of rollouts that have a result."""
 
@@ -38,8 +40,9 @@ class SettingAside:
         """Leave out the examples that the store says were set aside."""
         self._examples.update(examples)
 
-    def note_end(self) -> None:
+    def note_end(self, rollout: Rollout) -> None:
         """Note that a rollout has ended with a result."""
+        self._answering.add(rollout.model.lm)
         self.ended += 1
         self._failing.clear()
 
@@ -64,6 +67,8 @@ class SettingAside:
         self._tries[example] += 1
         if self._tries[example] < TRIES:
             return "try again"
+        if rollout.model.lm not in self._answering:
+            return "outage"  # Rollouts with other LMs end, and this one has answered none.
         self._examples.add(example)
         return "set aside"
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dspy.utils.exceptions import LMServerError
+from dspy.utils.exceptions import LMInvalidRequestError, LMServerError
 
 from simba_actors import Governor, Optimizer, OptimizerConfig, Retry
 from simba_actors.errors import RunPausedError
 from simba_actors.events import ExampleSetAside
-from simba_actors.search.rollout import Rollout, RolloutKey
+from simba_actors.search.rollout import ModelSpec, Rollout, RolloutKey
 from simba_actors.store import Reader
 from simba_actors.store.doctor import check
 from simba_actors.team.setting_aside import TRIES, SettingAside
@@ -53,6 +53,30 @@ async def test_a_run_continues_without_an_example_that_is_never_answered(
     assert all(finding.ok for finding in await check(config.store))
 
 
+async def test_a_run_continues_without_an_example_that_is_rejected_for_an_unknown_reason(tmp_path: Path) -> None:
+    def picky(ask: Ask) -> Any:
+        if POISON in ask.last:
+            raise LMInvalidRequestError("not this one", status=400)
+        return quiz_script(ask)
+
+    config = config_for(tmp_path / "simba.db", picky, policy="dspy", max_steps=1)
+    async with Optimizer.start(config) as optimizer:
+        await optimizer.result(timeout=60)
+        event = await reach(optimizer, ExampleSetAside)
+    assert (event.example, "not this one" in event.reason) == (5, True)
+    async with await Reader.open(config.store) as reader:
+        assert 5 not in {score.example for score in await reader.scores("run")}
+
+
+async def test_an_lm_that_rejects_every_call_pauses_the_run(tmp_path: Path) -> None:
+    def strict(ask: Ask) -> Any:
+        raise LMInvalidRequestError("not this one", status=400)
+
+    async with Optimizer.start(config_for(tmp_path / "simba.db", strict)) as optimizer:
+        with pytest.raises(RunPausedError, match=r"paused for access.*not this one.*met by trainset\[\d\]"):
+            await optimizer.result()
+
+
 @pytest.mark.parametrize("policy", ["dspy", "adaptive"])
 async def test_a_run_that_is_started_again_leaves_out_what_was_set_aside(policy: str, tmp_path: Path) -> None:
     config = config_for(tmp_path / "simba.db", poisoned, policy=policy)
@@ -89,7 +113,7 @@ def test_an_example_that_fails_while_others_end_is_set_aside_after_enough_tries(
     known, verdicts = SettingAside(), list[str]()
     for _ in range(TRIES):
         before = known.ended
-        known.note_end()
+        known.note_end(rollout(2))
         verdicts.append(known.note_failure(rollout(1), before, has_others=True))
     assert verdicts == ["try again"] * (TRIES - 1) + ["set aside"]
     assert known.without([rollout(1), rollout(2)]) == (rollout(2),)
@@ -97,3 +121,14 @@ def test_an_example_that_fails_while_others_end_is_set_aside_after_enough_tries(
 
 def test_a_single_example_that_fails_where_there_is_nothing_else_to_do_is_an_outage() -> None:
     assert SettingAside().note_failure(rollout(1), 0, has_others=False) == "outage"
+
+
+def test_an_lm_that_answers_nothing_is_down_though_another_answers() -> None:
+    known, diagnoses = SettingAside(), list[str]()
+    teacher = replace(rollout(1), model=ModelSpec(lm="teacher"))
+    for _ in range(TRIES):
+        before = known.ended
+        known.note_end(rollout(2))
+        diagnoses.append(known.note_failure(teacher, before, has_others=True))
+    assert diagnoses[-1] == "outage"
+    assert known.without([teacher]) == (teacher,)
