@@ -186,8 +186,12 @@ class Poller:
             return False
         body, tag = found
         snapshot = snapshot_from_json(json.loads(body))
-        self._save(body)
+        is_first = self._snapshot is None
+        if is_first:  # Before it serves, since the process may end after its first call.
+            self._save(body)
         self._set(snapshot, tag)
+        if not is_first:
+            self._save(body)
         return True
 
     def _set(self, snapshot: Snapshot | None, tag: str) -> None:

@@ -9,9 +9,6 @@ import grpc
 
 from simba_actors.transport.security import TLS, unreadable
 
-LARGEST_MESSAGE = 64 * 1024 * 1024
-"""Bytes of a message that is accepted, unless a caller asks for less."""
-
 
 class Connector:
     """Opens connections to one server, whose credentials are read once.
@@ -25,7 +22,7 @@ class Connector:
         ConfigError: A file of `tls` can't be read.
     """
 
-    def __init__(self, target: str, tls: TLS | None, largest_message: int = LARGEST_MESSAGE) -> None:
+    def __init__(self, target: str, tls: TLS | None, largest_message: int) -> None:
         self._target = target
         self._credentials = None if tls is None else _credentials(tls)
         self._options = [
