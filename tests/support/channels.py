@@ -83,7 +83,7 @@ async def _start_http(store: Path, port: int, token: str | None) -> tuple[str, C
 
     listening = socket.create_server(("127.0.0.1", port))
     app = dashboard(store, token=token, channels=True)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
     serving = asyncio.ensure_future(server.serve(sockets=[listening]))
 
     async def stop() -> None:
