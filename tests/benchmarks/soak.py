@@ -1,7 +1,7 @@
 """Whether a service that lives long stays as it is: memory, threads, handles and tasks, and every request answered.
 
-    python -m tests.benchmarks.soak                # a minute
-    python -m tests.benchmarks.soak --minutes 30   # the figures of the README
+    python -m tests.benchmarks.soak                # a minute: too short to judge memory
+    python -m tests.benchmarks.soak --minutes 30
 
 One service, a process with FastAPI under uvicorn, answers requests of four clients all the time: by a live program that
 follows a channel, in the event loop and in threads, and by live programs made for one request each. Meanwhile rounds of
@@ -13,7 +13,8 @@ these scenes pass, one after the other, all in one store:
 * published: a version, a canary that scores decide about, and a rollback, all from another process.
 
 After each round the service says what it holds. The table compares the least of the second quarter of the time with
-the least of the last one: caches fill in the first quarter, and requests in flight hold something for a moment.
+the least of the last one: caches fill in the first quarter, and requests in flight hold something for a moment. The
+first quarter needs 1,500 requests: a live program remembers its newest 1,000, in case a score is reported.
 
 Memory has three rows. "Blocks" are what Python's allocator has handed out, about one for each small object, and "heap"
 is what the C library's has: if one of them grows, something is kept. "Memory" is what the process has of the machine.
