@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
+import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -47,6 +49,19 @@ async def work(address: str, store: Path, max_calls: int | None, pid_namespace: 
         os._exit(LOST)
 
 
+def suspended_without_a_lock(process: int, store: Path) -> bool:
+    """Suspend a process, and return whether it was between two transactions. Others wait for one that is open."""
+    os.kill(process, signal.SIGSTOP)
+    while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.001)
+    with closing(sqlite3.connect(store, timeout=0, isolation_level=None)) as db:
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+    return True
+
+
 @contextmanager
 def suspended_owner(
     server: OpenAIServer, store: Path, max_calls: int | None = None, pid_namespace: str | None = None
@@ -58,7 +73,8 @@ def suspended_owner(
         while server.calls < 5:
             child.join(0.002)
             assert child.exitcode is None
-        os.kill(child.pid, signal.SIGSTOP)
+        while not suspended_without_a_lock(child.pid, store):
+            os.kill(child.pid, signal.SIGCONT)
         yield child
         os.kill(child.pid, signal.SIGCONT)
         child.join(PATIENCE)
