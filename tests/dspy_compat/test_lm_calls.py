@@ -93,11 +93,27 @@ async def test_somebody_else_may_watch_calls_as_well(monkeypatch: pytest.MonkeyP
     assert (len(one.asks), len(other.asks), seen[0]) == (0, 1, one)
 
 
-def test_dspys_methods_are_restored_when_the_last_route_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_other_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the routes of other tests apart: their executors are freed at any time, and then restore DSPy's methods."""
+    monkeypatch.setattr(lm_calls, "_routing", lm_calls._Routing())
+    for name in ("__call__", "acall"):
+        monkeypatch.setattr(dspy.BaseLM, name, passed_on(getattr(dspy.BaseLM, name)))
+
+
+def passed_on(method: Any) -> Any:
+    @functools.wraps(method)
+    def own(lm: Any, *args: Any, **kwargs: Any) -> Any:
+        return method(lm, *args, **kwargs)
+
+    return own
+
+
+@pytest.mark.usefixtures("no_other_routes")
+def test_dspys_methods_are_restored_when_the_last_route_is_undone() -> None:
     def own_methods() -> tuple[Any, Any]:
         return vars(dspy.BaseLM)["__call__"], vars(dspy.BaseLM)["acall"]
 
-    monkeypatch.setattr(lm_calls, "_routing", lm_calls._Routing())  # Executors of other tests may not be freed yet.
     before = own_methods()
     undo_first, undo_second = route_lm_calls(lambda lm: lm), route_lm_calls(lambda lm: lm)
     assert own_methods() != before
@@ -108,8 +124,8 @@ def test_dspys_methods_are_restored_when_the_last_route_is_undone(monkeypatch: p
     assert own_methods() == before
 
 
-async def test_they_are_restored_when_a_run_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lm_calls, "_routing", lm_calls._Routing())
+@pytest.mark.usefixtures("no_other_routes")
+async def test_they_are_restored_when_a_run_has_ended(tmp_path: Path) -> None:
     before = vars(dspy.BaseLM)["__call__"]
     async with Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
         assert vars(dspy.BaseLM)["__call__"] is not before
