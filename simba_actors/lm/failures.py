@@ -153,7 +153,7 @@ PROMPT_CODES = frozenset(
         "data_inspection_failed",
         "DataInspectionFailed",
         "1301",  # Zhipu's for content that may be unsafe.
-        "json_validate_failed",  # The model's own reply is no JSON, or no call of a tool.
+        "json_validate_failed",  # The model's own reply is not JSON, or not a call of a tool.
         "tool_use_failed",
         "invalid_json_schema",
         "invalid_function_parameters",

@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> Path:
 
 
 class Relay:
-    """Passes bytes to a port until it is told to cut what it passes. `silent` passes nothing back any more."""
+    """Passes bytes to a port until it cuts its connections. A `silent` one stops passing anything back."""
 
     def __init__(self, port: int) -> None:
         self._port = port

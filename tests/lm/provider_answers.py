@@ -508,7 +508,7 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
     ),
     (
         "openai",
-        "Groq: a reply that is no JSON",
+        "Groq: a reply that is not JSON",
         PROMPT,
         400,
         openai("Failed to generate JSON. Please adjust your prompt.", code="json_validate_failed"),

@@ -100,8 +100,8 @@ async def test_a_run_hears_that_another_runs_program_takes_the_place_of_its_own(
             await optimizer.publish(program)
             if run_id == "second":
                 await optimizer.rollback(reason="no good")
-            told = [event async for event in optimizer.events() if isinstance(event, ProgramPublished)]
-    assert [(event.version, event.kind, event.source) for event in told] == [
+            published = [event async for event in optimizer.events() if isinstance(event, ProgramPublished)]
+    assert [(event.version, event.kind, event.source) for event in published] == [
         (2, "publish", "second"),
         (3, "rollback", "first"),
     ]
