@@ -126,10 +126,11 @@ async def test_rollouts_that_get_no_thread_are_no_score_and_pause_the_run(
         run_id="run",
         governor=Governor(retry=Retry(attempts=3, base=0.001, longest=0.01, grace_period=0.1)),
     )
-    async with Optimizer.start(config) as optimizer:
-        with monkeypatch.context() as patch:
-            patch.setattr(Threads, "run", no_thread)
-            paused = await reach(optimizer, RunPaused)
+    with monkeypatch.context() as patch:
+        patch.setattr(Threads, "run", no_thread)
+        optimizer = await Optimizer.start(config)
+        paused = await reach(optimizer, RunPaused)
+    async with optimizer:
         async with await Reader.open(config.store) as reader:
             assert await reader.scores("run") == []
         assert "can't start new thread" in paused.reason
