@@ -13,8 +13,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from simba_actors.class_help import add_field_docs
-
 if TYPE_CHECKING:
     from simba_actors import errors, events
     from simba_actors.bridge.remote_student import RemoteStudent
@@ -187,6 +185,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_MODULES[name]), name)
     if hasattr(value, "__dataclass_fields__"):
+        from simba_actors.class_help import add_field_docs
+
         add_field_docs(value)
     globals()[name] = value  # Later accesses do not come here.
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,19 +16,34 @@ OBJECT_STORE = 80 * 2**20
 """Bytes: the least that Ray takes, since /dev/shm is small in many containers."""
 
 
-START_ATTEMPTS = 3
-"""Ray waits 30 seconds for a node to start, which is too short on a machine that does much else."""
+START_SECONDS = 240.0
+"""Seconds that a node may take to start. Ray's own 30 are too few on a machine that does much else, and a second
+attempt would run beside the processes that the first has left."""
+
+os.environ.setdefault("RAY_gcs_server_port_wait_time_s", f"{START_SECONDS:.0f}")
 
 
 def start_node(cluster: Any, **options: Any) -> Any:
     """Add a node to a cluster and return it."""
-    for attempt in range(1, START_ATTEMPTS + 1):
-        try:
-            return cluster.add_node(object_store_memory=OBJECT_STORE, **options)
-        except Exception as error:
-            if attempt == START_ATTEMPTS or "timed out during startup" not in str(error):
-                raise
-    raise AssertionError("the last attempt returns or raises")
+    from ray._private import services
+
+    find_node = services.get_node
+
+    def find_node_in_time(*arguments: Any) -> Any:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                return find_node(*arguments)
+            except RuntimeError:  # It has not registered yet.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(services, "get_node", find_node_in_time)
+        node = cluster.add_node(wait=False, object_store_memory=OBJECT_STORE, **options)
+    cluster._wait_for_node(node, timeout=START_SECONDS)
+    return node
 
 
 @pytest.fixture(scope="session")
