@@ -39,7 +39,7 @@ def tpe_combination(model: PartModel, effects: Effects, candidates: Sequence[int
     space: dict[str, optuna.distributions.BaseDistribution] = {
         str(place): optuna.distributions.CategoricalDistribution([False, True]) for place in candidates
     }
-    for program, score in model.own_means().items():
+    for program, score in own_means(model).items():
         params = {str(place): place in model.programs[program] for place in candidates}
         study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=score))
     asked = study.ask(space).params
@@ -50,6 +50,13 @@ def tpe_combination(model: PartModel, effects: Effects, candidates: Sequence[int
         if len(alike) < {"demo": caps.demos, "rule": caps.rules, "instructions": 1}[part.kind]:
             chosen.append(place)
     return tuple(sorted(chosen))
+
+
+def own_means(model: PartModel) -> dict[int, float]:
+    """Return the mean score, from 0 to 1, of each program that was tried."""
+    counts = np.bincount(model._program, minlength=len(model.programs))
+    sums = np.bincount(model._program, model._score, len(model.programs))
+    return {program: float(sums[row] / counts[row]) for row, program in enumerate(model.programs) if counts[row]}
 
 
 class PayingExploration(Exploration):

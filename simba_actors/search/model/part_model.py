@@ -344,12 +344,6 @@ class PartModel:
         promise[self._active] = self.likely.of(self._active.tolist()).mean(axis=1) + np.sqrt((spreads**2).sum(axis=1))
         return promise
 
-    def own_means(self) -> dict[int, float]:
-        """Return the mean score, from 0 to 1, of each program that was tried."""
-        counts = np.bincount(self._program, minlength=len(self.programs))
-        sums = np.bincount(self._program, self._score, len(self.programs))
-        return {program: float(sums[row] / counts[row]) for program, row in self._made.row.items() if counts[row]}
-
     def _means(self) -> list[float]:
         """Return the expected score of each program on the panel under the most likely effects."""
         of_parts, means = self.likely.of(ALL), list[float]()
