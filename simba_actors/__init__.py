@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from simba_actors.optimizer import Optimizer
     from simba_actors.programs.configuration import Configuration
     from simba_actors.programs.space import ConfigurationSpace
-    from simba_actors.programs.variables import Choice, Float, Integer
+    from simba_actors.programs.variables import Choice, Float, Integer, Text
     from simba_actors.publishing.channel import Channel, Source
     from simba_actors.publishing.online_examples import OnlineExample
     from simba_actors.publishing.publications import Publication, Served
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from simba_actors.strategies.merge_rules import MergeRules
     from simba_actors.strategies.omit_sentences import OmitSentences
     from simba_actors.strategies.recombine import Recombine
+    from simba_actors.strategies.rewrite_texts import RewriteTexts
     from simba_actors.teleprompter import SIMBA
     from simba_actors.transport.security import TLS
 
@@ -92,6 +93,7 @@ __all__ = [
     "Recombine",
     "RemoteStudent",
     "Retry",
+    "RewriteTexts",
     "Served",
     "Source",
     "Standing",
@@ -99,6 +101,7 @@ __all__ = [
     "Strategy",
     "StrategyContext",
     "TargetReached",
+    "Text",
     "Timeout",
     "VariableAware",
     "Weighted",
@@ -127,6 +130,7 @@ _NAMES = {
         "Choice",
         "Float",
         "Integer",
+        "Text",
     ),
     "simba_actors.publishing.channel": (
         "Channel",
@@ -167,6 +171,7 @@ _NAMES = {
     "simba_actors.strategies.merge_rules": ("MergeRules",),
     "simba_actors.strategies.omit_sentences": ("OmitSentences",),
     "simba_actors.strategies.recombine": ("Recombine",),
+    "simba_actors.strategies.rewrite_texts": ("RewriteTexts",),
     "simba_actors.teleprompter": ("SIMBA",),
     "simba_actors.transport.security": ("TLS",),
 }

@@ -55,6 +55,7 @@ from simba_actors.strategies import (
     MergeRules,
     OmitSentences,
     Recombine,
+    RewriteTexts,
     Strategy,
 )
 
@@ -123,7 +124,8 @@ class OptimizerConfig:
     space: ConfigurationSpace | None = None
     """The parts of the student to optimize; by default the instructions and demos of each predictor.
     `ConfigurationSpace.from_module(student, settings={"answer.temperature": Float(0.0, 1.5)})` lets the adaptive policy
-    choose LM settings too. Its `lms` argument lets it choose the LM of a predictor."""
+    choose LM settings too, and `Text()` has it rewrite descriptions of fields and other texts. The `lms` argument lets
+    it choose the LM of a predictor."""
 
     optimize: Sequence[str] | None = None
     """Names of the predictors to optimize, as in `student.named_predictors()`; by default all. The others run
@@ -192,8 +194,8 @@ class OptimizerConfig:
 
     strategies: Sequence[Strategy] | None = None
     """Ways to make candidates, in the order in which they are drawn from. By default `AppendADemo` (unless `max_demos`
-    is 0), `LearnFromFailures`, `MergeRules`, `OmitSentences` (if the student has instructions of its own) and
-    `Recombine`; with `policy="dspy"`, `AppendADemo` and `AppendARule`."""
+    is 0), `LearnFromFailures`, `RewriteTexts` (if `space` has texts), `MergeRules`, `OmitSentences` (if the student has
+    instructions of its own) and `Recombine`; with `policy="dspy"`, `AppendADemo` and `AppendARule`."""
 
     max_concurrency: int = 32
     """Maximum number of rollouts in flight. Each endpoint is assumed to accept that many calls until it refuses one;
@@ -292,7 +294,7 @@ class OptimizerConfig:
         if self.space is not None:
             self.space.extract(self.student)
             if self.space.settings and self.policy == "dspy":
-                raise ConfigError("space has LM settings, which policy='dspy' can't choose: use policy='adaptive'")
+                raise ConfigError("space has settings, which policy='dspy' can't choose: use policy='adaptive'")
         checked_path(self.store)
         check_channel(self.channel)
         check_sampling_lms(self.sampling_lms)
@@ -325,8 +327,10 @@ class OptimizerConfig:
         if self.policy == "dspy":
             rules = (AppendARule(),)
         else:
+            texts = () if self.space is None else self.space.texts
+            rewrite = (RewriteTexts(texts),) if texts else ()
             omit = (OmitSentences(),) if self._has_sentences() else ()
-            rules = (LearnFromFailures(), MergeRules(), *omit, Recombine())
+            rules = (LearnFromFailures(), *rewrite, MergeRules(), *omit, Recombine())
         return (AppendADemo(self.demo_input_field_maxlen), *rules) if self.max_demos > 0 else rules
 
     def _has_sentences(self) -> bool:

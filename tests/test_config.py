@@ -78,7 +78,7 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     (
         "settings_for_a_policy_that_chooses_none",
         {"space": ConfigurationSpace.from_module(dspy.Predict("question -> answer"), {"self.n": Integer(1, 3)})},
-        "space has LM settings, which policy='dspy' can't choose",
+        "space has settings, which policy='dspy' can't choose",
     ),
     ("a_space_that_is_none", {"space": "answer"}, "space must be a ConfigurationSpace, .* not 'answer'"),
     ("a_predictor_that_is_not_there", {"optimize": ["ask"]}, r"optimize names \['ask'\], which .* it has \['self'\]"),

@@ -29,7 +29,7 @@ from simba_actors.errors import (
 from simba_actors.programs import Choice, Configuration, ConfigurationSpace, Float, Integer
 from simba_actors.programs.entry_points import method_of
 from simba_actors.programs.schemas import annotation_of, schema_of
-from simba_actors.programs.variables import Setting
+from simba_actors.programs.variables import Setting, Text
 
 DESCRIBE_SECONDS = 10.0
 """Seconds that `RemoteStudent` waits for each address to describe the student."""
@@ -83,6 +83,11 @@ def _variable(name: str, setting: Setting, configuration: Configuration) -> Vari
             domains["integer"] = IntegerRange(low=low, high=high)
         case Choice(options):
             domains["choice"] = Options(options=list(options))
+        case Text():
+            raise ConfigError(
+                f"settings has the text {name!r}, and a program in another process can't have its texts rewritten: "
+                "leave it out"
+            )
     return VariableDescription(
         predictor=predictor,
         setting="model" if attribute == "lm" else attribute,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from simba_actors.programs.space import ConfigurationSpace
     from simba_actors.programs.state_file import load, save
     from simba_actors.programs.values import revive, to_json_value
-    from simba_actors.programs.variables import Choice, Float, Integer, Variable
+    from simba_actors.programs.variables import Choice, Float, Integer, Text, Variable
 
 __all__ = [
     "Choice",
@@ -19,6 +19,7 @@ __all__ = [
     "Demo",
     "Float",
     "Integer",
+    "Text",
     "Variable",
     "load",
     "revive",
@@ -33,6 +34,7 @@ _MODULES = {
     "Demo": "configuration",
     "Float": "variables",
     "Integer": "variables",
+    "Text": "variables",
     "Variable": "variables",
     "load": "state_file",
     "revive": "values",

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 import orjson
 
 from simba_actors.errors import NotJSONError
+from simba_actors.programs.variables import DESCRIPTION, split_name
 from simba_actors.search.rollout import JSON
 
 Demo: TypeAlias = Mapping[str, JSON]
@@ -20,7 +21,7 @@ Demo: TypeAlias = Mapping[str, JSON]
 
 @dataclass(frozen=True)
 class Configuration:
-    """Instructions and demos of each predictor, and LM settings if the space has any. Immutable.
+    """Instructions and demos of each predictor, and settings if the space has any. Immutable.
 
         configuration = space.extract(student)
         shorter = configuration.with_instructions("answer", "Answer in one word.")
@@ -85,9 +86,18 @@ class Configuration:
 
     @cached_property
     def settings(self) -> Mapping[str, JSON]:
-        """LM settings by their full names, as in "answer.temperature"."""
+        """Settings by their full names, as in "answer.temperature"."""
         texts = {f"{predictor}.{attribute}" for predictor in self.predictors for attribute in ("instructions", "demos")}
         return {name: value for name, value in self.values.items() if name not in texts}
+
+    def descriptions(self, predictor: str) -> Mapping[str, str]:
+        """Return the descriptions of a predictor's fields that the space lets a search write anew, by field."""
+        own = {split_name(name): value for name, value in self.settings.items() if name.endswith(f".{DESCRIPTION}")}
+        return {
+            attribute.removesuffix(f".{DESCRIPTION}"): cast("str", value)
+            for (of, attribute), value in own.items()
+            if of == predictor
+        }
 
     def with_instructions(self, predictor: str, instructions: str) -> Configuration:
         """Return a copy with other instructions. Unpaired surrogates, which LMs sometimes write, are escaped."""
@@ -96,7 +106,7 @@ class Configuration:
         return Configuration({**self.values, f"{predictor}.instructions": to_json_value(instructions)})
 
     def with_setting(self, name: str, value: JSON) -> Configuration:
-        """Return a copy with the LM setting `name`, as in "answer.temperature", at `value`."""
+        """Return a copy with the setting `name`, as in "answer.temperature", at `value`."""
         return Configuration({**self.values, name: value})
 
     def with_demos(self, predictor: str, demos: Iterable[Demo]) -> Configuration:

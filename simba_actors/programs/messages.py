@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import dspy
@@ -13,6 +14,9 @@ from simba_actors.programs.configuration import Configuration
 from simba_actors.search.rollout import JSON
 
 logger = logging.getLogger(__name__)
+
+AFTER_DESCRIPTION = r"\d+\. `|Your output fields are:|Constraints: |    Type description of "
+"""Beginnings of the lines that DSPy writes after the description of a field."""
 
 ADAPTERS: Mapping[str, type[Any]] = {"ChatAdapter": dspy.ChatAdapter, "JSONAdapter": dspy.JSONAdapter}
 """Adapters of DSPy whose prompts are a fixed text about the fields, the instructions, and values."""
@@ -93,10 +97,20 @@ class PromptTemplate:
 
         return _formatted(Recorded(), self.inputs, self.outputs, self.texts, instructions, demos, inputs)
 
+    def with_descriptions(self, descriptions: Mapping[str, str]) -> PromptTemplate:
+        """Return the template with these descriptions of fields in place of those it was made with."""
+        text = self.description
+        for field, description in descriptions.items():
+            written = "" if description == f"${{{field}}}" else description
+            entry = re.compile(rf"^(\d+\. `{field}` \(.*?\):).*(?:\n(?!{AFTER_DESCRIPTION}).*)*", re.MULTILINE)
+            text = entry.sub(lambda found, written=written: f"{found[1]} {written}", text)
+        return replace(self, description=text.strip())
+
     def with_placeholders(self, configuration: Configuration, predictor: str) -> list[dict[str, str]]:
         """Return the messages of a configuration's predictor, with "{{name}}" for the value of each input."""
         inputs: dict[str, JSON] = {name: f"{{{{{name}}}}}" for name in self.inputs}
-        return self.messages(configuration.instructions(predictor), configuration.demos(predictor), inputs)
+        template = self.with_descriptions(configuration.descriptions(predictor))
+        return template.messages(configuration.instructions(predictor), configuration.demos(predictor), inputs)
 
 
 def prompt_templates(predictors: Mapping[str, Any], adapter: Any) -> dict[str, JSON]:
@@ -130,7 +144,8 @@ def prompt_messages(
     """
     instructions, demos = configuration.instructions(predictor), configuration.demos(predictor)
     if template is not None:
-        return PromptTemplate.from_json(template).messages(instructions, demos, inputs)
+        described = PromptTemplate.from_json(template).with_descriptions(configuration.descriptions(predictor))
+        return described.messages(instructions, demos, inputs)
     outputs = tuple(outputs)
     return _formatted(dspy.ChatAdapter(), inputs, outputs, (*inputs, *outputs), instructions, demos, inputs)
 

@@ -1,4 +1,4 @@
-"""Takes configurations apart into instructions, omissions, rules, demos and LM settings, and assembles them again."""
+"""Takes configurations apart into instructions, omissions, rules, demos and settings, and assembles them again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import orjson
 from simba_actors.programs.configuration import Configuration
 from simba_actors.programs.sentences import PARAGRAPH, omitted_from, sentences_of, without
 from simba_actors.programs.space import ConfigurationSpace
+from simba_actors.programs.variables import split_name
 from simba_actors.search.model.parts import Part, PartKind
 from simba_actors.search.rollout import JSON
 
@@ -35,7 +36,7 @@ def parts_of(configuration: Configuration, student: Configuration) -> tuple[Part
 
     If a predictor's instructions begin with the student's own, each further paragraph is a rule. Those may lack some
     of their sentences; each omission is a part. Otherwise the first paragraph replaces them. Each demo is a part, and
-    so is each LM setting that differs from the student's. Policies ask for the parts of all programs again and again,
+    so is each setting that differs from the student's. Policies ask for the parts of all programs again and again,
     so they are cached.
     """
     parts: list[PartWithValue] = []
@@ -113,7 +114,7 @@ def omissions(student: Configuration) -> tuple[PartWithValue, ...]:
 
 
 def setting_parts(space: ConfigurationSpace, student: Configuration) -> tuple[PartWithValue, ...]:
-    """Return the values of the space's LM settings to try besides the student's own."""
+    """Return the values of the space's settings to try besides the student's own."""
     return tuple(
         _setting(name, value)
         for name, setting in space.settings.items()
@@ -123,7 +124,7 @@ def setting_parts(space: ConfigurationSpace, student: Configuration) -> tuple[Pa
 
 
 def _setting(name: str, value: JSON) -> PartWithValue:
-    predictor, _, attribute = name.rpartition(".")
+    predictor, attribute = split_name(name)
     part_id = _digest([name, "setting", value])
     return PartWithValue(Part(part_id, predictor, "setting", "", {attribute: str(value)}), {name: value})
 

@@ -9,10 +9,11 @@ from typing import Any, cast
 import dspy
 
 from simba_actors.errors import ConfigError, MisfitError, NoPredictorsError
+from simba_actors.programs import texts
 from simba_actors.programs.configuration import Configuration, Demo
 from simba_actors.programs.copying import copied, predictors_of
 from simba_actors.programs.values import json_fields, revive_savable
-from simba_actors.programs.variables import DEMOS, INSTRUCTIONS, LM, Choice, Demos, Setting, Text, Variable
+from simba_actors.programs.variables import DEMOS, INSTRUCTIONS, LM, Choice, Demos, Setting, Text, Variable, split_name
 from simba_actors.search.rollout import JSON
 
 
@@ -29,7 +30,7 @@ class ConfigurationSpace:
     fields: Mapping[str, Mapping[str, Any]]
     """The fields of each predictor, with their types, by the predictor's name as in `named_predictors()`."""
     settings: Mapping[str, Setting] = field(default_factory=dict[str, Setting])
-    """The possible values of each LM setting, by full name, as in "answer.temperature"."""
+    """The possible values of each LM setting or text, by full name, as in "answer.temperature"."""
     lms: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The LMs that a setting such as "answer.lm" names."""
 
@@ -41,21 +42,27 @@ class ConfigurationSpace:
         lms: Mapping[str, Any] | None = None,
         optimize: Collection[str] | None = None,
     ) -> ConfigurationSpace:
-        """Return the space of `student`: each predictor's instructions and demos, and LM settings if any are named.
+        """Return the space of `student`: each predictor's instructions and demos, and settings if any are named.
 
             ConfigurationSpace.from_module(
                 student,
-                settings={"answer.temperature": Float(0.0, 1.5), "answer.lm": Choice(("small", "large"))},
+                settings={
+                    "answer.temperature": Float(0.0, 1.5),
+                    "answer.lm": Choice(("small", "large")),
+                    "answer.question.desc": Text(),
+                },
                 lms={"small": dspy.LM(…), "large": dspy.LM(…)},
             )
+
+        Settings are those of the LM, descriptions of fields, and texts that the student holds (see `Text`).
 
         `optimize` names the predictors to optimize, as in `named_predictors()`; by default all. The others run as they
         are, like those of sub-modules that are frozen by `_compiled=True`.
 
         Raises:
             NoPredictorsError: There is nothing to optimize.
-            ConfigError: `optimize` or a setting names a predictor that the student does not have, or a setting names an
-                LM that `lms` does not have.
+            ConfigError: `optimize` or a setting names a predictor, a field or a text that the student does not have, or
+                a setting names an LM that `lms` does not have.
         """
         fields = {name: _annotations(predictor) for name, predictor in predictors_of(student).items()}
         if optimize is not None:
@@ -64,7 +71,10 @@ class ConfigurationSpace:
         if not fields:
             raise NoPredictorsError(f"{type(student).__name__} has no predictors, so there is nothing to optimize")
         for name, setting in (settings or {}).items():
-            _check_setting(name, setting, fields, lms or {})
+            if isinstance(setting, Text):
+                _check_text(name, fields, student)
+            else:
+                _check_setting(name, setting, fields, lms or {})
         return cls(fields, dict(settings or {}), dict(lms or {}))
 
     @property
@@ -73,14 +83,19 @@ class ConfigurationSpace:
         return tuple(self.fields)
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """Full names of the texts that a search may write anew, besides instructions."""
+        return tuple(name for name, setting in self.settings.items() if isinstance(setting, Text))
+
+    @property
     def variables(self) -> tuple[Variable, ...]:
-        """Everything that a configuration sets, in its order: instructions, demos and LM settings."""
+        """Everything that a configuration sets, in its order: instructions, demos and settings."""
         found: list[Variable] = []
         for predictor, fields in self.fields.items():
             found.append(Variable(predictor, INSTRUCTIONS, Text()))
             found.append(Variable(predictor, DEMOS, Demos(tuple(fields))))
         for name, setting in self.settings.items():
-            found.append(Variable(*_split(name), setting))
+            found.append(Variable(*split_name(name), setting))
         return tuple(found)
 
     def extract(self, student: dspy.Module) -> Configuration:
@@ -98,7 +113,7 @@ class ConfigurationSpace:
                 raise MisfitError(
                     f"predictor {name!r} has the fields {sorted(found)}, and in the space it has {sorted(fields)}"
                 )
-        return Configuration({v.name: self._extract(v, predictors[v.predictor]) for v in self.variables})
+        return Configuration({v.name: self._extract(v, student, predictors) for v in self.variables})
 
     def unoptimized(self, student: dspy.Module) -> Configuration:
         """Return the instructions and demos of the student's predictors that are not part of this space."""
@@ -131,7 +146,8 @@ class ConfigurationSpace:
     def narrowed_to(self, configuration: Configuration) -> ConfigurationSpace:
         """Return the part of this space that `configuration` covers: a run may optimize some predictors only."""
         fields = {name: fields for name, fields in self.fields.items() if name in configuration.predictors}
-        settings = {name: setting for name, setting in self.settings.items() if _split(name)[0] in fields}
+        others = self.fields.keys() - fields
+        settings = {name: setting for name, setting in self.settings.items() if split_name(name)[0] not in others}
         return replace(self, fields=fields, settings=settings)
 
     def apply(self, configuration: Configuration, student: dspy.Module) -> dspy.Module:
@@ -148,10 +164,13 @@ class ConfigurationSpace:
         program = copied(student)
         predictors = predictors_of(program)
         for variable in self.variables:
-            self._apply(variable, configuration.values[variable.name], predictors[variable.predictor])
+            self._apply(variable, configuration.values[variable.name], program, predictors)
         return program
 
-    def _extract(self, variable: Variable, predictor: Any) -> JSON:
+    def _extract(self, variable: Variable, student: dspy.Module, predictors: Mapping[str, Any]) -> JSON:
+        if variable.name in self.texts:
+            return texts.text_in(student, predictors, variable)
+        predictor = predictors[variable.predictor]
         match variable.attribute:
             case "instructions":
                 return cast("str", predictor.signature.instructions)
@@ -162,7 +181,11 @@ class ConfigurationSpace:
             case setting:
                 return cast("JSON", predictor.config.get(setting))
 
-    def _apply(self, variable: Variable, value: Any, predictor: Any) -> None:
+    def _apply(self, variable: Variable, value: Any, program: dspy.Module, predictors: Mapping[str, Any]) -> None:
+        if variable.name in self.texts:
+            texts.set_text(program, predictors, variable, value)
+            return
+        predictor = predictors[variable.predictor]
         match variable.attribute:
             case "instructions":
                 if predictor.signature.instructions != value:
@@ -188,11 +211,6 @@ def _demo_to_json(demo: Any) -> dict[str, JSON]:
     return json_fields(demo)
 
 
-def _split(name: str) -> tuple[str, str]:
-    predictor, _, attribute = name.rpartition(".")
-    return predictor, attribute
-
-
 def _check_optimize(optimize: object, predictors: Mapping[str, Any]) -> None:
     if isinstance(optimize, str) or not isinstance(optimize, Collection):
         raise ConfigError(f"optimize={optimize!r:.80} must be a list of predictors' names, as in ['answer']")
@@ -202,13 +220,22 @@ def _check_optimize(optimize: object, predictors: Mapping[str, Any]) -> None:
 
 
 def _check_setting(name: str, setting: Setting, predictors: Mapping[str, Any], lms: Mapping[str, Any]) -> None:
-    predictor, attribute = _split(name)
+    predictor, attribute = split_name(name)
     if predictor not in predictors:
         raise ConfigError(f"setting {name!r} names no predictor of the student; it has {sorted(predictors)}")
     if attribute in (INSTRUCTIONS, DEMOS):
         raise ConfigError(f"setting {name!r}: {attribute} are always optimized, and are not a setting")
     if attribute == LM and not (isinstance(setting, Choice) and all(option in list(lms) for option in setting.options)):
         raise ConfigError(f"setting {name!r} must be a Choice of the names in lms, {sorted(lms)}, not {setting!r}")
+
+
+def _check_text(name: str, predictors: Mapping[str, Mapping[str, Any]], student: dspy.Module) -> None:
+    try:
+        found = texts.text_in(student, predictors_of(student), Variable(*split_name(name), Text()))
+    except MisfitError as error:
+        raise ConfigError(f"text {name!r}: {error}") from None
+    if not isinstance(found, str):
+        raise ConfigError(f"text {name!r}: the student has {found!r:.80} there, which is not a string")
 
 
 def check_space(space: object) -> None:

@@ -18,7 +18,7 @@ from simba_actors.programs.variables import DEMOS, INSTRUCTIONS, Variable
 from simba_actors.search.rollout import JSON
 
 SETTINGS = "simba_actors_settings"
-"""Key of the file's metadata for LM settings, which DSPy does not save."""
+"""Key of the file's metadata for settings, which DSPy does not save."""
 
 ONLY_PREDICTOR = "self"
 """DSPy's name for a student that is a predictor itself, whose file has no names in it."""
@@ -29,7 +29,7 @@ def save(
 ) -> None:
     """Write `student` with `configuration` to `path`, which ends in .json; `student.load(path)` reads it.
 
-    `space` is needed if the configuration has LM settings.
+    `space` is needed if the configuration has settings.
     """
     space = space or ConfigurationSpace.from_module(student)
     program: Any = space.apply(configuration, student)
@@ -65,8 +65,8 @@ def load(path: str | Path, student: dspy.Module, space: ConfigurationSpace | Non
 def module_state(configuration: Configuration) -> dict[str, JSON]:
     """Return what `student.load(path)` reads from a JSON file to get `configuration`, without the student's code.
 
-    Fields keep the student's own descriptions, and predictors run with DSPy's default LM. LM settings, which DSPy does
-    not load, are where `load` looks for them.
+    Fields keep the student's own descriptions, and predictors run with DSPy's default LM. Settings, which DSPy does not
+    load, are where `load` looks for them.
     """
     states: dict[str, JSON] = {name: _predictor_state(configuration, name) for name in configuration.predictors}
     if configuration.predictors == (ONLY_PREDICTOR,):

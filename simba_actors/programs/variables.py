@@ -13,17 +13,33 @@ INSTRUCTIONS = "instructions"
 DEMOS = "demos"
 LM = "lm"
 
+DESCRIPTION = "desc"
+"""Last part of the name of a field's description, as in "answer.question.desc"."""
+
 LEVELS = 5
 """Number of values of a numeric setting that a search tries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Any string."""
+    """Any string: the description of a field, or a text that the student holds, which a search may write anew.
+
+        ConfigurationSpace.from_module(
+            student, settings={"answer.question.desc": Text(), "greeting": Text(), "tools.search.desc": Text()}
+        )
+
+    The first is the description of the field `question` of the predictor `answer`. The others are `student.greeting`
+    and the description of the tool `student.tools["search"]`: names lead through attributes of modules and keys of
+    dicts. New texts come from the strategy `RewriteTexts`.
+    """
 
     def problem(self, value: JSON) -> str | None:
         """Return why `value` is not one of these; None if it is."""
         return None if isinstance(value, str) else f"must be a string, not {value!r:.80}"
+
+    def levels(self) -> tuple[JSON, ...]:
+        """Return the values that a search tries before any is written: none."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +143,19 @@ class Choice:
         return self.options
 
 
-Setting: TypeAlias = Float | Integer | Choice
-"""The domain of an LM setting."""
+Setting: TypeAlias = Float | Integer | Choice | Text
+"""The domain of an LM setting or of a text."""
 
-Domain: TypeAlias = Text | Demos | Setting
+Domain: TypeAlias = Demos | Setting
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One optimizable value of a predictor: `attribute` is "instructions", "demos", or the name of an LM setting."""
+    """One optimizable value of a predictor: `attribute` is "instructions", "demos", or the name of a setting.
+
+    That of a field's description is as in "question.desc". A text that no predictor has belongs to whatever its name
+    begins with.
+    """
 
     predictor: str
     attribute: str
@@ -143,7 +163,16 @@ class Variable:
 
     @property
     def name(self) -> str:
-        return f"{self.predictor}.{self.attribute}"
+        return f"{self.predictor}.{self.attribute}" if self.predictor else self.attribute
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Return the predictor and the attribute in the full name of a variable."""
+    predictor, _, attribute = name.rpartition(".")
+    if attribute == DESCRIPTION:
+        predictor, _, field = predictor.rpartition(".")
+        attribute = f"{field}.{attribute}"
+    return predictor, attribute
 
 
 def _is_number(value: JSON) -> bool:

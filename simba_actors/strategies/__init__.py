@@ -8,6 +8,7 @@ from simba_actors.strategies.learn_from_failures import LearnFromFailures
 from simba_actors.strategies.merge_rules import MergeRules
 from simba_actors.strategies.omit_sentences import OmitSentences
 from simba_actors.strategies.recombine import Recombine
+from simba_actors.strategies.rewrite_texts import RewriteTexts
 
 __all__ = [
     "AppendADemo",
@@ -19,6 +20,7 @@ __all__ = [
     "OmitSentences",
     "PromptModel",
     "Recombine",
+    "RewriteTexts",
     "Strategy",
     "StrategyContext",
 ]

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
-import dspy
-
-from simba_actors.dspy_compat.simba import inspect_modules, offer_feedback
-from simba_actors.programs import Configuration, to_json_value
+from simba_actors.programs import Configuration
 from simba_actors.programs.parts import RULE_SEPARATOR
-from simba_actors.search.buckets import Bucket
-from simba_actors.search.rollout import JSON
 from simba_actors.strategies.contract import Declined, StrategyContext
-from simba_actors.strategies.rule_prompt import Prompt, as_prompt, ask_for_advice, program_code, run_fields, withheld
+from simba_actors.strategies.failures_prompt import failure_prompts, failures_signature
+from simba_actors.strategies.rule_prompt import ask_for_advice
 
 SENTENCE_ENDS = (".", "!", "?")
-
-FIELDS_AS_TEXT = ("worse_reward_value", "better_reward_value", "module_names")
-"""Fields of DSPy's signature that are numbers or lists there. Here they are text, which can describe several runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +32,7 @@ class LearnFromFailures:
         return None if context.buckets else Declined("there is no example to learn from")
 
     async def apply(self, context: StrategyContext) -> Configuration | Declined:
-        advice = await ask_for_advice(context.prompt_model, _signature(), _prompts(context))
+        advice = await ask_for_advice(context.prompt_model, failures_signature(), failure_prompts(context))
         configuration = context.source
         for predictor in configuration.predictors:
             known = configuration.instructions(predictor)
@@ -53,54 +43,9 @@ class LearnFromFailures:
         return configuration
 
 
-@cache
-def _signature() -> type[dspy.Signature]:
-    """Make the signature once: it takes DSPy some 20 ms, which block the event loop."""
-    signature: Any = offer_feedback()
-    for name in FIELDS_AS_TEXT:
-        signature = signature.with_updated_fields(name, type_=str)
-    return signature
-
-
 def rules_in(advice: str) -> list[str]:
     """Return the rules in a piece of advice: its lines if each is a whole sentence, otherwise all of it as one rule."""
     lines = [line.strip() for line in advice.splitlines() if line.strip()]
     if all(line.endswith(SENTENCE_ENDS) for line in lines):
         return lines
     return ["\n".join(lines)]
-
-
-def _prompts(context: StrategyContext) -> Iterator[Prompt]:
-    """Yield the prompt about all examples, then the one about the first example alone."""
-    yield _prompt(context, context.buckets, context.examples)
-    if len(context.buckets) > 1:
-        yield _prompt(context, context.buckets[:1], context.examples[:1])
-
-
-def _prompt(context: StrategyContext, buckets: Sequence[Bucket], examples: Sequence[dspy.Example]) -> Prompt:
-    runs = [_runs(bucket) for bucket in buckets]
-    return as_prompt(
-        {
-            "program_code": program_code(context.program),
-            "modules_defn": inspect_modules(context.program),
-            "program_inputs": _one_or_all([to_json_value(dict(example.inputs())) for example in examples]),
-            "oracle_metadata": _one_or_all([to_json_value(dict(example.labels())) for example in examples]),
-            **{name: _one_or_all([run[name] for run in runs]) for name in runs[0]},
-            "module_names": list(context.source.predictors),
-        }
-    )
-
-
-def _runs(bucket: Bucket) -> dict[str, JSON]:
-    """Return the fields of the worst run of an example, and of its best run if that was better."""
-    worse, better = run_fields(bucket.worst.trajectory), run_fields(bucket.best.trajectory)
-    if bucket.max_to_min_gap <= 0:
-        better = withheld(better)
-    return {
-        **{f"worse_{name}": value for name, value in worse.items()},
-        **{f"better_{name}": value for name, value in better.items()},
-    }
-
-
-def _one_or_all(values: Sequence[JSON]) -> JSON:
-    return values[0] if len(values) == 1 else list(values)

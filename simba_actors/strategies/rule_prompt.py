@@ -31,11 +31,12 @@ Prompt = dict[str, str]
 
 
 async def ask_for_advice(
-    prompt_model: PromptModel, signature: type[dspy.Signature], prompts: Iterable[Prompt]
+    prompt_model: PromptModel, signature: type[dspy.Signature], prompts: Iterable[Prompt], output: str = "module_advice"
 ) -> Mapping[str, str]:
     """Return the advice for each predictor, asked with the first of `prompts` that fits the LM's context window.
 
-    If none fits, the last one is shortened by halves until it does.
+    If none fits, the last one is shortened by halves until it does. `output` names the field of the signature that has
+    the advice.
 
     Raises:
         PromptTooLongError: Even a prompt of `LEAST_PROMPT` characters or so was refused.
@@ -46,22 +47,24 @@ async def ask_for_advice(
     refusal: PromptTooLongError | None = None
     for prompt in prompts:
         try:
-            return await _advice(prompt_model, signature, prompt)
+            return await _advice(prompt_model, signature, prompt, output)
         except PromptTooLongError as error:
             refusal = error
     size = sum(map(len, prompt.values())) // 2
     while size >= LEAST_PROMPT:
         try:
-            return await _advice(prompt_model, signature, shortened(prompt, size))
+            return await _advice(prompt_model, signature, shortened(prompt, size), output)
         except PromptTooLongError as error:
             refusal = error
         size //= 2
     raise refusal or ValueError("there is no prompt to ask with")
 
 
-async def _advice(prompt_model: PromptModel, signature: type[dspy.Signature], prompt: Prompt) -> Mapping[str, str]:
+async def _advice(
+    prompt_model: PromptModel, signature: type[dspy.Signature], prompt: Prompt, output: str
+) -> Mapping[str, str]:
     answer: Any = await prompt_model.ask(signature, **prompt)
-    advice: Mapping[str, str] = answer.module_advice
+    advice: Mapping[str, str] = getattr(answer, output)
     for predictor, text in advice.items():
         if len(text) > LONGEST_ADVICE:
             raise AdviceTooLongError(

@@ -114,6 +114,20 @@ def test_a_template_survives_json() -> None:
     assert PromptTemplate.from_json(json.loads(json.dumps(template.to_json()))) == template
 
 
+@pytest.mark.parametrize("adapter", [dspy.ChatAdapter(), dspy.JSONAdapter()])
+def test_a_template_takes_other_descriptions(adapter: Any) -> None:
+    template = PromptTemplate.of(Typed, adapter)
+    changed: Any = Typed
+    descriptions = {name: f"The {name},\nas \\1 it is." for name in Typed.fields}
+    descriptions["question"] = "${question}"
+    for name, description in descriptions.items():
+        changed = changed.with_updated_fields(name, desc=description)
+    assert template is not None
+    described = template.with_descriptions(descriptions)
+    assert described == PromptTemplate.of(changed, adapter)
+    assert described.with_descriptions(descriptions) == described
+
+
 def test_an_adapter_of_the_users_has_no_template() -> None:
     class Own(dspy.ChatAdapter):
         pass

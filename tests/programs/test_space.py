@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from simba_actors.errors import ConfigError, MisfitError, NoPredictorsError, NotJSONError, StudentError
-from simba_actors.programs import Choice, Configuration, ConfigurationSpace, Float, Integer
+from simba_actors.programs import Choice, Configuration, ConfigurationSpace, Float, Integer, Text
 from tests.programs.students import Node, Recipe, recipes, state
 from tests.support.quiz import quiz_script
 from tests.support.scripted_lm import ScriptedLM
@@ -215,6 +215,53 @@ def test_a_setting_out_of_its_range_is_named(setting: Any, value: Any, told: str
 def test_a_setting_of_nothing_is_refused(settings: Any, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         ConfigurationSpace.from_module(dspy.Predict("question -> answer"), settings=settings)
+
+
+class WithTexts(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.greeting = "Hello!"
+        self.tools = {"search": dspy.Tool(lambda query: query, name="search", desc="Finds pages.")}
+        self.answer = dspy.Predict("question -> answer")
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [("answer.question.desc", "${question}"), ("greeting", "Hello!"), ("tools.search.desc", "Finds pages.")],
+)
+def test_texts_are_variables_where_they_are_named(name: str, own: str) -> None:
+    student = WithTexts()
+    space = ConfigurationSpace.from_module(student, settings={name: Text()})
+    configuration = space.extract(student)
+    assert configuration.values[name] == own
+    program = space.apply(configuration.with_setting(name, "Another."), student)
+    assert space.extract(program).values[name] == "Another."
+    assert space.extract(student) == configuration
+
+
+def test_a_description_is_in_the_prompt() -> None:
+    student = dspy.Predict("question -> answer")
+    space = ConfigurationSpace.from_module(student, settings={"self.question.desc": Text()})
+    program: Any = space.apply(space.extract(student).with_setting("self.question.desc", "About a ball."), student)
+    lm = ScriptedLM(quiz_script)
+    with dspy.context(lm=lm):
+        program(question="What is the colour of ball 1?")
+    assert "1. `question` (str): About a ball." in lm.asks[0].system
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("self.topic.desc", r"the texts of the predictor 'self' are \['self.question.desc', 'self.answer.desc'\]"),
+        ("self.temperature", "the texts of the predictor 'self' are"),
+        ("motto", "there is no 'motto' in a Predict"),
+        ("demos", "the student has .* there, which is not a string"),
+        ("stage.motto", "'motto' is looked up in str, and only modules, dicts and tools do"),
+    ],
+)
+def test_a_text_that_the_student_lacks_is_named(name: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        ConfigurationSpace.from_module(dspy.Predict("question -> answer"), settings={name: Text()})
 
 
 @pytest.mark.parametrize("make", [lambda: Float(1, 0), lambda: Integer(2, 1), lambda: Choice(())])

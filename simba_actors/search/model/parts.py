@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 PartKind: TypeAlias = Literal["instructions", "omission", "rule", "demo", "setting"]
 """A text in place of the student's own instructions, a sentence of those that is left out, a rule appended to them, a
-demo, or an LM setting's value."""
+demo, or the value of an LM setting or of another text."""
 
 UNCOUNTED: tuple[PartKind, ...] = ("omission", "setting")
 """Kinds of parts that do not make a prompt longer."""
@@ -16,7 +16,7 @@ UNCOUNTED: tuple[PartKind, ...] = ("omission", "setting")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One instruction text, omission, rule, demo or LM setting of one predictor.
+    """One instruction text, omission, rule, demo or setting of one predictor.
 
     `part_id` is a digest of what it puts there, equal in every process. `fields` are a demo's, as text, and `text` all
     of them one after another; a setting has its name and value as its one field, and no text.
