@@ -73,7 +73,7 @@ def entry_of(path: Path, entries: tuple[str, ...]) -> str | None:
 
 
 def spread(items: list[pytest.Item], workers: int) -> None:
-    """Let each worker begin with some of the longest tests, since one that starts last would keep the others waiting.
+    """Let each worker begin with some of the longest tests, since one that starts last would delay the end.
 
     pytest-xdist gives each worker an equal part of the list. One that is done takes from the end of another's part.
     """

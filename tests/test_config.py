@@ -1,4 +1,4 @@
-"""What a config says of input that can't work, before any money is spent."""
+"""Errors of a config for input that can't work, before any money is spent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run would take, by a few rollouts of its student."""
+"""Estimating the calls, cost and time of a run from a few rollouts of its student."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ async def no_task_is_left() -> AsyncIterator[None]:
 
 @pytest.fixture
 async def keep() -> AsyncIterator[Keep]:
-    """Return a function that keeps a ref, whose process is stopped at the end of the test."""
+    """Return a function that registers a ref, whose process is stopped at the end of the test."""
     kept: list[Ref] = []
 
     def keep(ref: Ref) -> Ref:

@@ -46,7 +46,7 @@ class Leave(Call[str]):
 
 @dataclass(frozen=True, slots=True)
 class Run(Call[Any]):
-    """A call that is answered with what `function` returns, awaited in the server's task."""
+    """A call that is answered with the result of `function`, awaited in the server's task."""
 
     function: Callable[[Worker], Awaitable[Any]]
 
@@ -94,7 +94,7 @@ class Worker(GenServer[int]):
 
 
 class TrappingWorker(Worker):
-    """A worker that traps exits, and writes the exit signals and downs that it gets to the log."""
+    """A worker that traps exits, and logs the exit signals and downs that it gets."""
 
     trap_exit = True
 

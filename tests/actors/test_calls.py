@@ -83,7 +83,7 @@ class Hold(Call[None]):
 
 
 class Gate(Worker):
-    """Has a mailbox for two messages, and handles each for as long as it says."""
+    """Has a mailbox for two messages, and takes as long for each as the message says."""
 
     mailbox_size = 2
 

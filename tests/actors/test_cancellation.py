@@ -1,4 +1,4 @@
-"""A supervision tree that is cancelled or killed at any step of its life is up or down afterwards, never half of it."""
+"""A supervision tree that is cancelled or killed at any step of its life is either up or down afterwards."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ STRIKES: dict[str, Strike] = {
 
 
 async def cut(step: int, strike: Strike, started: list[Process]) -> bool:
-    """Strike at a step of a life. Return whether it has that many steps."""
+    """Cancel or kill a life at a step. Return whether it has that many steps."""
     registry = Registry()
     host = asyncio.create_task(live(registry))
     await turns(step)

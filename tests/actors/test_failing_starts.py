@@ -26,12 +26,12 @@ from tests.actors.servers import Log, Worker, child, crash, ref_of, refs
 
 
 class UnwillingError(Exception):
-    """The error of a start that is made to fail."""
+    """The error with which a test makes a start fail."""
 
 
 @dataclass
 class Unwilling:
-    """Starts a worker, except at the tries in `refused`, which count from 1."""
+    """Starts a worker, except at the attempts in `refused`, which count from 1."""
 
     log: Log
     label: str

@@ -1,4 +1,4 @@
-"""Nothing is left of actors, or there is a warning that says what to do."""
+"""Actors leave nothing behind, or cause a warning that says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting, terminating, restarting and deleting children from outside, and specs that make no sense."""
+"""Starting, terminating, restarting and deleting children from outside, and invalid specs."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Seen(Call[list[Any]]):
 
 
 class Starting(GenServer[list[Any]]):
-    """Returns or raises `outcome` from its `init`, after so many seconds."""
+    """Returns or raises `outcome` from its `init`, after some seconds."""
 
     def __init__(self, returned: Any, seconds: float = 0) -> None:
         self._returned = returned

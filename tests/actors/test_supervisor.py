@@ -1,4 +1,4 @@
-"""Restarts by supervisors: which children, together with which others, and how often."""
+"""Restarts by supervisors: which children are restarted, together with which others, and how often."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_a_temporary_child_is_never_restarted_and_dropped(reason: Exit, lo
 
 
 async def renewed_by_a_crash_of_b(strategy: Any, log: Log, keep: Keep) -> list[Any]:
-    """Return which of the children a, b and c have another ref after b has crashed."""
+    """Return which of the children a, b and c have new refs after b has crashed."""
     supervisor = keep(await Supervisor.start([child(log, label) for label in "abc"], strategy=strategy))
     before = await refs(supervisor)
     await crash(await ref_of(supervisor, "b"))

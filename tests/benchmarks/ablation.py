@@ -1,4 +1,4 @@
-"""What each part of the adaptive policy is worth: the gain in planted worlds with that part switched off.
+"""The value of each part of the adaptive policy: the gain in planted worlds without it.
 
     python -m tests.benchmarks.ablation                # two worlds of each family, about 1,660 calls each
     python -m tests.benchmarks.ablation --seeds 1      # one of each
@@ -32,7 +32,7 @@ CALLS = 1660
 
 
 def without_crediting() -> AbstractContextManager[Any]:
-    """Programs are judged by their own rollouts alone, as if nothing were known of their parts."""
+    """Judge programs by their own rollouts alone, as if nothing were known about their parts."""
     return mock.patch.multiple(part_model, GENERAL=1e-3, SPECIFIC=1e-3, NEARBY=1e-3, BEYOND_PARTS=0.7)
 
 
@@ -45,7 +45,7 @@ def without_answer_order() -> AbstractContextManager[Any]:
 
 
 def without_pruning() -> AbstractContextManager[Any]:
-    """Combinations are filled up to their caps, also with parts that do not pay."""
+    """Fill combinations up to their caps, even with parts that don't pay."""
     return mock.patch.multiple(combination, LEAST_GAIN=-1.0)
 
 
@@ -55,7 +55,7 @@ def without_finals() -> AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def without_draws() -> Generator[None]:
-    """The most likely effects in place of draws."""
+    """Use the most likely effects in place of draws."""
     with (
         mock.patch.multiple(exploration, BOLDNESS=0.0),
         mock.patch.multiple(adaptive_policy, CAUTIOUS_BOLDNESS=0.0),
@@ -64,7 +64,7 @@ def without_draws() -> Generator[None]:
 
 
 def one_failure_a_rule() -> AbstractContextManager[Any]:
-    """One failure for a rule, as in `dspy.SIMBA`."""
+    """Write each rule from one failure, as in `dspy.SIMBA`."""
     return mock.patch.multiple(strategy_allocation, FAILURES_PER_RULE=1)
 
 
@@ -77,7 +77,7 @@ def without_omissions() -> AbstractContextManager[Any]:
 
 
 def with_steps_at_once(steps: int) -> AbstractContextManager[Any]:
-    """In place of the two that the default concurrency leads to."""
+    """Open one step at a time, in place of the two at the default concurrency."""
     return mock.patch.multiple(adaptive_policy, steps_at_once=lambda *_: steps)
 
 
@@ -100,7 +100,7 @@ VARIANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 
 
 def run(job: Job, calls: int = CALLS) -> list[Outcome]:
-    """All variants in one world."""
+    """Return the gains of all variants in one world."""
     outcomes: list[Outcome] = []
     for name in job.contenders:
         with VARIANTS[name]():

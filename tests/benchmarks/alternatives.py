@@ -1,4 +1,4 @@
-"""Other ways to search that the adaptive policy is held against: Optuna's TPE, and a bandit."""
+"""Other ways to search, to compare with the adaptive policy: Optuna's TPE, and a bandit."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ STARTUP_TRIALS = 8
 
 
 def with_optuna() -> contextlib.AbstractContextManager[Any]:
-    """TPE chooses what to recombine, in place of the policy's own model."""
+    """Let TPE choose what to recombine, in place of the policy's own model."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return mock.patch.multiple(exploration, best_combination=tpe_combination)
 
 
 def tpe_combination(model: PartModel, effects: Effects, candidates: Sequence[int], caps: Caps) -> tuple[int, ...]:
-    """Which of `candidates` to put together, as Optuna's TPE has it when told the mean score of each program."""
+    """Return the `candidates` to combine, as chosen by Optuna's TPE from the mean score of each program."""
     seed = int(abs(float(effects.bare.sum())) * 1e6) % 2**31
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP_TRIALS)
     study = optuna.create_study(direction="maximize", sampler=sampler)
@@ -60,7 +60,7 @@ def own_means(model: PartModel) -> dict[int, float]:
 
 
 class PayingExploration(Exploration):
-    """Knows what parts of each kind have paid."""
+    """Exploration that also knows how much parts of each kind have paid."""
 
     def __init__(self, model: PartModel, draws: np.random.Generator, caps: Caps) -> None:
         super().__init__(model, draws, caps)
@@ -77,7 +77,7 @@ class PayingExploration(Exploration):
 
 @contextlib.contextmanager
 def with_a_bandit() -> Generator[None]:
-    """Applications are shifted to the strategies whose parts add more, each, to the best combination under a draw."""
+    """Shift applications to the strategies whose parts add more to the best combination under a draw."""
     payoffs: dict[PartKind, float] = {}
 
     def exploration_of(*args: Any) -> Exploration:
@@ -93,7 +93,7 @@ def with_a_bandit() -> Generator[None]:
 
 
 def shifted(allocation: Mapping[str, int], payoffs: Mapping[PartKind, float]) -> dict[str, int]:
-    """As many applications, shared out by what parts of the strategies' kinds have paid; each strategy keeps one."""
+    """Distribute the same number of applications by what each strategy's parts have paid; each strategy keeps one."""
     kinds: dict[str, PartKind] = {
         name: "demo" if name in (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS) else "rule" for name in allocation
     }

@@ -32,7 +32,7 @@ class Task:
     prompt_model: dspy.LM | None = None
 
     def number(self, *args: Any, **kwargs: Any) -> float:
-        """The metric for optimizers that take no text from it."""
+        """Return the metric for optimizers that take no text from it."""
         return float(self.metric(*args, **kwargs))
 
     @property
@@ -46,12 +46,12 @@ def dspy_simba(task: Task) -> dspy.Module:
 
 
 def adaptive(task: Task) -> dspy.Module:
-    """With all of its calls, as the others have them."""
+    """Run until all calls are spent, as the other contenders do."""
     return asyncio.run(optimized(task, policy="adaptive", budget=Budget(max_calls=task.calls), stop_when=None))
 
 
 def adaptive_by_default(task: Task) -> dspy.Module:
-    """Until little is left to gain."""
+    """Run until little is left to gain."""
     return asyncio.run(optimized(task, policy="adaptive", budget=Budget(max_calls=task.calls)))
 
 
@@ -60,7 +60,7 @@ def dspy_policy(task: Task) -> dspy.Module:
 
 
 async def optimized(task: Task, **settings: Any) -> dspy.Module:
-    """What `simba_actors` makes of the task, with `settings` over its sizes."""
+    """Return the program that `simba_actors` finds, with `settings` in addition to the task's sizes."""
     with tempfile.TemporaryDirectory() as directory:
         config = OptimizerConfig(
             student=task.student,

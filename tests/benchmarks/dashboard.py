@@ -33,7 +33,8 @@ async def empty_store(path: Path) -> None:
 
 
 def fill(path: Path, programs: int) -> int:
-    """A run with as many programs, 100 rollouts for each and an event for each sampled one; gives the rollouts."""
+    """Store a run with that many programs, 100 rollouts for each and an event for each sampled one. Return the
+    rollouts."""
     draws = random.Random(0)
     steps = -(-programs // CANDIDATES)
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
@@ -103,7 +104,7 @@ def _rollouts(programs: int, steps: int, draws: random.Random) -> Iterator[tuple
 
 
 async def seconds_of_pages(path: Path, programs: int) -> dict[str, float]:
-    """The best of some attempts: what else this machine does is not the page's time."""
+    """Return the best time of several attempts, since other work on this machine is not the page's time."""
     middle = programs // 2
     step = (middle - 1) // CANDIDATES
     pages = {

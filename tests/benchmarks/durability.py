@@ -1,4 +1,4 @@
-"""What it costs to lose nothing.
+"""The cost of durability.
 
     python -m tests.benchmarks.durability
 
@@ -75,7 +75,7 @@ def config_for(store: Path, **changes: Any) -> OptimizerConfig:
 
 
 class MemoryReader(Reader):
-    """Answers for rollouts from memory."""
+    """A store that keeps rollouts in memory."""
 
     def __init__(self, reader: Reader) -> None:
         vars(self).update(vars(reader))
@@ -101,7 +101,7 @@ class MemoryReader(Reader):
 
 
 class MemoryStore(Store):
-    """Writes programs and the run's end to its file, and nothing of what comes between."""
+    """A store that writes only programs and the run's end to its file."""
 
     @classmethod
     async def open(cls, path: str | Path, **options: Any) -> MemoryStore:
@@ -125,7 +125,7 @@ class MemoryStore(Store):
 
 
 async def of_a_run(store: Path) -> float:
-    """Seconds that a run takes once it is assembled."""
+    """Return the seconds that a run takes once it is assembled."""
     async with await Optimizer.start(config_for(store)) as optimizer:
         started = time.perf_counter()
         await optimizer.result()
@@ -133,7 +133,7 @@ async def of_a_run(store: Path) -> float:
 
 
 async def of_the_executor(store: Path) -> float:
-    """Seconds that the executor takes for the rollouts of the run in `store`."""
+    """Return the seconds that the executor takes for the rollouts of the run in `store`."""
     tasks = iter(await tasks_of(store))
     executor = assemble(config_for(store), lambda error: None, lambda events: None, lambda request: None).executor
 
@@ -169,7 +169,7 @@ async def overhead(directory: Path) -> float:
 
 
 async def fill(config: OptimizerConfig) -> None:
-    """A run with `STEPS` steps, the last one open with a few rollouts to go."""
+    """Store a run with `STEPS` steps, the last one open with a few rollouts to do."""
     run = assemble(config, lambda error: None, lambda events: None, lambda request: None)
     policy = policy_of(config, {STUDENT_LM: config.lm}, tuple(each.name for each in config.chosen_strategies()))
     owner, evidence, configuration = Owner.this_process(), Evidence(), run.space.extract(config.student)
@@ -196,7 +196,7 @@ async def fill(config: OptimizerConfig) -> None:
 
 
 async def resume(directory: Path) -> float:
-    """Seconds from the start of a large run to its first call."""
+    """Return the seconds from the start of a large run to its first call."""
     called = asyncio.Event()
 
     def script(ask: Any) -> Any:

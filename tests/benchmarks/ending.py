@@ -1,4 +1,4 @@
-"""What it saves and what it costs that a run ends by itself, and how often its winner is worse than the student.
+"""What is saved and lost when a run ends by itself, and how often its winner is worse than the student.
 
     python -m tests.benchmarks.ending              # ten runs in each of seven worlds, with 500 and with 1,660 rollouts
     python -m tests.benchmarks.ending --runs 100 --sizes 500 --only trap

@@ -1,4 +1,4 @@
-"""Live programs on other hosts: how soon they serve what is published, and what a server that keeps dying does to them.
+"""Live programs on other hosts: how soon they serve a new version, and whether they survive a server that keeps dying.
 
     python -m tests.benchmarks.followers
     python -m tests.benchmarks.followers grpc
@@ -52,7 +52,7 @@ asyncio.run(serve())
 
 @contextmanager
 def serving_over_grpc(store: Path, port: int) -> Generator[str]:
-    """A server of the store's channels over gRPC, killed at the end."""
+    """Serve the store's channels over gRPC in a process that is killed at the end."""
     with subprocess.Popen([sys.executable, "-c", GRPC_SERVER, str(store), str(port)]) as process:
         try:
             wait_for_port(process, port)
@@ -62,7 +62,7 @@ def serving_over_grpc(store: Path, port: int) -> Generator[str]:
 
 
 def follow(url: str, folder: Path, pipe: Connection) -> None:
-    """Follow with many programs; when told a version, say when each served it, and which calls failed."""
+    """Follow with many programs. For each version sent, report when each program served it, and which calls failed."""
     logging.disable()
     # A cache of its own gives each program a poller and a connection of its own.
     programs = [LiveProgram(sayer(), store=url, cache=folder / str(n)) for n in range(PROGRAMS)]

@@ -1,4 +1,4 @@
-"""How close the governor comes to a client that knows what an endpoint bears, without knowing it.
+"""How close the governor comes to a client that knows the endpoint's limit.
 
     python -m tests.benchmarks.governor
 
@@ -24,7 +24,7 @@ from tests.support.quiz import quiz_script
 
 LATENCY = 0.1
 SECONDS = 6.0
-"""How long the knowing client takes at best."""
+"""Seconds that the client with the known limit takes at best."""
 
 LEAST_RATIO = 0.8
 MOST_REFUSED = 0.05
@@ -40,7 +40,7 @@ class Measured:
 
 
 class RefusedError(Exception):
-    """What the server says to a call that is one too many."""
+    """The server's refusal of calls beyond its limit."""
 
     status = 429
 
@@ -49,7 +49,7 @@ class RefusedError(Exception):
 
 
 class Connections:
-    """A client as light as can be: kept-alive connections, one call at a time on each."""
+    """A client with little overhead: kept-alive connections, with one call at a time on each."""
 
     def __init__(self, server: OpenAIServer) -> None:
         self._port = int(server.address.rpartition(":")[2].partition("/")[0])
@@ -74,7 +74,7 @@ class Connections:
 
 
 async def measured(server: OpenAIServer, calls: int, workers: int, call: Call) -> Measured:
-    """Sends `calls` by as many `workers`, so that the client would like to have more in flight than it may."""
+    """Send `calls` from this many `workers`, which is more than may be in flight."""
     numbers = iter(range(calls))
     before, refused = server.calls, server.fates["rate_limited"]
     started = time.perf_counter()
@@ -93,7 +93,7 @@ def calls_at(limit: int) -> int:
 
 
 async def knowing(limits: list[int]) -> list[Measured]:
-    """One client for each limit of the server, with just as many workers."""
+    """Measure a client for each limit of the server, with just as many workers."""
     with OpenAIServer(quiz_script, latency=LATENCY) as server:
         connections = Connections(server)
         told = [await measured(server, calls_at(limit), limit, connections.send) for limit in limits]
@@ -102,7 +102,7 @@ async def knowing(limits: list[int]) -> list[Measured]:
 
 
 async def governed(limits: list[int]) -> list[Measured]:
-    """One governor for all limits, one after the other."""
+    """Measure one governor with all limits, one after the other."""
     governor = Governor(retry=Retry(attempts=1000))
     endpoint = governor.endpoint("quiz")
     with OpenAIServer(quiz_script, latency=LATENCY) as server:

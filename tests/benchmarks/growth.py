@@ -45,7 +45,7 @@ SIZES = ((1_000, 200), (4_000, 200), (16_000, 200), (64_000, 200), (8_000, 5_000
 """Calls and examples of each size."""
 
 BAR_MS = 0.4
-"""Policy CPU a call, at most."""
+"""Maximum CPU time of the policy for each call."""
 
 ANSWERS, WORDS, WORDS_A_ROW = 6, 20_000, 150
 STRATEGIES = ("append_a_rule", "append_a_demo", "append_labeled_demos", "merge_rules", "recombine")
@@ -53,7 +53,7 @@ MAX_DEMOS = 8
 
 
 class World:
-    """Examples of 1 KB text with one of six answers, and planted effects of whatever a prompt is made of."""
+    """Examples with 1 KB of text and one of six answers, and planted effects of all parts of prompts."""
 
     def __init__(self, examples: int, seed: int) -> None:
         self.seed = seed
@@ -65,13 +65,13 @@ class World:
         self._effects: dict[str, tuple[float, frozenset[int]]] = {}
 
     def _row(self, number: int, words: Any, draws: np.random.Generator) -> ExampleText:
-        """Words by Zipf's law, as in any language."""
+        """Return words drawn by Zipf's law, as in natural language."""
         chosen = np.minimum(draws.zipf(1.3, WORDS_A_ROW) - 1, WORDS - 1)
         label = f"answer{self.answer[number]}"
         return ExampleText(" ".join([*words[chosen], label]), {"answer": label})
 
     def chance(self, parts: Sequence[Part], example: int) -> float:
-        """That a program of these parts is right on the example."""
+        """Return the probability that a program with these parts is right on the example."""
         log_odds = float(self.ease[example])
         answer = int(self.answer[example])
         counts = Counter[str]()
@@ -83,12 +83,13 @@ class World:
         return 1 / (1 + math.exp(-log_odds))
 
     def quality(self, parts: Sequence[Part]) -> float:
-        """The share of the examples that a program of these parts is right on: of many examples, of the first ones."""
+        """Return the share of examples that a program with these parts gets right, from the first ones if there are
+        many."""
         examples = min(len(self.rows), 1_000)
         return sum(self.chance(parts, n) for n in range(examples)) / examples
 
     def _effect(self, part: Part) -> tuple[float, frozenset[int]]:
-        """What a part adds everywhere, and the answers that it helps with."""
+        """Return what a part adds everywhere, and the answers that it helps with."""
         if part.part_id not in self._effects:
             draws = random.Random(f"{self.seed}{part.part_id}")
             if part.kind == "demo":
@@ -109,14 +110,14 @@ class World:
 
 
 class SimulatedPool:
-    """Programs that are made of parts, and nothing else. See `simba_actors.search.policy.Pool`."""
+    """A pool of programs that consist of parts only. See `simba_actors.search.policy.Pool`."""
 
     def __init__(self) -> None:
         self.made: dict[int, tuple[Part, ...]] = {0: ()}
         self._by_id: dict[str, Part] = {}
 
     def add(self, program: int, parts: Sequence[Part]) -> bool:
-        """Whether there was none like it."""
+        """Add a program. Return whether it is new."""
         if tuple(parts) in self._known:
             return False
         self._known.add(tuple(parts))
@@ -145,7 +146,7 @@ class SimulatedPool:
 
 
 class SimulatedRun:
-    """A run of the adaptive policy in a world, with the CPU time of the policy by the name of its call."""
+    """A run of the adaptive policy in a world, and the policy's CPU time by method."""
 
     def __init__(self, calls: int, world: World, seed: int, max_steps: int = 24) -> None:
         self.world, self.pool, self.evidence = world, SimulatedPool(), Evidence()
@@ -166,7 +167,7 @@ class SimulatedRun:
             self.longest[name] = max(took, self.longest.get(name, 0.0))
 
     def result(self) -> list[tuple[int, float]]:
-        """The run from start to end: its ranking."""
+        """Run from start to end, and return the ranking."""
         policy = self.timed("initial_state", self._policy)
         state = self.timed("initial_state", policy.initial_state)
         for step in range(self._max_steps):
@@ -212,7 +213,7 @@ class SimulatedRun:
         return samples
 
     def _apply(self, proposal: Proposal) -> bool:
-        """Whether the proposal makes a program that is new."""
+        """Return whether the proposal makes a new program."""
         parts = self.pool.named(proposal.parts or ())
         strategy = proposal.strategies[0]
         if strategy == "append_a_rule":
@@ -230,7 +231,7 @@ class SimulatedRun:
 
 
 def measured(calls: int, examples: int, seed: int) -> dict[str, Any]:
-    """Policy CPU and peak memory of one run, and how good its winner is."""
+    """Return the policy's CPU time and peak memory in one run, and the quality of its winner."""
     world = World(examples, seed)
     run = SimulatedRun(calls, world, seed)
     before = resident()
@@ -250,7 +251,7 @@ def measured(calls: int, examples: int, seed: int) -> dict[str, Any]:
 
 
 def resident() -> float:
-    """Megabytes that the process has now."""
+    """Return the process's memory in megabytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
@@ -260,7 +261,7 @@ def logit(share: float) -> float:
 
 @contextmanager
 def busy(processes: int) -> Generator[None]:
-    """With so many processes beside this one that never rest."""
+    """Run this many busy processes beside the block."""
     beside = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
     try:
         yield

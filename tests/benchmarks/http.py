@@ -36,11 +36,11 @@ MAX_DEMOS = 8
 BSIZE, CANDIDATES, STEPS, EXAMPLES = 32, 6, 3, 64
 REPETITIONS = 3
 BARS = {"policy=dspy": 0.9, "policy=adaptive": 1.05}
-"""Of the bare gather's CPU time for a call."""
+"""Maximum CPU time of a call, as a multiple of the bare gather's."""
 
 
 def serve(connection: Connection) -> None:
-    """Run in the server's process: answers until told to stop, then says how many calls there were."""
+    """Answer in the server's process until it is asked to stop, then report the number of calls."""
     from tests.support.openai_server import OpenAIServer
     from tests.support.quiz import legible_script
 
@@ -52,7 +52,7 @@ def serve(connection: Connection) -> None:
 
 @contextlib.contextmanager
 def a_server() -> Any:
-    """Gives its address, and how to ask for the number of calls that it has answered."""
+    """Yield the server's address, and a function that returns the number of calls that it has answered."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=[there])
     process.start()
@@ -81,7 +81,7 @@ def student() -> Any:
 
 
 def program() -> Any:
-    """The student with as many demos as a program of a run has at most."""
+    """Return the student with the maximum number of demos of a program."""
     from tests.support.quiz import questions
 
     program = student()
@@ -90,7 +90,7 @@ def program() -> Any:
 
 
 def bare_gather(address: str) -> None:
-    """As many calls as a run makes, with half as many demos on average as programs may have."""
+    """Make as many calls as a run does, with half the maximum number of demos on average."""
     import dspy
 
     from tests.support.quiz import questions
@@ -138,7 +138,7 @@ def dspys_client(address: str) -> None:
 
 
 CALLS = STEPS * BSIZE * (2 * CANDIDATES + 1) + (CANDIDATES + 1) * EXAMPLES
-"""About what a run makes."""
+"""Number of calls, about as many as a run makes."""
 
 
 def dspy_simba(address: str) -> None:
@@ -203,7 +203,7 @@ CONTENDERS: dict[str, Callable[[str], None]] = {
 
 
 def measured(who: str) -> dict[str, float]:
-    """Milliseconds of this process's CPU time for a call, and the number of calls."""
+    """Return the milliseconds of this process's CPU time for each call, and the number of calls."""
     with a_server() as (address, calls), contextlib.redirect_stdout(io.StringIO()):
         warm_up(address)
         before, started = calls(), time.process_time()
@@ -213,7 +213,7 @@ def measured(who: str) -> dict[str, float]:
 
 
 def warm_up(address: str) -> None:
-    """Loads what is loaded once a process."""
+    """Load what each process loads only once."""
     import dspy
 
     importlib.import_module("simba_actors.optimizer")

@@ -1,4 +1,4 @@
-"""What a call costs beside a bare `asyncio.Queue` with a reply future, pykka and xoscar; and what a server costs.
+"""The cost of a call compared to a bare `asyncio.Queue` with a reply future, pykka and xoscar; the cost of a server.
 
     python -m tests.benchmarks.kernel
 
@@ -117,7 +117,7 @@ async def with_xoscar() -> float:
 
 
 async def bare_tasks() -> float:
-    """Seconds for each of many tasks with a queue, started one after the other and cancelled in reverse."""
+    """Return the seconds for each of many tasks with a queue, started in order and cancelled in reverse."""
     started = time.perf_counter()
     tasks = [asyncio.create_task(asyncio.Queue[None]().get()) for _ in range(SERVERS) if await asyncio.sleep(0) is None]
     for task in reversed(tasks):
@@ -127,7 +127,7 @@ async def bare_tasks() -> float:
 
 
 async def supervised_servers() -> float:
-    """Seconds for each of many servers, started in order under one supervisor and stopped in reverse."""
+    """Return the seconds for each of many servers, started in order under one supervisor and stopped in reverse."""
     order: list[int] = []
 
     class Server(Counter):

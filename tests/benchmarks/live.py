@@ -1,4 +1,4 @@
-"""What following a channel costs a call when nothing new is published.
+"""The cost of following a channel for a call when nothing new is published.
 
     python -m tests.benchmarks.live
 
@@ -32,7 +32,7 @@ BAR = 20.0
 
 
 class Idle(dspy.Module):
-    """A student that takes no time of its own, so that what is added to it can be seen."""
+    """A student that takes no time of its own, so that the added time is visible."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def microseconds_a_look(follower: Follower) -> float:
 
 
 async def microseconds_added(student: dspy.Module, live: LiveProgram) -> tuple[float, float]:
-    """What following adds to an async and to a sync call.
+    """Return what following adds to an async and to a sync call.
 
     Medians of differences: two that are measured one right after the other meet the same machine.
     """

@@ -51,11 +51,12 @@ YOUNG_EVERY, OLDER_EVERY = 0.01, 10.0
 """Seconds between passes through the objects since the last one, which then are few, and those through all since the
 last one of these. Left to itself, Python waits until there are many: passes of 10 ms, and of 100 each second."""
 SHORT_SWITCHES = 0.0005
-"""For `sys.setswitchinterval`. With Python's own 0.005 s a loop that wakes up waits as long for a busy thread."""
+"""Seconds for `sys.setswitchinterval`. With the default of 0.005 s, a loop that wakes up waits that long for a busy
+thread."""
 
 
 class Bare(dspy.Module):
-    """Asks its LM without an adapter, whose prompts take as much of a core as all else about a call."""
+    """Calls its LM without an adapter, since writing prompts takes as much CPU time as everything else about a call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,18 +83,18 @@ REPLIES = [
     )
     for answer in ANSWERS
 ]
-"""Thought up beforehand: what a provider's machines do is not the host's work."""
+"""Replies made beforehand, since a provider's work is not the host's."""
 
 
 class Guesser:
-    """Answers at once."""
+    """An LM that answers at once."""
 
     def complete(self, request: Request) -> Response:
         return random.choice(REPLIES)
 
 
 class SlowGuesser:
-    """Answers after a while, and counts its answers."""
+    """An LM that answers after a while, and counts its answers."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -109,7 +110,7 @@ def guessing(slow: SlowGuesser) -> dspy.LM:
 
 
 class WatchedSelector(selectors.DefaultSelector):  # pyright: ignore[reportGeneralTypeIssues, reportUntypedBaseClass]
-    """Notes the CPU time that the loop spends between two looks for events: its turns."""
+    """Records the CPU time that the loop spends between two polls for events: its turns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +126,7 @@ class WatchedSelector(selectors.DefaultSelector):  # pyright: ignore[reportGener
 
 @dataclass
 class Findings:
-    """Seconds: of the loop's delay, of its turns' CPU time, and of requests from their arrival to their answer."""
+    """Measurements in seconds: the loop's delay, the CPU time of its turns, and the duration of requests."""
 
     delays: list[float] = field(default_factory=list[float])
     turns: list[float] = field(default_factory=list[float])
@@ -141,7 +142,7 @@ async def probe(findings: Findings) -> None:
 
 
 async def arrivals(findings: Findings) -> None:
-    """Requests that come in whatever the loop is at, each with three steps on it."""
+    """Let requests arrive whatever the loop is doing, each with three steps on it."""
 
     async def request(arrived: float) -> None:
         for _ in range(3):
@@ -242,7 +243,7 @@ async def optimization(lm: Any) -> None:
 
 
 def be_up() -> None:
-    """What a service has done once it is up: what is only imported when it is needed first, it has imported."""
+    """Make a first call and a first loop, so that everything is imported as in a service that is up."""
     with dspy.context(lm=guessing(SlowGuesser())):
         # DSPy's part of a call, anyio's of an event loop.
         asyncio.run(Bare().acall(question="?"))
@@ -272,7 +273,7 @@ def table(chosen: Iterable[str], collector: Callable[[], Awaitable[None]]) -> di
 
 
 def met(turns: list[float]) -> list[float]:
-    """Turns as the probe and requests meet them: in proportion to how long they are."""
+    """Return the turns weighted by their length, as requests meet them."""
     return [turn for turn in turns for _ in range(max(1, round(turn * 1e3)))]
 
 

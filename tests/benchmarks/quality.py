@@ -1,4 +1,4 @@
-"""How good the programs are that optimizers find with equal numbers of LM calls, in planted worlds.
+"""The quality of the programs that optimizers find with equal numbers of LM calls, in planted worlds.
 
     python -m tests.benchmarks.quality            # all contenders, three worlds of each family
     python -m tests.benchmarks.quality --short    # one small world: checks that the table can be made
@@ -49,7 +49,7 @@ from tests.support.scripted_lm import Ask
 
 YARDSTICK = "dspy.SIMBA"
 SHARES = (0.15, 0.35)
-"""Shares of the yardstick's calls that adaptive is run with too."""
+"""Shares of the yardstick's calls that adaptive also runs with."""
 
 WORSE = 1e-6
 """Loss in log-odds from which a program counts as worse than the student."""
@@ -59,7 +59,7 @@ SHORT_SIZES: dict[str, Any] = {"bsize": 8, "num_candidates": 2, "max_steps": 2}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one contender found in one world."""
+    """The program that one contender found in one world."""
 
     contender: str
     family: str
@@ -70,7 +70,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """Contenders in one world."""
+    """A world and its contenders."""
 
     family: str
     seed: int
@@ -80,7 +80,7 @@ class Job:
 
 
 class Trial(NamedTuple):
-    """One contender with so many calls, 0 for as many as it takes at its defaults, and its `title` in the table."""
+    """One contender with its number of calls, 0 for its defaults, and its `title` in the table."""
 
     job: Job
     title: str
@@ -93,13 +93,13 @@ def yardstick_in(job: Job) -> Trial:
 
 
 def others_in(job: Job, calls: int) -> list[Trial]:
-    """The other contenders with as many calls as the yardstick took."""
+    """Return the jobs of the other contenders, with as many calls as the yardstick took."""
     whole = [Trial(job, name, name, calls) for name in job.contenders if name != YARDSTICK]
     return [*whole, *(Trial(job, f"adaptive, {share:.0%}", "adaptive", int(calls * share)) for share in SHARES)]
 
 
 def with_calls(job: Job, calls: int) -> list[Trial]:
-    """The contenders with so many calls for each predictor."""
+    """Return the jobs of all contenders, with this many calls for each predictor."""
     calls *= world_of(job.family, job.seed).stages
     return [Trial(job, name, name, calls) for name in job.contenders if name != YARDSTICK]
 
@@ -109,7 +109,7 @@ def run(trial: Trial) -> Outcome:
 
 
 def prepare_worker() -> None:
-    """Quiet, and seldom looking for garbage: that would take a tenth of the time, whatever the contender."""
+    """Silence logs, and collect garbage rarely, which would take a tenth of the time for every contender."""
     logging.disable(logging.WARNING)
     gc.freeze()
     gc.set_threshold(50_000)
@@ -138,7 +138,7 @@ def outcome_of(job: Job, title: str, contender: str, calls: int) -> Outcome:
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """Gains relative to the yardstick's by family, the mean gain with its 95 % interval, and what it took."""
+    """Print gains relative to the yardstick's by family, the mean gain with its 95 % interval, and the calls."""
     families = list(dict.fromkeys(outcome.family for outcome in outcomes))
     lines = [
         "".join([f"{'':<16}", *(f"{name:>13}" for name in families), f"{'all':>8}{'gain':>16}{'calls':>8}{'s':>7}"])
@@ -155,7 +155,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def gains(outcomes: Sequence[Outcome]) -> str:
-    """Mean gain by family with its 95 % interval, calls, and how many programs are worse than the student."""
+    """Print the mean gain by family with its 95 % interval, calls, and the number of programs worse than the
+    student."""
     lines: list[str] = []
     for family in dict.fromkeys(outcome.family for outcome in outcomes):
         lines.append(family)
@@ -170,7 +171,7 @@ def gains(outcomes: Sequence[Outcome]) -> str:
 
 
 def _ratio(outcomes: Iterable[Outcome], contender: str, families: Sequence[str]) -> float:
-    """The contender's mean gain over the yardstick's."""
+    """Return the contender's mean gain relative to the yardstick's."""
     chosen = [outcome for outcome in outcomes if outcome.family in families]
     own, theirs = (
         statistics.mean(outcome.gain for outcome in chosen if outcome.contender == name)

@@ -87,7 +87,7 @@ class Busy(dspy.Module):
 
 @contextmanager
 def cluster(nodes: int) -> Generator[str]:
-    """A cluster on this machine, whose nodes have two CPUs each by their own account."""
+    """Start a cluster on this machine, whose nodes declare two CPUs each."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray.cluster_utils import Cluster
@@ -124,7 +124,7 @@ def executor_of(make: Callable[..., Executor], student: dspy.Module, rows: list[
 
 
 async def rate(executor: Executor, student: dspy.Module, rows: list[dspy.Example]) -> float:
-    """Rollouts a second, once all workers have run some."""
+    """Return the rollouts per second, once all workers have run some."""
     configuration = ConfigurationSpace.from_module(student).extract(student)
     limit = asyncio.Semaphore(CONCURRENCY)
 
@@ -139,7 +139,7 @@ async def rate(executor: Executor, student: dspy.Module, rows: list[dspy.Example
 
 
 def cpu_of(pids: list[int]) -> float:
-    """Seconds of CPU that processes have taken."""
+    """Return the CPU seconds that processes have used."""
     fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
     return sum(int(field[11]) + int(field[12]) for field in fields) / os.sysconf("SC_CLK_TCK")
 
@@ -364,7 +364,7 @@ def parity() -> None:
 
 
 def nodes() -> None:
-    """Let nodes with all the workers come and go: the head has no CPU of its own account."""
+    """Add and remove nodes that hold all workers, since the head declares no CPU."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray.cluster_utils import Cluster
@@ -373,7 +373,7 @@ def nodes() -> None:
     started: Any = Cluster(initialize_head=True, head_node_args={**node, "num_cpus": 0, "include_dashboard": False})
 
     def come_and_go(run: threading.Thread, server: OpenAIServer, whole: int) -> int:
-        """Return how often a node came and another one went while the run was under way."""
+        """Return how often a node was added and another removed during the run."""
         up = [started.add_node(**node), started.add_node(**node)]
         for n in range(1, NODE_MOVES + 1):
             while server.calls < whole * n // (NODE_MOVES + 2):

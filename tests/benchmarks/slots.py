@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 LATENCY, EXAMPLES, CALLS = 0.5, 200, 4_750
-"""Seconds of a call, and the size of a run."""
+"""Seconds of a call, and the size of the run."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ CASES = (Case(64, LATENCY, 0.85), Case(256, LATENCY, 0.70), Case(64, 5.0, None))
 
 @dataclass
 class InFlight:
-    """Calls of an LM, which may be made in any thread."""
+    """Counts the calls of an LM from any thread."""
 
     clock: Callable[[], float]
     case: Case
@@ -85,7 +85,7 @@ def in_own_process(who: str, case: Case, clock: str) -> dict[str, Any]:
 
 
 def measured(who: str, case: Case, clock: str) -> dict[str, Any]:
-    """Seconds from the first call to the end of the last, calls, and the share of slots used."""
+    """Return the seconds from the first call to the end of the last, the calls, and the share of slots used."""
     if who == "dspy.SIMBA":
         in_flight = InFlight(time.monotonic, case)
         run_dspy(in_flight)

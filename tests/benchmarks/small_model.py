@@ -1,4 +1,4 @@
-"""How good optimizers make the quick start's message router, on a real model of 135M parameters on this machine.
+"""The quality of the quick start's message router after each optimizer, on a real model of 135M parameters.
 
     python -m tests.benchmarks.small_model             # five seeds, about three hours on two cores
     python -m tests.benchmarks.small_model --seeds 0
@@ -40,7 +40,7 @@ SIMBA_SIZES = {"bsize": 16, "num_candidates": 4, "max_steps": 4, "max_demos": 8}
 CALLS, STEPS = 1_220, 16
 QUICK_START_CALLS, QUICK_START_STEPS = 700, 8
 MAX_INSTRUCTION_TOKENS = 128
-"""Of a reply of the same model where GEPA and MIPROv2 have it write an instruction."""
+"""Token limit of the model's replies when GEPA and MIPROv2 let it write an instruction."""
 
 
 class CallCount(BaseCallback):
@@ -52,7 +52,7 @@ class CallCount(BaseCallback):
 
 
 class WritingAdapter(LineAdapter):
-    """The examples' adapter, which leaves replies free where an instruction is to be written: those have no labels."""
+    """The examples' adapter, without constraints on replies that are instructions, since those have no labels."""
 
     def _with_grammar(self, lm_kwargs: dict[str, Any], signature: Any) -> dict[str, Any]:
         (output,) = signature.output_fields.values()
@@ -84,7 +84,7 @@ CONTENDERS: dict[str, Callable[[Task], dspy.Module]] = {
 
 
 def run(name: str, seed: int, prompt_model: dspy.LM) -> tuple[float, int]:
-    """The share of held-out messages that are routed right, and the calls that finding the program took."""
+    """The share of held-out messages that are routed correctly, and the calls that the search took."""
     train, held_out = messages()
     random.Random(seed).shuffle(train)
     task = Task(

@@ -1,4 +1,4 @@
-"""Whether a service that lives long stays as it is: memory, threads, handles and tasks, and every request answered.
+"""Whether a service stays the same over a long time: memory, threads, handles, tasks, and answers to all requests.
 
     python -m tests.benchmarks.soak                # a minute: too short to judge memory
     python -m tests.benchmarks.soak --minutes 30
@@ -62,16 +62,16 @@ from tests.support.scripted_lm import Ask
 CHANNEL = "quiz"
 CLIENTS = 4
 PAUSE_SECONDS = 0.2
-"""Between two requests of a client, and a fifth of the time between two rounds."""
+"""Seconds between two requests of a client, and a fifth of those between two rounds."""
 LIMIT_SECONDS = 60.0
-"""Longest time for a request."""
+"""Maximum seconds of a request."""
 SCENE_SECONDS = 300.0
-"""Longest time for a scene, and for the service to be up. The first scene on a busy machine imports all of DSPy."""
+"""Maximum seconds of a scene, and of the service's start. The first scene on a busy machine imports all of DSPy."""
 LATENCY = 0.02
 ROLLOUTS_BEFORE = 3
-"""Rollouts of a run before it is stopped or its process is killed."""
+"""Number of rollouts of a run before it is stopped or its process is killed."""
 REPORTS = 40
-"""Scores that decide about a canary."""
+"""Number of scores that decide about a canary."""
 
 MOST_GROWTH = {
     "blocks (1,000)": 5.0,
@@ -81,7 +81,7 @@ MOST_GROWTH = {
     "handles": 4.0,
     "tasks": 1.0,
 }
-"""What the last quarter may hold beyond the second. A connection to the LM, once opened, stays."""
+"""Growth allowed from the second quarter to the last. A connection to the LM, once opened, stays."""
 
 
 def config_for(lm: dspy.LM, store: Path, run_id: str) -> OptimizerConfig:
@@ -92,7 +92,7 @@ def config_for(lm: dspy.LM, store: Path, run_id: str) -> OptimizerConfig:
 
 
 class Service:
-    """What the service's endpoints do."""
+    """The functions behind the service's endpoints."""
 
     def __init__(self, address: str, store: Path) -> None:
         self._store = store
@@ -134,7 +134,7 @@ class Service:
 
 
 class MallInfo(ctypes.Structure):
-    """What `mallinfo2` of glibc returns."""
+    """The result of glibc's `mallinfo2`."""
 
     uordblks: int
     """Bytes of blocks in use."""
@@ -164,7 +164,7 @@ def heap_in_use() -> int:
 
 
 def figures() -> dict[str, float]:
-    """What the process holds at this moment."""
+    """Return what the process holds at this moment."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {
@@ -223,7 +223,7 @@ def serve(address: str, store: Path, port: int) -> None:
 
 
 class Load:
-    """Requests of the clients, and how they ended."""
+    """The clients' requests and their results."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
@@ -253,7 +253,7 @@ class Load:
 
 
 class Administrator:
-    """Lets the scenes pass."""
+    """Runs the scenes."""
 
     def __init__(self, client: httpx.AsyncClient, address: str, store: Path) -> None:
         self._client, self._address, self._store = client, address, store
@@ -261,7 +261,7 @@ class Administrator:
         self.scenes: Counter[str] = Counter()
 
     async def a_round(self) -> dict[str, float]:
-        """Let each scene pass once, and return what the service holds after them."""
+        """Run each scene once, and return what the service holds afterwards."""
         self._rounds += 1
         scenes: tuple[Callable[[str], Coroutine[Any, Any, None]], ...] = (
             self.whole,
@@ -333,7 +333,7 @@ def end(process: BaseProcess) -> None:
 
 
 def report(held: list[dict[str, float]]) -> bool:
-    """Print the table. Return whether all of it is flat."""
+    """Print the table. Return whether all figures are flat."""
     quarter = max(1, len(held) // 4)
     second, last = held[quarter : 2 * quarter] or held, held[-quarter:]
     flat = True

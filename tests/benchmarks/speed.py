@@ -29,7 +29,7 @@ from typing import Any, cast
 from tests.benchmarks import slots
 
 BSIZE, CANDIDATES, STEPS, EXAMPLES = 32, 6, 4, 64
-"""The run that is measured: 1,984 LM calls, and those that write rules."""
+"""The measured run: 1,984 LM calls, and those that write rules."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ CASES = (
     Case("32 in flight, no latency", 32, 0.0, None, None, 5),
 )
 GATHER_BAR = 0.85
-"""Of the bare gather's rollouts a second, with no latency."""
+"""Minimum rollouts per second without latency, as a share of the bare gather's."""
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def report(case: Case, found: dict[str, dict[str, float]]) -> None:
 
 
 def figures(case: int, repetitions: int) -> dict[str, dict[str, float]]:
-    """Each contender's run of median time among `repetitions`."""
+    """Return each contender's run with the median time of `repetitions`."""
     runs: dict[str, list[dict[str, float]]] = {who: [] for who in RUNNERS}
     for _ in range(repetitions):
         for who, found in runs.items():
@@ -106,7 +106,7 @@ def _middle(runs: list[dict[str, float]]) -> dict[str, float]:
 
 
 def measured(run: Callable[[Case, Any], float], case: Case) -> dict[str, float]:
-    """Seconds, LM calls, and the process's peak of resident memory."""
+    """Return the seconds, the LM calls, and the process's peak resident memory."""
     for module in ("numpy.random", "simba_actors.optimizer", "anyio._backends._asyncio"):
         importlib.import_module(module)  # So that no run is charged for what loads once a process.
     lm = make_lm(case)
@@ -117,7 +117,8 @@ def measured(run: Callable[[Case, Any], float], case: Case) -> dict[str, float]:
 
 
 def make_lm(case: Case) -> Any:
-    """Its replies can all be parsed: one that can't is asked for again, which doubles the length of its whole phase."""
+    """An LM whose replies can all be parsed. One that can't is asked for again, which doubles the length of its
+    phase."""
     from tests.support.quiz import legible_script
     from tests.support.scripted_lm import Ask, ScriptedLM
 
@@ -156,7 +157,7 @@ def run_ours(case: Case, lm: Any) -> float:
 
 
 async def optimize(case: Case, lm: Any, store: Path) -> str:
-    """The id of the finished run."""
+    """Return the id of the finished run."""
     import dspy
 
     from simba_actors import Optimizer, OptimizerConfig
@@ -181,7 +182,7 @@ async def optimize(case: Case, lm: Any, store: Path) -> str:
 
 
 def run_gather(case: Case, lm: Any) -> float:
-    """The rollouts of a run once more: the same programs on the same rows, with nothing between them, nor scored."""
+    """Repeat the rollouts of a run: the same programs on the same rows, without scores or anything in between."""
     import dspy
 
     from tests.support.quiz import questions
@@ -204,7 +205,7 @@ def run_gather(case: Case, lm: Any) -> float:
 
 
 async def rollouts(case: Case) -> list[tuple[Any, int]]:
-    """The programs and rows of a run's rollouts, in their order."""
+    """Return the programs and rows of a run's rollouts, in order."""
     import dspy
 
     from simba_actors.programs import Configuration, ConfigurationSpace

@@ -1,4 +1,4 @@
-"""What a rollout takes in the store, beside the length of its trajectory as JSON.
+"""The size of a rollout in the store, compared to its trajectory as JSON.
 
     python -m tests.benchmarks.storage
 

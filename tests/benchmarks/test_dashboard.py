@@ -1,4 +1,4 @@
-"""The benchmark of the dashboard can be run: how long pages take is for whoever runs it in full."""
+"""The benchmark of the dashboard runs. Only a full run measures how long pages take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison of optimizers can be made: what it says is for whoever runs it in full."""
+"""The comparison of optimizers runs. Only a full run says how they compare."""
 
 from __future__ import annotations
 

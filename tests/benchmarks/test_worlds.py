@@ -1,4 +1,4 @@
-"""What the planted worlds promise to those who measure in them."""
+"""Properties of the planted worlds that measurements rely on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.benchmarks.worlds.world import HABITS, TOPICS, World
 
 
 def advised(world: World, *, helpful: bool) -> dspy.Module:
-    """The student with one habit for each topic, each the best or the worst there is."""
+    """Return the student with one habit for each topic, either always the best or always the worst."""
     student = student_of(world)
     predictors: list[Any] = student.predictors()
     for stage, predictor in enumerate(predictors):

@@ -1,4 +1,4 @@
-"""What takes long and is done once for all tests of students elsewhere."""
+"""Slow preparations, made once for all tests of students in other processes."""
 
 from __future__ import annotations
 

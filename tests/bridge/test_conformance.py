@@ -1,4 +1,4 @@
-"""Every reference student keeps to the contract, over each of its doors, and the check finds those that do not."""
+"""Every reference student conforms to the contract, over HTTP and gRPC, and the check finds those that do not."""
 
 from __future__ import annotations
 

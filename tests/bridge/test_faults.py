@@ -1,4 +1,4 @@
-"""Runs of students that die, hang, babble or lie end like undisturbed ones, or say why they don't."""
+"""Runs of students that die, hang, send garbage or lie end like undisturbed ones, or report the cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP door: what it lets in, and what it makes of answers."""
+"""The HTTP server and client of students: which requests are accepted, and how answers are read."""
 
 from __future__ import annotations
 

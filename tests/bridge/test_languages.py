@@ -1,4 +1,4 @@
-"""A planted world ends in the same programs, whichever process and language the student runs in."""
+"""A run in a planted world ends with the same programs, whichever process and language the student runs in."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORLD: dict[str, Any] = {"policy": "dspy", "trainset": questions(8), "bsize": 4,
 
 
 def world(ask: Ask) -> dict[str, Any]:
-    """Depends on what the student is asked, and not on how its language puts it."""
+    """Reply depending on what the student asks, and not on how its language words it."""
     demos, rules = sum(role == "assistant" for role, _ in ask.messages), ask.system.count("Rule:")
     temperature = None if ask.temperature is None else float(ask.temperature)
     question = ask.input("question")
@@ -37,7 +37,7 @@ def world(ask: Ask) -> dict[str, Any]:
 
 
 class HintAndAnswer(dspy.Module):
-    """The program of the reference students, as one would write it with DSPy."""
+    """The program of the reference students, written with DSPy."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Whole runs of students elsewhere end like those of the same program here."""
+"""Whole runs of remote students end like those of the same program in this process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ADAPTIVE = {"policy": "adaptive", "trainset": questions(12), "bsize": 6, "max_st
 
 
 def rules(ask: Ask) -> dict[str, Any] | str:
-    """Rules that depend on the runs that they are learned from, but not on the program's code."""
+    """Write rules that depend on the runs that they are learned from, but not on the program's code."""
     names = json.loads(ask.input("module_names") or '["hint", "answer.predict"]')
     n = sum(map(ord, ask.input("worse_program_trajectory"))) % 4
     return {"discussion": "It was worse.", "module_advice": dict.fromkeys(names, f"Rule: prefer {ANSWERS[n]}.")}

@@ -1,4 +1,4 @@
-"""Tokens and certificates, over both doors."""
+"""Tokens and certificates, over HTTP and gRPC."""
 
 from __future__ import annotations
 

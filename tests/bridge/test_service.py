@@ -1,4 +1,4 @@
-"""A program written in Python, served: what each of the three calls answers."""
+"""Serving a program written in Python: the answers to each of the three calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.students import HintAndAnswer, quiz_service
 
 
 class Gated(dspy.Module):
-    """Waits until it may answer."""
+    """Answers once the test lets it."""
 
     def __init__(self) -> None:
         super().__init__()

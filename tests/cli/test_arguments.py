@@ -1,4 +1,4 @@
-"""Whatever is typed ends with an answer or one clear error, never with a traceback."""
+"""Whatever the user types ends with an answer or one clear error, never with a traceback."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def output_json(result: Result) -> Any:
 
 
 def unboxed(text: str) -> str:
-    """Text without the box and line breaks that usage errors have."""
+    """Return text without the box and the line breaks of usage errors."""
     return " ".join(text.replace("│", " ").split())
 
 
@@ -85,7 +85,7 @@ async def unfinished(store: Path) -> Path:
 
 
 def rule_program(invoke: Invoke) -> int:
-    """A program that got a new rule, and not only its parent's."""
+    """Return the number of a program with a rule of its own, besides its parent's."""
     pool = output_json(invoke("lineage", RUN, "--json"))
     rules = (entry["number"] for entry in pool if entry["strategy"] == "append_a_rule")
     return next(n for n in rules if ADVICE in output_json(invoke("program", RUN, n, "--json"))["diff"])

@@ -19,7 +19,7 @@ from simba_actors.events import StepOpened
 from tests.support.runs import PATIENCE, finish, reach, small_config
 
 FULL_SECONDS = 1.0
-"""For how long nothing more can be sent where all buffers are full."""
+"""Seconds without progress after which all buffers are full."""
 
 
 @asynccontextmanager
@@ -65,7 +65,7 @@ async def test_a_browser_that_stopped_reading_does_not_keep_the_command_from_end
 
 
 def ask_and_never_read(browser: socket.socket, address: httpx.URL) -> None:
-    """Asks for so much that its answers fill all that is between the two."""
+    """A client that asks for so much that the answers fill all buffers on the way."""
     browser.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     browser.connect((address.host, address.port))
     browser.settimeout(FULL_SECONDS)

@@ -1,4 +1,4 @@
-"""The commands about students elsewhere, where they refuse. Those that serve are tried in tests/bridge."""
+"""Errors of the commands for remote students. `tests/bridge` tests the commands when they serve."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refusal(*words: str) -> str:
-    """What a command says when it exits with 1."""
+    """Return what a command prints when it exits with 1."""
     with dspy.context(lm=None):
         result = CliRunner().invoke(make_app(words), words)
     assert result.exit_code == 1

@@ -77,7 +77,7 @@ async def test_slots_in_use_are_stored_as_a_number(tmp_path: Path) -> None:
 
 
 async def watched_in_a_terminal(store: Path, run_id: str) -> str:
-    """What `watch` writes to a terminal until it ends, without colours and movements."""
+    """Return what `watch` writes to a terminal until it ends, without colours and cursor movements."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "simba_actors", "watch", run_id, "--store", str(store)]
     size = {"COLUMNS": "120", "LINES": "40", "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}

@@ -1,4 +1,4 @@
-"""Caps of the budget are kept, and end a run in order."""
+"""Caps of the budget are kept, and end a run properly."""
 
 from __future__ import annotations
 

@@ -27,10 +27,10 @@ CRASHES: tuple[tuple[When, int], ...] = (("before", 1), ("after", 2))
 """When to crash, and the seed of the schedule."""
 
 CRASHES_A_RUN = 3
-"""Most crashes of one run. A supervisor allows this many restarts within five seconds."""
+"""Maximum number of crashes of one run. A supervisor allows this many restarts within five seconds."""
 
 FAR_APART = 12
-"""Least number of messages or commits from one crash of a run to the next, so that it makes progress in between."""
+"""Minimum number of messages or commits from one crash of a run to the next, so that it makes progress in between."""
 
 Findings = dict[str, Any]
 Watch = Callable[[pytest.MonkeyPatch], None]

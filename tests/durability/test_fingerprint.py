@@ -1,4 +1,4 @@
-"""Another program or another metric makes another run, so that no result is returned for what did not make it."""
+"""Another program or metric makes another run, so that a result is never returned for other code."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ LATENCY = 0.03
 
 @dataclass
 class Toll:
-    """The cost of a run's kills. `again` are rollouts that ran although their result was stored."""
+    """What kills cost a run. `again` are rollouts that ran although their result was stored."""
 
     kills: int
     again: set[str]

@@ -132,7 +132,7 @@ async def test_a_start_that_is_cancelled_leaves_the_run_to_others(
 
 
 def take_over(store: Path) -> None:
-    """Take the run over as another host does once the lease is over."""
+    """Take the run over as another host does after the lease has expired."""
     with closing(sqlite3.connect(store)) as db, db:
         elsewhere = '{"pid":1,"host":"elsewhere","namespace":"","started":""}'
         db.execute("UPDATE runs SET owner = ?, owner_token = 'another', lease_until = 1e12", [elsewhere])

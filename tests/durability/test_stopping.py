@@ -26,7 +26,7 @@ from tests.support.scripted_lm import CallCounter, ScriptedLM
 
 FOR_EVER = 3600.0
 SOON = 60.0
-"""Seconds: many times what is needed, and far below the LM's latency."""
+"""Seconds: many times more than needed, and far below the LM's latency."""
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ async def trouble(optimizer: Optimizer, words: str = "") -> str:
 
 @asynccontextmanager
 async def disturbed_run(tmp_path: Path, *, may_crash: bool = False) -> AsyncGenerator[Optimizer]:
-    """A run to disturb. It must find what an undisturbed one finds, and unless it `may_crash`, without a restart."""
+    """Yield a run to disturb. It must find what an undisturbed one finds, without a restart unless it `may_crash`."""
     whole, config = (small_config(tmp_path / name, run_id="run") for name in ("whole.db", "simba.db"))
     await finish(whole)
     async with await Optimizer.start(config) as optimizer:
@@ -112,7 +112,7 @@ def failing_disk(store: Store, error_name: str, failing: str = "COMMIT") -> Gene
 
 @contextmanager
 def stale_handle(_: Store) -> Generator[None]:
-    """What the file system of another host answers after that host was started again."""
+    """The error that a network file system reports after its host was restarted."""
 
     def check(guard: FileGuard, db: sqlite3.Connection) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))

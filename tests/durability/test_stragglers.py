@@ -1,4 +1,4 @@
-"""Calls that were sent during an outage and fail when it is over."""
+"""Calls that are sent during an outage and fail after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that is suspended in the midst of a run, as by Ctrl-Z, a debugger, or a laptop's lid."""
+"""A process that is suspended during a run, as by Ctrl-Z, a debugger, or closing a laptop."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def suspended_without_a_lock(process: int, store: Path) -> bool:
 def suspended_owner(
     server: OpenAIServer, store: Path, max_calls: int | None = None, pid_namespace: str | None = None
 ) -> Generator[BaseProcess]:
-    """A child that has made a few calls of its run, and is suspended within the block."""
+    """Yield a child that has made a few calls of its run, suspended for the block."""
     child = start_child(work, server.address, store, max_calls, pid_namespace)
     assert child.pid is not None
     try:

@@ -1,4 +1,4 @@
-"""Students of many kinds, each with inputs, for which plain DSPy says what is right."""
+"""Students of many kinds with inputs. Plain DSPy defines the right behaviour of each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STYLED: Any = "question, style -> reasoning, answer"
 
 
 class Recorder:
-    """An engine that answers by the fields it is asked for, and keeps each request as text."""
+    """An engine whose answers follow from the requested fields. It keeps each request as text."""
 
     def __init__(self, requests: list[str], say: Callable[[Ask], Any]) -> None:
         self.requests = requests
@@ -73,7 +73,7 @@ def recorded_lm(requests: list[str], say: Callable[[Ask], Any], model: str = "co
 
 
 def say(ask: Ask) -> Any:
-    """Values for whatever fields are asked for."""
+    """Return values for the requested fields."""
     if "wrapped in XML" in ask.last or "XML" in ask.system:
         return "<reasoning>\nSo.\n</reasoning>\n<answer>\nParis\n</answer>"
     return {name: _value(name, ask) for name in ask.fields}
@@ -107,18 +107,18 @@ def _value(name: str, ask: Ask) -> Any:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of student: how it is made, given an LM of its own if it wants one, and what it is asked."""
+    """A kind of student: a function that makes it, given an LM if it takes one, and its inputs."""
 
     name: str
     make: Callable[[Callable[[str], Any]], Any]
     inputs: dict[str, Any] = field(default_factory=lambda: {"question": "Which city?"})
     say: Callable[[Ask], Any] = say
     settings: Callable[[Callable[[str], Any]], dict[str, Any]] = lambda lm: {}
-    """Settings of `dspy.context` that it runs under."""
+    """Settings for `dspy.context`."""
     in_order: bool = True
     """Whether the order of its requests is always the same."""
     asynchronous: bool = False
-    """Whether DSPy can run it by `acall` only."""
+    """Whether DSPy can run it only with `acall`."""
 
 
 class City(pydantic.BaseModel):
@@ -250,7 +250,7 @@ class Counting(dspy.Module):
 
 
 class WithContext(dspy.Module):
-    """Calls an LM of its own by `dspy.context`, and one directly."""
+    """Calls an LM of its own with `dspy.context`, and another one directly."""
 
     def __init__(self, lm: Any) -> None:
         super().__init__()
@@ -386,7 +386,7 @@ def always(example: Any, prediction: Any, trace: Any = None) -> bool:
 
 
 class FakeInterpreter:
-    """Runs no code, and says what it was given."""
+    """An interpreter that runs no code, and returns the code that it was given."""
 
     def __init__(self) -> None:
         self.tools: dict[str, Any] = {}

@@ -29,7 +29,7 @@ kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 @dataclass(frozen=True)
 class Ran:
-    """What came of one run."""
+    """The outcome of one run."""
 
     requests: list[str]
     prediction: Any = None
@@ -39,7 +39,7 @@ class Ran:
 
 
 class Setting:
-    """A student of a kind, with LMs that write down what they are sent."""
+    """A student of a kind, with LMs that record what they are sent."""
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -102,7 +102,7 @@ def by_executor(kind: Kind) -> Ran:
 
 
 async def publish(student: Any, store: Path) -> None:
-    """Publishes what the student has anyway, so that live programs run a copy of it."""
+    """Publish the student's own configuration, so that live programs run a copy of it."""
     async with await Channel.open(store, "default") as channel:
         configuration = ConfigurationSpace.from_module(student).extract(student)
         await channel.publish(configuration, expected=0, reason="as it is")

@@ -65,7 +65,7 @@ async def rollout(
 
 
 class Wrapping(dspy.Module):
-    """Runs `before`, then asks; a failure of the LM becomes one of its own, or an answer."""
+    """Runs `before`, then calls the LM, whose failure becomes an error of the student's own or an answer."""
 
     def __init__(self, before: Callable[[], None] = lambda: None, *, swallows: bool = False) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ async def test_a_stop_iteration_of_a_sync_student_is_its_failure() -> None:
 
 
 class Ending(dspy.Module):
-    """Awaits what `ends` gives."""
+    """Awaits the result of `ends()`."""
 
     def __init__(self, ends: Callable[[], Awaitable[Any]]) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ async def test_an_exit_of_a_sync_student_is_its_failure() -> None:
 
 async def test_an_error_of_a_signal_handler_is_no_score_of_the_student_that_it_interrupts() -> None:
     class Limited(dspy.Module):
-        """Is interrupted once, as by a time limit of the host's."""
+        """Be interrupted once, as by a time limit of the host."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -204,7 +204,7 @@ async def test_an_error_of_a_signal_handler_is_no_score_of_the_student_that_it_i
 
 
 class TimeLimitError(Exception):
-    """What a host's handler of a signal raises."""
+    """The exception that a host's signal handler raises."""
 
 
 async def test_a_cancelled_rollout_ends_as_such() -> None:
@@ -280,7 +280,7 @@ async def test_a_call_that_blocks_the_loop_counts_against_the_budget() -> None:
 
 
 class Parallel(dspy.Module):
-    """Asks twice at once, in threads that the event loop waits for; in a task of its own where that is `apart`."""
+    """Calls the LM twice at once, in threads that the event loop waits for, each in a task of its own if `apart`."""
 
     def __init__(self, *, apart: bool = False) -> None:
         super().__init__()
@@ -297,7 +297,7 @@ class Parallel(dspy.Module):
 
 
 def in_a_loop_of_its_own(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
-    """What `work()` gives, on a loop that may be blocked for good."""
+    """Return what `work()` returns, run on a loop that may be blocked for good."""
     ended: Future[R] = Future()
 
     def run() -> None:

@@ -28,7 +28,7 @@ from tests.support.scripted_lm import ScriptedLM
 
 
 class Asks(dspy.Module):
-    """Does what `dspy.Predict` does, each sub-class in a way of its own."""
+    """Does what `dspy.Predict` does, in a different way in each subclass."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -224,7 +224,7 @@ STUDENTS: list[Callable[[], Any]] = [
 
 
 def scores_of(student: Any, store: Path, **changes: Any) -> list[Score]:
-    """The scores of a short run."""
+    """Return the scores of a short run."""
     settings = {"strategies": [AppendADemo()], "max_steps": 1, "run_id": "run", **changes}
     config = small_config(store, student=student, **settings)
 
@@ -278,7 +278,7 @@ ERRORS: list[Callable[[], BaseException]] = [
 
 
 class Raises(Asks):
-    """Raises another error for each example but every fourth, in a thread or on the loop."""
+    """Raises a different error for three of four examples, in a thread or on the loop."""
 
     def error(self, question: str) -> BaseException | None:
         number = int("".join(filter(str.isdigit, question)))

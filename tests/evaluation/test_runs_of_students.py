@@ -1,4 +1,4 @@
-"""Whole runs of students that are easily got wrong: what they hold, what they override, what they were given before."""
+"""Whole runs of students that are easy to get wrong: by what they hold, what they override, or how they were set up."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TwoStages(dspy.Module):
 
 
 def compiled() -> Any:
-    """Its predictors have demos without their own fields."""
+    """A student whose demos lack fields of their predictors."""
     rows = [dspy.Example(topic="balls", **row.toDict()).with_inputs("question") for row in questions(4)]
     return dspy.LabeledFewShot(k=2).compile(TwoStages(), trainset=rows)
 
@@ -117,7 +117,7 @@ def test_a_file_that_is_written_is_one_that_dspy_reads(tmp_path: Path) -> None:
 
 
 class Team(dspy.Module):
-    """Holds its modules in a dict, and tools with what can't be copied in them."""
+    """Holds its modules in a dict, and tools that contain objects which can't be copied."""
 
     def __init__(self) -> None:
         super().__init__()

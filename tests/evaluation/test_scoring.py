@@ -1,4 +1,4 @@
-"""What a metric may be, and what it may give."""
+"""What a metric may be, and what it may return."""
 
 from __future__ import annotations
 

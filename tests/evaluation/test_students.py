@@ -1,4 +1,4 @@
-"""A rollout leaves no trace in the student, in the examples, and in other rollouts."""
+"""A rollout leaves no trace in the student, the examples or other rollouts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Memory:
 
 
 class Noting(dspy.Module):
-    """Keeps notes on itself, in several places, beside something that can't be copied."""
+    """Keeps state on itself in several attributes, besides an object that can't be copied."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ async def test_inputs_that_a_student_or_a_metric_changes_are_copies() -> None:
 
 
 class Judged(dspy.Module):
-    """Calls an LM that is not a predictor's, by `dspy.context` and directly."""
+    """Calls an LM that is not a predictor's, with `dspy.context` and directly."""
 
     def __init__(self, lm: Any) -> None:
         super().__init__()

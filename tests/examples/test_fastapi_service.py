@@ -1,4 +1,4 @@
-"""The service example, under uvicorn in a process of its own, killed and started again."""
+"""The service example, under uvicorn in a separate process that is killed and started again."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tests.support.runs import small_config
 
 
 class Recipe:
-    """Runs recipes in a folder, where they keep their stores."""
+    """Return a function that runs recipes in a folder, where they keep their stores."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

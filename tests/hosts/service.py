@@ -30,7 +30,7 @@ def ask_in_a_thread() -> dict[str, Any]:
 
 
 def wsgi(environ: dict[str, Any], start_response: Callable[[str, list[tuple[str, str]]], Any]) -> Iterable[bytes]:
-    """The same for servers without an event loop."""
+    """The same service for servers without an event loop."""
     answer = live(question="?").answer
     start_response("200 OK", [("content-type", "application/json")])
     return [f'{{"answer": "{answer}", "pid": {os.getpid()}}}'.encode()]

@@ -64,7 +64,7 @@ def test_a_loop_in_debug_mode(tmp_path: Path) -> None:
 
 
 async def test_a_loop_that_starts_tasks_eagerly(tmp_path: Path) -> None:
-    """Python 3.12 and later have such loops; on earlier ones this is a loop like any other."""
+    """Return a loop with eager tasks on Python 3.12 and later, and an ordinary one on earlier versions."""
     asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory", None))
     config = small_config(tmp_path / "simba.db", run_id="run")
     async with Optimizer.start(config) as owner, Optimizer.start(config, standby=True) as standby:
@@ -83,7 +83,7 @@ async def test_a_start_that_is_cancelled_at_any_moment_leaves_the_run_free(tmp_p
 
 
 async def _forever(block: Any) -> None:
-    """What the lifespan of an application does."""
+    """Run an optimization as the lifespan of an application would."""
     async with block:
         await asyncio.Event().wait()
 

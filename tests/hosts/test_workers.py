@@ -1,4 +1,4 @@
-"""Four workers of one service: all answer, one owns the run, and they are killed and replaced under requests."""
+"""Four workers of one service: all answer, one owns the run, and they are killed and replaced while they serve."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ KILLS = 3
 CLIENTS = 4
 STEPS = 1
 PAUSE = 0.2
-"""Seconds between a client's requests, which leave most of the machine to the workers that start."""
+"""Seconds between a client's requests, long enough to leave most of the machine to workers that start."""
 SLOW_REPLY = 2.0
-"""Seconds that the LM takes while workers are killed, so that hundreds of calls, 8 at a time, can't end before."""
+"""Seconds that the LM takes while workers are killed, so that hundreds of calls, 8 at a time, outlast the kills."""
 START_LIMIT = 40
 """Seconds that uvicorn gives a worker to start or to answer a ping."""
 LIMIT = 300.0
@@ -42,7 +42,7 @@ LIMIT = 300.0
 
 
 class Service:
-    """The example under uvicorn, as its clients and its administrator see it."""
+    """The example under uvicorn, seen by its clients and its administrator."""
 
     def __init__(self, address: str, log: Path) -> None:
         self.address = address

@@ -1,4 +1,4 @@
-"""Live calls never wait for an optimizer, whatever state it and its event loop are in."""
+"""Live calls never wait for an optimizer, whatever the state of it and its event loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def live_program(lm: Any, store: Path) -> LiveProgram:
 
 
 async def in_thread(call: Any) -> Any:
-    """What `call()` gives, run in a thread, which must not wait for this event loop or any other."""
+    """Return what `call()` returns, run in a thread, which must not wait for this event loop or any other."""
     async with asyncio.timeout(PATIENCE):
         return await asyncio.to_thread(call)
 
@@ -81,7 +81,7 @@ def test_calls_that_block_the_loop_of_an_optimizer_that_has_ended_return(way: st
 
 @contextmanager
 def hung_optimizer(lm: Any) -> Generator[threading.Event]:
-    """An optimizer's calls that fill the endpoint of `lm` and never end, on an event loop that blocks when told to."""
+    """Keep an optimizer's calls to the endpoint of `lm` in flight, on an event loop that can be blocked."""
     block, over, busy = threading.Event(), threading.Event(), threading.Event()
 
     async def never(*_: Any, **__: Any) -> Any:

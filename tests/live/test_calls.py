@@ -1,4 +1,4 @@
-"""Blocks of calls, in whatever thread, task or context they begin and end."""
+"""Blocks of calls that begin and end in different threads, tasks and contexts."""
 
 from __future__ import annotations
 

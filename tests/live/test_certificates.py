@@ -1,4 +1,4 @@
-"""Live programs that follow a server which asks for certificates, over both doors."""
+"""Live programs that follow a server which asks for certificates, over HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def addresses(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Generator[list[str]]:
-    """What `simba-actors serve` prints where it accepts clients with a certificate, over HTTPS and gRPC."""
+    """Yield the addresses that `simba-actors serve` prints when it asks clients for a certificate: HTTPS and gRPC."""
     pytest.importorskip("grpc")
     store = tmp_path_factory.mktemp("store") / "simba.db"
     asyncio.run(publish(store, "one"))

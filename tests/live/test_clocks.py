@@ -1,4 +1,4 @@
-"""Live programs whose clock and that of the server differ."""
+"""Live programs whose clock differs from the server's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def servers() -> Generator[ChannelServers]:
 
 
 async def publish_at(store: Path, word: str, hours: float) -> None:
-    """Publish a version at another time than this machine's."""
+    """Publish a version with a clock that differs from this machine's."""
     async with await Channel.open(store, "default", clock=lambda: time.time() + hours * 3600) as publisher:
         version = (await publisher.served()).version
         await publisher.publish(saying(word), expected=version, reason=f"say {word}")

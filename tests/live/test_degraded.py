@@ -26,7 +26,7 @@ from tests.support.runs import PATIENCE
 
 
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that stands still until the test moves it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -42,7 +42,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def live(tmp_path: Path, clock: Clock) -> LiveProgram:
-    """A live program that serves version 1 of a channel with a canary, and looks at the file when the clock moves."""
+    """A live program that serves version 1 of a channel with a canary, and checks the file when the clock moves."""
     store = tmp_path / "simba.db"
     await publish(store, "one")
     await start_canary(store, "canary", 0.5)

@@ -1,4 +1,4 @@
-"""Live programs run what was published last, whatever befalls the store."""
+"""Live programs run what was published last, whatever happens to the store."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Bot(VariableAware):
 
 
 class Ticking:
-    """A clock that stands still until it is moved."""
+    """A clock that stands still until the test moves it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -522,7 +522,7 @@ async def test_setting_the_lm_leaves_the_one_that_a_version_names(store: Path) -
 
 
 class Picky(dspy.Predict):
-    """A user's own kind of predictor, which fails of some instructions."""
+    """A user's own kind of predictor, which rejects some instructions."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "signature" and "forbidden" in value.instructions:

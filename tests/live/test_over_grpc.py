@@ -1,4 +1,4 @@
-"""Live programs that follow a store on another host, over real gRPC, whatever befalls the server."""
+"""Live programs that follow a store on another host, over real gRPC, whatever happens to the server."""
 
 from __future__ import annotations
 

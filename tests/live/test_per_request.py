@@ -81,7 +81,7 @@ async def test_live_programs_of_a_store_that_cannot_be_written_share_one_thread(
 
 
 class Rendezvous(dspy.Module):
-    """A sync student whose first calls return together, when as many as may run at a time have met."""
+    """A sync student whose first calls return together, once as many have begun as may run at a time."""
 
     meet = threading.Barrier(THREADS)
     lock = threading.Lock()
@@ -111,7 +111,7 @@ async def test_a_bounded_number_of_sync_students_run_at_a_time(tmp_path: Path) -
 
 
 class Shout(dspy.ChainOfThought):
-    """A `forward` of its own over an `aforward` that is inherited."""
+    """A module with its own `forward` and an inherited `aforward`."""
 
     def forward(self, **kwargs: Any) -> Any:
         prediction = super().forward(**kwargs)
@@ -120,7 +120,7 @@ class Shout(dspy.ChainOfThought):
 
 
 class Whisper(dspy.Module):
-    """An async side alone."""
+    """A module with an async side only."""
 
     def __init__(self) -> None:
         super().__init__()

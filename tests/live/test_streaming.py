@@ -1,4 +1,4 @@
-"""What `dspy.streamify` gives of live programs."""
+"""Streaming live programs with `dspy.streamify`."""
 
 from __future__ import annotations
 

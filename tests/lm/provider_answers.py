@@ -21,21 +21,21 @@ from typing import Any, cast
 
 
 class Meaning(Enum):
-    """What an answer is to a run."""
+    """What a run does with an answer."""
 
     ANSWER = "an answer"
-    """The student gets it, be it an empty text."""
+    """The student gets it, even if its text is empty."""
     RETRY = "retry, then a pause for the outage"
-    """The call is made again; where that goes on for longer than the grace period, the run pauses."""
+    """The call is made again. If that lasts longer than the grace period, the run pauses."""
     ACCESS = "a pause for access"
-    """The run pauses: somebody has to act."""
+    """The run pauses until somebody acts."""
     PROMPT = "the prompt's fault"
     """The program fails."""
 
 
 @dataclass(frozen=True)
 class ProviderAnswer:
-    """One HTTP answer; a `body` that is text is sent as it is, otherwise as JSON."""
+    """One HTTP answer. A `body` that is a string is sent as it is, otherwise as JSON."""
 
     provider: str
     name: str

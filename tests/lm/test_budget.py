@@ -1,4 +1,4 @@
-"""A budget counts every call, and lets none be sent that would pass it."""
+"""A budget counts every call, and allows none that would exceed it."""
 
 from __future__ import annotations
 

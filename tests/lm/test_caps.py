@@ -54,7 +54,7 @@ class InThread(Turns):
 
 
 class Blocking(Turns):
-    """Does the same while the event loop stands still."""
+    """Does the same while it blocks the event loop."""
 
     async def aforward(self, question: str) -> Any:
         for turn in range(199):
@@ -101,7 +101,7 @@ async def test_a_first_burst_that_would_pass_the_cap_is_not_sent(
 
 
 def judged(server: OpenAIServer, store: Path, **changes: Any) -> OptimizerConfig:
-    """A config whose metric asks a judge, which is an LM of its own, and whose strategies write rules."""
+    """Return a config whose metric calls a judge, an LM of its own, and whose strategies write rules."""
     judge, judging_lm = dspy.Predict("question -> answer"), server.lm(model="openai/judge")
 
     async def metric(example: Any, prediction: Any) -> float:

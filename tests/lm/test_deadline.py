@@ -1,4 +1,4 @@
-"""A limit on a rollout's own time, which stands still while it waits for its turn."""
+"""A limit on a rollout's own time, which does not count while it waits for its turn."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def aws_error(code: str, status: int, message: str) -> ClientError:
 
 
 class GoogleError(Exception):
-    """Holds its status as google.api_core's errors do."""
+    """An error with its status where google.api_core's errors have it."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(f"{code} {message}")

@@ -1,4 +1,4 @@
-"""The first calls to a provider are made in threads: what they import would hold up the event loop for seconds."""
+"""The first calls to a provider are made in threads, since what they import would block the event loop for seconds."""
 
 from __future__ import annotations
 

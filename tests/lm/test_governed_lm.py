@@ -32,7 +32,7 @@ def reply(*texts: str) -> Any:
 
 
 class Reasoner(dspy.BaseLM):
-    """Rejects any temperature, as models that reason do, with `words`."""
+    """Rejects any temperature, as reasoning models do, with `words`."""
 
     def __init__(self, words: str = "Unsupported value: 'temperature'") -> None:
         super().__init__("reasoner")
@@ -48,7 +48,7 @@ class Reasoner(dspy.BaseLM):
 
 
 class Moody(dspy.BaseLM):
-    """Rejects every third call, for no reason that it tells."""
+    """Rejects every third call without giving a reason."""
 
     def __init__(self) -> None:
         super().__init__("moody")
@@ -62,7 +62,7 @@ class Moody(dspy.BaseLM):
 
 
 class Twice(dspy.BaseLM):
-    """Has a method of its own that calls it."""
+    """An LM with a method of its own that calls the LM."""
 
     def ask_twice(self, question: str) -> list[Any]:
         return [self(question), self(question)]
@@ -258,7 +258,7 @@ class Exit(BaseException):
 
 
 class FrozenError(Exception):
-    """Can't be changed, and tells nothing about itself."""
+    """An error that can't be changed or printed."""
 
     @property
     def code(self) -> int:

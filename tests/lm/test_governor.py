@@ -1,4 +1,4 @@
-"""LM calls wait their turn, are tried again until the grace period is over, and never meet a shut gate."""
+"""LM calls wait their turn, are retried until the grace period ends, and are not sent while the run pauses."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def governor_at(time: Time, retry: Retry | None = None, **limits: Any) -> Govern
 
 
 def answers(*replies: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
-    """Gives the replies one after the other, and raises those that are errors."""
+    """Returns the replies one after the other, and raises those that are errors."""
     ahead = iter(replies)
 
     async def send() -> Any:

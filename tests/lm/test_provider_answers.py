@@ -1,4 +1,4 @@
-"""What a run makes of each answer of a provider, sent over real HTTP and read by DSPy's own client."""
+"""How a run handles each answer of a provider, sent over real HTTP and read by DSPy's own client."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ LMS: dict[str, Callable[[str], dspy.LM]] = {
 }
 
 THROUGH_LITELLM = {"azure", "bedrock"}
-"""Providers that DSPy reaches by way of LiteLLM, which takes seconds to import."""
+"""Providers that DSPy reaches through LiteLLM, which takes seconds to import."""
 
 ATTEMPTS = 4
 
 
 class Provider:
-    """Gives `first` to the first `times` requests, and the provider's good answer to all later ones."""
+    """Answers the first `times` requests with `first`, and all later ones with the provider's good answer."""
 
     def __init__(self) -> None:
         self.first = GOOD["openai"]
@@ -84,7 +84,7 @@ class Provider:
 
 
 class QuickClock:
-    """A clock on which waiting takes no time."""
+    """A clock that jumps instead of waiting."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -111,7 +111,7 @@ def provider() -> Iterator[Provider]:
 
 
 async def ask(provider: Provider) -> list[Any]:
-    """What a governed LM makes of the provider's answers."""
+    """Return how a governed LM handles the provider's answers."""
 
     clock = QuickClock()
     lm = LMS[provider.first.provider](provider.address)

@@ -1,4 +1,4 @@
-"""What providers say of a call's use is counted as far as it makes sense."""
+"""The usage that providers report for a call is counted as far as it is plausible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What results look like in a notebook."""
+"""Results and progress in a notebook."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ async def test_a_stream_that_breaks_in_the_block_does_not_harm_it(tmp_path: Path
 
 
 class Over:
-    """A run of which the last event is followed."""
+    """A run whose last event is followed."""
 
     def __init__(self, store: Path, run_id: str) -> None:
         self.store, self.run_id = store, run_id

@@ -13,7 +13,7 @@ from tests.support.scripted_lm import Ask, Script
 
 
 class HintThenAnswer(dspy.Module):
-    """Two predictors, the second with what the first found."""
+    """A student with two predictors, of which the second uses the output of the first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,13 +52,13 @@ def with_many_demos() -> dspy.Module:
 
 
 def graded(example: dspy.Example, prediction: dspy.Prediction, trace: Any = None) -> dspy.Prediction:
-    """Between 0 and 1, with feedback for the rule writer."""
+    """A score between 0 and 1, with feedback for the rule writer."""
     near = len(set(example.answer) & set(prediction.answer)) / len(set(example.answer) | set(prediction.answer))
     return dspy.Prediction(score=near, feedback=f"{near:.2f} of the letters", expected=example.answer)
 
 
 def garbled(ask: Ask) -> dict[str, Any] | str:
-    """A third of the replies can't be parsed."""
+    """Reply with text of which a third can't be parsed."""
     return "I would rather not say." if ask.chance("refuses") < 0.33 else quiz_script(ask)
 
 

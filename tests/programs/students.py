@@ -34,7 +34,7 @@ class Terse(dspy.Predict):
 
 
 class Node(dspy.Module):
-    """A module with whatever parts it is given, by the names part_0, part_1, …"""
+    """A module with the given parts, named part_0, part_1, …"""
 
     def __init__(self, parts: list[Any]) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ LEAVES: list[tuple[Callable[[], Any], st.SearchStrategy[Any]]] = [
 
 @dataclass(frozen=True)
 class Leaf:
-    """A predictor to make; DSPy draws random numbers for each, so it is made within the test."""
+    """A recipe for a predictor. DSPy draws random numbers for each, so it is made within the test."""
 
     make: Callable[[], Any]
     instructions: str
@@ -76,7 +76,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A student to make: the places of its parts name leaves, and then a dict and a list that hold leaves too."""
+    """A recipe for a student. `inner` and `outer` are indices of leaves, then of a dict and of a list of leaves."""
 
     leaves: list[Leaf]
     inner: list[int]
@@ -111,7 +111,7 @@ recipes = st.builds(
 
 
 def state(program: Any) -> list[Any]:
-    """Everything of a program that a configuration is about."""
+    """Return everything in a program that a configuration covers."""
     return [
         (name, id(predictor), predictor.signature.instructions, [demo.toDict() for demo in predictor.demos])
         for name, predictor in program.named_predictors()

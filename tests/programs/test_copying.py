@@ -199,7 +199,7 @@ def test_many_copies_in_a_row_hold_what_the_student_holds() -> None:
 
 
 class Proxy:
-    """Stands for something that is not there, and says so whatever it is asked."""
+    """Stands for a missing object, and raises an error on any access."""
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError("working outside of request context")

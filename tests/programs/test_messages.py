@@ -77,7 +77,7 @@ def right_team(example: dspy.Example, prediction: dspy.Prediction) -> bool:
 
 
 def sent_by(program: Any, adapter: Any, inputs: dict[str, Any]) -> list[dict[str, str]]:
-    """Return the messages of the program's call, as its LM got them."""
+    """Return the messages of the program's call as its LM received them."""
     lm = ScriptedLM(typed_script)
     with dspy.context(lm=lm, adapter=adapter):
         program(**inputs)

@@ -1,4 +1,4 @@
-"""Any value becomes JSON, in every process the same, and custom types come back as what they were."""
+"""Any value becomes JSON, the same in every process, and custom types are restored."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ async def answers_by_key(live: LiveProgram, keys: range) -> dict[str, str]:
 
 
 async def scored_calls(live: LiveProgram, worth: dict[str, float], calls: int) -> None:
-    """Reports what each answer is worth, with a spread that does not depend on the version."""
+    """Report a score for each answer, with a spread that does not depend on the version."""
     for number in range(calls):
         with live.call(key=str(number)) as call:
             said = await answer(live)

@@ -1,4 +1,4 @@
-"""Publishing: an append-only history that two publishers can't spoil for one another."""
+"""Publishing: an append-only history that concurrent publishers can't corrupt."""
 
 from __future__ import annotations
 

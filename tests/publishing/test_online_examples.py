@@ -1,4 +1,4 @@
-"""Scored calls become examples, where that is asked for."""
+"""Scored calls become examples if the live program keeps them."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def config(tmp_path: Path, **changes: Any) -> Any:
 
 
 def knows_with_demos(ask: Ask) -> dict[str, Any] | str:
-    """Wrong without demos, right with them: a difference that nobody can doubt."""
+    """Answer wrong without demos and right with them: a difference beyond doubt."""
     if "module_advice" in ask.fields:
         return quiz_script(ask)
     helped = any(role == "assistant" for role, _ in ask.messages)
@@ -46,7 +46,7 @@ def clear_config(tmp_path: Path, **changes: Any) -> Any:
 
 
 def knows_by_chance(ask: Ask) -> dict[str, Any] | str:
-    """Right half of the time, whatever the prompt."""
+    """Answer right half of the time, whatever the prompt."""
     if "module_advice" in ask.fields:
         return quiz_script(ask)
     return {"answer": right(ask) if ask.chance("luck") < 0.5 else "mauve"}

@@ -1,4 +1,4 @@
-"""What a student raises ends its rollout, and neither its task nor the host."""
+"""An exception of a student ends its rollout, but neither its task nor the host."""
 
 from __future__ import annotations
 

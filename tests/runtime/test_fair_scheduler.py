@@ -1,4 +1,4 @@
-"""Rollouts take a slice of each iteration of the event loop, and no more."""
+"""Rollouts take only a slice of each iteration of the event loop."""
 
 from __future__ import annotations
 

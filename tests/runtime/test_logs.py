@@ -1,4 +1,4 @@
-"""Log lines steer no terminal, whatever an LM wrote into them."""
+"""Log lines never contain terminal escapes, whatever an LM wrote into them."""
 
 from __future__ import annotations
 

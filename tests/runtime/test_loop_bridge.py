@@ -1,4 +1,4 @@
-"""What threads have done on the event loop, and what becomes of it where the loop is blocked."""
+"""Work that threads submit to the event loop, and what happens to it if the loop is blocked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def where() -> threading.Thread:
 
 
 async def two_turns() -> None:
-    """In which the loop hears of what a thread has for it, and takes that up."""
+    """Iterations within which the loop must begin the work of a thread."""
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""Threads for blocking calls, also where the process can have no more of them."""
+"""Threads for blocking calls, also when the process can't start any more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program that is better than the one in use beyond doubt."""
+"""The program that is clearly better than the one in use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How several scores are combined."""
+"""Combining several scores into one."""
 
 from __future__ import annotations
 

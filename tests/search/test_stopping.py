@@ -39,7 +39,7 @@ def run(
 
 
 def expecting(*gains: float | None, width: float = 1.0, left: int = 1_000) -> Progress:
-    """Return the progress of a run that expected these gains of its rest, as shares of the metric's range."""
+    """Return the progress of a run that expected these remaining gains, as shares of the metric's range."""
     last: Progress | None = None
     for step, gain in enumerate(gains, start=1):
         outlook = None if gain is None else Outlook(gain * width, gain, 100 * step, left)

@@ -1,4 +1,4 @@
-"""A store's file is closed whatever ends first: its user, or the loop."""
+"""A store's file is closed, whether its user or the event loop ends first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many rules said in fewer words."""
+"""Many rules merged into fewer words."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 
 
 def make_certificates(folder: Path) -> Path:
-    """Fill a folder with an authority, and certificates of a server and of a client that it vouches for."""
+    """Fill a folder with a certificate authority, and certificates of a server and a client that it has signed."""
     new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
 
     def make(name: str, *options: str) -> None:

@@ -34,7 +34,7 @@ class ChannelServers:
         self._ask({"over": True})
 
     def set_clock(self, hours: float) -> None:
-        """Put the process's clock forward; back, if `hours` is negative."""
+        """Set the process's clock forward, or back if `hours` is negative."""
         self._ask({"hours": hours})
 
     def close(self) -> None:

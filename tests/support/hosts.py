@@ -40,7 +40,7 @@ def run_script(script: str, *arguments: object, through: Sequence[str] = (), lim
 
 @contextmanager
 def running(command: Sequence[str], port: int, *, log: Path, **environment: str) -> Generator[httpx.Client]:
-    """Run a server that listens on `port`, and yield a client of it. Fail unless the server ends well at SIGTERM."""
+    """Run a server that listens on `port`, and yield a client. Fail unless the server exits cleanly on SIGTERM."""
     with (
         log.open("w") as output,
         subprocess.Popen(

@@ -74,7 +74,7 @@ def elixir_student(lm: str) -> Generator[list[str]]:
 
 @cache
 def check_elixir() -> None:
-    """Skip the test that needs Elixir, unless it is there with jiffy."""
+    """Skip the test unless Elixir and jiffy are installed."""
     if shutil.which("elixir") is None:
         pytest.skip("elixir is not installed")
     known = subprocess.run(

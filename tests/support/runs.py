@@ -65,7 +65,7 @@ async def reach(optimizer: Optimizer, kind: type[E]) -> E:
 
 
 async def settle(optimizer: Optimizer) -> None:
-    """Give the run time to do more, in case it would: the time that some reads of its store take."""
+    """Give the run time for further work, if it has any: the time of some reads of its store."""
     for _ in range(20):
         await optimizer.status()
 

@@ -1,4 +1,4 @@
-"""Students served to optimizers: in a thread of this process, or by a door of the test's own."""
+"""Students served to optimizers: in a thread of this process, or by a server that the test scripts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class HintAndAnswer(dspy.Module):
 
 
 def quiz_service(program: dspy.Module | None = None, **settings: Any) -> StudentService:
-    """A service for `program`, whose LM knows the quiz."""
+    """Return a service for `program`, whose LM knows the quiz."""
     settings.setdefault("lm", ScriptedLM(quiz_script))
     return StudentService(program or HintAndAnswer(), **settings)
 
@@ -75,11 +75,11 @@ DESCRIPTION: dict[str, Any] = {
 """The description of a small student."""
 
 Answer = Callable[[dict[str, Any]], "bytes | dict[str, Any] | tuple[int, dict[str, str], bytes | dict[str, Any]]"]
-"""Returns what to answer to a message: JSON, bytes, or those with a status and headers."""
+"""Returns the answer to a message: JSON or bytes, alone or with a status and headers."""
 
 
 def succeeded(request: dict[str, Any], answer: str = "blue", **fields: Any) -> dict[str, Any]:
-    """A flawless reply to a Run."""
+    """Return a valid reply to a Run."""
     step = {"predictor": "answer", "inputs": request["inputs"], "outputs": {"answer": answer}}
     return {
         "key": request["key"],
@@ -93,7 +93,8 @@ def succeeded(request: dict[str, Any], answer: str = "blue", **fields: Any) -> d
 
 
 class OddStudent:
-    """A student that answers each method as it is told to, over real HTTP. `calls` are the messages that it got."""
+    """A student that answers each method as the test says, over real HTTP. `calls` are the messages that it
+    received."""
 
     def __init__(self, run: Answer, *, describe: Answer | None = None, port: int = 0) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
@@ -140,7 +141,7 @@ class OddStudent:
                 self.wfile.write(content)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - so it is called
-                """Be quiet."""
+                """Log nothing."""
 
         return Handler
 

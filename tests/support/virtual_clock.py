@@ -20,7 +20,7 @@ import pytest
 
 
 class DeadlockError(Exception):
-    """Every task waits, and there is nothing left that could wake the loop."""
+    """Every task waits, and nothing is left that could wake the loop."""
 
 
 class VirtualClockLoop(asyncio.SelectorEventLoop):

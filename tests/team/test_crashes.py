@@ -1,4 +1,4 @@
-"""A run ends the same, whichever of its actors is killed."""
+"""A run ends with the same result, whichever of its actors is killed."""
 
 from __future__ import annotations
 

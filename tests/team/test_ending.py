@@ -1,4 +1,4 @@
-"""A run ends in order when its stopper says so, and says why."""
+"""A run ends properly when its stopper decides so, and reports why."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tests.support.runs import reach, small_config
 
 
 class Failing:
-    """Makes what `make` returns, or raises what it raises."""
+    """A strategy whose proposal is what `make` returns or raises."""
 
     name = "failing"
 

@@ -53,7 +53,7 @@ async def events_of(config: OptimizerConfig) -> list[Event]:
 
 
 async def until(config: OptimizerConfig, closed: int) -> None:
-    """Run until so many steps are closed, and stop."""
+    """Run until this many steps are closed, and stop."""
     async with await Optimizer.start(config) as optimizer:
         async for event in optimizer.events():
             if isinstance(event, StepClosed) and event.step == closed - 1:
@@ -105,7 +105,7 @@ async def test_once_the_search_is_stopped_open_steps_are_finished_and_none_is_op
 
 
 async def test_a_resumed_run_knows_that_its_search_was_stopped(tmp_path: Path) -> None:
-    """It was stopped after step 2, and asked after step 3 the rule would let it continue."""
+    """The run was stopped after step 2, and after step 3 the rule would let it continue."""
     config = overlapping_config(tmp_path / "simba.db", stop_when=lambda progress: progress.step == 3)
     await until(config, closed=4)
     closed = [event.step for event in await events_of(config) if isinstance(event, StepClosed)]
@@ -113,7 +113,7 @@ async def test_a_resumed_run_knows_that_its_search_was_stopped(tmp_path: Path) -
 
 
 def test_other_rollouts_do_not_wait_while_rules_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock on which a rule takes an hour: both steps' samples run meanwhile, and candidates with demos."""
+    """A rule takes an hour of the virtual clock: both steps' samples and candidates with demos run meanwhile."""
     rule, called = 3_600.0, list[float]()
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""A pause has a reason, is one line in the log, and ends a wait for the result that could last for ever."""
+"""A pause has a reason, is one line in the log, and ends an endless wait for the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All optimizers of an event loop share what is known of an endpoint's limit."""
+"""All optimizers of an event loop share what they learn about an endpoint's limit."""
 
 from __future__ import annotations
 

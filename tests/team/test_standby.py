@@ -29,7 +29,7 @@ async def work(address: str, store: Path) -> None:
 
 
 async def said(optimizer: Optimizer, reason: str) -> None:
-    """Return when the run was paused for a reason that begins like this."""
+    """Wait until the run is paused for a reason that begins with this text."""
     async with asyncio.timeout(PATIENCE):
         async for event in optimizer.events():
             if isinstance(event, RunPaused) and event.reason.startswith(reason):
@@ -51,7 +51,7 @@ def config_of(store: Path, **changes: Any) -> OptimizerConfig:
 
 
 async def underway(optimizer: Optimizer) -> None:
-    """Return when the run has its first trajectory, and pause it there."""
+    """Wait until the run has its first trajectory, and pause it."""
     await reach(optimizer, TrajectorySampled)
     await optimizer.pause("held by the test")
 

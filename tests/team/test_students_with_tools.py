@@ -21,7 +21,7 @@ class QuestionAnswer(dspy.Signature):
 
 
 def looks_where_shown(ask: Ask) -> dict[str, Any]:
-    """Use the tool if a demo does, and seldom otherwise. Answer with what the tool returned."""
+    """Use the tool if a demo does, and rarely otherwise. Answer with what the tool returned."""
     if "module_advice" in ask.fields:
         return {"discussion": "It did not look.", "module_advice": {}}
     if "next_tool_name" not in ask.fields:

@@ -1,4 +1,4 @@
-"""A store with a finished run of hostile words, and a client of its dashboard."""
+"""A store with a finished run full of hostile text, and a client of its dashboard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is let in."""
+"""Which requests the dashboard answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Families of worlds: what differs between them is written here, what differs within one is drawn."""
+"""Families of worlds: differences between families are written here, those within one are drawn."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def _labels(name: str, seed: int, draw: random.Random) -> World:
 
 
 def _defective_seed(name: str, seed: int, draw: random.Random) -> World:
-    """The student's own instructions harm: all of them in every third world, the greater part in the others."""
+    """The student's own instructions do harm: all of them in every third world, most of them in the others."""
     topics = draw.randint(4, 6)
     merits = 0 if seed % 3 == 0 else 2
     return World(name, seed, topics=topics, base=draw.uniform(-0.5, 0.1), roomy=12, merits=merits, defects=topics - 1)
 
 
 def _good_seed(name: str, seed: int, draw: random.Random) -> World:
-    """The worlds of the family before, without what is wrong in the student's instructions."""
+    """The worlds of the family above, without the harmful instructions of the student."""
     return replace(_defective_seed("defective_seed", seed, random.Random(f"defective_seed {seed}")), defects=0)
 
 
@@ -61,7 +61,7 @@ def _no_headroom(name: str, seed: int, draw: random.Random) -> World:
 
 
 def _trap(name: str, seed: int, draw: random.Random) -> World:
-    """Most changes harm."""
+    """Most changes do harm."""
     topics, base = draw.randint(3, 6), draw.uniform(0.0, 0.8)
     return World(
         name,
@@ -92,7 +92,7 @@ def _many_rows(name: str, seed: int, draw: random.Random) -> World:
 
 
 EXAMPLES = {"many_rows": 2_000}
-"""Examples of a trainset, where they are not 200."""
+"""Number of examples in the trainset, where it is not 200."""
 
 FAMILIES: dict[str, Callable[[str, int, random.Random], World]] = {
     "few_topics": _few_topics,
@@ -111,9 +111,9 @@ FAMILIES: dict[str, Callable[[str, int, random.Random], World]] = {
 }
 
 TWINS = {"good_seed": _good_seed}
-"""Worlds to compare those of a family with."""
+"""Worlds that a family is compared with."""
 
 
 def world_of(family: str, seed: int) -> World:
-    """The world of that family and seed: always the same."""
+    """Return the world of a family and seed, which is always the same."""
     return {**FAMILIES, **TWINS}[family](family, seed, random.Random(f"{family} {seed}"))

@@ -1,4 +1,4 @@
-"""The simulated LM of a world: it answers as the hidden rule has it, and writes advice when shown how runs went."""
+"""The simulated LM of a world: it answers by the hidden rule, and writes advice when it is shown runs."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tests.support.scripted_lm import Ask, ScriptedLM
 QUESTION = re.compile(r"This is question \d+ on \w+\.")
 CAUSE = re.compile(rf"It did not ({'|'.join(HABITS)})\.")
 TOPICS_AT_ONCE = 2
-"""Topics that one reply advises on at most, however many runs it was shown."""
+"""Maximum number of topics in the advice of one reply, however many runs it was shown."""
 
 INSIGHT = 0.3
-"""How often the writer picks a habit that helps where blind choice would not."""
+"""Chance that the writer picks a habit that helps, where it would otherwise choose blindly."""
 
 
 def world_lm(world: World, **kwargs: Any) -> ScriptedLM:
@@ -77,7 +77,7 @@ def _advice_for_modules(world: World, ask: Ask) -> dict[str, str]:
 
 
 def _named_cause(world: World, ask: Ask, topic: str) -> str | None:
-    """The habit that the metric's text names for a topic, if the writer was shown one."""
+    """Return the habit that the metric's text names for a topic, if the writer was shown one."""
     if not world.names_cause:
         return None
     for asked in QUESTION.findall(ask.last):
@@ -88,7 +88,7 @@ def _named_cause(world: World, ask: Ask, topic: str) -> str | None:
 
 
 def _new_instruction(world: World, ask: Ask) -> str:
-    """A reflection as `dspy.GEPA` asks for it: the instruction as it is, with advice on what went wrong."""
+    """Return a reflection for `dspy.GEPA`: the current instruction, with advice on what went wrong."""
     runs = ask.input("examples_with_feedback")
     topics = list(dict.fromkeys(TOPIC_OF_QUESTION.findall(runs)))
     topics.sort(key=lambda topic: ask.chance("attention", topic))
@@ -99,7 +99,7 @@ def _new_instruction(world: World, ask: Ask) -> str:
 
 
 def _mended(world: World, ask: Ask, stage: int, topics: Sequence[str]) -> str:
-    """The current instruction without the sentences on these topics that harm, as far as the writer notices."""
+    """Return the current instruction without the harmful sentences on these topics that the writer notices."""
 
     def kept(found: re.Match[str]) -> str:
         topic, habit = found.groups()
@@ -110,7 +110,7 @@ def _mended(world: World, ask: Ask, stage: int, topics: Sequence[str]) -> str:
 
 
 def _advice(world: World, ask: Ask, stage: int, topic: str, salt: str) -> str:
-    """A habit for a topic; sometimes one for everything. Insight makes a helpful one likelier."""
+    """Return a habit for a topic, or sometimes one for everything. Insight makes a helpful one more likely."""
     about = topic if topic and ask.chance("about", salt, topic) > 0.12 else "everything"
     habits = sorted(HABITS, key=lambda habit: ask.chance("habit", salt, topic, habit))
     if (named := _named_cause(world, ask, topic)) is not None:

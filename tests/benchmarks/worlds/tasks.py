@@ -1,4 +1,4 @@
-"""The task of a world as DSPy has it: student, examples, metric, and the true quality of a program."""
+"""The task of a world in DSPy's terms: student, examples, metric, and the true quality of a program."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import dspy
 from tests.benchmarks.worlds.world import HABITS, TOPICS, Shown, World, topic_of
 
 HELD_OUT = 300
-"""Questions that the true quality is an average over; none of them is ever in a trainset."""
+"""Number of questions that the true quality averages over. None of them is ever in a trainset."""
 
 GOOD_LEAD, POOR_LEAD = "a good lead", "a poor lead"
 LEAD_GAIN = 1.0
 
 
 LEADS = {1: (), 2: ("hint",), 4: ("plan", "notes", "draft")}
-"""What each stage before the answer writes, by the number of stages."""
+"""The output of each stage before the answer, by the number of stages."""
 
 
 class FourSteps(dspy.Module):
@@ -87,13 +87,13 @@ def train_examples(world: World, count: int, *, start: int = 0) -> list[dspy.Exa
 
 
 def share_right(example: Any, prediction: Any, trace: Any = None, *_: Any) -> float:
-    """The metric: the share of the answer's parts that are right."""
+    """Return the metric: the share of the answer's parts that are right."""
     expected, given = example.answer.split(), str(prediction.answer).split()
     return sum(a == b for a, b in zip(expected, given, strict=False)) / len(expected)
 
 
 def metric_of(world: World) -> Callable[..., Any]:
-    """The metric, with a text that names the cause of a failure in some worlds."""
+    """Return the metric, with a text that names the cause of a failure in some worlds."""
     if not world.names_cause:
         return share_right
 
@@ -106,7 +106,7 @@ def metric_of(world: World) -> Callable[..., Any]:
 
 
 def cause_of_failure(world: World, asked: str) -> str:
-    """What a failed reply should have minded, now and then: one of the habits that help on its topic."""
+    """Return, in some cases, what a failed reply should have done: one of the habits that help on its topic."""
     if world.chance("names cause", asked) >= world.names_cause:
         return "Wrong."
     topic = topic_of(asked)
@@ -116,7 +116,7 @@ def cause_of_failure(world: World, asked: str) -> str:
 
 
 def shown(world: World, asked: str, stage: int, reply: str) -> Shown:
-    """A demo as the world sees it."""
+    """Return a demo in the world's terms."""
     if stage < world.stages - 1:
         return Shown(asked, float(GOOD_LEAD in reply))
     expected = right_parts(world, asked)
@@ -125,7 +125,7 @@ def shown(world: World, asked: str, stage: int, reply: str) -> Shown:
 
 
 def true_quality(world: World, program: dspy.Module) -> float:
-    """The expected score of `program` on held-out questions."""
+    """Return the expected score of `program` on held-out questions."""
     predictors: list[Any] = program.predictors()
     prompts = [(predictor.signature.instructions, predictor.demos) for predictor in predictors]
     total = 0.0
@@ -146,7 +146,7 @@ def _expected(world: World, prompts: Sequence[tuple[str, Any]], asked: str) -> f
 
 
 def led(chance: float, lead: float) -> float:
-    """The chance of a right answer given the hint's lead, in log-odds."""
+    """Return the chance of a right answer, given the hint's lead in log-odds."""
     odds = chance / (1 - chance) * math.exp(lead)
     return odds / (1 + odds)
 

@@ -30,7 +30,7 @@ TOPIC_OF_QUESTION = re.compile(rf"question \d+ on ({'|'.join(TOPICS)})\b")
 
 @dataclass(frozen=True)
 class Shown:
-    """A demo in a prompt: its question, and the share of it that was answered rightly."""
+    """A demo in a prompt: its question, and the share of it that was answered right."""
 
     question: str
     right: float
@@ -83,11 +83,11 @@ class World:
     names_cause: float = 0.0
 
     def chance(self, *salt: object) -> float:
-        """A number in [0, 1) that this world has for `salt`."""
+        """Return this world's number in [0, 1) for `salt`."""
         return _hashed(f"{self.name}|{self.seed}|{salt}")
 
     def quality(self, stage: int, instructions: str, demos: Sequence[Shown], question: str) -> float:
-        """The chance that a part of the reply to `question` is right, given the prompt."""
+        """Return the chance that a part of the reply to `question` is right, given the prompt."""
         topic = topic_of(question)
         advice = _advice_in(instructions)
         logit = self.base - self._difficulty(question) + self._advice_effect(stage, dict.fromkeys(advice), topic)
@@ -99,11 +99,11 @@ class World:
         return self.noise / 2 + (1 - self.noise) * sigmoid(logit)
 
     def label_of(self, question: str) -> int:
-        """The label that is right for a question."""
+        """Return the right label for a question."""
         return TOPICS.index(topic_of(question)) % self.labels
 
     def _label_effect(self, shown: Sequence[int], right: int) -> float:
-        """Log-odds of the right label against the others that follow from the LM's leanings and from the demos'."""
+        """Return the log-odds of the right label against the others, from the leanings of the LM and of the demos."""
         leanings = [
             2.0 * self.chance("leaning", label) + self.label_pull * math.sqrt(shown.count(label))
             for label in range(self.labels)
@@ -124,21 +124,21 @@ class World:
         return most * math.tanh(gain / most) + harm
 
     def worth(self, stage: int, topic: str, habit: str) -> float:
-        """What a habit does on its topic."""
+        """Return the effect of a habit on its topic."""
         drawn, size = self.chance("kind", stage, topic, habit), 0.5 + 0.5 * self.chance("size", stage, topic, habit)
         if drawn < self.good_advice:
             return self.advice_gain * size
         return -0.9 * self.advice_gain * size if drawn > 1 - self.bad_advice else 0.0
 
     def own_instructions(self, stage: int) -> str:
-        """The sentences of the student's own instructions for a stage: none, or those that help and those that harm."""
+        """Return the sentences of the student's own instructions for a stage: none, or helpful and harmful ones."""
         topics = TOPICS[: self.topics]
         chosen = [(topics[n % self.topics], n < self.merits) for n in range(self.merits + self.defects)]
         chosen.sort(key=lambda entry: self.chance("own", stage, entry))
         return " ".join(f"About {topic}: {self.habit(stage, topic, helps=helps)}." for topic, helps in chosen)
 
     def habit(self, stage: int, topic: str, *, helps: bool) -> str:
-        """The best habit for a topic, or the worst."""
+        """Return the best habit for a topic, or the worst."""
         return sorted(HABITS, key=lambda habit: self.worth(stage, topic, habit))[-1 if helps else 0]
 
     def _demo_effect(self, demos: Sequence[Shown], topic: str) -> float:

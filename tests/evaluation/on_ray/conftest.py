@@ -13,7 +13,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 OBJECT_STORE = 80 * 2**20
-"""Bytes: the least that Ray takes, since /dev/shm is small in many containers."""
+"""Bytes: the minimum that Ray accepts, since /dev/shm is small in many containers."""
 
 
 START_SECONDS = 240.0

@@ -1,4 +1,4 @@
-"""What workers of the tests are made of. Ray's processes import this."""
+"""Students and setups of the tests' workers. Ray's processes import this module."""
 
 from __future__ import annotations
 

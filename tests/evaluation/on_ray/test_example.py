@@ -1,4 +1,4 @@
-"""The example on Ray, run as a reader would who has a cluster."""
+"""The example for Ray, run as a reader with a cluster would run it."""
 
 from __future__ import annotations
 

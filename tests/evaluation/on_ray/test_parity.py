@@ -1,4 +1,4 @@
-"""A run of the adaptive policy on Ray finds what one in this process finds. `test_runs.py` has one of the other policy.
+"""A run of the adaptive policy on Ray finds the same programs as one in this process.
 
 `python -m tests.benchmarks.ray parity` compares all scenarios and worlds.
 """

@@ -1,4 +1,4 @@
-"""Which worker runs what, and which rollout is held responsible when workers die."""
+"""Which worker runs which rollout, and which rollout is held responsible when workers die."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> None:
 
 
 class Bench:
-    """A pool without Ray: workers come and go as a test says, and nothing is sent to them."""
+    """A pool without Ray: the test decides when workers come and go, and nothing is sent to them."""
 
     def __init__(self, workers: int = 2) -> None:
         student = dspy.Predict("question -> answer")
@@ -77,7 +77,7 @@ class Bench:
         return sorted(examples, key=lambda each: (-len(each), each))
 
     def lose(self, index: int, why: WorkerLostError = DIED) -> None:
-        """Lose the worker that runs an example, or None, and have another take its place."""
+        """Lose the worker that runs an example, and start another in its place."""
         worker = next(each for each in self.pool._up if index in self._examples(each))
         self.pool._up.remove(worker)
         self.pool._lost(worker, why)

@@ -63,7 +63,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], int]:
-    """What the run finds in one process, and the number of its calls."""
+    """Return the findings of the run in one process, and the number of its calls."""
     with OpenAIServer(legible_script) as server:
         config = config_at(server.address, tmp_path_factory.mktemp("local") / "simba.db")
         asyncio.run(finish(config))
@@ -72,12 +72,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any
 
 @dataclass
 class Killed:
-    """What came of a run whose workers were killed."""
+    """The outcome of a run whose workers were killed."""
 
     found: dict[str, Any]
     calls: int
     keys: set[str]
-    """The keys that its calls came with."""
+    """The API keys of its calls."""
     warnings: list[str]
 
 
@@ -104,7 +104,7 @@ def killed(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> Killed
 
 
 class Warnings(logging.Handler):
-    """Notes the package's warnings while it is entered."""
+    """Records the package's warnings within the block."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -141,7 +141,7 @@ def test_the_lm_that_setup_makes_has_the_key_of_its_worker(killed: Killed) -> No
 
 
 async def drive(address: str, cluster: str, store: Path, pids: Path) -> None:
-    """What a killed optimizer's process does."""
+    """The main function of the optimizer's process that is killed."""
     executor = RayExecutor(workers=1, address=cluster, setup=partial(locked_with_own_key, pids, address))
     await finish(config_at(address, store, executor=executor))
 
@@ -221,7 +221,7 @@ async def test_a_student_that_cannot_travel_is_refused_before_a_cluster_is_neede
 
 
 async def wait_for_a_cluster(store: Path) -> None:
-    """Start on a cluster that is not there, and leave with an error unless that is one warning."""
+    """Start a run on a cluster that does not exist. Exit with an error unless that causes exactly one warning."""
     warnings = Warnings()
     config = small_config(store, executor=RayExecutor(workers=1, address="127.0.0.1:1"))
     with suppress(TimeoutError), warnings:

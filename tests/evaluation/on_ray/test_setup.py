@@ -1,4 +1,4 @@
-"""What `setup` does in a worker, and what keeps a worker from being used."""
+"""What `setup` does in a worker, and which errors make a worker unusable."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.support.scripted_lm import ScriptedLM
 
 
 class Clerk(dspy.Module):
-    """A student with a client, as many have."""
+    """A student with a client object, as many students have."""
 
     def __init__(self, client: Any = None) -> None:
         super().__init__()

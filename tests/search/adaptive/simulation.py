@@ -1,4 +1,4 @@
-"""A whole run of the adaptive policy without any LM: scores are drawn from the true effects of parts."""
+"""A whole run of the adaptive policy without an LM: scores are drawn from the true effects of parts."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ class World:
 
 
 class Run(NamedTuple):
-    """What came of a simulated run."""
+    """The outcome of a simulated run."""
 
     winner: int
     rollouts: int
-    """How many it made."""
+    """The number of its rollouts."""
     outlooks: tuple[Outlook | None, ...]
-    """What it expected after each step."""
+    """The gains that it expected after each step."""
 
 
 def winner_in(world: World, rollouts: int) -> int:

@@ -17,7 +17,7 @@ from tests.search.model.texts import examples_of
 EXAMPLES = tuple(f"example {n}" for n in range(40))
 DEMOS = tuple(Part(f"demo {n}", "self", "demo", f"shown {n}", {"text": f"shown {n}"}) for n in range(12))
 LUCKY = (DEMOS[5], DEMOS[0], DEMOS[3], DEMOS[2], DEMOS[4], DEMOS[1])
-"""An order in which these demos help a lot, as they do in no other."""
+"""An order in which these demos help a lot, while they don't in any other."""
 
 
 def exploration(draws: np.random.Generator, shares_right: Sequence[tuple[tuple[Part, ...], float]]) -> Exploration:

@@ -22,7 +22,7 @@ def nothing(draws: np.random.Generator) -> float:
 
 
 def gains(effects: Effects, runs: int) -> list[float]:
-    """Return how much better than the student the winners of so many runs are."""
+    """Return how much better than the student the winners of several runs are."""
     worlds = [World(effects, seed) for seed in range(runs)]
     return [world.quality(winner_in(world, 400)) - world.quality(STUDENT) for world in worlds]
 

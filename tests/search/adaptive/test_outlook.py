@@ -1,4 +1,4 @@
-"""What more rollouts are expected to add, given what is known."""
+"""The gain that is expected of more rollouts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CAPS = Caps(demos=4, rules=12)
 
 
 def outlook(effect: float, scores: int, left: int = 2_000, base: float = 0.0, width: float = 1.0) -> Outlook:
-    """What is expected of 60 programs with some of 20 rules each, which add between -`effect` and `effect`."""
+    """Return the outlook for 60 programs with some of 20 rules each, which add between -`effect` and `effect`."""
     draws = np.random.default_rng(0)
     programs: dict[int, tuple[Part, ...]] = {0: ()}
     known: list[Score] = []

@@ -18,7 +18,7 @@ from simba_actors.search.settings import SearchSettings
 
 
 class StudentAlone:
-    """A pool of the student alone."""
+    """A pool with only the student."""
 
     def programs(self) -> list[int]:
         return [STUDENT]
@@ -67,7 +67,7 @@ def test_later_steps_get_the_rollouts_that_earlier_ones_left() -> None:
     made = policy(2_000)
 
     def evaluation(step: int) -> int:
-        """Return the rollouts of a step before which nothing was spent."""
+        """Return the number of rollouts of a step before which nothing was spent."""
         plan = made.open_step(made.initial_state(), made.initial_state(), step, Evidence(), POOL)
         assert plan is not None
         candidates = AdaptiveState.from_json(plan.state).candidates

@@ -1,4 +1,4 @@
-"""A policy that is made anew from what is stored goes on as if it had never stopped."""
+"""A policy that is restored from the store continues as if it had never stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is learned of the order of answers, and the order that demos are put in."""
+"""What is learned about the order of answers, and the order that demos get."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ADVICE = Part("advice", "self", "rule", "be careful")
 
 
 def model_of(programs: Sequence[Sequence[Part]], chance: Callable[[Sequence[Part], str], float]) -> PartModel:
-    """Of a run in which each program was tried three times on each row, right with a chance that its topic decides."""
+    """Return the model of a run in which each program ran three times on each row, right with a chance by topic."""
     draws = np.random.default_rng(0)
     scores = [
         Score(RolloutKey(0, "evaluate", number * 1_000 + n), number, n % 40, float(draws.random() < right))
@@ -121,7 +121,7 @@ def test_standings_of_many_programs_are_those_of_each() -> None:
 
 @pytest.mark.parametrize("chance", [the_last_answer_is_given, nothing_matters])
 def test_a_deviation_is_that_of_scores_under_draws(chance: Callable[[Sequence[Part], str], float]) -> None:
-    """With and without effects of the order; the programs have demos whose answers the rows call for."""
+    """This holds with and without effects of the order. The rows call for the answers of the programs' demos."""
     model = model_of(PAIRS, chance)
     program, draws = 2, np.random.default_rng(1)
     own, deviation = model.own_effect(program)
@@ -134,7 +134,7 @@ def test_a_deviation_is_that_of_scores_under_draws(chance: Callable[[Sequence[Pa
 
 @pytest.mark.parametrize("good", TOPICS)
 def test_demos_are_put_in_the_order_that_is_best(good: str) -> None:
-    """One answer as the last makes everything right, the other nothing."""
+    """Everything is right if one answer is last, and nothing if the other is."""
     model = model_of(PAIRS, lambda parts, _: 0.9 if parts[-1].fields["topic"] == good else 0.1)
     places = best_combination(model, model.likely, range(len(model.parts)), Caps(demos=2, rules=0))
     assert model.parts[places[-1]].fields["topic"] == good

@@ -1,4 +1,4 @@
-"""The mixed model finds planted effects, and believes little of what was tried little."""
+"""The mixed model finds planted effects, and keeps effects with few trials near zero."""
 
 from __future__ import annotations
 

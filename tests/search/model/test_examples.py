@@ -1,4 +1,4 @@
-"""What is known of examples: which of them a text is about, and which call for the answer that a demo gives."""
+"""Which examples a text is about, and which call for the answer that a demo gives."""
 
 from __future__ import annotations
 

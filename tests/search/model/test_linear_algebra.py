@@ -1,4 +1,4 @@
-"""Products that are made of tiles are those that numpy makes at once, and stay in the calling thread."""
+"""Tiled products equal numpy's own, and stay in the calling thread."""
 
 from __future__ import annotations
 

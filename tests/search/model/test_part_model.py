@@ -1,4 +1,4 @@
-"""What the evidence says of parts and of programs made of them."""
+"""What the evidence says about parts, and about programs made of them."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_difference_is_that_of_qualities_and_no_surer_than_what_the_programs_d
 
 
 def test_a_combination_shows_each_answer_where_none_is_given_that_is_not_shown() -> None:
-    """More demos of one answer make it no likelier."""
+    """More demos with the same answer don't make it more likely."""
     demos = [Part(f"demo {n}", "self", "demo", f"shown {n}", {"topic": LABELS[n % 2]["topic"]}) for n in range(8)]
     programs: dict[int, tuple[Part, ...]] = {0: (), 1: tuple(demos[0::2]), 2: tuple(demos[1::2]), 3: (demos[0],)}
     scores = [

@@ -1,4 +1,4 @@
-"""How much parts do at all, and how sure it is then that one program beats another."""
+"""How much parts matter, and the probability that one program beats another."""
 
 from __future__ import annotations
 

@@ -8,5 +8,5 @@ from simba_actors.search.model.examples import Examples, ExampleText
 
 
 def examples_of(texts: Sequence[str], labels: Sequence[Mapping[str, str]] | None = None) -> Examples:
-    """Train examples with these texts and, if given, labels."""
+    """Return train examples with these texts and, if given, labels."""
     return Examples([ExampleText(text, {} if labels is None else labels[n]) for n, text in enumerate(texts)])

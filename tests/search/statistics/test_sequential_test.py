@@ -14,7 +14,7 @@ LOOKS = range(LEAST_SCORES, 1000, 10)
 
 
 def ever_decided(new: np.ndarray, old: np.ndarray) -> Comparison | None:
-    """Return the first conclusion of someone who repeats the test again and again."""
+    """Return the first conclusion if the test is repeated after each score."""
     sums = [np.cumsum([scores, scores**2], axis=1) for scores in (new, old)]
     for count in LOOKS:
         of_new, of_old = (Sums(count, *map(float, both[:, count - 1])) for both in sums)
