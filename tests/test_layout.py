@@ -12,6 +12,8 @@ import simba_actors
 
 PACKAGE = Path(simba_actors.__file__).parent
 
+STUDENTS = PACKAGE.parent / "examples" / "students"
+
 LAYERS = (
     {"errors", "class_help"},
     {"actors"},
@@ -44,6 +46,9 @@ FILES_PER_ROOM = 15
 
 LINES_PER_FILE = 500
 """A file with more lines probably has two subjects."""
+
+LINES_PER_STUDENT = 200
+"""A reference student with as many lines, comments included, is too long to be read in one go."""
 
 INTERNALS = {
     "ACTIVE_CALL_ID",
@@ -117,6 +122,13 @@ def test_a_room_has_few_files(room: Path) -> None:
 def test_no_file_is_long() -> None:
     lines = {str(file.relative_to(PACKAGE)): len(file.read_text(encoding="utf-8").splitlines()) for file in SOURCES}
     assert {name: count for name, count in lines.items() if count > LINES_PER_FILE} == {}
+
+
+@pytest.mark.parametrize("language", ["elixir", "python", "typescript"])
+def test_a_reference_student_can_be_read_in_one_go(language: str) -> None:
+    sources = [file for file in (STUDENTS / language).iterdir() if file.suffix in {".exs", ".py", ".ts"}]
+    student = [file for file in sources if file.stem != "follower"]  # A program of its own.
+    assert 0 < sum(len(file.read_text(encoding="utf-8").splitlines()) for file in student) < LINES_PER_STUDENT
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(PACKAGE)))

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent.parent
 STUDENTS = ROOT / "examples" / "students"
 
 PROTO = ROOT / "simba_actors" / "bridge" / "bridge.proto"
+DESCRIPTORS = PROTO.with_suffix(".binpb")
 
 INSTALL_SECONDS = 240
 
@@ -58,7 +59,7 @@ def installed_node_student(folder: Path) -> Path:
 @contextmanager
 def node_student(folder: Path, lm: str) -> Generator[list[str]]:
     """Run the TypeScript student that was installed into `folder`, over HTTP and gRPC."""
-    environment = {"PORT": "0", "GRPC_PORT": "0", "BRIDGE_PROTO": str(PROTO), "OPENAI_BASE_URL": lm}
+    environment = {"PORT": "0", "GRPC_PORT": "0", "BRIDGE_CONTRACT": str(DESCRIPTORS), "OPENAI_BASE_URL": lm}
     with process(["node", "--import", "tsx", "student.ts"], folder, 2, **environment) as addresses:
         yield addresses
 
@@ -68,7 +69,7 @@ def elixir_student(lm: str) -> Generator[list[str]]:
     """Run the Elixir student, or skip the test that needs it."""
     check_elixir()
     environment = {"PORT": "0", "OPENAI_BASE_URL": lm}
-    with process(["elixir", "serve_student.exs"], STUDENTS / "elixir", 1, **environment) as addresses:
+    with process(["elixir", "student.exs"], STUDENTS / "elixir", 1, **environment) as addresses:
         yield addresses
 
 

@@ -1,174 +1,98 @@
-# A student in Elixir: a program of two predictors, a client of an LM, and a GenServer that knows the Runs.
-#
-# `serve_student.exs` starts it.
+# Serves the program to optimizers: Describe, Run and Cancel over HTTP, as `bridge.proto` documents them.
 
-defmodule Program do
-  @moduledoc "Finds a hint, then the answer. It knows nothing of optimizers: `states` has what they may change."
-
-  @predictors [
-    {"hint", "Give a hint that helps to answer the question.", ["question"], ["hint"]},
-    {"answer", "Answer the question.", ["question", "hint"], ["answer"]}
-  ]
-
-  def predictors, do: @predictors
-
-  @doc "Return the prediction. `report` is called with each step, and with what each LM call used."
-  def run(states, %{"question" => question}, report) when is_binary(question) do
-    %{"hint" => hint} = predict("hint", states, %{"question" => question}, report)
-    predict("answer", states, %{"question" => question, "hint" => hint}, report)
-  end
-
-  defp predict(name, states, inputs, report) do
-    {_, _, known, outputs} = List.keyfind(@predictors, name, 0)
-    state = Map.fetch!(states, name)
-    wanted = "Respond with a JSON object that has the fields #{Enum.map_join(outputs, ", ", &"`#{&1}`")}."
-    ask = fn fields -> Enum.map_join(known, "\n\n", &"[[ ## #{&1} ## ]]\n#{fields[&1]}") <> "\n\n" <> wanted end
-    demos = Enum.flat_map(state["demos"] || [], &[{"user", ask.(&1)}, {"assistant", :jiffy.encode(Map.take(&1, outputs))}])
-    turns = [{"system", state["instructions"] || ""}] ++ demos ++ [{"user", ask.(inputs)}]
-    messages = for {role, text} <- turns, do: %{role: role, content: text}
-    reply = :jiffy.decode(LM.complete(messages, state, report), [:return_maps])
-    missing = Enum.reject(outputs, &is_binary(reply[&1]))
-    if missing != [], do: raise("the LM's reply has no #{Enum.join(missing, ", ")}")
-    report.(%{step: %{predictor: name, inputs: inputs, outputs: reply}})
-    reply
-  end
-end
-
-defmodule LM do
-  @moduledoc "A client of an LM that speaks OpenAI's protocol."
-
-  def complete(messages, state, report) do
-    url = System.get_env("OPENAI_BASE_URL", "https://api.openai.com/v1") <> "/chat/completions"
-    model = state["model"] || %{}
-    chosen = for {name, value} <- [temperature: model["temperature"], seed: model["rolloutId"]], value != nil, into: %{}, do: {name, value}
-    fixed = %{model: System.get_env("STUDENT_MODEL", "gpt-5-mini"), messages: messages}
-    body = fixed |> Map.merge(chosen) |> Map.merge(state["settings"] || %{}) |> :jiffy.encode()
-    headers = [{'authorization', 'Bearer #{System.get_env("OPENAI_API_KEY", "")}'}]
-    request = {String.to_charlist(url), headers, 'application/json', body}
-    report.(%{calls: 1})
-    case :httpc.request(:post, request, [], body_format: :binary) do
-      {:ok, {{_, 200, _}, _, answer}} ->
-        %{"choices" => [choice | _]} = answer = :jiffy.decode(answer, [:return_maps])
-        used = answer["usage"] || %{}
-        report.(%{promptTokens: used["prompt_tokens"] || 0, completionTokens: used["completion_tokens"] || 0})
-        report.(%{cut_off: choice["finish_reason"] == "length"})
-        choice["message"]["content"]
-      {:ok, {{_, 400, _}, _, answer}} -> raise "the LM refuses the prompt: #{String.slice(answer, 0, 500)}"
-      {:ok, {{_, status, _}, _, _}} -> throw({:unavailable, "the LM answers #{status}", status in [401, 402, 403, 404]})
-      {:error, reason} -> throw({:unavailable, "the LM can't be reached: #{inspect(reason)}", false})
-    end
-  end
-end
+for file <- ["program.exs", "door.exs"], do: Code.require_file(file, __DIR__)
 
 defmodule Student do
-  @moduledoc "Knows the Runs by key. Each runs in a process of its own, so that it can be ended, and ends alone."
+  @moduledoc "Answers the three calls. Each Run is a process, named by its key, which knows its reply for ten minutes."
   use GenServer
-
-  @major 1
-  @most_runs 32
   @kept_ms 600_000
 
-  def start_link, do: GenServer.start_link(__MODULE__, %{}, name: __MODULE__)
-
-  @doc "Answer a call: `{:ok, message}` or `{:refused, status, code, why}`."
   def call("Describe", request) do
-    majors = request["majors"] || []
-    if majors == [] or @major in majors, do: {:ok, describe()}, else: speaks()
+    about = %{name: "HintAndAnswer", summary: "Finds a hint, then the answer.", codeVersion: "1"}
+    parts = %{major: 1, inputs: [%{name: "question", schema: %{type: "string"}}], predictors: Program.predictors()}
+    if request["majors"] in [nil, []] or 1 in request["majors"], do: {:ok, Map.merge(about, parts)}, else: other_version()
   end
-  def call("Run", %{"major" => major}) when major != @major, do: speaks()
+  def call("Run", %{"major" => major}) when major != 1, do: other_version()
   def call("Run", request) do
-    states = request["predictors"]
-    names = Program.predictors() |> Enum.map(&elem(&1, 0)) |> Enum.sort()
+    {key, states, names} = {request["key"], request["predictors"], Enum.map(Program.predictors(), & &1.name)}
     cond do
-      not (is_binary(request["key"]) and request["key"] =~ ~r/^[A-Za-z0-9-]{1,64}$/) -> invalid("the key is not valid")
-      not (is_map(states) and is_map(request["inputs"] || %{})) -> invalid("inputs and predictors must be objects")
-      Enum.sort(Map.keys(states)) != names -> invalid("the predictors are #{Enum.join(names, ", ")}")
-      Enum.any?(states, fn {_, state} -> (state["model"] || %{})["name"] not in [nil, ""] end) -> invalid("there is no such model")
-      true -> GenServer.call(__MODULE__, {:run, request}, :infinity)
+      not (is_binary(key) and key =~ ~r/^[A-Za-z0-9-]{1,64}$/) -> invalid("a key has 1 to 64 letters, digits and hyphens")
+      not (is_map(states) and is_map(request["inputs"] || %{})) -> invalid("predictors and inputs must be objects")
+      Enum.sort(Map.keys(states)) != Enum.sort(names) -> invalid("the predictors are #{Enum.join(names, ", ")}")
+      Enum.any?(Map.values(states), &(&1["model"]["name"] not in [nil, ""])) -> invalid("there are no other models")
+      true -> run(request)
     end
   end
-  def call("Cancel", %{"key" => key}), do: GenServer.call(__MODULE__, {:cancel, key})
-  def call("Cancel", _), do: invalid("the key is missing")
-  def call(_, _), do: {:refused, 501, "unimplemented", "a student has the methods Describe, Run and Cancel"}
+  def call("Cancel", request), do: {:ok, %{found: cancel(request["key"])}}
+  def call(_, _), do: {:refused, 501, "unimplemented", "the methods are Describe, Run and Cancel"}
 
-  defp speaks, do: {:refused, 400, "failed_precondition", "this student speaks version #{@major}"}
   defp invalid(why), do: {:refused, 400, "invalid_argument", why}
+  defp other_version, do: {:refused, 400, "failed_precondition", "this student speaks version 1"}
+  defp name(key), do: {:global, {__MODULE__, key}}
 
-  defp describe do
-    field = &%{name: &1, schema: %{type: "string"}}
-    predictors =
-      for {name, instructions, inputs, outputs} <- Program.predictors(),
-          do: %{name: name, instructions: instructions, inputs: Enum.map(inputs, field), outputs: Enum.map(outputs, field)}
-    %{major: @major, minor: 0, name: "HintAndAnswer", codeVersion: "1", inputs: [field.("question")], predictors: predictors,
-      summary: "Finds a hint, then answers the question with it.", maxConcurrency: @most_runs}
-  end
-
-  def init(runs), do: {:ok, runs}
-
-  # A Run is {content, :running, pid, callers} or {content, :ended, reply}, by key.
-  def handle_call({:run, %{"key" => key} = request}, caller, runs) do
-    content = :erlang.phash2({request["predictors"], request["inputs"]}, 4_294_967_296)
-    under_way = Enum.count(runs, fn {_, run} -> elem(run, 1) == :running end)
-    case runs[key] do
-      {^content, :ended, reply} -> {:reply, {:ok, reply}, runs}
-      {^content, :running, pid, callers} -> {:noreply, %{runs | key => {content, :running, pid, [caller | callers]}}}
-      nil when under_way < @most_runs ->
-        student = self()
-        pid = spawn(fn -> send(student, {:done, key, execute(request)}) end)
-        limit = request["timeoutSeconds"] || 0
-        Process.send_after(self(), {:late, key, pid}, round(1000 * if(limit > 0, do: min(limit, 3600), else: 3600)))
-        {:noreply, Map.put(runs, key, {content, :running, pid, [caller]})}
-      nil -> {:reply, {:refused, 429, "resource_exhausted", "#{@most_runs} Runs are under way"}, runs}
-      _ -> {:reply, {:refused, 409, "already_exists", "another request had that key"}, runs}
-    end
-  end
-  def handle_call({:cancel, key}, _, runs) do
-    found = match?({_, :running, _, _}, runs[key])
-    {:reply, {:ok, %{found: found}}, if(found, do: stop(runs, key, {:refused, 499, "canceled", "it was cancelled"}), else: runs)}
+  # The first request with a key starts the program.
+  defp run(%{"key" => key} = request) do
+    {_, run} = with {:error, known} <- GenServer.start(__MODULE__, nil, name: name(key)), do: known
+    content = {request["predictors"], request["inputs"]}
+    GenServer.call(run, {:run, content, request}, ceil(1000 * min(request["timeoutSeconds"] || 3600, 3600)))
+  catch
+    :exit, why ->
+      cancel(key)
+      {:refused, 504, "deadline_exceeded", "the Run ended early: #{inspect(elem(why, 0))}"}
   end
 
-  def handle_info({:done, key, reply}, runs) do
-    case runs[key] do
-      {content, :running, _, callers} ->
-        Enum.each(callers, &GenServer.reply(&1, {:ok, reply}))
-        Process.send_after(self(), {:forget, key}, @kept_ms)
-        failed = reply.outcome == "OUTCOME_INFRASTRUCTURE_FAILURE"
-        {:noreply, if(failed, do: Map.delete(runs, key), else: %{runs | key => {content, :ended, reply}})}
-      _ -> {:noreply, runs}
-    end
+  # End a Run, and return whether it was under way.
+  defp cancel(key) do
+    run = GenServer.whereis(name(key))
+    run != nil and GenServer.call(run, :cancel)
   end
-  def handle_info({:late, key, pid}, runs) do
-    late = match?({_, :running, ^pid, _}, runs[key])
-    {:noreply, if(late, do: stop(runs, key, {:refused, 504, "deadline_exceeded", "it did not end in time"}), else: runs)}
-  end
-  def handle_info({:forget, key}, runs), do: {:noreply, Map.delete(runs, key)}
 
-  defp stop(runs, key, answer) do
-    {{_, :running, pid, callers}, rest} = Map.pop(runs, key)
-    Process.exit(pid, :kill)
-    Enum.each(callers, &GenServer.reply(&1, answer))
-    rest
+  # The state is nil, then {content, callers}, then {content, reply}.
+  def init(nil), do: {:ok, nil}
+  def handle_call(:cancel, _, {_, callers} = state) when is_list(callers), do: {:stop, :shutdown, true, state}
+  def handle_call(:cancel, _, state), do: {:reply, false, state}
+  def handle_call({:run, content, request}, caller, nil) do
+    run = self()
+    spawn_link(fn -> GenServer.cast(run, {:ended, execute(request)}) end)
+    {:noreply, {content, [caller]}}
   end
+  def handle_call({:run, content, _}, caller, {content, callers}) when is_list(callers),
+    do: {:noreply, {content, [caller | callers]}}
+  def handle_call({:run, content, _}, _, {content, reply} = state), do: {:reply, {:ok, reply}, state}
+  def handle_call({:run, _, _}, _, state), do: {:reply, {:refused, 409, "already_exists", "that key is taken"}, state}
+
+  def handle_cast({:ended, reply}, {content, callers}) do
+    Enum.each(callers, &GenServer.reply(&1, {:ok, reply}))
+    Process.send_after(self(), :forget, if(reply.outcome == "OUTCOME_INFRASTRUCTURE_FAILURE", do: 0, else: @kept_ms))
+    {:noreply, {content, reply}}
+  end
+  def handle_info(:forget, state), do: {:stop, :normal, state}
 
   defp execute(request) do
     started = System.monotonic_time(:millisecond)
-    Process.put(:reports, [])
+    done = &Process.put(:done, [&1 | Process.get(:done, [])])
     {outcome, rest} =
       try do
-        report = &Process.put(:reports, [&1 | Process.get(:reports)])
-        {"SUCCEEDED", %{prediction: Program.run(request["predictors"], request["inputs"] || %{}, report)}}
+        {"SUCCEEDED", %{prediction: Program.run(request["predictors"], request["inputs"] || %{}, done)}}
       rescue
         error -> {"PROGRAM_FAILURE", %{failure: %{type: inspect(error.__struct__), message: Exception.message(error)}}}
       catch
-        :throw, {:unavailable, why, permanent} ->
-          {"INFRASTRUCTURE_FAILURE", %{failure: %{type: "LMUnavailable", message: why, permanent: permanent}}}
-        _, reason -> {"PROGRAM_FAILURE", %{failure: %{type: "throw", message: inspect(reason, limit: 50)}}}
+        {:unavailable, failure} -> {"INFRASTRUCTURE_FAILURE", %{failure: failure}}
       end
-    reports = Enum.reverse(Process.get(:reports))
-    sum = fn name -> reports |> Enum.map(&Map.get(&1, name, 0)) |> Enum.sum() end
+    did = Enum.reverse(Process.get(:done, []))
+    used = fn name -> did |> Enum.map(&Map.get(&1, name, 0)) |> Enum.sum() end
     Map.merge(rest, %{key: request["key"], outcome: "OUTCOME_" <> outcome, codeVersion: "1",
-      trace: for(%{step: step} <- reports, do: step), cutOff: Enum.any?(reports, & &1[:cut_off]),
-      usage: Map.new([:calls, :promptTokens, :completionTokens], &{&1, sum.(&1)}),
+      trace: for(%{step: step} <- did, do: step), cutOff: Enum.any?(did, & &1[:cut_off]),
+      usage: Map.new([:calls, :promptTokens, :completionTokens], &{&1, used.(&1)}),
       seconds: (System.monotonic_time(:millisecond) - started) / 1000})
   end
 end
+
+Door.listen(System.get_env("HOST", "127.0.0.1"), System.get_env("PORT", "7000"), fn path, headers, message ->
+  token = System.get_env("SIMBA_STUDENT_TOKEN", "")
+  cond do
+    token != "" and headers["authorization"] != "Bearer " <> token -> {:refused, 401, "unauthenticated", "wrong token"}
+    headers["origin"] -> {:refused, 403, "permission_denied", "web pages may not call a student"}
+    true -> path |> String.split("/simba_actors.bridge.Student/") |> List.last() |> Student.call(message)
+  end
+end)

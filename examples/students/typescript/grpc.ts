@@ -1,70 +1,30 @@
-// The same methods over gRPC. protobufjs gives a Struct field by field; here it is a plain object, as in JSON.
+// The door over gRPC. Messages are translated to and from protobuf's JSON mapping, so that both doors are alike.
 
-import grpc from "@grpc/grpc-js";
-import { loadSync } from "@grpc/proto-loader";
-import protobuf from "protobufjs";
-import { answer as answerTo, refusalOf } from "./student.js";
+import { createFileRegistry, fromBinary, fromJson, toBinary, toJson } from "@bufbuild/protobuf";
+import { FileDescriptorSetSchema, file_google_protobuf_struct as struct } from "@bufbuild/protobuf/wkt";
+import { Server, ServerCredentials, status } from "@grpc/grpc-js";
+import { readFileSync } from "node:fs";
+import { answer, LARGEST_MESSAGE } from "./student.js";
 
-const PROTO = process.env.BRIDGE_PROTO ?? new URL("../../../simba_actors/bridge/bridge.proto", import.meta.url).pathname;
+// What protoc makes of bridge.proto. No code is generated from it.
+const CONTRACT = process.env.BRIDGE_CONTRACT ?? new URL("../../../simba_actors/bridge/bridge.binpb", import.meta.url);
 
-const valueOf = (json: unknown): object => {
-  if (json === null || json === undefined) return { nullValue: 0 };
-  if (Array.isArray(json)) return { listValue: { values: json.map(valueOf) } };
-  if (typeof json === "object") return { structValue: json };
-  return { [`${typeof json === "boolean" ? "bool" : typeof json}Value`]: json };
-};
-
-// `this` has protobufjs's own conversions of the type.
-const wrappers = protobuf.wrappers as Record<string, any>;
-wrappers[".google.protobuf.Struct"] = {
-  fromObject(this: any, json: object) {
-    return this.fromObject({ fields: Object.fromEntries(Object.entries(json).map(([name, value]) => [name, valueOf(value)])) });
-  },
-  toObject(this: any, message: any, options: object) {
-    return this.toObject(message, options).fields ?? {};
-  },
-};
-wrappers[".google.protobuf.Value"] = {
-  fromObject(this: any, value: object) {
-    return this.fromObject(value);
-  },
-  toObject(this: any, message: any, options: object) {
-    const value = this.toObject(message, { ...options, oneofs: true, defaults: false });
-    return value.kind === "nullValue" ? null : value[value.kind];
-  },
-};
-wrappers[".google.protobuf.ListValue"] = {
-  fromObject(this: any, list: object) {
-    return this.fromObject(list);
-  },
-  toObject(this: any, message: any, options: object) {
-    return this.toObject(message, options).values ?? [];
-  },
-};
-
-export function serve(host: string, port: string): Promise<number> {
-  const definition = loadSync(PROTO, { enums: String, longs: Number });
-  const { simba_actors } = grpc.loadPackageDefinition(definition) as any;
-  const server = new grpc.Server({ "grpc.max_receive_message_length": 16 * 1024 * 1024 });
-  const { service } = simba_actors.bridge.Student;
-  const handlers = Object.keys(service).map((name) => [
-    name,
-    async (call: any, answer: any) => {
-      try {
-        answer(null, await answerTo(name, call.request, call.metadata.get("authorization")[0]));
-      } catch (error) {
-        const refusal = refusalOf(error);
-        const metadata = new grpc.Metadata();
-        if (refusal.code === "resource_exhausted") metadata.set("retry-after", "0.5");
-        const name = refusal.code === "canceled" ? "CANCELLED" : refusal.code.toUpperCase();
-        answer({ code: grpc.status[name as keyof typeof grpc.status], details: refusal.message, metadata });
-      }
-    },
-  ]);
-  server.addService(service, Object.fromEntries(handlers));
-  return new Promise((resolve, reject) =>
-    server.bindAsync(`${host}:${port}`, grpc.ServerCredentials.createInsecure(), (error, bound) =>
-      error ? reject(error) : resolve(bound),
-    ),
-  );
+export function serve(address: string) {
+  const [file] = fromBinary(FileDescriptorSetSchema, readFileSync(CONTRACT)).file;
+  const service = createFileRegistry(file, () => struct).getService("simba_actors.bridge.Student")!;
+  const server = new Server({ "grpc.max_receive_message_length": LARGEST_MESSAGE });
+  for (const { name, input, output } of service.methods) {
+    const serialize = (reply: any) => Buffer.from(toBinary(output, fromJson(output, reply)));
+    const deserialize = (bytes: Buffer) => toJson(input, fromBinary(input, bytes));
+    const handle = ({ request, metadata }: any, done: any) =>
+      answer(name, request, metadata.get("authorization")[0]).then(
+        (reply) => done(null, reply),
+        ({ code = "internal", message }) => done({ code: status[code.toUpperCase()], details: message }),
+      );
+    server.register(`/${service.typeName}/${name}`, handle, serialize, deserialize, "unary");
+  }
+  server.bindAsync(address, ServerCredentials.createInsecure(), (error, port) => {
+    if (error) throw error;
+    console.log(`grpc://${address.split(":")[0]}:${port}`);
+  });
 }

@@ -1,153 +1,103 @@
-// The contract: Describe, Run and Cancel over HTTP and gRPC. PORT and GRPC_PORT say where; loopback unless HOST is set.
+// Serves the program to optimizers: Describe, Run and Cancel over HTTP and gRPC, as `bridge.proto` documents them.
 
-import { createServer, type IncomingMessage } from "node:http";
-import { LMUnavailable, predictors, run as runProgram, Trace, type Fields, type State } from "./program.js";
+import { createServer } from "node:http";
+import { HintAndAnswer, LMUnavailable, predictors, type Fields, type States } from "./program.js";
 
-const MAJOR = 1;
-const MOST_RUNS = 32;
-const LARGEST_MESSAGE = 16 * 1024 * 1024;
-const REPLIES_KEPT_MS = 600_000;
+export const LARGEST_MESSAGE = 16 * 1024 * 1024;
+const [MAJOR, MOST_RUNS, REPLIES_KEPT_MS] = [1, 32, 600_000];
 const { SIMBA_STUDENT_TOKEN: TOKEN, CODE_VERSION = "1", HOST = "127.0.0.1", PORT = "7000", GRPC_PORT } = process.env;
 
-const STATUS = {
-  canceled: 499, invalid_argument: 400, deadline_exceeded: 504, already_exists: 409, resource_exhausted: 429,
-  failed_precondition: 400, unimplemented: 501, internal: 500, unauthenticated: 401,
-};
-
-/** An answer to a call that can't be served. */
+/** An answer to a call that can't be served: one of gRPC's codes, and the HTTP status that goes with it. */
 class Refusal extends Error {
-  constructor(readonly code: keyof typeof STATUS, message: string) {
+  constructor(readonly code: string, readonly status: number, message: string) {
     super(message);
   }
 }
 
-type Request = { major: number; key: string; predictors: Record<string, State>; inputs?: Fields; timeoutSeconds?: number };
-type Known = { content: string; reply: Promise<Fields>; abort: AbortController; ended: boolean };
-const runs = new Map<string, Known>();
-
-function describe({ majors }: { majors?: number[] }) {
-  if (majors?.length && !majors.includes(MAJOR)) throw new Refusal("failed_precondition", `this student speaks ${MAJOR}`);
-  const fields = (names: string[]) => names.map((name) => ({ name, schema: { type: "string" } }));
-  const described = Object.entries(predictors).map(([name, { instructions, inputs, outputs }]) => (
-    { name, instructions, inputs: fields(inputs), outputs: fields(outputs) }
-  ));
-  const summary = "Finds a hint, then answers the question with it.";
-  const version = { major: MAJOR, minor: 0, name: "HintAndAnswer", codeVersion: CODE_VERSION };
-  return { ...version, summary, inputs: fields(["question"]), predictors: described, maxConcurrency: MOST_RUNS };
-}
-
-function run(request: Request): Promise<Fields> {
-  check(request);
-  const { key } = request;
-  const content = JSON.stringify([request.predictors, request.inputs]);
-  const known = runs.get(key);
-  if (known && known.content !== content) throw new Refusal("already_exists", "another request had that key");
-  if (known) return known.reply;
-  if ([...runs.values()].filter((each) => !each.ended).length >= MOST_RUNS) {
-    throw new Refusal("resource_exhausted", `${MOST_RUNS} Runs are under way, which is the most at a time`);
-  }
-  const abort = new AbortController();
-  const started: Known = { content, abort, ended: false, reply: execute(request, abort) };
-  runs.set(key, started);
-  // After an infrastructure failure or a refusal, the same key runs the program again.
-  const forget = () => runs.get(key) === started && runs.delete(key);
-  const keep = (reply: Fields) =>
-    reply.outcome === "OUTCOME_INFRASTRUCTURE_FAILURE" ? forget() : setTimeout(forget, REPLIES_KEPT_MS).unref();
-  started.reply.then(keep, forget).finally(() => (started.ended = true));
-  return started.reply;
-}
-
+const invalid = (message: string) => new Refusal("invalid_argument", 400, message);
 const isObject = (value: unknown) => typeof value === "object" && value !== null && !Array.isArray(value);
+const underWay = new Map<string, AbortController>();
+const known = new Map<string, { content: string; reply: Promise<Fields> }>();
 
-function check({ major, key, predictors: states, inputs = {} }: Request) {
-  if (major !== MAJOR) throw new Refusal("failed_precondition", `this student speaks ${MAJOR}, not ${major}`);
-  const invalid =
-    !/^[A-Za-z0-9-]{1,64}$/.test(key ?? "") ? "the key is not valid"
-    : !isObject(inputs) || !isObject(states) ? "inputs and predictors must be objects"
-    : Object.keys(states).sort().join() !== Object.keys(predictors).sort().join() ? "other predictors are asked for"
-    : Object.values(states).some(({ model }) => model?.name) ? "there are no other models"
-    : undefined;
-  if (invalid) throw new Refusal("invalid_argument", invalid);
+/** Answer a call. A message is what protobuf's JSON mapping makes of it, whichever door it comes through. */
+export async function answer(method: string, message: any, authorization?: unknown): Promise<Fields> {
+  if (TOKEN && authorization !== `Bearer ${TOKEN}`) throw new Refusal("unauthenticated", 401, "the token is wrong");
+  if (!isObject(message)) throw invalid("the message is not an object");
+  const majors = (method === "Run" ? [message.major] : message.majors) ?? [];
+  if (majors.length && !majors.includes(MAJOR)) throw new Refusal("failed_precondition", 400, "this is version 1");
+  if (method === "Describe") return description();
+  if (method === "Run") return run(message);
+  if (method !== "Cancel") throw new Refusal("unimplemented", 501, "the methods are Describe, Run and Cancel");
+  underWay.get(message.key)?.abort();
+  return { found: underWay.has(message.key) };
 }
 
-async function execute({ key, predictors: states, inputs = {}, timeoutSeconds }: Request, abort: AbortController) {
-  const started = performance.now();
-  const trace = new Trace();
-  const deadline = setTimeout(() => abort.abort("late"), (timeoutSeconds || 3600) * 1000);
+function description() {
+  const fields = (names: string[]) => names.map((name) => ({ name, schema: { type: "string" } }));
+  const described = Object.entries(predictors).map(([name, { instructions, inputs, outputs }]) =>
+    ({ name, instructions, inputs: fields(inputs), outputs: fields(outputs) }));
+  const about = { name: "HintAndAnswer", summary: "Finds a hint, then the answer.", codeVersion: CODE_VERSION };
+  return { major: MAJOR, ...about, inputs: fields(["question"]), predictors: described, maxConcurrency: MOST_RUNS };
+}
+
+/** Run the program, or return the reply of the Run with the same key, unless that says nothing about the program. */
+function run({ key, predictors: states, inputs, timeoutSeconds }: any): Promise<Fields> {
+  const names = Object.keys(predictors);
+  if (!/^[A-Za-z0-9-]{1,64}$/.test(key ?? "")) throw invalid("a key has 1 to 64 letters, digits and hyphens");
+  if (!isObject(states) || !isObject(inputs ?? {})) throw invalid("predictors and inputs must be objects");
+  if (Object.keys(states).sort().join() !== names.sort().join()) throw invalid(`the predictors are ${names}`);
+  if (names.some((name) => states[name]?.model?.name)) throw invalid("there are no other models");
+  const content = JSON.stringify([states, inputs]);
+  const earlier = known.get(key);
+  if (earlier && earlier.content !== content) throw new Refusal("already_exists", 409, "another request had that key");
+  if (earlier) return earlier.reply;
+  if (underWay.size >= MOST_RUNS) throw new Refusal("resource_exhausted", 429, `${MOST_RUNS} Runs are under way`);
+  const reply = execute(key, states, inputs ?? {}, timeoutSeconds || 3600);
+  known.set(key, { content, reply });
+  const forget = () => known.delete(key);
+  const keep = () => setTimeout(forget, REPLIES_KEPT_MS).unref();
+  reply.then(({ outcome }) => (outcome === "OUTCOME_INFRASTRUCTURE_FAILURE" ? forget() : keep()), forget);
+  return reply;
+}
+
+async function execute(key: string, states: States, inputs: Fields, seconds: number) {
+  const [started, abort] = [performance.now(), new AbortController()];
+  const signal = AbortSignal.any([abort.signal, AbortSignal.timeout(Math.ceil(1000 * Math.min(seconds, 3600)))]);
+  const program = new HintAndAnswer(states, signal);
   const reply = (outcome: string, rest: Fields): Fields => {
-    const [{ steps, usage, cutOff }, seconds] = [trace, (performance.now() - started) / 1000];
-    return { key, outcome: `OUTCOME_${outcome}`, trace: steps, usage, seconds, cutOff, codeVersion: CODE_VERSION, ...rest };
+    const seconds = (performance.now() - started) / 1000;
+    return { key, outcome: `OUTCOME_${outcome}`, ...program.done, ...rest, seconds, codeVersion: CODE_VERSION };
   };
+  underWay.set(key, abort);
   try {
-    return reply("SUCCEEDED", { prediction: await runProgram(states, inputs, trace, abort.signal) });
+    return reply("SUCCEEDED", { prediction: await program.run(inputs) });
   } catch (error) {
-    if (abort.signal.reason === "late") throw new Refusal("deadline_exceeded", "the Run did not end in time");
-    if (abort.signal.aborted) throw new Refusal("canceled", "the Run was cancelled");
-    const { name, message } = error as Error;
-    if (!(error instanceof LMUnavailable)) return reply("PROGRAM_FAILURE", { failure: { type: name, message } });
-    const { permanent, retryAfter } = error;
-    const failure = { type: "LMUnavailable", message, permanent, retryAfterSeconds: retryAfter };
-    return reply("INFRASTRUCTURE_FAILURE", { failure });
+    if (abort.signal.aborted) throw new Refusal("aborted", 409, "the Run was cancelled");
+    if (signal.aborted) throw new Refusal("deadline_exceeded", 504, "the Run did not end in time");
+    const { constructor: { name: type }, message, cause } = error as Error;
+    if (!(error instanceof LMUnavailable)) return reply("PROGRAM_FAILURE", { failure: { type, message } });
+    return reply("INFRASTRUCTURE_FAILURE", { failure: { type, message, ...(cause as object) } });
   } finally {
-    clearTimeout(deadline);
+    underWay.delete(key);
   }
 }
 
-function cancel({ key }: { key: string }) {
-  const known = runs.get(key);
-  const found = known !== undefined && !known.ended;
-  if (found) known.abort.abort("cancelled");
-  return { found };
-}
-
-type Method = (message: any) => Fields | Promise<Fields>;
-const methods = new Map<string, Method>([["Describe", describe], ["Run", run], ["Cancel", cancel]]);
-
-/** Answer a call of a method by name. A message is what protobuf's JSON mapping makes of it. */
-export async function answer(method: string, message: unknown, authorization?: string) {
-  if (TOKEN && authorization !== `Bearer ${TOKEN}`) throw new Refusal("unauthenticated", "the token is missing or wrong");
-  const call = methods.get(method);
-  if (!call) throw new Refusal("unimplemented", `a student has the methods ${[...methods.keys()]}`);
-  return call(message);
-}
-
-/** Return the code of an error, and what to say of it. */
-export function refusalOf(error: unknown) {
-  return { code: error instanceof Refusal ? error.code : "internal", message: String((error as Error).message) } as const;
-}
-
-async function messageOf(request: IncomingMessage) {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request) {
-    size += chunk.length;
-    if (size <= LARGEST_MESSAGE) chunks.push(chunk); // The rest is read, so that the refusal arrives, but not kept.
-  }
-  if (size > LARGEST_MESSAGE) throw new Refusal("invalid_argument", `a request has at most ${LARGEST_MESSAGE} bytes`);
-  let message: unknown;
+createServer(async (request, response) => {
+  const send = (status: number, body: Fields) =>
+    response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
   try {
-    message = JSON.parse(Buffer.concat(chunks).toString());
-  } catch {} // It is refused below.
-  if (!isObject(message)) throw new Refusal("invalid_argument", "the body is not a JSON object");
-  return message;
-}
-
-const server = createServer(async (request, response) => {
-  const send = (status: number, body: Fields, headers = {}) =>
-    response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body));
-  try {
-    const message = await messageOf(request);
-    if (request.headers.origin) throw new Refusal("unauthenticated", "web pages may not call a student");
-    const method = request.url?.split("/simba_actors.bridge.Student/")[1] ?? "";
-    send(200, await answer(method, message, request.headers.authorization));
+    let body = "";
+    for await (const chunk of request.setEncoding("utf8")) if (body.length <= LARGEST_MESSAGE) body += chunk;
+    if (body.length > LARGEST_MESSAGE) throw invalid(`a request has at most ${LARGEST_MESSAGE} bytes`);
+    if (request.headers.origin) throw new Refusal("permission_denied", 403, "web pages may not call a student");
+    const method = request.url!.split("/simba_actors.bridge.Student/")[1];
+    send(200, await answer(method, JSON.parse(body), request.headers.authorization));
   } catch (error) {
-    const refusal = refusalOf(error);
-    const status = STATUS[refusal.code];
-    send(status, refusal, status === 429 ? { "retry-after": "0.5" } : {});
+    const refusal = error instanceof SyntaxError ? invalid(`the body is not JSON: ${error}`) : error;
+    const { code = "internal", status = 500, message } = refusal as Refusal;
+    send(status, { code, message });
   }
-});
-
-server.listen(Number(PORT), HOST, async () => {
-  console.log(`http://${HOST}:${(server.address() as { port: number }).port}`);
-  if (GRPC_PORT) console.log(`grpc://${HOST}:${await (await import("./grpc.js")).serve(HOST, GRPC_PORT)}`);
+}).listen(Number(PORT), HOST, async function (this: any) {
+  console.log(`http://${HOST}:${this.address().port}`);
+  if (GRPC_PORT) (await import("./grpc.js")).serve(`${HOST}:${GRPC_PORT}`);
 });
