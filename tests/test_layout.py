@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 import simba_actors
+from tests.support.languages import STUDENTS
 
 PACKAGE = Path(simba_actors.__file__).parent
-
-STUDENTS = PACKAGE.parent / "examples" / "students"
 
 LAYERS = (
     {"errors", "class_help"},
