@@ -50,16 +50,15 @@ def _field_of(predictor: Any, variable: Variable) -> str:
 
 def _held(holder: Any, name: str) -> Any:
     """Return what a module, a dict or a tool holds under a name."""
-    known: Mapping[str, Any]
-    match holder:
-        case dict():
-            known = cast("dict[str, Any]", holder)
-        case dspy.Module() | dspy.Tool():
-            known = vars(holder)
-        case _:
-            raise MisfitError(f"{name!r} is looked up in {type(holder).__name__}, and only modules, dicts and tools do")
+    kind = type(holder).__name__
+    if isinstance(holder, dict):
+        known = cast("dict[str, Any]", holder)
+    elif isinstance(holder, (dspy.Module, dspy.Tool)):
+        known = vars(holder)
+    else:
+        raise MisfitError(f"{name!r} is looked up in {kind}, and only modules, dicts and tools do")
     if name not in known:
-        raise MisfitError(f"there is no {name!r} in a {type(holder).__name__} that has {sorted(known, key=str)}")
+        raise MisfitError(f"there is no {name!r} in a {kind} that has {sorted(known, key=str)}")
     return known[name]
 
 
@@ -74,7 +73,7 @@ def _set(holder: Any, names: Sequence[str], value: Any) -> Any:
     if isinstance(holder, dspy.Tool):
         return holder.model_copy(update={name: value})
     if isinstance(holder, dict):
-        holder[name] = value
+        cast("dict[str, Any]", holder)[name] = value
     else:
         setattr(holder, name, value)
-    return holder
+    return cast("Any", holder)
