@@ -1,4 +1,4 @@
-"""Calls to a student that did not go well, and what each calls for."""
+"""Errors of calls to a student, and how each is handled."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FAILURE_CLASSES: Mapping[str, FailureClass] = {
     "not_found": FailureClass.REJECTED,
     "out_of_range": FailureClass.REJECTED,
 }
-"""What a refusal calls for. After all others the call is made again."""
+"""The failure class of each refusal. After any other, the call is made again."""
 
 
 class StudentCallError(ClassifiedError):
-    """A call to a remote student that brought no result. To the optimizer it is a failed LM call.
+    """A call to a remote student failed. The optimizer treats it as a failed LM call.
 
     `provider_code` is the code of the student's refusal; None if it did not answer, or not with a refusal.
     """
@@ -37,5 +37,5 @@ def error_of(refusal: Refusal, address: str) -> StudentCallError:
 
 
 def unusable(address: str, what: str) -> StudentCallError:
-    """Return the error for an answer that can't be used, or none at all. The call may be made again."""
+    """Return the error for an answer that can't be used, or for a missing one. The call may be made again."""
     return StudentCallError(f"{address} {what}", FailureClass.TRANSIENT)

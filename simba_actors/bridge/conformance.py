@@ -1,15 +1,15 @@
-"""Checks whether a student keeps to `bridge.proto`, by the cases in `conformance.json`.
+"""Check whether a student conforms to `bridge.proto`, with the cases in `conformance.json`.
 
-for finding in check("http://127.0.0.1:7000"):
-    print(finding.name, finding.problem or "ok")
+    for finding in check("http://127.0.0.1:7000"):
+        print(finding.name, finding.problem or "ok")
 
-A case is a call and what may come of it:
+A case is a call and the answers that are allowed:
 
 * `method`, and `message`: what is sent. For a Run it is made from the student's description and the inputs, and changed
   by `patch` (a JSON merge patch, whose `key` gets a prefix of its own in each check), `without`, `model`, `demos`,
   `text` (put into each input that is a string) and `padding` (characters of an unknown field). `body` is sent as it is.
-* `reply`: the message that may be answered; `same_as`: the case whose reply it equals.
-* `refusal`: the codes with which it may be refused.
+* `reply`: the type of the reply; `same_as`: the case whose reply it must equal.
+* `refusal`: the codes of the refusals that are allowed.
 * `door`: "http" for what can't be said over gRPC.
 """
 
@@ -33,7 +33,7 @@ from simba_actors.transport.security import TLS
 CASES = Path(__file__).with_name("conformance.json")
 
 CALL_SECONDS = 60.0
-"""Seconds that a call may take."""
+"""Maximum seconds of a call."""
 
 REPLIES: Mapping[str, type[Message]] = {"Description": Description, "RunReply": RunReply, "CancelReply": CancelReply}
 
@@ -45,10 +45,10 @@ VALUES: Mapping[object, Any] = {"string": TEXT, "integer": 1, "number": 0.5, "bo
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What came of one case."""
+    """The result of one case."""
 
     name: str
-    """What a student does that keeps to the contract, as in "runs the program"."""
+    """What a conforming student does, such as "runs the program"."""
     problem: str | None
     """What is wrong; None if nothing is."""
 
@@ -56,7 +56,7 @@ class Finding:
 def check(
     address: str, *, inputs: Object | None = None, token: str | None = None, tls: TLS | None = None
 ) -> Iterator[Finding]:
-    """Yield what comes of each case. The program runs about ten times, with its own LM.
+    """Yield the result of each case. The program runs about ten times, with its own LM.
 
     Args:
         address: The address of the student.
@@ -85,7 +85,7 @@ class _Session:
         self._replies: dict[str, Object] = {}
 
     def problem_of(self, case: Mapping[str, Any]) -> str | None:
-        """Make the call of a case, and say what is wrong with the answer; None if nothing is."""
+        """Make the call of a case, and return what is wrong with the answer; None if nothing is."""
         first = self._replies.get(case.get("after_evidence", case.get("same_as", "")), {})
         if first.get("outcome") == RunOutcome.INFRASTRUCTURE_FAILURE:
             return None  # Such a Run is made again under its key, so there is nothing to compare.
@@ -96,7 +96,7 @@ class _Session:
             if error.provider_code in refusals:
                 return None
             if "padding" in case and error.provider_code is None:
-                return None  # It may hang up rather than read on.
+                return None  # It may close the connection before it has read everything.
             expected = f"with {' or '.join(refusals)}" if refusals else f"with a {case['reply']}"
             return f"it must answer {expected}, and it did not: {error}"
         if "reply" not in case:
@@ -182,8 +182,8 @@ def _problem_of_description(description: Description) -> str | None:
     names = [predictor.name for predictor in description.predictors]
     if len(set(names)) < len(names):
         return f"the names of predictors must be unique: {names}"
-    strangers = {variable.predictor for variable in description.variables} - set(names)
-    return f"it describes variables of {sorted(strangers)}, which are not its predictors" if strangers else None
+    unknown = {variable.predictor for variable in description.variables} - set(names)
+    return f"it describes variables of {sorted(unknown)}, which are not its predictors" if unknown else None
 
 
 def _values(description: Description) -> Object:

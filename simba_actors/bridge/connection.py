@@ -1,4 +1,4 @@
-"""The optimizer's way to a student: addresses, credentials, and a door for each address."""
+"""The optimizer's connection to a student: its addresses, and a client for each."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ TOKEN_VARIABLE = "SIMBA_STUDENT_TOKEN"  # noqa: S105 - the name of a variable
 """The environment variable with the token of students, on both sides."""
 
 GRACE_SECONDS = 5.0
-"""Seconds that a reply may be late: the student ends a Run in time, and its answer has a way to go."""
+"""Seconds that a reply may be late. The student ends a Run in time, but its answer takes a moment to arrive."""
 
 CANCEL_SECONDS = 5.0
-"""Seconds that a Cancel may take."""
+"""Maximum seconds of a Cancel."""
 
 REST_SECONDS = 5.0
 """Seconds for which an address that could not be reached is passed over, if there are others."""
@@ -53,10 +53,10 @@ M = TypeVar("M", bound=Message)
 
 
 class Door(Protocol):
-    """One way to one address. Thread-safe."""
+    """Client for one address. Thread-safe."""
 
     def call(self, method: str, message: Object | bytes, seconds: float) -> Any:
-        """Send a message and return the answer as JSON. It blocks for up to `seconds`. Bytes are sent as they are.
+        """Send a message and return the answer as JSON. Blocks for up to `seconds`. Bytes are sent as they are.
 
         Raises:
             StudentCallError: There is no answer, or it is a refusal.
@@ -69,7 +69,7 @@ class Door(Protocol):
 
 
 class Address:
-    """One address of a student, with what is known of it."""
+    """One address of a student, with the number of its Runs and when it can be used again."""
 
     def __init__(self, address: str, door: Door, secrets: Secrets) -> None:
         self.address = address
@@ -79,10 +79,12 @@ class Address:
         self.rests_until = 0.0
 
     def ask(self, method: str, request: Message, reply: type[M], seconds: float) -> M:
-        """Return the answer to a call as a message of type `reply`. Raise StudentCallError without one."""
+        """Return the answer to a call as a message of type `reply`. Raise StudentCallError if there is none."""
         message = request.to_json()
         if len(orjson.dumps(message)) > LARGEST_MESSAGE:
-            refusal = Refusal("invalid_argument", f"nothing: a request has at most {LARGEST_MESSAGE:,} bytes")
+            refusal = Refusal(
+                "invalid_argument", f"the request was not sent: it has more than {LARGEST_MESSAGE:,} bytes"
+            )
             raise error_of(refusal, self.address)
         try:
             answer = self.door.call(method, message, seconds)
@@ -93,7 +95,7 @@ class Address:
             return reply.from_json(answer)
         except (ValidationError, RecursionError) as error:
             raise unusable(
-                self.address, f"answered {method} with something else than a reply: {_shown(error)}"
+                self.address, f"answered {method} with something other than a reply: {_shown(error)}"
             ) from None
 
 
@@ -117,7 +119,7 @@ class Connection:
         self._made_with = tuple(addresses), tls, timeout
         token = token or os.environ.get(TOKEN_VARIABLE) or None
         self.secrets = Secrets()
-        """Knows the token, which a student may put into what it says of a failure."""
+        """Hides the token, which a student may repeat in an error message."""
         if token is not None:
             self.secrets.add(token)
         self._addresses = [Address(address, _door(address, token, tls), self.secrets) for address in addresses]
@@ -154,7 +156,7 @@ class Connection:
 
     @contextmanager
     def chosen_address(self) -> Generator[Address]:
-        """Yield the address with the fewest Runs, count one there for the block, and note whether it can be reached."""
+        """Yield the address with the fewest Runs. Count the block as one, and note whether the address answers."""
         with self._lock:
             now = time.monotonic()
             address = min(self._addresses, key=lambda each: (max(0.0, each.rests_until - now), each.in_flight))
@@ -193,7 +195,7 @@ class RemoteRun:
         self._cancelled = False
 
     def send(self) -> RunReply:
-        """Send the request and wait for the reply. Raise StudentCallError without one."""
+        """Send the request and wait for the reply. Raise StudentCallError if there is none."""
         request = self._request
         with self._connection.chosen_address() as address:
             self._address = address

@@ -1,4 +1,4 @@
-"""Descriptions: made of a `dspy.Module` for optimizers elsewhere, and turned back into predictors there."""
+"""Describing a `dspy.Module` to optimizers in other processes, and making predictors from a description."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def describe(
     code_version: str,
     max_concurrency: int,
 ) -> Description:
-    """Return what a program says of itself. `space` has its predictors and settings, `models` its other LMs."""
+    """Return the description of a program. `space` has its predictors and settings, `models` its other LMs."""
     configuration = space.extract(program)
     named = dict(cast("list[tuple[str, Any]]", program.named_predictors()))
     return Description(
@@ -115,7 +115,7 @@ def _description_of(name: str, field: Any) -> str:
 
 
 def _inputs(program: dspy.Module) -> list[FieldDescription]:
-    """Return the inputs of the program; nothing if it takes any, or some that may be left out."""
+    """Return the inputs of the program, or an empty list if it takes any inputs or has optional ones."""
     if isinstance(program, dspy.Predict):
         return _fields(cast("Any", program).signature.input_fields)
     try:
@@ -128,11 +128,11 @@ def _inputs(program: dspy.Module) -> list[FieldDescription]:
 
 
 def ask_for_description(connection: Connection) -> Description:
-    """Return what a program elsewhere says of itself. Blocks.
+    """Return the description of a remote program. Blocks.
 
     Raises:
         StudentUnreachableError: No address answered.
-        StudentError: It speaks another version of the protocol, or describes itself in a way that makes no sense.
+        StudentError: It speaks another version of the protocol, or its description is invalid.
     """
     addresses = ", ".join(connection.addresses)
     try:
@@ -166,7 +166,7 @@ def setting_of(variable: VariableDescription) -> tuple[str, Setting]:
             return name, Integer(variable.integer.low, variable.integer.high)
         return name, Choice(tuple(variable.choice.options if variable.choice else ()))
     except ConfigError as error:
-        raise StudentError(f"the student describes {name} in a way that makes no sense: {error}") from error
+        raise StudentError(f"the student's description of {name} is invalid: {error}") from error
 
 
 def predictor_of(description: PredictorDescription, lm: dspy.BaseLM, settings: Mapping[str, Any]) -> dspy.Predict:

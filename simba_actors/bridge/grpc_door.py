@@ -1,4 +1,4 @@
-"""The door to a student over gRPC. It needs the extra `grpc`."""
+"""Client for a student over gRPC. It needs the extra `grpc`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simba_actors.transport.refusals import Refusal
 from simba_actors.transport.security import TLS
 
 TOO_LARGE = "larger than max"
-"""What gRPC's own refusals of a message for its size have in their text. Their code is that of a busy student."""
+"""Text in gRPC's own refusals of messages that are too large. Their code is the same as that of a busy student."""
 
 
 class GRPCDoor:
@@ -36,7 +36,9 @@ class GRPCDoor:
         try:
             data = message if isinstance(message, bytes) else writer(request)(message)
         except ValueError as error:
-            raise error_of(Refusal("invalid_argument", f"nothing: the request is {error}"), self._address) from error
+            raise error_of(
+                Refusal("invalid_argument", f"the request was not sent: it is {error}"), self._address
+            ) from error
         call: Any = self._open().unary_unary(f"/{SERVICE}/{method}")
         try:
             answer: bytes = call(data, timeout=seconds, metadata=self._metadata)
@@ -48,7 +50,7 @@ class GRPCDoor:
             raise unusable(self._address, f"answered {method} with what is {error}"[:1000]) from None
 
     def forget(self) -> None:
-        """Open another connection. The parent's is kept unused: to close it would wait for threads of the parent."""
+        """Open another connection. Keep the parent's unused: closing it would wait for threads that the child lacks."""
         self._lock = threading.Lock()
         self._parents, self._channel = self._channel, None
 

@@ -1,4 +1,4 @@
-"""The gRPC door of a student written in Python. It needs the extra `grpc`."""
+"""The gRPC server of a student written in Python. It needs the extra `grpc`."""
 
 from __future__ import annotations
 

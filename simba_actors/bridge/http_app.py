@@ -1,4 +1,4 @@
-"""The HTTP door of a student written in Python: an ASGI application. It needs the extra `web`."""
+"""The HTTP server of a student written in Python, as an ASGI application. It needs the extra `web`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def student_app(service: StudentService, *, token: str | None = None) -> Starlet
 
         app = student_app(StudentService(program), token=os.environ["SIMBA_STUDENT_TOKEN"])
 
-    It can be mounted in another application, whose path the optimizer's address then has:
+    It can be mounted in another application under a path, which the optimizer's address then includes:
     `RemoteStudent("https://host/student")`. Runs under way are cancelled when it ends.
 
     Args:
@@ -55,7 +55,7 @@ def student_app(service: StudentService, *, token: str | None = None) -> Starlet
         except ClientDisconnect:
             return Response(status_code=499)
         except Exception as error:
-            logger.exception("a call to the student failed in a way that the protocol does not know")
+            logger.exception("a call to the student failed with an unexpected error")
             return _refused(Refusal("internal", f"{type(error).__name__}; the student's log says more"))
 
     @asynccontextmanager
@@ -67,7 +67,7 @@ def student_app(service: StudentService, *, token: str | None = None) -> Starlet
 
 
 def _check(request: Request, token: str | None) -> None:
-    """Raise Refusal unless the request is from a program that may send it, and not from a web page."""
+    """Raise Refusal unless the request has the token and comes from a program rather than a web page."""
     if token is not None:
         shown = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not secrets.compare_digest(shown.encode(), token.encode()):

@@ -1,4 +1,4 @@
-"""The door to a student over HTTP: each call is a POST with JSON, in a connection of its own."""
+"""Client for a student over HTTP. Each call is a POST with JSON, on a connection of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simba_actors.transport.security import TLS, client_context
 SERVICE = "simba_actors.bridge.Student"
 
 CONNECT_SECONDS = 10.0
-"""Seconds that it may take to connect."""
+"""Maximum seconds to connect."""
 
 CHUNK = 64 * 1024
 
@@ -62,7 +62,7 @@ class HTTPDoor:
         return http.client.HTTPConnection(self._host, self._port, timeout=seconds)
 
     def _read(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
-        """Read the body. A student that sends it drop by drop does not get more time for that."""
+        """Read the body. The deadline holds for all of it, however slowly it arrives."""
         chunks: list[bytes] = []
         size = 0
         while chunk := response.read1(CHUNK):
@@ -80,7 +80,7 @@ class HTTPDoor:
         try:
             return json.loads(answer, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
-            raise unusable(self._address, f"answered with something else than JSON: {error}") from None
+            raise unusable(self._address, f"answered with something other than JSON: {error}") from None
 
 
 def _no_constant(name: str) -> None:
@@ -88,20 +88,20 @@ def _no_constant(name: str) -> None:
 
 
 def _refusal(response: http.client.HTTPResponse, answer: bytes) -> Refusal:
-    """Return what an answer other than 200 says."""
+    """Return the refusal that an answer other than 200 states."""
     code = CODE_OF_STATUS.get(response.status, "unknown")
     message = f"HTTP {response.status} {response.reason}"
     try:
         body: Any = json.loads(answer)
         code, message = f"{body['code']:.40}", f"{str(body.get('message', ''))[:1000]} (HTTP {response.status})"
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        pass  # Not the student but something before it answers, and the status says what there is to know.
+        pass  # The answer is from a proxy rather than the student, and only its status is known.
     retry_after = retry_seconds(response.getheader("Retry-After"))
     return Refusal(code, message, retry_after=retry_after, http_status=response.status)
 
 
 def retry_seconds(text: Any) -> float | None:
-    """Return the seconds of a `Retry-After`. A date is not understood."""
+    """Return the seconds of a `Retry-After`, or None if it is a date."""
     try:
         seconds = float(text or "")
     except ValueError:

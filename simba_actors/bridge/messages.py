@@ -1,7 +1,7 @@
 """The messages of `bridge.proto` as Python objects, read from and written as protobuf's JSON.
 
-reply = RunReply.model_validate_json('{"outcome": "OUTCOME_SUCCEEDED", "prediction": {"answer": "blue"}}')
-reply.to_json()
+    reply = RunReply.model_validate_json('{"outcome": "OUTCOME_SUCCEEDED", "prediction": {"answer": "blue"}}')
+    reply.to_json()
 
 `bridge.proto` explains each field.
 """
@@ -18,7 +18,7 @@ MAJOR, MINOR = 1, 0
 """Version of the protocol."""
 
 LARGEST_MESSAGE = 16 * 1024 * 1024
-"""Bytes of a message. A larger one is neither sent nor read."""
+"""Maximum size of a message in bytes. A larger one is neither sent nor read."""
 
 LARGEST_UINT32 = 2**32 - 1
 
@@ -49,7 +49,7 @@ class Message(BaseModel):
 
     @classmethod
     def from_json(cls, fields: Any) -> Self:
-        """Read a message. Raise pydantic.ValidationError, which is a ValueError, if it is not one."""
+        """Read a message. Raise pydantic.ValidationError, which is a ValueError, if it is invalid."""
         return cls.model_validate(fields)
 
     def to_json(self) -> Object:
@@ -62,7 +62,7 @@ class DescribeRequest(Message):
 
 
 class FieldDescription(Message):
-    """`Field` in the protocol, which pydantic has another use for."""
+    """`Field` in the protocol. Pydantic uses that name for something else."""
 
     name: Name
     schema_: Object = Field(default={}, alias="schema")
@@ -160,7 +160,7 @@ class RunReply(Message):
     prediction: Object | None = None
     trace: list[Step] = []
     usage: Object = {}
-    """A `Usage`. It is read apart, since a wrong one does not make the reply worthless."""
+    """A `Usage`. It is checked separately, since a reply with an invalid one is still useful."""
     seconds: float = 0.0
     failure: Failure | None = None
     code_version: str = ""

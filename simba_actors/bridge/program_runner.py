@@ -1,4 +1,4 @@
-"""Running a `dspy.Module` once for an optimizer elsewhere, with the values that it asks for."""
+"""Running a `dspy.Module` once for an optimizer in another process, with the values that the request asks for."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from simba_actors.search.rollout import JSON, STUDENT_LM, ModelSpec
 from simba_actors.transport.refusals import Refusal
 
 MOST_SAMPLING_LMS = 1000
-"""Copies of LMs, by temperature and rollout id, that are kept."""
+"""Maximum number of copies of LMs to keep, one for each temperature and rollout id."""
 
 
 LONGEST_RUN = 3600.0
-"""Seconds that a Run may take, if the optimizer sets no limit."""
+"""Maximum seconds of a Run if the optimizer sets no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class ProgramRunner:
         }
 
     async def run(self, request: RunRequest, states: States, code_version: str) -> RunReply:
-        """Return the reply to a request. Raise Refusal if its time is over before it has one."""
+        """Run the program and return the reply. Raise Refusal if the request's time ends before."""
         started = time.perf_counter()
         meter, trace = Meter(), cast("list[Any]", [])
         program = self._programs.bound(states.configuration, ModelSpec())
@@ -123,7 +123,7 @@ class ProgramRunner:
         finally:
             rollout.end()
         if rollout.stopped_by is not None:
-            # The program went on without the LM's answer, so what came of it is not evidence.
+            # The program continued without the LM's answer, so its result says nothing about the configuration.
             answer = self._failed(rollout.stopped_by, reply)
         if answer is None:
             raise Refusal("deadline_exceeded", f"the Run did not end in {request.timeout_seconds:g} s")
@@ -135,7 +135,7 @@ class ProgramRunner:
         return await self.threads.run(lambda: module(**inputs))
 
     def _inputs(self, inputs: Object) -> dict[str, Any]:
-        """Return inputs with values of the types that the predictors give fields of the same name."""
+        """Return the inputs, each converted to the type of the predictors' field of the same name."""
         return {name: revive(value, self._types.get(name, Any)) for name, value in inputs.items()}
 
     def _failed(self, error: Exception, reply: Callable[..., RunReply]) -> RunReply:
@@ -192,7 +192,7 @@ def checked_states(
             case "demos":
                 values[variable.name] = cast("JSON", state.demos)
             case "lm":
-                values[variable.name] = None  # Said by the state's model.
+                values[variable.name] = None  # The state's model decides it.
             case setting:
                 values[variable.name] = state.settings.get(setting)
     unknown = sorted(predictors.keys() - space.predictors)

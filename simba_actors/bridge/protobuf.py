@@ -30,7 +30,7 @@ METHODS: Mapping[str, tuple[str, str]] = {
 
 
 def writer(name: str) -> Callable[[Object], bytes]:
-    """Return what writes messages of a type, given as JSON. It raises ValueError for what is not one."""
+    """Return a function that encodes messages of a type, given as JSON. It raises ValueError for an invalid one."""
     kind = _types()[name]
 
     def write(message: Object) -> bytes:
@@ -43,7 +43,7 @@ def writer(name: str) -> Callable[[Object], bytes]:
 
 
 def reader(name: str) -> Callable[[bytes], Object]:
-    """Return what reads messages of a type as JSON. It raises ValueError for what is not one."""
+    """Return a function that decodes messages of a type into JSON. It raises ValueError for an invalid one."""
     kind = _types()[name]
 
     def read(data: bytes) -> Object:

@@ -1,4 +1,4 @@
-"""The LM of a remote student: a Run is a call of it, so that the optimizer governs, counts and retries Runs."""
+"""The LM of a remote student. Runs are calls of this LM, so the optimizer governs, counts and retries them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_USED = {"calls": 100_000, "promptTokens": MOST_TOKENS, "completionTokens": 
 
 
 UNKNOWN_CONCURRENCY = 1024
-"""Runs that a student is taken to accept at a time if it does not say. It refuses what is too much."""
+"""Runs at a time that a student is assumed to accept if it does not say. It refuses those that are too many."""
 
 
 class RemoteLM(dspy.BaseLM):
@@ -45,7 +45,7 @@ class RemoteLM(dspy.BaseLM):
         self.name = name
         """The LM's name in the description; "" for the program's own."""
         self.accepted_runs = (program.max_concurrency or UNKNOWN_CONCURRENCY) * len(connection.addresses)
-        """How many Runs the student accepts at a time."""
+        """Number of Runs that the student accepts at a time."""
         self._reports = _Reports(program.name)
 
     def __call__(self, prompt: Any = None, **kwargs: Any) -> Any:
@@ -78,7 +78,7 @@ class RemoteLM(dspy.BaseLM):
         return RemoteRun(self.connection, request.model_copy(update={"timeout_seconds": seconds}))
 
     def _answer(self, request: RunRequest, reply: RunReply) -> RunReply:
-        """Report what the Run used, and raise if it was the infrastructure that failed."""
+        """Record what the Run used, and raise StudentCallError if the infrastructure failed."""
         self.update_history(self._reports.entry(str(cast("Any", self).model), request, reply))
         failure = reply.failure
         if reply.outcome is RunOutcome.INFRASTRUCTURE_FAILURE and failure is not None:
@@ -91,7 +91,7 @@ class RemoteLM(dspy.BaseLM):
 
 
 class _Reports:
-    """Makes history entries of replies, and believes no usage that can't be true."""
+    """Makes history entries from replies, and ignores usage that can't be true."""
 
     def __init__(self, program: str) -> None:
         self._program = program

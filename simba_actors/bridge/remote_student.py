@@ -37,7 +37,7 @@ logger = get_logger(__name__)
 
 
 SHADOWED = ("description", "model", "space")
-"""Attributes of `RemoteStudent` for its users only. Predictors may have these names."""
+"""Attributes of `RemoteStudent` that it does not use itself, so that predictors may have these names."""
 
 
 class RemoteStudent(dspy.Module):
@@ -64,8 +64,7 @@ class RemoteStudent(dspy.Module):
     Raises:
         ConfigError: An address is not valid.
         StudentUnreachableError: No address answered.
-        StudentError: The program speaks another version of the protocol, or describes itself in a way that makes no
-            sense.
+        StudentError: The program speaks another version of the protocol, or its description is invalid.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class RemoteStudent(dspy.Module):
 
     @property
     def description(self) -> Description:
-        """What the program says of itself."""
+        """The program's description of itself."""
         return self._description
 
     @property
@@ -121,14 +120,14 @@ class RemoteStudent(dspy.Module):
         return self._lm_called(name)
 
     def misfit_of(self, names: set[str]) -> str | None:
-        """Say why the program can't be run with inputs of these `names`; None if it can."""
+        """Return why the program can't be run with inputs of these `names`; None if it can."""
         known = {field.name for field in self._description.inputs}
         if not known or known == names:
             return None
         return f"its inputs are {sorted(known)}, but the example has {sorted(names)}"
 
     def shown_to_rule_writer(self) -> str:
-        """Return what the LM that writes rules reads in place of the code."""
+        """Return the text that the LM that writes rules reads in place of the code."""
         return f"{self._description.summary}\n\n{self!r}".strip()
 
     def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
@@ -160,7 +159,7 @@ class RemoteStudent(dspy.Module):
         return RemoteLM(self._connection, self._description, name)
 
     def _lm(self) -> Any:
-        """Return what sends a Run: to an optimizer it is a call of the program's LM, with all that belongs to one."""
+        """Return the LM whose calls are Runs. In an optimizer it is a governed copy."""
         return next(iter(self._predictors().values())).lm
 
     def _request(self, inputs: Mapping[str, Any]) -> RunRequest:
@@ -194,7 +193,7 @@ class RemoteStudent(dspy.Module):
 
 
 class RemoteProgramError(Exception):
-    """An error that a remote program failed with. The class that is raised has the name of the error there."""
+    """A remote program failed with an error. The class that is raised has the name of that error."""
 
 
 @lru_cache(maxsize=64)
@@ -204,7 +203,7 @@ def _error_class(name: str) -> type[RemoteProgramError]:
 
 
 class _Steps:
-    """Takes the steps and outputs of replies for what the description says they are."""
+    """Converts the steps and outputs of replies to the types that the description gives."""
 
     def __init__(self, description: Description) -> None:
         self._program = description.name
@@ -254,7 +253,7 @@ class _Steps:
 
 
 def _state(name: str, predictor: Any) -> PredictorState:
-    """Return what a predictor of a copy is set to."""
+    """Return the instructions, demos, settings and LM of a predictor."""
     lm: Any = predictor.lm
     if not isinstance(lm, RemoteLM):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""A `dspy.Module` as a student for optimizers elsewhere: Describe, Run and Cancel, whichever door they come through."""
+"""Serving a `dspy.Module` to optimizers in other processes: Describe, Run and Cancel, for both HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ M = TypeVar("M", bound=Message)
 
 
 REPLIES_KEPT_SECONDS = 600.0
-"""Seconds for which the reply of a Run is remembered by its key."""
+"""Seconds for which the reply to a Run is remembered under its key."""
 
 
 MOST_REPLIES = 2_000
-"""Replies that are remembered."""
+"""Maximum number of replies that are remembered."""
 
 
 BUSY_SECONDS = 0.5
@@ -54,10 +54,10 @@ BUSY_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _KnownRun:
-    """A Run under way, or one that has ended not long ago."""
+    """A Run that is under way or ended recently."""
 
     digest: bytes
-    """Of the request, to tell a repetition from another request with the same key."""
+    """Digest of the request, which distinguishes a repetition from another request with the same key."""
     task: asyncio.Task[RunReply]
     started: float
 
@@ -68,17 +68,17 @@ class StudentService:
         service = StudentService(program, models={"large": dspy.LM(…)})
         app = student_app(service)  # an ASGI application; or use `simba-actors student module:service`
 
-    It belongs to the event loop that its first Run is made in, and runs under the `dspy.settings` that are current
-    where it is made.
+    It belongs to the event loop of its first Run. Programs run under the `dspy.settings` that were current when the
+    service was made.
 
     Args:
         program: Never changed. Each Run gets a copy.
         lm: LM of the predictors that have none of their own; by default `dspy.settings.lm`.
-        models: Other LMs by name, which an optimizer may use to sample, or choose from.
+        models: Other LMs by name, which an optimizer may sample with or choose from.
         settings: LM settings that an optimizer may choose, as in `ConfigurationSpace.from_module`.
         code_version: Version of the program's code, such as a commit.
-        max_concurrency: Runs at a time. An optimizer that sends more gets a refusal and sends fewer.
-        governor: Sends the LM calls.
+        max_concurrency: Maximum number of Runs at a time. An optimizer that sends more gets a refusal and sends fewer.
+        governor: Sends the LM calls; by default one that all runs and services of the process share.
 
     Raises:
         StudentError: The program has no predictors.
@@ -204,13 +204,13 @@ def _read(kind: type[M], request: Any) -> M:
 
 
 def _digest(request: RunRequest) -> bytes:
-    """Return a digest of what is to be run. A repetition may have less time left."""
+    """Return a digest of what to run. It leaves out the time left, which a repetition has less of."""
     fields = request.model_dump(mode="json", exclude={"timeout_seconds", "trace_context"})
     return hashlib.blake2b(orjson.dumps(to_json_value(fields), option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def _is_to_be_made_again(task: asyncio.Task[RunReply]) -> bool:
-    """Return whether a Run has ended without evidence."""
+    """Return whether a Run has ended without a result that counts."""
     if not task.done():
         return False
     if task.cancelled() or task.exception() is not None:
@@ -219,6 +219,6 @@ def _is_to_be_made_again(task: asyncio.Task[RunReply]) -> bool:
 
 
 def _seen(task: asyncio.Task[Any]) -> None:
-    """Take note of a task's error, which asyncio would report as lost if nobody awaits the Run any more."""
+    """Retrieve a task's error, which asyncio would otherwise report as never retrieved if nobody awaits the Run."""
     if not task.cancelled():
         task.exception()

@@ -26,8 +26,8 @@ threads = Threads()
 """Shared by all live programs of the process, so that one for each request leaves no thread behind."""
 
 THREADS = 40
-"""Calls of sync students that run at the same time on one event loop, as many as anyio's worker threads. More are
-allowed if DSPy's setting `async_max_workers` is higher; the others wait for their turn."""
+"""Maximum number of calls of sync students that run at the same time on one event loop, as for anyio's worker threads.
+DSPy's setting `async_max_workers` can raise it. Further calls wait for their turn."""
 
 _limiter: RunVar[CapacityLimiter] = RunVar("limiter of the threads of live programs")
 
@@ -35,11 +35,11 @@ QUEUE_SIZE = 10_000
 """Number of items that may wait. Later ones are dropped."""
 
 BATCH_SIZE = 500
-"""Number of queued items handled at once: scores in one transaction."""
+"""Maximum number of queued items handled at once, so that their scores share a transaction."""
 
 
 class BackgroundQueue(Generic[T]):
-    """Hands items to `handle`, in batches and in order, in a thread that exists only while there are items.
+    """Passes items to `handle`, in batches and in order, in a thread that exists only while there are items.
 
     Args:
         threads: Where the thread comes from. If it can't be started, items wait for the next `put` or for
@@ -74,7 +74,7 @@ class BackgroundQueue(Generic[T]):
             return not self._running and not self._items
 
     def failed(self, retry_seconds: float) -> None:
-        """Say, from within `handle`, that the items can't be handled now. Wait until they can be tried again."""
+        """Report, from within `handle`, that the items can't be handled now. Wait until it is time to try again."""
         with self._changed:
             self._failures += 1
             self._changed.notify_all()
@@ -121,14 +121,14 @@ class BackgroundQueue(Generic[T]):
 
 
 class LiveThreads:
-    """Runs what blocks of the calls of one channel in threads, a bounded number at a time."""
+    """Runs the blocking calls of one channel in threads, a bounded number at a time."""
 
     def __init__(self, channel: str) -> None:
         self._channel = channel
         self._warn_once = WarnOnce(logger)
 
     async def run(self, call: Callable[[], R]) -> R:
-        """Return what `call()` returns, run in a thread; on the event loop if the process can't start any thread."""
+        """Run `call()` in a thread and return its result. If the process can't start a thread, block the event loop."""
         async with _thread_limiter():
             try:
                 answer = threads.submit(call)
@@ -167,5 +167,5 @@ class WarnOnce:
             self._logger.warning("%s", message)
 
     def forget(self) -> None:
-        """Have the next warning logged in any case: all is well again."""
+        """Log the next warning even if it is the same, because the trouble has ended meanwhile."""
         self._last = None

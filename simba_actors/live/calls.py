@@ -44,7 +44,7 @@ class CallId:
 
 
 class Runnable(Protocol):
-    """The part of a live program that a LiveCall needs."""
+    """The methods of a live program that a LiveCall uses."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     async def acall(self, *args: Any, **kwargs: Any) -> Any: ...
@@ -116,7 +116,7 @@ class LiveCall:
 
 
 _open_calls: ContextVar[tuple[LiveCall, ...]] = ContextVar("simba_actors_live_calls", default=())
-"""The blocks that are open here, the innermost last."""
+"""The open blocks of this task or thread, the innermost last."""
 
 
 def pick(router: object, table: RoutingTable) -> BoundVersion:

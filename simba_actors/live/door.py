@@ -1,4 +1,4 @@
-"""The ways to a channel on another host. Each makes the same three calls: Get, Watch and Report."""
+"""Clients for a channel on another host. Each makes the same three calls: Get, Watch and Report."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ WATCH_SECONDS = 20.0
 """Seconds without an answer after which a Watch has failed. The server ends it earlier."""
 
 LARGEST_BYTES = 64 * 1024 * 1024
-"""Bytes of a snapshot. A larger one is refused."""
+"""Maximum size of a snapshot in bytes. A larger one is refused."""
 
 
 class ReportRefusedError(Exception):
-    """The server does not take these scores, so they are not sent again."""
+    """The server refuses these scores for good, so they are not sent again."""
 
 
 class Door(Protocol):
-    """One way to one channel. Each call blocks, and raises OSError, HTTPException or ValueError if it fails."""
+    """Client for one channel. Each call blocks, and raises OSError, HTTPException or ValueError if it fails."""
 
     def get(self, known: str) -> tuple[bytes, str] | None:
         """Return the snapshot as JSON, and its tag. Return None if the tag is still `known`."""
@@ -39,7 +39,7 @@ class Door(Protocol):
 
 
 def open_door(remote: Remote) -> Door:
-    """Return the way to a channel that its address asks for.
+    """Return the client that the address of a channel asks for.
 
     Raises:
         ConfigError: A file of `remote.tls` can't be read, or gRPC is not installed.

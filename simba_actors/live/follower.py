@@ -76,11 +76,11 @@ class Follower:
         return self._clock() >= self._next_look or self.has_local_publication()
 
     def has_local_publication(self) -> bool:
-        """Return whether this process has published something that was not acknowledged yet."""
+        """Return whether this process has published something that is not acknowledged yet."""
         return self._publications_seen != published_in_process(self._resolved)
 
     def is_stale(self) -> bool:
-        """Look whether there may be something new to `read`. Takes microseconds and never waits for a lock."""
+        """Check whether there may be something new to `read`. Takes microseconds and never waits for a lock."""
         self._next_look = self._clock() + POLL_SECONDS
         if self._db is None or self.has_local_publication():
             return True
@@ -114,7 +114,7 @@ class Follower:
         return self._snapshot
 
     def acknowledge(self) -> None:
-        """Note that the last `read` is in force, or cannot be had: no call needs to wait for it any more."""
+        """Note that the last `read` is in effect or has failed, so that no further call waits for it."""
         self._publications_seen = self._publications_read
 
     def earlier(self, version: int) -> Iterator[tuple[Publication, Configuration]]:
@@ -151,10 +151,10 @@ class Follower:
         self._db = connect_for_reading(self._path, BUSY_SECONDS)
 
     def _identify(self) -> tuple[int, ...]:
-        """Return what tells this file from another that takes its place, also where a link leads to another file.
+        """Return values that change when another file takes the place of this one, also behind a symbolic link.
 
-        An immutable connection never notices changes. While there is one, a write shows by the file's size and time, or
-        by a write-ahead log that appears.
+        An immutable connection never notices writes. For one, the values also include the file's size and time, and
+        whether there is a write-ahead log.
         """
         try:
             status = os.stat(self._name)  # noqa: PTH116 - several times as fast as the path's own

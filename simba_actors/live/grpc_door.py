@@ -1,4 +1,4 @@
-"""The way to a channel over gRPC. `simba-actors serve --grpc-port` answers. It needs the extra `grpc`."""
+"""Client for a channel over gRPC, as served by `simba-actors serve --grpc-port`. It needs the extra `grpc`."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ class GRPCDoor:
         self._call("Report", Scores(channel=self._channel, scores=entries), Stored, CONNECT_SECONDS)
 
     def before_fork(self) -> None:
-        """Do nothing: gRPC's own handlers do what there is to do."""
+        """Do nothing: gRPC has fork handlers of its own."""
 
     def after_fork_in_parent(self) -> None:
         """Do nothing: nothing was closed."""
 
     def after_fork_in_child(self) -> None:
-        """Open another connection. The parent's is kept unused: to close it would wait for threads of the parent."""
+        """Open another connection. Keep the parent's unused: closing it would wait for threads that the child lacks."""
         self._lock = threading.Lock()
         self._parents, self._connection = self._connection, None
 

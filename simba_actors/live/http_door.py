@@ -1,4 +1,4 @@
-"""The way to a channel over HTTP. `simba_actors.web.dashboard(store, channels=True)` answers.
+"""Client for a channel over HTTP, as served by `simba_actors.web.dashboard(store, channels=True)`.
 
 * **Get** `GET {url}/api/channels/{channel}`: a snapshot of the channel, with an `ETag`. 304 if it has not changed.
 * **Watch** `GET {url}/api/channels/{channel}/watch?etag=…`: server-sent events; one arrives when the snapshot has
@@ -21,14 +21,14 @@ from simba_actors.live.wire import Remote
 from simba_actors.transport.security import client_context
 
 TRY_AGAIN = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
-"""Refusals that are about the moment and not about what was sent."""
+"""Statuses of refusals that may pass, because they are not about what was sent."""
 
 
 class HTTPDoor:
     """Reaches a channel at an address such as `https://host/simba`, with a connection for each call."""
 
     def __init__(self, remote: Remote) -> None:
-        # As the dashboard's own pages have it: proxies undo percent-encoding of slashes and dots.
+        # Encoded as in the dashboard's pages, because proxies undo percent-encoding of slashes and dots.
         name = quote(remote.channel, safe="").replace("~", "%7E").replace(".", "%2E").replace("%", "~")
         self._address = f"{remote.url.rstrip('/')}/api/channels/{name}"
         self._token = remote.token
@@ -78,7 +78,7 @@ class HTTPDoor:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would take the token to another host."""
+    """Follows no redirect, since that could send the token to another host."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
-        """Follow no redirect, so that it is an error."""
+        """Return None, which makes the redirect an error."""

@@ -56,13 +56,13 @@ class LiveModule(dspy.Module):
 
     @property
     def state(self) -> LiveState:
-        """READY if the channel's version runs, STALE if the last one that was read does, ERROR if the student does."""
+        """READY if the channel's current version runs, STALE if the last known one does, ERROR if the student does."""
         router = self._followed()
         router.sync()
         return router.state
 
     def sync_variables(self) -> None:
-        """Take up what was published. Every run does so first; a run that has begun keeps its version."""
+        """Switch to what was published last. Every run does this first; a run that has begun keeps its version."""
         if self._router is not None:
             self._router.sync()
 
@@ -84,7 +84,7 @@ class LiveModule(dspy.Module):
         self._as_module(self._router.routing_table.current.program).save(path, *args, **kwargs)
 
     def call(self, key: str | None = None) -> LiveCall:
-        """Return a block whose runs share a version, and that tells which version that is.
+        """Return a context manager whose runs share one version, and which has that version and the id to report.
 
             with live.call(key=user_id) as call:
                 prediction = await live.acall(question="…")
@@ -99,7 +99,7 @@ class LiveModule(dspy.Module):
     def report(self, score: float, call_id: str) -> None:
         """Report the score of a call, higher is better. Works from any process, also after a restart. Never waits.
 
-        Scores of calls beside a canary decide about it. A second score of the same call does not count.
+        While there is a canary, the scores of calls decide about it. A second score of the same call does not count.
 
         Ids are not signed: anyone who can report scores can make one up, and so decide about a canary. Where scores
         come from users, accept only those for ids that were given to the user who sends them.
@@ -175,7 +175,7 @@ class LiveProgram(LiveModule):
 
     Args:
         student: The program to run. Never changed. If it has no async side, `acall` runs it in a thread. Versions are
-            copies of it, made when they are taken up; `live.set_lm(lm)` sets the LM of all of them.
+            copies of it, made when they are first served; `live.set_lm(lm)` sets the LM of all of them.
         store: The path of the store's file, which need not exist yet, or the address of a server that serves the store
             on another host: "https://host/simba" for `dashboard(store, channels=True)`, or "grpcs://host:7001" for
             `simba-actors serve --grpc-port 7001`. Such a channel is followed in the background. Only the first call
@@ -220,11 +220,11 @@ class LiveProgram(LiveModule):
         self._runner = Runner(student, followed, channel, options)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the student as it is. Only copies do, since they follow no channel."""
+        """Run the student as it is. Only copies, which follow no channel, come here."""
         return Callables.of(self.student).call(*args, **kwargs)
 
     async def aforward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the student as it is, in a thread if it has no async side. Only copies do."""
+        """Run the student as it is, in a thread if it has no async side. Only copies come here."""
         acall = Callables.of(self.student).acall
         if acall is not None:
             return await acall(*args, **kwargs)

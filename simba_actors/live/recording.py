@@ -42,7 +42,7 @@ from simba_actors.store.opening import connect_for_writing
 logger = get_logger(__name__)
 
 CALLS_REMEMBERED = 1_000
-"""Number of newest calls whose score may still become an example, if examples are kept."""
+"""Number of newest calls that can still become examples when their scores arrive, if examples are kept."""
 
 RETRY_SECONDS = 1.0
 """Seconds between attempts to write a store that cannot be written."""
@@ -96,7 +96,7 @@ class LiveRun:
     """DSPy's trace: the predictor, inputs and outputs of each predictor call."""
 
     has_example: bool = False
-    """Whether an example was made of it already."""
+    """Whether it has become an example already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class KeptExample:
 
 
 MakeEntries: TypeAlias = Callable[[], Sequence[Score | KeptExample]]
-"""Makes what is to be stored. Called in the writer's thread, since turning values into JSON takes time."""
+"""Returns what is to be stored. Called in the writer's thread, since turning values into JSON takes time."""
 
 
 class Writer(Protocol):
@@ -153,7 +153,7 @@ class CallRecorder:
         return self._options.metric is not None or self._options.keep_examples > 0
 
     def record(self, run: LiveRun) -> None:
-        """Take note of a run that ended without an error."""
+        """Record a run that ended without an error."""
         if self._options.keep_examples:
             with self._lock:
                 self._recent[str(run.call)] = run
@@ -164,7 +164,7 @@ class CallRecorder:
             self._put(self._to_score, lambda: context.run(self._score, run))
 
     def report(self, score: Any, call_id: str) -> None:
-        """Take the score of a call. Raises UnknownCallError or ConfigError if either is not valid."""
+        """Record the score of a call. Raises UnknownCallError or ConfigError if either is not valid."""
         call = CallId.parse(call_id)
         if not is_score(score):
             raise ConfigError(
@@ -246,11 +246,11 @@ class Batch:
 
     def __init__(self) -> None:
         self.scores: defaultdict[str, list[CanaryScore]] = defaultdict(list)
-        """Scores of calls beside a canary."""
+        """Scores of calls that were made while there was a canary."""
         self.examples: defaultdict[str, list[OnlineExample]] = defaultdict(list)
         """Calls to keep."""
         self.kept: dict[str, int] = {}
-        """Most examples that a channel keeps."""
+        """Number of examples that each channel keeps."""
 
     def add(self, entries: Sequence[Score | KeptExample]) -> None:
         now = time.time()
@@ -265,7 +265,7 @@ class Batch:
 
 
 class StoreWriter:
-    """Writes scores and examples to one store, and settles canaries whose scores say enough. Never makes the file.
+    """Writes scores and examples to one store, and settles canaries that have enough scores. Never creates the file.
 
     All live programs of a process that follow the same store share one writer, and so at most one thread.
     """

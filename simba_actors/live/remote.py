@@ -1,7 +1,7 @@
-"""Following a channel on another host: the network in a background thread, evaluation here.
+"""Following a channel on another host. A background thread does the networking, and calls run in this process.
 
-The thread gets a snapshot of the channel and watches for a change, over HTTP or gRPC: see `live.door`. What arrives
-with a Watch is a hint; the snapshot itself always comes from Get.
+The thread gets a snapshot of the channel and watches for a change, over HTTP or gRPC: see `live.door`. A Watch brings
+only a hint; the snapshot itself always comes from Get.
 
 Requests never wait for the network, except that the very first call waits for up to `FIRST_SECONDS`.
 """
@@ -36,13 +36,13 @@ FIRST_SECONDS = 2.0
 """Seconds that the first call of a process waits for the server, if nothing is cached."""
 
 RETRY_SECONDS = (0.25, 2.0)
-"""Seconds before the second, and before any later attempt to reach the server. They double in between."""
+"""Seconds before the second attempt to reach the server, and the most before any later one. They double in between."""
 
 SETTLING_SECONDS = (0.1, 0.4)
-"""Seconds from a new snapshot to the next watch: of many followers that get one at the same time, all get it first."""
+"""Range of seconds from a new snapshot to the next watch, so that all of many followers get the snapshot first."""
 
 LEAST_SECONDS = 0.1
-"""Least seconds from one look to the next, for servers and proxies that end each watch at once."""
+"""Minimum seconds between two attempts, for servers and proxies that end each watch at once."""
 
 
 class RemoteFollower:
@@ -86,7 +86,7 @@ class RemoteFollower:
         """Do nothing: a publication on another host is never waited for."""
 
     def earlier(self, version: int) -> Iterator[tuple[Publication, Configuration]]:
-        """Yield nothing: the server tells what is served, not the history."""
+        """Yield nothing: the server sends what is served, not the history."""
         return iter(())
 
     def close(self) -> None:
@@ -171,7 +171,7 @@ class Poller:
         """Do nothing: nothing was closed."""
 
     def after_fork_in_child(self) -> None:
-        """Have the next call start a thread: the child does not have the parent's."""
+        """Let the next call start a thread: the child does not have the parent's."""
         self._restart()
 
     def _restart(self) -> None:
@@ -179,7 +179,7 @@ class Poller:
         self._thread: threading.Thread | None = None
 
     def _get(self) -> bool:
-        """Take what the server serves. Return whether that is something new."""
+        """Get what the server serves. Return whether it is new."""
         found = self._door.get(self._tag)
         if found is None:
             self._set(None, "")
@@ -195,7 +195,7 @@ class Poller:
         return True
 
     def _set(self, snapshot: Snapshot | None, tag: str) -> None:
-        """Take a new snapshot; None confirms the last one."""
+        """Keep a new snapshot; None confirms the last one."""
         with self._changed:
             changed = self._error is not None
             if snapshot is not None:
@@ -215,7 +215,7 @@ class Poller:
             self._changed.notify_all()
 
     def _load(self) -> None:
-        """Take the last known good snapshot from the cache. It counts until the server says otherwise."""
+        """Load the last known good snapshot from the cache. It is served until the server sends another."""
         file = self.remote.cache_file()
         if file is None or not file.exists():
             return
@@ -251,7 +251,7 @@ class Poller:
 
 
 def _poll(poller_ref: ref[Poller]) -> None:
-    """Look again and again, without keeping the poller alive in between."""
+    """Run `look` again and again, without keeping the poller alive in between."""
     while (poller := poller_ref()) is not None:
         seconds = poller.look()
         del poller

@@ -90,13 +90,13 @@ class RoutingTable:
     """Snapshot of what a channel serves. A new publication makes a new table; a table is never changed."""
 
     current: BoundVersion
-    """Version for calls that the canary does not take."""
+    """Version of the calls that don't go to the canary."""
 
     canary: BoundVersion | None = None
     """The version that is being tried, if there is one."""
 
     share: float = 0.0
-    """The part of all calls that the canary takes, between 0 and 1."""
+    """Share of all calls that go to the canary, from 0 to 1."""
 
     def pick(self, key: str) -> BoundVersion:
         """Return the version for `key`: always the same one while the canary is the same."""
@@ -124,7 +124,7 @@ class Router:
         channel: The channel to follow, which need not exist.
         space: What can be configured; by default the instructions and demos of each predictor.
         as_it_is: How to run the student as it is, for a student whose own `__call__` asks the router.
-        clock: Monotonic seconds, for how often to look at the file.
+        clock: Returns monotonic seconds, which decide when to check the file.
     """
 
     def __init__(
@@ -166,9 +166,9 @@ class Router:
         """Return None: a copy of a live program follows no channel, so that changes to it count."""
 
     def sync(self) -> None:
-        """Take up what was published since the last look. Blocks while it reads the file and binds versions.
+        """Switch to what was published since the last check. Blocks while it reads the file and binds versions.
 
-        A local publication is waited for; otherwise a call does not wait for another one that is reading.
+        A call waits for what its own process has published. Otherwise it never waits for another call that is reading.
         """
         if not self._follower.is_due():
             return

@@ -1,4 +1,4 @@
-"""Running a version of a live program: in the event loop or in a thread, with what is recorded of the call."""
+"""Running a version of a live program, on the event loop or in a thread, and recording the call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Runner:
         student: The live program's student.
         store: Where calls are recorded: the store's file, or the server of a store on another host.
         channel: The channel's name.
-        options: What to record of the calls.
+        options: What to record about the calls.
 
     Raises:
         ConfigError: Examples are to be kept, which a server can't do.
@@ -54,7 +54,7 @@ class Runner:
         return self._run(router, pick(router, router.routing_table), args, kwargs)
 
     async def run_on_loop(self, router: Router, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Do the same by the version's `acall`, or in a thread if it has none."""
+        """Do the same with the version's `acall`, or in a thread if it has none."""
         version = pick(router, router.routing_table)
         acall = version.callables.acall
         if acall is None:
@@ -75,7 +75,7 @@ class Runner:
         return prediction
 
     def _needs_context(self) -> bool:
-        """Return whether a run needs DSPy settings of its own. Setting them takes longer than all the rest."""
+        """Return whether a run needs DSPy settings of its own. Setting them takes longer than everything else."""
         return self.recorder.wants_runs or is_streamed()
 
     @contextmanager

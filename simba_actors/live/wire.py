@@ -31,7 +31,7 @@ def snapshot_to_json(snapshot: Snapshot) -> dict[str, JSON]:
 
 
 def snapshot_from_json(body: Any) -> Snapshot:
-    """Read the body of a Get. Unknown fields are ignored. Raises ValueError, TypeError or LookupError otherwise."""
+    """Read the body of a Get. Ignores unknown fields. Raises ValueError, TypeError or LookupError if it is invalid."""
     known = {field.name for field in dataclasses.fields(Publication)}
 
     def publication(name: str) -> Publication | None:
@@ -50,7 +50,7 @@ def snapshot_from_json(body: Any) -> Snapshot:
 
 
 def etag_of(served: Served) -> str:
-    """Return what tells one snapshot of a channel from another."""
+    """Return a tag that changes with what is served."""
     parts = [(p.version, p.kind, p.digest, p.share, p.pruned) for p in served.publications]
     return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 

@@ -201,7 +201,7 @@ def configuration_of_version(db: sqlite3.Connection, channel: str, version: int)
 
 
 def unreadable(db: sqlite3.Connection, publication: Publication, error: Exception) -> StoreDamagedError:
-    """Return the error for a version whose configuration is missing or makes no sense."""
+    """Return the error for a version whose configuration is missing or invalid."""
     return StoreDamagedError(
         f"{path_of(db)} is damaged: version {publication.version} of channel {publication.channel!r} can't be read "
         f"({error!r:.200}); publish it again"

@@ -95,7 +95,7 @@ def _stream(answer: Stream, token: str | None) -> Any:
 async def _abort(context: Any, error: Exception) -> None:
     """End a call with the status of a Refusal. What else goes wrong is logged, and gRPC's own status says so."""
     if not isinstance(error, Refusal):
-        logger.error("a call failed in a way that the protocol does not know", exc_info=error)
+        logger.error("a call failed with an unexpected error", exc_info=error)
         return
     if error.retry_after is not None:
         context.set_trailing_metadata((("retry-after", f"{error.retry_after:g}"),))
