@@ -10,7 +10,7 @@ A case is a call and the answers that are allowed:
   `text` (put into each input that is a string) and `padding` (characters of an unknown field). `body` is sent as it is.
 * `reply`: the type of the reply; `same_as`: the case whose reply it must equal.
 * `refusal`: the codes of the refusals that are allowed.
-* `door`: "http" for what can't be said over gRPC.
+* `transport`: "http" for what can't be said over gRPC.
 """
 
 from __future__ import annotations
@@ -69,16 +69,16 @@ def check(
     """
     connection = Connection([address], token=token, tls=tls)
     description = connection.describe([MAJOR], CALL_SECONDS)
-    door = "grpc" if address.startswith("grpc") else "http"
+    transport = "grpc" if address.startswith("grpc") else "http"
     session = _Session(connection, description, inputs or _values(description))
     for case in cast("list[dict[str, Any]]", json.loads(CASES.read_text(encoding="utf-8"))):
-        if case.get("door", door) == door:
+        if case.get("transport", transport) == transport:
             yield Finding(case["name"], session.problem_of(case))
 
 
 class _Session:
     def __init__(self, connection: Connection, description: Description, inputs: Object) -> None:
-        self._door = connection.first_door
+        self._client = connection.first_client
         self._description = description
         self._inputs = inputs
         self._prefix = uuid.uuid4().hex[:8]
@@ -91,7 +91,7 @@ class _Session:
             return None  # Such a Run is made again under its key, so there is nothing to compare.
         refusals = cast("Sequence[str]", case.get("refusal", ()))
         try:
-            answer = self._door.call(case["method"], self._message(case), CALL_SECONDS)
+            answer = self._client.call(case["method"], self._message(case), CALL_SECONDS)
         except StudentCallError as error:
             if error.provider_code in refusals:
                 return None

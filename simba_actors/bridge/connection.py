@@ -52,7 +52,7 @@ SCHEMES = ("http", "https", "grpc", "grpcs")
 M = TypeVar("M", bound=Message)
 
 
-class Door(Protocol):
+class StudentClient(Protocol):
     """Client for one address. Thread-safe."""
 
     def call(self, method: str, message: Object | bytes, seconds: float) -> Any:
@@ -71,10 +71,10 @@ class Door(Protocol):
 class Address:
     """One address of a student, with the number of its Runs and when it can be used again."""
 
-    def __init__(self, address: str, door: Door, secrets: Secrets) -> None:
+    def __init__(self, address: str, client: StudentClient, secrets: Secrets) -> None:
         self.address = address
         self._secrets = secrets
-        self.door = door
+        self.client = client
         self.in_flight = 0
         self.rests_until = 0.0
 
@@ -87,7 +87,7 @@ class Address:
             )
             raise error_of(refusal, self.address)
         try:
-            answer = self.door.call(method, message, seconds)
+            answer = self.client.call(method, message, seconds)
         except StudentCallError as error:
             self._secrets.redact(error)
             raise
@@ -122,7 +122,7 @@ class Connection:
         """Hides the token, which a student may repeat in an error message."""
         if token is not None:
             self.secrets.add(token)
-        self._addresses = [Address(address, _door(address, token, tls), self.secrets) for address in addresses]
+        self._addresses = [Address(address, _client(address, token, tls), self.secrets) for address in addresses]
         self._lock = threading.Lock()
         survive_forks(self)
 
@@ -139,9 +139,9 @@ class Connection:
         return self._made_with[0]
 
     @property
-    def first_door(self) -> Door:
-        """The door of the first address."""
-        return self._addresses[0].door
+    def first_client(self) -> StudentClient:
+        """The client for the first address."""
+        return self._addresses[0].client
 
     def describe(self, majors: Sequence[int], seconds: float) -> Description:
         """Return the description from the first address that answers. Raise the last StudentCallError if none does."""
@@ -182,7 +182,7 @@ class Connection:
         self._lock = threading.Lock()
         for address in self._addresses:
             address.in_flight = 0
-            address.door.forget()
+            address.client.forget()
 
 
 class RemoteRun:
@@ -225,19 +225,19 @@ class RemoteRun:
             return  # The Run ends at its deadline.
 
 
-def _door(address: str, token: str | None, tls: TLS | None) -> Door:
+def _client(address: str, token: str | None, tls: TLS | None) -> StudentClient:
     parts = _checked(address, token)
     if parts.scheme in ("grpc", "grpcs"):
         try:
-            from simba_actors.bridge.grpc_door import GRPCDoor
+            from simba_actors.bridge.grpc_client import GRPCClient
         except ImportError as error:
             raise ConfigError(
                 f"RemoteStudent: {address!r:.200} needs the extra `grpc` ({error}): pip install 'simba_actors[grpc]'"
             ) from error
-        return GRPCDoor(parts, token, tls)
-    from simba_actors.bridge.http_door import HTTPDoor
+        return GRPCClient(parts, token, tls)
+    from simba_actors.bridge.http_client import HTTPClient
 
-    return HTTPDoor(parts, token, tls)
+    return HTTPClient(parts, token, tls)
 
 
 def _checked(address: Any, token: str | None) -> SplitResult:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from simba_actors.bridge.http_door import SERVICE
+from simba_actors.bridge.http_client import SERVICE
 from simba_actors.bridge.messages import LARGEST_MESSAGE, Object
 from simba_actors.bridge.protobuf import METHODS, reader, writer
 from simba_actors.bridge.service import StudentService

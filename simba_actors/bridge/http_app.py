@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from simba_actors.bridge.http_door import SERVICE
+from simba_actors.bridge.http_client import SERVICE
 from simba_actors.bridge.messages import LARGEST_MESSAGE, Object
 from simba_actors.bridge.service import StudentService
 from simba_actors.runtime.logs import get_logger

@@ -1,4 +1,4 @@
-"""What the commands that serve something share: addresses, TLS, and two doors on one event loop."""
+"""What the commands that serve something share: addresses, TLS, and two servers on one event loop."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Following a channel on another host. A background thread does the networking, and calls run in this process.
 
-The thread gets a snapshot of the channel and watches for a change, over HTTP or gRPC: see `live.door`. A Watch brings
+The thread gets a snapshot of the channel and watches for a change, over HTTP or gRPC: see `live.client`. A Watch brings
 only a hint; the snapshot itself always comes from Get.
 
 Requests never wait for the network, except that the very first call waits for up to `FIRST_SECONDS`.
@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary, ref
 
 from simba_actors.errors import StoreError
 from simba_actors.live.background import WarnOnce
-from simba_actors.live.door import open_door
+from simba_actors.live.client import open_client
 from simba_actors.live.follower import Snapshot
 from simba_actors.live.wire import Remote, snapshot_from_json
 from simba_actors.lm.secrets import Secrets
@@ -104,7 +104,7 @@ class Poller:
 
     def __init__(self, remote: Remote) -> None:
         self.remote = remote
-        self._door = open_door(remote)
+        self._client = open_client(remote)
         self._secrets = Secrets()
         if remote.token is not None:
             self._secrets.add(remote.token)
@@ -156,7 +156,7 @@ class Poller:
                 self._is_new = True
                 return random.uniform(*SETTLING_SECONDS)  # noqa: S311 - no secret
             self._failures = 0
-            self._door.watch(self._tag)
+            self._client.watch(self._tag)
         except Exception as error:  # noqa: BLE001 - whatever a server and a network can do; the last snapshot serves
             self._fail(error)
             shortest, longest = RETRY_SECONDS
@@ -180,7 +180,7 @@ class Poller:
 
     def _get(self) -> bool:
         """Get what the server serves. Return whether it is new."""
-        found = self._door.get(self._tag)
+        found = self._client.get(self._tag)
         if found is None:
             self._set(None, "")
             return False

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
 from simba_actors.live.background import BackgroundQueue, WarnOnce
-from simba_actors.live.door import ReportRefusedError, open_door
+from simba_actors.live.client import ReportRefusedError, open_client
 from simba_actors.live.recording import KeptExample, MakeEntries, Score
 from simba_actors.live.remote import RETRY_SECONDS
 from simba_actors.live.wire import Remote
@@ -23,7 +23,7 @@ class RemoteWriter:
 
     def __init__(self, remote: Remote, threads: Threads) -> None:
         self._remote = remote
-        self._door = open_door(remote)
+        self._client = open_client(remote)
         self._secrets = Secrets()
         if remote.token is not None:
             self._secrets.add(remote.token)
@@ -53,7 +53,7 @@ class RemoteWriter:
     def _sent(self, scores: Sequence[tuple[str, float]]) -> bool:
         """Return False if the same batch can be sent again."""
         try:
-            self._door.report(scores)
+            self._client.report(scores)
         except ReportRefusedError as error:
             self._warn_once(
                 f"{self._remote.url} refused scores of channel {self._remote.channel!r}, which are lost: "

@@ -105,14 +105,14 @@ def rounds(store: Path, pipes: list[Connection], version: int) -> tuple[list[flo
     return seconds, sum(failed for _, failed, _ in answers), sum(behind for _, _, behind in answers)
 
 
-def main(door: str = "http") -> None:
-    serve = serving_over_grpc if door == "grpc" else serving
+def main(transport: str = "http") -> None:
+    serve = serving_over_grpc if transport == "grpc" else serving
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = folder / "simba.db"
         asyncio.run(publish(store, "one"))
         port = free_port()
-        url = f"{door}://127.0.0.1:{port}"
+        url = f"{transport}://127.0.0.1:{port}"
         spawn = multiprocessing.get_context("spawn")
         pipes: list[Connection] = []
         children: list[Any] = []
@@ -131,7 +131,9 @@ def main(door: str = "http") -> None:
                 waits, failed, behind = [*waits, *seconds], failed + failures, behind + left
         p99 = quantiles(waits, n=100)[-1]
         load = os.getloadavg()[0]
-        print(f"{PROCESSES * PROGRAMS} programs, {PUBLICATIONS} publications over {door}, at a load of {load:.1f}:")
+        print(
+            f"{PROCESSES * PROGRAMS} programs, {PUBLICATIONS} publications over {transport}, at a load of {load:.1f}:"
+        )
         print(f"served after {median(waits):.2f} s (median), {p99:.2f} s (p99; bar {BAR:g}), {max(waits):.2f} s (most)")
         print(f"{failed} calls failed, {behind} programs were left behind")
         failed = behind = 0

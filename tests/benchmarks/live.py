@@ -92,13 +92,13 @@ async def main() -> None:
         look = statistics.median(microseconds_a_look(follower) for _ in range(ROUNDS))
         added = {"a file": await microseconds_added(student, live)}
         servers = ChannelServers()
-        for door in ("http", "grpc"):
-            with servers.serving(store, door=door) as address:
+        for transport in ("http", "grpc"):
+            with servers.serving(store, transport=transport) as address:
                 live = LiveProgram(student, store=address)
                 await live.acall()
                 if live.state is not LiveState.READY:
                     raise SystemExit(f"{address} is not followed")
-                added[f"a server over {door}"] = await microseconds_added(student, live)
+                added[f"a server over {transport}"] = await microseconds_added(student, live)
         servers.close()
     print(f"µs of CPU time added, medians of {ROUNDS} rounds of {CALLS} calls; bar: {BAR:.0f} with a look")
     print(f"{'':<36}{'acall':>8}{'call':>8}")

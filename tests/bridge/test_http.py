@@ -11,7 +11,7 @@ import pytest
 
 from simba_actors import RemoteStudent
 from simba_actors.bridge.calls import StudentCallError
-from simba_actors.bridge.http_door import SERVICE
+from simba_actors.bridge.http_client import SERVICE
 from simba_actors.bridge.messages import LARGEST_MESSAGE
 from simba_actors.errors import StudentUnreachableError
 from simba_actors.lm.failures import FailureClass
@@ -42,7 +42,7 @@ def failure_of(answer: Answer) -> StudentCallError:
     return raised.value
 
 
-def test_a_token_opens_the_door(client: httpx.Client) -> None:
+def test_a_token_lets_a_caller_in(client: httpx.Client) -> None:
     assert post(client).json()["name"] == "HintAndAnswer"
 
 

@@ -45,25 +45,25 @@ def addresses(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> G
         yield printed
 
 
-@pytest.mark.parametrize("door", [0, 1], ids=["https", "grpcs"])
-def test_a_client_with_a_certificate_is_let_in(addresses: list[str], certificates: Path, door: int) -> None:
+@pytest.mark.parametrize("transport", [0, 1], ids=["https", "grpcs"])
+def test_a_client_with_a_certificate_is_let_in(addresses: list[str], certificates: Path, transport: int) -> None:
     tls = TLS(ca=certificates / "ca.pem", certificate=certificates / "client.pem", key=certificates / "client.key")
-    assert RemoteStudent(addresses[door], tls=tls)(question="What is the colour of ball 0?").answer
+    assert RemoteStudent(addresses[transport], tls=tls)(question="What is the colour of ball 0?").answer
 
 
-@pytest.mark.parametrize("door", [0, 1], ids=["https", "grpcs"])
-def test_a_client_without_one_is_not(addresses: list[str], certificates: Path, door: int) -> None:
+@pytest.mark.parametrize("transport", [0, 1], ids=["https", "grpcs"])
+def test_a_client_without_one_is_not(addresses: list[str], certificates: Path, transport: int) -> None:
     with pytest.raises(StudentUnreachableError):
-        RemoteStudent(addresses[door], tls=TLS(ca=certificates / "ca.pem"))
+        RemoteStudent(addresses[transport], tls=TLS(ca=certificates / "ca.pem"))
 
 
-@pytest.mark.parametrize("door", [0, 1], ids=["https", "grpcs"])
-def test_a_server_that_nobody_known_vouches_for_is_not_trusted(addresses: list[str], door: int) -> None:
+@pytest.mark.parametrize("transport", [0, 1], ids=["https", "grpcs"])
+def test_a_server_that_nobody_known_vouches_for_is_not_trusted(addresses: list[str], transport: int) -> None:
     with pytest.raises(StudentUnreachableError):
-        RemoteStudent(addresses[door])
+        RemoteStudent(addresses[transport])
 
 
-def test_a_token_opens_the_door_of_grpc() -> None:
+def test_a_token_lets_a_caller_in_over_grpc() -> None:
     with served_over_grpc(quiz_service(), token=TOKEN) as address:
         assert RemoteStudent(address, token=TOKEN).description.name == "HintAndAnswer"
 

@@ -38,16 +38,16 @@ def addresses(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> G
         yield printed
 
 
-@pytest.mark.parametrize("door", [0, 1], ids=["https", "grpcs"])
-def test_a_live_program_with_a_certificate_is_served(addresses: list[str], certificates: Path, door: int) -> None:
+@pytest.mark.parametrize("transport", [0, 1], ids=["https", "grpcs"])
+def test_a_live_program_with_a_certificate_is_served(addresses: list[str], certificates: Path, transport: int) -> None:
     tls = TLS(ca=certificates / "ca.pem", certificate=certificates / "client.pem", key=certificates / "client.key")
-    live = LiveProgram(sayer(), store=addresses[door], tls=tls)
+    live = LiveProgram(sayer(), store=addresses[transport], tls=tls)
     assert live(question="?").answer == "one"
 
 
-@pytest.mark.parametrize("door", [0, 1], ids=["https", "grpcs"])
+@pytest.mark.parametrize("transport", [0, 1], ids=["https", "grpcs"])
 @pytest.mark.parametrize("own", [True, False], ids=["no certificate", "an unknown server"])
-def test_one_without_runs_the_student(addresses: list[str], certificates: Path, door: int, own: bool) -> None:
-    live = LiveProgram(sayer(), store=addresses[door], tls=TLS(ca=certificates / "ca.pem") if own else None)
+def test_one_without_runs_the_student(addresses: list[str], certificates: Path, transport: int, own: bool) -> None:
+    live = LiveProgram(sayer(), store=addresses[transport], tls=TLS(ca=certificates / "ca.pem") if own else None)
     assert live(question="?").answer == "nothing"
     assert live.state is LiveState.ERROR

@@ -37,14 +37,14 @@ async def publish_at(store: Path, word: str, hours: float) -> None:
         await publisher.publish(saying(word), expected=version, reason=f"say {word}")
 
 
-@pytest.mark.parametrize("door", ["http", "grpc"])
-def test_the_newest_version_runs_whatever_the_clocks_say(tmp_path: Path, servers: ChannelServers, door: str) -> None:
-    if door == "grpc":
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+def test_the_newest_version_runs_whatever_clocks_say(tmp_path: Path, servers: ChannelServers, transport: str) -> None:
+    if transport == "grpc":
         pytest.importorskip("grpc")
     store = tmp_path / "simba.db"
     asyncio.run(publish(store, "one"))
     servers.set_clock(DAY)
-    with servers.serving(store, door=door) as address:
+    with servers.serving(store, transport=transport) as address:
         live = LiveProgram(sayer(), store=address)
         until(live, "one")
         for word, hours in [("two", -DAY), ("three", 2 * DAY), ("four", 0.0)]:
@@ -54,14 +54,14 @@ def test_the_newest_version_runs_whatever_the_clocks_say(tmp_path: Path, servers
             assert live.state is LiveState.READY
 
 
-@pytest.mark.parametrize("door", ["http", "grpc"])
-def test_scores_count_once_whatever_the_clocks_say(tmp_path: Path, servers: ChannelServers, door: str) -> None:
-    if door == "grpc":
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+def test_scores_count_once_whatever_the_clocks_say(tmp_path: Path, servers: ChannelServers, transport: str) -> None:
+    if transport == "grpc":
         pytest.importorskip("grpc")
     store = tmp_path / "simba.db"
     asyncio.run(publish(store, "one"))
     asyncio.run(start_canary(store, "new", 0.5))
-    with servers.serving(store, door=door) as address:
+    with servers.serving(store, transport=transport) as address:
         live = LiveProgram(sayer(), store=address)
         live(question="?")
         with live.call() as call:

@@ -17,7 +17,7 @@ import pytest
 
 from simba_actors.errors import ConfigError
 from simba_actors.live import LiveProgram
-from simba_actors.live.door import ReportRefusedError, open_door
+from simba_actors.live.client import ReportRefusedError, open_client
 from simba_actors.live.remote import Poller
 from simba_actors.live.router import LiveState
 from simba_actors.live.wire import Remote
@@ -182,7 +182,7 @@ def test_a_score_counts_once_however_often_it_arrives(store: Path, servers: Chan
             for call in calls:
                 live.report(0.5, call)
         live.close()
-        open_door(Remote(address, "default")).report([(call, 0.5) for call in calls])
+        open_client(Remote(address, "default")).report([(call, 0.5) for call in calls])
     assert counted(store) == 5
 
 
@@ -212,7 +212,7 @@ def test_scores_that_make_no_sense_are_refused_for_good(
     store: Path, servers: ChannelServers, scores: list[Any]
 ) -> None:
     with servers.serving(store) as address, pytest.raises(ReportRefusedError, match="invalid_argument"):
-        open_door(Remote(address, "default")).report(scores)
+        open_client(Remote(address, "default")).report(scores)
 
 
 def test_a_token_is_needed_where_the_server_has_one(

@@ -28,9 +28,9 @@ class ChannelServers:
         )
 
     @contextmanager
-    def serving(self, store: Path, port: int = 0, token: str | None = None, door: str = "grpc") -> Generator[str]:
+    def serving(self, store: Path, port: int = 0, token: str | None = None, transport: str = "grpc") -> Generator[str]:
         """Serve a store's channels and yield the address. Cut all calls at the end."""
-        yield self._ask({"store": str(store), "port": port, "token": token, "door": door})
+        yield self._ask({"store": str(store), "port": port, "token": token, "transport": transport})
         self._ask({"over": True})
 
     def set_clock(self, hours: float) -> None:
@@ -54,7 +54,7 @@ async def _serve() -> None:
     while line := await asyncio.to_thread(sys.stdin.readline):
         message = json.loads(line)
         if "store" in message:
-            start = _start_grpc if message["door"] == "grpc" else _start_http
+            start = _start_grpc if message["transport"] == "grpc" else _start_http
             address, stop = await start(Path(message["store"]), message["port"], message["token"])
             print(address, flush=True)
             continue

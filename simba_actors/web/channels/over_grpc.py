@@ -1,4 +1,4 @@
-"""Get, Watch and Report over gRPC, as `simba_actors.live.grpc_door` speaks them. It needs the extra `grpc`."""
+"""Get, Watch and Report over gRPC, as `simba_actors.live.grpc_client` speaks them. It needs the extra `grpc`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from simba_actors.live.channel_messages import (
     Stored,
     WatchRequest,
 )
-from simba_actors.live.door import LARGEST_BYTES
+from simba_actors.live.client import LARGEST_BYTES
 from simba_actors.live.recording import write_scores
 from simba_actors.publishing.channel import check_channel
 from simba_actors.transport.grpc_server import start_server

@@ -1,4 +1,4 @@
-"""Get, Watch and Report over HTTP, as `simba_actors.live.http_door` speaks them."""
+"""Get, Watch and Report over HTTP, as `simba_actors.live.http_client` speaks them."""
 
 from __future__ import annotations
 

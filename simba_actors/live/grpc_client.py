@@ -18,7 +18,7 @@ from simba_actors.live.channel_messages import (
     Stored,
     WatchRequest,
 )
-from simba_actors.live.door import CONNECT_SECONDS, LARGEST_BYTES, WATCH_SECONDS, ReportRefusedError
+from simba_actors.live.client import CONNECT_SECONDS, LARGEST_BYTES, WATCH_SECONDS, ReportRefusedError
 from simba_actors.live.wire import Remote
 from simba_actors.runtime.forks import survive_forks
 from simba_actors.transport.grpc_client import Connector, metadata, status_of
@@ -38,7 +38,7 @@ REFUSED = frozenset(
 """Status codes after which scores are not sent again."""
 
 
-class GRPCDoor:
+class GRPCClient:
     """Reaches a channel at an address such as `grpc://host:7001`. All calls share a connection."""
 
     def __init__(self, remote: Remote) -> None:

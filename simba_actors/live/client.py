@@ -22,7 +22,7 @@ class ReportRefusedError(Exception):
     """The server refuses these scores for good, so they are not sent again."""
 
 
-class Door(Protocol):
+class ChannelClient(Protocol):
     """Client for one channel. Each call blocks, and raises OSError, HTTPException or ValueError if it fails."""
 
     def get(self, known: str) -> tuple[bytes, str] | None:
@@ -38,7 +38,7 @@ class Door(Protocol):
         ...
 
 
-def open_door(remote: Remote) -> Door:
+def open_client(remote: Remote) -> ChannelClient:
     """Return the client that the address of a channel asks for.
 
     Raises:
@@ -46,12 +46,12 @@ def open_door(remote: Remote) -> Door:
     """
     if remote.scheme in ("grpc", "grpcs"):
         try:
-            from simba_actors.live.grpc_door import GRPCDoor
+            from simba_actors.live.grpc_client import GRPCClient
         except ImportError as error:
             raise ConfigError(
                 f"store={remote.url!r:.80} needs the extra `grpc` ({error}): pip install 'simba_actors[grpc]'"
             ) from error
-        return GRPCDoor(remote)
-    from simba_actors.live.http_door import HTTPDoor
+        return GRPCClient(remote)
+    from simba_actors.live.http_client import HTTPClient
 
-    return HTTPDoor(remote)
+    return HTTPClient(remote)

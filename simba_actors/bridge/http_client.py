@@ -22,7 +22,7 @@ CONNECT_SECONDS = 10.0
 CHUNK = 64 * 1024
 
 
-class HTTPDoor:
+class HTTPClient:
     """Reaches a student at an address such as `http://127.0.0.1:7000`."""
 
     def __init__(self, parts: SplitResult, token: str | None, tls: TLS | None) -> None:

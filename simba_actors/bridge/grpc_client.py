@@ -9,7 +9,7 @@ from urllib.parse import SplitResult
 import grpc
 
 from simba_actors.bridge.calls import error_of, unusable
-from simba_actors.bridge.http_door import SERVICE, retry_seconds
+from simba_actors.bridge.http_client import SERVICE, retry_seconds
 from simba_actors.bridge.messages import LARGEST_MESSAGE, Object
 from simba_actors.bridge.protobuf import METHODS, reader, writer
 from simba_actors.transport.grpc_client import Connector, metadata, status_of
@@ -20,7 +20,7 @@ TOO_LARGE = "larger than max"
 """Text in gRPC's own refusals of messages that are too large. Their code is the same as that of a busy student."""
 
 
-class GRPCDoor:
+class GRPCClient:
     """Reaches a student at an address such as `grpc://127.0.0.1:7001`. All calls share a connection."""
 
     def __init__(self, parts: SplitResult, token: str | None, tls: TLS | None) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import quote
 
-from simba_actors.live.door import CONNECT_SECONDS, LARGEST_BYTES, WATCH_SECONDS, ReportRefusedError
+from simba_actors.live.client import CONNECT_SECONDS, LARGEST_BYTES, WATCH_SECONDS, ReportRefusedError
 from simba_actors.live.wire import Remote
 from simba_actors.transport.security import client_context
 
@@ -24,7 +24,7 @@ TRY_AGAIN = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
 """Statuses of refusals that may pass, because they are not about what was sent."""
 
 
-class HTTPDoor:
+class HTTPClient:
     """Reaches a channel at an address such as `https://host/simba`, with a connection for each call."""
 
     def __init__(self, remote: Remote) -> None:
