@@ -4,7 +4,7 @@
 #     STORE=http://127.0.0.1:8642 CHANNEL=default CACHE=known.json PORT=8000 elixir follower.exs
 #     curl -d '{"question": "What is 1 + 1?"}' http://127.0.0.1:8000
 
-for file <- ["program.exs", "door.exs"], do: Code.require_file(file, __DIR__)
+for file <- ["program.exs", "json_server.exs"], do: Code.require_file(file, __DIR__)
 
 defmodule Follower do
   @moduledoc """
@@ -110,7 +110,7 @@ end
 
 for application <- [:inets, :ssl], do: {:ok, _} = Application.ensure_all_started(application)
 {:ok, _} = Follower.start_link()
-Door.listen("127.0.0.1", System.get_env("PORT", "8000"), fn _, _, inputs ->
+JSONServer.listen("127.0.0.1", System.get_env("PORT", "8000"), fn _, _, inputs ->
   {version, states} = Follower.known()
   try do
     {:ok, Map.put(Program.run(states, inputs, fn _ -> :ok end), "version", version)}

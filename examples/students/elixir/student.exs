@@ -1,6 +1,6 @@
 # Serves the program to optimizers: Describe, Run and Cancel over HTTP, as `bridge.proto` documents them.
 
-for file <- ["program.exs", "door.exs"], do: Code.require_file(file, __DIR__)
+for file <- ["program.exs", "json_server.exs"], do: Code.require_file(file, __DIR__)
 
 defmodule Student do
   @moduledoc "Answers the three calls. Each Run is a process, named by its key, which knows its reply for ten minutes."
@@ -88,7 +88,7 @@ defmodule Student do
   end
 end
 
-Door.listen(System.get_env("HOST", "127.0.0.1"), System.get_env("PORT", "7000"), fn path, headers, message ->
+JSONServer.listen(System.get_env("HOST", "127.0.0.1"), System.get_env("PORT", "7000"), fn path, headers, message ->
   token = System.get_env("SIMBA_STUDENT_TOKEN", "")
   cond do
     token != "" and headers["authorization"] != "Bearer " <> token -> {:refused, 401, "unauthenticated", "wrong token"}

@@ -1,4 +1,4 @@
-// The door over gRPC. Messages are translated to and from protobuf's JSON mapping, so that both doors are alike.
+// The student over gRPC. Messages are translated to and from protobuf's JSON mapping, as over HTTP.
 
 import { createFileRegistry, fromBinary, fromJson, toBinary, toJson } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema, file_google_protobuf_struct as struct } from "@bufbuild/protobuf/wkt";

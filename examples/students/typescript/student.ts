@@ -19,7 +19,7 @@ const isObject = (value: unknown) => typeof value === "object" && value !== null
 const underWay = new Map<string, AbortController>();
 const known = new Map<string, { content: string; reply: Promise<Fields> }>();
 
-/** Answer a call. A message is what protobuf's JSON mapping makes of it, whichever door it comes through. */
+/** Answer a call, over HTTP or gRPC. A message is an object in protobuf's JSON mapping. */
 export async function answer(method: string, message: any, authorization?: unknown): Promise<Fields> {
   if (TOKEN && authorization !== `Bearer ${TOKEN}`) throw new Refusal("unauthenticated", 401, "the token is wrong");
   if (!isObject(message)) throw invalid("the message is not an object");

@@ -1,4 +1,4 @@
-defmodule Door do
+defmodule JSONServer do
   @moduledoc "JSON over HTTP, with OTP's own server, which calls `do/1` in a process of the connection's own."
   require Record
   Record.defrecordp(:mod, Record.extract(:mod, from_lib: "inets/include/httpd.hrl"))
@@ -9,7 +9,7 @@ defmodule Door do
     :persistent_term.put(__MODULE__, answer)
     {:ok, ip} = :inet.parse_address(to_charlist(host))
     here = to_charlist(__DIR__)
-    place = [port: String.to_integer(port), bind_address: ip, server_name: 'door', server_root: here, document_root: here]
+    place = [port: String.to_integer(port), bind_address: ip, server_name: 'student', server_root: here, document_root: here]
     own = [modules: [__MODULE__], keep_alive: false, max_body_size: 16 * 1024 * 1024]
     {:ok, server} = :inets.start(:httpd, place ++ own)
     IO.puts("http://#{host}:#{:httpd.info(server)[:port]}")
