@@ -38,10 +38,12 @@ from simba_actors.store.queries.pool_queries import program
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Program number `program` of the pool of run `run_id`, as what to publish."""
+    """A program of a run, to publish it with `Channel.publish`."""
 
     run_id: str
+    """The run's id."""
     program: int
+    """The program's number in the run's pool; 0 is the student."""
 
 
 class Channel:

@@ -83,7 +83,9 @@ class Served:
     """
 
     current: Publication | None = None
+    """The version of all calls that don't go to the canary; None before the first publication."""
     canary: Publication | None = None
+    """The version that is tried on a share of calls; None if there is none."""
 
     @property
     def version(self) -> int:
