@@ -43,7 +43,7 @@ async def test_a_mix_of_faults_changes_no_score(seed: int, server: OpenAIServer,
     expected = await faultless(server, tmp_path)
     with OpenAIServer(quiz_script, faults=MIX, seed=seed) as faulty:
         patient = Retry(base=0.01, longest=0.1)
-        config = config_for(faulty, tmp_path / "faulty.db", patient, rollout_timeout=1.5)
+        config = config_for(faulty, tmp_path / "faulty.db", patient, rollout_timeout=3.0)
         async with await Optimizer.start(config) as optimizer:
             await optimizer.result()
             await reach(optimizer, CallRetried)

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 KILLS = 2
 LATENCY = 0.03
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 def config_at(address: str, store: Path, **changes: Any) -> OptimizerConfig:
