@@ -1,8 +1,10 @@
-"""The dashboard: the runs of a store in a browser, live or afterwards. It needs the extra `web`.
+"""The dashboard: the runs of a store in a browser, live or afterwards.
 
-from simba_actors.web import dashboard
+    from simba_actors.web import dashboard
 
-app.mount("/simba", dashboard("simba.db"))
+    app.mount("/simba", dashboard("simba.db"))
+
+It needs the extra `web`.
 """
 
 from simba_actors.web.app import dashboard

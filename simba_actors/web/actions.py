@@ -1,4 +1,4 @@
-"""Actions of pages, if enabled: publishing a program and rolling a channel back."""
+"""Actions of the pages, if enabled: publishing a program and rolling a channel back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simba_actors.publishing.channel import Channel, Source
 from simba_actors.web.rendering import name_in, site, slug, whole
 
 BY = "dashboard"
-"""The publisher of what pages publish."""
+"""Publisher of the versions that pages publish."""
 
 SHOWN = "shown:"
 """Prefix of the fields that hold the version of each channel that the page showed."""

@@ -31,7 +31,7 @@ async def not_found(request: Request, error: Any) -> Response:
 
 
 async def broken(request: Request, error: Any) -> Response:
-    """Show that there is a bug. Starlette raises the error again, so that the server logs it."""
+    """Show that something is broken. Starlette raises the error again, so that the server logs it."""
     message = "The dashboard could not render this page. The log of its process has the error."
     return page(request, "error.html", 500, title="Something is broken", message=message)
 

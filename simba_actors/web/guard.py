@@ -123,7 +123,7 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def _from_own_page(headers: Headers) -> bool:
-    """Return whether a request is not from another site. Browsers say where it is from, and no page can change that."""
+    """Return whether a request is from this site. Browsers add its origin, and no page can change that."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site in ("same-origin", "none")

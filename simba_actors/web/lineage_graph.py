@@ -11,7 +11,7 @@ from simba_actors.store.queries.pool_queries import PoolEntry
 COLUMN, ROW, MARGIN, RADIUS = 84, 30, 28, 8
 
 MOST_SHOWN = 250
-"""Most programs in one graph. Of a larger pool it shows the best ones and their ancestors."""
+"""Maximum number of programs in one graph. Of a larger pool it shows the best ones and their ancestors."""
 
 KNOWN = ("student", "append_a_rule", "append_a_demo", "learn_from_failures", "merge_rules", "recombine")
 """Strategies that have the same shape in all runs."""
@@ -23,7 +23,7 @@ WORST, BEST = (68, 1, 84), (253, 190, 37)
 
 
 def shown_in_graph(ranking: Sequence[int], parents: Mapping[int, Sequence[int]]) -> set[int]:
-    """Return all programs, or of a larger pool the best of the ranking with their ancestors."""
+    """Return all programs, or the best of the ranking with their ancestors if there are too many."""
     chosen: set[int] = set()
     for best in ranking:
         waiting = [best]
@@ -42,21 +42,21 @@ def lineage_graph(entries: Sequence[PoolEntry], link: Callable[[int], str], winn
 
     `link` returns the address of a program's page.
     """
-    places, looks = _places(entries), _looks(entries)
+    centres, looks = _centres(entries), _looks(entries)
     scores = [entry.score for entry in entries if entry.score is not None]
     low, high = min(scores, default=0.0), max(scores, default=1.0)
     edges = (
-        _edge(places[parent], places[entry.number], to_winner=entry.number == winner)
+        _edge(centres[parent], centres[entry.number], to_winner=entry.number == winner)
         for entry in entries
         for parent in entry.parents
-        if parent in places
+        if parent in centres
     )
     nodes = (
-        _node(entry, places[entry.number], looks[entry.strategy], _colour(entry.score, low, high), link, winner)
+        _node(entry, centres[entry.number], looks[entry.strategy], _colour(entry.score, low, high), link, winner)
         for entry in entries
     )
-    width = max((x for x, _ in places.values()), default=0) + MARGIN
-    height = max((y for _, y in places.values()), default=0) + MARGIN
+    width = max((x for x, _ in centres.values()), default=0) + MARGIN
+    height = max((y for _, y in centres.values()), default=0) + MARGIN
     return Markup(  # noqa: S704 - made of numbers, our own addresses and names of strategies, which are escaped
         f'<svg class="lineage" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="group" '
         f'aria-label="Lineage of {len(entries)} programs">{"".join(edges)}{"".join(nodes)}</svg>'
@@ -73,14 +73,14 @@ def legend(entries: Sequence[PoolEntry]) -> Markup:
     return Markup("").join(signs)
 
 
-def _places(entries: Sequence[PoolEntry]) -> dict[int, tuple[int, int]]:
-    columns = {step: place for place, step in enumerate(sorted({entry.step for entry in entries}))}
+def _centres(entries: Sequence[PoolEntry]) -> dict[int, tuple[int, int]]:
+    columns = {step: index for index, step in enumerate(sorted({entry.step for entry in entries}))}
     filled: dict[int, int] = {}
-    places: dict[int, tuple[int, int]] = {}
+    centres: dict[int, tuple[int, int]] = {}
     for entry in entries:
         row = filled[entry.step] = filled.get(entry.step, -1) + 1
-        places[entry.number] = (MARGIN + columns[entry.step] * COLUMN, MARGIN + row * ROW)
-    return places
+        centres[entry.number] = (MARGIN + columns[entry.step] * COLUMN, MARGIN + row * ROW)
+    return centres
 
 
 def _edge(parent: tuple[int, int], child: tuple[int, int], *, to_winner: bool) -> str:
@@ -91,9 +91,9 @@ def _edge(parent: tuple[int, int], child: tuple[int, int], *, to_winner: bool) -
 
 
 def _node(
-    entry: PoolEntry, place: tuple[int, int], look: str, colour: str, link: Callable[[int], str], winner: int | None
+    entry: PoolEntry, centre: tuple[int, int], look: str, colour: str, link: Callable[[int], str], winner: int | None
 ) -> str:
-    x, y = place
+    x, y = centre
     score = "not scored" if entry.score is None else f"{entry.score:.3f}"
     won, finalist = entry.number == winner, entry.rank is not None
     role = ", the winner" if won else ", a finalist" if finalist else ""
@@ -110,7 +110,7 @@ def _looks(entries: Sequence[PoolEntry]) -> dict[str, str]:
     """Return a shape for each strategy. If there are more strategies than shapes, shapes recur."""
     found = {entry.strategy for entry in entries}
     known = [name for name in KNOWN if name in found]
-    return {name: SHAPES[place % len(SHAPES)] for place, name in enumerate([*known, *sorted(found - set(KNOWN))])}
+    return {name: SHAPES[index % len(SHAPES)] for index, name in enumerate([*known, *sorted(found - set(KNOWN))])}
 
 
 def _shape(look: str, x: int, y: int, colour: str) -> str:

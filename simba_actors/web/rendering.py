@@ -1,4 +1,4 @@
-"""Rendering: templates, links, and untrusted text that is shown as it is."""
+"""Rendering pages: templates, links, and untrusted text."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from simba_actors.store import Reader
 HERE = Path(__file__).parent
 
 LONGEST_TEXT = 20_000
-"""Most characters of one value on a page."""
+"""Maximum number of characters of one value on a page."""
 
 LONGEST_NUMBER = 18
-"""Most digits of a number in an address."""
+"""Maximum number of digits of a number in an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +48,19 @@ async def open_store(request: Request) -> Reader:
 
 
 def slug(name: str) -> str:
-    """Return any name as one part of a path. `name_in` reads it back."""
-    # Browsers take a part of dots alone as a way up, also if the dots are percent-encoded.
+    """Encode any name as one segment of a path. `name_in` decodes it."""
+    # Browsers treat the segments "." and ".." as relative, even if the dots are percent-encoded.
     quoted = quote(name, safe="").replace("~", "%7E")
     return (quoted.replace(".", "%2E") if name in (".", "..") else quoted).replace("%", "~")
 
 
 def name_in(request: Request, parameter: str) -> str:
-    """Return the name that `slug` made a path's part from."""
+    """Return the name in a path that `slug` has encoded."""
     return unquote(str(request.path_params[parameter]).replace("~", "%"))
 
 
 def number_in(request: Request, parameter: str) -> int:
-    """Return a number from the path. Raise a 404 if it is not one."""
+    """Return a number from the path. Raise HTTPException 404 if it is not one."""
     number = whole(request.path_params[parameter])
     if number is None:
         raise HTTPException(404)
@@ -68,7 +68,7 @@ def number_in(request: Request, parameter: str) -> int:
 
 
 def whole(text: str | None) -> int | None:
-    """Return the whole number that `text` is, or None if it is not one that SQLite can hold."""
+    """Return `text` as a whole number, or None if it is not one that SQLite can hold."""
     return int(text) if text is not None and text.isdecimal() and len(text) <= LONGEST_NUMBER else None
 
 
@@ -89,7 +89,7 @@ def page(request: Request, template: str, status: int = 200, **values: Any) -> H
 
 
 def shown(value: Any) -> str:
-    """Return an untrusted value as text: long ones cut, invisible characters written out."""
+    """Return an untrusted value as text, cut if it is long, with invisible characters spelled out."""
     text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
     rest = len(text) - LONGEST_TEXT
     return visible(text[:LONGEST_TEXT]) + (f"\n… and {rest:,} characters more" if rest > 0 else "")
@@ -100,7 +100,7 @@ def _score(value: float | None) -> str:
 
 
 def _when(seconds: float) -> Markup:
-    """Return a time in UTC, which the page's script turns into the reader's zone."""
+    """Return a time in UTC, which the page's script converts to the reader's time zone."""
     moment = datetime.fromtimestamp(seconds, UTC)
     return Markup('<time datetime="{}">{}</time>').format(
         moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), moment.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -21,8 +21,8 @@ ASK_AGAIN_MILLISECONDS = 1000
 async def stream_events(request: Request) -> Response:
     """Send the events after `Last-Event-ID`, or after the query's `after`, and whether more will come.
 
-    The response ends with the events that there are, and the browser asks again. A stream that stayed open would keep
-    the whole service from shutting down: a server waits for responses in progress, and does not tell the application.
+    The response ends after the stored events, and the browser asks again. A stream that stayed open would keep the
+    whole service from shutting down, because servers wait for responses in progress without telling the application.
     """
     run_id = name_in(request, "run")
     after = whole(request.headers.get("last-event-id") or request.query_params.get("after")) or 0
@@ -32,7 +32,7 @@ async def stream_events(request: Request) -> Response:
 
 
 class EventStream(StreamingResponse):
-    """Messages to one browser, until all are sent or the browser is gone."""
+    """Response that sends messages to one browser until all are sent or the browser disconnects."""
 
     def __init__(self, messages: AsyncGenerator[str]) -> None:
         super().__init__(messages, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})

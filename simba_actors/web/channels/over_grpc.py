@@ -88,7 +88,7 @@ async def _report(store: Path, data: bytes) -> bytes:
 
 
 def _read(kind: Any, data: bytes) -> Any:
-    """Return a request of a type. Raise Refusal if it is not one, or names no possible channel."""
+    """Return a request of a type. Raise Refusal if it is invalid or its channel's name is."""
     try:
         message = kind.FromString(data)
         check_channel(message.channel)

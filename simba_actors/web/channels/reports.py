@@ -10,7 +10,7 @@ from simba_actors.live.calls import CallId
 from simba_actors.live.recording import Score
 
 LARGEST_REPORT = 1024 * 1024
-"""Bytes of a batch of scores. A larger one is refused."""
+"""Maximum size of a batch of scores in bytes. A larger one is refused."""
 
 
 def score(channel: str, call: Any, value: Any) -> Score:

@@ -19,10 +19,10 @@ from simba_actors.publishing import publications
 from simba_actors.store import Reader
 
 WATCH_SECONDS = 5.0
-"""Seconds after which a watch ends and is asked for again. A server that shuts down waits for it."""
+"""Seconds after which a watch ends, and the follower starts another. A server that shuts down waits for it."""
 
 LOOK_SECONDS = 0.1
-"""Seconds between looks at the store on behalf of all watches."""
+"""Seconds between checks of the store on behalf of all watches."""
 
 
 class Published(NamedTuple):
@@ -36,7 +36,7 @@ class Published(NamedTuple):
 class Watcher:
     """Reads the store on behalf of all followers, through one connection that is open while it is used.
 
-    One of those who watch looks for commits; the others wait for that one, so that many cost no more than a few.
+    One of the watches checks for commits and the others wait for it, so many watches cost hardly more than one.
     """
 
     def __init__(self, store: Path) -> None:
@@ -51,7 +51,7 @@ class Watcher:
         self._looker_left: anyio.Event
 
     async def published(self, channel: str) -> Published:
-        """Return what the channel serves, read once for all who ask before the next commit."""
+        """Return what the channel serves, read once for all callers until the next commit."""
         async with self._in_use():
             reader = await self._look()
             if channel not in self._published:
@@ -71,7 +71,7 @@ class Watcher:
         return None
 
     async def _commit_after(self, version: int) -> None:
-        """Return when the store may have changed since it was looked at in that version."""
+        """Return when the store may have changed since that version of it."""
         if self._has_looker:
             if version == self._version:
                 await self._looker_left.wait()
@@ -87,7 +87,7 @@ class Watcher:
             left.set()
 
     async def _look(self) -> Reader:
-        """Return the reader. Checks for commits first, at most once in `LOOK_SECONDS`."""
+        """Check for commits, at most once in `LOOK_SECONDS`, and return the reader."""
         async with self._looking:
             now = time.monotonic()
             if self._reader is None:

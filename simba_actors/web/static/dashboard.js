@@ -1,4 +1,4 @@
-// Times in the reader's zone, and pages that follow a run or a store.
+// Show times in the reader's time zone, and update the pages that follow a run or a store.
 "use strict";
 
 const live = document.getElementById("live");
@@ -44,7 +44,7 @@ async function fetchLivePart() {
   return answer.text();
 }
 
-// What the reader has opened, scrolled and focused stays as it is.
+// Replace the live part. What the reader has opened, scrolled and focused stays as it is.
 function replace(html) {
   const opened = new Set([...live.querySelectorAll("details[open][id]")].map((details) => details.id));
   const closed = new Set([...live.querySelectorAll("details:not([open])[id]")].map((details) => details.id));
@@ -63,15 +63,15 @@ function replace(html) {
 }
 
 function follow() {
-  // Each response ends with the events that there are. The browser asks again by itself, and names in Last-Event-ID
-  // the last event it has seen. So the end of a response is no failure; the next one that does not come is.
+  // Each response ends after the stored events. The browser then asks again by itself, with the last event it has seen
+  // in Last-Event-ID. So the end of a response is normal, but a request without a response is a failure.
   const source = new EventSource(`${live.dataset.events}?after=${live.dataset.after}`);
   let answered = false;
   source.onopen = () => { answered = true; say("Live."); };
   source.onerror = () => {
     if (!answered) say("The connection was lost; connecting again.");
     answered = false;
-    // The browser gives up if the response is no stream, such as the error page of a proxy.
+    // The browser gives up if the response is not a stream of events, such as the error page of a proxy.
     if (source.readyState === EventSource.CLOSED) setTimeout(follow, FAILED_PAUSE);
   };
   source.onmessage = refresh;
@@ -99,7 +99,7 @@ async function poll() {
   }
 }
 
-// Only what is new is written: screen readers announce each change.
+// Change the text only if it differs, since screen readers announce each change.
 function say(words) {
   if (connection.textContent !== words) connection.textContent = words;
 }
