@@ -25,7 +25,7 @@ from simba_actors.store.connection import translate_errors, translated, unreacha
 from simba_actors.store.opening import connect_for_reading, is_immutable
 
 POLL_SECONDS = 0.25
-"""Seconds between looks at the file. What another process publishes must be seen within a second."""
+"""Seconds between checks of the file. What another process publishes must be seen within a second."""
 
 BUSY_SECONDS = 0.5
 """Seconds that a `read` waits while another process recovers or closes the file, which locks it for a moment."""
@@ -49,7 +49,7 @@ class Follower:
             snapshot = follower.read()
             follower.acknowledge()
 
-    Between looks the file is not touched. A look asks SQLite's `PRAGMA data_version`, which tells whether another
+    Between checks the file is not touched. A check reads `PRAGMA data_version`, which says whether another
     connection has committed without reading a table: https://sqlite.org/pragma.html#pragma_data_version. The methods
     must not be called from two threads at a time, except for `is_due` and `has_local_publication`.
     """
@@ -65,7 +65,7 @@ class Follower:
         self._identity: tuple[int, ...] | None = None
         self._data_version = -1
         self._publications_seen = self._publications_read = -1
-        self._next_look = 0.0
+        self._next_check = 0.0
         self._snapshot = Snapshot()
 
     def __del__(self) -> None:
@@ -73,7 +73,7 @@ class Follower:
 
     def is_due(self) -> bool:
         """Return whether to poll now: `POLL_SECONDS` after the last poll, or after a local publication."""
-        return self._clock() >= self._next_look or self.has_local_publication()
+        return self._clock() >= self._next_check or self.has_local_publication()
 
     def has_local_publication(self) -> bool:
         """Return whether this process has published something that is not acknowledged yet."""
@@ -81,7 +81,7 @@ class Follower:
 
     def is_stale(self) -> bool:
         """Check whether there may be something new to `read`. Takes microseconds and never waits for a lock."""
-        self._next_look = self._clock() + POLL_SECONDS
+        self._next_check = self._clock() + POLL_SECONDS
         if self._db is None or self.has_local_publication():
             return True
         try:

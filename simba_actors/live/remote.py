@@ -50,18 +50,18 @@ class RemoteFollower:
 
     def __init__(self, remote: Remote) -> None:
         self._poller = poller_of(remote)
-        self._news_read = self._snapshot_read = -1
+        self._revision_read = self._snapshot_read = -1
         self._waited = False
 
     def is_due(self) -> bool:
         self._poller.keep_running()
-        return self._news_read != self._poller.news
+        return self._revision_read != self._poller.revision
 
     def has_local_publication(self) -> bool:
         return False
 
     def is_stale(self) -> bool:
-        return self._news_read != self._poller.news
+        return self._revision_read != self._poller.revision
 
     def read(self) -> Snapshot:
         """Return the newest snapshot. Raises StoreError if there is no newer one and the server can't be reached."""
@@ -69,13 +69,13 @@ class RemoteFollower:
             self._waited = True
             self._poller.wait_for_first(FIRST_SECONDS)
         poller = self._poller
-        news, number, snapshot, error = poller.state()
+        revision, number, snapshot, error = poller.state()
         if snapshot is not None and number != self._snapshot_read:
             self._snapshot_read = number
             if error is None:
-                self._news_read = news
+                self._revision_read = revision
             return snapshot
-        self._news_read = news
+        self._revision_read = revision
         if error is not None:
             raise StoreError(error)
         if snapshot is None:
@@ -108,7 +108,7 @@ class Poller:
         self._secrets = Secrets()
         if remote.token is not None:
             self._secrets.add(remote.token)
-        self.news = 0
+        self.revision = 0
         """Changes whenever there is a new snapshot, a new error, or no error any more."""
         self._snapshot: Snapshot | None = None
         self._snapshot_number = 0
@@ -122,9 +122,9 @@ class Poller:
         survive_forks(self)
 
     def state(self) -> tuple[int, int, Snapshot | None, str | None]:
-        """Return news, the snapshot's number, the snapshot and the error, which belong together."""
+        """Return the revision, the snapshot's number, the snapshot and the error, which belong together."""
         with self._changed:
-            return self.news, self._snapshot_number, self._snapshot, self._error
+            return self.revision, self._snapshot_number, self._snapshot, self._error
 
     def keep_running(self) -> None:
         """Start the thread if there is none."""
@@ -133,7 +133,7 @@ class Poller:
         with self._changed:
             if self._thread is not None and self._thread.is_alive():
                 return
-            self._thread = threading.Thread(target=_poll, args=(ref(self),), name="simba_actors remote", daemon=True)
+            self._thread = threading.Thread(target=_run, args=(ref(self),), name="simba_actors remote", daemon=True)
             try:
                 self._thread.start()
             except RuntimeError as error:
@@ -146,8 +146,8 @@ class Poller:
             if self._thread is not None:
                 self._changed.wait_for(lambda: self._snapshot is not None or self._error is not None, seconds)
 
-    def look(self) -> float:
-        """Get the snapshot and, unless it has changed, watch for a change. Return the seconds until the next look."""
+    def poll(self) -> float:
+        """Get the snapshot and, unless it has changed, watch for a change. Return the seconds until the next call."""
         started = time.monotonic()
         try:
             if self._is_new:
@@ -204,13 +204,13 @@ class Poller:
                     self._snapshot_number += 1
                 self._snapshot, self._tag = snapshot, tag
             self._error = None
-            self.news += changed
+            self.revision += changed
             self._changed.notify_all()
 
     def _fail(self, error: Exception) -> None:
         message = f"{self.remote.url} can't be followed: {self._secrets.describe(error)}"
         with self._changed:
-            self.news += self._error is None
+            self.revision += self._error is None
             self._error = message
             self._changed.notify_all()
 
@@ -250,10 +250,10 @@ class Poller:
             self._warn_once(f"{file} can't be written, so a cold start needs {self.remote.url}: {error}")
 
 
-def _poll(poller_ref: ref[Poller]) -> None:
-    """Run `look` again and again, without keeping the poller alive in between."""
+def _run(poller_ref: ref[Poller]) -> None:
+    """Poll again and again, without keeping the poller alive in between."""
     while (poller := poller_ref()) is not None:
-        seconds = poller.look()
+        seconds = poller.poll()
         del poller
         time.sleep(seconds)
 

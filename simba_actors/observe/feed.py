@@ -27,7 +27,7 @@ ROLLOUTS_AT_ONCE = 100
 """Rollouts, with their trajectories, that are read at a time."""
 
 POLL_SECONDS = 0.2
-"""Seconds between looks at the file by a follower in another process."""
+"""Seconds between checks of the file by a follower in another process."""
 
 FAREWELL_SECONDS = 0.5
 """Seconds that listeners have to take in the last events when a run stops, and then to release what they hold."""

@@ -21,7 +21,7 @@ from simba_actors.store.records import Run
 
 logger = get_logger(__name__)
 
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 """Seconds between checks for requests of other processes."""
 
 JOIN_SECONDS = 1.0
@@ -85,7 +85,7 @@ class LeaseKeeper:
                     self._watch(db)
             except StoreError as error:
                 self._say(str(error))
-                self._stopping.wait(LOOK_SECONDS)
+                self._stopping.wait(POLL_SECONDS)
 
     def _watch(self, db: sqlite3.Connection) -> None:
         """Renew and look until it is over. Raise sqlite3.Error or StoreError if the file can't be used for now."""
@@ -101,7 +101,7 @@ class LeaseKeeper:
             if version != seen and self._wake is not None and self._has_requests(db):
                 self._call(self._wake)
             seen = version
-            self._stopping.wait(LOOK_SECONDS)
+            self._stopping.wait(POLL_SECONDS)
 
     def _has_requests(self, db: sqlite3.Connection) -> bool:
         return db.execute(_HAS_REQUESTS, [self._run_id]).fetchone() is not None

@@ -19,7 +19,7 @@ from simba_actors.store.migrations import APPLICATION_ID, VERSION, migrate
 BUSY_SECONDS = 5.0
 """Seconds that a write waits for another writer before it fails."""
 
-LOOK_SECONDS = 0.01
+RETRY_SECONDS = 0.01
 """Seconds between attempts to open a locked file, in cases where SQLite does not retry."""
 
 
@@ -205,9 +205,9 @@ async def _turn_logging_on(db: Connection, busy_seconds: float) -> None:
         try:
             await db.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError:
-            if attempt * LOOK_SECONDS > busy_seconds:
+            if attempt * RETRY_SECONDS > busy_seconds:
                 raise
-            await anyio.sleep(LOOK_SECONDS)
+            await anyio.sleep(RETRY_SECONDS)
         else:
             return
 

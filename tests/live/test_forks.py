@@ -143,7 +143,7 @@ over = threading.Event()
 def call_on_and_on():
     while not over.is_set():
         live()
-        live._router._follower._next_look = 0.0  # Each call looks at the file.
+        live._router._follower._next_check = 0.0  # Each call looks at the file.
 
 threads = [threading.Thread(target=call_on_and_on) for _ in range(2)]
 for thread in threads:

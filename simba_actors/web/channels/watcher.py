@@ -21,7 +21,7 @@ from simba_actors.store import Reader
 WATCH_SECONDS = 5.0
 """Seconds after which a watch ends, and the follower starts another. A server that shuts down waits for it."""
 
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 """Seconds between checks of the store on behalf of all watches."""
 
 
@@ -44,16 +44,16 @@ class Watcher:
         self._users = 0
         self._reader: Reader | None = None
         self._version = -1
-        self._looked = 0.0
-        self._looking: anyio.Lock
+        self._polled_at = 0.0
+        self._polling: anyio.Lock
         self._published: dict[str, Published] = {}
-        self._has_looker = False
-        self._looker_left: anyio.Event
+        self._is_polled = False
+        self._poller_left: anyio.Event
 
     async def published(self, channel: str) -> Published:
         """Return what the channel serves, read once for all callers until the next commit."""
         async with self._in_use():
-            reader = await self._look()
+            reader = await self._poll()
             if channel not in self._published:
                 self._published[channel] = await reader.ask(_published, channel)
             return self._published[channel]
@@ -72,37 +72,37 @@ class Watcher:
 
     async def _commit_after(self, version: int) -> None:
         """Return when the store may have changed since that version of it."""
-        if self._has_looker:
+        if self._is_polled:
             if version == self._version:
-                await self._looker_left.wait()
+                await self._poller_left.wait()
             return
-        self._has_looker = True
+        self._is_polled = True
         try:
             while version == self._version:
-                await anyio.sleep(LOOK_SECONDS)
-                await self._look()
+                await anyio.sleep(POLL_SECONDS)
+                await self._poll()
         finally:
-            self._has_looker = False
-            left, self._looker_left = self._looker_left, anyio.Event()
+            self._is_polled = False
+            left, self._poller_left = self._poller_left, anyio.Event()
             left.set()
 
-    async def _look(self) -> Reader:
-        """Check for commits, at most once in `LOOK_SECONDS`, and return the reader."""
-        async with self._looking:
+    async def _poll(self) -> Reader:
+        """Check for commits, at most once in `POLL_SECONDS`, and return the reader."""
+        async with self._polling:
             now = time.monotonic()
             if self._reader is None:
-                self._reader, self._looked, self._version = await Reader.open(self._store), 0.0, -1
-            if now - self._looked >= LOOK_SECONDS:
+                self._reader, self._polled_at, self._version = await Reader.open(self._store), 0.0, -1
+            if now - self._polled_at >= POLL_SECONDS:
                 version = await self._reader.data_version()
                 if version != self._version:
                     self._published = {}
-                self._looked, self._version = now, version
+                self._polled_at, self._version = now, version
             return self._reader
 
     @asynccontextmanager
     async def _in_use(self) -> AsyncGenerator[None]:
         if self._users == 0:  # Perhaps on another event loop than before.
-            self._looking, self._looker_left = anyio.Lock(), anyio.Event()
+            self._polling, self._poller_left = anyio.Lock(), anyio.Event()
         self._users += 1
         try:
             yield
