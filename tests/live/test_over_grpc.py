@@ -22,7 +22,7 @@ from simba_actors.live.remote import Poller
 from simba_actors.live.router import LiveState
 from simba_actors.live.wire import Remote
 from simba_actors.transport.security import TLS
-from tests.live.test_remote import until, until_state
+from tests.live.test_remote import FORKING, until, until_state
 from tests.support.channels import ChannelServers
 from tests.support.hosts import free_port, run_script
 from tests.support.live import publish, sayer, start_canary
@@ -242,24 +242,8 @@ def test_an_address_that_cannot_be_followed_is_refused(given: dict[str, Any], me
 
 
 def test_a_forked_child_follows_too(store: Path, servers: ChannelServers) -> None:
-    script = """
-import asyncio, os, signal, sys
-from pathlib import Path
-from simba_actors import LiveProgram
-from tests.support.live import publish, sayer
-live = LiveProgram(sayer(), store=sys.argv[1])
-live(question="?")
-child = os.fork()
-if child == 0:
-    signal.alarm(50)
-    while live(question="?").answer != "two":
-        pass
-    os._exit(0)
-asyncio.run(publish(Path(sys.argv[2]), "two"))
-print(os.waitpid(child, 0)[1], live.version)
-"""
     with servers.serving(store) as address:
-        assert run_script(script, address, store).split()[0] == "0"
+        assert run_script(FORKING, address, store).split()[0] == "0"
 
 
 def test_the_descriptors_are_those_of_the_contract(tmp_path: Path) -> None:

@@ -115,7 +115,9 @@ def test_a_cold_start_with_a_dead_server_runs_what_was_cached(store: Path, tmp_p
     script = """
 import sys
 from simba_actors import LiveProgram
+from simba_actors.live import remote
 from tests.support.live import sayer
+remote.FIRST_SECONDS = 100.0
 live = LiveProgram(sayer(), store=sys.argv[1], cache=sys.argv[2])
 print(live(question="?").answer, live(question="?").answer, live.version, live.state.value)
 """
@@ -275,8 +277,7 @@ def test_half_and_odd_answers_fail_no_call(odd_server: str) -> None:
     assert live.state is LiveState.ERROR
 
 
-def test_a_forked_child_follows_too(store: Path) -> None:
-    script = """
+FORKING = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from simba_actors import LiveProgram
@@ -285,15 +286,19 @@ live = LiveProgram(sayer(), store=sys.argv[1])
 live(question="?")
 child = os.fork()
 if child == 0:
-    signal.alarm(50)
+    signal.alarm(100)
     while live(question="?").answer != "two":
         pass
     os._exit(0)
 asyncio.run(publish(Path(sys.argv[2]), "two"))
 print(os.waitpid(child, 0)[1], live.version)
 """
+"""A live program is used, forked, and used again in the child until it runs what the parent publishes."""
+
+
+def test_a_forked_child_follows_too(store: Path) -> None:
     with serving(store, free_port()) as url:
-        assert run_script(script, url, store).split()[0] == "0"
+        assert run_script(FORKING, url, store).split()[0] == "0"
 
 
 def test_live_programs_of_one_channel_share_a_thread(store: Path) -> None:
