@@ -134,3 +134,8 @@ def test_a_reference_student_can_be_read_in_one_go(language: str) -> None:
 def test_internals_of_dspy_are_used_in_one_room(file: Path) -> None:
     used = INTERNALS & set(names_in(ast.parse(file.read_text(encoding="utf-8"))))
     assert used == set() or room_of(file) == "dspy_compat"
+
+
+def test_the_map_for_contributors_names_every_room() -> None:
+    shown = (PACKAGE.parent / ".github" / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert [room.name for room in ROOMS if room.parent == PACKAGE and f"`{room.name}/`" not in shown] == []
