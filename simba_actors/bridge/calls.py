@@ -20,6 +20,17 @@ FAILURE_CLASSES: Mapping[str, FailureClass] = {
 }
 """The failure class of each refusal. After any other, the call is made again."""
 
+REMEDIES: Mapping[str, str] = {
+    "unauthenticated": "give both sides the same token, as SIMBA_STUDENT_TOKEN",
+    "permission_denied": "have the student, or what is in front of it, let this process in",
+    "unimplemented": "the address must be that of a student; check it with `simba-actors conformance`",
+    "failed_precondition": "update the older of the two",
+    "invalid_argument": "if the program can't take these inputs, it must answer with OUTCOME_PROGRAM_FAILURE, which "
+    "scores 0; otherwise check it with `simba-actors conformance`",
+    "already_exists": "it confuses Runs, each of which has a key of its own",
+}
+"""What to do after a refusal."""
+
 
 class StudentCallError(ClassifiedError):
     """A call to a remote student failed. The optimizer treats it as a failed LM call.
@@ -31,7 +42,9 @@ class StudentCallError(ClassifiedError):
 def error_of(refusal: Refusal, address: str) -> StudentCallError:
     """Return the error for a student's refusal."""
     failure_class = FAILURE_CLASSES.get(refusal.code, FailureClass.TRANSIENT)
-    error = StudentCallError(f"{address} answered {refusal}", failure_class, retry_after=refusal.retry_after)
+    remedy = REMEDIES.get(refusal.code)
+    message = f"{address} answered {refusal}" + (f" ({remedy})" if remedy else "")
+    error = StudentCallError(message, failure_class, retry_after=refusal.retry_after)
     error.provider_code = refusal.code
     return error
 

@@ -6,12 +6,12 @@ import http.client
 import json
 import math
 import time
-from typing import Any
+from typing import Any, cast
 from urllib.parse import SplitResult
 
 from simba_actors.bridge.calls import error_of, unusable
 from simba_actors.bridge.messages import LARGEST_MESSAGE, Object
-from simba_actors.transport.refusals import CODE_OF_STATUS, Refusal
+from simba_actors.transport.refusals import CODE_OF_STATUS, HTTP_STATUS, Refusal
 from simba_actors.transport.security import TLS, client_context
 
 SERVICE = "simba_actors.bridge.Student"
@@ -88,16 +88,30 @@ def _no_constant(name: str) -> None:
 
 
 def _refusal(response: http.client.HTTPResponse, answer: bytes) -> Refusal:
-    """Return the refusal that an answer other than 200 states."""
-    code = CODE_OF_STATUS.get(response.status, "unknown")
-    message = f"HTTP {response.status} {response.reason}"
+    """Return the refusal that an answer other than 200 states. It may come from a proxy or a web framework."""
+    status = response.status
+    code, message = _code_of(status), f"HTTP {status} {response.reason}"
+    if http.HTTPStatus.MULTIPLE_CHOICES <= status < http.HTTPStatus.BAD_REQUEST:
+        elsewhere = response.getheader("Location", "")
+        message += f" to {elsewhere!r:.200}, which is not followed: use the student's own address"
     try:
         body: Any = json.loads(answer)
-        code, message = f"{body['code']:.40}", f"{str(body.get('message', ''))[:1000]} (HTTP {response.status})"
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        pass  # The answer is from a proxy rather than the student, and only its status is known.
-    retry_after = retry_seconds(response.getheader("Retry-After"))
-    return Refusal(code, message, retry_after=retry_after, http_status=response.status)
+    except (ValueError, RecursionError):
+        body = None
+    if isinstance(body, dict):
+        fields = cast("dict[str, Any]", body)
+        stated = fields.get("code")
+        code = stated if isinstance(stated, str) and stated in HTTP_STATUS else code
+        text = fields.get("message") or fields.get("detail") or fields.get("error")
+        if text:
+            message = (text if isinstance(text, str) else json.dumps(text))[:1000] + f" (HTTP {status})"
+    return Refusal(code, message, retry_after=retry_seconds(response.getheader("Retry-After")), http_status=status)
+
+
+def _code_of(status: int) -> str:
+    """Return the code of an answer that does not name one. Most statuses of 4xx say that the request is wrong."""
+    is_refused = http.HTTPStatus.BAD_REQUEST <= status < http.HTTPStatus.INTERNAL_SERVER_ERROR
+    return CODE_OF_STATUS.get(status, "invalid_argument" if is_refused else "unknown")
 
 
 def retry_seconds(text: Any) -> float | None:

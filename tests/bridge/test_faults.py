@@ -17,7 +17,7 @@ import pytest
 
 from simba_actors import Budget, Governor, Optimizer, OptimizerConfig, RemoteStudent, Retry
 from simba_actors.errors import RunPausedError
-from simba_actors.events import CallRetried, TrajectorySampled
+from simba_actors.events import CallRetried, ExampleSetAside, TrajectorySampled
 from tests.bridge.test_runs import errors_of, findings, rules
 from tests.support.children import start_process
 from tests.support.quiz import quiz_script
@@ -219,6 +219,21 @@ async def test_a_student_that_changes_during_the_run_is_reported_once(
     with caplog.at_level(logging.WARNING):
         await disturbed(tmp_path / "odd.db", lambda request: succeeded(request, codeVersion="2"))
     assert sum("from version '1' to '2'" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_an_example_that_the_student_refuses_is_set_aside_while_others_are_answered(tmp_path: Path) -> None:
+    def picky(request: dict[str, Any]) -> Any:
+        if request["inputs"]["question"].endswith("ball 5?"):
+            return 422, {}, {"detail": "there is no ball 5"}
+        return succeeded(request)
+
+    with OddStudent(picky) as odd:
+        async with await Optimizer.start(odd_config(tmp_path / "odd.db", odd)) as optimizer:
+            event = await reach(optimizer, ExampleSetAside)
+            await asyncio.wait_for(optimizer.result(), PATIENCE)
+    assert event.example == 5
+    assert "there is no ball 5 (HTTP 422)" in event.reason
+    assert "must answer with OUTCOME_PROGRAM_FAILURE" in event.reason
 
 
 async def test_a_student_that_is_replaced_by_another_program_pauses_the_run(tmp_path: Path) -> None:
