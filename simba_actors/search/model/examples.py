@@ -119,7 +119,9 @@ class Similarity:
     def __init__(self, rows: Sequence[str]) -> None:
         self.rows = len(rows)
         words = [sorted(set(WORD.findall(row.lower()))) for row in rows]
-        documents = Counter(word for row in words for word in row)
+        documents = Counter[str]()
+        for row in words:
+            documents.update(row)  # At one go, it would keep other threads waiting for as long as it takes.
         self._number = {
             word: n for n, word in enumerate(sorted(word for word, count in documents.items() if count > 1))
         }
