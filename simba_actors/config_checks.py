@@ -8,8 +8,8 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from typing import Any, TypeVar, cast
 
 import dspy
 import orjson
@@ -29,6 +29,12 @@ from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.strategies import Strategy
 
 logger = logging.getLogger(__name__)
+
+Example = TypeVar("Example")
+
+CHECKED_AT_ONCE = 1_000
+"""Examples of each list that a config checks as it is made, in about 10 ms. A start checks the others in a thread, so
+that a host with 100,000 of them is not held up for seconds."""
 
 RESERVED_LMS = (STUDENT_LM, "teacher", PROMPT_MODEL)
 """Names that `sampling_lms` can't use, since the LMs of other settings have them."""
@@ -102,6 +108,12 @@ def check_budget(budget: object) -> None:
 
 
 def warn_of_overlap(trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example]) -> None:
+    """Log a warning if the valset shares examples with the trainset. Of many examples, `check_other_examples` does."""
+    if _are_few(trainset, valset):
+        _warn_of_overlap(trainset, valset)
+
+
+def _warn_of_overlap(trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example]) -> None:
     """Log a warning if the valset shares examples with the trainset, which makes its scores too high."""
     if not valset:
         return
@@ -229,10 +241,11 @@ def _input_names(example: dspy.Example) -> set[str]:
         return set()
 
 
-def check_examples(name: str, examples: object) -> None:
+def check_examples(name: str, examples: object, *, rest: bool = False) -> None:
+    """Check the first `CHECKED_AT_ONCE` examples, or with `rest` the others."""
     if not isinstance(examples, Sequence):
         raise ConfigError(f"{name} must be a list of dspy.Example, not {type(examples).__name__}")
-    for index, example in enumerate(cast("Sequence[object]", examples)):
+    for index, example in _part(cast("Sequence[object]", examples), rest=rest):
         if not isinstance(example, dspy.Example):
             raise ConfigError(f"{name}[{index}] must be a dspy.Example, not {type(example).__name__}")
         if not _input_names(example):
@@ -242,17 +255,48 @@ def check_examples(name: str, examples: object) -> None:
             )
 
 
-def check_inputs_fit(student: dspy.Module, name: str, examples: Sequence[dspy.Example]) -> None:
-    """Check that the student can be called with the inputs of each example."""
-    expected = _signature_of_call(student)
-    for index, example in enumerate(examples):
+def check_inputs_fit(student: dspy.Module, name: str, examples: Sequence[dspy.Example], *, rest: bool = False) -> None:
+    """Check that the student can be called with the inputs of the examples that `check_examples` checks."""
+    problem_of = _signature_of_call(student)
+    known: set[frozenset[str]] = set()
+    for index, example in _part(examples, rest=rest):
         inputs = _input_names(example)
-        problem = expected(inputs)
-        if problem:
-            raise ConfigError(f"{name}[{index}] does not fit {type(student).__name__}: {problem}")
+        if inputs not in known:
+            problem = problem_of(inputs)
+            if problem:
+                raise ConfigError(f"{name}[{index}] does not fit {type(student).__name__}: {problem}")
+            known.add(inputs)
 
 
-def _signature_of_call(student: dspy.Module) -> Callable[[set[str]], str | None]:
+def check_other_examples(
+    student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example]
+) -> None:
+    """Check what a config leaves to the run's start, which calls this in a thread: see `CHECKED_AT_ONCE`."""
+    for name, examples in (("trainset", trainset), ("valset", valset)):
+        check_examples(name, examples, rest=True)
+        check_inputs_fit(student, name, examples, rest=True)
+    if not _are_few(trainset, valset):
+        _warn_of_overlap(trainset, valset)
+
+
+def _part(examples: Sequence[Example], *, rest: bool) -> Iterator[tuple[int, Example]]:
+    """Yield the first `CHECKED_AT_ONCE` examples or the `rest`, each with its index."""
+    first, end = (CHECKED_AT_ONCE, len(examples)) if rest else (0, min(CHECKED_AT_ONCE, len(examples)))
+    return ((index, examples[index]) for index in range(first, end))
+
+
+def _are_few(trainset: Sequence[object], valset: Sequence[object]) -> bool:
+    return max(len(trainset), len(valset)) <= CHECKED_AT_ONCE
+
+
+def _input_names(example: dspy.Example) -> frozenset[str]:
+    try:
+        return frozenset(cast("list[str]", example.inputs().keys()))
+    except ValueError:  # The example has no `with_inputs`.
+        return frozenset()
+
+
+def _signature_of_call(student: dspy.Module) -> Callable[[Set[str]], str | None]:
     """Return a function that returns the problem with a set of input names for this student, or None."""
     if isinstance(student, RemoteStudent):
         return student.misfit_of
@@ -262,10 +306,10 @@ def _signature_of_call(student: dspy.Module) -> Callable[[set[str]], str | None]
     return lambda inputs: takes(method, inputs)
 
 
-def _misfit_of_predict(predict: dspy.Predict, inputs: set[str]) -> str | None:
+def _misfit_of_predict(predict: dspy.Predict, inputs: Set[str]) -> str | None:
     signature: Any = predict.signature
     known: dict[str, Any] = signature.input_fields
     required = {name for name, field in known.items() if field.is_required()}
-    if required <= inputs <= set(known):
+    if required <= inputs <= known.keys():
         return None
     return f"its inputs are {sorted(known)}, but the example has {sorted(inputs)}"

@@ -209,10 +209,11 @@ def _check(program: dspy.Module, examples: Sequence[dspy.Example], metric: Metri
     if isinstance(program, LiveProgram):
         raise ConfigError("program is a LiveProgram, which runs what is published: pass live.student instead")
     check_method(program)
-    check_examples("examples", examples)
+    for rest in (False, True):
+        check_examples("examples", examples, rest=rest)
+        check_inputs_fit(program, "examples", examples, rest=rest)
     if not examples:
         raise ConfigError("examples is empty: pass at least one example to run the program on")
-    check_inputs_fit(program, "examples", examples)
     check_metric(metric)
 
 

@@ -14,6 +14,7 @@ import dspy
 from simba_actors.actors import ActorError
 from simba_actors.actors.errors import WrongLoopError
 from simba_actors.config import OptimizerConfig
+from simba_actors.config_checks import check_other_examples
 from simba_actors.errors import RunError
 from simba_actors.estimate import Estimate, estimate
 from simba_actors.events import Event
@@ -80,6 +81,7 @@ class Optimizer:
                 when that process stops or dies. See `role`. Several workers of one service are started like this.
 
         Raises:
+            ConfigError: An example is wrong that the config has left to the start: one of those after the first 1,000.
             NoLMError: No LM is set for the student.
             MetricError: The metric, tried on one example and its labels, is broken.
             StoreError: The store's file can't be used.
@@ -135,7 +137,7 @@ class Optimizer:
         optimizer = cls.__new__(cls)
         threads = Threads()
         try:
-            digests = await threads.run(lambda: ExampleDigests.of(config))
+            digests = await threads.run(lambda: _checked_examples(config))
             optimizer._prepare(config, digests, standby=standby)
         except RuntimeError as error:
             if str(error) != NO_THREAD:
@@ -420,3 +422,8 @@ class Optimizer:
                     await self.stop()
         except RunError as error:
             logger.warning("run %r could not %s as %s asked: %s", self.run_id, request.kind, request.requester, error)
+
+
+def _checked_examples(config: OptimizerConfig) -> ExampleDigests:
+    check_other_examples(config.student, config.trainset, config.valset)
+    return ExampleDigests.of(config)

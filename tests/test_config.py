@@ -11,7 +11,7 @@ import dspy
 import pytest
 from dspy.utils.callback import BaseCallback
 
-from simba_actors import SIMBA, Budget, Optimizer, OptimizerConfig
+from simba_actors import SIMBA, Budget, Optimizer, OptimizerConfig, config_checks, evaluate
 from simba_actors.errors import (
     ConfigError,
     FingerprintMismatchError,
@@ -326,3 +326,37 @@ def test_a_space_of_another_student_is_refused(tmp_path: Path) -> None:
 def test_examples_in_both_sets_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     small_config(tmp_path / "simba.db", policy="adaptive", valset=questions(5, start=6))
     assert "2 of the valset's 5 examples are in the trainset too" in caplog.text
+
+
+@pytest.fixture
+def two_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a config check two examples of a list, and leave the others to the start."""
+    monkeypatch.setattr(config_checks, "CHECKED_AT_ONCE", 2)
+
+
+@pytest.mark.usefixtures("two_at_once")
+async def test_examples_that_a_config_leaves_to_the_start_are_checked_then(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", trainset=[*questions(4), *UNMARKED])
+    with pytest.raises(ConfigError, match=r"trainset\[4\] does not say .*with_inputs"):
+        await Optimizer.start(config)
+
+
+@pytest.mark.usefixtures("two_at_once")
+async def test_the_start_checks_that_inputs_fit_the_student(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", trainset=[*questions(4), dspy.Example(text="x").with_inputs("text")])
+    with pytest.raises(ConfigError, match=r"trainset\[4\] does not fit Predict"):
+        await Optimizer.start(config)
+
+
+@pytest.mark.usefixtures("two_at_once")
+async def test_the_start_warns_of_examples_in_both_sets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = small_config(tmp_path / "simba.db", policy="adaptive", valset=questions(5, start=6))
+    assert not caplog.text
+    async with await Optimizer.start(config):
+        assert "2 of the valset's 5 examples are in the trainset too" in caplog.text
+
+
+@pytest.mark.usefixtures("two_at_once")
+async def test_an_evaluation_checks_all_examples() -> None:
+    with pytest.raises(ConfigError, match=r"examples\[4\] does not say .*with_inputs"):
+        await evaluate(dspy.Predict("question -> answer"), [*questions(4), *UNMARKED], exact)

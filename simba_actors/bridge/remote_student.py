@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import lru_cache
 from typing import Any, cast
 
@@ -119,7 +119,7 @@ class RemoteStudent(dspy.Module):
         """
         return self._lm_called(name)
 
-    def misfit_of(self, names: set[str]) -> str | None:
+    def misfit_of(self, names: Set[str]) -> str | None:
         """Return why the program can't be run with inputs of these `names`; None if it can."""
         known = {field.name for field in self._description.inputs}
         if not known or known == names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
@@ -87,7 +87,7 @@ def _parts(module: Any) -> list[dspy.Module]:
     return [part for _, part in module.named_sub_modules(dspy.Module) if part is not module]
 
 
-def takes(method: Any, names: set[str]) -> str | None:
+def takes(method: Any, names: Set[str]) -> str | None:
     """Return why `method` can't be called with keyword arguments of these `names`; None if it can."""
     try:
         signature = inspect.signature(method)
