@@ -1,10 +1,10 @@
 """Positions of answers among a prompt's demos, as columns of the model's design.
 
-The order of the answers that its demos show draws an LM to some of them, to the last ones above all ("recency bias":
-Zhao et al., "Calibrate before use: improving few-shot performance of language models", 2021). The same demos can be
-near the best in one order and near chance in another (Lu et al., "Fantastically ordered prompts and where to find
-them", 2022). Each answer has two effects in each position: one on examples that call for it, one on examples that call
-for another answer.
+The order in which demos show answers biases an LM towards some of them, above all towards the last ones ("recency
+bias": Zhao et al., "Calibrate before use: improving few-shot performance of language models", 2021). The same demos can
+be near the best in one order and near chance in another (Lu et al., "Fantastically ordered prompts and where to find
+them", 2022). Each answer has two effects in each position: one on examples that call for it, and one on examples that
+call for another answer.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ POSITIONS = 8
 """Number of a predictor's last demos whose position has an effect."""
 
 MOST_COLUMNS = 128
-"""The order is left out if it took more columns: none of so many answers is seen often enough in one position."""
+"""Maximum number of columns. If the order needs more, it is left out: no answer would be seen often in one position."""
 
 
 class AnswerOrder:
-    """The order of answers in prompts made of `parts`, given by their indices; position 0 is a prompt's last demo.
+    """The order of answers in prompts. Position 0 is a prompt's last demo.
 
-    Positions in which none of `programs` has a demo are left out.
+    Prompts are given as indices of `parts`. Positions in which none of `programs` has a demo are left out.
     """
 
     def __init__(self, parts: Sequence[Part], answers: Answers, programs: PartsHeld) -> None:
@@ -98,7 +98,7 @@ class AnswerOrder:
         return np.stack([stands * same, stands * other], axis=-1).ravel()
 
     def on_rows(self, effects: Vector, rows: int) -> Matrix:
-        """Return what each answer in each position adds on each of the first `rows`, given the columns' effects."""
+        """Return the effect of each answer in each position on each of the first `rows`, given the columns' effects."""
         if not self.columns:
             return np.zeros((0, rows))
         on_same, on_other = effects.reshape(-1, 2).T
@@ -107,7 +107,7 @@ class AnswerOrder:
         return on_same[:, None] * called_for + on_other[:, None] * (any_called_for - called_for)
 
     def at(self, position: int, places: Sequence[int], on_rows: Matrix) -> Matrix:
-        """Return what parts of one kind of one predictor add on each row in this position: nothing if not demos."""
+        """Return the effect of parts of one kind and predictor on each row in this position; 0 if they are no demos."""
         if position >= self.shape[1]:
             return np.zeros((len(places), on_rows.shape[1]))
         predictor = self._predictor[places[0]]

@@ -1,4 +1,4 @@
-"""The effects that the model of parts knows, and the range of the scores that they explain."""
+"""The effects in the model of parts, and the range of the scores that they explain."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from simba_actors.search.model.linear_algebra import Matrix, Vector
 
 LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, SAME_ANSWER, SHOWN, PARTS = range(8)
-"""Columns of the design: what all programs have, whether the LM was set to sample, what the length costs (three), how
+"""Columns of the design: the level of all programs, whether the LM was set to sample, the length (three columns), how
 many demos show the answer that the example calls for, and whether any does. From `PARTS` on, there is a column for each
-active part's effect everywhere, then one for each active part's effect on examples that it is about, then those of
+active part's effect everywhere, then one for each active part's effect on the examples that it is about, then those of
 `AnswerOrder`."""
 
 CROWD = 10.0
-"""Divisor of the squared number of parts of a prompt, which scales that column like the others."""
+"""Divisor of the squared number of parts of a prompt, which brings that column to the scale of the others."""
 
 ALL = slice(None)
 

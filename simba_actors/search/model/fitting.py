@@ -23,8 +23,8 @@ class _Fitted:
 
 
 class Fitting:
-    """Fits models to the rollouts on these examples, and keeps the last one: a step opens with what the one before
-    closed with.
+    """Fits models to the rollouts on these examples. Keeps the last one, since a step often opens with the model that
+    the step before closed with.
     """
 
     def __init__(self, examples: Examples, omissions: bool = False) -> None:
@@ -33,7 +33,7 @@ class Fitting:
         self._last: _Fitted | None = None
 
     def model(self, pool: Pool, evidence: Evidence, start: Mode) -> PartModel:
-        """Return the model of what is known, fitted from `start`."""
+        """Return the model of the evidence so far, fitted from `start`."""
         programs, last = tuple(pool.programs()), self._last
         if (
             last is not None

@@ -24,7 +24,7 @@ class PartEffect(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """Starting point that one fit leaves to the next. It is stored, so a resumed run starts from the same point."""
+    """Starting point that one fit leaves for the next. It is stored, so a resumed run starts from the same point."""
 
     common: tuple[float, ...] = ()
     """Effects of the columns that all programs share."""

@@ -18,8 +18,8 @@ UNCOUNTED: tuple[PartKind, ...] = ("omission", "setting")
 class Part:
     """One instruction text, omission, rule, demo or setting of one predictor.
 
-    `part_id` is a digest of what it puts there, equal in every process. `fields` are a demo's, as text, and `text` all
-    of them one after another; a setting has its name and value as its one field, and no text.
+    `part_id` is a digest of the content, the same in every process. `fields` are the fields of a demo as text, and
+    `text` is all of them joined. A setting has its name and value as its only field, and no text.
     """
 
     part_id: str
@@ -30,5 +30,5 @@ class Part:
 
     @property
     def place(self) -> tuple[str, str]:
-        """The predictor, and what it can hold few of: demos, rules, or values of one setting."""
+        """The predictor, and what it can hold only a few of: demos, rules, or values of one setting."""
         return self.predictor, next(iter(self.fields)) if self.kind == "setting" else self.kind
