@@ -120,14 +120,15 @@ class RolloutContext:
     @contextmanager
     def waiting(self) -> Generator[None]:
         """Pause the deadline for the block, in which a call waits for its turn."""
-        if self._deadline is None:
+        deadline = self._deadline  # `end` forgets it, also while a call in a thread still waits.
+        if deadline is None:
             yield
             return
-        self._deadline.pause()
+        deadline.pause()
         try:
             yield
         finally:
-            self._deadline.resume()
+            deadline.resume()
 
     @property
     def seconds_left(self) -> float | None:

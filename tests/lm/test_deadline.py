@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from simba_actors.lm.rollout_context import Deadline
+from simba_actors.lm.rollout_context import Deadline, RolloutContext
+from simba_actors.lm.usage import Meter
 
 LONG, SHORT = 3600.0, 0.01
 
@@ -36,6 +37,14 @@ async def test_the_time_stands_still_while_it_is_stopped() -> None:
         deadline.resume()
         waited = True
     assert waited
+
+
+async def test_a_call_in_a_thread_may_end_its_wait_after_its_rollout() -> None:
+    async with Deadline(LONG) as deadline:
+        rollout = RolloutContext(Meter(), deadline)
+        with rollout.waiting():
+            rollout.end()
+    assert deadline.seconds_left > 0
 
 
 async def test_what_was_left_before_a_stop_is_left_after_it() -> None:
