@@ -64,7 +64,8 @@ class Finals:
         number = rounds - rounds_before
         if number >= len(FINALISTS):
             return ()
-        best = list(self._estimates(model, evidence))[: FINALISTS[number]]
+        estimates = self._estimates(model, evidence) if number else self._estimates_of_search(model, evidence)
+        best = list(estimates)[: FINALISTS[number]]
         if not best:
             return ()
         finalists = best if STUDENT in best else [*best[:-1], STUDENT]
@@ -99,14 +100,29 @@ class Finals:
     def _estimates(self, model: PartModel, evidence: Evidence) -> dict[int, float]:
         """Return the estimate of each program that has run, the best first.
 
-        With a valset, programs are ordered by how much of it they ran on, then by their mean on it. Otherwise they are
-        ordered by the model's estimate from all rollouts.
+        With a valset, programs are ordered by the rounds that they stayed in, then by their mean on it. Otherwise they
+        are ordered by the model's estimate from all rollouts.
         """
-        validated = {program: len(evidence.of(program, "final")) for program in model.programs} if self.valset else {}
-        if any(validated.values()):
-            means = {program: evidence.mean(program, "final") or 0.0 for program, count in validated.items() if count}
-            ranked = sorted(means, key=lambda program: (-validated[program], -means[program], program))
+        rounds = self._rounds_by_program(model, evidence) if self.valset else {}
+        if rounds:
+            means = {program: evidence.mean(program, "final") or 0.0 for program in rounds}
+            ranked = sorted(means, key=lambda program: (-rounds[program], -means[program], program))
             return {program: means[program] for program in ranked}
+        return self._estimates_of_search(model, evidence)
+
+    def _rounds_by_program(self, model: PartModel, evidence: Evidence) -> dict[int, int]:
+        """Return in how many rounds each finalist has results. Not how many results: a budget may end amid a round."""
+        rounds = {
+            program: len({score.key.round_number for score in evidence.of(program, "final")})
+            for program in model.programs
+        }
+        if STUDENT in rounds:  # It is in every round, also in one in which it alone has results yet.
+            longest = max((count for program, count in rounds.items() if program != STUDENT), default=0)
+            rounds[STUDENT] = min(rounds[STUDENT], longest) or rounds[STUDENT]
+        return {program: count for program, count in rounds.items() if count}
+
+    def _estimates_of_search(self, model: PartModel, evidence: Evidence) -> dict[int, float]:
+        """Return the model's estimate of each program that has run, the best first."""
         qualities = model.qualities
         tried = set(evidence.programs()).intersection(qualities)
         ranked = sorted(tried, key=lambda program: (-qualities[program], program))

@@ -26,6 +26,18 @@ def after(rounds: int) -> Evidence:
     return known
 
 
+def validated(*rounds: dict[int, list[float]]) -> Evidence:
+    """Return evidence with these scores on the valset, by program for each round."""
+    known = evidence()
+    for number, scores in enumerate(rounds):
+        planned = [(program, score) for program, own in scores.items() for score in own]
+        known.add(
+            Score(RolloutKey.of_final(number, index), program, 10 * number + index, score)
+            for index, (program, score) in enumerate(planned)
+        )
+    return known
+
+
 def programs_of(rollouts: Sequence[Rollout]) -> set[int]:
     return {rollout.program for rollout in rollouts}
 
@@ -58,3 +70,32 @@ def test_rollouts_of_later_finals_have_keys_of_their_own() -> None:
     known = after(2)
     keys: list[RolloutKey] = [score.key for program in PROGRAMS for score in known.of(program, "final")]
     assert {rollout.key for rollout in next_round(known, rounds_before=2)}.isdisjoint(keys)
+
+
+def ranked_on_valset(known: Evidence) -> list[int]:
+    return [program for program, _ in Finals(valset=20, rollouts=60).ranking(model_of(known), known)]
+
+
+def estimated_best(known: Evidence) -> int:
+    return next(iter(Finals(valset=20, rollouts=60)._estimates(model_of(known), known)))
+
+
+def test_on_a_valset_programs_that_stay_in_for_longer_come_first() -> None:
+    better, worse = [program for program in PROGRAMS if program != STUDENT][:2]
+    known = validated({STUDENT: [0.0], better: [0.5], worse: [1.0]}, {STUDENT: [0.0], better: [0.5]})
+    ranked = ranked_on_valset(known)
+    assert ranked.index(better) < ranked.index(worse)
+
+
+def test_a_round_that_the_budget_ended_early_puts_the_student_before_no_better_program() -> None:
+    better = next(program for program in PROGRAMS if program != STUDENT)
+    known = validated({STUDENT: [0.0] * 5, better: [1.0] * 5}, {STUDENT: [0.0] * 5, better: [1.0] * 4})
+    assert estimated_best(known) == better
+    alone = validated({STUDENT: [0.0] * 5, better: [1.0] * 5}, {STUDENT: [0.0] * 5})
+    assert estimated_best(alone) == better
+
+
+def test_finals_on_a_valset_after_the_search_continued_have_new_programs() -> None:
+    known = validated({STUDENT: [0.0], next(program for program in PROGRAMS if program != STUDENT): [1.0]})
+    finals = Finals(valset=20, rollouts=60)
+    assert programs_of(next_round(known, rounds_before=1, finals=finals)) == set(PROGRAMS)
