@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 from simba_actors.errors import RunError, UnknownProgramError, UnknownRunError
-from simba_actors.search.rollout import FINAL_STEP, STUDENT, STUDENT_LM, Rollout, RolloutKey
+from simba_actors.search.rollout import FINAL_STEP, STUDENT, STUDENT_LM, Rollout, RolloutKey, TraceStep
 from simba_actors.search.statistics.intervals import mean_interval
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, dumps, loads, rollout_records
 from simba_actors.store.records import RolloutRecord
@@ -21,6 +21,9 @@ FAILURES_COUNTED = 1_000
 
 DIGITS = 12
 """Decimal places of a score."""
+
+ROLLOUTS_WITH_CALLS = 3
+"""Rollouts of a program in which `stored_calls` looks for calls."""
 
 RUNS_NAMED = 5
 """Most runs that an error message lists."""
@@ -272,8 +275,30 @@ def rollouts_with_keys(db: sqlite3.Connection, run_id: str, keys: Sequence[Rollo
     return rollout_records(db, rows)
 
 
+def stored_calls(db: sqlite3.Connection, run_id: str, programs: Iterable[int]) -> dict[str, TraceStep]:
+    """Return a call of each predictor, with its outputs, from the first of `programs` that has one."""
+    found: dict[str, TraceStep] = {}
+    for program in programs:
+        rows = db.execute(
+            f"SELECT {INTENT_COLUMNS}, {RESULT_COLUMNS} FROM rollouts "
+            f"WHERE run_id = ? AND program = ? AND outcome IS NOT NULL LIMIT {ROLLOUTS_WITH_CALLS}",
+            [run_id, program],
+        )
+        for record in rollout_records(db, rows):
+            for call in record.trajectory.trace if record.trajectory is not None else ():
+                if call.outputs:
+                    found.setdefault(call.predictor, call)
+    return found
+
+
 def best_score(db: sqlite3.Connection, run_id: str) -> float:
     """Return the best score of any rollout of the run, or 1.0 if it has none."""
+    # Tallies tell quickly whether all scores are 0 or 1. Otherwise each rollout has to be read.
+    graded, right = db.execute(
+        "SELECT TOTAL(scores <> squares), TOTAL(scores) FROM tallies WHERE run_id = ?", [run_id]
+    ).fetchone()
+    if right and not graded:
+        return 1.0
     (best,) = db.execute("SELECT MAX(score) FROM rollouts WHERE run_id = ?", [run_id]).fetchone()
     return 1.0 if best is None else float(best)
 
@@ -302,9 +327,10 @@ def failures(db: sqlite3.Connection, run_id: str) -> list[tuple[str, int, int]]:
     Each error comes with how often it occurred and the number of a program that raised it.
     """
     rows = db.execute(
-        f"SELECT {INTENT_COLUMNS}, {RESULT_COLUMNS} FROM rollouts WHERE run_id = ? AND outcome = 'program_failure' "
+        f"SELECT {INTENT_COLUMNS}, {RESULT_COLUMNS} FROM rollouts WHERE run_id = :run AND outcome = 'program_failure' "
+        "AND step IN (SELECT step FROM tallies WHERE run_id = :run AND failures > 0) "
         f"ORDER BY step DESC, phase, position LIMIT {FAILURES_COUNTED}",
-        [run_id],
+        {"run": run_id},
     )
     counts: dict[str, list[int]] = {}
     for record in rollout_records(db, rows):
