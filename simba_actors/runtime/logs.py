@@ -33,18 +33,30 @@ def visible(text: str, *, keep: str = "\n\t") -> str:
     """Return `text` with control, bidirectional and other invisible characters written out, as in `\\u202e`.
 
     Then what an LM wrote can neither steer a terminal nor change how a reader sees it. Characters in `keep` stay.
+    So do joiners within emoji, and within words of scripts that are spelled with them, such as Persian.
     """
     if text.isascii() and text.isprintable():
         return text
     return "".join(
-        char if char in keep or unicodedata.category(char) not in _HIDDEN else _written_out(char) for char in text
+        char
+        if char in keep or unicodedata.category(char) not in _HIDDEN or (char in _JOINERS and _joins(text, index))
+        else _written_out(char)
+        for index, char in enumerate(text)
     )
+
+
+def _joins(text: str, index: int) -> bool:
+    """Return whether the joiner at `index` is between two visible characters that are not ASCII."""
+    around = text[index - 1 : index], text[index + 1 : index + 2]
+    return all(char > "\x7f" and unicodedata.category(char) not in _HIDDEN for char in around)
 
 
 def _written_out(char: str) -> str:
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
+
+_JOINERS = "\u200c\u200d"
 
 _HIDDEN = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
 """Unicode categories of characters that show nothing: controls, formats, private use, surrogates, separators."""

@@ -52,6 +52,16 @@ def test_lines_and_tabs_stay() -> None:
     assert visible("two\n\tlines") == "two\n\tlines"
 
 
+@pytest.mark.parametrize("text", ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f469\u200d\U0001f467"])
+def test_joiners_within_words_and_emoji_stay(text: str) -> None:
+    assert visible(text) == text
+
+
+@pytest.mark.parametrize("text", ["ad\u200dmin", "\u200d\U0001f467", "\U0001f469\u200d", "\u06cc\u200c\u200c\u06cc"])
+def test_joiners_elsewhere_are_written_out(text: str) -> None:
+    assert not set(visible(text)) & {"\u200c", "\u200d"}
+
+
 async def test_crash_reports_of_actors_are_safe_too(caplog: pytest.LogCaptureFixture) -> None:
     assert Optimizer  # Importing it makes the kernel's logger safe: the kernel itself knows nothing of this package.
     crashed = spawn(fail_with, ESCAPE)
