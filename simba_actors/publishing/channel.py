@@ -38,10 +38,10 @@ from simba_actors.store.queries.pool_queries import program
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A program of a run, to publish it with `Channel.publish`."""
+    """A program of a run in the same store, to publish: `channel.publish(Source("support-1", 7), reason="…")`."""
 
     run_id: str
-    """The run's id."""
+    """The run's name in the store."""
     program: int
     """The program's number in the run's pool; 0 is the student."""
 
@@ -140,6 +140,7 @@ class Channel:
         version is the newest when this is called.
 
         Raises:
+            ConfigError: `new` is neither, such as a module.
             VersionConflictError: The channel is not at version `expected`. Nothing was published.
             NotJSONError: A value of the configuration is not plain JSON.
             UnknownRunError, UnknownProgramError: The store has no such program.
@@ -216,6 +217,11 @@ class Channel:
         share: float | None = None,
     ) -> Publication:
         configuration = await self.program(new) if isinstance(new, Source) else new
+        if not isinstance(cast("Any", configuration), Configuration):
+            raise ConfigError(
+                f"{type(configuration).__name__} can't be published: pass Source(run_id, number), or the "
+                "configuration, as in ConfigurationSpace.from_module(student).extract(program)"
+            )
         source = new if isinstance(new, Source) else origin
         publication = Publication(
             channel=self.name,

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
 
 from simba_actors.errors import (
@@ -25,7 +26,7 @@ from simba_actors.errors import (
     UnknownVersionError,
     VersionConflictError,
 )
-from simba_actors.programs import Configuration
+from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.publishing.channel import Channel, Source
 from simba_actors.publishing.publications import history
 from simba_actors.store import Reader
@@ -220,6 +221,14 @@ async def test_an_unknown_channel_and_an_unknown_version_name_what_there_is(chan
     async with await Reader.open(channel._path) as channels:
         with pytest.raises(UnknownChannelError, match=r"no channel 'cat' \(its channels: bot\)"):
             await channels.ask(history, "cat")
+
+
+async def test_a_module_is_not_published_but_its_configuration_is(channel: Channel) -> None:
+    module: Any = dspy.Predict("question -> answer")
+    with pytest.raises(ConfigError, match=r"Predict can't be published: pass .* extract\(program\)"):
+        await channel.publish(module, reason="better")
+    published = await channel.publish(ConfigurationSpace.from_module(module).extract(module), reason="better")
+    assert published.program is None
 
 
 async def test_what_is_no_json_is_not_published(channel: Channel) -> None:
