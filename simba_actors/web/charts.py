@@ -11,20 +11,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from markupsafe import Markup, escape
 
 from simba_actors.store.queries.results import Spending, Standing
 from simba_actors.store.queries.run_queries import StepScores
 
+S = TypeVar("S", StepScores, Spending)
+
 Series = Literal["best", "sampled", "student", "objective", "front"]
 
 MOST_POINTS = 120
 """Most steps in one chart."""
 
+MANY_POINTS = 40
+"""Points from which they are drawn smaller, so that they do not overlap."""
+
 WIDTHS = {"roomy": 720, "narrow": 350}
 """CSS classes and widths, in pixels, of the two versions of a chart."""
+
+WIDEST_CHARACTER = 12
+"""Pixels of the widest letter in the title of an axis."""
 
 HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 270, 62, 14, 14, 46
 
@@ -43,7 +51,7 @@ class Point:
     """Upper end of its 95 % interval."""
 
 
-def thinned(steps: Sequence[StepScores]) -> list[StepScores]:
+def thinned(steps: Sequence[S]) -> list[S]:
     """Return all steps, or evenly chosen ones with the last if there are more than `MOST_POINTS`."""
     stride = -(-len(steps) // MOST_POINTS) or 1
     return [step for index, step in enumerate(steps) if index % stride == 0 or index == len(steps) - 1]
@@ -69,14 +77,15 @@ def chart_by_step(steps: Sequence[StepScores], spending: Sequence[Spending], stu
 def chart_by_spending(
     spending: Sequence[Spending], student: Standing | None, what: Literal["calls", "tokens", "cost"]
 ) -> Markup:
-    """Draw the best score so far over what the run had spent by then."""
+    """Draw the best score so far over what the run had spent by then, at each step and, as step -1, at its end."""
     shown = _dollars if what == "cost" else _whole
     points: list[Point] = []
-    for spent in spending[:: -(-len(spending) // MOST_POINTS) or 1]:
+    for spent in thinned(spending):
         amount = {"calls": spent.calls, "tokens": spent.tokens, "cost": spent.cost}[what]
         if amount is not None and spent.best is not None:
             unit = "" if what == "cost" else f" {'LM calls' if what == 'calls' else what}"
-            points.append(_best_point(amount, f"{shown(amount)}{unit}, step {spent.step + 1}", spent.best))
+            when = f"step {spent.step + 1}" if spent.step >= 0 else "the end"
+            points.append(_best_point(amount, f"{shown(amount)}{unit}, {when}", spent.best))
     if not points:
         return Markup("")
     title = {"calls": "LM calls", "tokens": "tokens", "cost": "cost in US dollars"}[what]
@@ -217,11 +226,11 @@ class _Frame:
         for tick in _ticks(self._first, self._last, max(4, self._width // 80), whole=whole):
             yield f'<text x="{self.x(tick)}" y="{bottom + 17}" text-anchor="middle">{shown(tick)}</text>'
         middle = (LEFT + right) / 2
-        yield f'<text class="title" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_title)}</text>'
+        yield f'<text class="title" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{_title(x_title, right)}</text>'
         height = (TOP + bottom) / 2
         yield (
             f'<text class="title" x="14" y="{height}" text-anchor="middle" '
-            f'transform="rotate(-90 14 {height})">{escape(y_title)}</text>'
+            f'transform="rotate(-90 14 {height})">{_title(y_title, bottom)}</text>'
         )
 
     def level(self, student: Standing) -> str:
@@ -237,6 +246,7 @@ class _Frame:
         if lines and len(points) > 1:
             corners = " ".join(f"{self.x(point.x)},{self.y(point.y)}" for point in points)
             yield f'<polyline class="{kind}" points="{corners}"/>'
+        radius = 4.5 if len(points) <= MANY_POINTS else 2.5
         for point in points:
             x, y = self.x(point.x), self.y(point.y)
             interval = ""
@@ -245,9 +255,15 @@ class _Frame:
                 interval = f'<line class="{kind} interval" x1="{x}" x2="{x}" y1="{top}" y2="{bottom}"/>'
             yield (
                 f'<g class="point {kind}" tabindex="0" role="img" aria-label="{escape(point.words)}">{interval}'
-                f'<circle class="hit" cx="{x}" cy="{y}" r="11"/><circle class="{kind}" cx="{x}" cy="{y}" r="4.5"/>'
+                f'<circle class="hit" cx="{x}" cy="{y}" r="11"/><circle class="{kind}" cx="{x}" cy="{y}" r="{radius}"/>'
                 f"{_tip(x, y, point.words, self._width)}</g>"
             )
+
+
+def _title(words: str, room: float) -> Markup:
+    """Return the title of an axis, cut to the pixels that it has."""
+    longest = int(room / WIDEST_CHARACTER)
+    return escape(words if len(words) <= longest else f"{words[: longest - 1]}…")
 
 
 def _tip(x: float, y: float, words: str, width: int) -> str:
@@ -284,7 +300,7 @@ def _ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[
     """Return at most about `count` round numbers from `low` to `high`."""
     raw = (high - low) / max(1, count)
     power = 10.0 ** math.floor(math.log10(raw)) if raw > 0 else 1.0
-    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw - 1e-12)
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw - 1e-12)
     if whole:
         step = max(1.0, math.ceil(step))
     start = math.ceil(low / step - 1e-9)

@@ -14,7 +14,7 @@ from simba_actors.programs import Configuration
 from simba_actors.programs.configuration import Demo
 from simba_actors.programs.messages import prompt_messages
 from simba_actors.publishing import publications
-from simba_actors.search.rollout import JSON, STUDENT
+from simba_actors.search.rollout import JSON, STUDENT, TraceStep
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries, results
 from simba_actors.store.queries.results import RolloutFilter
@@ -25,6 +25,9 @@ from simba_actors.web.rendering import name_in, number_in, open_store, page, slu
 
 ROWS_A_PAGE = 100
 """Programs in one table."""
+
+CHILDREN_SHOWN = 50
+"""Most programs that a program's page names as made from it."""
 
 FAILURES_A_PAGE = 20
 """Rollouts on one page of failures."""
@@ -38,6 +41,8 @@ class Comparison:
     other: RolloutRecord | None
     differing: set[tuple[int, str]]
     """Outputs that are not the same, by the index of the call and the field's name."""
+    messages: list[tuple[str, list[dict[str, str]]]]
+    """Each predictor's name with the chat messages that it sent, if the page shows them."""
 
 
 async def pool(request: Request) -> Response:
@@ -102,7 +107,9 @@ async def program(request: Request) -> Response:
             diff_to_student=await _diff(store, run_id, configuration, STUDENT) if found.parents else [],
             lessons=await store.ask(pool_queries.lessons, run_id, found),
             children=await store.ask(pool_queries.children, run_id, number),
+            children_shown=CHILDREN_SHOWN,
             examples=await store.ask(pool_queries.example_scores, run_id, number),
+            examples_shown=pool_queries.EXAMPLES_SHOWN,
             channels=[(name, served.version) for name, served in await store.ask(publications.served_by_channel)],
         )
 
@@ -113,7 +120,7 @@ async def failures(request: Request) -> Response:
     query = request.query_params
     first = whole(query.get("first")) or 0
     at_most = _decimal(query.get("at_most"))
-    kind = query.get("kind", "wrong")
+    kind, prompts = query.get("kind", "wrong"), "prompts" in query
     wanted = RolloutFilter(
         failed=kind == "failed", at_most=at_most, text=query.get("text") or None, limit=FAILURES_A_PAGE + 1, skip=first
     )
@@ -123,12 +130,16 @@ async def failures(request: Request) -> Response:
         if kind == "wrong":
             wanted = replace(wanted, below=await store.ask(results.best_score, run_id))
         records = await store.ask(results.rollouts_of, run_id, number, wanted)
+        templates = (await store.run(run_id)).prompts
+        configuration = Configuration.from_json(found.configuration)
         comparisons: list[Comparison] = []
         for record in records[:FAILURES_A_PAGE]:
             other = None
             if beside != number:
                 other = await store.ask(results.counterpart, run_id, record.rollout, beside)
-            comparisons.append(Comparison(record, other, _differing([record, other]) if other is not None else set()))
+            differing = _differing([record, other]) if other is not None else set[tuple[int, str]]()
+            sent = _prompts_of(record, configuration, templates) if prompts else []
+            comparisons.append(Comparison(record, other, differing, sent))
     return page(
         request,
         "failures.html",
@@ -137,6 +148,7 @@ async def failures(request: Request) -> Response:
         beside=beside,
         beside_parent=query.get("beside") == "parent",
         kind=kind,
+        prompts=prompts,
         at_most="" if at_most is None else f"{at_most:g}",
         text=query.get("text") or "",
         comparisons=comparisons,
@@ -181,21 +193,25 @@ async def _messages(
     store: Reader, run_id: str, found: Program, configuration: Configuration, prompts: Mapping[str, JSON]
 ) -> list[tuple[str, list[dict[str, str]]]]:
     """Return the chat messages of each predictor that a stored call shows the fields of."""
-    calls = [
-        call
-        for number in (found.number, *found.parents[:1], STUDENT)
-        for record in await store.ask(results.rollouts_of, run_id, number, RolloutFilter(limit=3))
-        if record.trajectory is not None
-        for call in record.trajectory.trace
-        if call.outputs
-    ]
-    messages: list[tuple[str, list[dict[str, str]]]] = []
-    for name in configuration.predictors:
-        call = next((call for call in calls if call.predictor == name), None)
-        if call is not None:
-            sent = prompt_messages(configuration, name, call.inputs, call.outputs, prompts.get(name))
-            messages.append((name, sent))
-    return messages
+    calls = await store.ask(results.stored_calls, run_id, (found.number, *found.parents, STUDENT))
+    known = [calls[name] for name in configuration.predictors if name in calls]
+    return [_prompt_of(call, configuration, prompts) for call in known]
+
+
+def _prompts_of(
+    record: RolloutRecord, configuration: Configuration, prompts: Mapping[str, JSON]
+) -> list[tuple[str, list[dict[str, str]]]]:
+    """Return the chat messages of each call of a rollout, but for those of predictors that are not optimized."""
+    trace = record.trajectory.trace if record.trajectory is not None else ()
+    return [_prompt_of(call, configuration, prompts) for call in trace if call.predictor in configuration.predictors]
+
+
+def _prompt_of(
+    call: TraceStep, configuration: Configuration, prompts: Mapping[str, JSON]
+) -> tuple[str, list[dict[str, str]]]:
+    """Return the name of the call's predictor, and the chat messages that it sent."""
+    name = call.predictor
+    return name, prompt_messages(configuration, name, call.inputs, call.outputs, prompts.get(name))
 
 
 async def _change(store: Reader, run_id: str, number: int | None) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from simba_actors.publishing.publications import served_by_channel
 from simba_actors.search.rollout import STUDENT
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries, results, run_queries
-from simba_actors.store.queries.results import Standing
+from simba_actors.store.queries.results import Spending, Standing
 from simba_actors.store.queries.run_queries import RunSummary
 from simba_actors.web.charts import (
     chart_by_spending,
@@ -131,6 +131,7 @@ async def _facts(request: Request, store: Reader) -> dict[str, Any]:
     events = await store.events(run_id, max(0, last - EVENTS_SHOWN))
     best, student = summary.best, summary.student
     spending = await store.ask(results.spending_by_step, run_id)
+    by_spending = spending if summary.run.result is None else [*spending, _end(summary)]
     objectives = await store.ask(results.objective_scores, run_id)
     errors = await store.ask(results.failures, run_id)
     known = _standings(student, best)
@@ -148,8 +149,9 @@ async def _facts(request: Request, store: Reader) -> dict[str, Any]:
         "steps": steps[-STEPS_LISTED:],
         "earlier_steps": len(steps[:-STEPS_LISTED]),
         "chart": chart_by_step(thinned(steps), spending, student),
-        "by_calls": chart_by_spending(spending, student, "calls"),
-        "by_cost": chart_by_spending(spending, student, "cost"),
+        "by_calls": chart_by_spending(by_spending, student, "calls"),
+        "by_cost": chart_by_spending(by_spending, student, "cost"),
+        "best_by_step": spending[-1].best if spending else None,
         "objectives": objectives,
         "objective_names": list(dict.fromkeys(name for own in objectives.values() for name in own)),
         "objective_chart": chart_of_objectives(objectives, link),
@@ -163,6 +165,12 @@ async def _facts(request: Request, store: Reader) -> dict[str, Any]:
         "bucket_step": bucket_step,
         "buckets": await store.ask(pool_queries.examples_of_step, run_id, bucket_step),
     }
+
+
+def _end(summary: RunSummary) -> Spending:
+    """Return what a finished run spent in all, and its winner. The last rollouts of a run follow its last step."""
+    usage = summary.usage
+    return Spending(-1, usage.calls, usage.tokens, usage.cost, summary.run.updated - summary.run.created, summary.best)
 
 
 def _standings(student: Standing | None, best: Standing | None) -> list[tuple[str, Standing]]:

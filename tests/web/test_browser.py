@@ -9,15 +9,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
 import pytest_asyncio
 import uvicorn
 
-from simba_actors import Optimizer
+from simba_actors import Optimizer, Pareto
+from simba_actors.publishing.channel import Channel, Source
 from simba_actors.web import dashboard
+from simba_actors.web.rendering import slug
 from tests.support.hosts import free_port
 from tests.support.quiz import quiz_script
-from tests.support.runs import PATIENCE, small_config
+from tests.support.runs import PATIENCE, finish, small_config
 from tests.support.scripted_lm import ScriptedLM
 
 playwright_api = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
@@ -26,6 +29,10 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 REMOTE = "box.internal"
 """A host that the browser does not take for its own machine: plain HTTP from there is no secure context."""
+
+WIDER_THAN_ITS_PLACE = """[document.documentElement, ...document.querySelectorAll('.wide:not(.graph), pre')]
+    .filter(each => each.scrollWidth > each.clientWidth).map(each => `${each.tagName} ${each.scrollWidth}`)"""
+"""The page, its tables and its texts, as far as they scroll sideways."""
 
 REMOTE_HOST = f"--host-resolver-rules=MAP {REMOTE} 127.0.0.1"
 
@@ -89,7 +96,7 @@ async def test_a_run_is_watched_to_its_end_and_its_lineage_opened(tmp_path: Path
         await expect(browser_page.locator("#connection")).to_have_text("The run is over.")
         await browser_page.get_by_text("Events", exact=True).click()
         await expect(browser_page.locator(".events li").first).to_contain_text("RunFinished")
-        await expect(browser_page.locator("[data-width=roomy]:not(.standings) circle.best:visible")).to_have_count(4)
+        await expect(browser_page.locator("[data-width=roomy]:not(.standings) circle.best:visible")).to_have_count(5)
         await browser_page.goto(f"{address}/runs/live/programs")
         await browser_page.locator("svg.lineage a").nth(1).click()
         await expect(browser_page.locator("h1")).to_have_text("Program 1")
@@ -210,17 +217,42 @@ async def test_hostile_words_run_no_script(store: Path, browser_page: Any) -> No
         assert (alerts, browser_page.complaints) == ([], [])
 
 
-@pytest.mark.parametrize("width", [380, 768, 1280])
-async def test_no_page_is_wider_than_its_window(store: Path, browser_page: Any, width: int) -> None:
-    await browser_page.set_viewport_size({"width": width, "height": 800})
-    async with served(store) as address:
-        run = "/runs/colours~2Fof~20balls"
-        compared = "/compare?a=colours/of balls&b=colours/of balls"
-        of_run = (f"{run}/programs", f"{run}/programs/1", f"{run}/programs/1/failures", f"{run}/steps/0/examples/0")
-        for path in ("/", run, *of_run, compared, "/nowhere"):
+async def test_no_page_and_no_table_scrolls_sideways(tmp_path: Path, browser_page: Any) -> None:
+    names = "N" * 100, "\u0646\u0635" * 25, "<b>\U0001f525</b>" * 9
+    run_id, long_word = "R" * 200, "w" * 200
+    field, goals = "f" * 100, ["a" * 100, "b" * 100]
+    examples = [dspy.Example({field: f"{long_word} {n}"}).with_inputs(field) for n in range(4)]
+
+    def metric(example: dspy.Example, prediction: dspy.Prediction) -> dspy.Prediction:
+        scores = {goal: len(prediction.answer) % (2 + n) / 2 for n, goal in enumerate(goals)}
+        return dspy.Prediction(**scores, feedback=long_word)
+
+    config = small_config(
+        tmp_path / "simba.db",
+        student=dspy.Predict(dspy.Signature(f"{field} -> answer", long_word)),
+        metric=metric,
+        objectives=Pareto(goals),
+        trainset=examples,
+        run_id=run_id,
+        policy="adaptive",
+        max_steps=1,
+    )
+    await finish(config)
+    for name in names:
+        async with await Channel.open(config.store, name) as channel:
+            await channel.publish(Source(run_id, 0), reason=long_word, by=long_word)
+            await channel.publish(Source(run_id, 1), reason=names[2], by=names[1])
+    run = f"/runs/{run_id}"
+    paths = ["/", run, f"{run}/programs", f"{run}/programs/1", f"{run}/programs/1/failures?kind=all&prompts=on"]
+    paths += [f"{run}/steps/0/examples/0", f"/compare?a={run_id}&b={run_id}", f"/runs/{long_word}"]
+    paths += [f"/channels/{slug(name)}?before=1&after=2" for name in names]
+    async with served(tmp_path / "simba.db") as address:
+        for path in paths:
             await browser_page.goto(f"{address}{path}")
-            wide = await browser_page.evaluate("document.documentElement.scrollWidth")
-            assert wide <= width, path
+            await browser_page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+            for width in (1280, 768, 390):
+                await browser_page.set_viewport_size({"width": width, "height": 800})
+                assert await browser_page.evaluate(WIDER_THAN_ITS_PLACE) == [], (path, width)
 
 
 async def test_a_point_of_a_chart_tells_its_value_when_it_is_focused(store: Path, browser_page: Any) -> None:
