@@ -103,7 +103,7 @@ class OptimizerResult(_Programs):
 
     Programs that are clearly better than the student come first, then those that may not be. The order among each rests
     on all rollouts of the run, so a program whose few rollouts all went well can come after one with more behind it. On
-    a valset, those that ran on more of it come first."""
+    a valset, those that stayed in the finals for longer come first."""
     student: Finalist | None
     """The student; `finalists[0]` if it won, None if it was never run."""
     ranked_on: RankedOn
@@ -189,6 +189,7 @@ class OptimizerResult(_Programs):
             *([f"student:    {self.student or 'not run'}"] if self.finalists[0].number != STUDENT else []),
             f"winner:     {self.finalists[0]}, {self._winner()}",
             *(f"runner-up:  {each}, program {each.number}" for each in self._runners_up()),
+            *(f"order:      {reason}" for reason in self._reasons_for_order()),
             f"scored on:  the {self.ranked_on}",
             f"spent:      {spent(self.usage)}, {duration(self.seconds)}",
         ]
@@ -206,6 +207,15 @@ class OptimizerResult(_Programs):
 
     def _runners_up(self) -> tuple[Finalist, ...]:
         return tuple(each for each in self.finalists[1:] if each.number != STUDENT)[:RUNNERS_UP_SHOWN]
+
+    def _reasons_for_order(self) -> tuple[str, ...]:
+        """Return why the winner comes before a runner-up with a higher score, if there is one."""
+        winner = self.finalists[0]
+        if winner.number == STUDENT or all(each.score <= winner.score for each in self._runners_up()):
+            return ()
+        if self.ranked_on == "valset":
+            return ("programs that stayed in the finals for longer come first",)
+        return ("by all rollouts of the run, since a high mean of few rollouts may be luck",)
 
     def __repr__(self) -> str:
         winner = self.finalists[0].number if self.finalists else None
@@ -226,6 +236,7 @@ class OptimizerResult(_Programs):
             f"<p><b>{html(self.run_id)}</b>: {_counted(self.steps, 'step')}, {html(self.reason)}. "
             f"Scored on the {self.ranked_on}. Spent {html(spent(self.usage))}, {duration(self.seconds)}.</p>"
             + html_table(rows, ("", "program", "score", "95 % interval", "rollouts"))
+            + "".join(f"<p>Order: {reason}.</p>" for reason in self._reasons_for_order())
             + diff_html(self.changes)
         )
 

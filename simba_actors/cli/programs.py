@@ -23,7 +23,7 @@ from simba_actors.cli.arguments import (
 )
 from simba_actors.cli.output import print_json, print_text, print_tree, run, score
 from simba_actors.errors import RunError
-from simba_actors.search.rollout import JSON, STUDENT
+from simba_actors.search.rollout import JSON, STUDENT, TraceStep
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries, results
 from simba_actors.store.queries.pool_queries import Lesson, PoolEntry
@@ -129,7 +129,7 @@ def failures(
     if as_json:
         print_json({"run_id": run_id, "program": number, "rollouts": [asdict(failure) for failure in found]})
         return
-    print_text(f"program {number} of {run_id}: " + (f"{len(found)} rollouts" if found else "no such rollouts"))
+    print_text(f"program {number} of {run_id}: {_counted(found, limit)}")
     for failure in found:
         rollout = failure.rollout.rollout
         step = f"step {rollout.key.step + 1}" if rollout.key.step >= 0 else "the final examples"
@@ -208,24 +208,18 @@ async def _program_with_messages(
     async with await Reader.open(store) as queries:
         run_id, found = await _find(queries, run_name, name)
         prompts = (await queries.run(run_id)).prompts
-        candidates = [found.number, *found.parents, STUDENT]
-        samples = [
-            record
-            for number in candidates
-            for record in await queries.ask(results.rollouts_of, run_id, number, RolloutFilter(limit=3))
-        ]
-    return found, list(_messages(Configuration.from_json(found.configuration), prompts, samples))
+        calls = await queries.ask(results.stored_calls, run_id, (found.number, *found.parents, STUDENT))
+    return found, list(_messages(Configuration.from_json(found.configuration), prompts, calls))
 
 
 def _messages(
-    configuration: Configuration, prompts: Mapping[str, JSON], samples: Sequence[RolloutRecord]
+    configuration: Configuration, prompts: Mapping[str, JSON], calls: Mapping[str, TraceStep]
 ) -> Iterable[Message]:
     """Return the messages of each predictor, with the inputs of a stored call."""
     from simba_actors.programs.messages import prompt_messages
 
-    calls = [call for record in samples if record.trajectory is not None for call in record.trajectory.trace]
     for predictor in configuration.predictors:
-        call = next((call for call in calls if call.predictor == predictor and call.outputs), None)
+        call = calls.get(predictor)
         if call is None:
             yield Message(predictor, "system", configuration.instructions(predictor))
             continue
@@ -331,16 +325,27 @@ def _plain_messages(found: Program, prompts: Mapping[str, JSON]) -> Mapping[str,
 
 def _label(entry: PoolEntry) -> str:
     worth = score(entry.score) or "not scored"
-    finalist = " finalist" if entry.rank is not None else ""
+    finalist = "" if entry.rank is None else " winner" if entry.rank == 1 else " finalist"
     others = f", also from {', '.join(map(str, entry.parents[1:]))}" if entry.parents[1:] else ""
     return f"{entry.number}  {worth}{finalist}  {entry.strategy}{others}"
+
+
+def _counted(found: Sequence[Failure], limit: int) -> str:
+    match len(found):
+        case 0:
+            return "no such rollouts"
+        case 1:
+            return "1 rollout" if limit > 1 else "the worst rollout; --limit shows more"
+        case count:
+            return f"{count} rollouts" if count < limit else f"the {count} worst rollouts; --limit shows more"
 
 
 def _origin(found: Program) -> str:
     if not found.parents:
         return f"Program {found.number}: the student itself"
-    parents = " and ".join(map(str, found.parents))
-    return f"Program {found.number}: made by {found.strategy} from program {parents} in step {found.step + 1}"
+    *others, last = map(str, found.parents)
+    parents = f"programs {', '.join(others)} and {last}" if others else f"program {last}"
+    return f"Program {found.number}: made by {found.strategy} from {parents} in step {found.step + 1}"
 
 
 def _trajectory_text(record: RolloutRecord, *, named: bool = True, inputs: bool = True) -> str:
