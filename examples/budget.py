@@ -39,7 +39,8 @@ def novice(inputs: dict[str, str]) -> dict[str, Any]:
     return {"opposite": f"not {inputs['word']}"}
 
 
-async def run(budget: Budget) -> None:
+async def run(budget: Budget, seen: int) -> int:
+    """Run until the budget is reached, and return the number of the last event. Those up to `seen` are not new."""
     config = OptimizerConfig(
         student=dspy.Predict("word -> opposite"),
         metric=same,
@@ -54,18 +55,21 @@ async def run(budget: Budget) -> None:
     )
     print(f"estimate: {await Optimizer.estimate(config)}")
     async with Optimizer.start(config) as optimizer:
-        async for event in optimizer.events():
+        async for event in optimizer.events(after=seen):
+            seen = event.seq
             if isinstance(event, BudgetForecast):
                 print(f"forecast: {event.calls} calls, {event.tokens} tokens, {event.seconds:.1f} s, by the first step")
         result = await optimizer.result()
     usage, cap = result.usage, result.budget_reached
     print(f"result: {result.steps} steps, {usage.calls} calls, score {result.finalists[0]}, cap reached: {cap}\n")
+    return seen
 
 
 async def main() -> None:
+    seen = 0
     for budget in (Budget(max_tokens=10_000), Budget(max_tokens=100_000, max_seconds=3600)):
-        print(f"with {budget}")
-        await run(budget)
+        print(f"with at most {budget.max_tokens:,} tokens")
+        seen = await run(budget, seen)
 
 
 if __name__ == "__main__":

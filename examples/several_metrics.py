@@ -54,6 +54,8 @@ async def main() -> None:
     for objectives in (Weighted({"accuracy": 0.8, "brevity": 0.2}), Pareto(["accuracy", "brevity"])):
         result = await optimize(objectives)
         print(f"{objectives}, the winner first:")
+        if result.finalists[0].number == 0:
+            print("  (no program is better than the student beyond doubt where both scores count the same)")
         for finalist in result.finalists:
             scores = ", ".join(f"{name} {score:.2f}" for name, score in (finalist.scores or {}).items())
             name = "the student" if finalist.number == 0 else f"program {finalist.number}"
