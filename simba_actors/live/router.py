@@ -40,7 +40,11 @@ STUDENT_VERSION = 0
 
 
 class LiveState(Enum):
-    """Freshness of a live program, in the terms of feature flags."""
+    """Freshness of a live program, in the terms of feature flags: `live.state`.
+
+    READY: it runs what the channel served at the last check. STALE: the store can't be read now, and the version that
+    was read last keeps running. ERROR: nothing was ever read, and the student runs unchanged.
+    """
 
     READY = "ready"
     """The program runs the version that the channel served at the last check."""

@@ -86,6 +86,11 @@ class Weighted(Objectives):
 class Pareto(Objectives):
     """The Pareto front: the finalists that no other finalist dominates.
 
+        def metric(example, prediction):
+            return dspy.Prediction(accuracy=…, brevity=…)
+
+        config = OptimizerConfig(…, metric=metric, objectives=Pareto(["accuracy", "brevity"]))
+
     One program dominates another if it is at least as good in all scores and better in one. The search maximizes the
     plain mean of the scores, and the winner is the program of the front that does best by it. The others are in
     `result.candidate_programs`, each with its `scores`, for the user to choose from.

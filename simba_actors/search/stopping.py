@@ -72,6 +72,8 @@ class AllOf(Stopper):
 class NoImprovement(Stopper):
     """Stop when the best program has not improved beyond noise for `patience` steps.
 
+        OptimizerConfig(…, stop_when=NoImprovement(patience=3) | Timeout(3_600))
+
     It has improved if the low end of its interval is above the best program's mean at the end of any of those steps.
     This is early stopping as for neural networks (L. Prechelt, "Early stopping - but when?", 1998), with an interval
     in place of a fixed least gain.
@@ -94,6 +96,8 @@ class NoImprovement(Stopper):
 @dataclass(frozen=True, slots=True)
 class NothingToGain(Stopper):
     """Stop when the rest of the search is expected to add less than `least_gain`. The default of a run.
+
+        OptimizerConfig(…, stop_when=NothingToGain(least_gain=0.005))
 
     The expectation comes from the adaptive policy (`progress.outlook`). With `policy="dspy"` it never stops.
     """
@@ -122,6 +126,8 @@ class NothingToGain(Stopper):
 @dataclass(frozen=True, slots=True)
 class TargetReached(Stopper):
     """Stop when the best program scores `target` or more on the trainset beyond doubt.
+
+        OptimizerConfig(…, stop_when=TargetReached(0.9))
 
     The low end of its 95 % interval has to reach the target; its mean may be luck. With `policy="dspy"` a program has
     few rollouts, and its interval is wide.

@@ -16,6 +16,8 @@ from simba_actors.strategies.contract import Declined, StrategyContext
 class AppendLabeledDemos:
     """Demos from the labels of examples, as in `dspy.LabeledFewShot`. They need no trajectory that got them right.
 
+        OptimizerConfig(…, strategies=[AppendLabeledDemos(), AppendADemo(), LearnFromFailures(), Recombine()])
+
     This helps where the LM never predicts some class, and lets whole sets of demos be tried before anything is known
     about them. A predictor gets a demo only from an example that has all of its fields: the reasoning that comes with
     an answer, for one, is not among the labels.

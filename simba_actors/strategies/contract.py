@@ -28,10 +28,10 @@ from simba_actors.search.buckets import BatchStatistics, Bucket
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """A strategy's answer when it makes no configuration."""
+    """A strategy's answer when it makes no configuration: `return Declined("no example went well")`."""
 
     reason: str
-    """Why, for the run's log."""
+    """Why, for the run's log and the dashboard."""
 
 
 class PromptModel(Protocol):
