@@ -164,10 +164,11 @@ class OptimizerResult(_Programs):
     def to_dataframe(self) -> Any:
         """Return a pandas DataFrame with a row for each program of the run, by number.
 
-            result.to_dataframe().sort_values("score", ascending=False)
+            result.to_dataframe().sort_values(["rank", "score"], ascending=[True, False])  # the winner first
 
-        Its columns are program, parents, strategy and step; rank, for finalists (1 is the winner); score, the mean of
-        the program's own rollouts, with low and high, its 95 % interval, and the number of rollouts.
+        Its columns are program, parents and strategy; step, counted from 0, and -1 for the student; rank, for finalists
+        (1 is the winner); score, the mean of the program's own rollouts, with low and high, its 95 % interval, and the
+        number of rollouts.
         Then come the parts of the program: "<predictor>.instructions" as text, "<predictor>.demos" as a list of dicts,
         and LM settings. Runs with objectives also have "score.<objective>" for finalists.
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from pydantic import TypeAdapter
 
-from simba_actors import Optimizer, OptimizerResult, Progress, Status
+from simba_actors import Finalist, Optimizer, OptimizerResult, Progress, Status
 from simba_actors.errors import MissingExtraError
 from simba_actors.events import Event, TrajectorySampled
 from simba_actors.search.quality import Quality
@@ -63,6 +63,21 @@ async def test_a_result_prints_as_a_short_summary_and_its_repr_is_one_line(tmp_p
     assert len(str(result).splitlines()) <= 20
     assert "\n" not in repr(result)
     assert repr(result).startswith("OptimizerResult(run_id='run', program=")
+
+
+@pytest.mark.parametrize(
+    ("ranked_on", "reason"),
+    [("trainset", "a high mean of few rollouts may be luck"), ("valset", "stayed in the finals")],
+)
+def test_a_summary_says_why_a_runner_up_with_a_higher_mean_did_not_win(ranked_on: Any, reason: str) -> None:
+    winner, lucky, student = (Finalist(n, score, 0.0, 1.0, 4) for n, score in ((3, 0.9), (5, 1.0), (0, 0.2)))
+    result = OptimizerResult("run", 0.9, (winner, lucky, student), student, ranked_on, 2, Usage(), {}, 1.0, "done")
+    object.__setattr__(result, "changes", "")
+    assert reason in result.summary()
+    assert reason in result._repr_html_()
+    expected = dataclasses.replace(result, finalists=(lucky, winner, student))
+    object.__setattr__(expected, "changes", "")
+    assert reason not in expected.summary()
 
 
 async def test_a_summary_has_the_student_and_the_winner_with_their_intervals(tmp_path: Path) -> None:

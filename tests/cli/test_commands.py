@@ -176,6 +176,7 @@ def test_no_name_of_a_run_steers_the_terminal(tmp_path: Path) -> None:
 def test_the_lineage_has_each_program_under_its_parent(invoke: Invoke) -> None:
     pool = output_json(invoke("lineage", RUN, "--json"))
     lines = invoke("lineage", RUN).stdout
+    assert lines.count(" winner ") == 1
     depths = {
         int(number): len(guides) // 4 for guides, number in re.findall(r"^([ │├└─]*)(\d+)  ", lines, re.MULTILINE)
     }

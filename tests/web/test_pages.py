@@ -62,7 +62,7 @@ async def test_hostile_words_are_shown_as_text(client: httpx.AsyncClient, store:
     async with await Reader.open(store) as queries:
         programs = [entry.number for entry in await queries.ask(pool_queries.pool, RUN)]
     pages = [await client.get(f"{RUN_PATH}/programs/{number}") for number in programs]
-    pages += [await client.get(f"{RUN_PATH}/programs/{number}/failures?kind=all") for number in programs]
+    pages += [await client.get(f"{RUN_PATH}/programs/{number}/failures?kind=all&prompts=on") for number in programs]
     pages += [await client.get(path) for path in links(await client.get(RUN_PATH)) if "/examples/" in path]
     text = "".join(page.text for page in pages)
     assert SCRIPT not in text
@@ -273,6 +273,12 @@ async def test_failures_have_the_students_run_on_the_same_example(client: httpx.
 
 async def test_failures_say_what_was_expected(client: httpx.AsyncClient) -> None:
     assert re.search(r"<h4>Expected</h4><dl><dt>answer</dt>", await text_of(client, "/programs/0/failures"))
+
+
+async def test_failures_have_the_prompts_as_sent_if_asked(client: httpx.AsyncClient) -> None:
+    assert "Prompt as sent" not in await text_of(client, "/programs/0/failures")
+    text = await text_of(client, "/programs/0/failures?prompts=on")
+    assert re.search(r"Prompt as sent: self.*<h4>system</h4>.*<h4>user</h4>", text, re.DOTALL)
 
 
 async def test_failures_are_filtered_by_kind_score_and_text(client: httpx.AsyncClient) -> None:
