@@ -78,7 +78,16 @@ STEPS = {"adaptive": 24, "dspy": 8}
 
 @suggests_names(
     within={"budget": Budget, "governor": Governor},
-    named={"num_threads": "max_concurrency", "teacher_settings": "teacher_lm", "devset": "valset"},
+    named={
+        "num_threads": "max_concurrency",
+        "teacher_settings": "teacher_lm",
+        "devset": "valset",
+        "reflection_lm": "prompt_model",
+        "max_metric_calls": "budget=Budget(max_calls=…)",
+        "max_bootstrapped_demos": "max_demos",
+        "requests_per_minute": "governor=Governor(limits={…: Limits(requests_per_minute=…)})",
+        "tokens_per_minute": "governor=Governor(limits={…: Limits(tokens_per_minute=…)})",
+    },
 )
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:

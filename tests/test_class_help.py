@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from simba_actors import SIMBA, Budget, Governor, Limits, LiveProgram, OptimizerConfig, Retry
+from simba_actors import SIMBA, Budget, Governor, Limits, LiveProgram, OptimizerConfig, RayExecutor, Retry
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,13 @@ from simba_actors import SIMBA, Budget, Governor, Limits, LiveProgram, Optimizer
         (OptimizerConfig, "max_step", "did you mean max_steps?"),
         (OptimizerConfig, "max_call", "did you mean budget=Budget(max_calls=…)?"),
         (OptimizerConfig, "num_threads", "did you mean max_concurrency?"),
+        (OptimizerConfig, "reflection_lm", "did you mean prompt_model?"),
+        (
+            OptimizerConfig,
+            "requests_per_minute",
+            "did you mean governor=Governor(limits={…: Limits(requests_per_minute=…)})?",
+        ),
+        (RayExecutor, "num_workers", "did you mean workers?"),
         (OptimizerConfig, "zzz", "help(OptimizerConfig) lists all of them"),
         (Budget, "max_call", "did you mean max_calls?"),
         (Limits, "request_per_minute", "did you mean requests_per_minute?"),

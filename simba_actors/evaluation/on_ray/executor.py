@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Unpack, cast
 
+from simba_actors.class_help import suggests_names
 from simba_actors.errors import ConfigError
 from simba_actors.evaluation.executor import ExecutorArguments
 from simba_actors.evaluation.on_ray.pool import WorkerPool
@@ -16,6 +17,7 @@ RESERVED_OPTIONS = frozenset({"max_restarts", "max_task_retries", "max_concurren
 """Options of Ray's actors that are not the user's: lost workers are replaced, not restarted."""
 
 
+@suggests_names(named={"num_workers": "workers", "num_cpus": "options={'num_cpus': …}"})
 @dataclass(frozen=True, slots=True)
 class RayExecutor:
     """Runs rollouts in worker processes of a Ray cluster.
