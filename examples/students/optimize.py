@@ -44,7 +44,7 @@ async def main(addresses: list[str]) -> None:
     )
     async with await Optimizer.start(config) as optimizer:
         result = await optimizer.result()
-    print(result.program)
+    print(result)
 
 
 if __name__ == "__main__":
