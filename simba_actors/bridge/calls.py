@@ -52,3 +52,10 @@ def error_of(refusal: Refusal, address: str) -> StudentCallError:
 def unusable(address: str, what: str) -> StudentCallError:
     """Return the error for an answer that can't be used, or for a missing one. The call may be made again."""
     return StudentCallError(f"{address} {what}", FailureClass.TRANSIENT)
+
+
+def not_sent(address: str, why: str) -> StudentCallError:
+    """Return the error for a request that can't be sent, because of what is in it."""
+    error = StudentCallError(f"the request to {address} was not sent: {why}", FailureClass.REJECTED)
+    error.provider_code = "invalid_argument"
+    return error

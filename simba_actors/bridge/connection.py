@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 import orjson
 from pydantic import ValidationError
 
-from simba_actors.bridge.calls import StudentCallError, error_of, unusable
+from simba_actors.bridge.calls import StudentCallError, not_sent, unusable
 from simba_actors.bridge.messages import (
     LARGEST_MESSAGE,
     CancelReply,
@@ -32,7 +32,6 @@ from simba_actors.lm.failures import FailureClass
 from simba_actors.lm.secrets import Secrets
 from simba_actors.runtime.forks import survive_forks
 from simba_actors.runtime.threads import Threads
-from simba_actors.transport.refusals import Refusal
 from simba_actors.transport.security import TLS, is_loopback
 
 TOKEN_VARIABLE = "SIMBA_STUDENT_TOKEN"  # noqa: S105 - the name of a variable
@@ -82,10 +81,9 @@ class Address:
         """Return the answer to a call as a message of type `reply`. Raise StudentCallError if there is none."""
         message = request.to_json()
         if len(orjson.dumps(message)) > LARGEST_MESSAGE:
-            refusal = Refusal(
-                "invalid_argument", f"the request was not sent: it has more than {LARGEST_MESSAGE:,} bytes"
+            raise not_sent(
+                self.address, f"it has more than {LARGEST_MESSAGE:,} bytes: shorten the example, or allow fewer demos"
             )
-            raise error_of(refusal, self.address)
         try:
             answer = self.client.call(method, message, seconds)
         except StudentCallError as error:

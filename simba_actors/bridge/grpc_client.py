@@ -8,13 +8,13 @@ from urllib.parse import SplitResult
 
 import grpc
 
-from simba_actors.bridge.calls import error_of, unusable
+from simba_actors.bridge.calls import error_of, not_sent, unusable
 from simba_actors.bridge.http_client import SERVICE, retry_seconds
 from simba_actors.bridge.messages import LARGEST_MESSAGE, Object
 from simba_actors.bridge.protobuf import METHODS, reader, writer
 from simba_actors.transport.grpc_client import Connector, metadata, status_of
 from simba_actors.transport.refusals import Refusal
-from simba_actors.transport.security import TLS
+from simba_actors.transport.security import TLS, remedy_of
 
 TOO_LARGE = "larger than max"
 """Text in gRPC's own refusals of messages that are too large. Their code is the same as that of a busy student."""
@@ -36,9 +36,7 @@ class GRPCClient:
         try:
             data = message if isinstance(message, bytes) else writer(request)(message)
         except ValueError as error:
-            raise error_of(
-                Refusal("invalid_argument", f"the request was not sent: it is {error}"), self._address
-            ) from error
+            raise not_sent(self._address, f"it is {error}") from error
         call: Any = self._open().unary_unary(f"/{SERVICE}/{method}")
         try:
             answer: bytes = call(data, timeout=seconds, metadata=self._metadata)
@@ -62,6 +60,7 @@ class GRPCClient:
 
     def _error(self, error: Any) -> Exception:
         code, details = status_of(error), str(error.details())[:1000]
+        details += remedy_of(details)
         if code == "resource_exhausted" and TOO_LARGE in details:
             return unusable(self._address, f"sends or gets a message that is too large: {details}")
         trailing = {str(name): value for name, value in error.trailing_metadata() or ()}

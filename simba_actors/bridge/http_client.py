@@ -12,7 +12,7 @@ from urllib.parse import SplitResult
 from simba_actors.bridge.calls import error_of, unusable
 from simba_actors.bridge.messages import LARGEST_MESSAGE, Object
 from simba_actors.transport.refusals import CODE_OF_STATUS, HTTP_STATUS, Refusal
-from simba_actors.transport.security import TLS, client_context
+from simba_actors.transport.security import TLS, client_context, remedy_of
 
 SERVICE = "simba_actors.bridge.Student"
 
@@ -46,7 +46,7 @@ class HTTPClient:
                 answer = self._read(response, deadline)
         except (OSError, http.client.HTTPException) as error:
             what = "does not answer in time" if isinstance(error, TimeoutError) else "can't be reached"
-            raise unusable(self._address, f"{what}: {type(error).__name__}: {error}") from error
+            raise unusable(self._address, f"{what}: {type(error).__name__}: {error}{remedy_of(str(error))}") from error
         finally:
             connection.close()
         if response.status != http.HTTPStatus.OK:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from simba_actors.errors import ConfigError
 from simba_actors.live.wire import Remote
+from simba_actors.lm.secrets import Secrets
+from simba_actors.transport.security import remedy_of
 
 CONNECT_SECONDS = 5.0
 """Seconds without an answer after which a Get or a Report has failed."""
@@ -14,8 +17,24 @@ CONNECT_SECONDS = 5.0
 WATCH_SECONDS = 20.0
 """Seconds without an answer after which a Watch has failed. The server ends it earlier."""
 
+RETRY_SECONDS = (0.25, 2.0)
+"""Seconds before the second attempt to reach the server, and the most before any later one. They double in between."""
+
+LONGEST_RETRY_AFTER = 60.0
+"""Maximum seconds to wait because the server asks for it. It could ask for a day by mistake."""
+
 LARGEST_BYTES = 64 * 1024 * 1024
 """Maximum size of a snapshot in bytes. A larger one is refused."""
+
+
+REMEDIES: Mapping[str, str] = {
+    "HTTP Error 401": "give it the token of the server, as token=…",
+    "HTTP Error 403": "have the server, or what is in front of it, let this process in",
+    "HTTP Error 404": "the server must be `simba-actors serve --channels`, at the address of its start page",
+    "unauthenticated": "give it the token of the server, as token=…",
+    "unimplemented": "the server must be `simba-actors serve --channels --grpc-port …`",
+}
+"""What to do about an error of a server, by words in it."""
 
 
 class ReportRefusedError(Exception):
@@ -36,6 +55,23 @@ class ChannelClient(Protocol):
     def report(self, scores: Sequence[tuple[str, float]]) -> None:
         """Send scores of calls, each with the call's id. Raise ReportRefusedError if sending again does not help."""
         ...
+
+
+def retry_delay(error: Exception, failures: int) -> float:
+    """Return the seconds to wait after so many failures in a row: what the server asks for, or a time that doubles."""
+    shortest, longest = RETRY_SECONDS
+    backoff = min(longest, shortest * 2.0 ** min(failures - 1, 20)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+    asked = getattr(error, "headers", None) or {}
+    try:
+        return max(backoff, min(float(asked.get("Retry-After", "0")), LONGEST_RETRY_AFTER))
+    except ValueError:  # It is a date, whose meaning depends on two clocks.
+        return backoff
+
+
+def described(error: Exception, secrets: Secrets) -> str:
+    """Return what an error says, without secrets, and what to do about it."""
+    text = secrets.describe(error)
+    return text + next((f": {remedy}" for words, remedy in REMEDIES.items() if words in text), remedy_of(text))
 
 
 def open_client(remote: Remote) -> ChannelClient:

@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary, ref
 
 from simba_actors.errors import StoreError
 from simba_actors.live.background import WarnOnce
-from simba_actors.live.client import open_client
+from simba_actors.live.client import described, open_client, retry_delay
 from simba_actors.live.follower import Snapshot
 from simba_actors.live.wire import Remote, snapshot_from_json
 from simba_actors.lm.secrets import Secrets
@@ -34,9 +34,6 @@ logger = get_logger(__name__)
 
 FIRST_SECONDS = 2.0
 """Seconds that the first call of a process waits for the server, if nothing is cached."""
-
-RETRY_SECONDS = (0.25, 2.0)
-"""Seconds before the second attempt to reach the server, and the most before any later one. They double in between."""
 
 SETTLING_SECONDS = (0.1, 0.4)
 """Range of seconds from a new snapshot to the next watch, so that all of many followers get the snapshot first."""
@@ -159,9 +156,8 @@ class Poller:
             self._client.watch(self._tag)
         except Exception as error:  # noqa: BLE001 - whatever a server and a network can do; the last snapshot serves
             self._fail(error)
-            shortest, longest = RETRY_SECONDS
             self._failures += 1
-            return min(longest, shortest * 2.0 ** min(self._failures - 1, 20)) * random.uniform(0.5, 1.0)  # noqa: S311
+            return retry_delay(error, self._failures)
         return max(0.0, started + LEAST_SECONDS - time.monotonic())
 
     def before_fork(self) -> None:
@@ -186,6 +182,9 @@ class Poller:
             return False
         body, tag = found
         snapshot = snapshot_from_json(json.loads(body))
+        if snapshot.served.current is None:
+            self._take_empty(snapshot, tag)
+            return False
         is_first = self._snapshot is None
         if is_first:  # Before it serves, since the process may end after its first call.
             self._save(body)
@@ -193,6 +192,15 @@ class Poller:
         if not is_first:
             self._save(body)
         return True
+
+    def _take_empty(self, snapshot: Snapshot, tag: str) -> None:
+        """Take a snapshot of a channel without publications. One that had some keeps what it had, on disk too."""
+        if self._snapshot is not None and self._snapshot.served.current is not None:
+            raise StoreError(
+                f"nothing is published to channel {self.remote.channel!r} any more: publish again, or start the server "
+                "with the store that it had"
+            )
+        self._set(snapshot, tag)
 
     def _set(self, snapshot: Snapshot | None, tag: str) -> None:
         """Keep a new snapshot; None confirms the last one."""
@@ -208,7 +216,7 @@ class Poller:
             self._changed.notify_all()
 
     def _fail(self, error: Exception) -> None:
-        message = f"{self.remote.url} can't be followed: {self._secrets.describe(error)}"
+        message = f"{self.remote.url} can't be followed: {described(error, self._secrets)}"
         with self._changed:
             self.revision += self._error is None
             self._error = message
@@ -217,7 +225,7 @@ class Poller:
     def _load(self) -> None:
         """Load the last known good snapshot from the cache. It is served until the server sends another."""
         file = self.remote.cache_file()
-        if file is None or not file.exists():
+        if file is None:
             return
         try:
             stored = json.loads(file.read_bytes())
@@ -225,6 +233,8 @@ class Poller:
             if hashlib.sha256(body.encode()).hexdigest() != stored["sha256"]:
                 raise ValueError("its checksum is wrong")  # noqa: TRY301 - handled with all that can be wrong with it
             self._snapshot = snapshot_from_json(json.loads(body))
+        except FileNotFoundError:
+            return
         except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
             logger.warning("%s is ignored (%s): it is written again when %s answers", file, error, self.remote.url)
             return

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from weakref import WeakValueDictionary
 
 from simba_actors.live.background import BackgroundQueue, WarnOnce
-from simba_actors.live.client import ReportRefusedError, open_client
+from simba_actors.live.client import ReportRefusedError, described, open_client, retry_delay
 from simba_actors.live.recording import KeptExample, MakeEntries, Score
-from simba_actors.live.remote import RETRY_SECONDS
 from simba_actors.live.wire import Remote
 from simba_actors.lm.secrets import Secrets
 from simba_actors.runtime.logs import get_logger
@@ -40,8 +39,10 @@ class RemoteWriter:
             for entry in self._made(make)
             if isinstance(entry, Score) and entry.call.canary
         ]
-        while scores and not self._sent(scores):
-            self.queue.failed(RETRY_SECONDS[0])
+        failures = 0
+        while scores and (error := self._send(scores)) is not None:
+            failures += 1
+            self.queue.failed(retry_delay(error, failures))
 
     def _made(self, make: MakeEntries) -> Sequence[Score | KeptExample]:
         try:
@@ -50,8 +51,8 @@ class RemoteWriter:
             self._warn_once(f"a call was not reported to {self._remote.url}: {self._secrets.describe(error)}")
             return ()
 
-    def _sent(self, scores: Sequence[tuple[str, float]]) -> bool:
-        """Return False if the same batch can be sent again."""
+    def _send(self, scores: Sequence[tuple[str, float]]) -> Exception | None:
+        """Send a batch. Return the error if it can be sent again."""
         try:
             self._client.report(scores)
         except ReportRefusedError as error:
@@ -59,14 +60,14 @@ class RemoteWriter:
                 f"{self._remote.url} refused scores of channel {self._remote.channel!r}, which are lost: "
                 f"{self._secrets.hide(str(error))}"
             )
-            return True
+            return None
         except (OSError, http.client.HTTPException) as error:
             self._warn_once(
-                f"scores can't be reported to {self._remote.url} and are sent again: {self._secrets.describe(error)}"
+                f"scores can't be reported to {self._remote.url} and are sent again: {described(error, self._secrets)}"
             )
-            return False
+            return error
         self._warn_once.forget()
-        return True
+        return None
 
 
 _writers: WeakValueDictionary[Remote, RemoteWriter] = WeakValueDictionary()

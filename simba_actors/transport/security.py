@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from simba_actors.errors import ConfigError
+
+REMEDIES: Mapping[str, str] = {
+    "certificate has expired": "renew the certificate of the server, or set the clock of this machine",
+    "certificate is not yet valid": "set the clock of this machine, or that of who issued the certificate",
+    "mismatch": "use a host name that the certificate of the server is for",
+    "CERTIFICATE_VERIFY_FAILED": "give the certificate of the authority that vouches for the server, as TLS(ca=…)",
+    "CERTIFICATE_REQUIRED": "give a certificate that the server accepts, as TLS(certificate=…, key=…)",
+}
+"""What to do about an error of TLS, by words in it. The first that fits counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +58,8 @@ def client_context(tls: TLS) -> ssl.SSLContext:
 def unreadable(tls: TLS, error: Exception) -> ConfigError:
     """Return the error for files that can't be used."""
     return ConfigError(f"TLS: {error}: check the files of {tls}")
+
+
+def remedy_of(problem: str) -> str:
+    """Return what to do about an error of TLS, as the end of its message; nothing for other errors."""
+    return next((f": {remedy}" for words, remedy in REMEDIES.items() if words in problem), "")

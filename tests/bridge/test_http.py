@@ -171,7 +171,7 @@ def test_an_answer_that_is_too_large_is_not_read() -> None:
 def test_a_request_that_is_too_large_is_not_sent() -> None:
     with OddStudent(succeeded) as odd:
         student = RemoteStudent(odd.address)
-        with pytest.raises(StudentCallError, match="it has more than 16,777,216 bytes"):
+        with pytest.raises(StudentCallError, match=r"was not sent: it has more than 16,777,216 bytes"):
             student(question="x" * LARGEST_MESSAGE)
         assert odd.count("Run") == 0
 

@@ -10,7 +10,7 @@ import pytest
 
 from simba_actors import RemoteStudent
 from simba_actors.errors import ConfigError, StudentUnreachableError
-from simba_actors.transport.security import TLS
+from simba_actors.transport.security import TLS, remedy_of
 from tests.support.certificates import make_certificates
 from tests.support.languages import process
 from tests.support.students import quiz_service, served_over_grpc
@@ -59,7 +59,7 @@ def test_a_client_without_one_is_not(addresses: list[str], certificates: Path, t
 
 @pytest.mark.parametrize("transport", [0, 1], ids=["https", "grpcs"])
 def test_a_server_that_nobody_known_vouches_for_is_not_trusted(addresses: list[str], transport: int) -> None:
-    with pytest.raises(StudentUnreachableError):
+    with pytest.raises(StudentUnreachableError, match=r"give the certificate of the authority .* TLS\(ca=…\)"):
         RemoteStudent(addresses[transport])
 
 
@@ -82,3 +82,12 @@ def test_a_certificate_that_can_not_be_read_is_named(scheme: str, tmp_path: Path
         pytest.importorskip("grpc")
     with pytest.raises(ConfigError, match="check the files"):
         RemoteStudent(f"{scheme}://127.0.0.1:1", tls=TLS(ca=tmp_path / "missing.pem"))
+
+
+def test_a_certificate_that_has_expired_is_to_be_renewed() -> None:
+    problem = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired (_ssl.c:1006)"
+    assert remedy_of(problem) == ": renew the certificate of the server, or set the clock of this machine"
+
+
+def test_other_errors_have_no_remedy_of_tls() -> None:
+    assert remedy_of("[Errno 111] Connection refused") == ""

@@ -65,11 +65,10 @@ defmodule Follower do
   # Values are called "answer.instructions", "answer.demos", "answer.temperature" and so on.
   defp take(snapshot) do
     %{"current" => current, "configurations" => configurations} = :jiffy.decode(snapshot, [:return_maps, :use_nil])
-    if current do
-      values = configurations[to_string(current["version"])]
-      states = Map.new(Program.predictors(), &{&1.name, state(&1.name, values)})
-      :persistent_term.put(__MODULE__, {current["version"], states})
-    end
+    if current == nil, do: raise("nothing is published to the channel")
+    values = configurations[to_string(current["version"])]
+    states = Map.new(Program.predictors(), &{&1.name, state(&1.name, values)})
+    :persistent_term.put(__MODULE__, {current["version"], states})
   end
 
   defp state(predictor, values) do

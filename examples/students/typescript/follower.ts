@@ -50,7 +50,7 @@ async function ask(path: string, headers: Record<string, string> = {}) {
 /** Take up a snapshot. Its values are called "answer.instructions", "answer.demos", "answer.temperature" and so on. */
 function take(snapshot: string) {
   const { current, configurations } = JSON.parse(snapshot);
-  if (!current) return; // Nothing is published yet.
+  if (!current) throw new Error("nothing is published to the channel");
   const states: States = {};
   for (const [name, value] of Object.entries<any>(configurations[current.version])) {
     const [predictor, attribute] = name.split(/\.(?=[^.]*$)/);

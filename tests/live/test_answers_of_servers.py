@@ -1,0 +1,147 @@
+"""What live programs make of a server that refuses, is busy or has lost its store, and of a cache that is no folder."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+import orjson
+import pytest
+
+from simba_actors.live import LiveProgram
+from simba_actors.live.client import LONGEST_RETRY_AFTER, RETRY_SECONDS, retry_delay
+from simba_actors.live.follower import Snapshot
+from simba_actors.live.router import LiveState
+from simba_actors.live.wire import snapshot_to_json
+from simba_actors.publishing.publications import Publication, Served
+from tests.support.live import sayer, saying
+from tests.support.runs import PATIENCE
+
+
+def snapshot(*words: str) -> bytes:
+    """Return what a server answers when the last of `words` is published, or when nothing is."""
+    if not words:
+        return orjson.dumps(snapshot_to_json(Snapshot()))
+    configuration, number = saying(words[-1]), len(words)
+    publication = Publication(
+        "default", number, "publish", configuration.digest, None, None, None, None, "test", "say it", 0.0
+    )
+    return orjson.dumps(snapshot_to_json(Snapshot(Served(publication), {number: configuration})))
+
+
+class ChannelServer:
+    """Answers each Get with `status` and `body`, over real HTTP. A Watch ends at once."""
+
+    def __init__(self) -> None:
+        self.status, self.body = 200, snapshot("one")
+        self.gets = 0
+
+
+@contextmanager
+def channel_server() -> Generator[tuple[ChannelServer, str]]:
+    server = ChannelServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_watch = "/watch" in self.path
+            server.gets += not is_watch
+            status, body = (200, b"") if is_watch else (server.status, server.body)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - so it is called
+            """Be quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        http.daemon_threads = True
+        thread = threading.Thread(target=http.serve_forever, args=[0.01])
+        thread.start()
+        try:
+            yield server, f"http://127.0.0.1:{http.server_address[1]}"
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+def answer(live: LiveProgram) -> str:
+    return live(question="?").answer
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
+
+
+def test_a_channel_that_is_gone_keeps_what_was_served(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with channel_server() as (server, url), caplog.at_level(logging.WARNING):
+        live = LiveProgram(sayer(), store=url, cache=tmp_path)
+        until(lambda: answer(live) == "one")
+        server.body = snapshot()
+        until(lambda: answer(live) == "one" and live.state is LiveState.STALE)
+        (cached,) = tmp_path.iterdir()
+    assert b"Say one." in cached.read_bytes()
+    assert "nothing is published to channel 'default' any more: publish again" in caplog.text
+
+
+def test_a_channel_that_comes_back_is_followed_again() -> None:
+    with channel_server() as (server, url):
+        live = LiveProgram(sayer(), store=url)
+        until(lambda: answer(live) == "one")
+        server.body = snapshot()
+        until(lambda: answer(live) == "one" and live.state is LiveState.STALE)
+        server.body = snapshot("one", "two")
+        until(lambda: answer(live) == "two")
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [(401, "give it the token of the server"), (404, "must be `simba-actors serve --channels`")],
+)
+def test_a_refusal_is_one_warning_that_names_the_remedy(
+    status: int, remedy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with channel_server() as (server, url), caplog.at_level(logging.WARNING):
+        server.status = status
+        live = LiveProgram(sayer(), store=url)
+        until(lambda: answer(live) == "nothing" and server.gets > 2)
+    (warning,) = caplog.records
+    assert remedy in warning.message
+
+
+def test_a_cache_that_can_not_be_used_is_named_and_fails_no_call(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "file"
+    folder.touch()
+    with channel_server() as (_, url), caplog.at_level(logging.WARNING):
+        live = LiveProgram(sayer(), store=url, cache=folder)
+        until(lambda: answer(live) == "one")
+    assert "can't be written, so a cold start needs" in caplog.text
+
+
+def busy(retry_after: str) -> HTTPError:
+    headers = Message()
+    headers["Retry-After"] = retry_after
+    return HTTPError("http://127.0.0.1", 429, "Too Many Requests", headers, None)
+
+
+@pytest.mark.parametrize(("retry_after", "seconds"), [("7", 7.0), ("86400", LONGEST_RETRY_AFTER)])
+def test_a_busy_server_is_left_alone_for_as_long_as_it_asks(retry_after: str, seconds: float) -> None:
+    assert retry_delay(busy(retry_after), 1) == seconds
+
+
+@pytest.mark.parametrize("retry_after", ["soon", "-1", "nan", "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_a_time_to_wait_that_makes_no_sense_is_ignored(retry_after: str) -> None:
+    assert 0 < retry_delay(busy(retry_after), 1) <= RETRY_SECONDS[0]
