@@ -8,7 +8,7 @@ defmodule Student do
   @kept_ms 600_000
 
   def call("Describe", request) do
-    about = %{name: "HintAndAnswer", summary: "Finds a hint, then the answer.", codeVersion: "1"}
+    about = %{name: "HintAndAnswer", summary: "Finds a hint, then the answer.", codeVersion: "1", maxConcurrency: 100}
     parts = %{major: 1, inputs: [%{name: "question", schema: %{type: "string"}}], predictors: Program.predictors()}
     if request["majors"] in [nil, []] or 1 in request["majors"], do: {:ok, Map.merge(about, parts)}, else: other_version()
   end
