@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import http
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 from simba_actors.live.client import CONNECT_SECONDS, LARGEST_BYTES, WATCH_SECONDS, ReportRefusedError
 from simba_actors.live.wire import Remote
 from simba_actors.transport.security import client_context
+
+GET_SECONDS = 60.0
+"""Maximum seconds for a whole snapshot to arrive."""
+
+CHUNK = 64 * 1024
 
 TRY_AGAIN = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
 """Statuses of refusals that may pass, because they are not about what was sent."""
@@ -41,21 +47,21 @@ class HTTPClient:
         headers = {"If-None-Match": f'"{known}"'} if known else {}
         try:
             with self._open("", CONNECT_SECONDS, headers) as response:
-                body = cast("bytes", response.read(LARGEST_BYTES + 1))
-                tag = str(response.headers.get("ETag", "")).strip('"')
+                body = _body(response)
+                # Proxies that compress mark the tag as weak.
+                tag = str(response.headers.get("ETag", "")).removeprefix("W/").strip('"')
         except urllib.error.HTTPError as error:
             with error:
                 if error.code == http.HTTPStatus.NOT_MODIFIED:
                     return None
                 raise
-        if len(body) > LARGEST_BYTES:
-            raise ValueError(f"the snapshot has more than {LARGEST_BYTES:,} bytes")
         return body, tag
 
     def watch(self, known: str) -> None:
+        deadline = time.monotonic() + WATCH_SECONDS
         with self._open(f"/watch?etag={quote(known)}", WATCH_SECONDS, {"Accept": "text/event-stream"}) as response:
             while line := response.readline(4096):
-                if line.startswith(b"data:"):
+                if line.startswith(b"data:") or time.monotonic() > deadline:
                     return
 
     def report(self, scores: Sequence[tuple[str, float]]) -> None:
@@ -75,6 +81,19 @@ class HTTPClient:
         if self._token is not None:
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         return self._opener.open(request, timeout=seconds)
+
+
+def _body(response: Any) -> bytes:
+    """Return the body of a Get. Raise TimeoutError or ValueError if it is endless, however slowly it arrives."""
+    deadline = time.monotonic() + GET_SECONDS
+    body = bytearray()
+    while chunk := response.read1(CHUNK):
+        body += chunk
+        if len(body) > LARGEST_BYTES:
+            raise ValueError(f"the snapshot has more than {LARGEST_BYTES:,} bytes")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the snapshot takes longer than {GET_SECONDS:g} s")
+    return bytes(body)
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -16,11 +16,12 @@ from urllib.error import HTTPError
 import orjson
 import pytest
 
-from simba_actors.live import LiveProgram
+from simba_actors.live import LiveProgram, http_client
 from simba_actors.live.client import LONGEST_RETRY_AFTER, RETRY_SECONDS, retry_delay
 from simba_actors.live.follower import Snapshot
+from simba_actors.live.http_client import HTTPClient
 from simba_actors.live.router import LiveState
-from simba_actors.live.wire import snapshot_to_json
+from simba_actors.live.wire import Remote, snapshot_to_json
 from simba_actors.publishing.publications import Publication, Served
 from tests.support.live import sayer, saying
 from tests.support.runs import PATIENCE
@@ -56,6 +57,7 @@ def channel_server() -> Generator[tuple[ChannelServer, str]]:
             status, body = (200, b"") if is_watch else (server.status, server.body)
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
+            self.send_header("ETag", 'W/"7"')  # As from a proxy that compresses.
             self.end_headers()
             self.wfile.write(body)
 
@@ -129,6 +131,17 @@ def test_a_cache_that_can_not_be_used_is_named_and_fails_no_call(
         live = LiveProgram(sayer(), store=url, cache=folder)
         until(lambda: answer(live) == "one")
     assert "can't be written, so a cold start needs" in caplog.text
+
+
+def test_a_tag_that_a_proxy_has_weakened_is_the_servers() -> None:
+    with channel_server() as (_, url):
+        assert HTTPClient(Remote(url, "default")).get("") == (snapshot("one"), "7")
+
+
+def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "GET_SECONDS", -1.0)
+    with channel_server() as (_, url), pytest.raises(TimeoutError, match="the snapshot takes longer than"):
+        HTTPClient(Remote(url, "default")).get("")
 
 
 def busy(retry_after: str) -> HTTPError:

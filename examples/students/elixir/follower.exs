@@ -45,7 +45,7 @@ defmodule Follower do
       {200, headers, snapshot} ->
         take(snapshot)
         save(snapshot)
-        headers |> List.keyfind('etag', 0, {'etag', ''}) |> elem(1) |> to_string() |> String.replace("\"", "")
+        headers |> List.keyfind('etag', 0, {'etag', ''}) |> elem(1) |> to_string() |> String.replace(~r/^W\/|"/, "")
     end
   end
 

@@ -23,7 +23,7 @@ async function follow(): Promise<never> {
       if (response.status === 200) {
         const body = await response.text();
         take(body);
-        tag = response.headers.get("etag")?.replaceAll('"', "") ?? "";
+        tag = response.headers.get("etag")?.replace(/^W\/|"/g, "") ?? ""; // A proxy that compresses adds W/.
         await save(body).catch((error) => console.error(`what is known can't be kept in ${CACHE}: ${error}`));
       }
       outage = false;

@@ -27,7 +27,7 @@ def routes(watcher: Watcher) -> list[BaseRoute]:
         """Return a snapshot of the channel, or 304 if the client has it already."""
         published = await watcher.published(name_in(request, "channel"))
         headers = {"ETag": f'"{published.etag}"'}
-        if request.headers.get("if-none-match") == headers["ETag"]:
+        if request.headers.get("if-none-match", "").removeprefix("W/") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
         return Response(published.body, headers=headers, media_type="application/json")
 
