@@ -152,12 +152,14 @@ class Poller:
             elif self._get():
                 self._is_new = True
                 return random.uniform(*SETTLING_SECONDS)  # noqa: S311 - no secret
-            self._failures = 0
-            self._client.watch(self._tag)
         except Exception as error:  # noqa: BLE001 - whatever a server and a network can do; the last snapshot serves
             self._fail(error)
-            self._failures += 1
-            return retry_delay(error, self._failures)
+            return self._delay(error)
+        try:
+            self._client.watch(self._tag)
+        except Exception as error:  # noqa: BLE001 - as above; a proxy may cut each Watch, and the next Get says more
+            return self._delay(error)
+        self._failures = 0
         return max(0.0, started + LEAST_SECONDS - time.monotonic())
 
     def before_fork(self) -> None:
@@ -221,6 +223,11 @@ class Poller:
             self.revision += self._error is None
             self._error = message
             self._changed.notify_all()
+
+    def _delay(self, error: Exception) -> float:
+        """Return the seconds until the next attempt after a failed one."""
+        self._failures += 1
+        return retry_delay(error, self._failures)
 
     def _load(self) -> None:
         """Load the last known good snapshot from the cache. It is served until the server sends another."""

@@ -39,10 +39,11 @@ def snapshot(*words: str) -> bytes:
 
 
 class ChannelServer:
-    """Answers each Get with `status` and `body`, over real HTTP. A Watch ends at once."""
+    """Answers each Get with `status` and `body`, over real HTTP. A Watch ends at once, with `watch_status`."""
 
     def __init__(self) -> None:
         self.status, self.body = 200, snapshot("one")
+        self.watch_status = 200
         self.gets = 0
 
 
@@ -54,7 +55,7 @@ def channel_server() -> Generator[tuple[ChannelServer, str]]:
         def do_GET(self) -> None:
             is_watch = "/watch" in self.path
             server.gets += not is_watch
-            status, body = (200, b"") if is_watch else (server.status, server.body)
+            status, body = (server.watch_status, b"") if is_watch else (server.status, server.body)
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("ETag", 'W/"7"')  # As from a proxy that compresses.
@@ -105,6 +106,17 @@ def test_a_channel_that_comes_back_is_followed_again() -> None:
         until(lambda: answer(live) == "one" and live.state is LiveState.STALE)
         server.body = snapshot("one", "two")
         until(lambda: answer(live) == "two")
+
+
+def test_a_proxy_that_cuts_each_watch_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
+    with channel_server() as (server, url), caplog.at_level(logging.WARNING):
+        server.watch_status = 504
+        live = LiveProgram(sayer(), store=url)
+        until(lambda: answer(live) == "one" and server.gets > 1)
+        server.body = snapshot("one", "two")
+        until(lambda: answer(live) == "two")
+        assert live.state is LiveState.READY
+    assert "can't be followed" not in caplog.text
 
 
 @pytest.mark.parametrize(

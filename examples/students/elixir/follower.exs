@@ -27,8 +27,7 @@ defmodule Follower do
 
   def handle_info(:get, {tag, health}) do
     tag = get(tag)
-    # The watch ends when there is something new, or after some seconds. It is only a hint: Get has the truth.
-    ask("/watch?etag=" <> tag, [])
+    watch(tag)
     Process.send_after(self(), :get, 100)
     {:noreply, {tag, :fine}}
   rescue
@@ -36,6 +35,13 @@ defmodule Follower do
       if health == :fine, do: warn("the store can't be followed; what is known keeps serving", error)
       Process.send_after(self(), :get, 250 + :rand.uniform(1000))
       {:noreply, {tag, :outage}}
+  end
+
+  # The watch ends when there is something new, or after some seconds. It is only a hint: Get has the truth.
+  defp watch(tag) do
+    ask("/watch?etag=" <> tag, [])
+  rescue
+    _ -> Process.sleep(1000)
   end
 
   # Take up a new snapshot, if there is one, and return the tag of what is known.

@@ -28,7 +28,7 @@ async function follow(): Promise<never> {
       }
       outage = false;
       // The watch ends when there is something new, or after some seconds. It is only a hint: Get has the truth.
-      await (await ask(`/watch?etag=${tag}`)).text();
+      await ask(`/watch?etag=${tag}`).then((hint) => hint.text()).catch(() => pause(1000));
       await pause(100);
     } catch (error) {
       if (!outage) console.error(`${STORE} can't be followed, so version ${known.version} keeps serving: ${error}`);
