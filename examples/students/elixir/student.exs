@@ -80,18 +80,18 @@ defmodule Student do
         {:unavailable, failure} -> {"INFRASTRUCTURE_FAILURE", %{failure: failure}}
       end
     did = Enum.reverse(Process.get(:done, []))
-    used = fn name -> did |> Enum.map(&Map.get(&1, name, 0)) |> Enum.sum() end
     Map.merge(rest, %{key: request["key"], outcome: "OUTCOME_" <> outcome, codeVersion: "1",
       trace: for(%{step: step} <- did, do: step), cutOff: Enum.any?(did, & &1[:cut_off]),
-      usage: Map.new([:calls, :promptTokens, :completionTokens], &{&1, used.(&1)}),
+      usage: for(n <- [:calls, :promptTokens, :completionTokens], into: %{}, do: {n, Enum.sum(Enum.map(did, &(&1[n] || 0)))}),
       seconds: (System.monotonic_time(:millisecond) - started) / 1000})
   end
 end
 
-JSONServer.listen(System.get_env("HOST", "127.0.0.1"), System.get_env("PORT", "7000"), fn path, headers, message ->
-  token = System.get_env("SIMBA_STUDENT_TOKEN", "")
+[host, token] = [System.get_env("HOST", "127.0.0.1"), System.get_env("SIMBA_STUDENT_TOKEN", "")]
+JSONServer.listen(host, System.get_env("PORT", "7000"), fn path, headers, message ->
+  is_known = if token == "", do: host == "127.0.0.1", else: headers["authorization"] == "Bearer " <> token
   cond do
-    token != "" and headers["authorization"] != "Bearer " <> token -> {:refused, 401, "unauthenticated", "wrong token"}
+    not is_known -> {:refused, 401, "unauthenticated", "the token is wrong, or SIMBA_STUDENT_TOKEN is not set here"}
     headers["origin"] -> {:refused, 403, "permission_denied", "web pages may not call a student"}
     true -> path |> String.split("/simba_actors.bridge.Student/") |> List.last() |> Student.call(message)
   end

@@ -1,4 +1,4 @@
-// The student over gRPC. Messages are translated to and from protobuf's JSON mapping, as over HTTP.
+// The student over gRPC. Messages become what they are over HTTP, by the descriptors that protoc makes of bridge.proto.
 
 import { createFileRegistry, fromBinary, fromJson, toBinary, toJson } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema, file_google_protobuf_struct as struct } from "@bufbuild/protobuf/wkt";
@@ -6,7 +6,6 @@ import { Server, ServerCredentials, status } from "@grpc/grpc-js";
 import { readFileSync } from "node:fs";
 import { answer, LARGEST_MESSAGE } from "./student.js";
 
-// What protoc makes of bridge.proto. No code is generated from it.
 const CONTRACT = process.env.BRIDGE_CONTRACT ?? new URL("../../../simba_actors/bridge/bridge.binpb", import.meta.url);
 
 export function serve(address: string) {
