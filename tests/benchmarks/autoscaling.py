@@ -19,13 +19,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from simba_actors import Optimizer, OptimizerConfig, RayExecutor
-from tests.evaluation.on_ray.setups import locked_with_own_key, pids_in
+from tests.evaluation.on_ray.setups import Locked, locked_with_own_key, pids_in
 from tests.support.hosts import free_port
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import legible_script
@@ -142,7 +142,7 @@ def watch_nodes(ray: Any, over: threading.Event) -> None:
 
 def config_at(address: str, store: Path, **changes: Any) -> OptimizerConfig:
     lms = {"lm": lm_at(address), "prompt_model": lm_at(address)}
-    return small_config(store, **{"run_id": RUN, "max_steps": 3, **lms, **changes})
+    return small_config(store, **{"run_id": RUN, "student": Locked(), "max_steps": 3, **lms, **changes})
 
 
 async def found(config: OptimizerConfig) -> dict[str, Any]:
@@ -156,11 +156,14 @@ def main() -> None:
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name,
         OpenAIServer(legible_script, latency=LATENCY) as server,
         autoscaling_cluster(folder := Path(name)) as ray,
+        ExitStack() as stack,
     ):
         expected = asyncio.run(found(config_at(server.address, folder / "local.db")))
         over = threading.Event()
         watcher = threading.Thread(target=watch_nodes, args=[ray, over])
         watcher.start()
+        stack.callback(watcher.join)
+        stack.callback(over.set)
         for number in range(RUNS):
             (pids := folder / f"pids{number}").mkdir()
             setup = partial(locked_with_own_key, pids, server.address)
@@ -172,8 +175,6 @@ def main() -> None:
             deadline = time.monotonic() + PATIENCE
             while worker_nodes(ray) > 0 and time.monotonic() < deadline:
                 time.sleep(0.3)
-        over.set()
-        watcher.join()
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from simba_actors.evaluation.on_ray.messages import (
 from simba_actors.evaluation.on_ray.travel import MADE, Parts, unpacked
 from simba_actors.lm.governor import Caller
 from simba_actors.lm.secrets import Secrets
-from simba_actors.programs import Configuration
+from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.rollout import STUDENT_LM, Trajectory
 
@@ -146,6 +146,17 @@ class RolloutThread:
         self.loop.run_forever()
 
 
+def check_student(student: dspy.Module, space: ConfigurationSpace) -> None:
+    """Raise ConfigError if a student lacks predictors of the run's space: `setup` has made another program."""
+    names = {name for name, _ in cast("list[tuple[str, Any]]", student.named_predictors())}
+    missing = sorted(set(space.predictors) - names)
+    if missing:
+        raise ConfigError(
+            f"RayExecutor(setup=…): its student has the predictors {sorted(names)}, and lacks {missing} of the student "
+            "in OptimizerConfig: make the same program"
+        )
+
+
 def _settle(answer: Future[R], call: Callable[[], R]) -> None:
     try:
         answer.set_result(call())
@@ -200,6 +211,7 @@ class Rollouts:
         for name, part in (("student", parts.student), ("metric", parts.metric), ("lm", parts.lms.get(STUDENT_LM))):
             if part is None:
                 raise ConfigError(f"setup made the {name} in another worker, and not in this one: make it in each")
+        check_student(cast("dspy.Module", parts.student), parts.space)
         caller = Caller(before_blocking_call=self._governor.count_blocking_call, on_answer=self._governor.report)
         with dspy.context(**dict(parts.settings)):
             return LocalExecutor(

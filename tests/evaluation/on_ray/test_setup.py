@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dspy
 import pytest
 
 from simba_actors.errors import ConfigError, NoLMError, SimbaError
 from simba_actors.evaluation.on_ray.messages import Hello, SentError
 from simba_actors.evaluation.on_ray.pool import check_usable, checked
-from simba_actors.evaluation.on_ray.worker import made_by, versions
+from simba_actors.evaluation.on_ray.worker import check_student, made_by, versions
+from simba_actors.programs import ConfigurationSpace
 
 
 def a_metric() -> dict[str, object]:
@@ -40,6 +42,12 @@ def test_what_is_no_part_of_a_run_is_refused(made: object) -> None:
 def test_a_setup_that_fails_keeps_the_run_from_starting() -> None:
     with pytest.raises(ConfigError, match="failed in a worker: RuntimeError: no database here"):
         checked(SentError("RuntimeError", "RuntimeError: no database here", None, "…"))
+
+
+def test_a_setup_that_makes_another_program_is_refused() -> None:
+    space = ConfigurationSpace.from_module(dspy.Predict("question -> answer"))
+    with pytest.raises(ConfigError, match=r"has the predictors \['predict'\], and lacks \['self'\] of the student"):
+        check_student(dspy.ChainOfThought("question -> answer"), space)
 
 
 def test_a_worker_with_the_same_code_is_used() -> None:
