@@ -63,8 +63,8 @@ function run({ key, predictors: states, inputs, timeoutSeconds }: any): Promise<
 
 async function execute(key: string, states: States, inputs: Fields, seconds: number) {
   const [started, abort] = [performance.now(), new AbortController()];
-  const signal = AbortSignal.any([abort.signal, AbortSignal.timeout(Math.ceil(1000 * Math.min(seconds, 3600)))]);
-  const program = new HintAndAnswer(states, signal);
+  setTimeout(() => abort.abort("late"), 1000 * Math.min(seconds, 3600)).unref();
+  const program = new HintAndAnswer(states, abort.signal);
   const reply = (outcome: string, rest: Fields): Fields => {
     const seconds = (performance.now() - started) / 1000;
     return { key, outcome: `OUTCOME_${outcome}`, ...program.done, ...rest, seconds, codeVersion: CODE_VERSION };
@@ -73,8 +73,8 @@ async function execute(key: string, states: States, inputs: Fields, seconds: num
   try {
     return reply("SUCCEEDED", { prediction: await program.run(inputs) });
   } catch (error) {
+    if (abort.signal.reason === "late") throw new Refusal("deadline_exceeded", 504, "the Run did not end in time");
     if (abort.signal.aborted) throw new Refusal("aborted", 409, "the Run was cancelled");
-    if (signal.aborted) throw new Refusal("deadline_exceeded", 504, "the Run did not end in time");
     const { constructor: { name: type }, message, cause } = error as Error;
     if (!(error instanceof LMUnavailable)) return reply("PROGRAM_FAILURE", { failure: { type, message } });
     return reply("INFRASTRUCTURE_FAILURE", { failure: { type, message, ...(cause as object) } });
