@@ -27,6 +27,7 @@ from pydantic import ValidationError
 
 from simba_actors.bridge.calls import StudentCallError
 from simba_actors.bridge.connection import Connection
+from simba_actors.bridge.descriptions import problem_of
 from simba_actors.bridge.messages import MAJOR, CancelReply, Description, Message, Object, RunOutcome, RunReply
 from simba_actors.transport.security import TLS
 
@@ -179,11 +180,7 @@ class _Session:
 def _problem_of_description(description: Description) -> str | None:
     if description.major != MAJOR:
         return f"it was asked for version {MAJOR}, and describes itself in version {description.major}"
-    names = [predictor.name for predictor in description.predictors]
-    if len(set(names)) < len(names):
-        return f"the names of predictors must be unique: {names}"
-    unknown = {variable.predictor for variable in description.variables} - set(names)
-    return f"it describes variables of {sorted(unknown)}, which are not its predictors" if unknown else None
+    return problem_of(description)
 
 
 def _values(description: Description) -> Object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import keyword
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -146,14 +147,37 @@ def ask_for_description(connection: Connection) -> Description:
             f"the student at {addresses} speaks version {description.major} of the protocol, and this version of "
             f"simba_actors speaks {MAJOR}: update the older of the two"
         )
-    names = {predictor.name for predictor in description.predictors}
-    for variable in description.variables:
-        if variable.predictor not in names:
-            raise StudentError(
-                f"the student at {addresses} describes a variable of {variable.predictor!r}, and has no such predictor"
-            )
-        setting_of(variable)
+    problem = problem_of(description)
+    if problem is not None:
+        raise StudentError(f"the student at {addresses} describes itself in a way that can't be used: {problem}")
     return description
+
+
+def problem_of(description: Description) -> str | None:
+    """Say what is wrong with a description; None if nothing is."""
+    names = [predictor.name for predictor in description.predictors]
+    if len(set(names)) < len(names):
+        return f"the names of predictors must be unique: {names}"
+    fields = [field for predictor in description.predictors for field in (*predictor.inputs, *predictor.outputs)]
+    odd = sorted({field.name for field in fields if not _is_field_name(field.name)})
+    if odd:
+        return f"the fields {odd} must have names of letters, digits and underscores that are no words of Python"
+    if any(field.name == "self" for field in description.inputs):
+        return "an input can't be called 'self'"
+    unknown = sorted({variable.predictor for variable in description.variables} - set(names))
+    if unknown:
+        return f"it describes variables of {unknown}, which are not its predictors"
+    try:
+        for variable in description.variables:
+            setting_of(variable)
+    except StudentError as error:
+        return str(error)
+    return None
+
+
+def _is_field_name(name: str) -> bool:
+    """Return whether a field of a `dspy.Signature` can have that name."""
+    return name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("_")
 
 
 def setting_of(variable: VariableDescription) -> tuple[str, Setting]:

@@ -215,6 +215,26 @@ def test_a_predictor_can_have_no_name_that_dspy_uses(name: str) -> None:
         RemoteStudent(odd.address)
 
 
+@pytest.mark.parametrize("name", ["user-question", "class", "_private", "1st", "two words"])
+def test_a_field_can_have_no_name_that_a_signature_can_not_have(name: str) -> None:
+    predictors = [{**DESCRIPTION["predictors"][0], "inputs": [{"name": name}]}]
+    with (
+        OddStudent(succeeded, describe=lambda request: described(predictors=predictors)) as odd,
+        pytest.raises(
+            StudentError, match=rf"the fields \['{name}'\] must have names of letters, digits and underscores"
+        ),
+    ):
+        RemoteStudent(odd.address)
+
+
+def test_an_input_can_not_be_called_self() -> None:
+    with (
+        OddStudent(succeeded, describe=lambda request: described(inputs=[{"name": "self"}])) as odd,
+        pytest.raises(StudentError, match="an input can't be called 'self'"),
+    ):
+        RemoteStudent(odd.address)
+
+
 def test_a_student_that_is_not_there_is_named(unused_tcp_port: int) -> None:
     with pytest.raises(StudentUnreachableError, match=f"127.0.0.1:{unused_tcp_port}.*Start it"):
         RemoteStudent(f"http://127.0.0.1:{unused_tcp_port}")
