@@ -205,7 +205,9 @@ def predictor_of(description: PredictorDescription, lm: dspy.BaseLM, settings: M
     try:
         predictor = dspy.Predict(make(fields, description.instructions), **settings)
     except Exception as error:
-        raise StudentError(f"the student's predictor {description.name!r} can't be used: {error}") from error
+        raise StudentError(
+            f"the student's predictor {description.name!r} with the fields {list(fields)} can't be used: {error}"
+        ) from error
     predictor.demos = [dspy.Example(demo) for demo in description.demos]
     predictor.lm = lm
     return predictor
