@@ -234,13 +234,6 @@ def check_enough(trainset: Sequence[object], bsize: int) -> None:
         )
 
 
-def _input_names(example: dspy.Example) -> set[str]:
-    try:
-        return set(cast("list[str]", example.inputs().keys()))
-    except ValueError:  # The example has no `with_inputs`.
-        return set()
-
-
 def check_examples(name: str, examples: object, *, rest: bool = False) -> None:
     """Check the first `CHECKED_AT_ONCE` examples, or with `rest` the others."""
     if not isinstance(examples, Sequence):
