@@ -83,8 +83,8 @@ def test_the_wheel_works_away_from_the_repository(wheel: Path, tmp_path: Path) -
 
     def run(*arguments: str) -> str:
         command = [sys.executable, *arguments]
-        told = {**os.environ, "PYTHONPATH": str(site)}
-        return subprocess.run(command, cwd=tmp_path, env=told, capture_output=True, text=True, check=True).stdout
+        variables = {**os.environ, "PYTHONPATH": str(site)}
+        return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True).stdout
 
     assert run("-c", AWAY).splitlines()[-1] == f"{site / 'simba_actors' / '__init__.py'} 1.0"
     assert "finished" in run("-m", "simba_actors", "runs", "--store", "a.db")

@@ -96,9 +96,9 @@ async def knowing(limits: list[int]) -> list[Measured]:
     """Measure a client for each limit of the server, with just as many workers."""
     with OpenAIServer(quiz_script, latency=LATENCY) as server:
         connections = Connections(server)
-        told = [await measured(server, calls_at(limit), limit, connections.send) for limit in limits]
+        measurements = [await measured(server, calls_at(limit), limit, connections.send) for limit in limits]
         connections.close()
-    return told
+    return measurements
 
 
 async def governed(limits: list[int]) -> list[Measured]:
@@ -111,12 +111,12 @@ async def governed(limits: list[int]) -> list[Measured]:
         async def call(number: int) -> None:
             await governor.call(endpoint, Caller(), RolloutContext(Meter()), lambda: connections.send(number))
 
-        told: list[Measured] = []
+        measurements: list[Measured] = []
         for limit in limits:
             server.faults = Faults(at_a_time=limit)
-            told.append(await measured(server, calls_at(limit), 128, call))
+            measurements.append(await measured(server, calls_at(limit), 128, call))
         connections.close()
-    return told
+    return measurements
 
 
 async def compare(name: str, limits: list[int]) -> bool:

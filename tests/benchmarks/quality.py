@@ -5,8 +5,8 @@
     python -m tests.benchmarks.quality --families trap no_headroom --only adaptive --seeds 20 --calls 1000
 
 Each contender may make as many LM calls as `dspy.SIMBA` makes at its defaults on 200 examples; adaptive is run with a
-share of them too. With `--calls`, all of them make so many calls, and `dspy.SIMBA`, which can't be told, is left out.
-A gain is the difference in log-odds between the true quality of the program and that of the student, since a ceiling
+share of them too. With `--calls`, all make that many calls, and `dspy.SIMBA`, which takes no such limit, is left out. A
+gain is the difference in log-odds between the true quality of the program and that of the student, since a ceiling
 hides gains otherwise.
 """
 

@@ -137,7 +137,7 @@ def wait_for(port: int) -> None:
     raise AssertionError(f"nothing listens on {port}")
 
 
-async def test_a_student_that_hangs_pauses_the_run_and_is_told(tmp_path: Path) -> None:
+async def test_a_student_that_hangs_pauses_the_run_and_is_named(tmp_path: Path) -> None:
     over, cancelled = threading.Event(), threading.Event()
 
     def hang(request: dict[str, Any]) -> dict[str, Any]:

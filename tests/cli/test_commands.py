@@ -118,10 +118,10 @@ def test_the_trend_of_a_longer_run_is_that_of_its_status(tmp_path: Path) -> None
             progress = (await optimizer.status()).progress
             return None if progress is None else progress.trend
 
-    told = asyncio.run(trend())
-    assert told is not None
+    printed = asyncio.run(trend())
+    assert printed is not None
     shown = CliRunner().invoke(app, ["show", RUN, "--store", str(config.store)])
-    assert f"samples {told}\n" in shown.stdout
+    assert f"samples {printed}\n" in shown.stdout
 
 
 def test_watching_a_finished_run_tells_how_it_ended(invoke: Invoke) -> None:
@@ -302,8 +302,8 @@ def test_a_fork_goes_on_to_the_same_end(tmp_path: Path) -> None:
     again = small_config(tmp_path / "simba.db", run_id="again")
     asyncio.run(finish(again))
     assert asyncio.run(findings(again, "again")) == asyncio.run(findings(config, RUN))
-    told = CliRunner().invoke(app, ["watch", "again", "--json", "--store", str(config.store)]).stdout.splitlines()
-    assert {"kind": "RunForked", "source": RUN, "steps": 1}.items() <= json.loads(told[0]).items()
+    printed = CliRunner().invoke(app, ["watch", "again", "--json", "--store", str(config.store)]).stdout.splitlines()
+    assert {"kind": "RunForked", "source": RUN, "steps": 1}.items() <= json.loads(printed[0]).items()
 
 
 @pytest.mark.parametrize(

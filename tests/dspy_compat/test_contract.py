@@ -34,7 +34,7 @@ def owner_and_name(member: Member) -> tuple[Any, str]:
     return owner, name
 
 
-def told(member: Member) -> str:
+def named(member: Member) -> str:
     return member.name.replace(".", r"\.")
 
 
@@ -56,7 +56,7 @@ def test_a_member_that_is_gone_is_named(member: Member, monkeypatch: pytest.Monk
 def test_a_member_with_other_parameters_is_named(member: Member, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, name = owner_and_name(member)
     monkeypatch.setattr(owner, name, lambda another, *parameters: None)
-    with pytest.raises(UnsupportedDSPyError, match=f"{told(member)} takes .* install {SUPPORTED}"):
+    with pytest.raises(UnsupportedDSPyError, match=f"{named(member)} takes .* install {SUPPORTED}"):
         check_dspy()
 
 
@@ -64,7 +64,7 @@ def test_a_member_with_other_parameters_is_named(member: Member, monkeypatch: py
 def test_a_member_that_means_something_else_is_named(member: Member, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, name = owner_and_name(member)
     monkeypatch.setattr(owner, name, 0)
-    with pytest.raises(UnsupportedDSPyError, match=told(member)):
+    with pytest.raises(UnsupportedDSPyError, match=named(member)):
         check_dspy()
 
 

@@ -1,4 +1,4 @@
-"""Predictors are told by name, also where copies of them ran."""
+"""Predictors are identified by name, also where copies of them ran."""
 
 from __future__ import annotations
 

@@ -340,13 +340,13 @@ def test_a_forecast_does_not_depend_on_when_final_rollouts_come_in(
 ) -> None:
     use_one_thread(monkeypatch)
 
-    async def told(salt: int) -> BudgetForecast:
+    async def forecast_of(salt: int) -> BudgetForecast:
         lm = ScriptedLM(quiz_script, latency=lambda ask: ask.chance("seconds", salt))
         config = small_config(tmp_path / f"{salt}.db", lm=lm, prompt_model=lm)
         async with await Optimizer.start(config) as optimizer:
             return await reach(optimizer, BudgetForecast)
 
-    forecasts = [run_seeded(salt, told(salt)) for salt in range(16)]
+    forecasts = [run_seeded(salt, forecast_of(salt)) for salt in range(16)]
     assert len({(forecast.calls, forecast.tokens) for forecast in forecasts}) == 1
 
 

@@ -43,10 +43,10 @@ async def test_planted_keys_are_found_nowhere(tmp_path: Path, caplog: pytest.Log
             paused = await reach(optimizer, RunPaused)
             events = [event async for event in _stored(optimizer)]
     assert any(headers["authorization"].endswith(KEY) for headers in server.headers)
-    told = f"{retried}{paused}{events}{caplog.text}".encode() + b"".join(_contents(tmp_path))
-    assert b"told to answer 401" in told
+    written = f"{retried}{paused}{events}{caplog.text}".encode() + b"".join(_contents(tmp_path))
+    assert b"told to answer 401" in written
     for secret in (KEY, TOKEN):
-        assert secret.encode() not in told
+        assert secret.encode() not in written
 
 
 async def test_a_planted_password_in_an_address_is_found_nowhere(
@@ -59,9 +59,9 @@ async def test_a_planted_password_in_an_address_is_found_nowhere(
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, RunPaused)
         events = [event async for event in _stored(optimizer)]
-    told = f"{events}{caplog.text}".encode() + b"".join(_contents(tmp_path))
-    assert b"me:[hidden]@127.0.0.1" in told  # DSPy's own error shows the address.
-    assert PASSWORD.encode() not in told
+    written = f"{events}{caplog.text}".encode() + b"".join(_contents(tmp_path))
+    assert b"me:[hidden]@127.0.0.1" in written  # DSPy's own error shows the address.
+    assert PASSWORD.encode() not in written
 
 
 async def test_a_planted_key_in_a_metrics_error_is_found_nowhere(
@@ -75,9 +75,9 @@ async def test_a_planted_key_in_a_metrics_error_is_found_nowhere(
     caplog.set_level(logging.DEBUG)
     with pytest.raises(MetricError) as raised:
         await finish(small_config(tmp_path / "simba.db", metric=broken))
-    told = f"{raised.value}{caplog.text}".encode() + b"".join(_contents(tmp_path))
-    assert b"the judge refused [hidden]" in told
-    assert KEY.encode() not in told
+    written = f"{raised.value}{caplog.text}".encode() + b"".join(_contents(tmp_path))
+    assert b"the judge refused [hidden]" in written
+    assert KEY.encode() not in written
 
 
 @pytest.mark.parametrize("who", ["the metric's LM", "an LM that no rollout governs"])
@@ -103,9 +103,9 @@ async def test_a_planted_key_in_the_error_of_an_lm_that_is_not_ours_is_found_now
     config = small_config(tmp_path / "simba.db", governor=Governor(retry=Retry(base=0.01, longest=0.02)), **changes)
     async with await Optimizer.start(config) as optimizer:
         paused = await reach(optimizer, RunPaused)
-    told = f"{paused}{caplog.text}".encode() + b"".join(_contents(tmp_path))
-    assert f"{who} failed: LMAuthError: Incorrect API key provided: [hidden]".encode() in told
-    assert KEY.encode() not in told
+    written = f"{paused}{caplog.text}".encode() + b"".join(_contents(tmp_path))
+    assert f"{who} failed: LMAuthError: Incorrect API key provided: [hidden]".encode() in written
+    assert KEY.encode() not in written
 
 
 async def test_a_planted_key_in_a_strategys_error_is_found_nowhere(
@@ -117,9 +117,9 @@ async def test_a_planted_key_in_a_strategys_error_is_found_nowhere(
 
     caplog.set_level(logging.DEBUG)
     await finish(small_config(tmp_path / "simba.db", strategies=[Broken()]))
-    told = caplog.text.encode() + b"".join(_contents(tmp_path))
-    assert b"no luck with [hidden]" in told
-    assert KEY.encode() not in told
+    written = caplog.text.encode() + b"".join(_contents(tmp_path))
+    assert b"no luck with [hidden]" in written
+    assert KEY.encode() not in written
 
 
 async def test_a_planted_key_in_the_error_of_a_crash_is_found_in_no_event(

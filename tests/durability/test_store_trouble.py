@@ -122,7 +122,7 @@ def stale_handle(_: Store) -> Generator[None]:
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "message"),
     [
         (lambda store: failing_disk(store, "SQLITE_IOERR_WRITE"), "can't be read or written (disk I/O error): check"),
         (lambda store: failing_disk(store, "SQLITE_IOERR_FSYNC"), "can't be read or written (disk I/O error): check"),
@@ -135,12 +135,12 @@ def stale_handle(_: Store) -> Generator[None]:
     ids=["EIO at a write", "EIO at a flush", "EIO at a read", "ESTALE"],
 )
 async def test_a_file_system_that_fails_pauses_the_run_until_it_works_again(
-    fault: Callable[[Store], AbstractContextManager[None]], told: str, tmp_path: Path
+    fault: Callable[[Store], AbstractContextManager[None]], message: str, tmp_path: Path
 ) -> None:
     async with disturbed_run(tmp_path) as optimizer:
         with fault(store_of(optimizer)):
             status = await paused(optimizer)
-            assert told in (status.reason or "")
+            assert message in (status.reason or "")
 
 
 async def test_another_writer_pauses_the_run_until_it_is_done(tmp_path: Path) -> None:

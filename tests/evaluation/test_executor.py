@@ -164,13 +164,13 @@ async def exits() -> None:
     sys.exit("enough")
 
 
-@pytest.mark.parametrize(("ends", "told"), [(cancels_its_own, "CancelledError"), (exits, "SystemExit")])
+@pytest.mark.parametrize(("ends", "message"), [(cancels_its_own, "CancelledError"), (exits, "SystemExit")])
 async def test_a_cancellation_or_an_exit_of_the_students_own_is_its_failure(
-    ends: Callable[[], Awaitable[Any]], told: str
+    ends: Callable[[], Awaitable[Any]], message: str
 ) -> None:
     trajectory = await rollout(Ending(ends), right)
     assert trajectory.outcome is Outcome.PROGRAM_FAILURE
-    assert told in (trajectory.error or "")
+    assert message in (trajectory.error or "")
 
 
 async def test_an_exit_of_a_sync_student_is_its_failure() -> None:
@@ -221,12 +221,12 @@ async def test_a_cancelled_rollout_ends_as_such() -> None:
         await task
 
 
-async def test_an_async_student_that_hangs_is_told_of_as_such() -> None:
+async def test_an_async_student_that_hangs_is_reported_as_such() -> None:
     with pytest.raises(RolloutTimeoutError):
         await rollout(Ending(lambda: asyncio.Event().wait()), right, timeout=0.05)
 
 
-async def test_an_error_is_told_in_text_that_can_be_printed() -> None:
+async def test_an_error_is_reported_in_text_that_can_be_printed() -> None:
     def breaks() -> None:
         raise ValueError("half a pair: \ud83d")
 
@@ -260,7 +260,7 @@ async def test_a_thread_that_hangs_costs_no_more_than_the_timeout() -> None:
     assert len(runs) in (2, 3)  # On a machine that does much else, the second run may take too long as well.
 
 
-async def test_a_student_that_always_hangs_is_told_of_in_the_end() -> None:
+async def test_a_student_that_always_hangs_is_reported_in_the_end() -> None:
     release = threading.Event()
 
     def hangs() -> None:

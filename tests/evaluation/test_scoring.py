@@ -116,7 +116,7 @@ async def test_the_other_fields_of_a_metrics_prediction_are_feedback() -> None:
 
 
 @pytest.mark.parametrize(
-    ("output", "told"),
+    ("output", "message"),
     [
         (None, "None (NoneType)"),
         ("0.5", "'0.5' (str)"),
@@ -134,10 +134,10 @@ async def test_the_other_fields_of_a_metrics_prediction_are_feedback() -> None:
     ],
     ids=lambda value: f"{value!r:.40}" if not isinstance(value, int) else f"{value.bit_length()} bits",
 )
-async def test_anything_else_is_no_score(output: Any, told: str) -> None:
+async def test_anything_else_is_no_score(output: Any, message: str) -> None:
     with pytest.raises(MetricError) as raised:
         await result_of(lambda example, prediction: output)
-    assert told in str(raised.value)
+    assert message in str(raised.value)
     assert "trainset[0]" in str(raised.value)
 
 
@@ -167,9 +167,9 @@ def exits(example: Any, prediction: Any) -> float:
     sys.exit("enough")
 
 
-@pytest.mark.parametrize(("metric", "told"), [(cancels_its_own, "CancelledError"), (exits, "SystemExit")])
-async def test_a_cancellation_or_an_exit_of_the_metrics_own_is_its_defect(metric: Any, told: str) -> None:
-    with pytest.raises(MetricError, match=rf"trainset\[0\]: .*{told}"):
+@pytest.mark.parametrize(("metric", "message"), [(cancels_its_own, "CancelledError"), (exits, "SystemExit")])
+async def test_a_cancellation_or_an_exit_of_the_metrics_own_is_its_defect(metric: Any, message: str) -> None:
+    with pytest.raises(MetricError, match=rf"trainset\[0\]: .*{message}"):
         await result_of(metric)
 
 

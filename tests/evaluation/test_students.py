@@ -163,7 +163,7 @@ class Reading(dspy.Module):
     ],
     ids=["nested", "BestOfN", "Refine"],
 )
-async def test_steps_of_copies_that_a_student_makes_are_told_by_the_predictors_name(make: Callable[[], Any]) -> None:
+async def test_steps_of_copies_that_a_student_makes_have_the_predictors_name(make: Callable[[], Any]) -> None:
     student = make()
     (trajectory,) = await run_all(student, questions(1), script=lambda ask: {"answer": "red", "reasoning": "so"})
     assert [step.predictor for step in trajectory.trace] == [name for name, _ in student.named_predictors()]

@@ -70,10 +70,10 @@ async def test_another_process_follows_a_run_to_its_end(tmp_path: Path) -> None:
             sys.executable, "-c", FOLLOW, config.store, optimizer.run_id, stdout=subprocess.PIPE
         )
         output, _ = await asyncio.wait_for(follower.communicate(), PATIENCE)
-        told = [json.loads(line) for line in output.splitlines()]
+        followed = [json.loads(line) for line in output.splitlines()]
         await optimizer.result()
-        assert told == [[event.seq, type(event).__name__] for event in await stored(config.store, optimizer.run_id)]
-        assert told[-1][1] == "RunFinished"
+        assert followed == [[event.seq, type(event).__name__] for event in await stored(config.store, optimizer.run_id)]
+        assert followed[-1][1] == "RunFinished"
 
 
 async def test_following_an_unknown_run_is_an_error(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ class Over:
         yield RunFinished(program=0, score=0.5)
 
 
-async def test_a_reader_that_goes_away_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reader_that_goes_away_is_reported_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(_: str) -> int:
         raise BrokenPipeError
 
@@ -168,14 +168,14 @@ async def test_nothing_is_shown_after_the_block(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("event", [RunPaused(reason=STEERING), RunFailed(reason=STEERING)])
 async def test_what_a_line_quotes_cannot_steer_the_terminal(tmp_path: Path, event: Event) -> None:
-    assert "\\x1b[31mred" in await told_of(event, tmp_path / "simba.db", io.StringIO())
+    assert "\\x1b[31mred" in await shown_for(event, tmp_path / "simba.db", io.StringIO())
 
 
 async def test_what_the_bar_quotes_cannot_steer_the_terminal(tmp_path: Path) -> None:
-    assert "\\x1b[31mred" in await told_of(RunPaused(reason=STEERING), tmp_path / "simba.db", Terminal())
+    assert "\\x1b[31mred" in await shown_for(RunPaused(reason=STEERING), tmp_path / "simba.db", Terminal())
 
 
-async def told_of(event: Event, store: Path, stream: io.StringIO) -> str:
+async def shown_for(event: Event, store: Path, stream: io.StringIO) -> str:
     await finish(small_config(store, run_id="run"))
     async with await Reader.open(store) as queries:
         summary = await queries.ask(run_queries.summary, "run")

@@ -87,7 +87,7 @@ def test_a_student_that_holds_itself_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"part_9.instructions": "?"}, r"no variable 'part_9.instructions'; it has \['part_0.demos'"),
         ({"part_0.instructions": 3}, "instructions of predictor 'part_0': must be a string, not 3"),
@@ -95,10 +95,10 @@ def test_a_student_that_holds_itself_is_refused() -> None:
         ({"part_1.demos": ["none"]}, "demos of predictor 'part_1': demo 0 must be an object of fields, not 'none'"),
     ],
 )
-def test_a_misfit_names_what_does_not_fit(change: dict[str, Any], told: str) -> None:
+def test_a_misfit_names_what_does_not_fit(change: dict[str, Any], message: str) -> None:
     student = two_steps()
     space = ConfigurationSpace.from_module(student)
-    with pytest.raises(MisfitError, match=told):
+    with pytest.raises(MisfitError, match=message):
         space.apply(Configuration({**space.extract(student).values, **change}), student)
 
 
@@ -133,7 +133,7 @@ def test_a_value_that_the_users_own_type_fails_of_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         ({"red"}, r"part_0.demos\[0\].question is a set"),
         (float("nan"), r"part_0.demos\[0\].question is nan"),
@@ -142,13 +142,13 @@ def test_a_value_that_the_users_own_type_fails_of_stays_as_it_is() -> None:
         ({1: 2}, r"part_0.demos\[0\].question has the key 1, which is not a string"),
     ],
 )
-def test_a_value_that_is_no_json_is_named(value: Any, told: str) -> None:
+def test_a_value_that_is_no_json_is_named(value: Any, message: str) -> None:
     student = two_steps()
     space = ConfigurationSpace.from_module(student)
     configuration = space.extract(student).with_demos("part_0", [{"question": value}])
-    with pytest.raises(NotJSONError, match=told):
+    with pytest.raises(NotJSONError, match=message):
         space.apply(configuration, student)
-    with pytest.raises(NotJSONError, match=told):
+    with pytest.raises(NotJSONError, match=message):
         _ = configuration.digest
 
 
@@ -185,7 +185,7 @@ def test_an_lm_is_called_with_the_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "told"),
+    ("setting", "value", "message"),
     [
         (Float(0.0, 1.0), 1.5, "temperature of predictor 'self': must be a number from 0 to 1, not 1.5"),
         (Float(0.0, 1.0), True, "must be a number from 0 to 1, not True"),
@@ -194,15 +194,15 @@ def test_an_lm_is_called_with_the_setting() -> None:
         (Choice((0, 1)), True, r"must be one of \[0, 1\], not True"),
     ],
 )
-def test_a_setting_out_of_its_range_is_named(setting: Any, value: Any, told: str) -> None:
+def test_a_setting_out_of_its_range_is_named(setting: Any, value: Any, message: str) -> None:
     student = dspy.Predict("question -> answer")
     space = ConfigurationSpace.from_module(student, settings={"self.temperature": setting})
-    with pytest.raises(MisfitError, match=told):
+    with pytest.raises(MisfitError, match=message):
         space.validate(space.extract(student).with_setting("self.temperature", value))
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         (
             {"other.temperature": Float(0, 1)},
@@ -212,8 +212,8 @@ def test_a_setting_out_of_its_range_is_named(setting: Any, value: Any, told: str
         ({"self.lm": Choice(("small",))}, r"'self.lm' must be a Choice of the names in lms, \[\]"),
     ],
 )
-def test_a_setting_of_nothing_is_refused(settings: Any, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_a_setting_of_nothing_is_refused(settings: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         ConfigurationSpace.from_module(dspy.Predict("question -> answer"), settings=settings)
 
 
@@ -250,7 +250,7 @@ def test_a_description_is_in_the_prompt() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("self.topic.desc", r"the texts of the predictor 'self' are \['self.question.desc', 'self.answer.desc'\]"),
         ("self.temperature", "the texts of the predictor 'self' are"),
@@ -259,8 +259,8 @@ def test_a_description_is_in_the_prompt() -> None:
         ("stage.motto", "'motto' is looked up in str, and only modules, dicts and tools do"),
     ],
 )
-def test_a_text_that_the_student_lacks_is_named(name: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_a_text_that_the_student_lacks_is_named(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         ConfigurationSpace.from_module(dspy.Predict("question -> answer"), settings={name: Text()})
 
 

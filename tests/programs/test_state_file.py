@@ -106,7 +106,7 @@ def test_a_file_of_another_student_names_the_predictor_that_it_lacks(tmp_path: P
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"predict": 1}', '{"predict": {"signature": {}}}'])
-def test_a_file_that_dspy_did_not_write_is_told_from_one(content: str, tmp_path: Path) -> None:
+def test_a_file_that_dspy_did_not_write_is_recognized(content: str, tmp_path: Path) -> None:
     (tmp_path / "program.json").write_text(content)
     with pytest.raises(MisfitError, match=r"program\.json"):
         load(tmp_path / "program.json", student())

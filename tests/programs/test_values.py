@@ -111,14 +111,14 @@ def test_no_value_is_refused(value: Any) -> None:
     assert isinstance(json_fields(value), dict)
 
 
-def test_what_lies_too_deep_is_told_as_text() -> None:
+def test_what_is_nested_too_deep_becomes_text() -> None:
     converted: Any = to_json_value(nested(DEEPEST + 5))
     for _ in range(DEEPEST):
         (converted,) = converted
     assert converted == "[[[[['x']]]]]"
 
 
-def test_a_value_within_itself_is_told_as_such() -> None:
+def test_a_value_within_itself_is_reported_as_such() -> None:
     value: list[Any] = []
     value.append(value)
     assert to_json_value(value) == ["<list within itself>"]
@@ -133,11 +133,11 @@ def test_sets_are_the_same_in_every_process() -> None:
         "Data = dataclasses.make_dataclass('Data', ['words'])\n"
         "print(to_json_value([words, frozenset(words), Model(words=words), Data(words), dict.fromkeys(words).keys()]))"
     )
-    told = {
+    made = {
         subprocess.check_output([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed})
         for seed in ("1", "2", "3")
     }
-    assert len(told) == 1
+    assert len(made) == 1
 
 
 MEDIA = [

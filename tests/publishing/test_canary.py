@@ -176,12 +176,12 @@ async def test_the_verdict_is_an_event_of_the_run_that_the_program_is_from(tmp_p
                     await live.acall(question="What is the colour of ball 1?")
                 live.report(float(call.version == 2) + 0.1 * (number % 2), call.id)
         live.close()
-        told = [e async for e in optimizer.events() if isinstance(e, ProgramPublished)]
-    assert [(event.kind, event.program) for event in told] == [("publish", 0), ("canary", 1), ("promote", 1)]
-    assert "canary 2 is better" in told[-1].reason
+        found = [e async for e in optimizer.events() if isinstance(e, ProgramPublished)]
+    assert [(event.kind, event.program) for event in found] == [("publish", 0), ("canary", 1), ("promote", 1)]
+    assert "canary 2 is better" in found[-1].reason
 
 
-async def test_the_verdict_is_told_to_the_run_of_the_canary_also_where_no_program_of_a_run_is_served_after_it(
+async def test_the_verdict_is_reported_to_the_run_of_the_canary_also_where_no_program_of_a_run_is_served_after_it(
     store: Path,
 ) -> None:
     config = small_config(store, student=sayer())
@@ -190,10 +190,10 @@ async def test_the_verdict_is_told_to_the_run_of_the_canary_also_where_no_progra
         await publish(store, "old")
         await optimizer.publish(0, share=0.5, expected=1, reason="try it")
         await scored_calls(LiveProgram(sayer(), store=store), {"old": 0.8, "nothing": 0.2}, 80)
-        told = [event async for event in optimizer.events() if isinstance(event, CanaryJudged)]
+        found = [event async for event in optimizer.events() if isinstance(event, CanaryJudged)]
     version = await newest(store)
     assert (version.kind, version.run_id) == ("rollback", None)
-    assert [(event.program, event.canary, event.verdict, event.reason) for event in told] == [
+    assert [(event.program, event.canary, event.verdict, event.reason) for event in found] == [
         (0, 2, "rollback", version.reason)
     ]
 

@@ -91,13 +91,13 @@ async def test_a_user_without_a_name_publishes_by_number(channel: Channel, monke
     assert version.publisher == f"uid 54321@{socket.gethostname()}"
 
 
-async def test_of_two_publishers_who_expect_the_same_version_one_is_told_of_the_other(channel: Channel) -> None:
+async def test_of_two_publishers_who_expect_the_same_version_one_learns_of_the_other(channel: Channel) -> None:
     await publish(channel, "one")
     async with await Channel.open(channel._path, "bot") as other:
         await other.publish(worded("theirs"), expected=1, reason="better", by="bob")
-    with pytest.raises(VersionConflictError, match=r"at version 2, not 1: bob was first \(publish: better\)") as told:
+    with pytest.raises(VersionConflictError, match=r"at version 2, not 1: bob was first \(publish: better\)") as raised:
         await channel.publish(worded("mine"), expected=1, reason="best")
-    assert (told.value.current, await current(channel)) == (2, "theirs")
+    assert (raised.value.current, await current(channel)) == (2, "theirs")
 
 
 async def test_of_many_publishers_at_a_time_one_wins(channel: Channel) -> None:

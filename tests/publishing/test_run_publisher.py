@@ -81,12 +81,12 @@ async def test_a_publication_is_an_event_of_its_run(tmp_path: Path) -> None:
         await optimizer.publish(0, reason="to begin with")
         await optimizer.publish(1, share=0.5, reason="try it")
         await optimizer.rollback(reason="no good")
-        told = [
+        published = [
             (event.program, event.version, event.kind, event.reason)
             async for event in optimizer.events()
             if isinstance(event, ProgramPublished)
         ]
-    assert told == [
+    assert published == [
         (0, 1, "publish", "to begin with"),
         (1, 2, "canary", "try it"),
         (0, 3, "rollback", "no good"),
@@ -293,9 +293,9 @@ async def test_what_the_run_does_not_know_is_not_replaced_on_its_own(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [({"publish": "always"}, "must be 'manual' or 'best'"), ({"channel": ""}, "must be a string of 1 to 100")],
 )
-def test_settings_of_publishing_are_checked(changes: Any, told: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_settings_of_publishing_are_checked(changes: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
         small_config(tmp_path / "simba.db", **changes)

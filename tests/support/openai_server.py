@@ -165,8 +165,8 @@ class OpenAIServer:
                 completion = self.overrides.pop(0) if self.overrides else _completion(body, ask, self.script)
                 writer.write(_streamed(completion) if body.get("stream") else _response(200, completion))
             case "rate_limited":
-                told = {"Retry-After": str(faults.retry_after)} if self.fates[fate] % 2 else {}
-                writer.write(_response(429, _error(429), told))
+                headers = {"Retry-After": str(faults.retry_after)} if self.fates[fate] % 2 else {}
+                writer.write(_response(429, _error(429), headers))
             case "server_error":
                 status = faults.status or 500
                 key = self.headers[-1].get("authorization", "") if status == 401 else ""
@@ -254,7 +254,7 @@ def _streamed(completion: dict[str, Any]) -> bytes:
     words = [*re.findall(r"\S+\s*", choice["message"]["content"]), None]
     deltas = [{"index": 0, "delta": {"content": word}, "finish_reason": None if word else "stop"} for word in words]
     chunks = [{**completion, "object": "chat.completion.chunk", "choices": [delta]} for delta in deltas]
-    content = "".join(f"data: {told}\n\n" for told in [*map(json.dumps, chunks), "[DONE]"]).encode()
+    content = "".join(f"data: {data}\n\n" for data in [*map(json.dumps, chunks), "[DONE]"]).encode()
     head = f"HTTP/1.1 200 Told\r\nContent-Type: text/event-stream\r\nContent-Length: {len(content)}\r\n\r\n"
     return head.encode() + content
 

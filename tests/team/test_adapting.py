@@ -25,9 +25,9 @@ async def test_each_change_is_an_event_with_its_reason_and_holds_after_a_restart
     whole, cut = quiet_config(tmp_path / "whole.db"), quiet_config(tmp_path / "cut.db")
     await finish(whole)
     async with await Reader.open(whole.store) as reader:
-        told = [event for event in await reader.events("run", limit=10_000) if isinstance(event, ParameterAdapted)]
-    assert [(event.parameter, event.before, event.after) for event in told] == [("rollouts_per_candidate", 16, 10)]
-    assert told[0].reason == "the noise of a score is at most 0.17 on a scale from 0 to 1, by 60 pairs of rollouts"
+        adapted = [event for event in await reader.events("run", limit=10_000) if isinstance(event, ParameterAdapted)]
+    assert [(event.parameter, event.before, event.after) for event in adapted] == [("rollouts_per_candidate", 16, 10)]
+    assert adapted[0].reason == "the noise of a score is at most 0.17 on a scale from 0 to 1, by 60 pairs of rollouts"
     async with await Optimizer.start(cut) as optimizer:
         await reach(optimizer, ParameterAdapted)
         await reach(optimizer, StepClosed)

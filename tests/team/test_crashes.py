@@ -118,6 +118,6 @@ async def test_a_run_needs_no_new_thread_to_plan_its_steps_and_choose_its_winner
         assert (await optimizer.status()).restarts == {}
 
 
-async def test_a_process_that_can_start_no_thread_is_told_so_at_the_start(tmp_path: Path) -> None:
+async def test_a_process_that_can_start_no_thread_says_so_at_the_start(tmp_path: Path) -> None:
     with no_new_threads(), pytest.raises(RunError, match="raise the limit of its threads"):
         await Optimizer.start(small_config(tmp_path / "simba.db"))

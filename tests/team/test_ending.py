@@ -197,12 +197,12 @@ async def test_the_trend_is_known_from_the_fifth_step_on(tmp_path: Path) -> None
         status = await optimizer.status()
     async with await Reader.open(config.store) as reader:
         events = await reader.events("run")
-    told = [event for event in events if isinstance(event, TrendEstimated)]
-    assert [event.step for event in told] == [4, 5]
+    trends = [event for event in events if isinstance(event, TrendEstimated)]
+    assert [event.step for event in trends] == [4, 5]
     assert status.progress is not None
     trend = trend_of([step.sampled for step in status.progress.history if step.sampled is not None])
     assert trend is not None
-    assert (told[-1].direction, told[-1].slope) == (trend.direction, trend.slope)
+    assert (trends[-1].direction, trends[-1].slope) == (trend.direction, trend.slope)
 
 
 async def test_a_target_that_is_out_of_reach_changes_nothing(tmp_path: Path) -> None:

@@ -59,12 +59,12 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("make", "told"), CASES)
+@pytest.mark.parametrize(("make", "message"), CASES)
 async def test_its_error_is_the_reason_why_it_made_nothing(
-    make: Callable[[Configuration], Awaitable[Configuration]], told: str, tmp_path: Path
+    make: Callable[[Configuration], Awaitable[Configuration]], message: str, tmp_path: Path
 ) -> None:
     config = small_config(tmp_path / "simba.db", strategies=[Failing(make)])
     async with await Optimizer.start(config) as optimizer:
         declined = await reach(optimizer, StrategyDeclined)
         await optimizer.result()
-    assert told in declined.reason
+    assert message in declined.reason

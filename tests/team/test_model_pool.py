@@ -43,10 +43,10 @@ async def test_every_lm_of_the_pool_samples_and_the_student_most(tmp_path: Path)
     await finish(config)
     async with await Reader.open(config.store) as reader:
         sampled = Counter(score.model.lm for score in await reader.scores("run") if score.key.phase == "sample")
-        told = [event for event in await reader.events("run", limit=10_000) if isinstance(event, TrajectorySampled)]
+        found = [event for event in await reader.events("run", limit=10_000) if isinstance(event, TrajectorySampled)]
     assert set(sampled) == {"student", "teacher", "wise", "hot"}
     assert sampled["student"] >= 0.7 * sampled.total()
-    assert Counter(event.lm for event in told) == sampled
+    assert Counter(event.lm for event in found) == sampled
 
 
 async def test_each_lm_is_asked_at_its_own_temperature(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def looks_where_shown(ask: Ask) -> dict[str, Any]:
     shown = any("\nlookup\n" in text for _, text in ask.messages[:-1])
     if "observation_0" in ask.last or not (shown or ask.chance("looks") < 0.3):
         return {"next_thought": "That is all.", "next_tool_name": "finish", "next_tool_args": {}}
-    told = {"question": ask.input("question")}
-    return {"next_thought": "Let me see.", "next_tool_name": "lookup", "next_tool_args": told}
+    arguments = {"question": ask.input("question")}
+    return {"next_thought": "Let me see.", "next_tool_name": "lookup", "next_tool_args": arguments}
 
 
 @pytest.mark.parametrize("policy", ["adaptive", "dspy"])

@@ -291,17 +291,17 @@ async def test_the_list_of_runs_is_live(tmp_path: Path, browser_page: Any) -> No
             await expect(browser_page.locator(".badge").first).to_have_text("finished")
 
 
-async def test_times_are_told_in_the_readers_zone(store: Path, browser_page: Any) -> None:
+async def test_times_are_shown_in_the_readers_zone(store: Path, browser_page: Any) -> None:
     async with served(store) as address:
         context = await browser_page.context.browser.new_context(timezone_id="Asia/Tokyo", locale="de-DE")
         page = await context.new_page()
         await page.goto(f"{address}/")
         time = page.locator("time").first
-        told, moment = await time.text_content(), await time.get_attribute("datetime")
+        shown, moment = await time.text_content(), await time.get_attribute("datetime")
         expected = await page.evaluate(
             "m => new Date(m).toLocaleString('de-DE', "
             "{dateStyle: 'medium', timeStyle: 'medium', timeZone: 'Asia/Tokyo'})",
             moment,
         )
         await context.close()
-    assert told == expected
+    assert shown == expected

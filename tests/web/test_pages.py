@@ -344,7 +344,7 @@ def test_the_pareto_front_has_what_nothing_beats() -> None:
     assert pareto_front(scores) == {1, 2, 4}
 
 
-async def test_times_can_be_told_in_the_readers_zone(client: httpx.AsyncClient) -> None:
+async def test_times_can_be_shown_in_the_readers_zone(client: httpx.AsyncClient) -> None:
     assert re.search(r'<time datetime="\d{4}-\d\d-\d\dT[\d:.]+Z">[\d :-]+ UTC</time>', (await client.get("/")).text)
 
 

@@ -171,13 +171,13 @@ class Outbox:
         self._loop = loop
         self._messages: deque[FromWorker] = deque()
         self._filled = asyncio.Event()
-        self._told = False
+        self._is_notified = False
 
     def send(self, message: FromWorker) -> None:
         """Add a message."""
         self._messages.append(message)
-        if not self._told:
-            self._told = True
+        if not self._is_notified:
+            self._is_notified = True
             self._loop.call_soon_threadsafe(self._filled.set)
 
     async def filled(self) -> None:
@@ -189,7 +189,7 @@ class Outbox:
 
     def take(self) -> list[FromWorker]:
         """Return all messages, oldest first."""
-        self._told = False
+        self._is_notified = False
         self._filled.clear()
         taken: list[FromWorker] = []
         while self._messages:
