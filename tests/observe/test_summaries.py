@@ -9,7 +9,7 @@ import pytest
 
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries, run_queries
-from simba_actors.store.queries.pool_queries import Estimate
+from simba_actors.store.queries.pool_queries import MeanScore
 from tests.support.runs import finish, small_config
 
 
@@ -30,7 +30,7 @@ async def test_a_summary_agrees_with_the_rollouts(tmp_path: Path) -> None:
 
 
 def test_no_scores_have_no_estimate() -> None:
-    assert Estimate.of_sums(0, 0.0, 0.0) is None
+    assert MeanScore.of_sums(0, 0.0, 0.0) is None
 
 
 @pytest.mark.parametrize("policy", ["dspy", "adaptive"])

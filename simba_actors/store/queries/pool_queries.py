@@ -21,7 +21,7 @@ EXAMPLES_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class MeanScore:
     """A mean of scores with its 95 % interval."""
 
     mean: float
@@ -31,8 +31,8 @@ class Estimate:
     high: float
 
     @classmethod
-    def of_sums(cls, count: int, scores: float, squares: float) -> Estimate | None:
-        """Return the estimate for the number of scores, their sum and the sum of their squares; None without scores."""
+    def of_sums(cls, count: int, scores: float, squares: float) -> MeanScore | None:
+        """Return the mean for the number of scores, their sum and the sum of their squares; None without scores."""
         return cls(scores / count, count, *mean_interval(count, scores, squares)) if count else None
 
 
@@ -46,9 +46,9 @@ class PoolEntry:
     parents: tuple[int, ...]
     strategy: str
     step: int
-    batch: Estimate | None
+    batch: MeanScore | None
     """Its score as a candidate, on its own step's examples."""
-    final: Estimate | None
+    final: MeanScore | None
     """Its score in the rollouts that the winner was chosen by."""
     standing: Standing | None
     """Its score by all its rollouts; see `results.standings`."""
@@ -211,14 +211,16 @@ def _sample(db: sqlite3.Connection, run_id: str, step: int, position: int) -> Ro
 
 def _scores_by_program(
     db: sqlite3.Connection, run_id: str, among: str | None
-) -> dict[tuple[int, Phase], Estimate | None]:
+) -> dict[tuple[int, Phase], MeanScore | None]:
     rows = db.execute(
         "SELECT program, phase, SUM(done), SUM(scores), SUM(squares) FROM tallies "
         "WHERE run_id = :run AND phase IN ('evaluate', 'final') AND done > 0 "
         "AND (:among IS NULL OR program IN (SELECT value FROM json_each(:among))) GROUP BY program, phase",
         {"run": run_id, "among": among},
     )
-    return {(program, phase): Estimate.of_sums(done, scores, squares) for program, phase, done, scores, squares in rows}
+    return {
+        (program, phase): MeanScore.of_sums(done, scores, squares) for program, phase, done, scores, squares in rows
+    }
 
 
 def _finalists(db: sqlite3.Connection, run_id: str) -> list[int]:

@@ -9,7 +9,7 @@ from typing import cast
 
 from simba_actors.search.rollout import STUDENT_LM, Usage
 from simba_actors.store.encoding import loads
-from simba_actors.store.queries.pool_queries import Estimate
+from simba_actors.store.queries.pool_queries import MeanScore
 from simba_actors.store.queries.results import Standing, best_and_student
 from simba_actors.store.reading import TOTAL_USAGE, USED_BY_PROPOSALS, all_runs, find_run, usage_of_totals
 from simba_actors.store.records import ActorGauge, Run
@@ -23,9 +23,9 @@ class StepScores:
     """Scores of one step: of its samples from the student's LM, and of its best candidate."""
 
     step: int
-    sampled: Estimate | None
+    sampled: MeanScore | None
     best: int | None
-    best_score: Estimate | None
+    best_score: MeanScore | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class RunSummary:
 
 def step_scores(db: sqlite3.Connection, run_id: str) -> list[StepScores]:
     """Return the scores of every step that has any, in order."""
-    sampled = {step: Estimate.of_sums(*sums) for step, sums in _sampled(db, run_id).items()}
+    sampled = {step: MeanScore.of_sums(*sums) for step, sums in _sampled(db, run_id).items()}
     rows = db.execute(
         "SELECT step, program, SUM(done), SUM(scores), SUM(squares) FROM tallies "
         "WHERE run_id = ? AND phase = 'evaluate' AND done > 0 GROUP BY step, program ORDER BY step",
@@ -86,7 +86,7 @@ def step_scores(db: sqlite3.Connection, run_id: str) -> list[StepScores]:
         if step not in best or scores / done > best[step][2] / best[step][1]:
             best[step] = (program, done, scores, squares)
     return [
-        StepScores(step, sampled.get(step), best[step][0], Estimate.of_sums(*best[step][1:]))
+        StepScores(step, sampled.get(step), best[step][0], MeanScore.of_sums(*best[step][1:]))
         if step in best
         else StepScores(step, sampled[step], None, None)
         for step in sorted(sampled | best)
