@@ -40,6 +40,9 @@ IDLE_MINUTES = 0.1
 PATIENCE = 120.0
 OBJECT_STORE = 80 * 2**20
 
+HEAD = "ray.head.default"
+"""The type that the provider gives the head of the cluster, whatever its configuration says."""
+
 WORKER = {"CPU": 1, "passing": 1, "object_store_memory": OBJECT_STORE}
 """What each worker node has. A worker takes `passing`, so that the head of the cluster can't run one."""
 
@@ -51,9 +54,9 @@ CLUSTER: dict[str, Any] = {
         "disable_node_updaters": True,
         "disable_launch_config_check": True,
     },
-    "head_node_type": "head",
+    "head_node_type": HEAD,
     "available_node_types": {
-        "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        HEAD: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
         "worker": {"resources": WORKER, "node_config": {}, "min_workers": 0, "max_workers": NODES},
     },
     "max_workers": NODES,
