@@ -61,7 +61,7 @@ defmodule Follower do
     url = "#{System.get_env("STORE", "http://127.0.0.1:8642")}/api/channels/#{channel}#{path}"
     token = System.get_env("SIMBA_TOKEN")
     headers = if token, do: [{'authorization', 'Bearer ' ++ to_charlist(token)} | headers], else: headers
-    case :httpc.request(:get, {to_charlist(url), headers}, [timeout: 20_000], body_format: :binary) do
+    case :httpc.request(:get, {to_charlist(url), headers}, [timeout: 20_000] ++ LM.tls(), body_format: :binary) do
       {:ok, {{_, status, _}, answered, body}} when status in [200, 304] -> {status, answered, body}
       {:ok, {{_, status, _}, _, _}} -> raise "it answers #{status}"
       {:error, reason} -> raise inspect(reason)

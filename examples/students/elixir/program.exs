@@ -40,12 +40,18 @@ defmodule LM do
     prompt = %{model: System.get_env("STUDENT_MODEL", "gpt-5-mini"), messages: messages}
     chosen = sampling |> Enum.filter(&elem(&1, 1)) |> Map.new() |> Map.merge(state["settings"] || %{})
     request = {to_charlist(url), [key], 'application/json', :jiffy.encode(Map.merge(prompt, chosen))}
-    case :httpc.request(:post, request, [], body_format: :binary) do
+    case :httpc.request(:post, request, tls(), body_format: :binary) do
       {:ok, {{_, 200, _}, _, answer}} -> text(answer, done)
       {:ok, {{_, 400, _}, _, answer}} -> raise "the LM refuses the prompt: #{String.slice(answer, 0, 500)}"
       {:ok, {{_, status, _}, _, _}} -> unavailable("the LM answers #{status}", status in [401, 402, 403, 404])
       {:error, reason} -> unavailable("the LM can't be reached: #{inspect(reason)}")
     end
+  end
+
+  @doc "Options of a request that checks certificates, as OTP does by itself from version 26 on."
+  def tls do
+    names = [match_fun: :public_key.pkix_verify_hostname_match_fun(:https)]
+    [ssl: [verify: :verify_peer, cacertfile: '/etc/ssl/certs/ca-certificates.crt', customize_hostname_check: names]]
   end
 
   defp text(answer, done) do

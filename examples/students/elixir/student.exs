@@ -1,11 +1,8 @@
-# Serves the program to optimizers: Describe, Run and Cancel over HTTP, as `bridge.proto` documents them.
-
 for file <- ["program.exs", "json_server.exs"], do: Code.require_file(file, __DIR__)
 
 defmodule Student do
-  @moduledoc "Answers the three calls. Each Run is a process, named by its key, which knows its reply for ten minutes."
+  @moduledoc "Answers the calls of `bridge.proto`. A Run is a process, named by its key, that knows its reply for ten minutes."
   use GenServer
-  @kept_ms 600_000
 
   def call("Describe", request) do
     about = %{name: "HintAndAnswer", summary: "Finds a hint, then the answer.", codeVersion: "1", maxConcurrency: 100}
@@ -30,7 +27,6 @@ defmodule Student do
   defp other_version, do: {:refused, 400, "failed_precondition", "this student speaks version 1"}
   defp name(key), do: {:global, {__MODULE__, key}}
 
-  # The first request with a key starts the program.
   defp run(%{"key" => key} = request) do
     {_, run} = with {:error, known} <- GenServer.start(__MODULE__, nil, name: name(key)), do: known
     content = {request["predictors"], request["inputs"]}
@@ -41,7 +37,6 @@ defmodule Student do
       {:refused, 504, "deadline_exceeded", "the Run ended early: #{inspect(elem(why, 0))}"}
   end
 
-  # End a Run, and return whether it was under way.
   defp cancel(key) do
     run = GenServer.whereis(name(key))
     run != nil and GenServer.call(run, :cancel)
@@ -63,7 +58,7 @@ defmodule Student do
 
   def handle_cast({:ended, reply}, {content, callers}) do
     Enum.each(callers, &GenServer.reply(&1, {:ok, reply}))
-    Process.send_after(self(), :forget, if(reply.outcome == "OUTCOME_INFRASTRUCTURE_FAILURE", do: 0, else: @kept_ms))
+    Process.send_after(self(), :forget, if(reply.outcome == "OUTCOME_INFRASTRUCTURE_FAILURE", do: 0, else: 600_000))
     {:noreply, {content, reply}}
   end
   def handle_info(:forget, state), do: {:stop, :normal, state}
