@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from simba_actors.errors import ConfigError
 from simba_actors.live.wire import Remote
@@ -61,9 +61,10 @@ def retry_delay(error: Exception, failures: int) -> float:
     """Return the seconds to wait after so many failures in a row: what the server asks for, or a time that doubles."""
     shortest, longest = RETRY_SECONDS
     backoff = min(longest, shortest * 2.0 ** min(failures - 1, 20)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-    asked: Any = getattr(error, "headers", None) or {}
+    headers: Mapping[str, str] | None = getattr(error, "headers", None)
     try:
-        return max(backoff, min(float(asked.get("Retry-After", "0")), LONGEST_RETRY_AFTER))
+        asked = float(headers.get("Retry-After", "0")) if headers is not None else 0.0
+        return max(backoff, min(asked, LONGEST_RETRY_AFTER))
     except ValueError:  # It is a date, whose meaning depends on two clocks.
         return backoff
 
