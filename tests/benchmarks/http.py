@@ -1,12 +1,15 @@
 """CPU time of a call where the LM is a server: a run's, `dspy.SIMBA`'s, and a bare `asyncio.gather`'s.
 
-    python -m tests.benchmarks.http            # all contenders, three times, about 3 minutes
+    python -m tests.benchmarks.http            # all contenders, three times, about 5 minutes
     python -m tests.benchmarks.http --profile "policy=dspy"
 
 An OpenAI-protocol server on loopback, in a process of its own, answers after 20 ms. 32 calls are in flight, and
 programs have up to 8 demos. Only the client's process is measured, each contender in one of its own. They take turns,
 and the ratios are of medians. "DSPy's client" sends the gather's requests by `lm.acall`, without a predictor or an
 adapter: this is what DSPy and HTTP cost whoever makes the calls.
+
+DSPy's client takes longer for prompts with more demos, and optimizers differ in how many they use. So each one is also
+compared with a gather whose prompts have as many messages on average as its own.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import contextlib
 import cProfile
 import importlib
 import io
+import itertools
 import json
 import multiprocessing
 import pstats
@@ -26,6 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -33,6 +38,8 @@ from typing import Any, Literal, cast
 LATENCY = 0.02
 IN_FLIGHT = 32
 MAX_DEMOS = 8
+PROGRAMS, MEAN_DEMOS = 8, 3.5
+"""Programs of the gather, and their demos on average: a prompt of eight messages, without the system's."""
 BSIZE, CANDIDATES, STEPS, EXAMPLES = 32, 6, 3, 64
 REPETITIONS = 3
 BARS = {"policy=dspy": 0.9, "policy=adaptive": 1.05}
@@ -47,19 +54,20 @@ def serve(connection: Connection) -> None:
     with OpenAIServer(legible_script, latency=LATENCY) as server:
         connection.send(server.address)
         while connection.recv() == "calls?":
-            connection.send(server.calls)
+            connection.send((server.calls, sum(len(ask.messages) for ask in server.asks)))
 
 
 @contextlib.contextmanager
 def a_server() -> Any:
-    """Yield the server's address, and a function that returns the number of calls that it has answered."""
+    """Yield the server's address, and a function that returns the number of calls that it has answered, and of
+    messages in them."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=[there])
     process.start()
 
-    def calls() -> int:
+    def calls() -> tuple[int, int]:
         here.send("calls?")
-        return cast("int", here.recv())
+        return cast("tuple[int, int]", here.recv())
 
     try:
         yield here.recv(), calls
@@ -80,32 +88,32 @@ def student() -> Any:
     return dspy.Predict("question -> answer")
 
 
-def program() -> Any:
-    """Return the student with the maximum number of demos of a program."""
+def programs(demos: float) -> list[Any]:
+    """Return students with `demos` demos on average: up to twice as many each."""
     from tests.support.quiz import questions
 
-    program = student()
-    program.demos = questions(MAX_DEMOS, start=1000)
-    return program
+    shown = questions(round(2 * demos), start=1000)
+    made = [student() for _ in range(PROGRAMS)]
+    left = round(PROGRAMS * demos)
+    for number, program in enumerate(made):
+        program.demos = shown[: round(left * 2 * number / (PROGRAMS * (PROGRAMS - 1)))]
+    return made
 
 
-def bare_gather(address: str) -> None:
-    """Make as many calls as a run does, with half the maximum number of demos on average."""
+def bare_gather(address: str, demos: float = MEAN_DEMOS) -> None:
+    """Make as many calls as a run does, with `demos` demos on average."""
     import dspy
 
     from tests.support.quiz import questions
 
-    rows = questions(EXAMPLES)
-    programs = [program() for _ in range(MAX_DEMOS)]
-    for demos, each in enumerate(programs):
-        each.demos = each.demos[:demos]
+    rows, shown = questions(EXAMPLES), programs(demos)
 
     async def run() -> None:
         slots = asyncio.Semaphore(IN_FLIGHT)
 
         async def one(number: int) -> None:
             async with slots:
-                await programs[number % MAX_DEMOS].acall(**rows[number % EXAMPLES].inputs())
+                await shown[number % PROGRAMS].acall(**rows[number % EXAMPLES].inputs())
 
         await asyncio.gather(*(one(number) for number in range(CALLS)))
 
@@ -118,10 +126,10 @@ def dspys_client(address: str) -> None:
 
     from tests.support.quiz import questions
 
-    rows, adapter, shown = questions(EXAMPLES), dspy.ChatAdapter(), program()
+    rows, adapter, shown = questions(EXAMPLES), dspy.ChatAdapter(), programs(MEAN_DEMOS)
     messages = [
-        adapter.format(shown.signature, shown.demos[: number % MAX_DEMOS], dict(rows[number % EXAMPLES].inputs()))
-        for number in range(EXAMPLES)
+        adapter.format(program.signature, program.demos, dict(rows[number].inputs()))
+        for number, program in zip(range(EXAMPLES), itertools.cycle(shown), strict=False)
     ]
     lm = lm_at(address)
 
@@ -202,14 +210,24 @@ CONTENDERS: dict[str, Callable[[str], None]] = {
 }
 
 
-def measured(who: str) -> dict[str, float]:
-    """Return the milliseconds of this process's CPU time for each call, and the number of calls."""
+OPTIMIZERS = ("dspy.SIMBA", "policy=dspy", "policy=adaptive")
+
+
+def measured(who: str, demos: float | None = None) -> dict[str, float]:
+    """Return the milliseconds of this process's CPU time for each call, the calls, and the messages in each."""
+    contender = CONTENDERS[who] if demos is None else partial(bare_gather, demos=demos)
     with a_server() as (address, calls), contextlib.redirect_stdout(io.StringIO()):
         warm_up(address)
-        before, started = calls(), time.process_time()
-        CONTENDERS[who](address)
-        seconds, made = time.process_time() - started, calls() - before
-    return {"ms": 1e3 * seconds / made, "calls": made}
+        (before, known), started = calls(), time.process_time()
+        contender(address)
+        seconds, (after, messages) = time.process_time() - started, calls()
+    made = after - before
+    return {"ms": 1e3 * seconds / made, "calls": made, "messages": (messages - known) / made}
+
+
+def in_own_process(who: str, *options: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "tests.benchmarks.http", "--one", who, *options]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
 def warm_up(address: str) -> None:
@@ -233,25 +251,31 @@ def profile(who: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--one", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--demos", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--profile", choices=CONTENDERS, help="show where one contender spends its time")
     parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measured(options.one)))
+        print(json.dumps(measured(options.one, options.demos)))
         return
     if options.profile:
         profile(options.profile)
         return
     found: dict[str, list[dict[str, float]]] = {who: [] for who in CONTENDERS}
+    alike: dict[str, list[float]] = {who: [] for who in OPTIMIZERS}
     for _ in range(options.repetitions):
         for who, runs in found.items():
-            command = [sys.executable, "-m", "tests.benchmarks.http", "--one", who]
-            runs.append(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+            runs.append(in_own_process(who))
+            if who in alike:
+                demos = (runs[-1]["messages"] - 1) / 2  # Two messages each; the last one is the question.
+                alike[who].append(in_own_process("bare gather", "--demos", str(demos))["ms"])
     medians = {who: statistics.median(run["ms"] for run in runs) for who, runs in found.items()}
-    print(f"{'':<18}{'ms of CPU a call':>18}{'calls':>8}   ratio to the bare gather")
+    print(f"{'':<18}{'ms of CPU a call':>18}{'calls':>8}{'messages':>10}   ratio to the bare gather, and to one alike")
     for who, ms in medians.items():
-        bar = f"  (bar: at most {BARS[who]})" if who in BARS else ""
-        print(f"{who:<18}{ms:>18.2f}{found[who][0]['calls']:>8.0f}   {ms / medians['bare gather']:.2f}{bar}")
+        run = found[who][0]
+        line = f"{who:<18}{ms:>18.2f}{run['calls']:>8.0f}{run['messages']:>10.1f}   {ms / medians['bare gather']:.2f}"
+        line += f"{ms / statistics.median(alike[who]):>6.2f}" if who in alike else ""
+        print(line + (f"  (bar: at most {BARS[who]})" if who in BARS else ""))
 
 
 if __name__ == "__main__":
