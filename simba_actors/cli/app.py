@@ -51,6 +51,10 @@ COMMANDS: Mapping[str, Command] = {
 """All commands. Each is a function of the same name."""
 
 
+EPILOG = """The store is simba.db in this directory. Others are named by $SIMBA_STORE, by --store FILE, or by FILE.db as
+the first word: `simba-actors watch`, `simba-actors old.db failures latest best`, `simba-actors export best.json`."""
+"""End of the help."""
+
 SUFFIXES = (".db", ".sqlite", ".sqlite3")
 """Endings of names that are those of stores."""
 
@@ -87,7 +91,7 @@ def make_app(words: Sequence[str] | None = None) -> typer.Typer:
         name="simba-actors",
         cls=CommandsOrStore,
         help="Look at the runs of a store, live or afterwards, and act on them.",
-        epilog="The store is simba.db in this directory, $SIMBA_STORE, --store FILE, or a file beside the command.",
+        epilog=EPILOG,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )

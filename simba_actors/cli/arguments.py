@@ -20,6 +20,13 @@ def _checked_text(text: str | None) -> str | None:
     return text
 
 
+def checked_number(number: int | None) -> int | None:
+    """Return `number`. Raise BadParameter if SQLite can't take it."""
+    if number is not None and abs(number) > LARGEST_NUMBER:
+        raise typer.BadParameter(f"{number} is too large a number")
+    return number
+
+
 def _checked_path(path: Path) -> Path:
     check_words([str(path)])
     return path

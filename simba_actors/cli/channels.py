@@ -11,12 +11,12 @@ import typer
 
 from simba_actors.cli.arguments import (
     DEFAULT_STORE,
-    LARGEST_NUMBER,
     AsJSON,
     ChannelName,
     Reason,
     StorePath,
     check_words,
+    checked_number,
     run_and_program,
 )
 from simba_actors.cli.output import local_time, print_json, print_table, print_text, run
@@ -108,7 +108,7 @@ def rollback(
     channel: ChannelName,
     to: Annotated[
         int | None,
-        typer.Option(help="The version to bring back; by default the one served before.", max=LARGEST_NUMBER),
+        typer.Option(help="The version to bring back; by default the one served before.", callback=checked_number),
     ] = None,
     reason: Reason = None,
     store: StorePath = DEFAULT_STORE,
@@ -121,7 +121,9 @@ def rollback(
 
 def prune(
     channel: ChannelName,
-    keep: Annotated[int, typer.Option("--keep", help="Number of newest versions to keep.", max=LARGEST_NUMBER)] = 20,
+    keep: Annotated[
+        int, typer.Option("--keep", help="Number of newest versions to keep.", callback=checked_number)
+    ] = 20,
     store: StorePath = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:

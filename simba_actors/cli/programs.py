@@ -12,12 +12,12 @@ import typer
 
 from simba_actors.cli.arguments import (
     DEFAULT_STORE,
-    LARGEST_NUMBER,
     AsJSON,
     RunAndProgram,
     RunName,
     StorePath,
     check_words,
+    checked_number,
     is_program,
     run_and_program,
 )
@@ -115,7 +115,7 @@ def failures(
             "--text", help="Only rollouts whose inputs, outputs, feedback or error contain this.", show_default=False
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", help="Maximum number.", min=1, max=LARGEST_NUMBER)] = 10,
+    limit: Annotated[int, typer.Option("--limit", help="Maximum number.", min=1, callback=checked_number)] = 10,
     all_: Annotated[bool, typer.Option("--all", help="Also rollouts with the best score.")] = False,
     store: StorePath = DEFAULT_STORE,
     as_json: AsJSON = False,

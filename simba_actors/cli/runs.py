@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from simba_actors.cli.arguments import DEFAULT_STORE, LARGEST_NUMBER, AsJSON, RunName, StorePath, check_words
+from simba_actors.cli.arguments import DEFAULT_STORE, AsJSON, RunName, StorePath, check_words, checked_number
 from simba_actors.cli.output import local_time, print_json, print_table, print_text, run, score
 from simba_actors.observe.wording import duration, spending, step_shown
 from simba_actors.store import Reader
@@ -123,7 +123,7 @@ def show(run_name: RunName = None, store: StorePath = DEFAULT_STORE, as_json: As
 
 def compare(
     first: Annotated[str, typer.Argument(metavar="RUN", help="A run, as for `show`.")],
-    second: Annotated[str, typer.Argument(metavar="RUN", help="The run to compare it with.")],
+    second: Annotated[str, typer.Argument(metavar="OTHER_RUN", help="The run to compare it with.")],
     store: StorePath = DEFAULT_STORE,
     as_json: AsJSON = False,
 ) -> None:
@@ -160,7 +160,7 @@ def compare(
 
 def fork(
     run_name: Annotated[str, typer.Argument(metavar="RUN", help="The run to copy, as for `show`.")],
-    at: Annotated[int, typer.Option("--at", help="Number of steps to copy.", max=LARGEST_NUMBER)],
+    at: Annotated[int, typer.Option("--at", help="Number of steps to copy.", callback=checked_number)],
     name: Annotated[str, typer.Option("--as", help="The new run's name.")],
     store: StorePath = DEFAULT_STORE,
     as_json: AsJSON = False,

@@ -97,7 +97,10 @@ def student(
 
 def conformance(
     address: Annotated[
-        str, typer.Argument(help="Address of the student, as in http://127.0.0.1:7000 or grpc://127.0.0.1:7001.")
+        str,
+        typer.Argument(
+            metavar="ADDRESS", help="Address of the student, as in http://127.0.0.1:7000 or grpc://127.0.0.1:7001."
+        ),
     ],
     inputs: Annotated[
         str | None,
