@@ -116,6 +116,8 @@ async def seconds_of_pages(path: Path, programs: int) -> dict[str, float]:
         "pool, a later page": f"/runs/{RUN}/programs?order=number&first={middle}",
         "the student": f"/runs/{RUN}/programs/0",
         "a program": f"/runs/{RUN}/programs/{middle}",
+        "its failures": f"/runs/{RUN}/programs/{middle}/failures",
+        "the student's failures": f"/runs/{RUN}/programs/0/failures",
         "a bucket": f"/runs/{RUN}/steps/{step}/examples/{step % EXAMPLES}",
     }
     seconds: dict[str, float] = {}

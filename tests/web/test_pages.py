@@ -361,3 +361,12 @@ async def browsing(store: Path, **options: Any) -> AsyncGenerator[httpx.AsyncCli
     transport = httpx.ASGITransport(dashboard(store, **options))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
+
+
+async def test_a_bucket_of_one_trajectory_shows_it_once(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", run_id="one", num_candidates=1, max_steps=1)
+    await finish(config)
+    async with browsing(Path(config.store)) as client:
+        (path, *_) = (path for path in links(await client.get("/runs/one?step=0")) if "/examples/" in path)
+        text = (await client.get(path)).text
+    assert (text.count("<h2>The only trajectory"), text.count("<h2>Best")) == (1, 0)
