@@ -221,6 +221,7 @@ async def test_no_page_and_no_table_scrolls_sideways(tmp_path: Path, browser_pag
     names = "N" * 100, "\u0646\u0635" * 25, "<b>\U0001f525</b>" * 9
     run_id, long_word = "R" * 200, "w" * 200
     field, goals = "f" * 100, ["a" * 100, "b" * 100]
+    signature: Any = dspy.Signature
     examples = [dspy.Example({field: f"{long_word} {n}"}).with_inputs(field) for n in range(4)]
 
     def metric(example: dspy.Example, prediction: dspy.Prediction) -> dspy.Prediction:
@@ -229,7 +230,7 @@ async def test_no_page_and_no_table_scrolls_sideways(tmp_path: Path, browser_pag
 
     config = small_config(
         tmp_path / "simba.db",
-        student=dspy.Predict(dspy.Signature(f"{field} -> answer", long_word)),
+        student=dspy.Predict(signature(f"{field} -> answer", long_word)),
         metric=metric,
         objectives=Pareto(goals),
         trainset=examples,
