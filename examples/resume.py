@@ -49,7 +49,7 @@ async def run(store: Path) -> None:
         )
         async for event in optimizer.events():
             if isinstance(event, StepClosed):
-                print(f"step {event.step} is over", flush=True)
+                print(f"step {event.step + 1} is over", flush=True)
         result = await optimizer.result()
         print(f"finished with {result.score:.3f} after {result.usage.calls} LM calls")
 

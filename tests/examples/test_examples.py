@@ -31,7 +31,7 @@ def test_resume_continues_after_a_kill(tmp_path: Path) -> None:
     with start("resume.py", "--store", store) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if line == "step 0 is over\n":
+            if line == "step 1 is over\n":
                 process.kill()
                 break
     with start("resume.py", "--store", store) as process:
