@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,46 +34,121 @@ def best_combination(model: PartModel, effects: Effects, candidates: Sequence[in
     M. Fisher, "An analysis of approximations for maximizing submodular set functions", 1978). Where the order of demos
     matters, the last demo is chosen first, and exchanges of single demos follow.
     """
-    rows = slice(None, None, -(-model.panel // CHOSEN_ON))
-    log_odds, answers = effects.bare[rows], effects.answers[list(candidates), rows]
-    of_parts = effects.of(list(candidates), rows)
-    shown = np.zeros(len(log_odds))
-    held: Counter[tuple[str, str]] = Counter()  # By `Part.place`.
-    chosen: list[int] = []
-    quality = float(sigmoid(log_odds).mean())
-    parts = [model.parts[index] for index in candidates]
-    kinds = [_kind(part) for part in parts]
-    left: list[int] = [n for n, part in enumerate(parts) if _fits(part, held, caps)]
-    while left:
-        added = {kind: _added_length(effects, *kind, held) for kind in set(kinds)}
-        length = np.array([added[kinds[n]] for n in left])
-        options = log_odds + of_parts[left] + effects.shown * np.maximum(answers[left] - shown, 0.0)
-        if model.order_matters:
-            options += _of_order(model, effects, [candidates[n] for n in left], held)[:, rows]
-        options += length[:, None]
-        qualities = sigmoid(options).mean(axis=1)
-        best = int(qualities.argmax())
-        if qualities[best] < quality + LEAST_GAIN:
-            break
-        before, chosen_part = quality, left[best]
-        quality, log_odds = float(qualities[best]), options[best]
+    return best_combinations(model, [effects], candidates, caps)[0]
+
+
+def best_combinations(
+    model: PartModel, possible: Sequence[Effects], candidates: Sequence[int], caps: Caps
+) -> list[tuple[int, ...]]:
+    """Return the `best_combination` under each of the `possible` effects.
+
+    They are found side by side: a choice under one of them is too little arithmetic to pay for its calls of NumPy.
+    """
+    options = _Options.of(model, candidates, caps)
+    of_parts = np.stack([effects.of(list(candidates), options.rows) for effects in possible])
+    flat = of_parts.reshape(-1, of_parts.shape[2])
+    choices = [_Choice(options, effects) for effects in possible]
+    while choosing := [n for n, choice in enumerate(choices) if choice.left]:
+        log_odds = flat[[n * len(candidates) + part for n in choosing for part in choices[n].left]]
+        ends = np.cumsum([len(choices[n].left) for n in choosing]).tolist()
+        each = [(choices[n], slice(start, end)) for n, start, end in zip(choosing, [0, *ends], ends, strict=False)]
+        for choice, own in each:
+            choice.add_to(log_odds[own])
+        qualities = (sigmoid(log_odds).sum(axis=1) / log_odds.shape[1]).tolist()
+        for choice, own in each:
+            choice.choose(log_odds[own], qualities[own])
+    return [choice.arranged(own) for choice, own in zip(choices, of_parts, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """The parts to choose from."""
+
+    model: PartModel
+    candidates: Sequence[int]
+    """Their indices in the model."""
+    kinds: Sequence[tuple[str, str]]
+    """Predictor and kind of each."""
+    places: Sequence[tuple[str, str]]
+    """The `Part.place` of each."""
+    most: Sequence[float]
+    """Number of parts that a prompt holds at most in the place of each."""
+    rows: slice
+    """The examples of the panel to choose on."""
+
+    @classmethod
+    def of(cls, model: PartModel, candidates: Sequence[int], caps: Caps) -> _Options:
+        parts = [model.parts[index] for index in candidates]
+        return cls(
+            model,
+            candidates,
+            kinds=[_kind(part) for part in parts],
+            places=[part.place for part in parts],
+            most=[_most(part, caps) for part in parts],
+            rows=slice(None, None, -(-model.panel // CHOSEN_ON)),
+        )
+
+
+class _Choice:
+    """Parts that are chosen one by one under some effects."""
+
+    def __init__(self, options: _Options, effects: Effects) -> None:
+        self._options, self._effects = options, effects
+        answers = effects.answers[list(options.candidates), options.rows]
+        self._answers = answers if answers.any() else None
+        self._log_odds = effects.bare[options.rows]
+        self._shown = np.zeros(len(self._log_odds))
+        self._quality = float(sigmoid(self._log_odds).mean())
+        self._held: Counter[tuple[str, str]] = Counter()  # By `Part.place`.
+        self._chosen: list[int] = []
+        self.left = [n for n, most in enumerate(options.most) if most > 0]
+        """Indices in the candidates of the parts that may be chosen next."""
+
+    def add_to(self, log_odds: Matrix) -> None:
+        """Add everything else to the effects of the parts that are left: a row for each, a column for each example."""
+        options, effects, left, held = self._options, self._effects, self.left, self._held
+        log_odds += self._log_odds
+        if self._answers is not None:
+            log_odds += effects.shown * np.maximum(self._answers[left] - self._shown, 0.0)
+        if options.model.order_matters:
+            parts = [options.candidates[n] for n in left]
+            log_odds += _of_order(options.model, effects, parts, held)[:, options.rows]
+        added = {kind: _added_length(effects, *kind, held) for kind in set(options.kinds)}
+        log_odds += np.array([added[options.kinds[n]] for n in left])[:, None]
+
+    def choose(self, log_odds: Matrix, qualities: Sequence[float]) -> None:
+        """Choose the best of the parts that are left, given the score expected with each, if it adds enough."""
+        options, quality = self._options, max(qualities)
+        if quality < self._quality + LEAST_GAIN:
+            self.left = []
+            return
+        best = qualities.index(quality)
+        before, chosen = self._quality, self.left[best]
+        self._quality, self._log_odds = quality, log_odds[best]
+        self._chosen.append(options.candidates[chosen])
+        if self._answers is not None:
+            self._shown = np.maximum(self._shown, self._answers[chosen])
+        place = options.places[chosen]
+        self._held[place] += 1
+        is_full = self._held[place] >= options.most[chosen]
         # What makes a prompt worse now will hardly make it better later, unless by its position.
-        left = [
+        self.left = [
             other
-            for other, after in zip(left, qualities.tolist(), strict=True)
-            if other != chosen_part and (model.order_matters or after >= before)
+            for other, after in zip(self.left, qualities, strict=True)
+            if other != chosen
+            and (after >= before or options.model.order_matters)
+            and not (is_full and options.places[other] == place)
         ]
-        shown = np.maximum(shown, answers[chosen_part])
-        chosen.append(candidates[chosen_part])
-        place = parts[chosen_part].place
-        held[place] += 1
-        if not _fits(parts[chosen_part], held, caps):
-            left = [n for n in left if parts[n].place != place]
-    if not model.order_matters:
-        return tuple(sorted(chosen))
-    demos = [index for index in chosen if model.parts[index].kind == "demo"]
-    others = sorted(set(chosen).difference(demos))
-    return _Exchange(model, effects, candidates, of_parts, rows).best([*others, *reversed(demos)])
+
+    def arranged(self, of_parts: Matrix) -> tuple[int, ...]:
+        """Return the chosen parts in the order of a prompt."""
+        options, model = self._options, self._options.model
+        if not model.order_matters:
+            return tuple(sorted(self._chosen))
+        demos = [index for index in self._chosen if model.parts[index].kind == "demo"]
+        others = sorted(set(self._chosen).difference(demos))
+        exchange = _Exchange(model, self._effects, options.candidates, of_parts, options.rows)
+        return exchange.best([*others, *reversed(demos)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +206,11 @@ def _of_order(model: PartModel, effects: Effects, parts: Sequence[int], held: Co
     return of_order
 
 
-def _fits(part: Part, held: Counter[tuple[str, str]], caps: Caps) -> bool:
+def _most(part: Part, caps: Caps) -> float:
+    """Return how many parts a prompt holds at most in the part's place."""
     if part.kind == "omission":
-        return True
-    cap = {"demo": caps.demos, "rule": caps.rules}.get(part.kind, 1)
-    return held[part.place] < cap
+        return math.inf
+    return {"demo": caps.demos, "rule": caps.rules}.get(part.kind, 1)
 
 
 def _kind(part: Part) -> tuple[str, str]:

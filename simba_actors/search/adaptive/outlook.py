@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
-from simba_actors.search.adaptive.combination import best_combination
+from simba_actors.search.adaptive.combination import best_combinations
 from simba_actors.search.adaptive.finals import SURE
-from simba_actors.search.model.effects import PARTS
+from simba_actors.search.model.effects import PARTS, Effects
 from simba_actors.search.model.estimation import sigmoid
 from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, times
 from simba_actors.search.model.part_model import GENERAL, NEARBY, SPECIFIC, PartModel
@@ -58,6 +59,18 @@ def outlook_of(
     return Outlook(gain * model.range.width, gain, spent, max(0, left))
 
 
+@dataclass(frozen=True, slots=True)
+class _Future:
+    """One future of a run."""
+
+    belief: Belief
+    """The belief that it is drawn from."""
+    known: float
+    """Expected score of today's best program in it; 0 if it is compared with the student instead."""
+    effects: Effects
+    """Effects of the parts, some of which are new."""
+
+
 class _Futures:
     """Futures of a run in which it makes `more` times as many rollouts as so far, and `new_parts` new parts.
 
@@ -77,47 +90,66 @@ class _Futures:
     ) -> None:
         self._model, self._caps, self._best, self._more = model, caps, best, more
         self._finals, self._new_parts, self._draws = max(1, finals), new_parts, draws
+        self._learned_of: dict[float, Vector] = {}  # By the scale of a belief, as are the roots.
+        self._roots_later: dict[float, Matrix] = {}
         self._beliefs = beliefs_of(model)
         self._sure_already = chance_to_beat(model, self._beliefs, best, STUDENT) >= SURE
         active = len(model.active)
         self._of_parts = slice(PARTS, PARTS + 2 * active)
         known = np.maximum(np.diag(model.posterior.information)[self._of_parts], 0.0).reshape(2, active)
         self._usual_information: Vector = known.mean(axis=1)
+        self._nearness: Vector = model.near_active.mean(axis=1)
 
     def mean_gain(self) -> float:
         """Return how much better the best combination is than today's best program, on the mean of all futures."""
-        later = self._model.posterior.information * (1 + self._more)
+        model = self._model
+        futures = [self._draw(belief, self._learned(belief)) for belief in self._drawn_beliefs()]
+        combinations = best_combinations(model, [each.effects for each in futures], model.active.tolist(), self._caps)
+        return sum(map(self._gain, futures, combinations)) / FUTURES
+
+    def _drawn_beliefs(self) -> list[Belief]:
+        """Return the belief that each future is drawn from, in the order of their scales."""
         weights: Vector = np.array([belief.weight for belief in self._beliefs])
         places: Vector = (np.arange(FUTURES) + self._draws.random()) / FUTURES
         drawn: Indices = np.searchsorted(weights.cumsum()[:-1], places, side="right")
-        total = 0.0
-        for belief, count in zip(self._beliefs, np.bincount(drawn).tolist(), strict=False):
-            if count:
-                root_later = belief.root_later(later)
-                total += sum(self._gain(belief, root_later) for _ in range(count))
-        return total / FUTURES
+        return [self._beliefs[n] for n in drawn.tolist()]
 
-    def _gain(self, belief: Belief, root_later: Matrix) -> float:
-        """Draw a future and return what its best combination gains there."""
+    def _learned(self, belief: Belief) -> Vector:
+        """Return the share of the deviation of each effect of parts that becomes known."""
+        if belief.scale not in self._learned_of:
+            before = (belief.root[self._of_parts] ** 2).sum(axis=1)
+            own = np.maximum(1 / before - belief.prior[self._of_parts] ** -2.0, 0.0)
+            coming = self._more * np.maximum(own, np.repeat(self._usual_information / 2, len(self._model.active)))
+            self._learned_of[belief.scale] = np.sqrt(before * coming / (1 + before * coming))
+        return self._learned_of[belief.scale]
+
+    def _draw(self, belief: Belief, learned: Vector) -> _Future:
+        """Draw a future."""
         model, parts = self._model, self._of_parts
-        root = belief.root[parts]
-        before = (root**2).sum(axis=1)
-        own = np.maximum(1 / before - belief.prior[parts] ** -2.0, 0.0)
-        coming = self._more * np.maximum(own, np.repeat(self._usual_information / 2, len(model.active)))
-        learned = np.sqrt(before * coming / (1 + before * coming))  # The share of the deviation that becomes known.
         values = belief.mean.copy()
-        values[parts] += learned * times(root, self._draws.standard_normal(len(belief.mean)))
-        today = model.effects_of(values)
-        known = float(sigmoid(model.log_odds(self._best, today) + model.own_effect(self._best)[0]).mean())
+        values[parts] += learned * times(belief.root[parts], self._draws.standard_normal(len(belief.mean)))
+        known = 0.0
+        if self._sure_already:
+            today = model.log_odds(self._best, model.effects_of(values)) + model.own_effect(self._best)[0]
+            known = float(sigmoid(today).mean())
         self._bring_in_new_parts(values, belief.scale)
-        effects = model.effects_of(values)
-        chosen = best_combination(model, effects, model.active.tolist(), self._caps)
-        chances = sigmoid(model.log_odds_of(chosen, effects))
+        return _Future(belief, known, model.effects_of(values))
+
+    def _gain(self, future: _Future, chosen: Sequence[int]) -> float:
+        """Return what the best combination of a future gains there."""
+        chances = sigmoid(self._model.log_odds_of(chosen, future.effects))
         later = float(chances.mean())
         if self._sure_already:
-            return max(0.0, later - known)
-        over_student = later - float(sigmoid(effects.bare).mean())
-        return over_student if over_student > QUANTILE * self._deviation_later(root_later, chosen, chances) else 0.0
+            return max(0.0, later - future.known)
+        over_student = later - float(sigmoid(future.effects.bare).mean())
+        deviation = self._deviation_later(self._root_later(future.belief), chosen, chances)
+        return over_student if over_student > QUANTILE * deviation else 0.0
+
+    def _root_later(self, belief: Belief) -> Matrix:
+        if belief.scale not in self._roots_later:
+            later = self._model.posterior.information * (1 + self._more)
+            self._roots_later[belief.scale] = belief.root_later(later)
+        return self._roots_later[belief.scale]
 
     def _deviation_later(self, root_later: Matrix, chosen: Sequence[int], chances: Vector) -> float:
         """Return the standard deviation of how much better these parts are than the student, once all is known."""
@@ -132,10 +164,10 @@ class _Futures:
 
     def _bring_in_new_parts(self, values: Vector, scale: float) -> None:
         """Replace the effects of each part by those of a new one that is like it, where that turns out better."""
-        model, active = self._model, len(self._model.active)
+        active = len(self._model.active)
         if not self._new_parts:
             return
-        nearness = model.near_active.mean(axis=1)
+        nearness = self._nearness
         like: Indices = self._draws.integers(0, active, self._new_parts)
         near, specific = nearness[like], nearness[like] > 0
         deviations = scale * np.stack([np.where(specific, SPECIFIC, GENERAL), np.full(len(like), NEARBY)])

@@ -196,4 +196,6 @@ def _sums_by_example(design: Matrix, weight: Vector, rows: Indices, examples: in
 def sigmoid(log_odds: Any) -> Any:
     """Return the probability with these log-odds, computed with tanh, which does not overflow."""
     chance = np.tanh(np.multiply(log_odds, 0.5))
-    return 0.5 * chance + 0.5
+    chance *= 0.5
+    chance += 0.5
+    return chance
