@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from simba_actors.search.model.effects import Effects
+from simba_actors.search.model.effects import CROWD, Effects
 from simba_actors.search.model.estimation import sigmoid
-from simba_actors.search.model.linear_algebra import Matrix
+from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Vector
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import UNCOUNTED, Part
 from simba_actors.search.settings import Caps
@@ -44,111 +43,106 @@ def best_combinations(
 
     They are found side by side: a choice under one of them is too little arithmetic to pay for its calls of NumPy.
     """
-    options = _Options.of(model, candidates, caps)
-    of_parts = np.stack([effects.of(list(candidates), options.rows) for effects in possible])
-    flat = of_parts.reshape(-1, of_parts.shape[2])
-    choices = [_Choice(options, effects) for effects in possible]
-    while choosing := [n for n, choice in enumerate(choices) if choice.left]:
-        log_odds = flat[[n * len(candidates) + part for n in choosing for part in choices[n].left]]
-        ends = np.cumsum([len(choices[n].left) for n in choosing]).tolist()
-        each = [(choices[n], slice(start, end)) for n, start, end in zip(choosing, [0, *ends], ends, strict=False)]
-        for choice, own in each:
-            choice.add_to(log_odds[own])
-        qualities = (sigmoid(log_odds).sum(axis=1) / log_odds.shape[1]).tolist()
-        for choice, own in each:
-            choice.choose(log_odds[own], qualities[own])
-    return [choice.arranged(own) for choice, own in zip(choices, of_parts, strict=True)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """The parts to choose from."""
-
-    model: PartModel
-    candidates: Sequence[int]
-    """Their indices in the model."""
-    kinds: Sequence[tuple[str, str]]
-    """Predictor and kind of each."""
-    places: Sequence[tuple[str, str]]
-    """The `Part.place` of each."""
-    most: Sequence[float]
-    """Number of parts that a prompt holds at most in the place of each."""
-    rows: slice
-    """The examples of the panel to choose on."""
-
-    @classmethod
-    def of(cls, model: PartModel, candidates: Sequence[int], caps: Caps) -> _Options:
-        parts = [model.parts[index] for index in candidates]
-        return cls(
-            model,
-            candidates,
-            kinds=[_kind(part) for part in parts],
-            places=[part.place for part in parts],
-            most=[_most(part, caps) for part in parts],
-            rows=slice(None, None, -(-model.panel // CHOSEN_ON)),
-        )
+    if not len(candidates):
+        return [() for _ in possible]
+    choice = _Choice(model, possible, candidates, caps)
+    while choice.left.any():
+        choice.choose()
+    return [choice.arranged(n) for n in range(len(possible))]
 
 
 class _Choice:
-    """Parts that are chosen one by one under some effects."""
+    """Parts that are chosen one by one under each of some possible effects, whose index is the first of each array."""
 
-    def __init__(self, options: _Options, effects: Effects) -> None:
-        self._options, self._effects = options, effects
-        answers = effects.answers[list(options.candidates), options.rows]
-        self._answers = answers if answers.any() else None
-        self._log_odds = effects.bare[options.rows]
-        self._shown = np.zeros(len(self._log_odds))
-        self._quality = float(sigmoid(self._log_odds).mean())
-        self._held: Counter[tuple[str, str]] = Counter()  # By `Part.place`.
-        self._chosen: list[int] = []
-        self.left = [n for n, most in enumerate(options.most) if most > 0]
-        """Indices in the candidates of the parts that may be chosen next."""
+    def __init__(self, model: PartModel, possible: Sequence[Effects], candidates: Sequence[int], caps: Caps) -> None:
+        self._model, self._possible, self._candidates = model, possible, list(candidates)
+        self._rows = rows = slice(None, None, -(-model.panel // CHOSEN_ON))
+        self._of_parts = np.stack([effects.of(self._candidates, rows) for effects in possible])
+        self._answers = model.likely.answers[self._candidates, rows]
+        self._worth_of_showing = np.array([effects.shown for effects in possible])
+        self._log_odds: Matrix = np.stack([effects.bare[rows] for effects in possible])
+        self._shown = np.zeros(self._log_odds.shape)
+        self._quality: Vector = sigmoid(self._log_odds).mean(axis=1)
+        self._chosen: list[list[int]] = [[] for _ in possible]
 
-    def add_to(self, log_odds: Matrix) -> None:
-        """Add everything else to the effects of the parts that are left: a row for each, a column for each example."""
-        options, effects, left, held = self._options, self._effects, self.left, self._held
-        log_odds += self._log_odds
-        if self._answers is not None:
-            log_odds += effects.shown * np.maximum(self._answers[left] - self._shown, 0.0)
-        if options.model.order_matters:
-            parts = [options.candidates[n] for n in left]
-            log_odds += _of_order(options.model, effects, parts, held)[:, options.rows]
-        added = {kind: _added_length(effects, *kind, held) for kind in set(options.kinds)}
-        log_odds += np.array([added[options.kinds[n]] for n in left])[:, None]
+        parts = [model.parts[index] for index in candidates]
+        first = {part.place: part for part in parts}
+        self._places = list(first)
+        self._place = np.array([self._places.index(part.place) for part in parts], dtype=np.int64)
+        self._most = np.array([_most(part, caps) for part in first.values()])
+        self._length = _Length(possible, list(first.values()))
+        self._held = np.zeros((len(possible), len(self._places)), dtype=np.int64)
+        self.left: Booleans = np.tile(self._most[self._place] > 0, (len(possible), 1))
+        """Whether each candidate may be chosen next."""
 
-    def choose(self, log_odds: Matrix, qualities: Sequence[float]) -> None:
-        """Choose the best of the parts that are left, given the score expected with each, if it adds enough."""
-        options, quality = self._options, max(qualities)
-        if quality < self._quality + LEAST_GAIN:
-            self.left = []
-            return
-        best = qualities.index(quality)
-        before, chosen = self._quality, self.left[best]
-        self._quality, self._log_odds = quality, log_odds[best]
-        self._chosen.append(options.candidates[chosen])
-        if self._answers is not None:
-            self._shown = np.maximum(self._shown, self._answers[chosen])
-        place = options.places[chosen]
-        self._held[place] += 1
-        is_full = self._held[place] >= options.most[chosen]
+    def choose(self) -> None:
+        """Choose the best of the parts that are left, if it adds enough."""
+        possible, part = np.nonzero(self.left)
+        log_odds = self._log_odds_with(possible, part)
+        qualities = np.full(self.left.shape, -np.inf)
+        qualities[possible, part] = sigmoid(log_odds).mean(axis=1)
+        best = qualities.argmax(axis=1)
+        every = np.arange(len(best))
+        chosen = qualities[every, best] >= self._quality + LEAST_GAIN
         # What makes a prompt worse now will hardly make it better later, unless by its position.
-        self.left = [
-            other
-            for other, after in zip(self.left, qualities, strict=True)
-            if other != chosen
-            and (after >= before or options.model.order_matters)
-            and not (is_full and options.places[other] == place)
-        ]
+        if not self._model.order_matters:
+            self.left &= qualities >= self._quality[:, None]
+        self.left &= chosen[:, None]
+        every, best = every[chosen], best[chosen]
+        self.left[every, best] = False
+        self._held[every, self._place[best]] += 1
+        self.left &= (self._held < self._most)[:, self._place]
+        self._quality[every] = qualities[every, best]
+        row = np.zeros(qualities.shape, dtype=np.int64)
+        row[possible, part] = np.arange(len(part))
+        self._log_odds[every] = log_odds[row[every, best]]
+        self._shown[every] = np.maximum(self._shown[every], self._answers[best])
+        for n, index in zip(every.tolist(), best.tolist(), strict=True):
+            self._chosen[n].append(self._candidates[index])
 
-    def arranged(self, of_parts: Matrix) -> tuple[int, ...]:
-        """Return the chosen parts in the order of a prompt."""
-        options, model = self._options, self._options.model
+    def _log_odds_with(self, possible: Indices, part: Indices) -> Matrix:
+        """Return the log-odds of each example under each of these effects with one of the candidates added."""
+        log_odds = self._of_parts[possible, part]
+        log_odds += self._log_odds[possible]
+        if self._answers.any():
+            newly_shown = self._answers[part] - self._shown[possible]
+            np.maximum(newly_shown, 0.0, out=newly_shown)
+            newly_shown *= self._worth_of_showing[possible, None]
+            log_odds += newly_shown
+        if self._model.order_matters:
+            for n in np.unique(possible).tolist():
+                own = possible == n
+                parts = [self._candidates[index] for index in part[own].tolist()]
+                held = dict(zip(self._places, self._held[n].tolist(), strict=True))
+                log_odds[own] += _of_order(self._model, self._possible[n], parts, held)[:, self._rows]
+        log_odds += self._length.added(self._held)[possible, self._place[part], None]
+        return log_odds
+
+    def arranged(self, n: int) -> tuple[int, ...]:
+        """Return the parts chosen under the n-th effects in the order of a prompt."""
+        model, chosen = self._model, self._chosen[n]
         if not model.order_matters:
-            return tuple(sorted(self._chosen))
-        demos = [index for index in self._chosen if model.parts[index].kind == "demo"]
-        others = sorted(set(self._chosen).difference(demos))
-        exchange = _Exchange(model, self._effects, options.candidates, of_parts, options.rows)
+            return tuple(sorted(chosen))
+        demos = [index for index in chosen if model.parts[index].kind == "demo"]
+        others = sorted(set(chosen).difference(demos))
+        exchange = _Exchange(model, self._possible[n], self._candidates, self._of_parts[n], self._rows)
         return exchange.best([*others, *reversed(demos)])
+
+
+class _Length:
+    """What one more part in the place of each of `parts` changes by the length of the prompt alone."""
+
+    def __init__(self, possible: Sequence[Effects], parts: Sequence[Part]) -> None:
+        counted = np.array([part.kind not in UNCOUNTED for part in parts])
+        same_prompt = np.array([[part.predictor == other.predictor for other in parts] for part in parts])
+        self._same_prompt = (same_prompt & counted & counted[:, None]).astype(np.int64)
+        own = [[effects.length[part.kind == "demo"] for part in parts] for effects in possible]
+        self._own = np.array(own) * counted
+        self._crowding = np.array([effects.length[2] / CROWD for effects in possible])[:, None] * counted
+
+    def added(self, held: Indices) -> Matrix:
+        """Return it under each of the possible effects, if prompts hold so many parts in each place under them."""
+        return self._own + self._crowding * (2 * (held @ self._same_prompt) + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +191,12 @@ class _Exchange:
         return parts[best] if qualities[best] > qualities[parts.index(own)] else own
 
 
-def _of_order(model: PartModel, effects: Effects, parts: Sequence[int], held: Counter[tuple[str, str]]) -> Matrix:
+def _of_order(model: PartModel, effects: Effects, parts: Sequence[int], held: Mapping[tuple[str, str], int]) -> Matrix:
     """Return the effect on each example of placing each part before the demos that are held already."""
     of_order = np.zeros((len(parts), effects.bare.size))
-    for kind in {_kind(model.parts[part]) for part in parts}:
-        alike = [n for n, part in enumerate(parts) if _kind(model.parts[part]) == kind]
-        of_order[alike] = model.order.at(held[kind], [parts[n] for n in alike], effects.in_order)
+    for place in {model.parts[part].place for part in parts}:
+        alike = [n for n, part in enumerate(parts) if model.parts[part].place == place]
+        of_order[alike] = model.order.at(held[place], [parts[n] for n in alike], effects.in_order)
     return of_order
 
 
@@ -211,17 +205,3 @@ def _most(part: Part, caps: Caps) -> float:
     if part.kind == "omission":
         return math.inf
     return {"demo": caps.demos, "rule": caps.rules}.get(part.kind, 1)
-
-
-def _kind(part: Part) -> tuple[str, str]:
-    return part.predictor, part.kind
-
-
-def _added_length(effects: Effects, predictor: str, kind: str, held: Counter[tuple[str, str]]) -> float:
-    """Return what one more part of that kind changes by the length of the prompt alone."""
-    if kind in UNCOUNTED:
-        return 0.0
-    demos = held[predictor, "demo"]
-    rules = held[predictor, "rule"] + held[predictor, "instructions"]
-    longer = (rules, demos + 1) if kind == "demo" else (rules + 1, demos)
-    return effects.of_length(*longer) - effects.of_length(rules, demos)

@@ -49,14 +49,16 @@ def beliefs_of(model: PartModel) -> list[Belief]:
     posterior, prior = model.posterior, model.prior
     slope = times(posterior.information, posterior.effects) + posterior.effects * prior**-2.0
     of_parts = slice(PARTS, PARTS + 2 * len(model.active))
+    scales = SCALES if len(model.active) else (1.0,)
+    scaled = np.tile(prior, (len(scales), 1))
+    scaled[:, of_parts] *= np.array(scales)[:, None]
+    precision = np.zeros((len(scales), len(prior), len(prior)))
+    precision[:, np.arange(len(prior)), np.arange(len(prior))] = scaled**-2.0
     found: list[tuple[float, Belief]] = []
-    for scale in SCALES if len(model.active) else (1.0,):
-        scaled = prior.copy()
-        scaled[of_parts] *= scale
-        root = inverse_root(posterior.information + np.diag(scaled**-2.0))
+    for scale, own, root in zip(scales, scaled, inverse_root(posterior.information + precision), strict=True):
         projected = times(root.T, slope)
-        evidence = float(np.log(np.diag(root)).sum() - np.log(scaled).sum() + (projected**2).sum() / 2)
-        found.append((evidence, Belief(scale, 0.0, scaled, times(root, projected), root)))
+        evidence = float(np.log(np.diag(root)).sum() - np.log(own).sum() + (projected**2).sum() / 2)
+        found.append((evidence, Belief(scale, 0.0, own, times(root, projected), root)))
     most = max(evidence for evidence, _ in found)
     weights = [math.exp(evidence - most) for evidence, _ in found]
     kept = [weight if weight >= LEAST_WEIGHT * sum(weights) else 0.0 for weight in weights]
