@@ -13,7 +13,7 @@ import optuna
 
 from simba_actors.search.adaptive import exploration
 from simba_actors.search.adaptive import policy as adaptive_policy
-from simba_actors.search.adaptive.combination import best_combination
+from simba_actors.search.adaptive.combination import best_combinations
 from simba_actors.search.adaptive.exploration import BOLDNESS, Exploration
 from simba_actors.search.adaptive.strategy_allocation import LEARNS_FROM_LABELS, LEARNS_FROM_SUCCESS, extend
 from simba_actors.search.model.effects import Effects
@@ -28,7 +28,14 @@ STARTUP_TRIALS = 8
 def with_optuna() -> contextlib.AbstractContextManager[Any]:
     """Let TPE choose what to recombine, in place of the policy's own model."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return mock.patch.multiple(exploration, best_combination=tpe_combination)
+    return mock.patch.multiple(exploration, best_combinations=tpe_combinations)
+
+
+def tpe_combinations(
+    model: PartModel, possible: Sequence[Effects], candidates: Sequence[int], caps: Caps
+) -> list[tuple[int, ...]]:
+    """Return what to combine under each of the `possible` effects."""
+    return [tpe_combination(model, effects, candidates, caps) for effects in possible]
 
 
 def tpe_combination(model: PartModel, effects: Effects, candidates: Sequence[int], caps: Caps) -> tuple[int, ...]:
@@ -65,7 +72,7 @@ class PayingExploration(Exploration):
     def __init__(self, model: PartModel, draws: np.random.Generator, caps: Caps) -> None:
         super().__init__(model, draws, caps)
         effects = model.draw(draws, BOLDNESS)
-        best = best_combination(model, effects, range(len(model.parts)), caps)
+        [best] = best_combinations(model, [effects], range(len(model.parts)), caps)
         whole = float(sigmoid(model.log_odds_of(best, effects)).mean())
         added: defaultdict[PartKind, float] = defaultdict(float)
         for place in best:

@@ -25,25 +25,21 @@ SWEEPS = 2
 """Exchanges tried per demo. Few are left to make after the second."""
 
 
-def best_combination(model: PartModel, effects: Effects, candidates: Sequence[int], caps: Caps) -> tuple[int, ...]:
-    """Return indices of parts, chosen one by one from `candidates`, each the one that adds most on the panel.
-
-    Parts that help on the same examples, or show the same answers, add less and less together, so complementary ones
-    are found. Greedy choice is within 1 - 1/e of the best where gains only diminish (G. Nemhauser, L. Wolsey and
-    M. Fisher, "An analysis of approximations for maximizing submodular set functions", 1978). Where the order of demos
-    matters, the last demo is chosen first, and exchanges of single demos follow.
-    """
-    return best_combinations(model, [effects], candidates, caps)[0]
-
-
 def best_combinations(
     model: PartModel, possible: Sequence[Effects], candidates: Sequence[int], caps: Caps
 ) -> list[tuple[int, ...]]:
-    """Return the `best_combination` under each of the `possible` effects.
+    """Return, for each of the `possible` effects, indices of the parts that are best together.
 
-    They are found side by side: a choice under one of them is too little arithmetic to pay for its calls of NumPy.
+    They are chosen one by one from `candidates`, each the one that adds most on the panel. Parts that help on the same
+    examples, or show the same answers, add less and less together, so complementary ones are found. Greedy choice is
+    within 1 - 1/e of the best where gains only diminish (G. Nemhauser, L. Wolsey and M. Fisher, "An analysis of
+    approximations for maximizing submodular set functions", 1978). Where the order of demos matters, the last demo is
+    chosen first, and exchanges of single demos follow.
+
+    The choices under all effects are made side by side: one alone is too little arithmetic to pay for its calls of
+    NumPy.
     """
-    if not len(candidates):
+    if not possible or not len(candidates):
         return [() for _ in possible]
     choice = _Choice(model, possible, candidates, caps)
     while choice.left.any():

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from simba_actors.search.adaptive.combination import best_combination
+from simba_actors.search.adaptive.combination import best_combinations
 from simba_actors.search.model.effects import Effects
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.settings import Caps
@@ -37,10 +37,11 @@ class Exploration:
         ranked = np.argsort(-model.promise, kind="stable")
         self._promising = [int(index) for index in ranked[:ACTIVE_PARTS]]
 
-    def base(self) -> tuple[str, ...]:
-        """Return the best combination under one draw that leaves room for one more demo."""
+    def bases(self, count: int) -> tuple[tuple[str, ...], ...]:
+        """Return the best combinations under `count` draws that leave room for one more demo."""
         caps = replace(self._caps, demos=max(0, self._caps.demos - 1))
-        return self._part_ids(self._best(self._model.draw(self._draws, BOLDNESS), caps))
+        drawn = [self._model.draw(self._draws, BOLDNESS) for _ in range(count)]
+        return tuple(self._part_ids(parts) for parts in self._best(drawn, caps))
 
     def untried(self, attempts: int) -> tuple[tuple[str, ...], ...]:
         """Return the combinations, of at most `attempts`, that are new: no program has them.
@@ -49,13 +50,14 @@ class Exploration:
         variations of good programs.
         """
         model = self._model
+        variations = [self._variation() if attempt % 2 else None for attempt in range(attempts)]
+        count = variations.count(None)
+        effects = [model.draw(self._draws, BOLDNESS) if n else model.likely for n in range(count)]
+        best = iter(self._best(effects, self._caps))
         known = {self._identity(parts) for parts in (*model.programs.values(), *self._tried)}
         found: list[tuple[str, ...]] = []
-        for attempt in range(attempts):
-            parts = self._variation() if attempt % 2 else None
-            if parts is None:
-                effects = model.likely if attempt == 0 else model.draw(self._draws, BOLDNESS)
-                parts = self._best(effects, self._caps)
+        for variation in variations:
+            parts = next(best) if variation is None else variation
             if self._identity(parts) not in known:
                 known.add(self._identity(parts))
                 found.append(self._part_ids(parts))
@@ -81,11 +83,13 @@ class Exploration:
         parts[int(self._draws.choice(alike))] = new
         return parts
 
-    def _best(self, effects: Effects, caps: Caps) -> Sequence[int]:
-        """Return the best combination. Its demos are in random order if order is not known to matter."""
-        parts = best_combination(self._model, effects, self._promising, caps)
-        if self._model.order_matters:
-            return parts
+    def _best(self, possible: Sequence[Effects], caps: Caps) -> list[Sequence[int]]:
+        """Return the best combinations. Their demos are in random order if order is not known to matter."""
+        combinations = best_combinations(self._model, possible, self._promising, caps)
+        return [parts if self._model.order_matters else self._shuffled(parts) for parts in combinations]
+
+    def _shuffled(self, parts: Sequence[int]) -> Sequence[int]:
+        """Return the parts with their demos last, in random order."""
         demos = [index for index in parts if self._is_demo(index)]
         self._draws.shuffle(demos)
         return [*(index for index in parts if not self._is_demo(index)), *demos]

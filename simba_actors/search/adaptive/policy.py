@@ -210,7 +210,7 @@ class AdaptivePolicy:
         if makes_parts:
             usual = allocate(self.strategies, rollouts, self.predictors)
             allocation = extend(usual, attempts - len(combinations))
-        bases = tuple(exploration.base() for _ in range(sum(allocation.values())))
+        bases = exploration.bases(sum(allocation.values()))
         order = list(self._examples.train)
         now.draws.python.shuffle(order)
         demo_examples = self._demo_examples(allocation.get(LEARNS_FROM_LABELS, 0), order)

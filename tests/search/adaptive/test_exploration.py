@@ -42,10 +42,10 @@ def test_a_program_that_is_good_in_one_order_only_is_varied_by_replacing_one_dem
 def test_the_same_demos_are_tried_in_different_orders() -> None:
     demos = DEMOS[:4]
     made = exploration(np.random.default_rng(0), [(demos, 0.9), ((), 0.1)])
-    orders = {order for order in (made.base() for _ in range(20)) if len(order) == len(demos)}
+    orders = {order for order in made.bases(20) if len(order) == len(demos)}
     assert len(orders) > 5
 
 
 def test_a_base_has_room_for_one_more_demo() -> None:
     made = exploration(np.random.default_rng(0), [(DEMOS[:8], 0.9), ((), 0.1)])
-    assert max(len(made.base()) for _ in range(20)) == 5
+    assert max(map(len, made.bases(20))) == 5

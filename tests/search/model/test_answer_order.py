@@ -8,7 +8,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from simba_actors.search.adaptive.combination import best_combination
+from simba_actors.search.adaptive.combination import best_combinations
 from simba_actors.search.adaptive.exploration import Exploration
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.answer_order import POSITIONS, AnswerOrder
@@ -136,7 +136,7 @@ def test_a_deviation_is_that_of_scores_under_draws(chance: Callable[[Sequence[Pa
 def test_demos_are_put_in_the_order_that_is_best(good: str) -> None:
     """Everything is right if one answer is last, and nothing if the other is."""
     model = model_of(PAIRS, lambda parts, _: 0.9 if parts[-1].fields["topic"] == good else 0.1)
-    places = best_combination(model, model.likely, range(len(model.parts)), Caps(demos=2, rules=0))
+    [places] = best_combinations(model, [model.likely], range(len(model.parts)), Caps(demos=2, rules=0))
     assert model.parts[places[-1]].fields["topic"] == good
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simba_actors.search.adaptive.combination import best_combination
+from simba_actors.search.adaptive.combination import best_combinations
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.effects import ScoreRange
 from simba_actors.search.model.estimation import sigmoid
@@ -57,7 +57,7 @@ def test_a_part_that_is_about_some_examples_is_credited_there() -> None:
 
 def test_the_best_combination_has_the_parts_that_help_and_no_other() -> None:
     model = model_of(evidence())
-    places = best_combination(model, model.likely, range(3), Caps(demos=4, rules=12))
+    [places] = best_combinations(model, [model.likely], range(3), Caps(demos=4, rules=12))
     assert {model.parts[place] for place in places} == {GOOD, RIVERS}
 
 
@@ -75,13 +75,13 @@ def test_parts_that_cost_more_by_the_crowd_they_make_than_they_add_are_left_out(
             key = RolloutKey(0, "evaluate", program * 1_000 + n)
             scores.append(Score(key, program, n, float(draws.random() < right)))
     model = PartModel(programs, Evidence(scores), examples_of(ROWS))
-    places = best_combination(model, model.likely, range(10), Caps(demos=4, rules=12))
+    [places] = best_combinations(model, [model.likely], range(10), Caps(demos=4, rules=12))
     assert 3 <= len(places) <= 6
 
 
 def test_a_combination_keeps_to_the_caps() -> None:
     model = model_of(evidence())
-    assert len(best_combination(model, model.likely, range(3), Caps(demos=4, rules=1))) == 1
+    assert len(best_combinations(model, [model.likely], range(3), Caps(demos=4, rules=1))[0]) == 1
 
 
 @pytest.mark.parametrize(("low", "high"), [(-50.0, 250.0), (0.0, 1.0)])
@@ -176,5 +176,5 @@ def test_a_combination_shows_each_answer_where_none_is_given_that_is_not_shown()
     labels = [LABELS[n % 2] for n in range(40)]
     rows = [f"row {n}" for n in range(40)]
     model = PartModel(programs, Evidence(scores), examples_of(rows, labels))
-    places = best_combination(model, model.likely, range(8), Caps(demos=2, rules=0))
+    [places] = best_combinations(model, [model.likely], range(8), Caps(demos=2, rules=0))
     assert {model.parts[place].fields["topic"] for place in places} == {"rivers", "violins"}
