@@ -58,6 +58,9 @@ WORTH_A_MENTION = 1.0
 """Gain in log-likelihood of the scores from which the model includes effects of the order. Less is "not
 worth more than a bare mention" (Kass and Raftery, "Bayes factors", 1995)."""
 
+ROUGHLY = 1.0
+"""Error of such a gain if curvatures are as old as `STALE` allows. Most gains are far below what they have to be."""
+
 ORDER_TESTED_AGAIN = 1.5
 """Factor by which the number of scores must have grown before the order is tested again."""
 
@@ -182,11 +185,14 @@ class PartModel:
                 return fit(observed, prior, self.examples.count, EASE, effects, STALE), True, start.order_tested_with
             plain = fit(observed.without_last(columns), self._prior(), self.examples.count, EASE, first, STALE)
             return plain, False, start.order_tested_with
-        plain = fit(observed.without_last(columns), self._prior(), self.examples.count, EASE, first)
+        plain = fit(observed.without_last(columns), self._prior(), self.examples.count, EASE, first, STALE)
         if not columns:
             return plain, False, 0
         effects = np.concatenate([plain.effects, in_order])
-        ordered = fit(observed, prior, self.examples.count, EASE, effects)
+        ordered = fit(observed, prior, self.examples.count, EASE, effects, STALE)
+        if ordered.evidence - plain.evidence > WORTH_A_MENTION - ROUGHLY:
+            plain = fit(observed.without_last(columns), self._prior(), self.examples.count, EASE, plain.effects)
+            ordered = fit(observed, prior, self.examples.count, EASE, ordered.effects)
         matters = ordered.evidence > plain.evidence + WORTH_A_MENTION
         return (ordered if matters else plain), matters, count
 
