@@ -46,9 +46,6 @@ STEPS_OF_EASE = 3
 LEAST_WEIGHT = 1e-4
 """Weight of a score that is all but certain; keeps Newton's method stable."""
 
-BLOCK = 2048
-"""Rows of the design that are weighted at a time."""
-
 
 @dataclass(frozen=True, slots=True)
 class Observations:
@@ -132,30 +129,32 @@ def fit(
     starts near the mode computes one; `stale` says how near. `start` has effects to start from: those of the first
     columns.
     """
-    design, rows, score = observations.design, observations.example, observations.score
+    design, score = observations.design, observations.score
+    tried, rows = np.unique(observations.example, return_inverse=True)
     precision, own_precision = prior**-2.0, ease**-2.0
     effects = np.zeros(len(prior))
     if not len(rows):
         return Posterior(effects, np.diag(prior), np.zeros(examples), np.zeros(0), 0.0, np.diag(effects))
     if start is not None:
         effects[: len(start)] = start
+    by_example = _ByExample(rows, len(tried))
     of_columns = observations.offset + times(design, effects)
-    eases = _ease(of_columns, observations, examples, own_precision)
+    eases = _ease(of_columns, score, rows, own_precision)
     point = _Point(effects, eases, of_columns + eases[rows])
     loss = point.loss(score, precision, own_precision)
-    own, spread, information = np.full(examples, own_precision), np.diag(prior), np.diag(effects)
+    own, spread, information = np.full(len(tried), own_precision), np.diag(prior), np.diag(effects)
     for _ in range(MOST_CURVATURES):
         computed_at = point.log_odds
         expected = sigmoid(computed_at)
         weight = np.maximum(expected * (1 - expected), LEAST_WEIGHT)
-        own = np.bincount(rows, weight, examples) + own_precision
-        shared = _sums_by_example(design, weight, rows, examples)
+        own = np.bincount(rows, weight) + own_precision
+        shared = by_example.sums(design, weight)
         information = weighted_squares(design, weight) - weighted_squares(shared, 1 / own)
         spread = inverse_root(information + np.diag(precision))
         change, moved = math.inf, 0.0
         while change >= CONVERGED and moved < stale:
             residual = score - sigmoid(point.log_odds)
-            own_slope = np.bincount(rows, residual, examples) - own_precision * point.ease
+            own_slope = np.bincount(rows, residual) - own_precision * point.ease
             slope = times(design.T, residual) - precision * point.effects - times(shared.T, own_slope / own)
             step = times(spread, times(spread.T, slope))
             own_step = (own_slope - times(shared, step)) / own
@@ -170,27 +169,42 @@ def fit(
         if change < CONVERGED and moved < stale:
             break
     narrowing = np.log(prior / np.diag(spread)).sum() + np.log(own / own_precision).sum() / 2
-    return Posterior(point.effects, spread, point.ease, point.log_odds, float(-loss - narrowing), information)
+    every_ease = np.zeros(examples)
+    every_ease[tried] = point.ease
+    return Posterior(point.effects, spread, every_ease, point.log_odds, float(-loss - narrowing), information)
 
 
-def _ease(of_columns: Vector, observations: Observations, examples: int, precision: float) -> Vector:
+def _ease(of_columns: Vector, score: Vector, example: Indices, precision: float) -> Vector:
     """Return the ease of the examples, given the effects summed in `of_columns`."""
-    ease = np.zeros(examples)
+    ease = np.zeros(int(example.max()) + 1)
     for _ in range(STEPS_OF_EASE):
-        expected = sigmoid(of_columns + ease[observations.example])
-        slope = np.bincount(observations.example, observations.score - expected, examples) - precision * ease
-        ease += slope / (np.bincount(observations.example, expected * (1 - expected), examples) + precision)
+        expected = sigmoid(of_columns + ease[example])
+        slope = np.bincount(example, score - expected) - precision * ease
+        ease += slope / (np.bincount(example, expected * (1 - expected)) + precision)
     return ease
 
 
-def _sums_by_example(design: Matrix, weight: Vector, rows: Indices, examples: int) -> Matrix:
-    """Return the weighted sum of the design's rows for each example."""
-    sums = np.zeros((examples, design.shape[1]))
-    for start in range(0, len(rows), BLOCK):
-        block = slice(start, start + BLOCK)
-        tried, first = np.unique(rows[block], return_index=True)
-        sums[tried] += np.add.reduceat(design[block] * weight[block, None], first, axis=0)
-    return sums
+class _ByExample:
+    """Sums over the scores of each example. The scores are ordered by example."""
+
+    def __init__(self, example: Indices, examples: int) -> None:
+        counts = np.bincount(example, minlength=examples)
+        self._order = np.argsort(-counts, kind="stable")
+        """The examples, those with most scores first."""
+        self._first = (np.cumsum(counts) - counts)[self._order]
+        ranks = np.arange(counts.max(initial=0))
+        self._having: list[int] = np.searchsorted(-counts[self._order], -ranks, side="left").tolist()
+        """Number of examples that have more than 0, 1, 2, … scores."""
+
+    def sums(self, design: Matrix, weight: Vector) -> Matrix:
+        """Return the weighted sum of the design's rows for each example."""
+        sums = np.zeros((len(self._order), design.shape[1]))
+        for rank, having in enumerate(self._having):
+            scores = self._first[:having] + rank
+            sums[:having] += design[scores] * weight[scores, None]
+        by_example = np.empty_like(sums)
+        by_example[self._order] = sums
+        return by_example
 
 
 def sigmoid(log_odds: Any) -> Any:

@@ -24,6 +24,9 @@ Booleans: TypeAlias = "npt.NDArray[np.bool_]"
 TILE = 64
 """Side of a tile. OpenBLAS never starts threads for a product of at most 64 x 64 x 64."""
 
+ROWS = 16 * TILE
+"""Number of rows of which the weighted squares are computed at a time."""
+
 BLOCK = 16
 """Side of the triangular blocks that are inverted one by one."""
 
@@ -57,23 +60,26 @@ def times(matrix: Matrix, vector: Vector) -> Vector:
 
 
 def weighted_squares(rows: Matrix, weight: Vector) -> Matrix:
-    """Return the sum of the rows' outer squares, each times its weight: `rows.T @ diag(weight) @ rows`."""
-    columns = rows.shape[1]
+    """Return the sum of the rows' outer squares, each times its weight: `rows.T @ diag(weight) @ rows`.
+
+    The products are of single precision, which takes half the time. Their sums are of double precision.
+    """
+    count, columns = rows.shape
     tiles = -(-columns // TILE)
-    plain = np.zeros((TILE, tiles * TILE))
-    weighted = np.zeros((tiles * TILE, TILE))
-    left, right = weighted.reshape(tiles, TILE, TILE), plain.reshape(TILE, tiles, TILE).transpose(1, 0, 2)
     total = np.zeros((tiles, tiles, TILE, TILE))
-    partial = np.empty_like(total)
-    for start in range(0, len(rows), TILE):
-        block = rows[start : start + TILE]
-        if len(block) < TILE:
-            plain[:], weighted[:] = 0.0, 0.0
-        plain[: len(block), :columns] = block
-        np.multiply(block.T, weight[start : start + TILE], out=weighted[:columns, : len(block)])
-        for tile in range(tiles):  # The rest follows by symmetry.
-            np.matmul(left[tile], right[: tile + 1], out=partial[tile, : tile + 1])
-            total[tile, : tile + 1] += partial[tile, : tile + 1]
+    padded = np.zeros((min(ROWS, -(-count // TILE) * TILE), tiles * TILE), dtype=np.float32)
+    for start in range(0, count, ROWS):
+        block = rows[start : start + ROWS]
+        blocks = -(-len(block) // TILE)
+        plain = padded[: blocks * TILE]
+        plain[: len(block), :columns], plain[len(block) :] = block, 0.0
+        scale = np.zeros((len(plain), 1), dtype=np.float32)
+        scale[: len(block), 0] = weight[start : start + ROWS]
+        left = (plain * scale).reshape(blocks, TILE, tiles, TILE).transpose(2, 0, 3, 1)
+        right = plain.reshape(blocks, TILE, tiles, TILE).transpose(2, 0, 1, 3)
+        for i in range(tiles):
+            for j in range(i + 1):  # The rest follows by symmetry.
+                total[i, j] += np.add.reduce(left[i] @ right[j], axis=0, dtype=np.float64)
     lower = np.tril(total.transpose(0, 2, 1, 3).reshape(tiles * TILE, tiles * TILE)[:columns, :columns])
     return lower + np.tril(lower, -1).T
 
