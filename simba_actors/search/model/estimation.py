@@ -20,6 +20,7 @@ from simba_actors.search.model.linear_algebra import (
     Matrix,
     Vector,
     inverse_root,
+    members_by_rank,
     product,
     times,
     weighted_squares,
@@ -189,19 +190,13 @@ class _ByExample:
 
     def __init__(self, example: Indices, examples: int) -> None:
         counts = np.bincount(example, minlength=examples)
-        self._order = np.argsort(-counts, kind="stable")
-        """The examples, those with most scores first."""
-        self._first = (np.cumsum(counts) - counts)[self._order]
-        ranks = np.arange(counts.max(initial=0))
-        self._having: list[int] = np.searchsorted(-counts[self._order], -ranks, side="left").tolist()
-        """Number of examples that have more than 0, 1, 2, … scores."""
+        self._order, self._scores = members_by_rank(counts, np.cumsum(counts) - counts)
 
     def sums(self, design: Matrix, weight: Vector) -> Matrix:
         """Return the weighted sum of the design's rows for each example."""
         sums = np.zeros((len(self._order), design.shape[1]))
-        for rank, having in enumerate(self._having):
-            scores = self._first[:having] + rank
-            sums[:having] += design[scores] * weight[scores, None]
+        for scores in self._scores:
+            sums[: len(scores)] += design[scores] * weight[scores, None]
         by_example = np.empty_like(sums)
         by_example[self._order] = sums
         return by_example

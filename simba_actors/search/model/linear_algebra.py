@@ -127,3 +127,16 @@ def _inverse_of_triangle(lower: Matrix) -> Matrix:
 
 def _transposed(matrix: Matrix) -> Matrix:
     return matrix.swapaxes(-1, -2)
+
+
+def members_by_rank(counts: Indices, first: Indices) -> tuple[Indices, list[Indices]]:
+    """Return how to go through groups of members, one member of each group at a time.
+
+    A group has so many members in succession, from its `first` index on. The result is the order of the groups, the
+    largest first, and the index of the first member of each of them, of the second of those that have two, and so on.
+    For sums over many small groups this is several times as fast as `np.add.reduceat`.
+    """
+    order = np.argsort(-counts, kind="stable")
+    having = np.searchsorted(-counts[order], -np.arange(counts.max(initial=0)), side="left")
+    first = first[order]
+    return order, [first[:groups] + rank for rank, groups in enumerate(having.tolist())]

@@ -38,6 +38,7 @@ from simba_actors.search.model.examples import Examples
 from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Vector, product, times
 from simba_actors.search.model.mode import DIGITS, Mode, PartEffect
 from simba_actors.search.model.parts import Part
+from simba_actors.search.model.parts_held import PartsHeld
 
 PRIOR = (2.0, 0.3, 0.3, 0.3, 0.3, 0.3, 2.0)
 """Standard deviations of the columns before `PARTS`, in log-odds. For scale: from 50 to 60 % is 0.4.
@@ -73,6 +74,9 @@ chance in another (Lu et al., "Fantastically ordered prompts and where to find t
 
 ACTIVE = 60
 """Maximum number of parts that are fitted."""
+
+AT_A_TIME = 128
+"""Number of programs whose scores are predicted at a time."""
 
 LEADERS = 32
 """Number of programs compared under draws: those most likely to be the best."""
@@ -252,7 +256,7 @@ class PartModel:
         The own effect makes up for part of what these effects add to the program: its rollouts stay what they were.
         """
         rows = self._leader_rows
-        log_odds = self._log_odds(effects, effects.of(ALL), rows, self._leaders_show)
+        log_odds = self._log_odds(effects, self._sums_of_leaders(effects), rows, self._leaders_show)
         shift = (log_odds - self._likely_log_odds_of_leaders).mean(axis=1)
         own = self._own_mean[rows] - self._own_weight[rows] * shift + deviates * self._own_deviation[rows]
         means = sigmoid(log_odds + own[:, None]).mean(axis=1)
@@ -268,7 +272,19 @@ class PartModel:
 
     @cached_property
     def _likely_log_odds_of_leaders(self) -> Matrix:
-        return self._log_odds(self.likely, self.likely.of(ALL), self._leader_rows, self._leaders_show)
+        return self._log_odds(self.likely, self._sums_of_leaders(self.likely), self._leader_rows, self._leaders_show)
+
+    def _sums_of_leaders(self, effects: Effects) -> Matrix:
+        """Return the sum of the effects of each leader's parts on each example of the panel."""
+        parts, held = self._parts_of_leaders
+        return held.sums(effects.of(parts), np.arange(len(self.leaders)))
+
+    @cached_property
+    def _parts_of_leaders(self) -> tuple[list[int], PartsHeld]:
+        """The parts that leaders have, and which of them each leader has."""
+        parts = sorted({part for program in self.leaders for part in self.programs[program]})
+        index = {part: n for n, part in enumerate(parts)}
+        return parts, PartsHeld.of([[index[part] for part in self.programs[program]] for program in self.leaders])
 
     def difference(self, program: int, other: int, rows: Sequence[int] | None = None) -> tuple[float, float]:
         """Return how much more `program` is expected to score than `other` on the panel: the mean and the deviation.
@@ -353,19 +369,21 @@ class PartModel:
     def _means(self) -> list[float]:
         """Return the expected score of each program on the panel under the most likely effects."""
         of_parts, means = self.likely.of(ALL), list[float]()
-        for start in range(0, len(self.programs), LEADERS):
-            rows = np.arange(start, min(start + LEADERS, len(self.programs)))
+        for start in range(0, len(self.programs), AT_A_TIME):
+            rows = np.arange(start, min(start + AT_A_TIME, len(self.programs)))
+            sums = self._made.holds.sums(of_parts, rows)
             log_odds = (
-                self._log_odds(self.likely, of_parts, rows, self._made.answers_shown_by(rows))
-                + self._own_mean[rows, None]
+                self._log_odds(self.likely, sums, rows, self._made.answers_shown_by(rows)) + self._own_mean[rows, None]
             )
             means += sigmoid(log_odds).mean(axis=1).tolist()
         return means
 
-    def _log_odds(self, effects: Effects, of_parts: Matrix, programs: Indices, show: Matrix) -> Matrix:
-        """Return the log-odds of these programs' parts on each example of the panel."""
-        log_odds = self._made.holds.sums(of_parts, programs)
-        log_odds += effects.bare
+    def _log_odds(self, effects: Effects, sums: Matrix, programs: Indices, show: Matrix) -> Matrix:
+        """Return the log-odds of these programs' parts on each example of the panel.
+
+        `sums` are those of the effects of each program's parts, and `show` is how much of each answer it shows.
+        """
+        log_odds = sums + effects.bare
         log_odds += effects.shown * show
         if self.order_matters:
             log_odds += product(self._made.standing[programs], effects.in_order)

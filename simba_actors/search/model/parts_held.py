@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector
+from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, members_by_rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,12 @@ class PartsHeld:
         return self._combined(np.maximum, values, programs)
 
     def _combined(self, function: np.ufunc, values: Matrix, programs: Indices) -> Matrix:
-        own, parts = self._of(programs)
-        combined = np.zeros((len(programs), values.shape[1]))
-        if len(own):
-            starts = np.flatnonzero(np.diff(own, prepend=-1))
-            combined[own[starts]] = function.reduceat(values[parts], starts, axis=0)
+        order, members = members_by_rank(self.counts[programs], self._starts[programs])
+        ordered = np.zeros((len(programs), values.shape[1]))
+        for own in members:
+            function(ordered[: len(own)], values[self.flat[own]], out=ordered[: len(own)])
+        combined = np.empty_like(ordered)
+        combined[order] = ordered
         return combined
 
     def sums_at(self, values: Matrix, programs: Indices, columns: Indices) -> Vector:
@@ -83,8 +84,12 @@ class PartsHeld:
         counts = self.counts[programs]
         own = np.repeat(np.arange(len(programs)), counts)
         within = np.arange(len(own)) - np.repeat(np.cumsum(counts) - counts, counts)
-        starts = np.cumsum(self.counts) - self.counts
-        return own, self.flat[starts[programs][own] + within]
+        return own, self.flat[self._starts[programs][own] + within]
+
+    @property
+    def _starts(self) -> Indices:
+        """Index in `flat` of the first part of each program."""
+        return cast("Indices", np.cumsum(self.counts) - self.counts)
 
     def from_the_end(self, group: Indices) -> Indices:
         """Return how many parts of the same group and program stand behind each entry of `flat`."""
