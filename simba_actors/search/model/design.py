@@ -36,12 +36,14 @@ class Composition:
         self.row = {program: row for row, program in enumerate(self.programs)}
         """The row of each program in the matrices."""
         self.panel = examples.panel
-        shape = len(self.parts), examples.count
-        self.near: Matrix = np.array([examples.near(part) for part in self.parts]).reshape(shape)
+        self.nearness = examples.near(self.parts)
         """Relevance of each part to each example, from 0 to 1."""
-        self.shows: Matrix = np.array([examples.shown_by(part) for part in self.parts]).reshape(shape)
-        """Share of each example's answer that each part shows, from 0 to 1."""
-        self.specific = self.near.max(axis=1, initial=0.0) > 0
+        self.near: Matrix = self.nearness.panel(self.panel)
+        """The same on the panel."""
+        self._shown_by = examples.shown_by(self.parts)
+        self.shows: Matrix = self._shown_by.panel(self.panel)
+        """Share of each panel example's answer that each part shows, from 0 to 1."""
+        self.specific = self.nearness.largest > 0
         """Whether each part is about some examples more than about others."""
         self.holds = PartsHeld.of(list(self.programs.values()))
         self.demos_held = self.holds.only(np.array([part.kind == "demo" for part in self.parts], dtype=np.bool_))
@@ -51,11 +53,17 @@ class Composition:
 
     def answers_shown(self, places: Sequence[int]) -> Vector:
         """Return how much of each panel example's answer is shown by any of these parts, from 0 to 1."""
-        return self.shows[list(places), : self.panel].max(axis=0, initial=0.0)
+        return self.shows[list(places)].max(axis=0, initial=0.0)
 
     def answers_shown_by(self, programs: Indices) -> Matrix:
         """Return how much of each panel example's answer each of these programs shows."""
-        return self.demos_held.maxima(self.shows[:, : self.panel], programs)
+        return self.demos_held.maxima(self.shows, programs)
+
+    def answers_shown_at(self, programs: Indices, examples: Indices) -> tuple[Vector, Vector]:
+        """Return how much of the example's answer each program's demos show: all together, and the best one."""
+        held = PartsHeld(self.demos_held.counts, self._shown_by.at[self.demos_held.flat])
+        table = self._shown_by.table
+        return held.sums_at(table, programs, examples), held.maxima_at(table, programs, examples)
 
     def lengths(self, places: Sequence[int]) -> tuple[float, float, float]:
         """Return the number of rules and of demos, and the crowd that they make, summed over predictors."""
@@ -90,11 +98,14 @@ class Design:
     def __init__(self, made: Composition, active: Indices, settled: Matrix) -> None:
         self._made, self._active, self._settled = made, active, settled
 
-    def rows(self, program: Indices, example: Indices) -> tuple[Matrix, Vector]:
-        """Return a row for each rollout of a program (its row) on an example, as it runs in use, and its offset."""
+    def rows(self, program: Indices, example: Indices, with_order: bool) -> tuple[Matrix, Vector]:
+        """Return a row for each rollout of a program (its row) on an example, as it runs in use, and its offset.
+
+        The columns of the order of answers are the last ones, if they are wanted at all.
+        """
         active = len(self._active)
         in_order = PARTS + 2 * active
-        design = np.zeros((len(example), in_order + self._made.order.columns))
+        design = np.zeros((len(example), in_order + with_order * self._made.order.columns))
         offset = np.zeros(len(example))
         for start in range(0, len(example), CHUNK):
             chunk = slice(start, start + CHUNK)
@@ -102,12 +113,12 @@ class Design:
             columns = design[chunk]
             columns[:, LEVEL] = 1.0
             columns[:, RULES : CROWDING + 1] = self._made.length[rows]
-            columns[:, SAME_ANSWER] = self._made.demos_held.sums_at(self._made.shows, rows, on)
-            columns[:, SHOWN] = self._made.demos_held.maxima_at(self._made.shows, rows, on)
+            columns[:, SAME_ANSWER], columns[:, SHOWN] = self._made.answers_shown_at(rows, on)
             columns[:, PARTS : PARTS + active] = held = self._active_held[rows]
             columns[:, PARTS + active : in_order] = held * self._near_active[on]
-            columns[:, in_order:] = self._made.order.design(self._made.standing[rows], on)
-            offset[chunk] = self._settled_held.sums_at(self._settled_on_rows, rows, on)
+            if with_order:
+                columns[:, in_order:] = self._made.order.design(self._made.standing[rows], on)
+            offset[chunk] = self._settled_at(rows, on)
         return design, offset
 
     def slope(self, program: int, weight: Vector) -> Vector:
@@ -118,7 +129,7 @@ class Design:
         slope[LEVEL] = total
         slope[RULES : CROWDING + 1] = self._made.length[row] * total
         demos = [part for part in self._made.programs[program] if self._made.parts[part].kind == "demo"]
-        slope[SAME_ANSWER] = (self._made.shows[demos, : self._made.panel] * weight).sum()
+        slope[SAME_ANSWER] = (self._made.shows[demos] * weight).sum()
         slope[SHOWN] = (self._made.answers_shown(demos) * weight).sum()
         held = self._active_held[row]
         slope[PARTS : PARTS + active] = held * total
@@ -126,15 +137,18 @@ class Design:
         slope[in_order:] = self._made.order.slope(self._made.standing[row], weight)
         return slope
 
-    @cached_property
-    def _settled_on_rows(self) -> Matrix:
-        """Effect on each example of each part that is not fitted."""
-        return self._settled[:, 0, None] + self._settled[:, 1, None] * self._made.near
+    def _settled_at(self, programs: Indices, examples: Indices) -> Vector:
+        """Return the effect on the example of all parts of each program that are not fitted."""
+        own, parts = self._settled_held.entries(programs)
+        nearness = self._made.nearness
+        near = nearness.table[nearness.at[parts], examples[own]]
+        effect = self._settled[parts, 0] + self._settled[parts, 1] * near
+        return np.bincount(own, effect, len(programs))
 
     @cached_property
     def _near_active(self) -> Matrix:
         """Relevance of each active part (column) to each example (row), from 0 to 1."""
-        return self._made.near[self._active].T.copy()
+        return self._made.nearness.whole(self._active).T.copy()
 
     @cached_property
     def _active_held(self) -> Matrix:

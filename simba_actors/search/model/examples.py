@@ -6,9 +6,10 @@ import math
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 
 import numpy as np
 
@@ -53,7 +54,6 @@ class Examples:
             "val": _positions(self.val, len(val), len(self.train)),
         }
         self._texts = train, val
-        self._shown: dict[str, Vector] = {}
 
     @cached_property
     def similarity(self) -> Similarity:
@@ -68,15 +68,21 @@ class Examples:
         train, val = self._texts
         return [*(train[n] for n in self.train), *(val[n] for n in self.val)]
 
-    def near(self, part: Part) -> Vector:
-        """Return how near each example is to what the part says, from 0 to 1."""
-        return self.similarity.to_rows(part.text)
+    def near(self, parts: Sequence[Part]) -> RowsOfParts:
+        """Return how near each example is to what each part says, from 0 to 1."""
+        return self._near.of(parts)
 
-    def shown_by(self, part: Part) -> Vector:
-        """Return how much of each example's answer the part shows, from 0 to 1."""
-        if part.part_id not in self._shown:
-            self._shown[part.part_id] = self.answers.to_rows(self.answers.of(part.fields))
-        return self._shown[part.part_id]
+    def shown_by(self, parts: Sequence[Part]) -> RowsOfParts:
+        """Return how much of each example's answer each part shows, from 0 to 1."""
+        return self._shown.of(parts)
+
+    @cached_property
+    def _near(self) -> _Table:
+        return _Table(self.count, lambda part: self.similarity.to_rows(part.text))
+
+    @cached_property
+    def _shown(self) -> _Table:
+        return _Table(self.count, lambda part: self.answers.to_rows(self.answers.of(part.fields)))
 
     def positions(self, split: Split, examples: Indices) -> Indices:
         """Return the position of each example of the split, -1 for those that the search doesn't use."""
@@ -94,6 +100,55 @@ class Examples:
         positions = self._positions[split][np.array(examples, dtype=np.int64)]
         rank = self.answers.spread(positions)
         return [examples[n] for n in np.argsort(rank, kind="stable")]
+
+
+@dataclass(frozen=True, slots=True)
+class RowsOfParts:
+    """A row for each of some parts, with an entry for each example."""
+
+    table: Matrix
+    """The rows of these and other parts."""
+    at: Indices
+    """The row of each part in the table."""
+    largest: Vector
+    """The largest entry of each part."""
+
+    def panel(self, examples: int) -> Matrix:
+        """Return the entries of the first examples."""
+        return self.table[:, :examples][self.at]
+
+    def whole(self, parts: Indices) -> Matrix:
+        """Return the rows of these parts, given by their indices."""
+        return self.table[self.at[parts]]
+
+
+class _Table:
+    """Rows of all parts that were ever asked about. They are not copied for each model: there may be 1,000 of 2,000
+    examples.
+    """
+
+    def __init__(self, examples: int, row_of: Callable[[Part], Vector]) -> None:
+        self._row_of = row_of
+        self._at: dict[str, int] = {}
+        self._rows = np.zeros((64, examples))
+        self._largest: list[float] = []
+        self._lock = Lock()  # A publisher may ask at the same time as the run.
+
+    def of(self, parts: Sequence[Part]) -> RowsOfParts:
+        with self._lock:
+            for part in parts:
+                if part.part_id not in self._at:
+                    self._add(part)
+            at = np.array([self._at[part.part_id] for part in parts], dtype=np.int64)
+            return RowsOfParts(self._rows, at, np.array(self._largest)[at])
+
+    def _add(self, part: Part) -> None:
+        row, at = self._row_of(part), len(self._at)
+        if at == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
+        self._rows[at] = row
+        self._at[part.part_id] = at
+        self._largest.append(float(row.max(initial=0.0)))
 
 
 def _sample(count: int, seed: int) -> tuple[int, ...]:
@@ -127,23 +182,27 @@ class Similarity:
         }
         self._weight = np.array([math.log(len(rows) / documents[word]) for word in self._number])
         known = [[self._number[word] for word in row if word in self._number] for row in words]
-        self._row = np.repeat(np.arange(len(rows)), [len(row) for row in known])
-        self._word = np.array([word for row in known for word in row], dtype=np.int64)
-        values = self._weight[self._word]
-        norms = np.sqrt(np.bincount(self._row, values**2, self.rows))
-        self._value: Vector = values / np.maximum(norms, 1e-300)[self._row]
-        self._known: dict[str, Vector] = {}
+        row_of = np.repeat(np.arange(len(rows)), [len(row) for row in known])
+        word_of = np.array([word for row in known for word in row], dtype=np.int64)
+        values = self._weight[word_of]
+        norms = np.sqrt(np.bincount(row_of, values**2, self.rows))
+        by_word = np.argsort(word_of, kind="stable")
+        self._row = row_of[by_word]
+        self._value: Vector = (values / np.maximum(norms, 1e-300)[row_of])[by_word]
+        ends: list[int] = np.cumsum(np.bincount(word_of, minlength=len(self._number))).tolist()
+        self._rows_with = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        """Where the rows that have a word are, by its number."""
 
     def to_rows(self, text: str) -> Vector:
         """Return how near each row is to `text`, from 0 to 1, scaled so that the nearest is at 1 if any is near."""
-        if text not in self._known:
-            weights = np.zeros(len(self._number))
-            own = [self._number[word] for word in set(WORD.findall(text.lower())) if word in self._number]
-            weights[own] = self._weight[own]
-            similarity = np.bincount(self._row, self._value * weights[self._word], self.rows)
-            nearest = float(similarity.max(initial=0.0))
-            self._known[text] = similarity / nearest if nearest > 0 else np.zeros(self.rows)
-        return self._known[text]
+        own = sorted(self._number[word] for word in set(WORD.findall(text.lower())) if word in self._number)
+        if not own:
+            return np.zeros(self.rows)
+        rows = np.concatenate([self._row[self._rows_with[word]] for word in own])
+        values = np.concatenate([self._value[self._rows_with[word]] * self._weight[word] for word in own])
+        similarity = np.bincount(rows, values, self.rows)
+        nearest = float(similarity.max(initial=0.0))
+        return similarity / nearest if nearest > 0 else np.zeros(self.rows)
 
 
 class Answers:

@@ -110,11 +110,12 @@ class PartModel:
         self._active = self._most_promising()
         self._settled = self._settled_effects()
         self._design = Design(made, self._active, self._settled)
-        design, offset = self._design.rows(self._program, example)
+        tests_order = len(score) >= ORDER_TESTED_AGAIN * self._start.order_tested_with
+        design, offset = self._design.rows(self._program, example, tests_order or self._start.order_matters)
         design[:, RESAMPLED] = resampled
         self._score = score
         self._posterior, self.order_matters, self._order_tested_with = self._fitted(
-            Observations(design, example, score, offset)
+            Observations(design, example, score, offset), tests_order
         )
         self.likely = self._effects(self._posterior.effects)
         self._own_mean, self._own_deviation, self._own_weight = self._beyond_parts()
@@ -149,7 +150,7 @@ class PartModel:
 
     def _prior_of(self, parts: Indices) -> tuple[Vector, Vector]:
         """Return the standard deviations of these parts' effects, everywhere and averaged over their own examples."""
-        nearby = NEARBY * self._made.near[parts, : self.panel].mean(axis=1)
+        nearby = NEARBY * self._made.near[parts].mean(axis=1)
         return np.where(self._made.specific[parts], SPECIFIC, GENERAL), nearby
 
     def _settled_effects(self) -> Matrix:
@@ -172,7 +173,7 @@ class PartModel:
     def _not_active(self) -> Indices:
         return np.setdiff1d(np.arange(len(self.parts)), self._active)
 
-    def _fitted(self, observed: Observations) -> tuple[Posterior, bool, int]:
+    def _fitted(self, observed: Observations, tests_order: bool) -> tuple[Posterior, bool, int]:
         """Return the posterior, whether it has effects of the order of answers, and how many scores decided that.
 
         It has them if the scores are much likelier so. Choosing between priors by the evidence is type II maximum
@@ -183,19 +184,17 @@ class PartModel:
         first = self._first_effects()
         prior = np.concatenate([self._prior(), np.full(columns, IN_ORDER)])
         in_order = np.array(start.order if len(start.order) == columns else np.zeros(columns))
-        if count < ORDER_TESTED_AGAIN * start.order_tested_with:
-            if start.order_matters and columns:
-                effects = np.concatenate([first, in_order])
-                return fit(observed, prior, self.examples.count, EASE, effects, STALE), True, start.order_tested_with
-            plain = fit(observed.without_last(columns), self._prior(), self.examples.count, EASE, first, STALE)
-            return plain, False, start.order_tested_with
-        plain = fit(observed.without_last(columns), self._prior(), self.examples.count, EASE, first, STALE)
-        if not columns:
-            return plain, False, 0
+        if not tests_order and start.order_matters and columns:
+            effects = np.concatenate([first, in_order])
+            return fit(observed, prior, self.examples.count, EASE, effects, STALE), True, start.order_tested_with
+        without_order = observed.without_last(columns) if tests_order else observed
+        plain = fit(without_order, self._prior(), self.examples.count, EASE, first, STALE)
+        if not tests_order or not columns:
+            return plain, False, 0 if tests_order else start.order_tested_with
         effects = np.concatenate([plain.effects, in_order])
         ordered = fit(observed, prior, self.examples.count, EASE, effects, STALE)
         if ordered.evidence - plain.evidence > WORTH_A_MENTION - ROUGHLY:
-            plain = fit(observed.without_last(columns), self._prior(), self.examples.count, EASE, plain.effects)
+            plain = fit(without_order, self._prior(), self.examples.count, EASE, plain.effects)
             ordered = fit(observed, prior, self.examples.count, EASE, ordered.effects)
         matters = ordered.evidence > plain.evidence + WORTH_A_MENTION
         return (ordered if matters else plain), matters, count
@@ -355,8 +354,8 @@ class PartModel:
     def promise(self) -> Vector:
         """Mean effect of each part on an example if it is one standard deviation better than estimated."""
         active, spread = len(self._active), self._posterior.spread
-        near = self._made.near[self._active, : self.panel].mean(axis=1)
-        same = self._made.shows[self._active, : self.panel].mean(axis=1)
+        near = self._made.near[self._active].mean(axis=1)
+        same = self._made.shows[self._active].mean(axis=1)
         spreads = (
             spread[PARTS : PARTS + active]
             + near[:, None] * spread[PARTS + active : PARTS + 2 * active]
@@ -422,7 +421,7 @@ class PartModel:
     @cached_property
     def near_active(self) -> Matrix:
         """Relevance of each active part to each example of the panel, from 0 to 1."""
-        return self._made.near[self._active, : self.panel]
+        return self._made.near[self._active]
 
     def effects_of(self, values: Vector) -> Effects:
         """Return the effects on the panel if those of the design's columns are `values`."""
@@ -446,10 +445,10 @@ class PartModel:
             bare=bare,
             everywhere=effects[:, 0],
             nearby=effects[:, 1],
-            near=self._made.near[:, :panel],
+            near=self._made.near,
             same_answer=float(values[SAME_ANSWER]),
             shown=float(values[SHOWN]),
-            answers=self._made.shows[:, :panel],
+            answers=self._made.shows,
             in_order=in_order,
             length=length,
         )

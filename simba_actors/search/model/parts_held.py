@@ -67,19 +67,19 @@ class PartsHeld:
 
     def sums_at(self, values: Matrix, programs: Indices, columns: Indices) -> Vector:
         """Return for each program the sum over its parts of the entry of `values` in the given column."""
-        own, parts = self._of(programs)
+        own, parts = self.entries(programs)
         return cast("Vector", np.bincount(own, values[parts, columns[own]], len(programs)))
 
     def maxima_at(self, values: Matrix, programs: Indices, columns: Indices) -> Vector:
         """Return for each program the maximum over its parts of the entry of `values` in the given column."""
-        own, parts = self._of(programs)
+        own, parts = self.entries(programs)
         maxima = np.zeros(len(programs))
         if len(own):
             starts = np.flatnonzero(np.diff(own, prepend=-1))
             maxima[own[starts]] = np.maximum.reduceat(values[parts, columns[own]], starts)
         return maxima
 
-    def _of(self, programs: Indices) -> tuple[Indices, Indices]:
+    def entries(self, programs: Indices) -> tuple[Indices, Indices]:
         """Return the parts of these programs, each with the index in `programs` that it belongs to."""
         counts = self.counts[programs]
         own = np.repeat(np.arange(len(programs)), counts)
