@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,9 @@ LEAST_GAIN = 1e-4
 
 CHOSEN_ON = 128
 """Maximum number of panel examples on which parts are chosen one by one."""
+
+AT_A_TIME = 16
+"""Number of combinations that are found side by side. Arrays for more would not fit into a core's cache."""
 
 SWEEPS = 2
 """Exchanges tried per demo. Few are left to make after the second."""
@@ -39,12 +42,15 @@ def best_combinations(
     The choices under all effects are made side by side: one alone is too little arithmetic to pay for its calls of
     NumPy.
     """
-    if not possible or not len(candidates):
+    if not len(candidates):
         return [() for _ in possible]
-    choice = _Choice(model, possible, candidates, caps)
-    while choice.left.any():
-        choice.choose()
-    return [choice.arranged(n) for n in range(len(possible))]
+    found: list[tuple[int, ...]] = []
+    for start in range(0, len(possible), AT_A_TIME):
+        choice = _Choice(model, possible[start : start + AT_A_TIME], candidates, caps)
+        while choice.left.any():
+            choice.choose()
+        found += choice.arranged()
+    return found
 
 
 class _Choice:
@@ -114,15 +120,17 @@ class _Choice:
         log_odds += self._length.added(self._held)[possible, self._place[part], None]
         return log_odds
 
-    def arranged(self, n: int) -> tuple[int, ...]:
-        """Return the parts chosen under the n-th effects in the order of a prompt."""
-        model, chosen = self._model, self._chosen[n]
-        if not model.order_matters:
-            return tuple(sorted(chosen))
-        demos = [index for index in chosen if model.parts[index].kind == "demo"]
-        others = sorted(set(chosen).difference(demos))
-        exchange = _Exchange(model, self._possible[n], self._candidates, self._of_parts[n], self._rows)
-        return exchange.best([*others, *reversed(demos)])
+    def arranged(self) -> Iterator[tuple[int, ...]]:
+        """Yield the chosen parts in the order of a prompt."""
+        model = self._model
+        for effects, of_parts, chosen in zip(self._possible, self._of_parts, self._chosen, strict=True):
+            if not model.order_matters:
+                yield tuple(sorted(chosen))
+                continue
+            demos = [index for index in chosen if model.parts[index].kind == "demo"]
+            others = sorted(set(chosen).difference(demos))
+            exchange = _Exchange(model, effects, self._candidates, of_parts, self._rows)
+            yield exchange.best([*others, *reversed(demos)])
 
 
 class _Length:

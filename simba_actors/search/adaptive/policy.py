@@ -236,7 +236,7 @@ class AdaptivePolicy:
         return tuple(tuple(dict.fromkeys(islice(examples, self.settings.caps.demos))) for _ in range(applications))
 
     def proposals(self, plan: StepPlan, buckets: Sequence[Bucket], failed: int, pool: Pool) -> tuple[Proposal, ...]:
-        candidates = _candidates_of(AdaptiveState.from_json(plan.state))
+        candidates = _candidates_of(self._state_of(plan))
         proposals: list[Proposal] = []
 
         def propose(strategies: Iterable[str], examples: Iterable[int], parts: tuple[str, ...]) -> None:
@@ -246,9 +246,12 @@ class AdaptivePolicy:
                 Proposal(index, program, candidates.source, tuple(examples), tuple(strategies), parts=parts)
             )
 
+        demos = _demos(pool) if LEARNS_FROM_LABELS in candidates.allocation else set[str]()
         assigned = assign(candidates.allocation, buckets, candidates.best_score, candidates.demo_examples)
         for (strategies, examples), base in zip(assigned, candidates.bases, strict=False):
-            propose(strategies, examples, _without_demos(base, pool) if strategies[0] == LEARNS_FROM_LABELS else base)
+            # A set of new demos replaces the known ones.
+            replaced = demos if strategies[0] == LEARNS_FROM_LABELS else ()
+            propose(strategies, examples, tuple(part_id for part_id in base if part_id not in replaced))
         for combination in candidates.combinations:
             propose([RECOMBINE], [], combination)
         if MERGE_RULES in self.strategies and _rules(candidates.source, pool) > 1:
@@ -256,13 +259,18 @@ class AdaptivePolicy:
         return tuple(proposals)
 
     def evaluation(self, plan: StepPlan, proposal: Proposal, pool: Pool) -> tuple[Rollout, ...]:
+        now = self._state_of(plan)
+        return evaluation_of(proposal, plan.step, _candidates_of(now), now)
+
+    def _state_of(self, plan: StepPlan) -> AdaptiveState:
+        """Return the state of a plan, to be read only: it is asked for by each candidate of a step."""
         known = self._states
         state, now = known.get(plan.step, (None, None))
-        if now is None or state is not plan.state:  # Asked for each candidate of a step: read its state once.
+        if now is None or state is not plan.state:
             now = AdaptiveState.from_json(plan.state)
             known[plan.step] = plan.state, now
             known.pop(plan.step - 2 * now.steps_at_once, None)
-        return evaluation_of(proposal, plan.step, _candidates_of(now), now)
+        return now
 
     @cached_property
     def _states(self) -> dict[int, tuple[JSON, AdaptiveState]]:
@@ -336,10 +344,9 @@ def _rules(program: int, pool: Pool) -> int:
     return sum(part.kind == "rule" for part in pool.parts(program))
 
 
-def _without_demos(parts: Iterable[str], pool: Pool) -> tuple[str, ...]:
-    """Return the parts other than demos, since a set of new demos replaces the known ones."""
-    demos = {part.part_id for program in pool.programs() for part in pool.parts(program) if part.kind == "demo"}
-    return tuple(part_id for part_id in parts if part_id not in demos)
+def _demos(pool: Pool) -> set[str]:
+    """Return the ids of all demos of the pool."""
+    return {part.part_id for program in pool.programs() for part in pool.parts(program) if part.kind == "demo"}
 
 
 def _candidates_of(now: AdaptiveState) -> CandidatePlan:

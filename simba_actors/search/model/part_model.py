@@ -164,10 +164,12 @@ class PartModel:
         return settled
 
     @cached_property
-    def _untried(self) -> Indices:
-        """Parts that were never fitted."""
+    def _untried(self) -> tuple[Indices, Matrix]:
+        """Parts that were never fitted, and the standard deviations of their effects, everywhere and nearby."""
         others: list[int] = self._not_active.tolist()
-        return np.array([n for n in others if self.parts[n].part_id not in self._start.parts], dtype=np.int64)
+        untried = np.array([n for n in others if self.parts[n].part_id not in self._start.parts], dtype=np.int64)
+        general, _ = self._prior_of(untried)
+        return untried, np.column_stack([general, np.full(len(untried), NEARBY)])
 
     @cached_property
     def _not_active(self) -> Indices:
@@ -221,12 +223,10 @@ class PartModel:
 
     def draw(self, draws: np.random.Generator, scale: float) -> Effects:
         """Draw possible effects, with their distance from the most likely ones multiplied by `scale`."""
-        untried = self._untried
+        untried, deviations = self._untried
         others = np.zeros((len(self.parts), 2))
         if len(untried):
-            general, _ = self._prior_of(untried)
-            own = np.column_stack([general, np.full(len(untried), NEARBY)])
-            others[untried] = scale * own * draws.standard_normal((len(untried), 2))
+            others[untried] = scale * deviations * draws.standard_normal(deviations.shape)
         return self._effects(self._posterior.draw(draws, scale), others)
 
     @cached_property
