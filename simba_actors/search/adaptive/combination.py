@@ -112,7 +112,7 @@ class _Choice:
             newly_shown *= self._worth_of_showing[possible, None]
             log_odds += newly_shown
         if self._model.order_matters:
-            for n in np.unique(possible).tolist():
+            for n in sorted(set(possible.tolist())):
                 own = possible == n
                 parts = [self._candidates[index] for index in part[own].tolist()]
                 held = dict(zip(self._places, self._held[n].tolist(), strict=True))

@@ -131,7 +131,8 @@ def fit(
     columns.
     """
     design, score = observations.design, observations.score
-    tried, rows = np.unique(observations.example, return_inverse=True)
+    is_tried = np.bincount(observations.example, minlength=examples) > 0
+    tried, rows = np.flatnonzero(is_tried), (np.cumsum(is_tried) - 1)[observations.example]
     precision, own_precision = prior**-2.0, ease**-2.0
     effects = np.zeros(len(prior))
     if not len(rows):

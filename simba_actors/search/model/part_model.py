@@ -173,7 +173,9 @@ class PartModel:
 
     @cached_property
     def _not_active(self) -> Indices:
-        return np.setdiff1d(np.arange(len(self.parts)), self._active)
+        others = np.ones(len(self.parts), dtype=np.bool_)
+        others[self._active] = False
+        return np.flatnonzero(others)
 
     def _fitted(self, observed: Observations, tests_order: bool) -> tuple[Posterior, bool, int]:
         """Return the posterior, whether it has effects of the order of answers, and how many scores decided that.

@@ -52,7 +52,8 @@ def trend_of(values: Sequence[float]) -> Trend | None:
     points = np.asarray(values[len(values) - count * size :], dtype=float).reshape(count, size).mean(axis=1)
     before, later = np.triu_indices(count, 1)
     slopes = np.sort((points[later] - points[before]) / ((later - before) * size))
-    return Trend(float(np.median(slopes)), float(slopes[outside]), float(slopes[-1 - outside]))
+    median = (slopes[(len(slopes) - 1) // 2] + slopes[len(slopes) // 2]) / 2
+    return Trend(float(median), float(slopes[outside]), float(slopes[-1 - outside]))
 
 
 @lru_cache(maxsize=MOST_POINTS)
