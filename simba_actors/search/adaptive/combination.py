@@ -10,7 +10,7 @@ import numpy as np
 
 from simba_actors.search.model.effects import CROWD, Effects
 from simba_actors.search.model.estimation import sigmoid
-from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Vector
+from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Singles, Vector
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import UNCOUNTED, Part
 from simba_actors.search.settings import Caps
@@ -54,17 +54,22 @@ def best_combinations(
 
 
 class _Choice:
-    """Parts that are chosen one by one under each of some possible effects, whose index is the first of each array."""
+    """Parts that are chosen one by one under each of some possible effects, whose index is the first of each array.
+
+    Single precision takes half the time and is far more precise than `LEAST_GAIN`.
+    """
 
     def __init__(self, model: PartModel, possible: Sequence[Effects], candidates: Sequence[int], caps: Caps) -> None:
         self._model, self._possible, self._candidates = model, possible, list(candidates)
         self._rows = rows = slice(None, None, -(-model.panel // CHOSEN_ON))
-        self._of_parts = np.stack([effects.of(self._candidates, rows) for effects in possible])
-        self._answers = model.likely.answers[self._candidates, rows]
-        self._worth_of_showing = np.array([effects.shown for effects in possible])
-        self._log_odds: Matrix = np.stack([effects.bare[rows] for effects in possible])
-        self._shown = np.zeros(self._log_odds.shape)
-        self._quality: Vector = sigmoid(self._log_odds).mean(axis=1)
+        of_parts = [effects.of(self._candidates, rows) for effects in possible]
+        self._of_parts: Singles = np.array(of_parts, dtype=np.float32)
+        self._answers: Singles = model.likely.answers[self._candidates, rows].astype(np.float32)
+        self._shows_any = bool(self._answers.any())
+        self._worth_of_showing: Singles = np.array([effects.shown for effects in possible], dtype=np.float32)
+        self._log_odds: Singles = np.array([effects.bare[rows] for effects in possible], dtype=np.float32)
+        self._shown: Singles = np.zeros(self._log_odds.shape, dtype=np.float32)
+        self._quality: Vector = sigmoid(self._log_odds).mean(axis=1, dtype=np.float64)
         self._chosen: list[list[int]] = [[] for _ in possible]
 
         parts = [model.parts[index] for index in candidates]
@@ -82,7 +87,7 @@ class _Choice:
         possible, part = np.nonzero(self.left)
         log_odds = self._log_odds_with(possible, part)
         qualities = np.full(self.left.shape, -np.inf)
-        qualities[possible, part] = sigmoid(log_odds).mean(axis=1)
+        qualities[possible, part] = sigmoid(log_odds).mean(axis=1, dtype=np.float64)
         best = qualities.argmax(axis=1)
         every = np.arange(len(best))
         chosen = qualities[every, best] >= self._quality + LEAST_GAIN
@@ -102,11 +107,11 @@ class _Choice:
         for n, index in zip(every.tolist(), best.tolist(), strict=True):
             self._chosen[n].append(self._candidates[index])
 
-    def _log_odds_with(self, possible: Indices, part: Indices) -> Matrix:
+    def _log_odds_with(self, possible: Indices, part: Indices) -> Singles:
         """Return the log-odds of each example under each of these effects with one of the candidates added."""
         log_odds = self._of_parts[possible, part]
         log_odds += self._log_odds[possible]
-        if self._answers.any():
+        if self._shows_any:
             newly_shown = self._answers[part] - self._shown[possible]
             np.maximum(newly_shown, 0.0, out=newly_shown)
             newly_shown *= self._worth_of_showing[possible, None]
@@ -160,7 +165,7 @@ class _Exchange:
     effects: Effects
     candidates: Sequence[int]
     """Parts to choose from."""
-    of_parts: Matrix
+    of_parts: Singles
     """Effect of each candidate on each example."""
     rows: slice
     """The examples of the panel to choose on."""

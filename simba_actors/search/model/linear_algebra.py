@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Vector: TypeAlias = "npt.NDArray[np.float64]"
 Matrix: TypeAlias = "npt.NDArray[np.float64]"
+Singles: TypeAlias = "npt.NDArray[np.float32]"
+"""A vector, matrix or stack of single precision."""
 Indices: TypeAlias = "npt.NDArray[np.int64]"
 Booleans: TypeAlias = "npt.NDArray[np.bool_]"
 
