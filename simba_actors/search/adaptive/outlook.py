@@ -125,15 +125,11 @@ class _Futures:
 
     def _draw(self, belief: Belief, learned: Vector) -> _Future:
         """Draw a future."""
-        model, parts = self._model, self._of_parts
-        values = belief.mean.copy()
+        values, parts = belief.mean.copy(), self._of_parts
         values[parts] += learned * times(belief.root[parts], self._draws.standard_normal(len(belief.mean)))
-        known = 0.0
-        if self._sure_already:
-            today = model.log_odds(self._best, model.effects_of(values)) + model.own_effect(self._best)[0]
-            known = float(sigmoid(today).mean())
+        known = self._model.chance_under(self._best, values) if self._sure_already else 0.0
         self._bring_in_new_parts(values, belief.scale)
-        return _Future(belief, known, model.effects_of(values))
+        return _Future(belief, known, self._model.effects_of(values))
 
     def _gain(self, future: _Future, chosen: Sequence[int]) -> float:
         """Return what the best combination of a future gains there."""

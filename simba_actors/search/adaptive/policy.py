@@ -279,8 +279,8 @@ class AdaptivePolicy:
 
     def close_step(self, closed: JSON, tried: TriedStep, evidence: Evidence, pool: Pool) -> StepResult:
         plan = tried.plan
-        now = AdaptiveState.from_json(plan.state)
-        now = replace(now.after(AdaptiveState.from_json(closed)), mode=now.mode)
+        planned = self._state_of(plan)
+        now = replace(planned.after(AdaptiveState.from_json(closed)), mode=planned.mode)
         note_examples_of_demos(now.shown, tried, pool)
         now.questions += sum(proposal.strategies != (RECOMBINE,) for proposal in tried.proposals)
         now.candidates, now.steps_closed = None, plan.step + 1

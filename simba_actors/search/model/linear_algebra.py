@@ -29,30 +29,26 @@ TILE = 64
 ROWS = 16 * TILE
 """Number of rows of which the weighted squares are computed at a time."""
 
-BLOCK = 16
-"""Side of the triangular blocks that are inverted one by one."""
-
 
 def product(left: Matrix, right: Matrix) -> Matrix:
-    """Return `left @ right`, of matrices or of stacks of as many small ones."""
-    (rows, inner), columns = left.shape[-2:], right.shape[-1]
-    if max(rows, inner, columns) <= TILE or min(rows, inner, columns) <= 1:
-        return _small(left, right)
-    result = np.zeros((*left.shape[:-1], columns))
+    """Return `left @ right`."""
+    (rows, inner), columns = left.shape, right.shape[1]
+    if min(rows, inner, columns) <= 1:
+        return np.einsum("ik,kj->ij", left, right)
+    result = np.zeros((rows, columns))
     height = TILE**3 // (min(inner, TILE) * min(columns, TILE))
     for row in range(0, rows, height):
         for column in range(0, columns, TILE):
-            tile = result[..., row : row + height, column : column + TILE]
+            tile = result[row : row + height, column : column + TILE]
             for k in range(0, inner, TILE):
-                factor = right[..., k : k + TILE, column : column + TILE]
-                tile += _small(left[..., row : row + height, k : k + TILE], factor)
+                tile += _small(left[row : row + height, k : k + TILE], right[k : k + TILE, column : column + TILE])
     return result
 
 
 def _small(left: Matrix, right: Matrix) -> Matrix:
     """Avoid the products of a matrix with a vector, for which OpenBLAS starts threads sooner."""
-    if 1 in (*left.shape[-2:], right.shape[-1]):
-        return np.einsum("...ik,...kj->...ij", left, right)
+    if 1 in (left.shape[0], left.shape[1], right.shape[1]):
+        return np.einsum("ik,kj->ij", left, right)
     return left @ right
 
 
@@ -87,48 +83,21 @@ def weighted_squares(rows: Matrix, weight: Vector) -> Matrix:
 
 
 def inverse_root(matrix: Matrix) -> Matrix:
-    """Return the upper triangular `root` with `root @ root.T` the inverse of a symmetric positive definite matrix.
-
-    Of a stack of matrices, return the stack of their roots, which takes less time than one after another.
-    """
-    return _transposed(_inverse_of_factor(matrix))
+    """Return the upper triangular `root` with `root @ root.T` the inverse of a symmetric positive definite matrix."""
+    return _inverse_of_factor(matrix).T
 
 
 def _inverse_of_factor(matrix: Matrix) -> Matrix:
     """Return the inverse of the matrix's Cholesky factor, by halves."""
-    if matrix.shape[-1] <= TILE:
-        return _inverse_of_triangle(np.linalg.cholesky(matrix))
-    half = matrix.shape[-1] // 2
+    if len(matrix) <= TILE:
+        return cast("Matrix", np.linalg.inv(np.linalg.cholesky(matrix)))
+    half = len(matrix) // 2
     inverse = np.zeros_like(matrix)
-    inverse[..., :half, :half] = first = _inverse_of_factor(matrix[..., :half, :half])
-    below = product(matrix[..., half:, :half], _transposed(first))
-    remainder = matrix[..., half:, half:] - product(below, _transposed(below).copy())
-    inverse[..., half:, half:] = last = _inverse_of_factor(remainder)
-    inverse[..., half:, :half] = -product(product(last, below), first)
+    inverse[:half, :half] = first = _inverse_of_factor(matrix[:half, :half])
+    below = product(matrix[half:, :half], first.T)
+    inverse[half:, half:] = last = _inverse_of_factor(matrix[half:, half:] - product(below, below.T.copy()))
+    inverse[half:, :half] = -product(product(last, below), first)
     return inverse
-
-
-def _inverse_of_triangle(lower: Matrix) -> Matrix:
-    """Return the inverse of a small lower triangular matrix, by joining those of the blocks on its diagonal."""
-    size, side = lower.shape[-1], BLOCK
-    whole = side
-    while whole < size:
-        whole *= 2
-    padded = np.broadcast_to(np.eye(whole), (*lower.shape[:-2], whole, whole)).copy()
-    padded[..., :size, :size] = lower
-    inverse = np.linalg.inv(np.stack([padded[..., n : n + side, n : n + side] for n in range(0, whole, side)], -3))
-    while side < whole:
-        first, last = inverse[..., ::2, :, :], inverse[..., 1::2, :, :]
-        below = [padded[..., n + side : n + 2 * side, n : n + side] for n in range(0, whole, 2 * side)]
-        joined = np.zeros((*first.shape[:-2], 2 * side, 2 * side))
-        joined[..., :side, :side], joined[..., side:, side:] = first, last
-        joined[..., side:, :side] = -(last @ np.stack(below, -3) @ first)
-        inverse, side = joined, 2 * side
-    return inverse[..., 0, :size, :size]
-
-
-def _transposed(matrix: Matrix) -> Matrix:
-    return matrix.swapaxes(-1, -2)
 
 
 def members_by_rank(counts: Indices, first: Indices) -> tuple[Indices, list[Indices]]:

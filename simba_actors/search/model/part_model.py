@@ -120,6 +120,7 @@ class PartModel:
         self.likely = self._effects(self._posterior.effects)
         self._own_mean, self._own_deviation, self._own_weight = self._beyond_parts()
         self._expected_on_panel: dict[int, tuple[float, Vector, float]] = {}
+        self._rows_on_panel: dict[int, tuple[Matrix, Vector]] = {}
 
     def _usable(self, scores: StudentScores) -> tuple[Indices, Indices, Vector, Booleans]:
         """Return the program (its row), example (its position), score and resampling of each score, by example."""
@@ -346,6 +347,15 @@ class PartModel:
     def answers_shown(self, places: Sequence[int]) -> Vector:
         """Return how much of each panel example's answer is shown by any of these parts, from 0 to 1."""
         return self._made.answers_shown(places)
+
+    def chance_under(self, program: int, values: Vector) -> float:
+        """Return the program's expected score on the panel if the effects of the design's columns are `values`."""
+        if program not in self._rows_on_panel:
+            row, panel = np.full(self.panel, self._made.row[program]), np.arange(self.panel)
+            self._rows_on_panel[program] = self._design.rows(row, panel, self.order_matters)
+        rows, offset = self._rows_on_panel[program]
+        ease = self._posterior.ease[: self.panel]
+        return float(sigmoid(times(rows, values) + offset + ease + self.own_effect(program)[0]).mean())
 
     def own_effect(self, program: int) -> tuple[float, float]:
         """Return a program's value beyond its parts, in log-odds: the mean and the standard deviation."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -23,6 +23,10 @@ SCALES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)
 
 LEAST_WEIGHT = 1 / 16
 """Scales that are less likely than this are left out."""
+
+FAR = math.log(len(SCALES) / LEAST_WEIGHT)
+"""Once a scale is so much less likely than the likeliest, those beyond it are not tried: the scores are ever less
+likely the farther the scale is from the likeliest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +50,32 @@ class Belief:
 
 def beliefs_of(model: PartModel) -> list[Belief]:
     """Return the beliefs under the scales that are likely, by a normal approximation around the model's own."""
-    posterior, prior = model.posterior, model.prior
-    slope = times(posterior.information, posterior.effects) + posterior.effects * prior**-2.0
-    of_parts = slice(PARTS, PARTS + 2 * len(model.active))
-    scales = SCALES if len(model.active) else (1.0,)
-    scaled = np.tile(prior, (len(scales), 1))
-    scaled[:, of_parts] *= np.array(scales)[:, None]
-    precision = np.zeros((len(scales), len(prior), len(prior)))
-    precision[:, np.arange(len(prior)), np.arange(len(prior))] = scaled**-2.0
-    found: list[tuple[float, Belief]] = []
-    for scale, own, root in zip(scales, scaled, inverse_root(posterior.information + precision), strict=True):
-        projected = times(root.T, slope)
-        evidence = float(np.log(np.diag(root)).sum() - np.log(own).sum() + (projected**2).sum() / 2)
-        found.append((evidence, Belief(scale, 0.0, own, times(root, projected), root)))
+    posterior = model.posterior
+    slope = times(posterior.information, posterior.effects) + posterior.effects * model.prior**-2.0
+    own = SCALES.index(1.0)
+    found = [_belief(model, 1.0, slope)]
+    for scales in (SCALES[:own][::-1], SCALES[own + 1 :]) if len(model.active) else ():
+        for scale in scales:
+            found.append(_belief(model, scale, slope))
+            if found[-1][0] < max(evidence for evidence, _ in found) - FAR:
+                break
+    found.sort(key=lambda each: each[1].scale)
     most = max(evidence for evidence, _ in found)
     weights = [math.exp(evidence - most) for evidence, _ in found]
     kept = [weight if weight >= LEAST_WEIGHT * sum(weights) else 0.0 for weight in weights]
     return [
-        Belief(each.scale, weight / sum(kept), each.prior, each.mean, each.root)
-        for weight, (_, each) in zip(kept, found, strict=True)
-        if weight
+        replace(belief, weight=weight / sum(kept)) for weight, (_, belief) in zip(kept, found, strict=True) if weight
     ]
+
+
+def _belief(model: PartModel, scale: float, slope: Vector) -> tuple[float, Belief]:
+    """Return the belief under a scale, and the logarithm of how likely the scores are under it, up to a constant."""
+    posterior, prior = model.posterior, model.prior.copy()
+    prior[PARTS : PARTS + 2 * len(model.active)] *= scale
+    root = inverse_root(posterior.information + np.diag(prior**-2.0))
+    projected = times(root.T, slope)
+    evidence = float(np.log(np.diag(root)).sum() - np.log(prior).sum() + (projected**2).sum() / 2)
+    return evidence, Belief(scale, 0.0, prior, times(root, projected), root)
 
 
 def chance_to_beat(model: PartModel, beliefs: Sequence[Belief], program: int, other: int) -> float:
