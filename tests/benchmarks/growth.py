@@ -6,7 +6,9 @@
 
 The policy is driven as a run drives it, but each score is drawn at once from planted effects: no LM, no event loop, no
 store. Each size has a process of its own. CPU is that of the whole process during the policy's calls, its BLAS threads
-among them; memory is the peak above what was resident before the first call.
+among them; memory is the peak above what was resident before the first call. The machine's slowness is the CPU time of
+a fixed piece of such arithmetic, measured after each step, in relation to that on an idle core of the machine that the
+README's figures are from: cores that other work is using take longer for the same.
 """
 
 from __future__ import annotations
@@ -46,6 +48,9 @@ SIZES = ((1_000, 200), (4_000, 200), (16_000, 200), (64_000, 200), (8_000, 5_000
 
 BAR_MS = 0.4
 """Maximum CPU time of the policy for each call."""
+
+IDLE_MS = 0.72
+"""CPU milliseconds of `yardstick` on an idle core."""
 
 ANSWERS, WORDS, WORDS_A_ROW = 6, 20_000, 150
 STRATEGIES = ("append_a_rule", "append_a_demo", "append_labeled_demos", "merge_rules", "recombine")
@@ -152,6 +157,7 @@ class SimulatedRun:
         self.world, self.pool, self.evidence = world, SimulatedPool(), Evidence()
         self.cpu: defaultdict[str, float] = defaultdict(float)
         self.longest: dict[str, float] = {}
+        self.slowness: list[float] = []
         self._scores = random.Random(seed)
         self._calls, self._seed, self._max_steps = calls, seed, max_steps
         self._rules = 0
@@ -175,6 +181,7 @@ class SimulatedRun:
             if plan is None:
                 break
             result = self._step(policy, state, plan)
+            self.slowness.append(yardstick() / IDLE_MS)
             state = json.loads(json.dumps(result.state))
             self.progress = self.timed(
                 "progress", progress_of, step, result.best, result.outlook, self.evidence, Usage(), 0.0, self.progress
@@ -243,11 +250,27 @@ def measured(calls: int, examples: int, seed: int) -> dict[str, Any]:
         "parts": len({part.part_id for parts in run.pool.made.values() for part in parts}),
         "ms": 1_000 * total / len(run.evidence),
         "seconds": total,
+        "slowness": sum(run.slowness) / len(run.slowness),
         "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before,
         "gain": logit(world.quality(run.pool.parts(ranking[0][0]))) - logit(world.quality(())),
         "by_call": {name: round(1_000 * seconds / len(run.evidence), 4) for name, seconds in sorted(run.cpu.items())},
         "longest": {name: round(seconds, 3) for name, seconds in run.longest.items()},
     }
+
+
+def yardstick() -> float:
+    """Return the CPU milliseconds of a fixed piece of arithmetic like the policy's, once its data are cached."""
+    draws = np.random.default_rng(0)
+    square, wide = draws.standard_normal((64, 64)), draws.standard_normal((60, 128))
+    for _ in range(2):
+        started = time.process_time()
+        for _ in range(20):
+            square @ square, np.tanh(wide), wide[:20] + wide[0], wide.mean(axis=1)
+            for row in wide[:10]:
+                row.sum()
+            sorted({n: str(n) for n in range(30)})
+        took = time.process_time() - started
+    return 1_000 * took
 
 
 def resident() -> float:
@@ -283,7 +306,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(measured(sizes[0][0], sizes[0][1], options.seed)))
         return
-    columns = f"{'programs':>10}{'parts':>7}{'ms a call':>11}{'seconds':>9}{'peak MB':>9}{'gain':>7}"
+    columns = f"{'programs':>10}{'parts':>7}{'ms a call':>11}{'slowness':>10}{'seconds':>9}{'peak MB':>9}{'gain':>7}"
     print(f"{'calls':>8}{'examples':>10}{'busy':>6}{columns}")
     for calls, examples in sizes:
         for processes in sorted({0, options.busy}):
@@ -301,7 +324,7 @@ def report(examples: int, processes: int, found: dict[str, Any]) -> None:
     over = "" if found["ms"] <= BAR_MS else f"   over {BAR_MS}"
     print(
         f"{found['calls']:>8}{examples:>10}{processes:>6}{found['programs']:>10}{found['parts']:>7}"
-        f"{found['ms']:>11.3f}{found['seconds']:>9.2f}{found['megabytes']:>9.0f}{found['gain']:>7.2f}{over}"
+        f"{found['ms']:>11.3f}{found['slowness']:>10.2f}{found['seconds']:>9.2f}{found['megabytes']:>9.0f}{found['gain']:>7.2f}{over}"
     )
     print(f"         ms a call {found['by_call']}, longest s {found['longest']}", flush=True)
 
