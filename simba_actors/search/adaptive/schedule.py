@@ -21,11 +21,9 @@ LEAST_EXAMPLES = 4
 LEAST_STEP = 3 * LEAST_EXAMPLES
 """Fewest rollouts of a step: two samples of each example, and half as many to evaluate what was learned from them."""
 
-ROUNDS = 3
-"""Replies that a step waits for one after the other."""
-
-FULL = 5
-"""A step that has this many rollouts for each slot keeps four fifths of them busy by itself."""
+ROUNDS = 12
+"""Time that a step waits for replies one after the other, in that of a rollout: two for its samples and the rollouts of
+its candidates, and ten for its rules, whose writer often is a larger LM that reads and writes more."""
 
 ROLLOUTS_PER_OPEN_STEP = 1_000
 """Rollouts of the whole search for each step that is open beside the oldest."""
@@ -103,11 +101,10 @@ def steps_at_once(concurrency: int, rollouts_per_step: int, search: int) -> int:
 
     A step waits for replies three times: for its samples, its rules, and the rollouts of its candidates. By itself it
     leaves slots idle each time. Other steps fill them, but each step that is open is one more whose findings a plan
-    does not have. In simulated runs with 4,000 rollouts, the cost of 5 steps at once was within noise. With 1,500,
-    2 steps cost 2 % of the gain, 3 up to 3 % and 5 up to 12 %. Larger steps would fill the slots too, but cost more.
+    does not have. In simulated runs with 4,000 rollouts, 5 steps at once cost nothing that can be told from noise. With
+    1,500, 2 steps cost 2 % of the gain, 3 up to 3 % and 5 up to 12 %. Larger steps would fill the slots too, but cost
+    more.
     """
-    if rollouts_per_step >= FULL * concurrency:
-        return 1
-    needed = max(2, math.ceil(ROUNDS * concurrency / rollouts_per_step))
+    needed = math.ceil(ROUNDS * concurrency / rollouts_per_step)
     steps = search // rollouts_per_step
     return max(1, min(needed, 1 + search // ROLLOUTS_PER_OPEN_STEP, steps // MOST_OPEN))

@@ -18,7 +18,7 @@ def concurrent(concurrency: int, rollouts: int = 5_000) -> AdaptivePolicy:
     )
 
 
-@pytest.mark.parametrize(("concurrency", "expected"), [(1, 1), (32, 1), (64, 2), (128, 3), (256, 5)])
+@pytest.mark.parametrize(("concurrency", "expected"), [(1, 1), (8, 1), (16, 2), (32, 3), (64, 5), (256, 5)])
 def test_more_steps_are_open_where_more_rollouts_are_in_flight(concurrency: int, expected: int) -> None:
     assert steps_at_once(concurrency, rollouts_per_step=179, search=4_300) == expected
 
