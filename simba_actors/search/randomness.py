@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import random
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,6 +12,9 @@ from typing import Any, cast
 import numpy as np
 
 from simba_actors.search.rollout import JSON
+
+_WORDS = struct.Struct("<625I")
+"""The state of Python's generator: 624 words, and the index of the next one."""
 
 
 class Draws:
@@ -27,7 +32,7 @@ class Draws:
         version, internal, gauss = self.python.getstate()
         numpy_state = cast("dict[str, Any]", self.numpy.bit_generator.state)
         return {
-            "python": [version, list(internal), gauss],
+            "python": [version, base64.b64encode(_WORDS.pack(*internal)).decode(), gauss],
             # PCG64's counters have 128 bits, more than JSON numbers hold everywhere.
             "numpy": {**numpy_state, "state": {name: str(value) for name, value in numpy_state["state"].items()}},
         }
@@ -37,7 +42,9 @@ class Draws:
         stored = cast("dict[str, Any]", state)
         draws = cls(0)
         version, internal, gauss = stored["python"]
-        draws.python.setstate((version, tuple(internal), gauss))
+        # Earlier versions stored a list of numbers.
+        words = _WORDS.unpack(base64.b64decode(internal)) if isinstance(internal, str) else tuple(internal)
+        draws.python.setstate((version, words, gauss))
         numpy_state = stored["numpy"]
         draws.numpy.bit_generator.state = {
             **numpy_state,
