@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from simba_actors.search.progress import Progress
     from simba_actors.search.stopping import EveryBucketSolved, NoImprovement, NothingToGain, TargetReached, Timeout
     from simba_actors.status import Status
-    from simba_actors.store.queries.results import Standing
+    from simba_actors.store.queries.score_queries import Standing
     from simba_actors.strategies.append_a_demo import AppendADemo
     from simba_actors.strategies.append_a_rule import AppendARule
     from simba_actors.strategies.append_labeled_demos import AppendLabeledDemos
@@ -157,7 +157,7 @@ _NAMES = {
         "TargetReached",
         "Timeout",
     ),
-    "simba_actors.store.queries.results": ("Standing",),
+    "simba_actors.store.queries.score_queries": ("Standing",),
     "simba_actors.status": ("Status",),
     "simba_actors.strategies.append_a_demo": ("AppendADemo",),
     "simba_actors.strategies.append_a_rule": ("AppendARule",),

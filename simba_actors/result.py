@@ -22,8 +22,8 @@ from simba_actors.runtime.logs import visible
 from simba_actors.search.quality import Outlook
 from simba_actors.search.rollout import JSON, STUDENT, Usage
 from simba_actors.store import Reader
-from simba_actors.store.queries import pool_queries, results
-from simba_actors.store.queries.results import Standing
+from simba_actors.store.queries import pool_queries, score_queries
+from simba_actors.store.queries.score_queries import Standing
 from simba_actors.store.records import Program, Run
 
 RankedOn: TypeAlias = Literal["trainset", "valset"]
@@ -287,7 +287,7 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module, space: 
     logs, progress = await _trial_logs(reader, run_id, dict(ranking)), await reader.progress(run_id)
     winner = ranking[0][0]
     scores = _scores_by_objective(run)
-    standings = await reader.ask(results.standings, run_id)
+    standings = await reader.ask(score_queries.standings, run_id)
     finalists = tuple(_finalist(number, score, standings.get(number), scores) for number, score in ranking)
     scored_student = next((each for each in finalists if each.number == STUDENT), None)
     if scored_student is None and STUDENT in standings:
@@ -297,7 +297,7 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module, space: 
         score=finalists[0].score,
         finalists=finalists,
         student=scored_student,
-        ranked_on="valset" if await reader.ask(results.validated, run_id) else "trainset",
+        ranked_on="valset" if await reader.ask(score_queries.validated, run_id) else "trainset",
         steps=len(logs),
         usage=await reader.usage(run_id),
         usage_by_lm=await reader.usage_by_lm(run_id),

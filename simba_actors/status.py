@@ -9,7 +9,7 @@ from simba_actors.observe.notebook import table as html_table
 from simba_actors.observe.wording import spent
 from simba_actors.search.progress import Progress
 from simba_actors.search.rollout import JSON, Usage
-from simba_actors.store.queries.results import Standing
+from simba_actors.store.queries.score_queries import Standing
 from simba_actors.store.records import RunStatus
 
 

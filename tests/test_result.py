@@ -19,7 +19,7 @@ from simba_actors.errors import MissingExtraError
 from simba_actors.events import Event, TrajectorySampled
 from simba_actors.search.quality import Quality
 from simba_actors.search.rollout import Usage
-from simba_actors.store.queries.results import Standing
+from simba_actors.store.queries.score_queries import Standing
 from tests.support.quiz import questions
 from tests.support.runs import finish, reach, small_config
 

@@ -22,7 +22,7 @@ from simba_actors.cli.arguments import (
 from simba_actors.cli.output import local_time, print_json, print_table, print_text, run
 from simba_actors.publishing.publications import history, served, served_by_channel
 from simba_actors.store import Reader
-from simba_actors.store.queries import results
+from simba_actors.store.queries import lookup
 
 if TYPE_CHECKING:  # They import DSPy, which takes a second.
     from simba_actors.publishing.publications import Publication, Served
@@ -151,8 +151,8 @@ async def _publish(
     from simba_actors.publishing.channel import Channel, Source
 
     async with await Reader.open(store) as queries:
-        run_id = await queries.ask(results.find_run_id, run_name)
-        source = Source(run_id, await queries.ask(results.find_program, run_id, name))
+        run_id = await queries.ask(lookup.find_run_id, run_name)
+        source = Source(run_id, await queries.ask(lookup.find_program, run_id, name))
     async with await Channel.open(store, channel_name) as channel:
         newest = (await channel.served()).version
         if share is None:

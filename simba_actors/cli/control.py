@@ -7,7 +7,7 @@ from typing import Literal
 
 from simba_actors.cli.arguments import DEFAULT_STORE, AsJSON, Reason, RunName, StorePath
 from simba_actors.cli.output import print_json, print_text, run
-from simba_actors.store.queries import results
+from simba_actors.store.queries import lookup
 from simba_actors.store.reading import Reader
 
 DONE = {
@@ -54,6 +54,6 @@ async def send(store: Path, name: str | None, kind: Kind, reason: str) -> str:
     from simba_actors.store.requests import send_request
 
     async with await Reader.open(store) as reader:
-        run_id = await reader.ask(results.find_run_id, name)
+        run_id = await reader.ask(lookup.find_run_id, name)
     await send_request(store, run_id, kind, reason=reason)
     return run_id

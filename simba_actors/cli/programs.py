@@ -25,9 +25,9 @@ from simba_actors.cli.output import print_json, print_text, print_tree, run, sco
 from simba_actors.errors import RunError
 from simba_actors.search.rollout import JSON, STUDENT, TraceStep
 from simba_actors.store import Reader
-from simba_actors.store.queries import pool_queries, results
+from simba_actors.store.queries import lookup, pool_queries, rollout_queries, score_queries
 from simba_actors.store.queries.pool_queries import Lesson, PoolEntry
-from simba_actors.store.queries.results import RolloutFilter
+from simba_actors.store.queries.rollout_queries import RolloutFilter
 from simba_actors.store.records import UNOPTIMIZED, Program, RolloutRecord
 
 if TYPE_CHECKING:
@@ -185,12 +185,12 @@ def export(
 
 async def _pool(store: Path, run_name: str | None) -> list[PoolEntry]:
     async with await Reader.open(store) as queries:
-        return await queries.ask(pool_queries.pool, await queries.ask(results.find_run_id, run_name))
+        return await queries.ask(pool_queries.pool, await queries.ask(lookup.find_run_id, run_name))
 
 
 async def _find(queries: Reader, run_name: str | None, name: str | None) -> tuple[str, Program]:
-    run_id = await queries.ask(results.find_run_id, run_name)
-    number = await queries.ask(results.find_program, run_id, name)
+    run_id = await queries.ask(lookup.find_run_id, run_name)
+    number = await queries.ask(lookup.find_program, run_id, name)
     return run_id, await queries.ask(pool_queries.program, run_id, number)
 
 
@@ -208,7 +208,7 @@ async def _program_with_messages(
     async with await Reader.open(store) as queries:
         run_id, found = await _find(queries, run_name, name)
         prompts = (await queries.run(run_id)).prompts
-        calls = await queries.ask(results.stored_calls, run_id, (found.number, *found.parents, STUDENT))
+        calls = await queries.ask(rollout_queries.stored_calls, run_id, (found.number, *found.parents, STUDENT))
     return found, list(_messages(Configuration.from_json(found.configuration), prompts, calls))
 
 
@@ -242,16 +242,16 @@ async def _failures(
     store: Path, run_name: str | None, name: str | None, wanted: RolloutFilter, *, everything: bool
 ) -> tuple[str, int, list[Failure]]:
     async with await Reader.open(store) as queries:
-        run_id = await queries.ask(results.find_run_id, run_name)
-        number = await queries.ask(results.find_program, run_id, name)
+        run_id = await queries.ask(lookup.find_run_id, run_name)
+        number = await queries.ask(lookup.find_program, run_id, name)
         if not everything and not wanted.failed:
-            wanted = replace(wanted, below=await queries.ask(results.best_score, run_id))
-        records = await queries.ask(results.rollouts_of, run_id, number, wanted)
+            wanted = replace(wanted, below=await queries.ask(rollout_queries.best_score, run_id))
+        records = await queries.ask(rollout_queries.rollouts_of, run_id, number, wanted)
         found: list[Failure] = []
         for record in records:
             student = None
             if number != STUDENT:
-                student = await queries.ask(results.counterpart, run_id, record.rollout, STUDENT)
+                student = await queries.ask(rollout_queries.counterpart, run_id, record.rollout, STUDENT)
             found.append(Failure(record, student))
         return run_id, number, found
 
@@ -259,10 +259,10 @@ async def _failures(
 async def _program_to_export(store: Path, run_name: str | None, name: str | None) -> tuple[str, Program, JSON]:
     """Return the run, the program and the configuration of the student's predictors that are not optimized."""
     async with await Reader.open(store) as queries:
-        run_id = await queries.ask(results.find_run_id, run_name)
+        run_id = await queries.ask(lookup.find_run_id, run_name)
         run_ = await queries.run(run_id)
         if name in (None, "best") and run_.result is None:
-            best = await queries.ask(results.best_standing, run_id)
+            best = await queries.ask(score_queries.best_standing, run_id)
             leading = "" if best is None else f" (program {best.program} leads with {best})"
             raise RunError(
                 f"run {run_id!r} is {run_.status} and has no winner yet{leading}: name the program to export"

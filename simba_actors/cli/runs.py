@@ -13,9 +13,8 @@ from simba_actors.cli.arguments import DEFAULT_STORE, AsJSON, RunName, StorePath
 from simba_actors.cli.output import local_time, print_json, print_table, print_text, run, score
 from simba_actors.observe.wording import duration, spending, step_shown
 from simba_actors.store import Reader
-from simba_actors.store.queries import results, run_queries
-from simba_actors.store.queries.results import EstimateKind
-from simba_actors.store.queries.run_queries import RunSummary, StepScores
+from simba_actors.store.queries import lookup, rollout_queries, run_queries, score_queries
+from simba_actors.store.queries.run_queries import EstimateKind, RunSummary, StepScores
 
 ESTIMATES: tuple[EstimateKind, ...] = ("TrendEstimated", "OutlookEstimated", "BudgetForecast")
 
@@ -196,13 +195,13 @@ async def _summaries(store: Path) -> list[RunSummary]:
 
 async def _report(store: Path, name: str | None) -> RunReport:
     async with await Reader.open(store) as queries:
-        run_id = await queries.ask(results.find_run_id, name)
+        run_id = await queries.ask(lookup.find_run_id, name)
         return RunReport(
             await queries.ask(run_queries.summary, run_id),
-            await queries.ask(results.objective_scores, run_id),
+            await queries.ask(score_queries.objective_scores, run_id),
             await queries.ask(run_queries.step_scores, run_id),
-            await queries.ask(results.failures, run_id),
-            *[await queries.ask(results.latest_estimate, run_id, kind) for kind in ESTIMATES],
+            await queries.ask(rollout_queries.failures, run_id),
+            *[await queries.ask(run_queries.latest_estimate, run_id, kind) for kind in ESTIMATES],
         )
 
 
@@ -214,7 +213,7 @@ async def _fork(store: Path, name: str, at: int, new_name: str) -> str:
     from simba_actors.store.forking import fork
 
     async with await Reader.open(store) as queries:
-        run_id = await queries.ask(results.find_run_id, name)
+        run_id = await queries.ask(lookup.find_run_id, name)
     await fork(store, run_id, at=at, new_run_id=new_name)
     return run_id
 

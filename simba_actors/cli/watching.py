@@ -26,9 +26,9 @@ from simba_actors.events import Event
 from simba_actors.observe.wording import described, progress_line
 from simba_actors.runtime.logs import visible
 from simba_actors.store import Reader
-from simba_actors.store.queries import results, run_queries
-from simba_actors.store.queries.results import Spending
+from simba_actors.store.queries import lookup, run_queries, score_queries
 from simba_actors.store.queries.run_queries import RunSummary, StepScores
+from simba_actors.store.queries.score_queries import StepSpending
 
 REDRAW_SECONDS = 0.5
 """Seconds between two looks at the store."""
@@ -49,7 +49,7 @@ class Snapshot:
 
     summary: RunSummary
     steps: Sequence[StepScores]
-    spending: Sequence[Spending]
+    spending: Sequence[StepSpending]
     trend: Any
     events: Sequence[Event]
 
@@ -86,12 +86,12 @@ async def _print_lines(store: Path, run_name: str | None) -> None:
 
 async def _run_id(store: Path, run_name: str | None) -> str:
     async with await Reader.open(store) as queries:
-        return await queries.ask(results.find_run_id, run_name)
+        return await queries.ask(lookup.find_run_id, run_name)
 
 
 async def _draw(store: Path, run_name: str | None, console: Console) -> None:
     async with await Reader.open(store) as queries:
-        run_id = await queries.ask(results.find_run_id, run_name)
+        run_id = await queries.ask(lookup.find_run_id, run_name)
         snapshot = await _snapshot(queries, run_id)
         started, done = time.monotonic(), snapshot.summary.rollouts_done
         message, quitting = "", False
@@ -130,8 +130,8 @@ async def _snapshot(queries: Reader, run_id: str) -> Snapshot:
     return Snapshot(
         await queries.ask(run_queries.summary, run_id),
         await queries.ask(run_queries.step_scores, run_id),
-        await queries.ask(results.spending_by_step, run_id),
-        await queries.ask(results.latest_estimate, run_id, "TrendEstimated"),
+        await queries.ask(score_queries.spending_by_step, run_id),
+        await queries.ask(run_queries.latest_estimate, run_id, "TrendEstimated"),
         await queries.events(run_id, max(0, last - EVENTS_SHOWN)),
     )
 

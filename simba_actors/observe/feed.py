@@ -18,7 +18,7 @@ from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.runtime.logs import get_logger
 from simba_actors.search.rollout import RolloutKey
 from simba_actors.store import Reader
-from simba_actors.store.queries import results
+from simba_actors.store.queries import rollout_queries
 from simba_actors.store.records import RolloutRecord
 
 logger = get_logger(__name__)
@@ -159,9 +159,9 @@ class EventFeed:
 
 async def new_rollouts(reader: Reader, run_id: str, seen: set[RolloutKey]) -> AsyncGenerator[RolloutRecord]:
     """Yield the run's rollouts with a result whose keys are not in `seen`, in the order of their keys, and add them."""
-    keys = [key for key in await reader.ask(results.keys_with_result, run_id) if key not in seen]
+    keys = [key for key in await reader.ask(rollout_queries.keys_with_result, run_id) if key not in seen]
     for n in range(0, len(keys), ROLLOUTS_AT_ONCE):
-        for record in await reader.ask(results.rollouts_with_keys, run_id, keys[n : n + ROLLOUTS_AT_ONCE]):
+        for record in await reader.ask(rollout_queries.rollouts_with_keys, run_id, keys[n : n + ROLLOUTS_AT_ONCE]):
             seen.add(record.rollout.key)
             yield record
 

@@ -28,8 +28,8 @@ from simba_actors.runtime.extras import import_extra
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.rollout import JSON
 from simba_actors.store import Reader
-from simba_actors.store.queries import results
-from simba_actors.store.queries.results import Spending
+from simba_actors.store.queries import score_queries
+from simba_actors.store.queries.score_queries import StepSpending
 from simba_actors.store.records import Run
 
 R = TypeVar("R")
@@ -105,7 +105,7 @@ class MLflowCallback:
                 self._mlflow_run = await self._threads.run(lambda: self._begin(run))
             match event:
                 case StepClosed():
-                    spending = await reader.ask(results.spending_by_step, optimizer.run_id)
+                    spending = await reader.ask(score_queries.spending_by_step, optimizer.run_id)
                     await self._log_metrics(event.step, metrics_of(event, spending[-1] if spending else None))
                 case ProgramPublished():
                     await self._register_prompts(optimizer, (await reader.run(optimizer.run_id)).prompts, event)
@@ -180,7 +180,7 @@ def parameters_of(run: Run) -> dict[str, str]:
     return found
 
 
-def metrics_of(event: StepClosed, spending: Spending | None) -> dict[str, float]:
+def metrics_of(event: StepClosed, spending: StepSpending | None) -> dict[str, float]:
     """Return what is known at the end of a step, by the names of MLflow's metrics."""
     values: dict[str, float | None] = {"step_score": event.score, "sampled_mean": event.sampled_mean}
     if spending is not None:

@@ -8,8 +8,8 @@ from simba_actors.search.rollout import Usage
 
 if TYPE_CHECKING:
     from simba_actors.events import Event
-    from simba_actors.store.queries.results import Standing
     from simba_actors.store.queries.run_queries import RunSummary
+    from simba_actors.store.queries.score_queries import Standing
 
 LONGEST_VALUE = 300
 """Number of characters of an event's value that a line shows."""

@@ -1,9 +1,9 @@
 """Charts as SVG: no script, no build step, and nothing that a strict Content-Security-Policy forbids.
 
-Each chart comes in two widths, for wide and narrow screens, of which the style sheet shows one. Every point can be
-focused with the keyboard, shows its value on hover and on focus, and says it to a screen reader. A library that draws
-on a canvas, such as uPlot, can't do that: its points are pixels. It is faster for tens of thousands of points, of which
-a chart here has at most `MOST_POINTS`.
+Each chart is drawn in two widths, for wide and narrow screens, and the style sheet shows one of them. Every point can
+be focused with the keyboard, shows its value on hover and focus, and is read by screen readers. A library that draws on
+a canvas, such as uPlot, can't do that, since its points are pixels. It would be faster for tens of thousands of points,
+but a chart here has at most `MOST_POINTS`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Literal, TypeVar
 
 from markupsafe import Markup, escape
 
-from simba_actors.store.queries.results import Spending, Standing
 from simba_actors.store.queries.run_queries import StepScores
+from simba_actors.store.queries.score_queries import Standing, StepSpending
 
-S = TypeVar("S", StepScores, Spending)
+S = TypeVar("S", StepScores, StepSpending)
 
 Series = Literal["best", "sampled", "student", "objective", "front"]
 
 MOST_POINTS = 120
-"""Most steps in one chart."""
+"""Maximum number of steps in one chart."""
 
 MANY_POINTS = 40
 """Points from which they are drawn smaller, so that they do not overlap."""
@@ -57,7 +57,7 @@ def thinned(steps: Sequence[S]) -> list[S]:
     return [step for index, step in enumerate(steps) if index % stride == 0 or index == len(steps) - 1]
 
 
-def chart_by_step(steps: Sequence[StepScores], spending: Sequence[Spending], student: Standing | None) -> Markup:
+def chart_by_step(steps: Sequence[StepScores], spending: Sequence[StepSpending], student: Standing | None) -> Markup:
     """Draw the best score so far and the mean of the samples over the steps."""
     if not steps:
         return Markup("")
@@ -75,7 +75,7 @@ def chart_by_step(steps: Sequence[StepScores], spending: Sequence[Spending], stu
 
 
 def chart_by_spending(
-    spending: Sequence[Spending], student: Standing | None, what: Literal["calls", "tokens", "cost"]
+    spending: Sequence[StepSpending], student: Standing | None, what: Literal["calls", "tokens", "cost"]
 ) -> Markup:
     """Draw the best score so far over what the run had spent by then, at each step and, as step -1, at its end."""
     shown = _dollars if what == "cost" else _whole
@@ -109,7 +109,7 @@ def chart_of_objectives(scores: Mapping[int, Mapping[str, float]], link: Callabl
 
 
 def pareto_front(scores: Mapping[int, Mapping[str, float]]) -> set[int]:
-    """Return the programs that no other is at least as good as in everything and better in something."""
+    """Return the programs that no other dominates by being at least as good in everything and better in something."""
 
     def beats(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
         return all(one[n] >= other[n] for n in other) and any(one[n] > other[n] for n in other)
@@ -203,7 +203,7 @@ def _both_widths(
 
 
 class _Frame:
-    """Maps values to places in one chart."""
+    """Maps values to coordinates in one chart."""
 
     def __init__(self, first: float, last: float, low: float, high: float, width: int) -> None:
         self._first, self._last, self._low, self._high, self._width = first, last, low, high, width
@@ -297,7 +297,7 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
-    """Return at most about `count` round numbers from `low` to `high`."""
+    """Return about `count` round numbers from `low` to `high`."""
     raw = (high - low) / max(1, count)
     power = 10.0 ** math.floor(math.log10(raw)) if raw > 0 else 1.0
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw - 1e-12)

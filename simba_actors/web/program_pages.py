@@ -16,21 +16,21 @@ from simba_actors.programs.messages import prompt_messages
 from simba_actors.publishing import publications
 from simba_actors.search.rollout import JSON, STUDENT, TraceStep
 from simba_actors.store import Reader
-from simba_actors.store.queries import pool_queries, results
-from simba_actors.store.queries.results import RolloutFilter
+from simba_actors.store.queries import pool_queries, rollout_queries, score_queries
+from simba_actors.store.queries.rollout_queries import RolloutFilter
 from simba_actors.store.records import Program, RolloutRecord
 from simba_actors.web.diffs import diff_lines
 from simba_actors.web.lineage_graph import legend, lineage_graph, shown_in_graph
 from simba_actors.web.rendering import name_in, number_in, open_store, page, slug, whole
 
 ROWS_A_PAGE = 100
-"""Programs in one table."""
+"""Maximum number of programs in one table."""
 
 CHILDREN_SHOWN = 50
 """Most programs that a program's page names as made from it."""
 
 FAILURES_A_PAGE = 20
-"""Rollouts on one page of failures."""
+"""Maximum number of rollouts on one page of failures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ async def pool(request: Request) -> Response:
         ordered = sorted(ranking) if by_number else ranking
         listed = ordered[first : first + ROWS_A_PAGE]
         entries = {entry.number: entry for entry in await store.ask(pool_queries.pool, run_id, graphed | set(listed))}
-        best = await store.ask(results.best_standing, run_id)
-        validated = await store.ask(results.validated, run_id)
+        best = await store.ask(score_queries.best_standing, run_id)
+        validated = await store.ask(score_queries.validated, run_id)
     winner = best.program if best is not None and run_.result is not None else None
 
     def link(number: int) -> str:
@@ -89,7 +89,7 @@ async def program(request: Request) -> Response:
     async with await open_store(request) as store:
         found = await store.ask(pool_queries.program, run_id, number)
         configuration = Configuration.from_json(found.configuration)
-        best = await store.ask(results.best_standing, run_id)
+        best = await store.ask(score_queries.best_standing, run_id)
         prompts = (await store.run(run_id)).prompts
         return page(
             request,
@@ -97,7 +97,7 @@ async def program(request: Request) -> Response:
             run_id=run_id,
             program=found,
             entry=(await store.ask(pool_queries.pool, run_id, [number]))[0],
-            standing=await store.ask(results.standing, run_id, number),
+            standing=await store.ask(score_queries.standing, run_id, number),
             is_best=best is not None and best.program == number,
             predictors=_prompts(configuration),
             messages=await _messages(store, run_id, found, configuration, prompts),
@@ -128,15 +128,15 @@ async def failures(request: Request) -> Response:
         found = await store.ask(pool_queries.program, run_id, number)
         beside = STUDENT if query.get("beside") != "parent" or not found.parents else found.parents[0]
         if kind == "wrong":
-            wanted = replace(wanted, below=await store.ask(results.best_score, run_id))
-        records = await store.ask(results.rollouts_of, run_id, number, wanted)
+            wanted = replace(wanted, below=await store.ask(rollout_queries.best_score, run_id))
+        records = await store.ask(rollout_queries.rollouts_of, run_id, number, wanted)
         templates = (await store.run(run_id)).prompts
         configuration = Configuration.from_json(found.configuration)
         comparisons: list[Comparison] = []
         for record in records[:FAILURES_A_PAGE]:
             other = None
             if beside != number:
-                other = await store.ask(results.counterpart, run_id, record.rollout, beside)
+                other = await store.ask(rollout_queries.counterpart, run_id, record.rollout, beside)
             differing = _differing([record, other]) if other is not None else set[tuple[int, str]]()
             sent = _prompts_of(record, configuration, templates) if prompts else []
             comparisons.append(Comparison(record, other, differing, sent))
@@ -192,8 +192,8 @@ def _prompts(configuration: Configuration) -> list[tuple[str, str, tuple[Demo, .
 async def _messages(
     store: Reader, run_id: str, found: Program, configuration: Configuration, prompts: Mapping[str, JSON]
 ) -> list[tuple[str, list[dict[str, str]]]]:
-    """Return the chat messages of each predictor that a stored call shows the fields of."""
-    calls = await store.ask(results.stored_calls, run_id, (found.number, *found.parents, STUDENT))
+    """Return the chat messages of each predictor that has a stored call to take the fields from."""
+    calls = await store.ask(rollout_queries.stored_calls, run_id, (found.number, *found.parents, STUDENT))
     known = [calls[name] for name in configuration.predictors if name in calls]
     return [_prompt_of(call, configuration, prompts) for call in known]
 

@@ -13,9 +13,9 @@ from simba_actors.programs import Configuration
 from simba_actors.publishing.publications import served_by_channel
 from simba_actors.search.rollout import STUDENT
 from simba_actors.store import Reader
-from simba_actors.store.queries import pool_queries, results, run_queries
-from simba_actors.store.queries.results import Spending, Standing
+from simba_actors.store.queries import pool_queries, rollout_queries, run_queries, score_queries
 from simba_actors.store.queries.run_queries import RunSummary
+from simba_actors.store.queries.score_queries import Standing, StepSpending
 from simba_actors.web.charts import (
     chart_by_spending,
     chart_by_step,
@@ -34,7 +34,7 @@ STEPS_LISTED = 50
 """Newest steps in the table."""
 
 ERRORS_SHOWN = 5
-"""Most different errors of failed rollouts."""
+"""Maximum number of different errors on a run's page."""
 
 
 async def runs(request: Request) -> Response:
@@ -60,7 +60,7 @@ async def live(request: Request) -> Response:
 
 
 async def compare(request: Request) -> Response:
-    """Show two runs side by side, by default the newest two: scores with intervals, cost, the settings that differ."""
+    """Show two runs side by side, by default the newest two: scores with intervals, cost, and differing settings."""
     async with await open_store(request) as store:
         summaries = await store.ask(run_queries.summaries)
         names = [summary.run.run_id for summary in summaries]
@@ -111,7 +111,7 @@ async def _side(store: Reader, run_id: str) -> dict[str, Any]:
 
 
 def settings_of(summary: RunSummary) -> dict[str, Any]:
-    """Return the run's settings that are set, those of groups such as the budget one by one."""
+    """Return the run's settings that have a value, with the fields of groups such as the budget one by one."""
     found: dict[str, Any] = {}
     for name, value in summary.run.settings.items():
         if isinstance(value, dict):
@@ -130,10 +130,10 @@ async def _facts(request: Request, store: Reader) -> dict[str, Any]:
     bucket_step = max((step.step for step in steps), default=0) if asked is None else asked
     events = await store.events(run_id, max(0, last - EVENTS_SHOWN))
     best, student = summary.best, summary.student
-    spending = await store.ask(results.spending_by_step, run_id)
+    spending = await store.ask(score_queries.spending_by_step, run_id)
     by_spending = spending if summary.run.result is None else [*spending, _end(summary)]
-    objectives = await store.ask(results.objective_scores, run_id)
-    errors = await store.ask(results.failures, run_id)
+    objectives = await store.ask(score_queries.objective_scores, run_id)
+    errors = await store.ask(rollout_queries.failures, run_id)
     known = _standings(student, best)
 
     def link(number: int) -> str:
@@ -167,10 +167,12 @@ async def _facts(request: Request, store: Reader) -> dict[str, Any]:
     }
 
 
-def _end(summary: RunSummary) -> Spending:
+def _end(summary: RunSummary) -> StepSpending:
     """Return what a finished run spent in all, and its winner. The last rollouts of a run follow its last step."""
     usage = summary.usage
-    return Spending(-1, usage.calls, usage.tokens, usage.cost, summary.run.updated - summary.run.created, summary.best)
+    return StepSpending(
+        -1, usage.calls, usage.tokens, usage.cost, summary.run.updated - summary.run.created, summary.best
+    )
 
 
 def _standings(student: Standing | None, best: Standing | None) -> list[tuple[str, Standing]]:

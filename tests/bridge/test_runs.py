@@ -11,7 +11,7 @@ import pytest
 
 from simba_actors import AppendADemo, Governor, RemoteStudent, Retry
 from simba_actors.store import Reader
-from simba_actors.store.queries.results import failures
+from simba_actors.store.queries.rollout_queries import failures
 from tests.support.quiz import ANSWERS, questions, quiz_script
 from tests.support.runs import findings_in, finish, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from simba_actors.store import Owner, Reader
-from simba_actors.store.queries.results import best_score
+from simba_actors.store.queries.rollout_queries import best_score
 from tests.store.ledgers import claimed, result, step
 
 OWNER = Owner.this_process()

@@ -12,7 +12,7 @@ from simba_actors.errors import UnknownProgramError
 from simba_actors.search.rollout import Phase, Split
 from simba_actors.search.statistics.intervals import mean_interval
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, dumps, loads, rollout_records
-from simba_actors.store.queries.results import Standing, standings, sums_of_scores
+from simba_actors.store.queries.score_queries import Standing, standings, sums_of_scores
 from simba_actors.store.reading import find_programs, find_run
 from simba_actors.store.records import Program, RolloutRecord
 
@@ -51,7 +51,7 @@ class PoolEntry:
     final: MeanScore | None
     """Its score in the rollouts that the winner was chosen by."""
     standing: Standing | None
-    """Its score by all its rollouts; see `results.standings`."""
+    """Its score by all its rollouts; see `score_queries.standings`."""
     rank: int | None
     """Its place among the finalists of a finished run, counted from 1; None for other programs."""
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Literal, TypeAlias, cast
 
 from simba_actors.search.rollout import STUDENT_LM, Usage
 from simba_actors.store.encoding import loads
 from simba_actors.store.queries.pool_queries import MeanScore
-from simba_actors.store.queries.results import Standing, best_and_student
+from simba_actors.store.queries.score_queries import Standing, best_and_student
 from simba_actors.store.reading import TOTAL_USAGE, USED_BY_PROPOSALS, all_runs, find_run, usage_of_totals
 from simba_actors.store.records import ActorGauge, Run
+
+EstimateKind: TypeAlias = Literal["TrendEstimated", "OutlookEstimated", "BudgetForecast"]
+"""Events in which a run says what it expects."""
 
 OVER = ("finished", "failed")
 """Statuses of runs that no process works on."""
@@ -42,7 +45,7 @@ class RunSummary:
     """Summary of a run's state.
 
     `best` and `student` are the scores of the best program and of the student, both by their own rollouts; see
-    `results.best_standing` and `results.standings`.
+    `score_queries.best_standing` and `score_queries.standings`.
     `rollouts_planned` counts the rollouts planned so far, done or not. `rollouts_running` is how many concurrency slots
     were in use when the run last stored something; None if that is unknown or the run is not running.
     """
@@ -161,3 +164,11 @@ def _sampled(db: sqlite3.Connection, run_id: str) -> dict[int, tuple[int, float,
         {"run": run_id, "lm": STUDENT_LM},
     )
     return {step: (count, scores, squares) for step, count, scores, squares in rows}
+
+
+def latest_estimate(db: sqlite3.Connection, run_id: str, kind: EstimateKind) -> dict[str, Any] | None:
+    """Return the fields of the run's latest event of a kind, or None if there is none yet."""
+    row = db.execute(
+        "SELECT data FROM events WHERE run_id = ? AND kind = ? ORDER BY seq DESC LIMIT 1", [run_id, kind]
+    ).fetchone()
+    return None if row is None else cast("dict[str, Any]", loads(row[0]))
