@@ -1,10 +1,10 @@
 """A logistic mixed model: effects of the columns of a design, and how easy each example is.
 
 The log-odds of a score are the sum of the effects in its row of the design, a known offset, and its example's ease. All
-of them have normal priors, so little is believed of what was tried little (partial pooling). The fit is the mode of the
-posterior, with the curvature there for the uncertainty: a Laplace approximation (Breslow and Clayton, "Approximate
-inference in generalized linear mixed models", 1993). Putting the ease of examples and the worth of what is tried on one
-scale is item response theory (Rasch, "Probabilistic models for some intelligence and attainment tests", 1960).
+of them have normal priors, so an effect with few trials stays near zero (partial pooling). The fit is the mode of the
+posterior, and the curvature there gives the uncertainty: a Laplace approximation (Breslow and Clayton, "Approximate
+inference in generalized linear mixed models", 1993). The ease of examples and the value of what is tried are on one
+scale, as in item response theory (Rasch, "Probabilistic models for some intelligence and attainment tests", 1960).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ STEPS_OF_EASE = 3
 """Newton steps for the ease of examples alone at the start of a fit."""
 
 LEAST_WEIGHT = 1e-4
-"""Weight of a score that is all but certain; keeps Newton's method stable."""
+"""Minimum weight of a score, which one that is almost certain gets; keeps Newton's method stable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Posterior:
     evidence: float
     """The logarithm of how likely the scores are under the priors, whatever the effects."""
     information: Matrix
-    """What the scores alone say of the effects: the curvature of their likelihood, without the priors."""
+    """Information about the effects in the scores alone: the curvature of their likelihood, without the priors."""
 
     def draw(self, draws: np.random.Generator, scale: float = 1.0) -> Vector:
         """Return one draw of the effects, with its distance from the most likely ones multiplied by `scale`."""

@@ -18,14 +18,14 @@ from simba_actors.search.model.parts import Part
 from simba_actors.search.rollout import Split
 
 MOST_EXAMPLES = 2_000
-"""Examples of each split that a search uses. Of a larger split it uses a random sample: a mean over so many is within
-0.02 of that over all, and an example that few programs run on tells little of any."""
+"""Maximum number of examples of each split that a search uses. Of a larger split it uses a random sample. A mean over
+that many is within 0.02 of the mean over all, and an example that few programs run on says little about any of them."""
 
 PANEL = 256
 """Maximum number of training examples on which the model predicts scores."""
 
 RECURS = 3
-"""Examples that must have a label before it counts as recurring."""
+"""Number of examples that must have a label for it to count as recurring."""
 
 WORD = re.compile(r"\w+")
 
@@ -89,14 +89,14 @@ class Examples:
         return self._positions[split][examples]
 
     def positions_of(self, validation: Booleans, examples: Indices) -> Indices:
-        """Return the position of each example, of the valset where `validation` says so and else of the trainset."""
+        """Return the position of each example, which is of the valset where `validation` is true."""
         positions = np.empty(len(examples), dtype=np.int64)
         positions[validation] = self.positions("val", examples[validation])
         positions[~validation] = self.positions("train", examples[~validation])
         return positions
 
     def evenly_spread(self, split: Split, examples: Sequence[int]) -> list[int]:
-        """Return `examples` of the split in an order in which any few in succession call for all answers alike."""
+        """Return `examples` of the split in an order that spreads each answer evenly."""
         positions = self._positions[split][np.array(examples, dtype=np.int64)]
         rank = self.answers.spread(positions)
         return [examples[n] for n in np.argsort(rank, kind="stable")]
@@ -167,8 +167,8 @@ def _positions(used: Sequence[int], count: int, first: int) -> Indices:
 class Similarity:
     """Cosine similarity of texts to a fixed set of rows, over words weighted by inverse document frequency.
 
-    The weights are Salton and Buckley's ("Term-weighting approaches in automatic text retrieval", 1988). A word that
-    only one row has says nothing about another row, and is left out.
+    The weights are those of Salton and Buckley ("Term-weighting approaches in automatic text retrieval", 1988). Words
+    that only one row has are left out, since they say nothing about other rows.
     """
 
     def __init__(self, rows: Sequence[str]) -> None:
@@ -194,7 +194,7 @@ class Similarity:
         """Where the rows that have a word are, by its number."""
 
     def to_rows(self, text: str) -> Vector:
-        """Return how near each row is to `text`, from 0 to 1, scaled so that the nearest is at 1 if any is near."""
+        """Return the similarity of each row to `text`, from 0 to 1, scaled so that the most similar row is at 1."""
         own = sorted(self._number[word] for word in set(WORD.findall(text.lower())) if word in self._number)
         if not own:
             return np.zeros(self.rows)
@@ -258,10 +258,10 @@ class Answers:
         return one
 
     def spread(self, rows: Indices) -> Vector:
-        """Return a rank for each of `rows` by which any few in succession call for the answers as often as all do.
+        """Return a rank for each of `rows`, such that any few in succession have the same shares of answers as all.
 
-        A program that gives one answer to everything can't be lucky on those (stratified sampling: Neyman, "On the two
-        different aspects of the representative method", 1934).
+        A program that gives one answer to everything can't be lucky on such a batch (stratified sampling: Neyman, "On
+        the two different aspects of the representative method", 1934).
         """
         groups = self._group[rows]
         order = np.argsort(groups, kind="stable")

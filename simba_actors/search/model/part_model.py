@@ -6,8 +6,8 @@ costs. So a rollout informs about all parts of its program at once, like a trial
 "The design of experiments", 1935), and the value of a combination can be predicted before it is tried. The value of a
 program beyond the sum of its parts is estimated from its own rollouts and shrunk towards zero.
 
-The cost of a fit is bounded. Only the most promising parts are fitted; the effects of the others stay what they were
-found to be, or at their prior if they never were fitted. Scores are predicted on a panel of examples.
+The cost of a fit is bounded. Only the most promising parts are fitted. The effects of the others stay as they were last
+fitted, or at their prior if they never were. Scores are predicted on a panel of examples.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ from simba_actors.search.model.parts_held import PartsHeld
 PRIOR = (2.0, 0.3, 0.3, 0.3, 0.3, 0.3, 2.0)
 """Standard deviations of the columns before `PARTS`, in log-odds. For scale: from 50 to 60 % is 0.4.
 
-Those of the length are as wide as that of a part's own effect. Good parts and many of them come together: under a
-narrow prior the parts would get too little credit and the crowd too little blame. That of `SHOWN` is wide because a
-small LM may give no answer that its demos do not show (the label space: Min et al., "Rethinking the role of
+Those of the length are as wide as that of a part's own effect. Good programs tend to have many parts: under a narrow
+prior the parts would get too little credit and their number too little blame. That of `SHOWN` is wide because a small
+LM may never give an answer that its demos do not show (the label space: Min et al., "Rethinking the role of
 demonstrations: what makes in-context learning work?", 2022)."""
 
 GENERAL, SPECIFIC, NEARBY = 0.3, 0.12, 0.8
-"""Standard deviations, in log-odds, of the effects of general parts, of specific parts, and of the latter on the
+"""Standard deviations, in log-odds, of three effects: of general parts, of specific parts, and of specific parts on the
 examples that they are about."""
 
 IN_ORDER = 0.6
 """Standard deviation, in log-odds, of the effect of an answer in one position."""
 
 WORTH_A_MENTION = 1.0
-"""Gain in log-likelihood of the scores from which the model includes effects of the order. Less is "not
+"""Gain in log-likelihood of the scores that the model must have from effects of the order to include them. Less is "not
 worth more than a bare mention" (Kass and Raftery, "Bayes factors", 1995)."""
 
 ROUGHLY = 1.0
@@ -85,8 +85,8 @@ LEADERS = 32
 class PartModel:
     """The posterior of all effects given the evidence, and what it says about programs.
 
-    `programs` maps the number of each program to its parts, in the order of its prompt; `settings` are parts that none
-    of them need have. `start` is what an earlier fit of the same run found.
+    `programs` maps the number of each program to its parts, in the order of its prompt. `settings` are further parts,
+    which no program needs to have. `start` is the result of an earlier fit of the same run.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class PartModel:
         self._rows_on_panel: dict[int, tuple[Matrix, Vector]] = {}
 
     def _usable(self, scores: StudentScores) -> tuple[Indices, Indices, Vector, Booleans]:
-        """Return the program (its row), example (its position), score and resampling of each score, by example."""
+        """Return the program's row, the example's position, the value and the resampling of each score, by example."""
         example = self.examples.positions_of(scores.validation, scores.example)
         order = np.argsort(np.where(example < 0, self.examples.count, example), kind="stable")
         order = order[: int((example >= 0).sum())]
@@ -132,7 +132,7 @@ class PartModel:
         return rows[scores.program[order]], example[order], score[order], scores.resampled[order]
 
     def _most_promising(self) -> Indices:
-        """Return the parts to fit: those that may be worth the most, of new ones those with the most scores first."""
+        """Return the parts to fit: the most promising ones, and among new ones those with the most scores."""
         if len(self.parts) <= ACTIVE:
             return np.arange(len(self.parts))
         counts = self._made.holds.count_by_part(
@@ -181,9 +181,9 @@ class PartModel:
     def _fitted(self, observed: Observations, tests_order: bool) -> tuple[Posterior, bool, int]:
         """Return the posterior, whether it has effects of the order of answers, and how many scores decided that.
 
-        It has them if the scores are much likelier so. Choosing between priors by the evidence is type II maximum
-        likelihood (Good, "The estimation of probabilities", 1965): where the order does nothing, its many columns would
-        only add to the noise.
+        It has them if they make the scores much more likely. Where the order does nothing, its many columns would only
+        add noise. Choosing between priors by the evidence is type II maximum likelihood (Good, "The estimation of
+        probabilities", 1965).
         """
         columns, start, count = self.order.columns, self._start, len(observed.score)
         first = self._first_effects()
@@ -255,7 +255,7 @@ class PartModel:
     def _leaders_under(self, effects: Effects, deviates: Vector | float) -> dict[int, float]:
         """Return the expected score of each leader; `deviates` say how far its own effect is from the likely one.
 
-        The own effect makes up for part of what these effects add to the program: its rollouts stay what they were.
+        The own effect offsets part of what these effects add to the program, because its rollouts stay the same.
         """
         rows = self._leader_rows
         log_odds = self._log_odds(effects, self._sums_of_leaders(effects), rows, self._leaders_show)
@@ -289,18 +289,18 @@ class PartModel:
         return parts, PartsHeld.of([[index[part] for part in self.programs[program]] for program in self.leaders])
 
     def difference(self, program: int, other: int, rows: Sequence[int] | None = None) -> tuple[float, float]:
-        """Return how much more `program` is expected to score than `other` on the panel: the mean and the deviation.
+        """Return the mean and the standard deviation of how much more `program` scores than `other` on the panel.
 
-        Both are on a scale from 0 to 1. `rows` leaves all but these of the panel out. What the programs have in common
-        is uncertain for both alike, so it adds nothing to the deviation.
+        Both are on a scale from 0 to 1. If `rows` is given, only these rows of the panel count. What the programs have
+        in common is equally uncertain for both, so it adds nothing to the deviation.
         """
         gain, slope, own = self.contrast(program, other, rows)
         return gain, math.hypot(own, *times(self._posterior.spread.T, slope))
 
     def contrast(self, program: int, other: int, rows: Sequence[int] | None = None) -> tuple[float, Vector, float]:
-        """Return the expected difference of two programs, its slope, and its deviation by what only they have.
+        """Return the expected difference of two programs, its slope, and its deviation from the programs' own effects.
 
-        The slope is its derivative by each effect of the posterior. `rows` is as for `difference`.
+        The slope is the derivative with respect to each effect of the posterior. `rows` is as for `difference`.
         """
         mean, slope, own_slope = self._expected(program, rows)
         other_mean, other_slope, other_own_slope = self._expected(other, rows)
@@ -308,13 +308,13 @@ class PartModel:
         return mean - other_mean, slope - other_slope, math.hypot(*own)
 
     def deviation(self, program: int) -> float:
-        """Return the standard deviation, in log-odds, of the score that a program is expected to have on the panel."""
+        """Return the standard deviation, in log-odds, of a program's expected score on the panel."""
         mean, slope, own_slope = self._expected(program)
         own = own_slope * self.own_effect(program)[1]
         return math.hypot(*times(self._posterior.spread.T, slope), own) / max(mean * (1 - mean), 1e-9)
 
     def _expected(self, program: int, rows: Sequence[int] | None = None) -> tuple[float, Vector, float]:
-        """Return a program's expected score and its derivatives: by the effects, and by the program's own effect.
+        """Return a program's expected score, and its derivatives with respect to the effects and the own effect.
 
         With a normal posterior they give the uncertainty of the score (the delta method).
         """
@@ -345,7 +345,7 @@ class PartModel:
         return effects.bare + of_parts + of_order + self._length_effect(places, effects)
 
     def answers_shown(self, places: Sequence[int]) -> Vector:
-        """Return how much of each panel example's answer is shown by any of these parts, from 0 to 1."""
+        """Return the share of each panel example's answer that these parts show, from 0 to 1."""
         return self._made.answers_shown(places)
 
     def chance_under(self, program: int, values: Vector) -> float:

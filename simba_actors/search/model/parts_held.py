@@ -1,4 +1,4 @@
-"""The parts of each program, arranged for sums over many programs at once."""
+"""The parts of each program, laid out for sums over many programs at once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PartsHeld:
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
     def only(self, wanted: Any) -> PartsHeld:
-        """Return the same with the `wanted` parts alone; `wanted` has a truth value for each part."""
+        """Return a copy with only the `wanted` parts; `wanted` has a truth value for each part."""
         kept = wanted[self.flat]
         return PartsHeld(np.bincount(self.program[kept], minlength=len(self.counts)), self.flat[kept])
 
@@ -92,7 +92,7 @@ class PartsHeld:
         return cast("Indices", np.cumsum(self.counts) - self.counts)
 
     def from_the_end(self, group: Indices) -> Indices:
-        """Return how many parts of the same group and program stand behind each entry of `flat`."""
+        """Return how many parts of the same group and program come after each entry of `flat`."""
         key = self.program * (int(group.max(initial=0)) + 1) + group[self.flat]
         order = np.argsort(key, kind="stable")
         counts = np.bincount(key)
