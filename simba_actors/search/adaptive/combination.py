@@ -117,9 +117,11 @@ class _Choice:
             newly_shown *= self._worth_of_showing[possible, None]
             log_odds += newly_shown
         if self._model.order_matters:
-            for n in sorted(set(possible.tolist())):
+            each: list[int] = sorted(set(possible.tolist()))
+            for n in each:
                 own = possible == n
-                parts = [self._candidates[index] for index in part[own].tolist()]
+                added: list[int] = part[own].tolist()
+                parts = [self._candidates[index] for index in added]
                 held = dict(zip(self._places, self._held[n].tolist(), strict=True))
                 log_odds[own] += _of_order(self._model, self._possible[n], parts, held)[:, self._rows]
         log_odds += self._length.added(self._held)[possible, self._place[part], None]
@@ -146,8 +148,8 @@ class _Length:
         same_prompt = np.array([[part.predictor == other.predictor for other in parts] for part in parts])
         self._same_prompt = (same_prompt & counted & counted[:, None]).astype(np.int64)
         own = [[effects.length[part.kind == "demo"] for part in parts] for effects in possible]
-        self._own = np.array(own) * counted
-        self._crowding = np.array([effects.length[2] / CROWD for effects in possible])[:, None] * counted
+        self._own: Matrix = np.array(own, dtype=np.float64) * counted
+        self._crowding: Matrix = np.array([effects.length[2] / CROWD for effects in possible])[:, None] * counted
 
     def added(self, held: Indices) -> Matrix:
         """Return it under each of the possible effects, if prompts hold so many parts in each place under them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 
@@ -143,7 +144,7 @@ class Design:
         nearness = self._made.nearness
         near = nearness.table[nearness.at[parts], examples[own]]
         effect = self._settled[parts, 0] + self._settled[parts, 1] * near
-        return np.bincount(own, effect, len(programs))
+        return cast("Vector", np.bincount(own, effect, len(programs)))
 
     @cached_property
     def _near_active(self) -> Matrix:

@@ -107,7 +107,9 @@ def members_by_rank(counts: Indices, first: Indices) -> tuple[Indices, list[Indi
     largest first, and the index of the first member of each of them, of the second of those that have two, and so on.
     For sums over many small groups this is several times as fast as `np.add.reduceat`.
     """
-    order = np.argsort(-counts, kind="stable")
-    having = np.searchsorted(-counts[order], -np.arange(counts.max(initial=0)), side="left")
+    order: Indices = np.argsort(-counts, kind="stable")
+    smaller: Indices = -counts[order]
+    ranks = np.arange(int(counts.max(initial=0)))
+    having: list[int] = np.searchsorted(smaller, -ranks, side="left").tolist()
     first = first[order]
-    return order, [first[:groups] + rank for rank, groups in enumerate(having.tolist())]
+    return order, [first[:groups] + rank for rank, groups in enumerate(having)]
