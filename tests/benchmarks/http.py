@@ -8,8 +8,8 @@ programs have up to 8 demos. Only the client's process is measured, each contend
 and the ratios are of medians. "DSPy's client" sends the gather's requests by `lm.acall`, without a predictor or an
 adapter: this is what DSPy and HTTP cost whoever makes the calls.
 
-DSPy's client takes longer for prompts with more demos, and optimizers differ in how many they use. So each one is also
-compared with a gather whose prompts have as many messages on average as its own.
+Optimizers differ in how many demos they use. So each one is also compared with a gather whose prompts have as many
+messages on average as its own.
 """
 
 from __future__ import annotations
