@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from simba_actors.search.model.linear_algebra import inverse_root, product, times, weighted_squares
+from simba_actors.search.model.linear_algebra import inverse_root, members_by_rank, product, times, weighted_squares
 
 DRAWS = np.random.default_rng(0)
 
@@ -35,6 +35,13 @@ def test_the_root_of_an_inverse_is_one(size: int) -> None:
     root = inverse_root(matrix)
     assert np.allclose(root, np.triu(root))
     assert np.allclose(root @ root.T @ matrix, np.eye(size))
+
+
+def test_groups_are_gone_through_one_member_at_a_time() -> None:
+    counts = np.array([2, 0, 3])
+    order, members = members_by_rank(counts, np.cumsum(counts) - counts)
+    assert order.tolist() == [2, 0, 1]
+    assert [own.tolist() for own in members] == [[2, 0], [3, 1], [4]]
 
 
 def test_large_products_take_no_other_thread_than_the_calling_one() -> None:

@@ -79,6 +79,14 @@ def test_parts_that_cost_more_by_the_crowd_they_make_than_they_add_are_left_out(
     assert 3 <= len(places) <= 6
 
 
+def test_combinations_that_are_found_side_by_side_are_those_found_alone() -> None:
+    model, draws, caps = model_of(evidence()), np.random.default_rng(0), Caps(demos=4, rules=2)
+    possible = [model.draw(draws, 3.0) for _ in range(20)]
+    together = best_combinations(model, possible, range(3), caps)
+    assert together == [best_combinations(model, [effects], range(3), caps)[0] for effects in possible]
+    assert len(set(together)) > 1
+
+
 def test_a_combination_keeps_to_the_caps() -> None:
     model = model_of(evidence())
     assert len(best_combinations(model, [model.likely], range(3), Caps(demos=4, rules=1))[0]) == 1
