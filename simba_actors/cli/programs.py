@@ -247,13 +247,11 @@ async def _failures(
         if not everything and not wanted.failed:
             wanted = replace(wanted, below=await queries.ask(rollout_queries.best_score, run_id))
         records = await queries.ask(rollout_queries.rollouts_of, run_id, number, wanted)
-        found: list[Failure] = []
-        for record in records:
-            student = None
-            if number != STUDENT:
-                student = await queries.ask(rollout_queries.counterpart, run_id, record.rollout, STUDENT)
-            found.append(Failure(record, student))
-        return run_id, number, found
+        students: list[RolloutRecord | None] = [None] * len(records)
+        if number != STUDENT:
+            rollouts = [record.rollout for record in records]
+            students = await queries.ask(rollout_queries.counterparts, run_id, rollouts, STUDENT)
+        return run_id, number, [Failure(record, student) for record, student in zip(records, students, strict=True)]
 
 
 async def _program_to_export(store: Path, run_name: str | None, name: str | None) -> tuple[str, Program, JSON]:

@@ -132,11 +132,12 @@ async def failures(request: Request) -> Response:
         records = await store.ask(rollout_queries.rollouts_of, run_id, number, wanted)
         templates = (await store.run(run_id)).prompts
         configuration = Configuration.from_json(found.configuration)
+        shown = records[:FAILURES_A_PAGE]
+        others: list[RolloutRecord | None] = [None] * len(shown)
+        if beside != number:
+            others = await store.ask(rollout_queries.counterparts, run_id, [each.rollout for each in shown], beside)
         comparisons: list[Comparison] = []
-        for record in records[:FAILURES_A_PAGE]:
-            other = None
-            if beside != number:
-                other = await store.ask(rollout_queries.counterpart, run_id, record.rollout, beside)
+        for record, other in zip(shown, others, strict=True):
             differing = _differing([record, other]) if other is not None else set[tuple[int, str]]()
             sent = _prompts_of(record, configuration, templates) if prompts else []
             comparisons.append(Comparison(record, other, differing, sent))

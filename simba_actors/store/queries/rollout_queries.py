@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simba_actors.search.rollout import STUDENT_LM, Rollout, RolloutKey, TraceStep
-from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, rollout_records
+from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, dumps, rollout_records
 from simba_actors.store.records import RolloutRecord
 
 FAILURES_COUNTED = 1_000
@@ -120,22 +120,31 @@ def best_score(db: sqlite3.Connection, run_id: str) -> float:
     return 1.0 if best is None else float(best)
 
 
-def counterpart(db: sqlite3.Connection, run_id: str, rollout: Rollout, program: int) -> RolloutRecord | None:
-    """Return a rollout of `program` on the same example as `rollout`, with the student's LM if possible, or None."""
-    row = db.execute(
-        f"SELECT {INTENT_COLUMNS}, {RESULT_COLUMNS} FROM rollouts WHERE run_id = :run AND program = :program "
-        "AND split = :split AND example = :example AND outcome IS NOT NULL "
-        "ORDER BY model ->> 0 <> :lm, phase = :phase DESC, step, position LIMIT 1",
+def counterparts(
+    db: sqlite3.Connection, run_id: str, rollouts: Sequence[Rollout], program: int
+) -> list[RolloutRecord | None]:
+    """Return, for each of `rollouts`, one of `program` on the same example, with the student's LM if possible."""
+    rows = db.execute(
+        "SELECT split, example, model ->> 0 <> :lm, step, phase, position FROM rollouts "
+        "WHERE run_id = :run AND program = :program AND outcome IS NOT NULL "
+        "AND split || example IN (SELECT value FROM json_each(:examples)) ORDER BY step, position",
         {
             "run": run_id,
             "program": program,
-            "split": rollout.split,
-            "example": rollout.example,
             "lm": STUDENT_LM,
-            "phase": rollout.key.phase,
+            "examples": dumps([f"{rollout.split}{rollout.example}" for rollout in rollouts]),
         },
-    ).fetchone()
-    return None if row is None else rollout_records(db, [row])[0]
+    )
+    found: dict[tuple[str, int], list[tuple[bool, RolloutKey]]] = {}
+    for split, example, other_lm, *key in rows:
+        found.setdefault((split, example), []).append((bool(other_lm), RolloutKey(*key)))
+    records: list[RolloutRecord | None] = []
+    for rollout in rollouts:
+        candidates = found.get((rollout.split, rollout.example), [])
+        # Of several, the first in the same phase.
+        best = min(candidates, key=lambda each: (each[0], each[1].phase != rollout.key.phase), default=None)
+        records.append(None if best is None else rollouts_with_keys(db, run_id, [best[1]])[0])
+    return records
 
 
 def failures(db: sqlite3.Connection, run_id: str) -> list[tuple[str, int, int]]:
