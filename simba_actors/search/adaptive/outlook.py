@@ -35,6 +35,10 @@ FUTURES = 6
 MOST_NEW_PARTS = 240
 """New parts that a future has at most. More of them hardly make its best combination better."""
 
+OF_ANY_PART = 1 / 3
+"""What any rule and any demo does is a mean of many effects, so it is smaller than each. Where no part does anything,
+programs of middling length would otherwise seem better than the student if only the longest ones suffer from length."""
+
 QUANTILE = NormalDist().inv_cdf(SURE)
 """Standard deviations by which a program must seem better than the student to win."""
 
@@ -92,7 +96,7 @@ class _Futures:
         self._finals, self._new_parts, self._draws = max(1, finals), new_parts, draws
         self._learned_of: dict[float, Vector] = {}  # By the scale of a belief, as are the roots.
         self._roots_later: dict[float, Matrix] = {}
-        self._beliefs = beliefs_of(model)
+        self._beliefs = beliefs_of(model, OF_ANY_PART)
         self._sure_already = chance_to_beat(model, self._beliefs, best, STUDENT) >= SURE
         active = len(model.active)
         self._of_parts = slice(PARTS, PARTS + 2 * active)

@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from simba_actors.search.model.effects import PARTS
+from simba_actors.search.model.effects import DEMOS, PARTS, RULES
 from simba_actors.search.model.linear_algebra import Matrix, Vector, inverse_root, times
 from simba_actors.search.model.part_model import PartModel
 
@@ -48,15 +48,18 @@ class Belief:
         return inverse_root(information + np.diag(self.prior**-2.0))
 
 
-def beliefs_of(model: PartModel) -> list[Belief]:
-    """Return the beliefs under the scales that are likely, by a normal approximation around the model's own."""
+def beliefs_of(model: PartModel, of_any_part: float | None = None) -> list[Belief]:
+    """Return the beliefs under the scales that are likely, by a normal approximation around the model's own.
+
+    What any rule and any demo does has the model's prior, or with `of_any_part` the scale's, times that factor.
+    """
     posterior = model.posterior
     slope = times(posterior.information, posterior.effects) + posterior.effects * model.prior**-2.0
     own = SCALES.index(1.0)
-    found = [_belief(model, 1.0, slope)]
+    found = [_belief(model, 1.0, of_any_part, slope)]
     for scales in (SCALES[:own][::-1], SCALES[own + 1 :]) if len(model.active) else ():
         for scale in scales:
-            found.append(_belief(model, scale, slope))
+            found.append(_belief(model, scale, of_any_part, slope))
             if found[-1][0] < max(evidence for evidence, _ in found) - FAR:
                 break
     found.sort(key=lambda each: each[1].scale)
@@ -68,10 +71,12 @@ def beliefs_of(model: PartModel) -> list[Belief]:
     ]
 
 
-def _belief(model: PartModel, scale: float, slope: Vector) -> tuple[float, Belief]:
+def _belief(model: PartModel, scale: float, of_any_part: float | None, slope: Vector) -> tuple[float, Belief]:
     """Return the belief under a scale, and the logarithm of how likely the scores are under it, up to a constant."""
     posterior, prior = model.posterior, model.prior.copy()
     prior[PARTS : PARTS + 2 * len(model.active)] *= scale
+    if of_any_part is not None:
+        prior[RULES : DEMOS + 1] *= scale * of_any_part
     root = inverse_root(posterior.information + np.diag(prior**-2.0))
     projected = times(root.T, slope)
     evidence = float(np.log(np.diag(root)).sum() - np.log(prior).sum() + (projected**2).sum() / 2)

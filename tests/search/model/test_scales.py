@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from simba_actors.search.evidence import Evidence, Score
+from simba_actors.search.model.effects import RULES as RULES_COLUMN
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.model.scales import beliefs_of, chance_to_beat
@@ -39,6 +40,11 @@ def usual_scale(model: PartModel) -> float:
 
 def test_the_scale_is_small_where_no_part_does_anything() -> None:
     assert usual_scale(model_where(effect=0.0)) < 0.5 * usual_scale(model_where(effect=1.5))
+
+
+def test_where_no_part_does_anything_their_number_may_be_believed_not_to_either() -> None:
+    least = min(beliefs_of(model_where(effect=0.0), of_any_part=1.0), key=lambda belief: belief.scale)
+    assert abs(least.mean[RULES_COLUMN]) < 0.02
 
 
 def test_the_likely_scales_have_all_of_the_weight() -> None:
