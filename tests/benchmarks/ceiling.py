@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 from simba_actors.search.settings import MOST_RULES
 from tests.benchmarks.worlds import EXAMPLES, FAMILIES, World, student_of, true_quality, world_of
@@ -37,7 +38,8 @@ def best_gain(world: World) -> float:
         field = [*LEADS[world.stages], "answer"][stage]
         replies = ["a good lead" if field != "answer" else " ".join(right_parts(world, d.question)) for d in demos]
         predictor.demos = [{"question": d.question, field: reply} for d, reply in zip(demos, replies, strict=True)]
-        predictor.signature = predictor.signature.with_instructions(f"Answer. {' '.join(advice)}")
+        signature: Any = predictor.signature
+        predictor.signature = signature.with_instructions(f"Answer. {' '.join(advice)}")
     return logit(true_quality(world, student)) - before
 
 
