@@ -133,10 +133,12 @@ class OpenAIServer:
         await self._over.wait()
         server.close()
         await asyncio.sleep(0)
-        while connections:
-            for task in connections:
+        # Connections are among these tasks, and so are those that were accepted just now.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
                 task.cancel()
             await asyncio.sleep(0)
+        await asyncio.sleep(0)  # Their transports close their sockets.
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection, request after request."""
