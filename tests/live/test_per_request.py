@@ -17,6 +17,7 @@ from tests.support.live import answer, publish, said, sayer
 from tests.support.scripted_lm import ScriptedLM
 
 REQUESTS = 1_000
+REQUESTS_WITHOUT_HISTORY = 20
 
 
 def handles() -> int:
@@ -66,9 +67,10 @@ async def test_requests_leave_no_prediction_and_no_program_behind_where_dspy_kee
     with dspy.context(disable_history=True, max_trace_size=0):
         await request()
         before = held()
-        for _ in range(20):
+        for _ in range(REQUESTS_WITHOUT_HISTORY):
             await request()
-        assert held() <= before
+        # Threads that earlier tests left in this process may make a few. Requests would leave at least one each.
+        assert held() < before + REQUESTS_WITHOUT_HISTORY
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")

@@ -46,18 +46,23 @@ def test_groups_are_gone_through_one_member_at_a_time() -> None:
 
 def test_large_products_take_no_other_thread_than_the_calling_one() -> None:
     """BLAS threads count in the CPU time of the process, but not in that of the thread."""
+    # Threads that earlier tests left in this process may work for a while, but BLAS would in each attempt.
+    assert any(whole < 1.2 * own + 0.02 for own, whole in (cpu_seconds_of_large_products() for _ in range(20)))
+
+
+def cpu_seconds_of_large_products() -> tuple[float, float]:
+    """Return the CPU seconds that large products take of a thread of their own, and of the whole process meanwhile."""
     rows = DRAWS.standard_normal((4_000, 300))
-    spent: list[float] = []
+    spent: list[tuple[float, float]] = []
 
     def work() -> None:
         started = time.thread_time(), time.process_time()
         matrix = weighted_squares(rows, np.ones(len(rows))) + np.eye(300)
         product(rows, inverse_root(matrix))
         times(rows, rows[0])
-        spent.extend((time.thread_time() - started[0], time.process_time() - started[1]))
+        spent.append((time.thread_time() - started[0], time.process_time() - started[1]))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    own, whole = spent
-    assert whole < 1.2 * own + 0.02
+    return spent[0]
