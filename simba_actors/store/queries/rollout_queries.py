@@ -127,7 +127,7 @@ def counterparts(
     rows = db.execute(
         "SELECT split, example, model ->> 0 <> :lm, step, phase, position FROM rollouts "
         "WHERE run_id = :run AND program = :program AND outcome IS NOT NULL "
-        "AND split || example IN (SELECT value FROM json_each(:examples)) ORDER BY step, position",
+        "AND split || example IN (SELECT value FROM json_each(:examples))",
         {
             "run": run_id,
             "program": program,
@@ -141,10 +141,14 @@ def counterparts(
     records: list[RolloutRecord | None] = []
     for rollout in rollouts:
         candidates = found.get((rollout.split, rollout.example), [])
-        # Of several, the first in the same phase.
-        best = min(candidates, key=lambda each: (each[0], each[1].phase != rollout.key.phase), default=None)
+        # Of several, the first in the same phase. In SQL, an order would have each rollout of the run read.
+        best = min(candidates, key=lambda each: _precedence(*each, rollout.key.phase), default=None)
         records.append(None if best is None else rollouts_with_keys(db, run_id, [best[1]])[0])
     return records
+
+
+def _precedence(other_lm: bool, key: RolloutKey, phase: str) -> tuple[bool, bool, int, int]:
+    return other_lm, key.phase != phase, key.step, key.position
 
 
 def failures(db: sqlite3.Connection, run_id: str) -> list[tuple[str, int, int]]:
