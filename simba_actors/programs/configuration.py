@@ -106,8 +106,13 @@ class Configuration:
         return Configuration({**self.values, f"{predictor}.instructions": to_json_value(instructions)})
 
     def with_setting(self, name: str, value: JSON) -> Configuration:
-        """Return a copy with the setting `name`, as in "answer.temperature", at `value`."""
-        return Configuration({**self.values, name: value})
+        """Return a copy with the setting `name`, as in "answer.temperature", at `value`.
+
+        Unpaired surrogates in a text, which LMs sometimes write, are escaped.
+        """
+        from simba_actors.programs.values import to_json_value
+
+        return Configuration({**self.values, name: to_json_value(value) if isinstance(value, str) else value})
 
     def with_demos(self, predictor: str, demos: Iterable[Demo]) -> Configuration:
         """Return a copy in which `demos`, dicts of values by field, replace those of a predictor."""

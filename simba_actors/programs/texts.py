@@ -54,12 +54,22 @@ def _held(holder: Any, name: str) -> Any:
     if isinstance(holder, dict):
         known = cast("dict[str, Any]", holder)
     elif isinstance(holder, (dspy.Module, dspy.Tool)):
-        known = vars(holder)
+        known = _texts_of_classes(type(holder)) | vars(holder)
     else:
         raise MisfitError(f"{name!r} is looked up in {kind}, and only modules, dicts and tools do")
     if name not in known:
-        raise MisfitError(f"there is no {name!r} in a {kind} that has {sorted(known, key=str)}")
+        raise MisfitError(f"{kind} has no {name!r}, only {sorted(known, key=str)}")
     return known[name]
+
+
+def _texts_of_classes(kind: type[Any]) -> dict[str, Any]:
+    """Return the strings that a class and its bases hold, which stand for those of an instance until it has its own."""
+    return {
+        name: value
+        for each in reversed(kind.__mro__)
+        for name, value in vars(each).items()
+        if isinstance(value, str) and not name.startswith("__")
+    }
 
 
 def _set(holder: Any, names: Sequence[str], value: Any) -> Any:

@@ -218,6 +218,8 @@ def test_a_setting_of_nothing_is_refused(settings: Any, message: str) -> None:
 
 
 class WithTexts(dspy.Module):
+    farewell = "Bye!"
+
     def __init__(self) -> None:
         super().__init__()
         self.greeting = "Hello!"
@@ -227,7 +229,12 @@ class WithTexts(dspy.Module):
 
 @pytest.mark.parametrize(
     ("name", "own"),
-    [("answer.question.desc", "${question}"), ("greeting", "Hello!"), ("tools.search.desc", "Finds pages.")],
+    [
+        ("answer.question.desc", "${question}"),
+        ("greeting", "Hello!"),
+        ("farewell", "Bye!"),
+        ("tools.search.desc", "Finds pages."),
+    ],
 )
 def test_texts_are_variables_where_they_are_named(name: str, own: str) -> None:
     student = WithTexts()
@@ -237,6 +244,13 @@ def test_texts_are_variables_where_they_are_named(name: str, own: str) -> None:
     program = space.apply(configuration.with_setting(name, "Another."), student)
     assert space.extract(program).values[name] == "Another."
     assert space.extract(student) == configuration
+
+
+def test_half_of_a_surrogate_pair_in_a_text_is_escaped() -> None:
+    student = WithTexts()
+    space = ConfigurationSpace.from_module(student, settings={"greeting": Text()})
+    program: Any = space.apply(space.extract(student).with_setting("greeting", "Hi \ud83d!"), student)
+    assert program.greeting == "Hi \\ud83d!"
 
 
 def test_a_description_is_in_the_prompt() -> None:
@@ -254,7 +268,7 @@ def test_a_description_is_in_the_prompt() -> None:
     [
         ("self.topic.desc", r"the texts of the predictor 'self' are \['self.question.desc', 'self.answer.desc'\]"),
         ("self.temperature", "the texts of the predictor 'self' are"),
-        ("motto", "there is no 'motto' in a Predict"),
+        ("motto", "Predict has no 'motto', only"),
         ("demos", "the student has .* there, which is not a string"),
         ("stage.motto", "'motto' is looked up in str, and only modules, dicts and tools do"),
     ],
