@@ -264,7 +264,7 @@ def check_inputs_fit(student: dspy.Module, name: str, examples: Sequence[dspy.Ex
 def check_other_examples(
     student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example]
 ) -> None:
-    """Check what a config leaves to the run's start, which calls this in a thread: see `CHECKED_AT_ONCE`."""
+    """Check what a config leaves to the run's start or estimate, which call this in a thread: see `CHECKED_AT_ONCE`."""
     for name, examples in (("trainset", trainset), ("valset", valset)):
         check_examples(name, examples, rest=True)
         check_inputs_fit(student, name, examples, rest=True)

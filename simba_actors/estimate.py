@@ -6,10 +6,11 @@ import random
 from dataclasses import dataclass
 
 from simba_actors.config import OptimizerConfig
-from simba_actors.config_checks import check_whole
+from simba_actors.config_checks import check_other_examples, check_whole
 from simba_actors.held_out import Evaluation, evaluate
 from simba_actors.hosting.policies import rollouts_expected
 from simba_actors.observe.wording import duration, spent
+from simba_actors.runtime.threads import Threads
 from simba_actors.search.adaptive.strategy_allocation import FAILURES_PER_RULE, MAKES_DEMOS, WITHOUT_TRAJECTORIES
 from simba_actors.search.rollout import Usage
 
@@ -55,6 +56,11 @@ async def estimate(config: OptimizerConfig, *, rollouts: int = 8) -> Estimate:
     See `Optimizer.estimate`.
     """
     check_whole("rollouts", rollouts, least=1)
+    threads = Threads()
+    try:
+        await threads.run(lambda: check_other_examples(config.student, config.trainset, config.valset))
+    finally:
+        await threads.close()
     chosen = random.Random(config.seed).sample(range(len(config.trainset)), min(rollouts, len(config.trainset)))  # noqa: S311
     sample = await evaluate(
         config.student,

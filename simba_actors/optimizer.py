@@ -119,6 +119,7 @@ class Optimizer:
             rollouts: Number of rollouts of the student to estimate from.
 
         Raises:
+            ConfigError: An example does not fit the student.
             NoLMError: No LM is set for the student.
             MetricError: The metric raised, or returned no score.
             LMAccessError, LMUnavailableError, RolloutTimeoutError: As for `evaluate`.

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
 
 from simba_actors import Budget, Estimate, Optimizer, OptimizerConfig
+from simba_actors.config_checks import CHECKED_AT_ONCE
 from simba_actors.errors import ConfigError
 from tests.parity.scenarios import HintThenAnswer
 from tests.support.quiz import questions, quiz_script
@@ -40,6 +42,18 @@ async def test_an_estimate_stays_within_the_budget(tmp_path: Path) -> None:
     estimate = await Optimizer.estimate(config)
     assert estimate.usage.calls <= 100
     assert estimate.seconds <= 0.001
+
+
+async def test_no_estimate_is_made_where_the_run_would_be_refused_for_an_example(tmp_path: Path) -> None:
+    lm = ScriptedLM(quiz_script)
+    config = config_for(
+        tmp_path / "simba.db", lm=lm, trainset=[*questions(CHECKED_AT_ONCE), dspy.Example(question="?")]
+    )
+    with pytest.raises(
+        ConfigError, match=rf"trainset\[{CHECKED_AT_ONCE}\] does not say which of its fields are inputs"
+    ):
+        await Optimizer.estimate(config)
+    assert lm.asks == []
 
 
 async def test_nothing_is_stored_and_few_calls_are_made(tmp_path: Path) -> None:
