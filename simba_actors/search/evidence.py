@@ -59,7 +59,7 @@ class Evidence:
         self._sampled: dict[int, tuple[Score, ...]] = {}  # By step.
         self._lent: set[int] = set()  # Programs whose scores a copy shares; they are copied before the next is added.
         self._tried: set[tuple[int, int, Split]] = set()
-        self._count = 0
+        self._count = self._rounds = 0
         self.add(scores)
 
     def add(self, scores: Iterable[Score]) -> None:
@@ -76,6 +76,8 @@ class Evidence:
             self._columns.pop(score.program, None)
             if score.key.phase == "sample":
                 self._sampled[score.key.step] = (*self._sampled.get(score.key.step, ()), score)
+            elif score.key.phase == "final":
+                self._rounds = max(self._rounds, score.key.round_number + 1)
             if score.model == ModelSpec():
                 self._tried.add((score.program, score.example, score.split))
 
@@ -84,7 +86,7 @@ class Evidence:
         copied = Evidence()
         copied._by_program, copied._sampled = dict(self._by_program), dict(self._sampled)
         copied._in_order, copied._columns = dict(self._in_order), dict(self._columns)
-        copied._tried, copied._count = set(self._tried), self._count
+        copied._tried, copied._count, copied._rounds = set(self._tried), self._count, self._rounds
         self._lent, copied._lent = set(self._by_program), set(self._by_program)
         return copied
 
@@ -98,6 +100,11 @@ class Evidence:
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def rounds(self) -> int:
+        """The number of rounds of finals that have been run."""
+        return self._rounds
 
     def rollouts_in(self, step: int) -> int:
         """Return how many rollouts of that step are scored."""

@@ -47,11 +47,6 @@ class Finals:
     def split(self) -> Split:
         return "val" if self.valset else "train"
 
-    def rounds(self, evidence: Evidence) -> int:
-        """Return how many rounds have been run."""
-        played = [score.key.round_number for program in evidence.programs() for score in evidence.of(program, "final")]
-        return max(played, default=-1) + 1
-
     def next_round(
         self, model: PartModel, evidence: Evidence, examples: Callable[[int], Iterable[int]], rounds_before: int
     ) -> tuple[Rollout, ...]:
@@ -60,8 +55,7 @@ class Finals:
         `examples` returns those that a program has not run on. `rounds_before` counts the rounds of earlier finals,
         after which the search continued.
         """
-        rounds = self.rounds(evidence)
-        number = rounds - rounds_before
+        number = evidence.rounds - rounds_before
         if number >= len(FINALISTS):
             return ()
         estimates = self._estimates(model, evidence) if number else self._estimates_of_search(model, evidence)
@@ -72,7 +66,7 @@ class Finals:
         each = self.rollouts // len(FINALISTS) // len(finalists)
         planned = [(program, example) for program in finalists for example in islice(examples(program), each)]
         return tuple(
-            Rollout(RolloutKey.of_final(rounds, n), program, example, split=self.split)
+            Rollout(RolloutKey.of_final(evidence.rounds, n), program, example, split=self.split)
             for n, (program, example) in enumerate(planned)
         )
 

@@ -155,7 +155,9 @@ class AdaptivePolicy:
         opening = OpenStep(step, rollouts + len(plan.bases) + plan.merges, plan.combinations)
         now.candidates, now.open_steps = plan, (*now.open_steps, opening)
         first_program, now.next_program = now.next_program, now.next_program + plan.most_candidates
-        return StepPlan(step, batch, samples, first_program, now.to_json(), pool_end=max(pool.programs()) + 1)
+        state = now.to_json()
+        self._keep(step, state, now)
+        return StepPlan(step, batch, samples, first_program, state, pool_end=max(pool.programs()) + 1)
 
     def may_continue(self, state: JSON, step: int, evidence: Evidence) -> bool:
         now = AdaptiveState.from_json(state)
@@ -264,13 +266,15 @@ class AdaptivePolicy:
 
     def _state_of(self, plan: StepPlan) -> AdaptiveState:
         """Return the state of a plan, to be read only: it is asked for by each candidate of a step."""
-        known = self._states
-        state, now = known.get(plan.step, (None, None))
+        state, now = self._states.get(plan.step, (None, None))
         if now is None or state is not plan.state:
             now = AdaptiveState.from_json(plan.state)
-            known[plan.step] = plan.state, now
-            known.pop(plan.step - 2 * now.steps_at_once, None)
+            self._keep(plan.step, plan.state, now)
         return now
+
+    def _keep(self, step: int, state: JSON, now: AdaptiveState) -> None:
+        self._states[step] = state, now
+        self._states.pop(step - 2 * now.steps_at_once, None)
 
     @cached_property
     def _states(self) -> dict[int, tuple[JSON, AdaptiveState]]:
@@ -284,7 +288,7 @@ class AdaptivePolicy:
         note_examples_of_demos(now.shown, tried, pool)
         now.questions += sum(proposal.strategies != (RECOMBINE,) for proposal in tried.proposals)
         now.candidates, now.steps_closed = None, plan.step + 1
-        now.rounds_before = self._finals.rounds(evidence)
+        now.rounds_before = evidence.rounds
         model = self._fitting.model(pool, evidence, now.mode)
         qualities = model.qualities
         candidates = sorted(tried.candidates)
