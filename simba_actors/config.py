@@ -114,12 +114,12 @@ class OptimizerConfig:
     """
 
     student: dspy.Module
-    """The program to improve. It is never changed. Runs with `acall` if its class defines `aforward`, otherwise in a
+    """The program to improve. It is never changed. It runs with `acall` if its class defines `aforward`, otherwise in a
     thread. `RemoteStudent("http://host:7000")` is a program in another process, in any language."""
 
     metric: Metric
-    """Scores a prediction: a number or a bool, higher is better, or a `dspy.Prediction` with a `score`. Sync or async.
-    It is called as `metric(example, prediction)` or `metric(example, prediction, trace)`. Other fields of the
+    """Function, sync or async, that scores a prediction: `metric(example, prediction)` or `metric(example, prediction,
+    trace)`. It returns a number or a bool, higher is better, or a `dspy.Prediction` with a `score`. Other fields of the
     prediction, such as `feedback`, are shown to the LM that writes rules."""
 
     trainset: Sequence[dspy.Example]
@@ -131,9 +131,9 @@ class OptimizerConfig:
     is resolved against the working directory when the run starts."""
 
     space: ConfigurationSpace | None = None
-    """The parts of the student to optimize; by default the instructions and demos of each predictor.
-    `ConfigurationSpace.from_module(student, settings={"answer.temperature": Float(0.0, 1.5)})` lets the adaptive policy
-    choose LM settings too, and `Text()` has it rewrite descriptions of fields and other texts. The `lms` argument lets
+    """What to optimize; by default the instructions and demos of each predictor. With
+    `ConfigurationSpace.from_module(student, settings={"answer.temperature": Float(0.0, 1.5)})` the adaptive policy also
+    chooses LM settings. A `Text()` lets it rewrite descriptions of fields and other texts, and the argument `lms` lets
     it choose the LM of a predictor."""
 
     optimize: Sequence[str] | None = None
@@ -141,8 +141,8 @@ class OptimizerConfig:
     unchanged, as do those of sub-modules with `_compiled=True`."""
 
     valset: Sequence[dspy.Example] = ()
-    """Examples that never become rules or demos. If given, the winner is chosen on them. `policy="dspy"` takes none,
-    like `dspy.SIMBA`."""
+    """Examples to choose the winner on, which never become rules or demos. By default the winner is chosen on the
+    trainset. Not allowed with `policy="dspy"`, since `dspy.SIMBA` has none."""
 
     objectives: Objectives | None = None
     """Rule for combining several named scores of the metric: `Weighted({"accuracy": 0.8, …})` or
@@ -165,22 +165,23 @@ class OptimizerConfig:
     sampling_lms: Mapping[str, dspy.BaseLM] = field(default_factory=dict[str, dspy.BaseLM])
     """Additional LMs to sample trajectories with, under names that you choose: other models, or one model at several
     temperatures, as in `{"large": dspy.LM(…), "hot": dspy.LM(…, temperature=1.3)}`. They and the teacher take turns at
-    a quarter of a step's trajectories. Good trajectories become demos; their scores do not count as the student's.
-    `policy="dspy"` takes none, like `dspy.SIMBA`."""
+    a quarter of a step's trajectories. Good trajectories become demos; their scores do not count as the student's. Not
+    allowed with `policy="dspy"`, since `dspy.SIMBA` has none."""
 
     bsize: int = 32
-    """Training examples per step. The adaptive policy derives the size of the run from it and chooses its own number
-    for each step."""
+    """Examples per step. The adaptive policy derives the size of the run from it, and chooses the number for each step
+    itself."""
 
     num_candidates: int = 6
-    """Trajectories per example of a step. The step then makes at most one candidate more than that. The adaptive policy
-    derives only the size of the run from it."""
+    """Trajectories per example of a step, and one less than the step's maximum number of candidates. The adaptive
+    policy derives only the size of the run from it."""
 
     max_steps: int | None = None
     """Maximum number of steps; by default 24, or 8 with `policy="dspy"`."""
 
     max_demos: int = 4
-    """Number of demos that a predictor can hold before some are dropped; 0 adds none."""
+    """Maximum number of demos per predictor; 0 adds none. With `policy="dspy"`, the number from which on some are
+    dropped, as in `dspy.SIMBA`."""
 
     demo_input_field_maxlen: int = 100_000
     """Maximum length, in characters, of an input that is kept in a demo. Longer ones are cut; 0 keeps all."""
@@ -208,8 +209,8 @@ class OptimizerConfig:
 
     max_concurrency: int = 32
     """Maximum number of rollouts in flight. Each endpoint is assumed to accept that many calls until it refuses one;
-    then concurrency adapts to what the endpoint accepts. When a run of the adaptive policy starts, the number of steps
-    that it has open at a time follows from it (`steps_at_once` in the run's settings), which changes the result."""
+    then concurrency adapts to what the endpoint accepts. When a run of the adaptive policy starts, this also decides
+    how many steps it has open at a time (`steps_at_once` in the run's settings), which changes the result."""
 
     rollout_timeout: float = 300.0
     """Seconds that a rollout may take before it counts as an infrastructure failure. Waiting for a turn at an endpoint
@@ -228,10 +229,10 @@ class OptimizerConfig:
     """Caps on calls, cost, tokens and time; by default none."""
 
     stop_when: StopWhen | None = DEFAULT_STOP
-    """Decides at the end of each step whether to stop the search. Then open steps are finished, and the winner is
-    chosen, as after `max_steps`. By default the adaptive policy stops when the rest of the calls is expected to add
-    less than 0.01 of the metric's range; None lets it use its whole budget, and continues a run that was stopped. It
-    may change when a run is continued. See `simba_actors.search.stopping`."""
+    """Rule that decides at the end of each step whether to stop the search. If so, open steps are finished and the
+    winner is chosen, as after `max_steps`. By default the adaptive policy stops when the rest of the calls is expected
+    to add less than 0.01 of the metric's range; None lets it use its whole budget, and continues a run that was
+    stopped. It may change when a run is continued. See `simba_actors.search.stopping`."""
 
     governor: Governor | None = None
     """Sends the LM calls and holds the limits of endpoints and their retry policy. By default, all optimizers of an
@@ -266,6 +267,18 @@ class OptimizerConfig:
         check_metric(self.metric)
         if self.run_id is not None:
             check_run_id(self.run_id)
+        self._check_numbers()
+        self._check_choices()
+        self._check_space()
+        checked_path(self.store)
+        check_channel(self.channel)
+        self._check_sampling_lms()
+        self._check_examples()
+        check_callbacks(self.callbacks)
+        if self.strategies is not None:
+            check_strategies(self.strategies)
+
+    def _check_numbers(self) -> None:
         for name in ("bsize", "num_candidates", "max_concurrency"):
             check_whole(name, getattr(self, name), least=1)
         if self.max_steps is not None:
@@ -278,6 +291,8 @@ class OptimizerConfig:
         check_number("rollout_timeout", self.rollout_timeout, above=0.0)
         if self.resume_after is not None:
             check_number("resume_after", self.resume_after, above=0.0)
+
+    def _check_choices(self) -> None:
         if self.policy not in STEPS:
             raise ConfigError(f"policy={self.policy!r}: must be 'adaptive' or 'dspy'")
         if self.publish not in ("manual", "best"):
@@ -293,6 +308,8 @@ class OptimizerConfig:
         check_executor(self.executor)
         if self.stop_when is not None:
             check_stop_when(self.stop_when)
+
+    def _check_space(self) -> None:
         check_space(self.space)
         if self.optimize is not None:
             if self.space is not None:
@@ -304,8 +321,8 @@ class OptimizerConfig:
             self.space.extract(self.student)
             if self.space.settings and self.policy == "dspy":
                 raise ConfigError("space has settings, which policy='dspy' can't choose: use policy='adaptive'")
-        checked_path(self.store)
-        check_channel(self.channel)
+
+    def _check_sampling_lms(self) -> None:
         check_sampling_lms(self.sampling_lms)
         lms: Mapping[str, Any] = {} if self.space is None else self.space.lms
         check_remote_lms(self.student, {"teacher_lm": self.teacher_lm, **self.sampling_lms, **lms})
@@ -313,6 +330,8 @@ class OptimizerConfig:
             raise ConfigError(
                 "sampling_lms: policy='dspy' samples only with the student's LM and teacher_lm; use policy='adaptive'"
             )
+
+    def _check_examples(self) -> None:
         if self.valset and self.policy == "dspy":
             raise ConfigError("valset: policy='dspy' chooses its winner on the trainset; use policy='adaptive'")
         for name, examples in (("trainset", self.trainset), ("valset", self.valset)):
@@ -320,9 +339,6 @@ class OptimizerConfig:
             check_inputs_fit(self.student, name, examples)
         check_enough(self.trainset, self.bsize)
         warn_of_overlap(self.trainset, self.valset)
-        check_callbacks(self.callbacks)
-        if self.strategies is not None:
-            check_strategies(self.strategies)
 
     @property
     def steps(self) -> int:

@@ -1,4 +1,4 @@
-"""Optimizer: one run of SIMBA inside a running event loop. The face of the package."""
+"""Optimizer: one run of SIMBA inside a running event loop."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Optimizer:
             result = await optimizer.result()
         result.program.save("best.json")
 
-    The run is in the store at every moment. Started again with the same config, after a crash, a deploy or a `kill -9`,
+    The store always has the whole run. Start it again with the same config after a crash, a deploy or a `kill -9`, and
     it continues where it was.
 
-    Leaving the `async with`, as Ctrl-C makes `asyncio.run` do, stops the run and frees it for another process. Signals
-    are the application's: uvicorn shuts down in order at SIGTERM, a script ends at once, unless it says
-    `signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))` first.
+    Leaving the `async with` block stops the run and frees it for another process; so does Ctrl-C under `asyncio.run`.
+    The optimizer installs no signal handlers. Uvicorn shuts down in order at SIGTERM. A script ends at once, unless it
+    calls `signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))` first.
 
     An Optimizer belongs to the event loop in which it was started. Only `status` may be called in another one.
     """
@@ -73,15 +73,16 @@ class Optimizer:
             async with Optimizer.start(config) as optimizer: ...     # stops the run at the end of the block
             optimizer = await Optimizer.start(config)                # for `await optimizer.stop()` later
 
-        Awaiting it returns once the team is up. Rollouts get the context of that call: `dspy.context`, contextvars.
+        Both forms return once the team is up. Rollouts run in the context of that call: `dspy.context`, contextvars.
 
         Args:
             config: What to optimize, and how.
             standby: What to do if another process has the run open: with True, wait as a standby, and take the run over
-                when that process stops or dies. See `role`. Several workers of one service are started like this.
+                when that process stops or dies; see `role`. Use it when several workers of a service start the same
+                run.
 
         Raises:
-            ConfigError: An example is wrong that the config has left to the start: one of those after the first 1,000.
+            ConfigError: An example is wrong. The config checks the first 1,000 of a set, this method the others.
             NoLMError: No LM is set for the student.
             MetricError: The metric, tried on one example and its labels, is broken.
             StoreError: The store's file can't be used.
@@ -109,10 +110,10 @@ class Optimizer:
     async def estimate(config: OptimizerConfig, *, rollouts: int = 8) -> Estimate:
         """Return what the run that `config` describes would take: calls, tokens, cost and time.
 
-            print(await Optimizer.estimate(config))    # before any more money is spent than for eight rollouts
+            print(await Optimizer.estimate(config))    # costs eight rollouts
 
-        The student is run on so many examples, as `evaluate` does; nothing is stored. Once a run has closed its first
-        step, the event `BudgetForecast` says the same from what the step took.
+        It runs the student on a few examples, as `evaluate` does, and stores nothing. When a run closes its first step,
+        the event `BudgetForecast` makes the same estimate from what that step took.
 
         Args:
             config: What to optimize, and how.
@@ -130,10 +131,10 @@ class Optimizer:
     async def _started(cls, config: OptimizerConfig, *, standby: bool) -> Optimizer:
         try:
             asyncio.get_running_loop()
-        except RuntimeError:  # Such as in a task of trio's.
+        except RuntimeError:  # For example in a task of trio.
             raise RunError(
-                "Optimizer.start needs a running asyncio event loop: call it in a coroutine that asyncio.run runs, if "
-                "need be in a thread of its own"
+                "Optimizer.start needs a running asyncio event loop: call it in a coroutine that asyncio.run runs, in "
+                "another thread if this one runs another kind of loop"
             ) from None
         optimizer = cls.__new__(cls)
         threads = Threads()
@@ -143,7 +144,9 @@ class Optimizer:
         except RuntimeError as error:
             if str(error) != NO_THREAD:
                 raise
-            raise RunError(f"no run is started, since the process can't start a thread: {THREAD_REMEDY}") from error
+            raise RunError(
+                f"the run was not started, since the process can't start a thread: {THREAD_REMEDY}"
+            ) from error
         finally:
             await threads.close()
         await optimizer._hosted.start()
@@ -192,10 +195,10 @@ class Optimizer:
     def role(self) -> Role:
         """Whether this process does the run's work ("owner"), or waits to take it over ("standby").
 
-        It is "standby" only after `start(config, standby=True)`. Everything works in either role: `status`, `events`,
-        `result` and publishing; `pause` and `resume` are passed on to the owner. The run is taken over within
-        a second after its owner stopped, or died on this host, and within `LEASE_SECONDS` and a second after it died
-        elsewhere. Each change is a `RoleChanged` event.
+        It is "standby" only after `start(config, standby=True)`. All methods work in either role; `pause` and `resume`
+        are passed on to the owner. A standby takes the run over within a second after the owner stopped, or died on
+        this host, and within `LEASE_SECONDS` and a second after it died on another host. Each change is a `RoleChanged`
+        event.
         """
         return self._hosted.role
 
@@ -203,7 +206,7 @@ class Optimizer:
         """Return what the run found, once it is finished. Cancelling this call does not cancel the run.
 
         Args:
-            timeout: Seconds to wait at most; None waits as long as it takes.
+            timeout: Maximum number of seconds to wait; None waits without a limit.
 
         Raises:
             TimeoutError: The run is not finished by then. It continues.
@@ -228,7 +231,7 @@ class Optimizer:
                 raise
             status = await self.status()
             raise TimeoutError(
-                f"run {self.run_id!r} is {status.status} after {timeout:g} s, and has no result yet: ask again, or "
+                f"run {self.run_id!r} is {status.status} after {timeout:g} s and has no result yet: wait longer, or "
                 "set a budget"
             ) from error
         async with await Reader.open(self._run.store) as reader:
@@ -248,9 +251,9 @@ class Optimizer:
             async for record in optimizer.rollouts():
                 print(record.rollout.program, record.rollout.example, record.trajectory.score)
 
-        Each has what was planned, `record.rollout`, and what came of it, `record.trajectory`: the score, the
-        prediction, the predictors' calls, the metric's feedback, the error if there was one, usage and seconds. Those
-        that have a result already come first, by step; then new ones as they are stored.
+        Each record has the plan, `record.rollout`, and its result, `record.trajectory`: the score, the prediction, the
+        predictors' calls, the metric's feedback, the error if there was one, usage and seconds. The rollouts that have
+        a result already come first, by step.
         """
         self._check_loop("rollouts")
         return self._feed.follow_rollouts(self._run.store, self.run_id)
@@ -275,7 +278,7 @@ class Optimizer:
             )
 
     async def pause(self, reason: str = "paused by the user") -> None:
-        """Start no more LM work. Rollouts in flight end and are stored. A run that has its result is left as it is.
+        """Start no more LM work. Rollouts in flight end and are stored. Does nothing if the run has its result.
 
         Raises:
             RunStoppedError: The run was stopped.
@@ -288,7 +291,7 @@ class Optimizer:
             await self._tell(Pause(reason))
 
     async def resume(self) -> None:
-        """Continue after a pause. A run that has its result is left as it is.
+        """Continue after a pause. Does nothing if the run has its result.
 
         Raises:
             RunStoppedError: The run was stopped. Start it again to continue.
@@ -304,8 +307,8 @@ class Optimizer:
         """Raise WrongLoopError, before anything changes, if this is not the loop that the optimizer belongs to."""
         if asyncio.get_running_loop() is not self._loop:
             raise WrongLoopError(
-                f"Optimizer.{method} was called in another event loop than the one the optimizer was started in: use "
-                f"asyncio.run_coroutine_threadsafe(optimizer.{method}(), loop) with that one"
+                f"Optimizer.{method} was called outside of the event loop that the optimizer was started in: use "
+                f"asyncio.run_coroutine_threadsafe(optimizer.{method}(), loop) with that loop"
             )
 
     async def _tell(self, message: Pause | Resume) -> None:
@@ -339,7 +342,7 @@ class Optimizer:
 
         Args:
             program: Its number in the pool, or a copy of the student; the winner by default.
-            share: The part of calls that it gets, above 0 and below 1; by default all.
+            share: The share of calls that it gets, above 0 and below 1; by default all.
             expected: The channel's newest version that the publisher knows of; by default the one that this optimizer
                 saw when it started or last published, or what the run and the canary test published on their own since.
             reason: For the channel's history.
@@ -348,7 +351,7 @@ class Optimizer:
         Raises:
             ConfigError: `share` is out of range, or `program` is neither a number nor a module. Nothing was published.
             MisfitError: `program` has other predictors or fields than the student.
-            VersionConflictError: Somebody else has published since; nothing was.
+            VersionConflictError: Somebody else has published since. Nothing was published.
             RunError: There is no winner yet.
             UnknownProgramError: The run has no program of that number.
         """
@@ -359,7 +362,7 @@ class Optimizer:
     async def rollback(
         self, to: int | None = None, *, reason: str = "rolled back by hand", by: str | None = None
     ) -> Publication:
-        """Bring back version `to` of the config's `channel`; by default what was served before.
+        """Bring back version `to` of the config's `channel`; by default the version that was served before.
 
         Raises:
             UnknownChannelError, UnknownVersionError: There is no such version.
@@ -370,9 +373,10 @@ class Optimizer:
         return published
 
     async def stop(self) -> None:
-        """End the team and close the store. An unfinished run continues when it is started again.
+        """Stop the team and close the store. An unfinished run continues when it is started again.
 
-        May be called any number of times; every call waits for the same end. Cancelling a call does not cut it short.
+        May be called any number of times; every call waits until the team has stopped. Cancelling a call does not cut
+        that short.
 
         Raises:
             WrongLoopError: Called in another event loop than `start`. Nothing was stopped.
@@ -401,17 +405,17 @@ class Optimizer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with anyio.CancelScope(shield=True):  # A cancelled block waits for the run to be free, too.
+        with anyio.CancelScope(shield=True):  # A cancelled block, too, waits until the run is free.
             await self.stop()
 
     def _on_request(self, request: Request) -> None:
-        """Do what another process has asked."""
+        """Carry out the request of another process."""
         logger.info("run %r: %s asked to %s it (%s)", self.run_id, request.requester, request.kind, request.reason)
-        task = asyncio.create_task(self._obey(request), name=f"{request.kind} of run {self.run_id!r}")
+        task = asyncio.create_task(self._carry_out(request), name=f"{request.kind} of run {self.run_id!r}")
         self._requests.add(task)
         task.add_done_callback(self._requests.discard)
 
-    async def _obey(self, request: Request) -> None:
+    async def _carry_out(self, request: Request) -> None:
         try:
             match request.kind:
                 case "pause":
@@ -422,7 +426,7 @@ class Optimizer:
                     self._hosted.stop_reason = f"{request.reason} (asked by {request.requester})"
                     await self.stop()
         except RunError as error:
-            logger.warning("run %r could not %s as %s asked: %s", self.run_id, request.kind, request.requester, error)
+            logger.warning("could not %s run %r, as %s asked: %s", request.kind, self.run_id, request.requester, error)
 
 
 def _checked_examples(config: OptimizerConfig) -> ExampleDigests:

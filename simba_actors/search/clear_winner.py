@@ -48,8 +48,8 @@ def clear_winner_by_model(
 
     Estimates from few rollouts are shrunk towards what the other rollouts say, so the number of programs requires no
     smaller error (A. Gelman, J. Hill and M. Yajima, "Why we (usually) don't have to worry about multiple comparisons",
-    Journal of Research on Educational Effectiveness 5, 2012). The number of looks does. Examples that either program
-    was made from are left out.
+    Journal of Research on Educational Effectiveness 5, 2012). The number of looks does, hence the always-valid
+    interval. Examples that either program was made from are left out.
     """
     tried = [program for program in model.programs if _own_scores(evidence, program) >= LEAST_OWN_SCORES]
     qualities = model.qualities

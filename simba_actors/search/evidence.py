@@ -63,7 +63,7 @@ class Evidence:
         self.add(scores)
 
     def add(self, scores: Iterable[Score]) -> None:
-        """Add `scores`. One that is known already has no effect."""
+        """Add `scores`. A score whose rollout is known already is ignored."""
         for score in scores:
             if score.key in self._by_program.get(score.program, ()):
                 continue
@@ -91,7 +91,7 @@ class Evidence:
         return copied
 
     def split(self, open_steps: Container[int]) -> tuple[Evidence, list[Score]]:
-        """Return the evidence of all other steps, and the scores of these."""
+        """Return the evidence of all steps but the `open_steps`, and the scores of those."""
         scores = [score for program in self.programs() for score in self.of(program)]
         of_open_steps = [score for score in scores if score.key.step in open_steps]
         if not of_open_steps:
@@ -107,7 +107,7 @@ class Evidence:
         return self._rounds
 
     def rollouts_in(self, step: int) -> int:
-        """Return how many rollouts of that step are scored."""
+        """Return how many rollouts of the step are scored."""
         return sum(key.step == step for scores in self._by_program.values() for key in scores)
 
     def programs(self) -> list[int]:

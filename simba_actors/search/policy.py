@@ -13,10 +13,10 @@ A step runs like this::
     rollouts = policy.evaluation(plan, proposal, pool)          # for each candidate, as soon as it exists
     result = policy.close_step(closed, TriedStep(plan, proposals, candidates), evidence, pool)
 
-As many steps as `steps_at_once` says are open at a time, so that some run rollouts while others wait for strategies or
-for their last replies. They close in the order in which they opened, and each plan rests on closed steps alone: with 2
-steps at once, step 7 is planned when step 5 closes, and knows nothing of step 6 but its plan. So the evidence of a plan
-is of a fixed age, whatever arrives first.
+`steps_at_once` steps are open at a time, so that some run rollouts while others wait for strategies or for their last
+replies. They close in the order in which they opened, and each plan rests on closed steps alone: with 2 steps at once,
+step 7 is planned when step 5 closes, and knows only the plan of step 6. So a plan never depends on which replies arrive
+first.
 
 After the last step come `final_rollouts`, until there are none, and then `ranking`.
 """
@@ -182,7 +182,7 @@ class Policy(Protocol):
         ...
 
     def steps_at_once(self, state: JSON) -> int:
-        """Return how many steps are open at a time. It is decided in the initial state and never changes."""
+        """Return how many steps are open at a time. The initial state decides it, and it never changes."""
         ...
 
     def open_step(self, opened: JSON, closed: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:

@@ -13,7 +13,7 @@ from simba_actors.search.statistics.trend import Trend, trend_of
 
 
 class _Linked:
-    """Holds the previous step outside of the dataclass fields, which would otherwise contain the whole history."""
+    """Keeps the previous step out of the dataclass's fields, which would otherwise contain the whole history."""
 
     __slots__ = ("_before",)
 
@@ -26,7 +26,7 @@ class Progress(_Linked):
 
         config = OptimizerConfig(…, stop_when=lambda progress: progress.step >= 5 and progress.usage.calls > 2_000)
 
-    As a dataclass it is the one step, of a few hundred bytes. `history` has the steps before as well.
+    Its fields describe this step alone, so it stays small when it is copied or stored. `history` has the earlier steps.
     """
 
     step: int

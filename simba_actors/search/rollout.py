@@ -64,7 +64,7 @@ class RolloutKey:
     """The step, counted from 0; `FINAL_STEP` for final rollouts."""
     phase: Phase
     position: int
-    """The rollout's place in the phase of its step."""
+    """The rollout's index among those of its step and phase. Positions may have gaps."""
 
     @classmethod
     def of_final(cls, round_number: int, index: int) -> RolloutKey:

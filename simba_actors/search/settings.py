@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MOST_RULES = 12
-"""Rules that a predictor's instructions can hold."""
+"""Maximum number of rules that are appended to a predictor's instructions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class SearchSettings:
     max_steps: int
     """Maximum number of steps."""
     max_demos: int
-    """Demos a predictor can hold; 0 means that none are added."""
+    """Maximum number of demos per predictor; 0 means that none are added."""
     temperature_for_sampling: float = 0.2
     """Softmax temperature for picking the programs that sample trajectories."""
     temperature_for_candidates: float = 0.2
@@ -37,5 +37,5 @@ class SearchSettings:
 
     @property
     def caps(self) -> Caps:
-        """The parts that one predictor may have."""
+        """Maximum number of parts of one predictor."""
         return Caps(self.max_demos, MOST_RULES)

@@ -2,7 +2,7 @@
 
     config = OptimizerConfig(…, stop_when=TargetReached(0.9) | NoImprovement(patience=5))
 
-Unless its user says otherwise, a run ends by `NothingToGain()`; `stop_when=None` lets it use its whole budget.
+The default is `NothingToGain()`; with `stop_when=None` a run uses its whole budget.
 `a | b` stops when either does, `a & b` when both do at the end of the same step. Either can also be a plain function of
 the `Progress`. A stopper has no state: it decides by the progress of the steps so far, which the store keeps, so a run
 that was killed and resumed decides the same.
@@ -95,7 +95,7 @@ class NoImprovement(Stopper):
 
 @dataclass(frozen=True, slots=True)
 class NothingToGain(Stopper):
-    """Stop when the rest of the search is expected to add less than `least_gain`. The default of a run.
+    """Stop when the rest of the search is expected to add less than `least_gain`. This is the default.
 
         OptimizerConfig(…, stop_when=NothingToGain(least_gain=0.005))
 
@@ -105,7 +105,7 @@ class NothingToGain(Stopper):
     least_gain: float = 0.01
     """Smallest gain that is worth the rest of the calls, as a share of the metric's range."""
     steps: int = 5
-    """Last steps whose mean estimate counts, since each of them is uncertain itself. The last one has to be below
+    """Number of last steps whose estimates are averaged, since each is uncertain. The last one has to be below
     `least_gain` too."""
 
     def __post_init__(self) -> None:
@@ -148,7 +148,10 @@ class TargetReached(Stopper):
 
 @dataclass(frozen=True, slots=True)
 class EveryBucketSolved(Stopper):
-    """Stop when there is nothing left to learn from: no trajectory of the student's LM scored below `score`."""
+    """Stop when there is nothing left to learn from: no trajectory of the student's LM scored below `score`.
+
+    OptimizerConfig(…, stop_when=EveryBucketSolved(score=1.0, steps=3))
+    """
 
     score: float = 1.0
     """The score of a solved example."""
@@ -171,7 +174,9 @@ class EveryBucketSolved(Stopper):
 
 @dataclass(frozen=True, slots=True)
 class Timeout(Stopper):
-    """Stop at the end of the step in which the run has been up for `seconds`, over all its lives.
+    """Stop at the end of the step in which the run's uptime reaches `seconds`, including that before a restart.
+
+        OptimizerConfig(…, stop_when=Timeout(3_600))
 
     `Budget(max_seconds=…)`, in contrast, ends a run in the middle of a step and leaves no time to choose the winner.
     """
@@ -251,4 +256,4 @@ def _check_number(name: str, value: object) -> None:
 
 
 DEFAULT_STOP = NothingToGain()
-"""What ends a run unless its user says otherwise."""
+"""Stopper of a run that sets none."""

@@ -114,9 +114,9 @@ def adapt(
 
 
 def _buckets(evidence: Evidence, step: int) -> list[list[Score]]:
-    """Return the scores of trajectories sampled with the student's own LM, grouped by step and example.
+    """Return buckets of scores: those of trajectories sampled with the student's own LM, by step and example.
 
-    They reach back from `step` until there are `REMEMBERED` of them, and over `WINDOW` steps at least.
+    They are the latest ones up to `step`: at least `REMEMBERED` buckets if there are as many, and `WINDOW` steps.
     """
     steps: list[list[list[Score]]] = []
     for recent in range(step, -1, -1):
@@ -133,19 +133,22 @@ def _buckets(evidence: Evidence, step: int) -> list[list[Score]]:
 def _temperature(
     now: Parameters, usual: Parameters, buckets: Sequence[Sequence[Score]], failing: Sequence[Sequence[Score]]
 ) -> Adaptation | None:
-    """Cool sampling where heat makes most trajectories fail outright; heat it again where they hardly differ."""
+    """Lower the temperature if it makes most trajectories fail outright; raise it again if they hardly differ."""
     fresh = [score for own in buckets for score in own if score.model.temperature == now.temperature]
     plain = [score for own in buckets for score in own if score.model.temperature is None]
     broken, broken_plain = (sum(score.failed for score in scores) for scores in (fresh, plain))
     if len(fresh) >= LEAST_COUNT and wilson(broken / len(fresh), len(fresh))[0] > 0.5 and broken_plain * 2 < len(plain):
         after = max(now.temperature * COOLING, COOLEST)
-        reason = f"{broken} of {len(fresh)} trajectories sampled at it failed, {broken_plain} of {len(plain)} without"
+        reason = (
+            f"{broken} of {len(fresh)} trajectories sampled at {now.temperature:g} failed, but only {broken_plain} of "
+            f"{len(plain)} at the LM's own temperature"
+        )
         return _changed("temperature", now.temperature, after, reason)
     compared = [own for own in failing if len(own) > 1 and any(s.model.temperature == now.temperature for s in own)]
     differing = sum(len({float(score.score) for score in own}) > 1 for own in compared)
     if len(compared) >= LEAST_COUNT and wilson(differing / len(compared), len(compared))[1] < HARDLY_DIFFER:
         after = min(now.temperature / COOLING, usual.temperature)
-        reason = f"trajectories differ in {differing} of {len(compared)} buckets that are not solved"
+        reason = f"trajectories score differently in only {differing} of {len(compared)} buckets that are not solved"
         return _changed("temperature", now.temperature, after, reason)
     return None
 
@@ -157,7 +160,7 @@ def _batch_size(
     failing: Sequence[Sequence[Score]],
     failures_needed: int,
 ) -> Adaptation | None:
-    """Sample enough examples to find the failures that rules are written from, which get rare as programs get good."""
+    """Sample enough examples to find the failures that rules are written from, which get rarer as programs improve."""
     if len(buckets) < LEAST_COUNT:
         return None
     share = wilson(len(failing) / len(buckets), len(buckets))[1]  # The high end: failures must be rare beyond doubt.
@@ -169,7 +172,7 @@ def _batch_size(
 def _rollouts_per_candidate(
     now: Parameters, usual: Parameters, buckets: Sequence[Sequence[Score]], scores: ScoreRange
 ) -> Adaptation | None:
-    """Give each candidate fewer rollouts, and so try more of them, where the metric is quieter than a binary one.
+    """Give each candidate fewer rollouts, and so try more candidates, if the metric is less noisy than a binary one.
 
     The noise is half the mean square of the differences between two rollouts of one program on one example. The high
     end of its interval has to be below the usual noise.

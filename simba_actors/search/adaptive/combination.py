@@ -54,7 +54,7 @@ def best_combinations(
 
 
 class _Choice:
-    """Parts that are chosen one by one under each of some possible effects, whose index is the first of each array.
+    """The parts chosen so far under each of the `possible` effects. Every array has a row for each of these.
 
     Single precision takes half the time and is far more precise than `LEAST_GAIN`.
     """
@@ -91,7 +91,7 @@ class _Choice:
         best = qualities.argmax(axis=1)
         every = np.arange(len(best))
         chosen = qualities[every, best] >= self._quality + LEAST_GAIN
-        # What makes a prompt worse now will hardly make it better later, unless by its position.
+        # A part that makes a prompt worse now will hardly make it better later, unless its position matters.
         if not self._model.order_matters:
             self.left &= qualities >= self._quality[:, None]
         self.left &= chosen[:, None]
@@ -141,7 +141,7 @@ class _Choice:
 
 
 class _Length:
-    """What one more part in the place of each of `parts` changes by the length of the prompt alone."""
+    """How the length alone changes the log-odds when a prompt gets one more part in the place of each of `parts`."""
 
     def __init__(self, possible: Sequence[Effects], parts: Sequence[Part]) -> None:
         counted = np.array([part.kind not in UNCOUNTED for part in parts])
@@ -152,7 +152,7 @@ class _Length:
         self._crowding: Matrix = np.array([effects.length[2] / CROWD for effects in possible])[:, None] * counted
 
     def added(self, held: Indices) -> Matrix:
-        """Return it under each of the possible effects, if prompts hold so many parts in each place under them."""
+        """Return the change under each of the possible effects, given how many parts its prompt has in each place."""
         return self._own + self._crowding * (2 * (held @ self._same_prompt) + 1)
 
 
@@ -160,7 +160,7 @@ class _Length:
 class _Exchange:
     """Coordinate ascent over the demos of a prompt, on the panel.
 
-    It finds a better order too, since a part that is not in the prompt may take any demo's position.
+    It also finds better orders, since any demo's position may go to a part that is not in the prompt.
     """
 
     model: PartModel
@@ -173,7 +173,7 @@ class _Exchange:
     """The examples of the panel to choose on."""
 
     def best(self, parts: Sequence[int]) -> tuple[int, ...]:
-        """Replace each demo in turn by what adds most in its position, until no exchange adds anything."""
+        """Replace each demo in turn by the part that adds most in its position, until no exchange adds anything."""
         arranged = list(parts)
         for _ in range(SWEEPS):
             before = tuple(arranged)
@@ -194,7 +194,7 @@ class _Exchange:
         ]
         parts = [self.candidates[n] for n in options]
         there = self.of_parts[options] + self.model.order.at(position, parts, effects.in_order)[:, rows]
-        shown = self.model.answers_shown([part for part in arranged if part != own])[rows]
+        shown = self.model.composition.answers_shown([part for part in arranged if part != own])[rows]
         there += effects.shown * np.maximum(effects.answers[parts, rows], shown)
         without_own = self.model.log_odds_of(arranged, effects)[rows] - there[parts.index(own)]
         qualities = sigmoid(without_own + there).mean(axis=1)

@@ -44,10 +44,10 @@ class Exploration:
         return tuple(self._part_ids(parts) for parts in self._best(drawn, caps))
 
     def untried(self, attempts: int) -> tuple[tuple[str, ...], ...]:
-        """Return the combinations, of at most `attempts`, that are new: no program has them.
+        """Make up to `attempts` combinations, and return those that no program has yet.
 
-        The first attempt is the best one under the most likely effects; then combinations from draws alternate with
-        variations of good programs.
+        The first is the best one under the most likely effects. Then variations of good programs alternate with the
+        best combinations under draws.
         """
         model = self._model
         variations = [self._variation() if attempt % 2 else None for attempt in range(attempts)]
@@ -66,8 +66,8 @@ class Exploration:
     def _variation(self) -> Sequence[int] | None:
         """Return the best program under a draw with one of its demos replaced by another.
 
-        Return None unless the program is better than the sum of its parts. A variation then keeps what it owes to the
-        order of its demos, which would be lost if its parts were combined again.
+        Return None unless the program is better than the sum of its parts. A variation keeps what the program owes to
+        the order of its demos, which would be lost if its parts were combined again.
         """
         model = self._model
         qualities = model.drawn_qualities(self._draws, BOLDNESS)

@@ -27,7 +27,7 @@ simulated runs in which a fifth of all changes harms and none helps, or one in t
 
 
 def most_rollouts(examples: int) -> int:
-    """Return how many rollouts finals can use if so many examples are fresh to each finalist.
+    """Return how many rollouts finals can use, given how many examples are fresh to each finalist.
 
     A program that stays in for all rounds gets 1/6, 1/3 and 1/2 of a round's rollouts: as many as one round has.
     """

@@ -1,11 +1,12 @@
 """What the rest of a run is expected to add to its best program.
 
-It is the expected value of the scores that are still to come. In each of several possible futures the remaining
-rollouts move the estimates of the known parts, and new parts come in. The best combination by the estimates of that
-future is compared with the best program of today (the knowledge gradient of a whole batch: P. Frazier, W. Powell and
-S. Dayanik, "The knowledge-gradient policy for correlated normal beliefs", INFORMS Journal on Computing 21(4), 2009).
+The outlook is the expected value of the scores that are still to come. In each of several possible futures the
+remaining rollouts move the estimates of the known parts, and new parts come in. The best combination by the estimates
+of that future is compared with the best program of today (the knowledge gradient of a whole batch: P. Frazier, W.
+Powell and S. Dayanik, "The knowledge-gradient policy for correlated normal beliefs", INFORMS Journal on Computing
+21(4), 2009).
 
-How much parts do in this task at all is estimated from all of them together (see `search.model.scales`). Where no part
+How much parts do in a task at all is estimated from all of them together (see `search.model.scales`). Where no part
 does anything, that becomes clear long before each part is known well, and the outlook is small.
 """
 
@@ -33,14 +34,15 @@ FUTURES = 6
 """Number of futures that are drawn, each scale by its weight."""
 
 MOST_NEW_PARTS = 240
-"""New parts that a future has at most. More of them hardly make its best combination better."""
+"""Maximum number of new parts in a future. More of them hardly make its best combination better."""
 
 OF_ANY_PART = 1 / 3
-"""What any rule and any demo does is a mean of many effects, so it is smaller than each. Where no part does anything,
-programs of middling length would otherwise seem better than the student if only the longest ones suffer from length."""
+"""Factor for the prior of what any rule or any demo does; see `beliefs_of`. As a mean of many effects it is smaller
+than each of them. With a wider prior, where no part does anything and only very long prompts do harm, programs of
+middling length would seem better than the student."""
 
 QUANTILE = NormalDist().inv_cdf(SURE)
-"""Standard deviations by which a program must seem better than the student to win."""
+"""Number of standard deviations by which a program must seem better than the student to win."""
 
 
 def outlook_of(
@@ -78,8 +80,8 @@ class _Future:
 class _Futures:
     """Futures of a run in which it makes `more` times as many rollouts as so far, and `new_parts` new parts.
 
-    As long as the program that is `best` today is not better than the student with a chance of `SURE`, the student is
-    what would win. Then a future is compared with the student, and counts only if its best combination is sure to win.
+    As long as today's `best` program is not better than the student with a chance of `SURE`, the student would win.
+    Then a future is compared with the student, and counts only if its best combination is sure to win.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class _Futures:
         self._nearness: Vector = model.near_active.mean(axis=1)
 
     def mean_gain(self) -> float:
-        """Return how much better the best combination is than today's best program, on the mean of all futures."""
+        """Return how much better the best combination is than today's best program, averaged over all futures."""
         model = self._model
         futures = [self._draw(belief, self._learned(belief)) for belief in self._drawn_beliefs()]
         combinations = best_combinations(model, [each.effects for each in futures], model.active.tolist(), self._caps)
@@ -114,12 +116,12 @@ class _Futures:
     def _drawn_beliefs(self) -> list[Belief]:
         """Return the belief that each future is drawn from, in the order of their scales."""
         weights: Vector = np.array([belief.weight for belief in self._beliefs])
-        places: Vector = (np.arange(FUTURES) + self._draws.random()) / FUTURES
-        drawn: Indices = np.searchsorted(weights.cumsum()[:-1], places, side="right")
+        quantiles: Vector = (np.arange(FUTURES) + self._draws.random()) / FUTURES
+        drawn: Indices = np.searchsorted(weights.cumsum()[:-1], quantiles, side="right")
         return [self._beliefs[n] for n in drawn.tolist()]
 
     def _learned(self, belief: Belief) -> Vector:
-        """Return the share of the deviation of each effect of parts that becomes known."""
+        """Return how far more rollouts will move each effect of parts, as a share of its standard deviation."""
         if belief.scale not in self._learned_of:
             before = (belief.root[self._of_parts] ** 2).sum(axis=1)
             own = np.maximum(1 / before - belief.prior[self._of_parts] ** -2.0, 0.0)

@@ -5,11 +5,11 @@ L. Agrawal et al., "GEPA: reflective prompt evolution can outperform reinforceme
 makes demos from successes, and combines all parts known so far. What parts are worth is estimated from all scores of
 the run (see `search.model.part_model`). Combinations are the best ones under draws from the uncertainty of that
 estimate: Thompson sampling (W. Thompson, 1933; for linear bandits S. Agrawal and N. Goyal, "Thompson sampling for
-contextual bandits with linear payoffs", ICML 2013), which tries what may yet be good and avoids what is known to be
+contextual bandits with linear payoffs", ICML 2013), which tries what may still be good and avoids what is known to be
 bad. The best programs of the whole run compete at its end (see `finals`).
 
-No candidate is judged on an example that one of its demos was made from, and no rollout is repeated that would have to
-end the same.
+No candidate is judged on an example that one of its demos was made from, and no rollout is repeated whose score is
+known already.
 
 Of a trainset or valset with more than 2,000 examples the search uses a random sample of that size (see
 `search.model.examples`).
@@ -153,7 +153,7 @@ class AdaptivePolicy:
         merges = MERGE_RULES in self.strategies and _rules(source, pool) > 1
         plan = self._plan_candidates(model, now, source, merges, rollouts, sampled, makes_parts)
         opening = OpenStep(step, rollouts + len(plan.bases) + plan.merges, plan.combinations)
-        now.candidates, now.open_steps = plan, (*now.open_steps, opening)
+        now.candidate_plan, now.open_steps = plan, (*now.open_steps, opening)
         first_program, now.next_program = now.next_program, now.next_program + plan.most_candidates
         state = now.to_json()
         self._keep(step, state, now)
@@ -238,34 +238,32 @@ class AdaptivePolicy:
         return tuple(tuple(dict.fromkeys(islice(examples, self.settings.caps.demos))) for _ in range(applications))
 
     def proposals(self, plan: StepPlan, buckets: Sequence[Bucket], failed: int, pool: Pool) -> tuple[Proposal, ...]:
-        candidates = _candidates_of(self._state_of(plan))
+        planned = _candidate_plan(self._state_of(plan))
         proposals: list[Proposal] = []
 
         def propose(strategies: Iterable[str], examples: Iterable[int], parts: tuple[str, ...]) -> None:
             index = len(proposals)
             program = plan.first_program + index
-            proposals.append(
-                Proposal(index, program, candidates.source, tuple(examples), tuple(strategies), parts=parts)
-            )
+            proposals.append(Proposal(index, program, planned.source, tuple(examples), tuple(strategies), parts=parts))
 
-        demos = _demos(pool) if LEARNS_FROM_LABELS in candidates.allocation else set[str]()
-        assigned = assign(candidates.allocation, buckets, candidates.best_score, candidates.demo_examples)
-        for (strategies, examples), base in zip(assigned, candidates.bases, strict=False):
+        demos = _demos(pool) if LEARNS_FROM_LABELS in planned.allocation else set[str]()
+        assigned = assign(planned.allocation, buckets, planned.best_score, planned.demo_examples)
+        for (strategies, examples), base in zip(assigned, planned.bases, strict=False):
             # A set of new demos replaces the known ones.
             replaced = demos if strategies[0] == LEARNS_FROM_LABELS else ()
             propose(strategies, examples, tuple(part_id for part_id in base if part_id not in replaced))
-        for combination in candidates.combinations:
+        for combination in planned.combinations:
             propose([RECOMBINE], [], combination)
-        if MERGE_RULES in self.strategies and _rules(candidates.source, pool) > 1:
-            propose([MERGE_RULES], [], tuple(part.part_id for part in pool.parts(candidates.source)))
+        if MERGE_RULES in self.strategies and _rules(planned.source, pool) > 1:
+            propose([MERGE_RULES], [], tuple(part.part_id for part in pool.parts(planned.source)))
         return tuple(proposals)
 
     def evaluation(self, plan: StepPlan, proposal: Proposal, pool: Pool) -> tuple[Rollout, ...]:
         now = self._state_of(plan)
-        return evaluation_of(proposal, plan.step, _candidates_of(now), now)
+        return evaluation_of(proposal, plan.step, _candidate_plan(now), now)
 
     def _state_of(self, plan: StepPlan) -> AdaptiveState:
-        """Return the state of a plan, to be read only: it is asked for by each candidate of a step."""
+        """Return the state stored with a plan. It must not be changed: all candidates of the step share it."""
         state, now = self._states.get(plan.step, (None, None))
         if now is None or state is not plan.state:
             now = AdaptiveState.from_json(plan.state)
@@ -287,7 +285,7 @@ class AdaptivePolicy:
         now = replace(planned.after(AdaptiveState.from_json(closed)), mode=planned.mode)
         note_examples_of_demos(now.shown, tried, pool)
         now.questions += sum(proposal.strategies != (RECOMBINE,) for proposal in tried.proposals)
-        now.candidates, now.steps_closed = None, plan.step + 1
+        now.candidate_plan, now.steps_closed = None, plan.step + 1
         now.rounds_before = evidence.rounds
         model = self._fitting.model(pool, evidence, now.mode)
         qualities = model.qualities
@@ -303,7 +301,7 @@ class AdaptivePolicy:
         return StepResult(now.to_json(), scores, winner, best_by_model(model), adaptations, outlook)
 
     def _outlook(self, model: PartModel, now: AdaptiveState, spent: int, step: int) -> Outlook | None:
-        """Return what the rest of the search is expected to add. New parts come at the same rate as so far."""
+        """Return what the rest of the search is expected to add if new parts keep coming at the same rate."""
         last_new_parts = int(self._schedule.search * LAST_NEW_PARTS)
         new_parts = len(model.parts) * max(0, last_new_parts - spent) // max(1, min(spent, last_new_parts))
         is_over = self._schedule.planned(step + 1, spent, now.steps) == 0
@@ -353,7 +351,7 @@ def _demos(pool: Pool) -> set[str]:
     return {part.part_id for program in pool.programs() for part in pool.parts(program) if part.kind == "demo"}
 
 
-def _candidates_of(now: AdaptiveState) -> CandidatePlan:
-    if now.candidates is None:
+def _candidate_plan(now: AdaptiveState) -> CandidatePlan:
+    if now.candidate_plan is None:
         raise AssertionError("an open step has a plan for its candidates")
-    return now.candidates
+    return now.candidate_plan

@@ -22,14 +22,14 @@ LEAST_STEP = 3 * LEAST_EXAMPLES
 """Fewest rollouts of a step: two samples of each example, and half as many to evaluate what was learned from them."""
 
 ROUNDS = 12
-"""Time that a step waits for replies one after the other, in that of a rollout: two for its samples and the rollouts of
-its candidates, and ten for its rules, whose writer often is a larger LM that reads and writes more."""
+"""How long a step waits for replies one after the other, in units of a rollout: two for its samples and the rollouts of
+its candidates, and ten for its rules, since their writer is often a larger LM that reads and writes more."""
 
 ROLLOUTS_PER_OPEN_STEP = 1_000
-"""Rollouts of the whole search for each step that is open beside the oldest."""
+"""Rollouts of the whole search for each step that may be open besides the oldest."""
 
-MOST_OPEN = 4
-"""At most one in so many of a run's steps is open at a time: a search needs some steps that learn from others."""
+STEPS_PER_OPEN_STEP = 4
+"""Steps of the whole search for each step that may be open: a search needs some steps that learn from others."""
 
 
 def least_rollouts(bsize: int) -> int:
@@ -45,13 +45,13 @@ class Schedule:
     rollouts: int
     """Maximum number of rollouts of the whole run."""
     finals: int
-    """Those of the finals."""
+    """Number of rollouts of the finals."""
     max_steps: int
     bsize: int
 
     @classmethod
     def of(cls, rollouts: int, fresh: int, settings: SearchSettings) -> Schedule:
-        """Return the schedule of a run with so many rollouts, and so many examples that are fresh to its finalists."""
+        """Return the schedule of a run with `rollouts` rollouts whose finalists have `fresh` fresh examples."""
         finals = min(int(rollouts * FINAL_SHARE), most_rollouts(fresh))
         return cls(rollouts, finals, settings.max_steps, settings.bsize)
 
@@ -66,7 +66,7 @@ class Schedule:
         return max(self.search // self.max_steps, self.bsize, LEAST_STEP)
 
     def planned(self, step: int, spent: int, steps: int) -> int:
-        """Return how many rollouts a step may make when so many were spent before it; 0 if the search is over."""
+        """Return how many rollouts a step may make after `spent` rollouts; 0 if the search is over."""
         left = self.search - spent
         if step >= steps or left < self.per_step // 2:
             return 0
@@ -87,7 +87,7 @@ class Schedule:
 
     def expected(self, first_step: int) -> int:
         """Return about how many rollouts the run makes, given how many its first step made."""
-        # Later steps use as much of what they are planned as the first one.
+        # Later steps use the same share of their planned rollouts as the first one.
         share, spent = first_step / self.planned(0, 0, self.max_steps), first_step
         for step in range(1, self.max_steps):
             spent += round(share * self.planned(step, spent, self.max_steps))
@@ -95,16 +95,16 @@ class Schedule:
 
 
 def steps_at_once(concurrency: int, rollouts_per_step: int, search: int) -> int:
-    """Return how many steps have to be open for `concurrency` rollouts to be in flight, within what is good for a run.
+    """Return how many steps to keep open, so that `concurrency` rollouts are in flight where the search can bear it.
 
     `search` is the number of rollouts of all steps together.
 
     A step waits for replies three times: for its samples, its rules, and the rollouts of its candidates. By itself it
-    leaves slots idle each time. Other steps fill them, but each step that is open is one more whose findings a plan
-    does not have. In simulated runs with 4,000 rollouts, 5 steps at once cost nothing that can be told from noise. With
+    leaves slots idle each time. Other open steps fill them, but a plan lacks the findings of every step that is open.
+    In simulated runs with 4,000 rollouts, 5 steps at once cost nothing that can be told from noise. With
     1,500, 2 steps cost 2 % of the gain, 3 up to 3 % and 5 up to 12 %. Larger steps would fill the slots too, but cost
     more.
     """
     needed = math.ceil(ROUNDS * concurrency / rollouts_per_step)
     steps = search // rollouts_per_step
-    return max(1, min(needed, 1 + search // ROLLOUTS_PER_OPEN_STEP, steps // MOST_OPEN))
+    return max(1, min(needed, 1 + search // ROLLOUTS_PER_OPEN_STEP, steps // STEPS_PER_OPEN_STEP))

@@ -10,23 +10,23 @@ from simba_actors.search.model.mode import Mode
 from simba_actors.search.randomness import BatchOrder, Draws
 from simba_actors.search.rollout import JSON
 
-Parts = tuple[str, ...]
+PartIds = tuple[str, ...]
 """Part ids, in the order of the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class CandidatePlan:
-    """Candidates that a step makes and evaluates once its samples are done. Drawn when the step opens."""
+    """The candidates that a step makes and evaluates once its samples are done. Planned when the step opens."""
 
     source: int
     """The best program, which counts as the parent of every candidate."""
     allocation: dict[str, int]
     """Number of applications of each strategy that makes new parts."""
-    bases: tuple[Parts, ...]
+    bases: tuple[PartIds, ...]
     """Combinations of known parts to add to, one per application."""
     demo_examples: tuple[tuple[int, ...], ...]
     """Train examples to make demos from, one list per application that makes demos from labels."""
-    combinations: tuple[Parts, ...]
+    combinations: tuple[PartIds, ...]
     """Combinations of known parts to try as they are."""
     order: tuple[int, ...]
     """All train examples, in the order in which candidates are evaluated on them."""
@@ -78,9 +78,9 @@ class OpenStep:
 
     step: int
     rollouts: int
-    """Rollouts that it will take, and questions to strategies, each of which counts as one."""
-    combinations: tuple[Parts, ...]
-    """Combinations of known parts that it tries."""
+    """Rollouts that the step will take, and questions to strategies, each of which counts as a rollout."""
+    combinations: tuple[PartIds, ...]
+    """Combinations of known parts that the step tries."""
 
     def to_json(self) -> JSON:
         return [self.step, self.rollouts, [list(parts) for parts in self.combinations]]
@@ -103,21 +103,21 @@ class AdaptiveState:
     next_program: int = 1
     """The number of the next new program."""
     open_steps: tuple[OpenStep, ...] = ()
-    """Steps that had not closed when the last one opened, and that one."""
+    """The step that opened last, and those that had not closed by then."""
     steps_closed: int = 0
     questions: int = 0
     """Number of times that strategies were asked for new parts; each counts as one rollout."""
     shown: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     """The train examples that each demo was made from, by part id."""
-    candidates: CandidatePlan | None = None
+    candidate_plan: CandidatePlan | None = None
     """Candidates of the step that opened last; None after a step has closed."""
     rounds_before: int = 0
     """Rounds of finals that were run before the search continued with a larger budget."""
     mode: Mode = field(default_factory=Mode)
     """Starting point of the next fit of the model."""
     steps: int = 0
-    """Number of steps of the whole run, more than the setting once it continued with a larger budget; 0 for the
-    setting."""
+    """Number of steps of the whole run: more than `max_steps` if it continued with a larger budget; 0 for
+    `max_steps`."""
     rollouts: int = 0
     """Maximum number of rollouts of the whole run when the last step was opened; 0 if unknown."""
 
@@ -133,7 +133,7 @@ class AdaptiveState:
             "next_program": self.next_program,
             "questions": self.questions,
             "shown": {part_id: list(examples) for part_id, examples in self.shown.items()},
-            "agenda": None if self.candidates is None else self.candidates.to_json(),
+            "agenda": None if self.candidate_plan is None else self.candidate_plan.to_json(),
             "rounds_before": self.rounds_before,
             "mode": self.mode.to_json(),
             "steps": self.steps,
@@ -153,7 +153,7 @@ class AdaptiveState:
             next_program=data["next_program"],
             questions=data["questions"],
             shown={part_id: list(examples) for part_id, examples in data["shown"].items()},
-            candidates=None if data["agenda"] is None else CandidatePlan.from_json(data["agenda"]),
+            candidate_plan=None if data["agenda"] is None else CandidatePlan.from_json(data["agenda"]),
             rounds_before=data.get("rounds_before", 0),
             mode=stored_mode(stored),
             steps=data.get("steps", 0),
@@ -161,7 +161,7 @@ class AdaptiveState:
         )
 
     def after(self, closed: AdaptiveState) -> AdaptiveState:
-        """Return this state of a plan with everything that is known once the `closed` step is."""
+        """Return this state, that of a plan, brought up to date with the state of a step that `closed` since."""
         return replace(
             self,
             parameters=closed.parameters,

@@ -27,9 +27,9 @@ MOST_COLUMNS = 128
 
 
 class AnswerOrder:
-    """The order of answers in prompts. Position 0 is a prompt's last demo.
+    """The order of answers in prompts. Position 0 is that of a predictor's last demo.
 
-    Prompts are given as indices of `parts`. Positions in which none of `programs` has a demo are left out.
+    A prompt is given as the indices of its parts in `parts`. Positions in which no program has a demo are left out.
     """
 
     def __init__(self, parts: Sequence[Part], answers: Answers, programs: PartsHeld) -> None:
@@ -58,27 +58,27 @@ class AnswerOrder:
             stands[demos.program[kept], self._predictor[parts], position[kept]] = self._shows[parts]
         return stands.reshape(len(programs.counts), self.columns // 2)
 
-    def positions(self, places: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """Yield the index in `places` of each demo that has a position, with that position."""
+    def positions(self, prompt: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Yield the index in `prompt` of each demo that has a position, with that position."""
         behind = Counter[str]()
-        for index in reversed(range(len(places))):
-            part = self._parts[places[index]]
+        for index in reversed(range(len(prompt))):
+            part = self._parts[prompt[index]]
             if part.kind == "demo":
                 if behind[part.predictor] < self._positions:
                     yield index, behind[part.predictor]
                 behind[part.predictor] += 1
 
-    def standing(self, places: Sequence[int]) -> Vector:
-        """Return which answer stands in which position of a prompt: its entries are (predictor, position, answer)."""
+    def standing(self, prompt: Sequence[int]) -> Vector:
+        """Return a flat array over (predictor, position, answer), with a 1 where a demo shows the answer."""
         stands = np.zeros(self.shape)
         if self.columns:
-            for index, position in self.positions(places):
-                place = places[index]
-                stands[self._predictor[place], position] = self._shows[place]
+            for index, position in self.positions(prompt):
+                part = prompt[index]
+                stands[self._predictor[part], position] = self._shows[part]
         return stands.ravel()
 
     def design(self, standing: Matrix, rows: Indices) -> Matrix:
-        """Return the columns of prompts with these standings, each on the example of a row."""
+        """Return the columns of the design for prompts with these standings, each on the example of a row."""
         if not self.columns:
             return np.zeros((len(rows), 0))
         called_for = self._called_for[rows]
@@ -88,7 +88,7 @@ class AnswerOrder:
         return np.stack([same, other], axis=-1).reshape(len(standing), self.columns)
 
     def slope(self, standing: Vector, weight: Vector) -> Vector:
-        """Return the sum of a prompt's columns on the first rows, each row times its weight."""
+        """Return the sum of a prompt's rows of `design` on the first examples, each times its weight."""
         if not self.columns:
             return np.zeros(0)
         called_for = self._called_for[: len(weight)]
@@ -106,10 +106,13 @@ class AnswerOrder:
         any_called_for = self._called_for[:rows].sum(axis=1)
         return on_same[:, None] * called_for + on_other[:, None] * (any_called_for - called_for)
 
-    def at(self, position: int, places: Sequence[int], on_rows: Matrix) -> Matrix:
-        """Return the effect of parts of one kind and predictor on each row in this position; 0 if they are no demos."""
+    def at(self, position: int, parts: Sequence[int], on_rows: Matrix) -> Matrix:
+        """Return the effect in this position of parts of one kind and predictor; 0 unless they are demos.
+
+        `on_rows` is what the method `on_rows` returned for the effects.
+        """
         if position >= self.shape[1]:
-            return np.zeros((len(places), on_rows.shape[1]))
-        predictor = self._predictor[places[0]]
+            return np.zeros((len(parts), on_rows.shape[1]))
+        predictor = self._predictor[parts[0]]
         of_answers = on_rows.reshape(*self.shape, -1)[predictor, position]
-        return product(self._shows[list(places)], of_answers)
+        return product(self._shows[list(parts)], of_answers)

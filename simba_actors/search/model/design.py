@@ -1,4 +1,4 @@
-"""What programs are made of, and the columns that this gives the design of the model of parts."""
+"""Which parts programs are made of, and the design matrix that follows for the model of parts."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CHUNK = 4096
 
 
 class Composition:
-    """What programs are made of, as matrices.
+    """The parts that programs are made of, as matrices. Parts are given by their indices in `parts`.
 
-    `programs` maps the number of each program to its parts, in the order of its prompt; `settings` are parts that none
-    of them need have.
+    `programs` maps the number of each program to its parts, in the order of its prompt. `settings` are further parts,
+    which no program needs to have.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Composition:
         self.nearness = examples.near(self.parts)
         """Relevance of each part to each example, from 0 to 1."""
         self.near: Matrix = self.nearness.panel(self.panel)
-        """The same on the panel."""
+        """Relevance of each part to each example of the panel."""
         self._shown_by = examples.shown_by(self.parts)
         self.shows: Matrix = self._shown_by.panel(self.panel)
         """Share of each panel example's answer that each part shows, from 0 to 1."""
@@ -52,9 +52,9 @@ class Composition:
         self.standing = self.order.standings(self.demos_held)
         self.length, self.demos = self._lengths_of_programs()
 
-    def answers_shown(self, places: Sequence[int]) -> Vector:
+    def answers_shown(self, parts: Sequence[int]) -> Vector:
         """Return how much of each panel example's answer is shown by any of these parts, from 0 to 1."""
-        return self.shows[list(places)].max(axis=0, initial=0.0)
+        return self.shows[list(parts)].max(axis=0, initial=0.0)
 
     def answers_shown_by(self, programs: Indices) -> Matrix:
         """Return how much of each panel example's answer each of these programs shows."""
@@ -66,18 +66,18 @@ class Composition:
         table = self._shown_by.table
         return held.sums_at(table, programs, examples), held.maxima_at(table, programs, examples)
 
-    def lengths(self, places: Sequence[int]) -> tuple[float, float, float]:
-        """Return the number of rules and of demos, and the crowd that they make, summed over predictors."""
+    def lengths(self, parts: Sequence[int]) -> tuple[float, float, float]:
+        """Return the number of rules, that of demos, and the square of their sum / `CROWD`, summed over predictors."""
         counts: dict[str, list[int]] = {}
-        for place in places:
-            part = self.parts[place]
+        for index in parts:
+            part = self.parts[index]
             if part.kind not in UNCOUNTED:
                 counts.setdefault(part.predictor, [0, 0])[part.kind == "demo"] += 1
         crowd = sum((rules + demos) ** 2 for rules, demos in counts.values()) / CROWD
         return sum(rules for rules, _ in counts.values()), sum(demos for _, demos in counts.values()), crowd
 
     def _lengths_of_programs(self) -> tuple[Matrix, Matrix]:
-        """Return what `lengths` returns for each program, and the number of its demos by predictor."""
+        """Return the `lengths` of each program, and the number of its demos by predictor."""
         predictors = {name: n for n, name in enumerate(dict.fromkeys(part.predictor for part in self.parts))}
         demo = np.array([part.kind == "demo" for part in self.parts], dtype=np.int64)
         group = np.array([2 * predictors[part.predictor] for part in self.parts], dtype=np.int64) + demo
@@ -93,55 +93,56 @@ class Composition:
 class Design:
     """The columns of the model for rollouts of the programs of a `Composition`.
 
-    `active` are the parts that are fitted. `settled` has the effects of each part that is not, everywhere and nearby.
+    `active` are the parts that are fitted. `settled` has the effects of every other part, everywhere and nearby.
     """
 
-    def __init__(self, made: Composition, active: Indices, settled: Matrix) -> None:
-        self._made, self._active, self._settled = made, active, settled
+    def __init__(self, composition: Composition, active: Indices, settled: Matrix) -> None:
+        self._composition, self._active, self._settled = composition, active, settled
 
     def rows(self, program: Indices, example: Indices, with_order: bool) -> tuple[Matrix, Vector]:
-        """Return a row for each rollout of a program (its row) on an example, as it runs in use, and its offset.
+        """Return a row of the design, and an offset, for each rollout of a program on an example.
 
-        The columns of the order of answers are the last ones, if they are wanted at all.
+        Programs are given by their rows in the composition, and run as in use: without resampling. `with_order` adds
+        the columns of the order of answers at the end.
         """
         active = len(self._active)
-        in_order = PARTS + 2 * active
-        design = np.zeros((len(example), in_order + with_order * self._made.order.columns))
+        order_start = PARTS + 2 * active
+        design = np.zeros((len(example), order_start + with_order * self._composition.order.columns))
         offset = np.zeros(len(example))
         for start in range(0, len(example), CHUNK):
             chunk = slice(start, start + CHUNK)
             rows, on = program[chunk], example[chunk]
             columns = design[chunk]
             columns[:, LEVEL] = 1.0
-            columns[:, RULES : CROWDING + 1] = self._made.length[rows]
-            columns[:, SAME_ANSWER], columns[:, SHOWN] = self._made.answers_shown_at(rows, on)
+            columns[:, RULES : CROWDING + 1] = self._composition.length[rows]
+            columns[:, SAME_ANSWER], columns[:, SHOWN] = self._composition.answers_shown_at(rows, on)
             columns[:, PARTS : PARTS + active] = held = self._active_held[rows]
-            columns[:, PARTS + active : in_order] = held * self._near_active[on]
+            columns[:, PARTS + active : order_start] = held * self._near_active[on]
             if with_order:
-                columns[:, in_order:] = self._made.order.design(self._made.standing[rows], on)
+                columns[:, order_start:] = self._composition.order.design(self._composition.standing[rows], on)
             offset[chunk] = self._settled_at(rows, on)
         return design, offset
 
     def slope(self, program: int, weight: Vector) -> Vector:
-        """Return the sum of the program's rows of the design on the panel's examples, each times its weight."""
-        row, active, total = self._made.row[program], len(self._active), float(weight.sum())
-        in_order = PARTS + 2 * active
-        slope = np.zeros(in_order + self._made.order.columns)
+        """Return the weighted sum of the program's rows of the design, one for each example of the panel."""
+        row, active, total = self._composition.row[program], len(self._active), float(weight.sum())
+        order_start = PARTS + 2 * active
+        slope = np.zeros(order_start + self._composition.order.columns)
         slope[LEVEL] = total
-        slope[RULES : CROWDING + 1] = self._made.length[row] * total
-        demos = [part for part in self._made.programs[program] if self._made.parts[part].kind == "demo"]
-        slope[SAME_ANSWER] = (self._made.shows[demos] * weight).sum()
-        slope[SHOWN] = (self._made.answers_shown(demos) * weight).sum()
+        slope[RULES : CROWDING + 1] = self._composition.length[row] * total
+        demos = [part for part in self._composition.programs[program] if self._composition.parts[part].kind == "demo"]
+        slope[SAME_ANSWER] = (self._composition.shows[demos] * weight).sum()
+        slope[SHOWN] = (self._composition.answers_shown(demos) * weight).sum()
         held = self._active_held[row]
         slope[PARTS : PARTS + active] = held * total
-        slope[PARTS + active : in_order] = held * times(self._near_active[: self._made.panel].T, weight)
-        slope[in_order:] = self._made.order.slope(self._made.standing[row], weight)
+        slope[PARTS + active : order_start] = held * times(self._near_active[: self._composition.panel].T, weight)
+        slope[order_start:] = self._composition.order.slope(self._composition.standing[row], weight)
         return slope
 
     def _settled_at(self, programs: Indices, examples: Indices) -> Vector:
         """Return the effect on the example of all parts of each program that are not fitted."""
         own, parts = self._settled_held.entries(programs)
-        nearness = self._made.nearness
+        nearness = self._composition.nearness
         near = nearness.table[nearness.at[parts], examples[own]]
         effect = self._settled[parts, 0] + self._settled[parts, 1] * near
         return cast("Vector", np.bincount(own, effect, len(programs)))
@@ -149,13 +150,13 @@ class Design:
     @cached_property
     def _near_active(self) -> Matrix:
         """Relevance of each active part (column) to each example (row), from 0 to 1."""
-        return self._made.nearness.whole(self._active).T.copy()
+        return self._composition.nearness.whole(self._active).T.copy()
 
     @cached_property
     def _active_held(self) -> Matrix:
         """Matrix with a row per program and a 1 for each active part that it has."""
-        return self._made.holds.matrix(self._active, len(self._made.parts))
+        return self._composition.holds.matrix(self._active, len(self._composition.parts))
 
     @cached_property
     def _settled_held(self) -> PartsHeld:
-        return self._made.holds.only(np.abs(self._settled).max(axis=1, initial=0.0) > 0)
+        return self._composition.holds.only(np.abs(self._settled).max(axis=1, initial=0.0) > 0)

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from simba_actors.search.model.linear_algebra import Matrix, Vector
 
 LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, SAME_ANSWER, SHOWN, PARTS = range(8)
-"""Columns of the design: the level of all programs, whether the LM was set to sample, the length (three columns), how
-many demos show the answer that the example calls for, and whether any does. From `PARTS` on, there is a column for each
-active part's effect everywhere, then one for each active part's effect on the examples that it is about, then those of
-`AnswerOrder`."""
+"""Columns of the design: the level of all programs, whether a temperature was set for the rollout, the length of the
+prompt (three columns), how many demos show the answer that the example calls for, and whether any demo does. From
+`PARTS` on, there is a column for each active part's effect everywhere, then one for each active part's effect on the
+examples that it is about, then those of `AnswerOrder`."""
 
 CROWD = 10.0
-"""Divisor of the squared number of parts of a prompt, which brings that column to the scale of the others."""
+"""Divisor of the squared number of parts in a prompt, which brings the `CROWDING` column to the scale of the others."""
 
 ALL = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRange:
-    """Range of the metric: 0 to 1, or the observed range if scores lie outside of that."""
+    """Range of the metric: 0 to 1, or the observed range if any score lies outside of that."""
 
     low: float = 0.0
     high: float = 1.0

@@ -1,10 +1,11 @@
-"""A logistic mixed model: effects of the columns of a design, and how easy each example is.
+"""A logistic mixed model of scores: effects of the columns of a design, and how easy each example is.
 
-The log-odds of a score are the sum of the effects in its row of the design, a known offset, and its example's ease. All
-of them have normal priors, so an effect with few trials stays near zero (partial pooling). The fit is the mode of the
-posterior, and the curvature there gives the uncertainty: a Laplace approximation (Breslow and Clayton, "Approximate
-inference in generalized linear mixed models", 1993). The ease of examples and the value of what is tried are on one
-scale, as in item response theory (Rasch, "Probabilistic models for some intelligence and attainment tests", 1960).
+The log-odds of a score are the sum of the effects in its row of the design, a known offset, and its example's ease.
+Effects and ease have normal priors, so an effect with few trials stays near zero (partial pooling). The fit is the mode
+of the posterior, and the curvature there gives the uncertainty: a Laplace approximation (Breslow and Clayton,
+"Approximate inference in generalized linear mixed models", 1993). The ease of examples and the value of what is tried
+are on one scale, as in item response theory (Rasch, "Probabilistic models for some intelligence and attainment tests",
+1960).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from simba_actors.search.model.linear_algebra import (
 )
 
 CONVERGED = 0.01
-"""Change of every effect, in log-odds, below which a fit has converged. The next change would be far smaller."""
+"""Largest change of an effect, in log-odds, at which a fit has converged. The next change would be far smaller."""
 
 STALE = 1.0
 """Change of a score's log-odds after which the curvature is computed again."""
@@ -39,26 +40,26 @@ MOST_CURVATURES = 10
 """Maximum number of curvatures computed for one fit."""
 
 LEAST_SIZE = 1e-3
-"""Smallest fraction to which a step that overshoots is halved."""
+"""Fraction of a step that overshoots below which it is not halved again."""
 
 STEPS_OF_EASE = 3
 """Newton steps for the ease of examples alone at the start of a fit."""
 
 LEAST_WEIGHT = 1e-4
-"""Minimum weight of a score, which one that is almost certain gets; keeps Newton's method stable."""
+"""Minimum weight of a score, for those that are almost certain; keeps Newton's method stable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Scores from 0 to 1, ordered by example.
-
-    Each has its row of the design, its example, and the part of its log-odds that is known.
-    """
+    """Scores, ordered by example. Every array has an entry or a row for each score."""
 
     design: Matrix
     example: Indices
+    """The position of the score's example."""
     score: Vector
+    """The score, from 0 to 1."""
     offset: Vector
+    """The known part of its log-odds."""
 
     def without_last(self, columns: int) -> Observations:
         """Return the same scores without the last `columns` columns of the design."""
@@ -78,7 +79,7 @@ class Posterior:
     log_odds: Vector
     """The most likely log-odds of each observed score."""
     evidence: float
-    """The logarithm of how likely the scores are under the priors, whatever the effects."""
+    """Logarithm of the marginal likelihood of the scores: how likely they are under the priors alone."""
     information: Matrix
     """Information about the effects in the scores alone: the curvature of their likelihood, without the priors."""
 
@@ -125,10 +126,10 @@ def fit(
 ) -> Posterior:
     """Return the posterior under priors with mean 0 and standard deviations `prior` of effects and `ease` of examples.
 
-    Newton's method finds the mode. The ease of examples is eliminated from each step, since no two of them meet in one
-    score. A curvature serves for several steps while the log-odds stay near those it was computed at, so a fit that
-    starts near the mode computes one; `stale` says how near. `start` has effects to start from: those of the first
-    columns.
+    Newton's method finds the mode. The ease of examples is eliminated from each step, since each score depends on one
+    example only. A curvature serves for several steps, until the log-odds of a score have changed by `stale`, so a fit
+    that starts near the mode computes a single one. `start` has the effects of the first columns to start from; those
+    of the others start at 0.
     """
     design, score = observations.design, observations.score
     is_tried = np.bincount(observations.example, minlength=examples) > 0

@@ -18,8 +18,8 @@ from simba_actors.search.model.parts import Part
 from simba_actors.search.rollout import Split
 
 MOST_EXAMPLES = 2_000
-"""Maximum number of examples of each split that a search uses. Of a larger split it uses a random sample. A mean over
-that many is within 0.02 of the mean over all, and an example that few programs run on says little about any of them."""
+"""Maximum number of examples of each split that a search uses: a random sample of a larger split. A mean over that many
+is within 0.02 of the mean over all, and an example that few programs run on says little about any of them."""
 
 PANEL = 256
 """Maximum number of training examples on which the model predicts scores."""
@@ -32,10 +32,12 @@ WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True)
 class ExampleText:
-    """An example as text: all of its fields one after another, and its labels by name."""
+    """An example as text."""
 
     text: str
+    """All fields, one after another."""
     labels: Mapping[str, str]
+    """The labels by field name."""
 
 
 class Examples:
@@ -123,8 +125,9 @@ class RowsOfParts:
 
 
 class _Table:
-    """Rows of all parts that were ever asked about. They are not copied for each model: there may be 1,000 of 2,000
-    examples.
+    """A row for each part that was ever asked about.
+
+    All models share the table. It can hold 1,000 rows of 2,000 examples, too much to copy for each model.
     """
 
     def __init__(self, examples: int, row_of: Callable[[Part], Vector]) -> None:
@@ -132,7 +135,7 @@ class _Table:
         self._at: dict[str, int] = {}
         self._rows = np.zeros((64, examples))
         self._largest: list[float] = []
-        self._lock = Lock()  # A publisher may ask at the same time as the run.
+        self._lock = Lock()  # A publisher may look up parts at the same time as the run.
 
     def of(self, parts: Sequence[Part]) -> RowsOfParts:
         with self._lock:
@@ -176,7 +179,7 @@ class Similarity:
         words = [sorted(set(WORD.findall(row.lower()))) for row in rows]
         documents = Counter[str]()
         for row in words:
-            documents.update(row)  # At one go, it would keep other threads waiting for as long as it takes.
+            documents.update(row)  # Row by row: a single call for all would keep other threads waiting until it ends.
         self._number = {
             word: n for n, word in enumerate(sorted(word for word, count in documents.items() if count > 1))
         }

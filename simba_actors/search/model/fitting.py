@@ -1,4 +1,4 @@
-"""The model of parts, fitted to what a run knows so far."""
+"""Fits of the model of parts to what a run knows so far."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from simba_actors.search.policy import Pool
 
 @dataclass(frozen=True, slots=True)
 class _Fitted:
-    """A model with what it was fitted to."""
+    """A model, and what it was fitted to."""
 
     evidence: Evidence
     scores: int
@@ -23,8 +23,9 @@ class _Fitted:
 
 
 class Fitting:
-    """Fits models to the rollouts on these examples. Keeps the last one, since a step often opens with the model that
-    the step before closed with.
+    """Fits models to rollouts on `examples`.
+
+    The last model is kept, since a step often opens with the one that the step before closed with.
     """
 
     def __init__(self, examples: Examples, omissions: bool = False) -> None:

@@ -27,7 +27,7 @@ TILE = 64
 """Side of a tile. OpenBLAS never starts threads for a product of at most 64 x 64 x 64."""
 
 ROWS = 16 * TILE
-"""Number of rows of which the weighted squares are computed at a time."""
+"""Number of rows that `weighted_squares` works on at a time."""
 
 
 def product(left: Matrix, right: Matrix) -> Matrix:
@@ -46,7 +46,7 @@ def product(left: Matrix, right: Matrix) -> Matrix:
 
 
 def _small(left: Matrix, right: Matrix) -> Matrix:
-    """Avoid the products of a matrix with a vector, for which OpenBLAS starts threads sooner."""
+    """Return `left @ right` without products of a matrix and a vector, for which OpenBLAS starts threads sooner."""
     if 1 in (left.shape[0], left.shape[1], right.shape[1]):
         return np.einsum("ik,kj->ij", left, right)
     return left @ right
@@ -58,9 +58,9 @@ def times(matrix: Matrix, vector: Vector) -> Vector:
 
 
 def weighted_squares(rows: Matrix, weight: Vector) -> Matrix:
-    """Return the sum of the rows' outer squares, each times its weight: `rows.T @ diag(weight) @ rows`.
+    """Return `rows.T @ diag(weight) @ rows`.
 
-    The products are of single precision, which takes half the time. Their sums are of double precision.
+    Products are computed in single precision, which takes half the time, and summed in double precision.
     """
     count, columns = rows.shape
     tiles = -(-columns // TILE)
@@ -88,7 +88,7 @@ def inverse_root(matrix: Matrix) -> Matrix:
 
 
 def _inverse_of_factor(matrix: Matrix) -> Matrix:
-    """Return the inverse of the matrix's Cholesky factor, by halves."""
+    """Return the inverse of the matrix's Cholesky factor, computed block by block."""
     if len(matrix) <= TILE:
         return cast("Matrix", np.linalg.inv(np.linalg.cholesky(matrix)))
     half = len(matrix) // 2
@@ -101,11 +101,12 @@ def _inverse_of_factor(matrix: Matrix) -> Matrix:
 
 
 def members_by_rank(counts: Indices, first: Indices) -> tuple[Indices, list[Indices]]:
-    """Return how to go through groups of members, one member of each group at a time.
+    """Return what is needed to walk groups of members side by side: first all first members, then all second ones.
 
-    A group has so many members in succession, from its `first` index on. The result is the order of the groups, the
-    largest first, and the index of the first member of each of them, of the second of those that have two, and so on.
-    For sums over many small groups this is several times as fast as `np.add.reduceat`.
+    Group n has `counts[n]` members at consecutive indices, which start at `first[n]`. The result is the order of the
+    groups, the largest first, and a list: the indices of their first members, then those of the second members of all
+    groups that have two, and so on. For sums over many small groups this is several times as fast as
+    `np.add.reduceat`.
     """
     order: Indices = np.argsort(-counts, kind="stable")
     smaller: Indices = -counts[order]

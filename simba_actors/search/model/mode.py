@@ -1,4 +1,4 @@
-"""The effects that a fit found, kept with the run's state so that the next fit starts from them."""
+"""The effects that a fit found. They are kept with the run's state, and the next fit starts from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PartEffect(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """Starting point that one fit leaves for the next. It is stored, so a resumed run starts from the same point."""
+    """Starting point that a fit leaves for the next one. It is stored, so that a resumed run starts from it too."""
 
     common: tuple[float, ...] = ()
     """Effects of the columns that all programs share."""
@@ -33,6 +33,7 @@ class Mode:
     order: tuple[float, ...] = ()
     """Effects of the order of answers."""
     order_matters: bool = False
+    """Whether the last fit included the effects of the order."""
     order_tested_with: int = 0
     """Number of scores at the last test of whether the order matters."""
 

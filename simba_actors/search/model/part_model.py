@@ -56,11 +56,12 @@ IN_ORDER = 0.6
 """Standard deviation, in log-odds, of the effect of an answer in one position."""
 
 WORTH_A_MENTION = 1.0
-"""Gain in log-likelihood of the scores that the model must have from effects of the order to include them. Less is "not
-worth more than a bare mention" (Kass and Raftery, "Bayes factors", 1995)."""
+"""Minimum gain in log-likelihood for which the model includes effects of the order of answers. Less is "not worth more
+than a bare mention" (Kass and Raftery, "Bayes factors", 1995)."""
 
 ROUGHLY = 1.0
-"""Error of such a gain if curvatures are as old as `STALE` allows. Most gains are far below what they have to be."""
+"""Possible error of that gain if it is computed with curvatures as old as `STALE` allows. Most gains are so far below
+`WORTH_A_MENTION` that they need no exact fit."""
 
 ORDER_TESTED_AGAIN = 1.5
 """Factor by which the number of scores must have grown before the order is tested again."""
@@ -69,8 +70,8 @@ EASE, BEYOND_PARTS = 1.0, 0.2
 """Standard deviations, in log-odds, of the ease of examples, and of a program's value beyond its parts."""
 
 PAIR_OF_DEMOS = 0.02
-"""Increase of the latter per pair of demos in one prompt: the same ones can be near the best in one order, and near
-chance in another (Lu et al., "Fantastically ordered prompts and where to find them", 2022)."""
+"""Increase of `BEYOND_PARTS` per pair of demos in one prompt: the same demos can be near the best in one order, and
+near chance in another (Lu et al., "Fantastically ordered prompts and where to find them", 2022)."""
 
 ACTIVE = 60
 """Maximum number of parts that are fitted."""
@@ -98,26 +99,28 @@ class PartModel:
         start: Mode | None = None,
     ) -> None:
         self._start = start or Mode()
-        self._made = made = Composition(programs, examples, settings)
-        self.parts, self.programs, self.order = made.parts, made.programs, made.order
+        self.composition = composition = Composition(programs, examples, settings)
+        self.parts, self.programs, self.order = composition.parts, composition.programs, composition.order
         self.examples, self.panel = examples, examples.panel
-        pairs = PAIR_OF_DEMOS * made.demos * (made.demos - 1) / 2
+        pairs = PAIR_OF_DEMOS * composition.demos * (composition.demos - 1) / 2
         self._own_prior = np.sqrt(BEYOND_PARTS**2 + (pairs**2).sum(axis=1))
 
         scores = evidence.student_scores()
         self.range = ScoreRange.of(scores.score)
         self._program, example, score, resampled = self._usable(scores)
-        self._active = self._most_promising()
+        self.active = self._most_promising()
+        """Parts that are fitted."""
         self._settled = self._settled_effects()
-        self._design = Design(made, self._active, self._settled)
+        self._design = Design(composition, self.active, self._settled)
         tests_order = len(score) >= ORDER_TESTED_AGAIN * self._start.order_tested_with
         design, offset = self._design.rows(self._program, example, tests_order or self._start.order_matters)
         design[:, RESAMPLED] = resampled
         self._score = score
-        self._posterior, self.order_matters, self._order_tested_with = self._fitted(
-            Observations(design, example, score, offset), tests_order
-        )
-        self.likely = self._effects(self._posterior.effects)
+        observed = Observations(design, example, score, offset)
+        self.posterior, self.order_matters, self._order_tested_with = self._fitted(observed, tests_order)
+        """The posterior of the effects of the design's columns, and whether the order of answers is among them."""
+        self.likely = self.effects_of(self.posterior.effects)
+        """The most likely effects."""
         self._own_mean, self._own_deviation, self._own_weight = self._beyond_parts()
         self._expected_on_panel: dict[int, tuple[float, Vector, float]] = {}
         self._rows_on_panel: dict[int, tuple[Matrix, Vector]] = {}
@@ -127,7 +130,7 @@ class PartModel:
         example = self.examples.positions_of(scores.validation, scores.example)
         order = np.argsort(np.where(example < 0, self.examples.count, example), kind="stable")
         order = order[: int((example >= 0).sum())]
-        rows: Indices = np.array([self._made.row[number] for number in scores.programs], dtype=np.int64)
+        rows: Indices = np.array([self.composition.row[number] for number in scores.programs], dtype=np.int64)
         score = (scores.score - self.range.low) / self.range.width
         return rows[scores.program[order]], example[order], score[order], scores.resampled[order]
 
@@ -135,7 +138,7 @@ class PartModel:
         """Return the parts to fit: the most promising ones, and among new ones those with the most scores."""
         if len(self.parts) <= ACTIVE:
             return np.arange(len(self.parts))
-        counts = self._made.holds.count_by_part(
+        counts = self.composition.holds.count_by_part(
             np.bincount(self._program, minlength=len(self.programs)), len(self.parts)
         )
         order = np.lexsort((-counts, -self._known_promise()))
@@ -151,11 +154,11 @@ class PartModel:
 
     def _prior_of(self, parts: Indices) -> tuple[Vector, Vector]:
         """Return the standard deviations of these parts' effects, everywhere and averaged over their own examples."""
-        nearby = NEARBY * self._made.near[parts].mean(axis=1)
-        return np.where(self._made.specific[parts], SPECIFIC, GENERAL), nearby
+        nearby = NEARBY * self.composition.near[parts].mean(axis=1)
+        return np.where(self.composition.specific[parts], SPECIFIC, GENERAL), nearby
 
     def _settled_effects(self) -> Matrix:
-        """Return the effects of each part that is not fitted, everywhere and nearby; 0 for the others."""
+        """Return the effects of each part that is not fitted, everywhere and nearby; 0 for those that are."""
         settled = np.zeros((len(self.parts), 2))
         others: list[int] = self._not_active.tolist()
         for n in others:
@@ -175,15 +178,15 @@ class PartModel:
     @cached_property
     def _not_active(self) -> Indices:
         others = np.ones(len(self.parts), dtype=np.bool_)
-        others[self._active] = False
+        others[self.active] = False
         return np.flatnonzero(others)
 
     def _fitted(self, observed: Observations, tests_order: bool) -> tuple[Posterior, bool, int]:
         """Return the posterior, whether it has effects of the order of answers, and how many scores decided that.
 
-        It has them if they make the scores much more likely. Where the order does nothing, its many columns would only
-        add noise. Choosing between priors by the evidence is type II maximum likelihood (Good, "The estimation of
-        probabilities", 1965).
+        The effects of the order are included if they make the scores much more likely. Where the order does nothing,
+        their many columns would only add noise. Choosing between priors by the evidence is type II maximum likelihood
+        (Good, "The estimation of probabilities", 1965).
         """
         columns, start, count = self.order.columns, self._start, len(observed.score)
         first = self._first_effects()
@@ -206,7 +209,7 @@ class PartModel:
 
     def _first_effects(self) -> Vector:
         """Return the effects that the fit starts from, without those of the order."""
-        active: list[int] = self._active.tolist()
+        active: list[int] = self.active.tolist()
         known = [self._start.parts.get(self.parts[n].part_id) for n in active]
         common = self._start.common or (0.0,) * PARTS
         everywhere = [0.0 if effect is None else effect.everywhere for effect in known]
@@ -215,10 +218,10 @@ class PartModel:
 
     def mode(self) -> Mode:
         """Return the starting point of the next fit."""
-        effects, active = self._posterior.effects.round(DIGITS).tolist(), len(self._active)
+        effects, active = self.posterior.effects.round(DIGITS).tolist(), len(self.active)
         promise = self.promise.round(DIGITS).tolist()
         parts = dict(self._start.parts)
-        for n, part in enumerate(self._active.tolist()):
+        for n, part in enumerate(self.active.tolist()):
             found = PartEffect(effects[PARTS + n], effects[PARTS + active + n], promise[part])
             parts[self.parts[part].part_id] = found
         order = tuple(effects[PARTS + 2 * active :])
@@ -230,7 +233,7 @@ class PartModel:
         others = np.zeros((len(self.parts), 2))
         if len(untried):
             others[untried] = scale * deviations * draws.standard_normal(deviations.shape)
-        return self._effects(self._posterior.draw(draws, scale), others)
+        return self.effects_of(self.posterior.draw(draws, scale), others)
 
     @cached_property
     def qualities(self) -> dict[int, float]:
@@ -248,14 +251,15 @@ class PartModel:
         return self._leaders_under(effects, 0.0)
 
     def drawn_qualities(self, draws: np.random.Generator, scale: float) -> dict[int, float]:
-        """Return `qualities_under` a draw of all effects, each program's own among them."""
+        """Return the `qualities_under` a draw of all effects, including each program's own effect."""
         effects = self.draw(draws, scale)
         return self._leaders_under(effects, scale * draws.standard_normal(len(self.leaders)))
 
     def _leaders_under(self, effects: Effects, deviates: Vector | float) -> dict[int, float]:
-        """Return the expected score of each leader; `deviates` say how far its own effect is from the likely one.
+        """Return the expected score of each leader.
 
-        The own effect offsets part of what these effects add to the program, because its rollouts stay the same.
+        Its own effect is `deviates` standard deviations above the likely one. The program's rollouts stay the same
+        whatever the effects of its parts, so the own effect makes up for part of the difference.
         """
         rows = self._leader_rows
         log_odds = self._log_odds(effects, self._sums_of_leaders(effects), rows, self._leaders_show)
@@ -266,11 +270,11 @@ class PartModel:
 
     @cached_property
     def _leader_rows(self) -> Indices:
-        return np.array([self._made.row[program] for program in self.leaders], dtype=np.int64)
+        return np.array([self.composition.row[program] for program in self.leaders], dtype=np.int64)
 
     @cached_property
     def _leaders_show(self) -> Matrix:
-        return self._made.answers_shown_by(self._leader_rows)
+        return self.composition.answers_shown_by(self._leader_rows)
 
     @cached_property
     def _likely_log_odds_of_leaders(self) -> Matrix:
@@ -291,11 +295,11 @@ class PartModel:
     def difference(self, program: int, other: int, rows: Sequence[int] | None = None) -> tuple[float, float]:
         """Return the mean and the standard deviation of how much more `program` scores than `other` on the panel.
 
-        Both are on a scale from 0 to 1. If `rows` is given, only these rows of the panel count. What the programs have
-        in common is equally uncertain for both, so it adds nothing to the deviation.
+        Both are on a scale from 0 to 1. If `rows` is given, only these examples of the panel count. Parts that the
+        programs have in common are equally uncertain for both, so they add nothing to the deviation.
         """
         gain, slope, own = self.contrast(program, other, rows)
-        return gain, math.hypot(own, *times(self._posterior.spread.T, slope))
+        return gain, math.hypot(own, *times(self.posterior.spread.T, slope))
 
     def contrast(self, program: int, other: int, rows: Sequence[int] | None = None) -> tuple[float, Vector, float]:
         """Return the expected difference of two programs, its slope, and its deviation from the programs' own effects.
@@ -311,12 +315,12 @@ class PartModel:
         """Return the standard deviation, in log-odds, of a program's expected score on the panel."""
         mean, slope, own_slope = self._expected(program)
         own = own_slope * self.own_effect(program)[1]
-        return math.hypot(*times(self._posterior.spread.T, slope), own) / max(mean * (1 - mean), 1e-9)
+        return math.hypot(*times(self.posterior.spread.T, slope), own) / max(mean * (1 - mean), 1e-9)
 
     def _expected(self, program: int, rows: Sequence[int] | None = None) -> tuple[float, Vector, float]:
         """Return a program's expected score, and its derivatives with respect to the effects and the own effect.
 
-        With a normal posterior they give the uncertainty of the score (the delta method).
+        With a normal posterior the derivatives give the uncertainty of the score (the delta method).
         """
         if rows is None and program in self._expected_on_panel:
             return self._expected_on_panel[program]
@@ -327,7 +331,7 @@ class PartModel:
         slopes[examples] = chances * (1 - chances) / len(chances)
         expected = (
             float(chances.mean()),
-            self._design.slope(program, slopes)[: len(self._posterior.effects)],
+            self._design.slope(program, slopes)[: len(self.posterior.effects)],
             float(slopes.sum()),
         )
         if rows is None:
@@ -338,43 +342,39 @@ class PartModel:
         """Return the log-odds of a program's parts on each example of the panel."""
         return self.log_odds_of(self.programs[program], effects)
 
-    def log_odds_of(self, places: Sequence[int], effects: Effects) -> Vector:
-        """Return the log-odds of parts in this order on each example of the panel."""
-        of_parts = effects.of(list(places)).sum(axis=0) + effects.shown * self._made.answers_shown(places)
-        of_order = times(effects.in_order.T, self.order.standing(places))
-        return effects.bare + of_parts + of_order + self._length_effect(places, effects)
-
-    def answers_shown(self, places: Sequence[int]) -> Vector:
-        """Return the share of each panel example's answer that these parts show, from 0 to 1."""
-        return self._made.answers_shown(places)
+    def log_odds_of(self, prompt: Sequence[int], effects: Effects) -> Vector:
+        """Return the log-odds of a prompt with these parts, in this order, on each example of the panel."""
+        of_parts = effects.of(list(prompt)).sum(axis=0) + effects.shown * self.composition.answers_shown(prompt)
+        of_order = times(effects.in_order.T, self.order.standing(prompt))
+        return effects.bare + of_parts + of_order + self._length_effect(prompt, effects)
 
     def chance_under(self, program: int, values: Vector) -> float:
         """Return the program's expected score on the panel if the effects of the design's columns are `values`."""
         if program not in self._rows_on_panel:
-            row, panel = np.full(self.panel, self._made.row[program]), np.arange(self.panel)
+            row, panel = np.full(self.panel, self.composition.row[program]), np.arange(self.panel)
             self._rows_on_panel[program] = self._design.rows(row, panel, self.order_matters)
         rows, offset = self._rows_on_panel[program]
-        ease = self._posterior.ease[: self.panel]
+        ease = self.posterior.ease[: self.panel]
         return float(sigmoid(times(rows, values) + offset + ease + self.own_effect(program)[0]).mean())
 
     def own_effect(self, program: int) -> tuple[float, float]:
         """Return a program's value beyond its parts, in log-odds: the mean and the standard deviation."""
-        row = self._made.row[program]
+        row = self.composition.row[program]
         return float(self._own_mean[row]), float(self._own_deviation[row])
 
     @cached_property
     def promise(self) -> Vector:
         """Mean effect of each part on an example if it is one standard deviation better than estimated."""
-        active, spread = len(self._active), self._posterior.spread
-        near = self._made.near[self._active].mean(axis=1)
-        same = self._made.shows[self._active].mean(axis=1)
+        active, spread = len(self.active), self.posterior.spread
+        near = self.composition.near[self.active].mean(axis=1)
+        same = self.composition.shows[self.active].mean(axis=1)
         spreads = (
             spread[PARTS : PARTS + active]
             + near[:, None] * spread[PARTS + active : PARTS + 2 * active]
             + same[:, None] * spread[SAME_ANSWER]
         )
         promise = self._known_promise()
-        promise[self._active] = self.likely.of(self._active.tolist()).mean(axis=1) + np.sqrt((spreads**2).sum(axis=1))
+        promise[self.active] = self.likely.of(self.active.tolist()).mean(axis=1) + np.sqrt((spreads**2).sum(axis=1))
         return promise
 
     def _means(self) -> list[float]:
@@ -382,85 +382,73 @@ class PartModel:
         of_parts, means = self.likely.of(ALL), list[float]()
         for start in range(0, len(self.programs), AT_A_TIME):
             rows = np.arange(start, min(start + AT_A_TIME, len(self.programs)))
-            sums = self._made.holds.sums(of_parts, rows)
-            log_odds = (
-                self._log_odds(self.likely, sums, rows, self._made.answers_shown_by(rows)) + self._own_mean[rows, None]
-            )
+            sums = self.composition.holds.sums(of_parts, rows)
+            log_odds = self._log_odds(self.likely, sums, rows, self.composition.answers_shown_by(rows))
+            log_odds += self._own_mean[rows, None]
             means += sigmoid(log_odds).mean(axis=1).tolist()
         return means
 
     def _log_odds(self, effects: Effects, sums: Matrix, programs: Indices, show: Matrix) -> Matrix:
         """Return the log-odds of these programs' parts on each example of the panel.
 
-        `sums` are those of the effects of each program's parts, and `show` is how much of each answer it shows.
+        `sums` has the sum of the effects of each program's parts, and `show` how much of each answer the program shows.
         """
         log_odds = sums + effects.bare
         log_odds += effects.shown * show
         if self.order_matters:
-            log_odds += product(self._made.standing[programs], effects.in_order)
-        log_odds += times(self._made.length[programs], np.array(effects.length))[:, None]
+            log_odds += product(self.composition.standing[programs], effects.in_order)
+        log_odds += times(self.composition.length[programs], np.array(effects.length))[:, None]
         return log_odds
 
     def _beyond_parts(self) -> tuple[Vector, Vector, Vector]:
         """Return each program's own effect: the mode, the deviation around it, and the weight of its own rollouts.
 
-        One Newton step under its prior.
+        The mode is approximated by one Newton step under the prior of own effects.
         """
         programs = len(self.programs)
         prior = self._own_prior**-2.0
-        expected = sigmoid(self._posterior.log_odds)
+        expected = sigmoid(self.posterior.log_odds)
         surprise = np.bincount(self._program, self._score - expected, programs)
         information = np.bincount(self._program, expected * (1 - expected), programs)
         precision = information + prior
         return surprise / precision, precision**-0.5, information / precision
 
-    @property
-    def active(self) -> Indices:
-        """Parts that are fitted."""
-        return self._active
-
-    @property
-    def posterior(self) -> Posterior:
-        """The posterior of the effects of the design's columns."""
-        return self._posterior
-
     @cached_property
     def prior(self) -> Vector:
         """Standard deviation, before any score, of each effect of `posterior`."""
-        in_order = len(self._posterior.effects) - PARTS - 2 * len(self._active)
+        in_order = len(self.posterior.effects) - PARTS - 2 * len(self.active)
         return np.concatenate([self._prior(), np.full(in_order, IN_ORDER)])
 
     @cached_property
     def near_active(self) -> Matrix:
         """Relevance of each active part to each example of the panel, from 0 to 1."""
-        return self._made.near[self._active]
-
-    def effects_of(self, values: Vector) -> Effects:
-        """Return the effects on the panel if those of the design's columns are `values`."""
-        return self._effects(values)
+        return self.composition.near[self.active]
 
     def _prior(self) -> Vector:
-        specific = self._made.specific[self._active]
+        specific = self.composition.specific[self.active]
         everywhere = np.where(specific, SPECIFIC, GENERAL)
         return np.concatenate([np.array(PRIOR), everywhere, np.full(len(specific), NEARBY)])
 
-    def _effects(self, values: Vector, others: Matrix | None = None) -> Effects:
-        """Return the effects on the panel, from those of the columns and those of `others`, which are not fitted."""
-        active, panel = len(self._active), self.panel
+    def effects_of(self, values: Vector, others: Matrix | None = None) -> Effects:
+        """Return the effects on the panel if those of the design's columns are `values`.
+
+        `others` is added to the effects, everywhere and nearby, of the parts that are not fitted.
+        """
+        active, panel = len(self.active), self.panel
         effects = self._settled if others is None else self._settled + others
         effects = effects.copy()
-        effects[self._active] = np.column_stack([values[PARTS : PARTS + active], values[PARTS + active :][:active]])
+        effects[self.active] = np.column_stack([values[PARTS : PARTS + active], values[PARTS + active :][:active]])
         length = (float(values[RULES]), float(values[DEMOS]), float(values[CROWDING]))
-        bare = values[LEVEL] + self._posterior.ease[:panel]
+        bare = values[LEVEL] + self.posterior.ease[:panel]
         in_order = self._no_order if not self.order_matters else self.order.on_rows(values[PARTS + 2 * active :], panel)
         return Effects(
             bare=bare,
             everywhere=effects[:, 0],
             nearby=effects[:, 1],
-            near=self._made.near,
+            near=self.composition.near,
             same_answer=float(values[SAME_ANSWER]),
             shown=float(values[SHOWN]),
-            answers=self._made.shows,
+            answers=self.composition.shows,
             in_order=in_order,
             length=length,
         )
@@ -469,6 +457,6 @@ class PartModel:
     def _no_order(self) -> Matrix:
         return self.order.on_rows(np.zeros(self.order.columns), self.panel)
 
-    def _length_effect(self, places: Sequence[int], effects: Effects) -> float:
-        rules, demos, crowd = self._made.lengths(places)
+    def _length_effect(self, prompt: Sequence[int], effects: Effects) -> float:
+        rules, demos, crowd = self.composition.lengths(prompt)
         return effects.length[0] * rules + effects.length[1] * demos + effects.length[2] * crowd

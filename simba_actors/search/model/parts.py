@@ -1,4 +1,4 @@
-"""Parts: the rules and demos that a program adds to the student, so that each can be valued separately."""
+"""Parts: the rules, demos and other changes that programs are made of. Each is valued separately."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 PartKind: TypeAlias = Literal["instructions", "omission", "rule", "demo", "setting"]
-"""A text in place of the student's own instructions, a sentence of those that is left out, a rule appended to them, a
-demo, or the value of an LM setting or of another text."""
+"""What a part is: instructions that replace the student's own, an omission of one of their sentences, a rule appended
+to them, a demo, or the value of an LM setting or of another text."""
 
 UNCOUNTED: tuple[PartKind, ...] = ("omission", "setting")
 """Kinds of parts that do not make a prompt longer."""
@@ -16,19 +16,19 @@ UNCOUNTED: tuple[PartKind, ...] = ("omission", "setting")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One instruction text, omission, rule, demo or setting of one predictor.
-
-    `part_id` is a digest of the content, the same in every process. `fields` are the fields of a demo as text, and
-    `text` is all of them joined. A setting has its name and value as its only field, and no text.
-    """
+    """One instruction text, omission, rule, demo or setting of one predictor."""
 
     part_id: str
+    """Digest of the content, the same in every process."""
     predictor: str
+    """The predictor's name in the student."""
     kind: PartKind
     text: str
+    """The text of instructions or a rule, or all fields of a demo, joined. Empty for a setting."""
     fields: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
+    """The fields of a demo as text, or the name and value of a setting."""
 
     @property
     def place(self) -> tuple[str, str]:
-        """The predictor, and what it can hold only a few of: demos, rules, or values of one setting."""
+        """Where the part goes: its predictor, and its kind or, for a setting, the setting's name."""
         return self.predictor, next(iter(self.fields)) if self.kind == "setting" else self.kind

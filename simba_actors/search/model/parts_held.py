@@ -13,7 +13,7 @@ from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, me
 
 @dataclass(frozen=True, slots=True)
 class PartsHeld:
-    """The parts of programs, given by their indices, as one flat array: most programs have few of many."""
+    """The parts of programs, by index, in one flat array, since most programs have only a few of many parts."""
 
     counts: Indices
     """Number of parts of each program."""
@@ -80,7 +80,7 @@ class PartsHeld:
         return maxima
 
     def entries(self, programs: Indices) -> tuple[Indices, Indices]:
-        """Return the parts of these programs, each with the index in `programs` that it belongs to."""
+        """Return the index in `programs` that each part of these programs belongs to, and the part."""
         counts = self.counts[programs]
         own = np.repeat(np.arange(len(programs)), counts)
         within = np.arange(len(own)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -1,8 +1,9 @@
-"""How much parts matter in this task at all, estimated from all scores.
+"""Estimates, from all scores, of how much parts matter in a task at all.
 
-The prior of the model fits tasks in which parts do something. In a task where none does, or all do a little harm, the
-best of many parts looks good by luck, and a prior that is too wide believes it. So the posterior is averaged over
-several scales of the parts' effects, each weighted by how likely the scores are under it (empirical Bayes).
+The model's prior fits tasks in which parts have effects. Where no part has one, or all do a little harm, the best of
+many parts looks good by luck, and under a prior that is too wide it would be taken for good. So the posterior is
+averaged over several scales of the parts' effects, each weighted by how likely the scores are under it (empirical
+Bayes).
 """
 
 from __future__ import annotations
@@ -19,23 +20,24 @@ from simba_actors.search.model.linear_algebra import Matrix, Vector, inverse_roo
 from simba_actors.search.model.part_model import PartModel
 
 SCALES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)
-"""Factors of the standard deviations of parts' effects under the model's prior. Each is as likely beforehand."""
+"""Factors by which the prior's standard deviations of parts' effects are multiplied. All are equally likely a
+priori."""
 
 LEAST_WEIGHT = 1 / 16
-"""Scales that are less likely than this are left out."""
+"""Minimum posterior probability of a scale; less likely ones are left out."""
 
 FAR = math.log(len(SCALES) / LEAST_WEIGHT)
-"""Once a scale is so much less likely than the likeliest, those beyond it are not tried: the scores are ever less
-likely the farther the scale is from the likeliest."""
+"""Log-likelihood that a scale may lose to the likeliest one before those beyond it are skipped. The likelihood only
+falls with the distance from the likeliest scale."""
 
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """The posterior of the effects under one scale of those of parts."""
+    """Posterior of the effects, given one scale of the effects of parts."""
 
     scale: float
     weight: float
-    """How likely the scale is."""
+    """Posterior probability of the scale."""
     prior: Vector
     """Standard deviation of each effect before any score."""
     mean: Vector
@@ -44,14 +46,15 @@ class Belief:
     """A root of the effects' covariance."""
 
     def root_later(self, information: Matrix) -> Matrix:
-        """Return a root of the covariance once the scores say so much about the effects."""
+        """Return a root of the covariance that the effects will have once scores hold this much `information`."""
         return inverse_root(information + np.diag(self.prior**-2.0))
 
 
 def beliefs_of(model: PartModel, of_any_part: float | None = None) -> list[Belief]:
-    """Return the beliefs under the scales that are likely, by a normal approximation around the model's own.
+    """Return a belief for each likely scale, by a normal approximation around the model's own posterior.
 
-    What any rule and any demo does has the model's prior, or with `of_any_part` the scale's, times that factor.
+    The prior of what any rule or any demo does is not scaled by default. With `of_any_part`, its standard deviation is
+    multiplied by the scale and by that factor.
     """
     posterior = model.posterior
     slope = times(posterior.information, posterior.effects) + posterior.effects * model.prior**-2.0
@@ -72,7 +75,7 @@ def beliefs_of(model: PartModel, of_any_part: float | None = None) -> list[Belie
 
 
 def _belief(model: PartModel, scale: float, of_any_part: float | None, slope: Vector) -> tuple[float, Belief]:
-    """Return the belief under a scale, and the logarithm of how likely the scores are under it, up to a constant."""
+    """Return the log-likelihood of the scores under a scale, up to a constant, and the belief, still without weight."""
     posterior, prior = model.posterior, model.prior.copy()
     prior[PARTS : PARTS + 2 * len(model.active)] *= scale
     if of_any_part is not None:

@@ -53,7 +53,7 @@ def test_nothing_changes_without_evidence() -> None:
 def test_sampling_gets_cooler_where_most_hot_trajectories_fail() -> None:
     change = adapted(sampled(lambda n: (coin(n), None if n % 4 else 1.0)))["temperature"]
     assert (change.before, change.after) == (1.0, 0.75)
-    assert "trajectories sampled at it failed" in change.reason
+    assert "trajectories sampled at 1 failed" in change.reason
 
 
 def test_sampling_does_not_get_cooler_where_the_program_fails_without_heat_too() -> None:
@@ -69,7 +69,7 @@ def test_sampling_gets_hotter_again_where_trajectories_hardly_differ() -> None:
     cool = Parameters(0.75, 10, 16)
     change = adapted(sampled(lambda n: (0.5, 0.5), temperature=0.75), cool)["temperature"]
     assert change.after == 1.0
-    assert change.reason == "trajectories differ in 0 of 75 buckets that are not solved"
+    assert change.reason == "trajectories score differently in only 0 of 75 buckets that are not solved"
 
 
 def test_sampling_gets_no_hotter_than_every_provider_accepts() -> None:

@@ -52,7 +52,7 @@ def test_a_step_leaves_rollouts_for_its_candidates() -> None:
     made = policy(least_rollouts(1), bsize=1)
     plan = made.open_step(made.initial_state(), made.initial_state(), 0, Evidence(), POOL)
     assert plan is not None
-    candidates = AdaptiveState.from_json(plan.state).candidates
+    candidates = AdaptiveState.from_json(plan.state).candidate_plan
     assert candidates is not None
     assert (len(plan.rollouts), candidates.rollouts) == (LEAST_STEP * 2 // 3, LEAST_STEP // 3)
 
@@ -70,7 +70,7 @@ def test_later_steps_get_the_rollouts_that_earlier_ones_left() -> None:
         """Return the number of rollouts of a step before which nothing was spent."""
         plan = made.open_step(made.initial_state(), made.initial_state(), step, Evidence(), POOL)
         assert plan is not None
-        candidates = AdaptiveState.from_json(plan.state).candidates
+        candidates = AdaptiveState.from_json(plan.state).candidate_plan
         assert candidates is not None
         return candidates.rollouts
 

@@ -57,6 +57,6 @@ def test_each_open_step_has_examples_and_programs_of_its_own() -> None:
     second = made.open_step(first.state, state, 1, Evidence(), POOL)
     assert second is not None
     assert set(first.batch).isdisjoint(second.batch)
-    candidates = AdaptiveState.from_json(first.state).candidates
+    candidates = AdaptiveState.from_json(first.state).candidate_plan
     assert candidates is not None
     assert second.first_program == first.first_program + candidates.most_candidates
