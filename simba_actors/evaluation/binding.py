@@ -14,7 +14,8 @@ from simba_actors.errors import NoLMError
 from simba_actors.lm.governed_lm import governed
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.programs import Configuration, ConfigurationSpace
-from simba_actors.programs.copying import Copier, copied, lms_within
+from simba_actors.programs.copying import Copier, copied
+from simba_actors.programs.object_graph import lms_within
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.rollout import STUDENT_LM, ModelSpec
 

@@ -21,8 +21,9 @@ import dspy
 from simba_actors.events import Event, ProgramPublished, RunFailed, RunFinished, StepClosed
 from simba_actors.lm.secrets import NOT_SECRET, SECRET_SETTINGS
 from simba_actors.programs import Configuration
-from simba_actors.programs.copying import Copier, lms_within
+from simba_actors.programs.copying import Copier
 from simba_actors.programs.messages import PromptTemplate
+from simba_actors.programs.object_graph import lms_within
 from simba_actors.publishing.channel import Channel
 from simba_actors.runtime.extras import import_extra
 from simba_actors.runtime.threads import Threads

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from io import IOBase
 from threading import Lock, RLock
-from types import BuiltinFunctionType, FunctionType, GeneratorType, MemberDescriptorType, MethodType, ModuleType
+from types import BuiltinFunctionType, GeneratorType, MethodType
 from typing import Any, cast
 
 import dspy
 
 from simba_actors.errors import ConfigError, StudentError
-
-ATOMS = frozenset({str, bytes, int, float, complex, bool, type(None), type(Ellipsis), range, slice})
-"""Types whose values can't be changed, and hold nothing that can."""
-
-SHARED = (type, FunctionType, BuiltinFunctionType, ModuleType, dspy.BaseLM)
-"""Types that a copy shares with its original: code, and LMs with their connections."""
+from simba_actors.programs.object_graph import (
+    ATOMS,
+    SHARED,
+    attributes_of,
+    holds_atoms,
+    is_data,
+    is_lm,
+    objects_within,
+    slots_of,
+)
+from simba_actors.programs.references import REFERENCES, References
 
 UNCOPYABLE = (type(Lock()), type(RLock()), GeneratorType, IOBase)
 """Types that `copy.deepcopy` can't copy."""
-
-LARGEST_ARRAY, MOST_TEXTS, MOST_OBJECTS = 1_000_000, 100_000, 1_000
-"""Bytes of an array, texts or numbers in a container, and other objects in one. What is larger is data, such as a
-retriever's index or its passages: copying it for each rollout would take too long, so it is shared."""
 
 MISSING = object()
 
@@ -63,7 +63,10 @@ class Copier:
 
     def __init__(self, program: dspy.Module, lms: Mapping[int, Any] | None = None) -> None:
         self._program = program
-        self._lms = {id(lm): (lms or {}).get(id(lm), lm) for lm in lms_within(program)}
+        parts = list(objects_within(program))
+        self._lms = {id(lm): (lms or {}).get(id(lm), lm) for lm in filter(is_lm, parts)}
+        self._references = References({id(part) for part in parts if issubclass(type(part), dspy.Module)})
+        self._references_within: dict[int, list[Any]] = {}
         self._plain: set[int] = set()
         self._copyable: set[int] = set()
         self._uncopyable: set[int] = set()
@@ -101,14 +104,20 @@ class Copier:
         if known is not MISSING:
             return known
         # By type, since a proxy may answer isinstance() with whatever it stands for, or with an error.
-        if id(value) in self._uncopyable or issubclass(kind, SHARED):
+        if id(value) in self._uncopyable:
+            return value
+        if issubclass(kind, REFERENCES):
+            return self._of_reference(value, memo)
+        if kind is BuiltinFunctionType:
+            return self._of_builtin(value, memo)
+        if issubclass(kind, SHARED):
             return value
         if kind is list or kind is dict or kind is set:
             return self._of_container(value, memo)
         if kind is tuple:
             return self._of_tuple(value, memo)
         if kind is MethodType:
-            return MethodType(value.__func__, self._copy(value.__self__, memo))
+            return MethodType(self._copy(value.__func__, memo), self._copy(value.__self__, memo))
         if kind is dspy.Tool:
             return self._of_tool(value, memo)
         if kind is dspy.Example:
@@ -120,10 +129,10 @@ class Copier:
     def _of_container(self, value: Any, memo: dict[int, Any]) -> Any:
         kind = cast("type[Any]", type(value))
         if id(value) not in self._plain and id(value) not in self._copyable:
-            if _is_data(value):
+            if is_data(value):
                 self._uncopyable.add(id(value))
                 return value
-            (self._plain if _holds_atoms(value) else self._copyable).add(id(value))
+            (self._plain if holds_atoms(value) else self._copyable).add(id(value))
         if id(value) in self._plain:
             twin = memo[id(value)] = value.copy()
             return twin
@@ -140,6 +149,18 @@ class Copier:
         items = tuple([self._copy(item, memo) for item in value])
         return value if all(twin is item for twin, item in zip(items, value, strict=True)) else items
 
+    def _of_builtin(self, value: Any, memo: dict[int, Any]) -> Any:
+        """Return a method of a copy, such as a list's `append`, or a function itself: it is bound to its module."""
+        bound_to = self._copy(value.__self__, memo)
+        return value if bound_to is value.__self__ else getattr(bound_to, value.__name__)
+
+    def _of_reference(self, value: Any, memo: dict[int, Any]) -> Any:
+        """Return the reference itself, unless it leads to a module of the program."""
+        if self._references.leads_to_module(value):
+            return self._references.copied(value, memo, partial(self._copy, memo=memo))
+        self._uncopyable.add(id(value))
+        return value
+
     def _of_tool(self, tool: Any, memo: dict[int, Any]) -> Any:
         """Return the tool itself, unless its function is a method of something that is copied."""
         function = self._copy(tool.func, memo)
@@ -151,7 +172,7 @@ class Copier:
         """Return a copy of an example: students hold many, in their demos, and most have texts only."""
         if id(example) not in self._plain:
             parts = cast("dict[str, Any]", vars(example)).values()
-            if not all(type(part) in ATOMS or _holds_atoms(part) for part in parts):
+            if not all(type(part) in ATOMS or holds_atoms(part) for part in parts):
                 return self._of_attributes(example, memo)
             self._plain.add(id(example))
         twin: Any = object.__new__(dspy.Example)
@@ -168,7 +189,7 @@ class Copier:
         attributes = cast("dict[str, Any]", vars(twin))
         for name, item in cast("dict[str, Any]", vars(value)).items():
             attributes[name] = self._copy(item, memo)
-        for slot in _slots_of(kind).values():
+        for slot in slots_of(kind).values():
             try:
                 item = slot.__get__(value)
             except AttributeError:
@@ -180,12 +201,13 @@ class Copier:
         return twin
 
     def _of_object(self, value: Any, memo: dict[int, Any]) -> Any:
-        known = dict(memo)
         try:
-            if _is_data(value):
+            if is_data(value):
                 self._uncopyable.add(id(value))
                 return value
             self._check_copyable(value)
+            self._copy_references_within(value, memo)
+            known = dict(memo)
             twin = copy.deepcopy(value, known)
         except Exception:  # noqa: BLE001 - an attribute's own __deepcopy__ may raise anything
             return self._around_what_can_not_be_copied(value, memo)
@@ -201,6 +223,14 @@ class Copier:
             if held and not hasattr(value, "__deepcopy__"):
                 raise TypeError(f"{type(value).__name__} holds what can't be copied")
             self._copyable.add(id(value))
+
+    def _copy_references_within(self, value: Any, memo: dict[int, Any]) -> None:
+        """Copy references that deepcopy would keep as they are. It takes what is in `memo` for copied."""
+        if id(value) not in self._references_within:
+            references = [part for part in objects_within(value) if issubclass(type(part), REFERENCES)]
+            self._references_within[id(value)] = list(filter(self._references.leads_to_module, references))
+        for reference in self._references_within[id(value)]:
+            self._copy(reference, memo)
 
     def _around_what_can_not_be_copied(self, value: Any, memo: dict[int, Any]) -> Any:
         """Return a copy of a container or an object that holds a module, and anything else as it is."""
@@ -229,7 +259,7 @@ class Copier:
         elif issubclass(kind, dict):
             for key, item in value.items():
                 twin[key] = self._copy(item, memo)
-        for name, item in _attributes_of(value).items():
+        for name, item in attributes_of(value).items():
             object.__setattr__(twin, name, self._copy(item, memo))
         return twin
 
@@ -238,7 +268,7 @@ def copied_value(value: Any) -> Any:
     """Return a deep copy of an input, or the input itself if it can't be copied."""
     if type(value) in ATOMS:
         return value
-    if _holds_atoms(value):
+    if holds_atoms(value):
         return value.copy()
     try:
         return copy.deepcopy(value)
@@ -253,82 +283,6 @@ def copied_example(example: dspy.Example) -> dspy.Example:
         if type(value) not in ATOMS:
             twin[name] = copied_value(value)
     return twin
-
-
-def objects_within(value: Any) -> Iterator[Any]:
-    """Yield `value` and all that it holds: attributes, items of containers, what methods and partials are bound to.
-
-    Does not look into code, LMs and large data.
-    """
-    seen: set[int] = set()
-    ahead: list[Any] = [value]
-    while ahead:
-        part = ahead.pop()
-        if type(part) in ATOMS or id(part) in seen:
-            continue
-        seen.add(id(part))
-        yield part
-        if not issubclass(type(part), SHARED):
-            ahead.extend(_held_by(part))
-
-
-def lms_within(program: Any) -> list[Any]:
-    """Return the LMs that a program holds in attributes and containers, each once."""
-    return [part for part in objects_within(program) if issubclass(type(part), dspy.BaseLM)]
-
-
-def _held_by(value: Any) -> list[Any]:
-    kind = cast("type[Any]", type(value))
-    held: list[Any] = [*_attributes_of(value).values()]
-    if _is_data(value):
-        return held
-    if issubclass(kind, dict):
-        held += value.values()
-    elif issubclass(kind, list | tuple | set | frozenset | deque):
-        held += value
-    elif issubclass(kind, MethodType):
-        held.append(value.__self__)
-    elif issubclass(kind, partial):
-        held += [value.func, *value.args, *value.keywords.values()]
-    return held
-
-
-def _attributes_of(value: Any) -> dict[str, Any]:
-    """Return what an object holds in its `__dict__` and its `__slots__`. Runs none of its code."""
-    found: dict[str, Any] = {}
-    for name, slot in _slots_of(cast("type[Any]", type(value))).items():
-        with suppress(AttributeError):  # It was never set.
-            found[name] = slot.__get__(value)
-    with suppress(AttributeError):
-        found.update(object.__getattribute__(value, "__dict__"))
-    return found
-
-
-@cache
-def _slots_of(kind: type[Any]) -> dict[str, Any]:
-    """Return the descriptors of a class's `__slots__`, by name."""
-    members = ((name, member) for cls in kind.__mro__ for name, member in vars(cls).items())
-    return {name: member for name, member in members if isinstance(member, MemberDescriptorType)}
-
-
-def _is_data(value: Any) -> bool:
-    """Return whether `value` is an array or a container too large to be copied again and again, and holds no module."""
-    kind = cast("type[Any]", type(value))
-    if not issubclass(kind, list | dict | set | frozenset | tuple | deque):
-        size = getattr(value, "nbytes", 0) if hasattr(kind, "nbytes") else 0
-        return isinstance(size, int) and size > LARGEST_ARRAY
-    if len(value) <= MOST_OBJECTS or (len(value) <= MOST_TEXTS and _holds_atoms(value)):
-        return False
-    items: Iterable[Any] = value.values() if issubclass(kind, dict) else value
-    return not any(issubclass(type(item), dspy.Module) for item in items)
-
-
-def _holds_atoms(value: Any) -> bool:
-    """Return whether a list, a dict or a set has nothing in it that can be changed."""
-    if type(value) not in (list, dict, set):
-        return False
-    items: list[Any] = [*value, *value.values()] if type(value) is dict else value
-    return ATOMS.issuperset(map(type, items))
 
 
 @cache

@@ -14,7 +14,8 @@ import dspy
 import pytest
 
 from simba_actors.errors import ConfigError
-from simba_actors.programs.copying import LARGEST_ARRAY, Copier, copied, copied_example, lms_within, objects_within
+from simba_actors.programs.copying import Copier, copied, copied_example
+from simba_actors.programs.object_graph import LARGEST_ARRAY, lms_within, objects_within
 
 QUESTION: Any = "question -> answer"
 
