@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FunctionType
 from typing import Any, cast
 
 import dspy
@@ -22,10 +23,10 @@ def route_lm_calls(route: Callable[[Any], Any]) -> Callable[[], None]:
     A student may call an LM that is global, made on the spot, or an adapter's own; a metric may call a judge. A wrapper
     can't be put around an LM that only the student's code knows, and DSPy's callbacks are of no help: DSPy swallows
     what they raise and does not wait for them, so they could not keep a budget or pause. Therefore `dspy.BaseLM` itself
-    is changed, by the first route, and restored when the last one is undone.
+    is changed, and each class of LMs with a `__call__` or an `acall` of its own, by the first route. They are restored
+    when the last one is undone.
 
-    `route` is called with every LM, and returns the same one for all but those. It must be quick. LMs whose class has a
-    `__call__` or an `acall` of its own are not asked about.
+    `route` is called with every LM, and returns the same one for all but those. It must be quick.
     """
     return _routing.add(route)
 
@@ -36,8 +37,8 @@ class _Routing:
     def __init__(self) -> None:
         self._numbers = itertools.count()
         self._routes: dict[int, Callable[[Any], Any]] = {}
-        self._replaced: dict[str, tuple[Any, Any]] = {}
-        """The method in our place and the one before, by name."""
+        self._replaced: list[tuple[Any, str, Any, Any]] = []
+        """Class, name, the method in our place and the one before; None if there was none."""
         self._lock = threading.RLock()  # The garbage collector may undo a route while this thread adds one.
 
     def add(self, route: Callable[[Any], Any]) -> Callable[[], None]:
@@ -54,39 +55,65 @@ class _Routing:
                 self._uninstall()
 
     def _install(self) -> None:
-        base: Any = dspy.BaseLM
-        call, acall = base.__call__, base.acall
+        def wrap_new_class(cls: type[dspy.BaseLM], **options: Any) -> None:
+            super(dspy.BaseLM, cls).__init_subclass__(**options)
+            with self._lock:
+                if self._replaced:
+                    self._wrap_methods(cls)
 
+        if "__init_subclass__" not in vars(dspy.BaseLM):
+            self._replace(dspy.BaseLM, "__init_subclass__", classmethod(wrap_new_class))
+        for cls in _with_subclasses(dspy.BaseLM):
+            self._wrap_methods(cls)
+
+    def _wrap_methods(self, cls: type[Any]) -> None:
+        call, acall = vars(cls).get("__call__"), vars(cls).get("acall")
+        if isinstance(call, FunctionType):
+            self._replace(cls, "__call__", self._wrapped_call(cls, call))
+        if isinstance(acall, FunctionType):
+            self._replace(cls, "acall", self._wrapped_acall(cls, acall))
+
+    def _replace(self, cls: type[Any], name: str, ours: Any) -> None:
+        self._replaced.append((cls, name, ours, vars(cls).get(name)))
+        setattr(cls, name, ours)
+
+    def _wrapped_call(self, cls: type[Any], call: Any) -> Any:
         @functools.wraps(call)
         def routed_call(lm: Any, *args: Any, **kwargs: Any) -> Any:
-            other = self._routed(lm, "__call__")
+            other = self._routed(lm, cls, "__call__")
             if other is lm:
                 return call(lm, *args, **kwargs)
             with _from_the_same_adapter(lm, other):
                 return other(*args, **kwargs)
 
+        return routed_call
+
+    def _wrapped_acall(self, cls: type[Any], acall: Any) -> Any:
         @functools.wraps(acall)
         async def routed_acall(lm: Any, *args: Any, **kwargs: Any) -> Any:
-            other = self._routed(lm, "acall")
+            other = self._routed(lm, cls, "acall")
             if other is lm:
                 return await acall(lm, *args, **kwargs)
             with _from_the_same_adapter(lm, other):
                 return await other.acall(*args, **kwargs)
 
-        self._replaced = {"__call__": (routed_call, call), "acall": (routed_acall, acall)}
-        base.__call__, base.acall = routed_call, routed_acall
+        return routed_acall
 
     def _uninstall(self) -> None:
         """Put the methods back, unless somebody else has wrapped ours: without a route these do nothing."""
-        base: Any = dspy.BaseLM
-        for name, (ours, before) in self._replaced.items():
-            if vars(base).get(name) is ours:
-                setattr(base, name, before)
-        self._replaced = {}
+        for cls, name, ours, before in self._replaced:
+            if vars(cls).get(name) is not ours:
+                continue
+            if before is None:
+                delattr(cls, name)
+            else:
+                setattr(cls, name, before)
+        self._replaced = []
 
-    def _routed(self, lm: Any, method: str) -> Any:
-        if not self._routes or not _is_base_lms(cast("type[Any]", type(lm)), method):
-            return lm
+    def _routed(self, lm: Any, cls: type[Any], method: str) -> Any:
+        """Return what a call is to be made on. `cls` is the class whose method runs."""
+        if not self._routes or _defines(cast("type[Any]", type(lm)), method) is not cls:
+            return lm  # A method of a class below has asked already.
         for route in list(self._routes.values()):
             other = route(lm)
             if other is not lm:
@@ -97,10 +124,19 @@ class _Routing:
 _routing = _Routing()
 
 
+def _with_subclasses(cls: type[Any]) -> set[type[Any]]:
+    found, ahead = {cls}, [cls]
+    while ahead:
+        new = set(type.__subclasses__(ahead.pop())) - found
+        found |= new
+        ahead.extend(new)
+    return found
+
+
 @functools.lru_cache(maxsize=256)
-def _is_base_lms(cls: type[Any], method: str) -> bool:
-    """Return whether a class leaves `method` to `dspy.BaseLM`."""
-    return next(ancestor for ancestor in cls.__mro__ if method in vars(ancestor)) is dspy.BaseLM
+def _defines(cls: type[Any], method: str) -> type[Any]:
+    """Return the class whose `method` an object of `cls` has."""
+    return next(ancestor for ancestor in cls.__mro__ if method in vars(ancestor))
 
 
 @contextmanager

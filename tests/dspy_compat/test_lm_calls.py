@@ -65,15 +65,43 @@ async def test_a_call_stays_where_the_route_leaves_it() -> None:
     assert (asked, len(other.asks)) == ([other], 1)
 
 
-async def test_a_class_with_a_call_of_its_own_is_not_asked_about() -> None:
-    class Own(ScriptedLM):
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            return super().__call__(*args, **kwargs)
+class WithCallOfItsOwn(ScriptedLM):
+    """Counts its calls."""
 
-    one, (other, _) = Own(legible_script), lms()
+    calls = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        return super().__call__(*args, **kwargs)
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        return await super().acall(*args, **kwargs)
+
+
+async def test_a_class_with_a_call_of_its_own_is_asked_about_once() -> None:
+    one, other = WithCallOfItsOwn(legible_script), WithCallOfItsOwn(legible_script)
     with routed(one, other) as asked:
         one("Respond with `answer`.")
-    assert (asked, len(one.asks), len(other.asks)) == ([], 1, 0)
+        await one.acall("Respond with `answer`.")
+    assert asked == [one, other, one, other]  # The other one's call asks as well.
+    assert (one.calls, len(one.asks), other.calls, len(other.asks)) == (0, 0, 2, 2)
+
+
+async def test_so_is_a_class_that_is_made_meanwhile() -> None:
+    (_, other), seen = lms(), list[Any]()
+    undo = route_lm_calls(lambda lm: seen.append(lm) or (other if isinstance(lm, WithCallOfItsOwn) else lm))
+    try:
+
+        class Late(WithCallOfItsOwn):
+            def __call__(self, *args: Any, **kwargs: Any) -> Any:
+                return super().__call__(*args, **kwargs)
+
+        one = Late(legible_script)
+        one("Respond with `answer`.")
+    finally:
+        undo()
+    assert (one.calls, len(one.asks), len(other.asks)) == (0, 0, 1)
 
 
 async def test_somebody_else_may_watch_calls_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,8 +139,8 @@ def passed_on(method: Any) -> Any:
 
 @pytest.mark.usefixtures("no_other_routes")
 def test_dspys_methods_are_restored_when_the_last_route_is_undone() -> None:
-    def own_methods() -> tuple[Any, Any]:
-        return vars(dspy.BaseLM)["__call__"], vars(dspy.BaseLM)["acall"]
+    def own_methods() -> tuple[Any, Any, Any]:
+        return vars(dspy.BaseLM)["__call__"], vars(dspy.BaseLM)["acall"], vars(WithCallOfItsOwn)["__call__"]
 
     before = own_methods()
     undo_first, undo_second = route_lm_calls(lambda lm: lm), route_lm_calls(lambda lm: lm)
