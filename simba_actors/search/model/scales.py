@@ -26,9 +26,9 @@ priori."""
 LEAST_WEIGHT = 1 / 16
 """Minimum posterior probability of a scale; less likely ones are left out."""
 
-FAR = math.log(len(SCALES) / LEAST_WEIGHT)
-"""Log-likelihood that a scale may lose to the likeliest one before those beyond it are skipped. The likelihood only
-falls with the distance from the likeliest scale."""
+FAR = -math.log(LEAST_WEIGHT)
+"""Log-likelihood that a scale may lose to the likeliest one. One that loses more is left out, and those beyond it are
+skipped: the likelihood only falls with the distance from the likeliest scale."""
 
 
 @dataclass(frozen=True, slots=True)
