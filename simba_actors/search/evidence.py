@@ -57,6 +57,7 @@ class Evidence:
         self._in_order: dict[int, tuple[Score, ...]] = {}  # Sorted scores of programs with no new score since.
         self._columns: dict[int, npt.NDArray[np.float64]] = {}  # Of the same programs, for `student_scores`.
         self._sampled: dict[int, tuple[Score, ...]] = {}  # By step.
+        self._sampled_in_order: dict[int, tuple[Score, ...]] = {}  # Of steps with no new sample since.
         self._lent: set[int] = set()  # Programs whose scores a copy shares; they are copied before the next is added.
         self._tried: set[tuple[int, int, Split]] = set()
         self._count = self._rounds = 0
@@ -76,6 +77,7 @@ class Evidence:
             self._columns.pop(score.program, None)
             if score.key.phase == "sample":
                 self._sampled[score.key.step] = (*self._sampled.get(score.key.step, ()), score)
+                self._sampled_in_order.pop(score.key.step, None)
             elif score.key.phase == "final":
                 self._rounds = max(self._rounds, score.key.round_number + 1)
             if score.model == ModelSpec():
@@ -140,9 +142,12 @@ class Evidence:
         """Return whether the rollout is scored."""
         return key in self._by_program.get(program, {})
 
-    def sampled(self, step: int) -> list[Score]:
+    def sampled(self, step: int) -> Sequence[Score]:
         """Return the scores of a step's samples, by program and then by key."""
-        return sorted(self._sampled.get(step, ()), key=lambda score: (score.program, score.key))
+        if step not in self._sampled_in_order:
+            scores = sorted(self._sampled.get(step, ()), key=lambda score: (score.program, score.key))
+            self._sampled_in_order[step] = tuple(scores)
+        return self._sampled_in_order[step]
 
     def student_scores(self) -> StudentScores:
         """Return all scores of the student's own LM."""

@@ -16,8 +16,8 @@ def test_a_score_that_is_added_twice_counts_once() -> None:
 
 
 def test_samples_of_a_step_are_ordered_by_program_whatever_the_order_of_arrival() -> None:
-    assert Evidence([SAMPLE, EVALUATION, TEACHER]).sampled(3) == [TEACHER, SAMPLE]
-    assert Evidence([SAMPLE]).sampled(4) == []
+    assert Evidence([SAMPLE, EVALUATION, TEACHER]).sampled(3) == (TEACHER, SAMPLE)
+    assert Evidence([SAMPLE]).sampled(4) == ()
 
 
 def test_a_copy_does_not_see_later_scores_nor_the_original_those_of_the_copy() -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from simba_actors.search.model.effects import CROWD, Effects
-from simba_actors.search.model.estimation import sigmoid
-from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Singles, Vector
+from simba_actors.search.model.estimation import mean_chance
+from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Singles
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import UNCOUNTED, Part
 from simba_actors.search.settings import Caps
@@ -69,7 +69,7 @@ class _Choice:
         self._worth_of_showing: Singles = np.array([effects.shown for effects in possible], dtype=np.float32)
         self._log_odds: Singles = np.array([effects.bare[rows] for effects in possible], dtype=np.float32)
         self._shown: Singles = np.zeros(self._log_odds.shape, dtype=np.float32)
-        self._quality: Vector = sigmoid(self._log_odds).mean(axis=1, dtype=np.float64)
+        self._quality: Singles = mean_chance(self._log_odds)
         self._chosen: list[list[int]] = [[] for _ in possible]
 
         parts = [model.parts[index] for index in candidates]
@@ -87,7 +87,7 @@ class _Choice:
         possible, part = np.nonzero(self.left)
         log_odds = self._log_odds_with(possible, part)
         qualities = np.full(self.left.shape, -np.inf)
-        qualities[possible, part] = sigmoid(log_odds).mean(axis=1, dtype=np.float64)
+        qualities[possible, part] = mean_chance(log_odds)
         best = qualities.argmax(axis=1)
         every = np.arange(len(best))
         chosen = qualities[every, best] >= self._quality + LEAST_GAIN
@@ -197,7 +197,7 @@ class _Exchange:
         shown = self.model.composition.answers_shown([part for part in arranged if part != own])[rows]
         there += effects.shown * np.maximum(effects.answers[parts, rows], shown)
         without_own = self.model.log_odds_of(arranged, effects)[rows] - there[parts.index(own)]
-        qualities = sigmoid(without_own + there).mean(axis=1)
+        qualities = mean_chance(without_own + there)
         best = int(qualities.argmax())
         return parts[best] if qualities[best] > qualities[parts.index(own)] else own
 

@@ -22,7 +22,7 @@ import numpy as np
 from simba_actors.search.adaptive.combination import best_combinations
 from simba_actors.search.adaptive.finals import SURE
 from simba_actors.search.model.effects import PARTS, Effects
-from simba_actors.search.model.estimation import sigmoid
+from simba_actors.search.model.estimation import mean_chance, sigmoid
 from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, times
 from simba_actors.search.model.part_model import GENERAL, NEARBY, SPECIFIC, PartModel
 from simba_actors.search.model.scales import Belief, beliefs_of, chance_to_beat
@@ -71,8 +71,8 @@ class _Future:
 
     belief: Belief
     """The belief that it is drawn from."""
-    known: float
-    """Expected score of today's best program in it; 0 if it is compared with the student instead."""
+    of_known_parts: Vector
+    """Effects of the design's columns without any new part."""
     effects: Effects
     """Effects of the parts, some of which are new."""
 
@@ -109,9 +109,12 @@ class _Futures:
     def mean_gain(self) -> float:
         """Return how much better the best combination is than today's best program, averaged over all futures."""
         model = self._model
-        futures = [self._draw(belief, self._learned(belief)) for belief in self._drawn_beliefs()]
+        futures = [self._draw(belief) for belief in self._drawn_beliefs()]
         combinations = best_combinations(model, [each.effects for each in futures], model.active.tolist(), self._caps)
-        return sum(map(self._gain, futures, combinations)) / FUTURES
+        if self._sure_already:
+            known = model.chances_under(self._best, np.array([each.of_known_parts for each in futures])).tolist()
+            return sum(map(self._gain_over_best, futures, combinations, known)) / FUTURES
+        return sum(map(self._gain_over_student, futures, combinations)) / FUTURES
 
     def _drawn_beliefs(self) -> list[Belief]:
         """Return the belief that each future is drawn from, in the order of their scales."""
@@ -129,23 +132,25 @@ class _Futures:
             self._learned_of[belief.scale] = np.sqrt(before * coming / (1 + before * coming))
         return self._learned_of[belief.scale]
 
-    def _draw(self, belief: Belief, learned: Vector) -> _Future:
+    def _draw(self, belief: Belief) -> _Future:
         """Draw a future."""
-        values, parts = belief.mean.copy(), self._of_parts
-        values[parts] += learned * times(belief.root[parts], self._draws.standard_normal(len(belief.mean)))
-        known = self._model.chance_under(self._best, values) if self._sure_already else 0.0
+        of_known_parts, parts = belief.mean.copy(), self._of_parts
+        deviates = times(belief.root[parts], self._draws.standard_normal(len(belief.mean)))
+        of_known_parts[parts] += self._learned(belief) * deviates
+        values = of_known_parts.copy()
         self._bring_in_new_parts(values, belief.scale)
-        return _Future(belief, known, self._model.effects_of(values))
+        return _Future(belief, of_known_parts, self._model.effects_of(values))
 
-    def _gain(self, future: _Future, chosen: Sequence[int]) -> float:
-        """Return what the best combination of a future gains there."""
+    def _gain_over_best(self, future: _Future, chosen: Sequence[int], known: float) -> float:
+        """Return what the best combination of a future gains there over today's best program, which scores `known`."""
+        return max(0.0, float(mean_chance(self._model.log_odds_of(chosen, future.effects))) - known)
+
+    def _gain_over_student(self, future: _Future, chosen: Sequence[int]) -> float:
+        """Return what the best combination of a future gains there over the student; 0 if it is not sure to win."""
         chances = sigmoid(self._model.log_odds_of(chosen, future.effects))
-        later = float(chances.mean())
-        if self._sure_already:
-            return max(0.0, later - future.known)
-        over_student = later - float(sigmoid(future.effects.bare).mean())
+        gain = float(chances.mean()) - float(mean_chance(future.effects.bare))
         deviation = self._deviation_later(self._root_later(future.belief), chosen, chances)
-        return over_student if over_student > QUANTILE * deviation else 0.0
+        return gain if gain > QUANTILE * deviation else 0.0
 
     def _root_later(self, belief: Belief) -> Matrix:
         if belief.scale not in self._roots_later:
@@ -178,7 +183,6 @@ class _Futures:
         everywhere, nearby = learned * self._draws.standard_normal(learned.shape)
         worth = everywhere + near * nearby
         own = values[PARTS : PARTS + active] + nearness * values[PARTS + active : PARTS + 2 * active]
-        for n in np.argsort(worth, kind="stable").tolist():
-            part = int(like[n])
-            if worth[n] > own[part]:
-                values[PARTS + part], values[PARTS + active + part] = everywhere[n], nearby[n]
+        best_last = np.argsort(worth, kind="stable")
+        better = best_last[worth[best_last] > own[like[best_last]]]
+        values[PARTS + like[better]], values[PARTS + active + like[better]] = everywhere[better], nearby[better]

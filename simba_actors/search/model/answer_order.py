@@ -38,25 +38,22 @@ class AnswerOrder:
         predictors = {name: n for n, name in enumerate(dict.fromkeys(part.predictor for part in parts))}
         self._predictor: Indices = np.array([predictors[part.predictor] for part in parts], dtype=np.int64)
         demos = programs.only(np.array([part.kind == "demo" for part in parts], dtype=np.bool_))
-        most = int(demos.from_the_end(self._predictor).max(initial=-1)) + 1
-        self._positions = min(POSITIONS, most)
+        position = demos.from_the_end(self._predictor)
+        self._positions = min(POSITIONS, int(position.max(initial=-1)) + 1)
         columns = len(predictors) * self._positions * answers.count * 2
         self.columns = columns if columns <= MOST_COLUMNS else 0
         self.shape = (len(predictors), self._positions, answers.count) if self.columns else (0, 0, 0)
-        self._shows: Matrix = np.zeros((len(parts), answers.count))
-        if self.columns:
-            self._shows = np.array([answers.shown(part.fields) for part in parts]).reshape(len(parts), answers.count)
+        self._shows: Matrix = answers.shown(parts) if self.columns else np.zeros((len(parts), answers.count))
+        self.standings: Matrix = self._standings(demos, position)
+        """The `standing` of each program."""
 
-    def standings(self, programs: PartsHeld) -> Matrix:
-        """Return the `standing` of each program."""
-        stands = np.zeros((len(programs.counts), *self.shape))
+    def _standings(self, demos: PartsHeld, position: Indices) -> Matrix:
+        stands = np.zeros((len(demos.counts), *self.shape))
         if self.columns:
-            demos = programs.only(np.array([part.kind == "demo" for part in self._parts], dtype=np.bool_))
-            position = demos.from_the_end(self._predictor)
             kept = position < self._positions
             parts = demos.flat[kept]
             stands[demos.program[kept], self._predictor[parts], position[kept]] = self._shows[parts]
-        return stands.reshape(len(programs.counts), self.columns // 2)
+        return stands.reshape(len(demos.counts), self.columns // 2)
 
     def positions(self, prompt: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Yield the index in `prompt` of each demo that has a position, with that position."""

@@ -49,7 +49,6 @@ class Composition:
         self.holds = PartsHeld.of(list(self.programs.values()))
         self.demos_held = self.holds.only(np.array([part.kind == "demo" for part in self.parts], dtype=np.bool_))
         self.order = AnswerOrder(self.parts, examples.answers, self.demos_held)
-        self.standing = self.order.standings(self.demos_held)
         self.length, self.demos = self._lengths_of_programs()
 
     def answers_shown(self, parts: Sequence[int]) -> Vector:
@@ -63,8 +62,7 @@ class Composition:
     def answers_shown_at(self, programs: Indices, examples: Indices) -> tuple[Vector, Vector]:
         """Return how much of the example's answer each program's demos show: all together, and the best one."""
         held = PartsHeld(self.demos_held.counts, self._shown_by.at[self.demos_held.flat])
-        table = self._shown_by.table
-        return held.sums_at(table, programs, examples), held.maxima_at(table, programs, examples)
+        return held.sums_and_maxima_at(self._shown_by.table, programs, examples)
 
     def lengths(self, parts: Sequence[int]) -> tuple[float, float, float]:
         """Return the number of rules, that of demos, and the square of their sum / `CROWD`, summed over predictors."""
@@ -119,7 +117,7 @@ class Design:
             columns[:, PARTS : PARTS + active] = held = self._active_held[rows]
             columns[:, PARTS + active : order_start] = held * self._near_active[on]
             if with_order:
-                columns[:, order_start:] = self._composition.order.design(self._composition.standing[rows], on)
+                columns[:, order_start:] = self._composition.order.design(self._composition.order.standings[rows], on)
             offset[chunk] = self._settled_at(rows, on)
         return design, offset
 
@@ -136,7 +134,7 @@ class Design:
         held = self._active_held[row]
         slope[PARTS : PARTS + active] = held * total
         slope[PARTS + active : order_start] = held * times(self._near_active[: self._composition.panel].T, weight)
-        slope[order_start:] = self._composition.order.slope(self._composition.standing[row], weight)
+        slope[order_start:] = self._composition.order.slope(self._composition.order.standings[row], weight)
         return slope
 
     def _settled_at(self, programs: Indices, examples: Indices) -> Vector:

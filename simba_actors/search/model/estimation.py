@@ -204,6 +204,16 @@ class _ByExample:
         return by_example
 
 
+def mean_chance(log_odds: Any) -> Any:
+    """Return the mean along the last axis of the `sigmoid` of an array, in the precision of the array.
+
+    Half as many passes over the array as with `sigmoid`, in which large choices spend most of their time.
+    """
+    tangents = np.multiply(log_odds, 0.5)
+    np.tanh(tangents, out=tangents)
+    return tangents.mean(axis=-1) * 0.5 + 0.5
+
+
 def sigmoid(log_odds: Any) -> Any:
     """Return the probability with these log-odds, computed with tanh, which does not overflow."""
     chance = np.tanh(np.multiply(log_odds, 0.5))

@@ -13,7 +13,7 @@ from threading import Lock
 
 import numpy as np
 
-from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Vector
+from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Vector, indices_of
 from simba_actors.search.model.parts import Part
 from simba_actors.search.rollout import Split
 
@@ -176,34 +176,33 @@ class Similarity:
 
     def __init__(self, rows: Sequence[str]) -> None:
         self.rows = len(rows)
-        words = [sorted(set(WORD.findall(row.lower()))) for row in rows]
+        words = [set(WORD.findall(row.lower())) for row in rows]
         documents = Counter[str]()
         for row in words:
             documents.update(row)  # Row by row: a single call for all would keep other threads waiting until it ends.
         self._number = {
             word: n for n, word in enumerate(sorted(word for word, count in documents.items() if count > 1))
         }
-        self._weight = np.array([math.log(len(rows) / documents[word]) for word in self._number])
-        known = [[self._number[word] for word in row if word in self._number] for row in words]
+        weight = np.array([math.log(len(rows) / documents[word]) for word in self._number])
+        known = [sorted(self._number[word] for word in row if word in self._number) for row in words]
         row_of = np.repeat(np.arange(len(rows)), [len(row) for row in known])
         word_of = np.array([word for row in known for word in row], dtype=np.int64)
-        values = self._weight[word_of]
+        values = weight[word_of]
         norms = np.sqrt(np.bincount(row_of, values**2, self.rows))
         by_word = np.argsort(word_of, kind="stable")
         self._row = row_of[by_word]
-        self._value: Vector = (values / np.maximum(norms, 1e-300)[row_of])[by_word]
-        ends: list[int] = np.cumsum(np.bincount(word_of, minlength=len(self._number))).tolist()
-        self._rows_with = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
-        """Where the rows that have a word are, by its number."""
+        self._product: Vector = (values / np.maximum(norms, 1e-300)[row_of] * values)[by_word]
+        """What each row that has a word gains in similarity to a text that has the word too."""
+        self._count = np.bincount(word_of, minlength=len(self._number))
+        self._first = np.cumsum(self._count) - self._count
+        """Where the rows that have a word begin, by its number, and how many there are."""
 
     def to_rows(self, text: str) -> Vector:
         """Return the similarity of each row to `text`, from 0 to 1, scaled so that the most similar row is at 1."""
-        own = sorted(self._number[word] for word in set(WORD.findall(text.lower())) if word in self._number)
-        if not own:
-            return np.zeros(self.rows)
-        rows = np.concatenate([self._row[self._rows_with[word]] for word in own])
-        values = np.concatenate([self._value[self._rows_with[word]] * self._weight[word] for word in own])
-        similarity = np.bincount(rows, values, self.rows)
+        words = set(WORD.findall(text.lower()))
+        own = np.array(sorted(self._number[word] for word in words if word in self._number), dtype=np.int64)
+        at = indices_of(self._first[own], self._count[own])
+        similarity = np.bincount(self._row[at], self._product[at], self.rows)
         nearest = float(similarity.max(initial=0.0))
         return similarity / nearest if nearest > 0 else np.zeros(self.rows)
 
@@ -229,7 +228,8 @@ class Answers:
         self._number = {answer: n for n, answer in enumerate(recur)}
         groups = {answer: n for n, answer in enumerate(dict.fromkeys(answers))}
         self._group = np.array([groups[answer] for answer in answers], dtype=np.int64)
-        self.called_for: Matrix = np.array([self._one_of(answer) for answer in answers]).reshape(len(rows), len(recur))
+        self._shown: dict[str, int] = {}  # Numbers of answers, by part id.
+        self.called_for = self._one_of([self._number.get(answer, -1) for answer in answers])
         """A row for each example, with a 1 in the column of its answer if that recurs as a whole."""
 
     @property
@@ -250,15 +250,16 @@ class Answers:
             self._known[answer] = same
         return self._known[answer]
 
-    def shown(self, fields: Mapping[str, str]) -> Vector:
-        """Return a 1 for the answer that a demo shows, as in `called_for`."""
-        return self._one_of(self.of(fields))
+    def shown(self, parts: Sequence[Part]) -> Matrix:
+        """Return a row for each part, with a 1 in the column of the answer that it shows, as in `called_for`."""
+        for part in parts:
+            if part.part_id not in self._shown:
+                self._shown[part.part_id] = self._number.get(self.of(part.fields), -1)
+        return self._one_of([self._shown[part.part_id] for part in parts])
 
-    def _one_of(self, answer: frozenset[tuple[str, str]]) -> Vector:
-        one = np.zeros(len(self._number))
-        if answer in self._number:
-            one[self._number[answer]] = 1.0
-        return one
+    def _one_of(self, numbers: Sequence[int]) -> Matrix:
+        """Return a row for each of these numbers of answers, with a 1 in the answer's column; -1 is none of them."""
+        return (np.array(numbers, dtype=np.int64)[:, None] == np.arange(self.count)).astype(np.float64)
 
     def spread(self, rows: Indices) -> Vector:
         """Return a rank for each of `rows`, such that any few in succession have the same shares of answers as all.

@@ -100,6 +100,15 @@ def _inverse_of_factor(matrix: Matrix) -> Matrix:
     return inverse
 
 
+def indices_of(first: Indices, counts: Indices) -> Indices:
+    """Return the indices of the members of groups, one group after another.
+
+    A group has so many members in succession, from its `first` index on.
+    """
+    before = np.cumsum(counts) - counts
+    return cast("Indices", np.arange(int(counts.sum())) + np.repeat(first - before, counts))
+
+
 def members_by_rank(counts: Indices, first: Indices) -> tuple[Indices, list[Indices]]:
     """Return what is needed to walk groups of members side by side: first all first members, then all second ones.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from simba_actors.search.model.effects import (
     Effects,
     ScoreRange,
 )
-from simba_actors.search.model.estimation import STALE, Observations, Posterior, fit, sigmoid
+from simba_actors.search.model.estimation import STALE, Observations, Posterior, fit, mean_chance, sigmoid
 from simba_actors.search.model.examples import Examples
 from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Vector, product, times
 from simba_actors.search.model.mode import DIGITS, Mode, PartEffect
@@ -123,7 +124,6 @@ class PartModel:
         """The most likely effects."""
         self._own_mean, self._own_deviation, self._own_weight = self._beyond_parts()
         self._expected_on_panel: dict[int, tuple[float, Vector, float]] = {}
-        self._rows_on_panel: dict[int, tuple[Matrix, Vector]] = {}
 
     def _usable(self, scores: StudentScores) -> tuple[Indices, Indices, Vector, Booleans]:
         """Return the program's row, the example's position, the value and the resampling of each score, by example."""
@@ -265,7 +265,7 @@ class PartModel:
         log_odds = self._log_odds(effects, self._sums_of_leaders(effects), rows, self._leaders_show)
         shift = (log_odds - self._likely_log_odds_of_leaders).mean(axis=1)
         own = self._own_mean[rows] - self._own_weight[rows] * shift + deviates * self._own_deviation[rows]
-        means = sigmoid(log_odds + own[:, None]).mean(axis=1)
+        means = mean_chance(log_odds + own[:, None])
         return dict(zip(self.leaders, means.tolist(), strict=True))
 
     @cached_property
@@ -283,14 +283,15 @@ class PartModel:
     def _sums_of_leaders(self, effects: Effects) -> Matrix:
         """Return the sum of the effects of each leader's parts on each example of the panel."""
         parts, held = self._parts_of_leaders
-        return held.sums(effects.of(parts), np.arange(len(self.leaders)))
+        return product(held, effects.of(parts))
 
     @cached_property
-    def _parts_of_leaders(self) -> tuple[list[int], PartsHeld]:
-        """The parts that leaders have, and which of them each leader has."""
+    def _parts_of_leaders(self) -> tuple[list[int], Matrix]:
+        """The parts that leaders have, and a row for each leader with a 1 for each of them that it has."""
         parts = sorted({part for program in self.leaders for part in self.programs[program]})
         index = {part: n for n, part in enumerate(parts)}
-        return parts, PartsHeld.of([[index[part] for part in self.programs[program]] for program in self.leaders])
+        held = PartsHeld.of([[index[part] for part in self.programs[program]] for program in self.leaders])
+        return parts, held.matrix(np.arange(len(parts)), len(parts))
 
     def difference(self, program: int, other: int, rows: Sequence[int] | None = None) -> tuple[float, float]:
         """Return the mean and the standard deviation of how much more `program` scores than `other` on the panel.
@@ -345,17 +346,18 @@ class PartModel:
     def log_odds_of(self, prompt: Sequence[int], effects: Effects) -> Vector:
         """Return the log-odds of a prompt with these parts, in this order, on each example of the panel."""
         of_parts = effects.of(list(prompt)).sum(axis=0) + effects.shown * self.composition.answers_shown(prompt)
-        of_order = times(effects.in_order.T, self.order.standing(prompt))
-        return effects.bare + of_parts + of_order + self._length_effect(prompt, effects)
+        log_odds = effects.bare + of_parts + self._length_effect(prompt, effects)
+        if self.order_matters:
+            log_odds += times(effects.in_order.T, self.order.standing(prompt))
+        return log_odds
 
-    def chance_under(self, program: int, values: Vector) -> float:
-        """Return the program's expected score on the panel if the effects of the design's columns are `values`."""
-        if program not in self._rows_on_panel:
-            row, panel = np.full(self.panel, self.composition.row[program]), np.arange(self.panel)
-            self._rows_on_panel[program] = self._design.rows(row, panel, self.order_matters)
-        rows, offset = self._rows_on_panel[program]
-        ease = self.posterior.ease[: self.panel]
-        return float(sigmoid(times(rows, values) + offset + ease + self.own_effect(program)[0]).mean())
+    def chances_under(self, program: int, values: Matrix) -> Vector:
+        """Return the program's expected score on the panel if the effects of the design's columns are a row of
+        `values`, for each row."""
+        row, panel = np.full(self.panel, self.composition.row[program]), np.arange(self.panel)
+        rows, offset = self._design.rows(row, panel, self.order_matters)
+        bare = offset + self.posterior.ease[: self.panel] + self.own_effect(program)[0]
+        return cast("Vector", mean_chance(product(values, rows.T) + bare))
 
     def own_effect(self, program: int) -> tuple[float, float]:
         """Return a program's value beyond its parts, in log-odds: the mean and the standard deviation."""
@@ -385,7 +387,7 @@ class PartModel:
             sums = self.composition.holds.sums(of_parts, rows)
             log_odds = self._log_odds(self.likely, sums, rows, self.composition.answers_shown_by(rows))
             log_odds += self._own_mean[rows, None]
-            means += sigmoid(log_odds).mean(axis=1).tolist()
+            means += mean_chance(log_odds).tolist()
         return means
 
     def _log_odds(self, effects: Effects, sums: Matrix, programs: Indices, show: Matrix) -> Matrix:
@@ -396,7 +398,7 @@ class PartModel:
         log_odds = sums + effects.bare
         log_odds += effects.shown * show
         if self.order_matters:
-            log_odds += product(self.composition.standing[programs], effects.in_order)
+            log_odds += product(self.order.standings[programs], effects.in_order)
         log_odds += times(self.composition.length[programs], np.array(effects.length))[:, None]
         return log_odds
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 
-from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, members_by_rank
+from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, indices_of, members_by_rank
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PartsHeld:
     """The parts of programs, by index, in one flat array, since most programs have only a few of many parts."""
 
@@ -25,10 +26,10 @@ class PartsHeld:
         counts = np.array([len(parts) for parts in programs], dtype=np.int64)
         return cls(counts, np.array([part for parts in programs for part in parts], dtype=np.int64))
 
-    @property
+    @cached_property
     def program(self) -> Indices:
         """The program that each entry of `flat` belongs to."""
-        return np.repeat(np.arange(len(self.counts)), self.counts)
+        return cast("Indices", np.repeat(np.arange(len(self.counts)), self.counts))
 
     def only(self, wanted: Any) -> PartsHeld:
         """Return a copy with only the `wanted` parts; `wanted` has a truth value for each part."""
@@ -65,28 +66,24 @@ class PartsHeld:
         combined[order] = ordered
         return combined
 
-    def sums_at(self, values: Matrix, programs: Indices, columns: Indices) -> Vector:
-        """Return for each program the sum over its parts of the entry of `values` in the given column."""
+    def sums_and_maxima_at(self, values: Matrix, programs: Indices, columns: Indices) -> tuple[Vector, Vector]:
+        """Return for each program the sum and the maximum, over its parts, of the entries of `values` in the given
+        column; 0 if it has none."""
         own, parts = self.entries(programs)
-        return cast("Vector", np.bincount(own, values[parts, columns[own]], len(programs)))
-
-    def maxima_at(self, values: Matrix, programs: Indices, columns: Indices) -> Vector:
-        """Return for each program the maximum over its parts of the entry of `values` in the given column."""
-        own, parts = self.entries(programs)
+        entries = values[parts, columns[own]]
         maxima = np.zeros(len(programs))
         if len(own):
             starts = np.flatnonzero(np.diff(own, prepend=-1))
-            maxima[own[starts]] = np.maximum.reduceat(values[parts, columns[own]], starts)
-        return maxima
+            maxima[own[starts]] = np.maximum.reduceat(entries, starts)
+        return cast("Vector", np.bincount(own, entries, len(programs))), maxima
 
     def entries(self, programs: Indices) -> tuple[Indices, Indices]:
         """Return the index in `programs` that each part of these programs belongs to, and the part."""
         counts = self.counts[programs]
         own = np.repeat(np.arange(len(programs)), counts)
-        within = np.arange(len(own)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return own, self.flat[self._starts[programs][own] + within]
+        return own, self.flat[indices_of(self._starts[programs], counts)]
 
-    @property
+    @cached_property
     def _starts(self) -> Indices:
         """Index in `flat` of the first part of each program."""
         return cast("Indices", np.cumsum(self.counts) - self.counts)

@@ -116,7 +116,7 @@ def test_standings_of_many_programs_are_those_of_each() -> None:
     programs = [[0, 1, 2, 4, 3], [], [4, 1, 5, 2], [0]]
     held = PartsHeld.of(programs)
     order = AnswerOrder([ADVICE, *RIVERS, other, VIOLINS[0]], ANSWERS, held)
-    assert np.array_equal(order.standings(held), [order.standing(places) for places in programs])
+    assert np.array_equal(order.standings, [order.standing(places) for places in programs])
 
 
 @pytest.mark.parametrize("chance", [the_last_answer_is_given, nothing_matters])
