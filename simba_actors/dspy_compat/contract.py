@@ -97,6 +97,15 @@ MEMBERS = (
     Member(
         "dspy.clients.costs:estimate_cost", "(response, *, provider, requested_model, request=None, namespaces=None)"
     ),
+    # model_facts
+    Member("dspy.clients.costs:model_info", "(provider, model, *, namespaces=None)"),
+    Member("dspy.clients.capabilities:planning_scope", "(lm, options)"),
+    Member("dspy.clients.capabilities:_planning", holds=lambda scope: isinstance(scope, ContextVar)),
+    Member(
+        "dspy.clients.capabilities:_PlanningScope",
+        holds=lambda scope: list(scope.__dataclass_fields__) == ["lm", "options", "value"],
+    ),
+    Member("dspy.clients.backend_selection:CLIENT_KEYS", holds=lambda keys: "api_base" in keys),
     # predictor_names
     Member("dspy:Predict.__init__", holds=_sets("stage")),
     # custom_types

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypedDict, Unpack, cast
 import dspy
 
 from simba_actors.dspy_compat.lm_calls import route_lm_calls
+from simba_actors.dspy_compat.model_facts import remember_prices, with_known_capabilities
 from simba_actors.dspy_compat.predictor_names import PredictorNames
 from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
 from simba_actors.dspy_compat.settings import inherited_settings, own_trace
@@ -169,7 +170,7 @@ class LocalExecutor:
         self._settings = {
             **inherited_settings(),
             "lm": self._programs.default_lm,
-            "adapter": with_prompt_cache(settings.adapter or dspy.ChatAdapter()),
+            "adapter": with_known_capabilities(with_prompt_cache(settings.adapter or dspy.ChatAdapter())),
             "max_history_size": min(settings.max_history_size, HISTORY_KEPT),
             "disable_history": False,
         }
@@ -223,6 +224,7 @@ class LocalExecutor:
         if self._twins is None:
             self._twins = self._make_twins()
             weakref.finalize(self._twins, route_lm_calls(routed))
+            weakref.finalize(self._twins, remember_prices())
         return self._twins
 
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:

@@ -1,0 +1,139 @@
+"""What DSPy knows of models: looked up once in a run rather than several times for each call.
+
+DSPy reads its list of models again for each call: once for what the LM can do, and once or twice for its price. For a
+model that is not in the list, such as one of a server of one's own, it goes through all of the list each time.
+
+This saves 12 % of the CPU time of a rollout with one real LM call, and half of it where the model is not in DSPy's
+list. See tests/benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from copy import copy
+from os import environ
+from typing import Any, cast
+
+from dspy.clients import backend_selection, capabilities, costs
+
+from simba_actors.dspy_compat.prompt_cache import STOCK_ADAPTERS
+
+FACTS_KEPT = 64
+"""Models and settings of LMs of which something is remembered. A run uses few."""
+
+
+def with_known_capabilities(adapter: Any) -> Any:
+    """Return a copy of a stock `adapter` whose async calls ask only once what an LM with the same settings can do.
+
+        with dspy.context(adapter=with_known_capabilities(dspy.ChatAdapter())):
+            ...
+
+    DSPy looks that up in a thread before each async call. Any other adapter is returned as it is.
+    """
+    if type(adapter) not in STOCK_ADAPTERS:
+        return adapter
+    copied = copy(adapter)
+    known: dict[Hashable, Any] = {}
+    acall = copied.acall
+    planning: Any = capabilities
+
+    async def planned(lm: Any, lm_kwargs: dict[str, Any], *args: Any, **options: Any) -> Any:
+        key = _settings_of(lm, lm_kwargs)
+        if key is None:
+            return await acall(lm, lm_kwargs, *args, **options)
+        with planning.planning_scope(lm, lm_kwargs):
+            scope = planning._planning.get()
+            if scope.value is None:
+                scope.value = known.get(key)
+            try:
+                return await acall(lm, lm_kwargs, *args, **options)
+            finally:
+                if scope.value is not None and key not in known:
+                    _keep(known, key, scope.value)
+
+    copied.acall = planned
+    return copied
+
+
+def _settings_of(lm: Any, options: Mapping[str, Any]) -> Hashable | None:
+    """Return what DSPy's answer depends on; None if that may change in place, or is not DSPy's own knowledge."""
+    engine = getattr(lm, "_engine_spec", None)
+    if not isinstance(engine, str):
+        return None
+    clients: dict[str, Any] = {**lm.kwargs, **options}
+    names: Iterable[str] = cast("Any", backend_selection).CLIENT_KEYS
+    prefix = str(lm.model).split("/", 1)[0].upper()
+    key = (
+        engine,
+        lm.model,
+        lm.model_type,
+        getattr(lm, "_providers", ()),
+        tuple((name, clients[name]) for name in names if name in clients),
+        # DSPy leaves a provider with an address in the environment to LiteLLM.
+        environ.get(f"{prefix}_API_BASE"),
+        environ.get(f"{prefix}_BASE_URL"),
+    )
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def remember_prices() -> Callable[[], None]:
+    """Have DSPy look up the prices of each model once in this process. Return what undoes that, to be called once.
+
+    No setting of an LM leads here, so the function that DSPy calls is replaced, by the first call of this one, and put
+    back when the last one is undone.
+    """
+    return _prices.begin()
+
+
+class _Prices:
+    """The uses of `remember_prices`, and the function in place of DSPy's while there are any."""
+
+    def __init__(self) -> None:
+        self._users = 0
+        self._replaced: tuple[Any, Any] = (None, None)
+        """The function in our place and the one before."""
+        self._lock = threading.RLock()  # The garbage collector may end a use while this thread begins one.
+
+    def begin(self) -> Callable[[], None]:
+        with self._lock:
+            if self._users == 0:
+                look_up = cast("Any", costs).model_info
+                costs.model_info = remembered = _remembered(look_up)
+                self._replaced = remembered, look_up
+            self._users += 1
+        return self._end
+
+    def _end(self) -> None:
+        """Put DSPy's function back after the last use, unless somebody else has wrapped ours."""
+        with self._lock:
+            self._users -= 1
+            ours, before = self._replaced
+            if self._users == 0 and cast("Any", costs).model_info is ours:
+                costs.model_info = before
+
+
+def _remembered(look_up: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    known: dict[Hashable, dict[str, Any]] = {}
+
+    def model_info(provider: Any, model: Any, *, namespaces: Iterable[str] | None = None) -> dict[str, Any]:
+        names = None if namespaces is None else tuple(namespaces)
+        key = (provider, model, names)
+        if key not in known:
+            _keep(known, key, look_up(provider, model, namespaces=names))
+        return dict(known[key])
+
+    return model_info
+
+
+_prices = _Prices()
+
+
+def _keep(known: dict[Hashable, Any], key: Hashable, value: Any) -> None:
+    if len(known) >= FACTS_KEPT:
+        known.clear()
+    known[key] = value
