@@ -94,6 +94,7 @@ class ProgramRunner:
         program = self._programs.bound(states.configuration, ModelSpec())
         deadline = Deadline(min(request.timeout_seconds or LONGEST_RUN, LONGEST_RUN))
         rollout = RolloutContext(meter, deadline, keeps_history=False, govern=self._twins)
+        rollout.own(program.predictors)
 
         def reply(outcome: RunOutcome, **fields: Any) -> RunReply:
             return RunReply(

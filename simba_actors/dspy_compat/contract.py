@@ -84,6 +84,7 @@ MEMBERS = (
         ),
     ),
     Member("dspy.dsp.utils.settings:Settings.copy", "(self)"),
+    Member("dspy.dsp.utils.settings:thread_local_overrides", holds=lambda overrides: isinstance(overrides, ContextVar)),
     Member("dspy.clients.engines.streaming:ListenerBridge", "(model, predict_id=None)"),
     # engines
     Member("dspy:LM.__init__", holds=_sets("_engine_spec", "_async_engine_spec")),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import dspy
-from dspy.dsp.utils.settings import DEFAULT_CONFIG
+from dspy.dsp.utils.settings import DEFAULT_CONFIG, thread_local_overrides
 
 CALLERS = frozenset(
     {
@@ -60,3 +60,8 @@ def changed_settings() -> dict[str, Any]:
         for name, value in settings.copy().items()
         if name not in CALLERS and (name not in defaults or value != defaults[name])
     }
+
+
+def has_lm_of_context() -> bool:
+    """Return whether `dspy.context` has set an LM for this code. It does not reach into threads that code starts."""
+    return thread_local_overrides.get().get("lm") is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
@@ -11,7 +11,7 @@ import dspy
 
 from simba_actors.dspy_compat.predictor_names import PredictorNames, tell_apart
 from simba_actors.errors import NoLMError
-from simba_actors.lm.governed_lm import governed
+from simba_actors.lm.governed_lm import default_of_threads, governed
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.programs.copying import Copier, copied
@@ -32,6 +32,8 @@ class BoundProgram:
 
     module: Any
     names: PredictorNames
+    predictors: Sequence[Any]
+    """All predictors of `module`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Programs:
         self._student = self._without_lms(student)
         self._applied: OrderedDict[str, _Applied] = OrderedDict()
         self.default_lm = self._governed(lms[STUDENT_LM], ModelSpec()) if lms.get(STUDENT_LM) is not None else None
+        self._default_of_threads = None if self.default_lm is None else default_of_threads(self.default_lm)
 
     def bound(self, configuration: Configuration, model: ModelSpec) -> BoundProgram:
         """Return a fresh program of `configuration` with `model`."""
@@ -85,7 +88,7 @@ class Programs:
         module, copy_of = applied.copier.copy()
         for predictor, lm in chosen.items():
             copy_of[predictor].lm = lm
-        return BoundProgram(module, applied.names)
+        return BoundProgram(module, applied.names, [copy_of[predictor] for predictor in chosen])
 
     def _without_lms(self, student: dspy.Module) -> dspy.Module:
         """Return a copy whose predictors have no LM, and in which other LMs, such as a judge, are governed."""
@@ -104,7 +107,7 @@ class Programs:
         return _Applied(Copier(program), names, _all_predictors(program), tuned)
 
     def _choose_lms(self, applied: _Applied, model: ModelSpec) -> Mapping[int, Any]:
-        """Return the LM of each predictor by the predictor's `id`; None means the default LM of the context."""
+        """Return the LM of each predictor by the predictor's `id`."""
         chosen: dict[int, Any] = {}
         for path, predictor in applied.predictors.items():
             # Frozen predictors are not part of the configuration: `set_lm` passes them by, too.
@@ -117,7 +120,7 @@ class Programs:
         return chosen
 
     def _lm_for(self, name: str, own: Any, model: ModelSpec, *, tuned: bool) -> Any:
-        """Return the LM for the predictor to use; None means the default LM of the context."""
+        """Return the LM for the predictor to use, or one that stands for the default LM of the context."""
         if tuned and not model.is_student_lm:
             return self._governed(self._pool[model.lm], model)
         if own is not None:
@@ -126,7 +129,8 @@ class Programs:
             raise NoLMError(
                 f"predictor {name!r} has no LM: give it one, pass lm=dspy.LM(…), or set one with dspy.configure(lm=…)"
             )
-        return self._governed(self._pool[STUDENT_LM], model) if tuned and model != ModelSpec() else None
+        is_sampling = tuned and model != ModelSpec()
+        return self._governed(self._pool[STUDENT_LM], model) if is_sampling else self._default_of_threads
 
     def _governed(self, lm: Any, model: ModelSpec) -> Any:
         key = (id(lm), model)

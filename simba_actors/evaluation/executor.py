@@ -234,6 +234,7 @@ class LocalExecutor:
         started = self._clock()
         deadline = Deadline(self._rollout_timeout)
         rollout = RolloutContext(meter, deadline, keeps_history=self._keeps_history, govern=self._govern())
+        rollout.own(program.predictors)
         trace: list[Any] = []
         ended: _Ended | None = None
         try:

@@ -7,6 +7,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import Any, cast
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 from simba_actors.dspy_compat.engines import has_async_side, imports_on_first_call
 from simba_actors.dspy_compat.reply_cache import has_cached_reply
+from simba_actors.dspy_compat.settings import has_lm_of_context
 from simba_actors.errors import LMAccessError
 from simba_actors.lm.answers import NoAnswerError, missing_answer
 from simba_actors.lm.budget import CallSize
@@ -239,6 +241,17 @@ class _Request:
             )
 
 
+class _Default:
+    """Mixed into a copy's class, over `_Governed`: an LM that is true only where `dspy.context` has set none.
+
+    A predictor without an LM of its own uses the context's: `self.lm or settings.lm`. In a thread that a student has
+    started by itself there is no such context. With an LM of this kind, the predictor uses that one there.
+    """
+
+    def __bool__(self) -> bool:
+        return not has_lm_of_context()
+
+
 def governed(
     lm: Any,
     governor: Governor,
@@ -278,7 +291,15 @@ def governed(
         imports_late=imports_on_first_call(lm),
     )
     kind: type[Any] = copied.__class__
-    copied.__class__ = _governed_class(kind)
+    copied.__class__ = _class_with(_Governed, kind)
+    return copied
+
+
+def default_of_threads(lm: Any) -> Any:
+    """Return a copy of a governed LM, for predictors to use in threads without `dspy.context`. See `_Default`."""
+    copied: Any = copy(lm)
+    kind: type[Any] = copied.__class__
+    copied.__class__ = _class_with(_Default, kind)
     return copied
 
 
@@ -320,11 +341,11 @@ def routed(lm: Any) -> Any:
 
 
 @cache
-def _governed_class(cls: type[Any]) -> type[Any]:
-    if issubclass(cls, _Governed):
+def _class_with(mixin: type[Any], cls: type[Any]) -> type[Any]:
+    if issubclass(cls, mixin):
         return cls
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
-    return type(cls.__name__, (_Governed, cls), names)
+    return type(cls.__name__, (mixin, cls), names)
 
 
 def _endpoint_now(lm: Any) -> Endpoint:

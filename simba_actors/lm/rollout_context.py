@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from contextvars import Context
 from types import TracebackType
@@ -112,10 +112,19 @@ class RolloutContext:
         """Whether an LM's reply ended at its token limit."""
         self._deadline = deadline
         self._slots: set[Slot] = set()
+        self._predictors: list[int] = []
         self._over = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RolloutContext:
         return self
+
+    def own(self, predictors: Iterable[Any]) -> None:
+        """Take calls of these predictors for the rollout's until it ends, also in threads without its context.
+
+        No other rollout may use them.
+        """
+        self._predictors = [id(predictor) for predictor in predictors]
+        _owners.update(dict.fromkeys(self._predictors, self))
 
     @contextmanager
     def waiting(self) -> Generator[None]:
@@ -159,6 +168,9 @@ class RolloutContext:
     def end(self) -> None:
         """Mark the rollout as ended, and give back the slots of threads that still hang."""
         self._over = True
+        for predictor in self._predictors:
+            _owners.pop(predictor, None)
+        self._predictors.clear()
         for slot in list(self._slots):
             slot.leave()
         self._slots.clear()
@@ -172,7 +184,19 @@ def _refuse(lm: Any) -> Any:
     raise RolloutOverError(f"the rollout that called {lm.model} has ended; the call was not sent")
 
 
+_owners: dict[int, RolloutContext] = {}
+"""The rollout that a predictor belongs to, by the predictor's `id`."""
+
+
 def current_rollout() -> RolloutContext | None:
-    """Return the context of the rollout that this code runs in, if any."""
+    """Return the rollout that this code runs in, if any.
+
+    A thread that a student has started by itself has no context of a rollout, but a predictor that calls from there is
+    known.
+    """
     settings: Any = dspy.settings
-    return settings.get(SETTING)
+    rollout = settings.get(SETTING)
+    if rollout is not None or not _owners:
+        return rollout
+    callers = reversed(settings.caller_modules or ())
+    return next((owner for caller in callers if (owner := _owners.get(id(caller))) is not None), None)
