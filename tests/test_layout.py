@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,11 @@ def imports_of_ours(tree: ast.AST) -> Iterator[str]:
                 pass
 
 
+@cache
+def parsed(file: Path) -> ast.AST:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def names_in(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:
@@ -108,8 +114,7 @@ def test_every_room_has_its_place_in_the_layers() -> None:
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_imports_point_down(file: Path) -> None:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    upward = [name for name in imports_of_ours(tree) if HEIGHT[name.split(".")[1]] > HEIGHT[room_of(file)]]
+    upward = [name for name in imports_of_ours(parsed(file)) if HEIGHT[name.split(".")[1]] > HEIGHT[room_of(file)]]
     assert upward == []
 
 
@@ -132,7 +137,7 @@ def test_a_reference_student_can_be_read_in_one_go(language: str) -> None:
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_internals_of_dspy_are_used_in_one_room(file: Path) -> None:
-    used = INTERNALS & set(names_in(ast.parse(file.read_text(encoding="utf-8"))))
+    used = INTERNALS & set(names_in(parsed(file)))
     assert used == set() or room_of(file) == "dspy_compat"
 
 
