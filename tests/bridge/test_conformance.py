@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from simba_actors.bridge.conformance import CASES, Finding, check
 from simba_actors.bridge.messages import Description, RunReply, RunRequest
-from simba_actors.cli.app import make_app
+from tests.support.command_line import run_command
 from tests.support.languages import PROTO, elixir_student, node_student
 from tests.support.openai_server import OpenAIServer
 from tests.support.quiz import legible_script
@@ -112,7 +111,7 @@ def test_a_description_that_contradicts_itself_is_explained() -> None:
 
 def test_the_command_prints_each_case_and_fails_if_one_does() -> None:
     with OddStudent(succeeded) as odd:
-        result = CliRunner().invoke(make_app(["conformance"]), ["conformance", odd.address])
+        result = run_command(["conformance", odd.address])
     assert result.exit_code == 1
     assert re.search(r"^ok +describes itself$", result.output, re.MULTILINE)
     assert re.search(r"^FAILED +refuses a key with other characters: it must refuse", result.output, re.MULTILINE)

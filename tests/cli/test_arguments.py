@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from simba_actors.cli.app import make_app
+from tests.support.command_line import run_command
 from tests.support.runs import finish, small_config
 
-app = make_app()
 READING = ("runs", "show", "compare", "program", "failures", "why", "lineage", "channels", "versions", "doctor")
 
 NASTY = (
@@ -54,7 +52,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(command=st.sampled_from(READING), words=st.lists(WORDS, max_size=4))
 def test_no_argument_of_a_reading_command_is_a_traceback(store: Path, command: str, words: list[str]) -> None:
-    result = CliRunner().invoke(app, [command, "--store", str(store), *words])
+    result = run_command([command, "--store", str(store), *words])
     assert isinstance(result.exception, SystemExit | None), (result.exception, command, words)
     assert result.exit_code in (0, 1, 2)
 
@@ -62,13 +60,13 @@ def test_no_argument_of_a_reading_command_is_a_traceback(store: Path, command: s
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(st.one_of(WORDS, st.sampled_from(READING)), max_size=3))
 def test_no_first_word_is_a_traceback(words: list[str], tmp_path: Path) -> None:
-    result = CliRunner(env={"SIMBA_STORE": str(tmp_path / "none.db")}).invoke(app, words)
+    result = run_command(words, SIMBA_STORE=str(tmp_path / "none.db"))
     assert isinstance(result.exception, SystemExit | None), (result.exception, words)
 
 
 @pytest.mark.parametrize("path", ["\0.db", "a" * 5000 + ".db", "/dev/null/simba.db", "/proc/self/mem", "."])
 def test_a_store_that_cannot_be_used_is_one_clear_line(path: str) -> None:
-    result = CliRunner().invoke(app, ["runs", "--store", path])
+    result = run_command(["runs", "--store", path])
     assert result.exit_code in (1, 2)
     assert isinstance(result.exception, SystemExit)
     if result.exit_code == 1:
@@ -77,7 +75,7 @@ def test_a_store_that_cannot_be_used_is_one_clear_line(path: str) -> None:
 
 @pytest.mark.parametrize("port", ["-1", "65536", "99999999999999999999", "http"])
 def test_a_port_that_does_not_exist_is_one_clear_error(port: str) -> None:
-    result = CliRunner().invoke(app, ["serve", "--port", port])
+    result = run_command(["serve", "--port", port])
     assert (result.exit_code, "--port" in result.stderr) == (2, True)
 
 

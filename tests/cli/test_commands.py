@@ -16,7 +16,7 @@ from typing import Any
 
 import dspy
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import simba_actors
 from simba_actors import Optimizer
@@ -24,12 +24,12 @@ from simba_actors.cli.app import COMMANDS, make_app
 from simba_actors.events import StepClosed
 from simba_actors.programs import ConfigurationSpace, Float, load
 from simba_actors.search.statistics.trend import Trend
+from tests.support.command_line import run_command
 from tests.support.hostile import ADVICE, hostile_script
 from tests.support.quiz import questions, right_answer
 from tests.support.runs import findings, finish, reach, small_config
 from tests.support.scripted_lm import ScriptedLM
 
-app = make_app()
 Invoke = Callable[..., Result]
 RUN = "colours"
 READING = (
@@ -64,7 +64,7 @@ def store(finished: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def invoke(store: Path) -> Invoke:
-    return lambda *args: CliRunner().invoke(app, [*map(str, args), "--store", str(store)])
+    return lambda *args: run_command([*args, "--store", store])
 
 
 def output_json(result: Result) -> Any:
@@ -120,7 +120,7 @@ def test_the_trend_of_a_longer_run_is_that_of_its_status(tmp_path: Path) -> None
 
     printed = asyncio.run(trend())
     assert printed is not None
-    shown = CliRunner().invoke(app, ["show", RUN, "--store", str(config.store)])
+    shown = run_command(["show", RUN, "--store", str(config.store)])
     assert f"samples {printed}\n" in shown.stdout
 
 
@@ -168,7 +168,7 @@ def test_no_name_of_a_run_steers_the_terminal(tmp_path: Path) -> None:
     name = "a \u202erun"
     asyncio.run(finish(small_config(tmp_path / "simba.db", run_id=name, max_steps=1)))
     for words in (["runs"], ["compare", name, name]):
-        shown = CliRunner().invoke(app, [*words, "--store", str(tmp_path / "simba.db")]).output
+        shown = run_command([*words, "--store", str(tmp_path / "simba.db")]).output
         assert "a \\u202erun" in shown
         assert "\u202e" not in shown
 
@@ -200,9 +200,7 @@ def test_an_exported_program_has_the_settings_of_its_lm(tmp_path: Path) -> None:
     space = ConfigurationSpace.from_module(student, settings={"self.temperature": Float(0.0, 1.0)})
     config = small_config(tmp_path / "simba.db", run_id=RUN, student=student, space=space, policy="adaptive")
     asyncio.run(finish(config))
-    exported = CliRunner().invoke(
-        app, ["export", RUN, "0", str(tmp_path / "best.json"), "--json", "--store", str(config.store)]
-    )
+    exported = run_command(["export", RUN, "0", str(tmp_path / "best.json"), "--json", "--store", str(config.store)])
     assert output_json(exported)["program"] == 0
     assert load(tmp_path / "best.json", student, space) == space.extract(student)
 
@@ -211,8 +209,8 @@ def test_what_a_run_expects_is_shown(tmp_path: Path) -> None:
     stop = {"stop_when": lambda progress: progress.step >= 1}  # So that calls are left.
     config = small_config(tmp_path / "simba.db", run_id=RUN, policy="adaptive", max_steps=4, **stop)
     asyncio.run(finish(config))
-    shown = output_json(CliRunner().invoke(app, ["show", RUN, "--json", "--store", str(config.store)]))
-    text = CliRunner().invoke(app, ["show", RUN, "--store", str(config.store)]).output
+    shown = output_json(run_command(["show", RUN, "--json", "--store", str(config.store)]))
+    text = run_command(["show", RUN, "--store", str(config.store)]).output
     assert shown["outlook"]["calls"] > 0
     assert f"outlook {shown['outlook']['calls']} more calls are expected to add" in text
     assert shown["forecast"]["calls"] > 0
@@ -232,7 +230,7 @@ class TwoSteps(dspy.Module):
 def test_an_exported_program_has_the_predictors_that_were_not_optimized(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", run_id=RUN, student=TwoSteps(), optimize=["answer"])
     winner: Any = asyncio.run(finish(config)).program
-    exported = CliRunner().invoke(app, ["export", str(tmp_path / "best.json"), "--store", str(config.store)])
+    exported = run_command(["export", str(tmp_path / "best.json"), "--store", str(config.store)])
     assert exported.exit_code == 0
     student: Any = TwoSteps()
     student.hint.signature = student.hint.signature.with_instructions("Say nothing.")
@@ -274,11 +272,11 @@ def test_an_export_replaces_no_file_unless_forced(invoke: Invoke, tmp_path: Path
 def test_an_export_of_an_unfinished_run_does_not_guess_the_winner(tmp_path: Path) -> None:
     store = asyncio.run(unfinished(tmp_path / "simba.db"))
     path = tmp_path / "best.json"
-    refused = CliRunner().invoke(app, ["export", RUN, str(path), "--store", str(store)])
+    refused = run_command(["export", RUN, str(path), "--store", str(store)])
     assert (refused.exit_code, path.exists()) == (1, False)
     assert "has no winner yet" in refused.stderr
     assert "name the program to export" in refused.stderr
-    assert CliRunner().invoke(app, ["export", RUN, "0", str(path), "--store", str(store)]).exit_code == 0
+    assert run_command(["export", RUN, "0", str(path), "--store", str(store)]).exit_code == 0
 
 
 def test_versions_are_published_rolled_back_and_pruned(invoke: Invoke) -> None:
@@ -295,14 +293,12 @@ def test_versions_are_published_rolled_back_and_pruned(invoke: Invoke) -> None:
 def test_a_fork_goes_on_to_the_same_end(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", run_id=RUN)
     asyncio.run(finish(config))
-    forked = CliRunner().invoke(
-        app, ["fork", RUN, "--at", "1", "--as", "again", "--json", "--store", str(config.store)]
-    )
+    forked = run_command(["fork", RUN, "--at", "1", "--as", "again", "--json", "--store", str(config.store)])
     assert output_json(forked) == {"run_id": "again", "forked_from": RUN, "steps": 1}
     again = small_config(tmp_path / "simba.db", run_id="again")
     asyncio.run(finish(again))
     assert asyncio.run(findings(again, "again")) == asyncio.run(findings(config, RUN))
-    printed = CliRunner().invoke(app, ["watch", "again", "--json", "--store", str(config.store)]).stdout.splitlines()
+    printed = run_command(["watch", "again", "--json", "--store", str(config.store)]).stdout.splitlines()
     assert {"kind": "RunForked", "source": RUN, "steps": 1}.items() <= json.loads(printed[0]).items()
 
 
@@ -333,7 +329,7 @@ def test_a_store_with_missing_rows_fails_the_doctor(store: Path, tmp_path: Path)
     with closing(sqlite3.connect(store)) as source, closing(sqlite3.connect(broken)) as copy, copy:
         source.backup(copy)
         copy.execute("DELETE FROM events WHERE seq = 3")
-    result = CliRunner().invoke(app, ["doctor", "--store", str(broken)])
+    result = run_command(["doctor", "--store", str(broken)])
     assert result.exit_code == 1
     assert "BAD  events are numbered without gaps" in result.stdout
 
@@ -374,7 +370,7 @@ def test_a_name_that_means_several_runs_is_refused(tmp_path: Path) -> None:
         asyncio.run(finish(small_config(tmp_path / "simba.db", run_id=run_id, max_steps=1)))
 
     def show(*arguments: str) -> Result:
-        return CliRunner().invoke(app, ["show", *arguments, "--store", str(tmp_path / "simba.db")])
+        return run_command(["show", *arguments, "--store", str(tmp_path / "simba.db")])
 
     assert "is the start of 2 runs (first-success, first-try)" in show("first").stderr
     assert "the store has 3 runs (second, first-success, first-try): name one, or use latest" in show().stderr
@@ -388,8 +384,8 @@ def test_a_store_without_runs_says_so(tmp_path: Path) -> None:
         db.execute("PRAGMA foreign_keys = OFF")
         db.execute("DELETE FROM runs")
     empty = ["--store", str(tmp_path / "simba.db")]
-    assert "has no runs yet: start one" in CliRunner().invoke(app, ["runs", *empty]).stdout
-    assert "has no runs yet: start one" in CliRunner().invoke(app, ["show", *empty]).stderr
+    assert "has no runs yet: start one" in run_command(["runs", *empty]).stdout
+    assert "has no runs yet: start one" in run_command(["show", *empty]).stderr
 
 
 def test_names_are_never_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,13 +393,13 @@ def test_names_are_never_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     asyncio.run(finish(small_config(tmp_path / "simba.db", run_id=name, max_steps=1)))
     monkeypatch.setenv("FORCE_COLOR", "1")  # As if it were a terminal.
     monkeypatch.setenv("COLUMNS", "40")
-    assert name in CliRunner().invoke(app, ["runs", "--store", str(tmp_path / "simba.db")]).stdout
+    assert name in run_command(["runs", "--store", str(tmp_path / "simba.db")]).stdout
 
 
 def test_a_file_before_or_after_the_command_is_the_store(store: Path) -> None:
-    assert RUN in CliRunner().invoke(app, [str(store)]).stdout
-    assert "ok " in CliRunner().invoke(app, ["doctor", str(store)]).stdout
-    assert CliRunner().invoke(app, [str(store), "show", RUN]).stdout.startswith(f"{RUN}: finished")
+    assert RUN in run_command([str(store)]).stdout
+    assert "ok " in run_command(["doctor", str(store)]).stdout
+    assert run_command([str(store), "show", RUN]).stdout.startswith(f"{RUN}: finished")
 
 
 def test_a_run_is_shown_with_its_settings_and_the_intervals_of_its_scores(invoke: Invoke) -> None:
@@ -415,7 +411,7 @@ def test_a_run_is_shown_with_its_settings_and_the_intervals_of_its_scores(invoke
 def test_a_perfect_score_has_an_interval_too(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", run_id=RUN, metric=lambda example, prediction: 1.0, max_steps=1)
     asyncio.run(finish(config))
-    best = output_json(CliRunner().invoke(app, ["show", "--json", "--store", str(config.store)]))["best"]
+    best = output_json(run_command(["show", "--json", "--store", str(config.store)]))["best"]
     assert (best["score"], best["high"], best["low"] < 1.0) == (1.0, 1.0, True)
 
 
@@ -434,11 +430,11 @@ def test_errors_of_failed_rollouts_are_counted(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", run_id=RUN, student=Failing(), max_steps=1)
     asyncio.run(finish(config))
     options = ["--store", str(config.store)]
-    counted = output_json(CliRunner().invoke(app, ["show", "--json", *options]))["failures"]
+    counted = output_json(run_command(["show", "--json", *options]))["failures"]
     assert "green is out of stock" in counted[0]["error"]
-    assert "green is out of stock" in CliRunner().invoke(app, ["show", *options]).stdout
+    assert "green is out of stock" in run_command(["show", *options]).stdout
     command = ["failures", str(counted[0]["program"]), "--failed", "--json", *options]
-    found = output_json(CliRunner().invoke(app, command))["rollouts"]
+    found = output_json(run_command(command))["rollouts"]
     assert {failure["rollout"]["trajectory"]["outcome"] for failure in found} == {"program_failure"}
 
 
@@ -485,10 +481,10 @@ def test_two_runs_are_compared(tmp_path: Path) -> None:
     store = tmp_path / "simba.db"
     for run_id, seed in (("one", 1), ("two", 2)):
         asyncio.run(finish(small_config(store, run_id=run_id, seed=seed, max_steps=1)))
-    compared = output_json(CliRunner().invoke(app, ["compare", "one", "two", "--json", "--store", str(store)]))
+    compared = output_json(run_command(["compare", "one", "two", "--json", "--store", str(store)]))
     assert [run["run_id"] for run in compared["runs"]] == ["one", "two"]
     assert compared["differing_settings"] == {"seed": ["1", "2"]}
-    assert "two best" in CliRunner().invoke(app, ["compare", "one", "two", "--store", str(store)]).stdout
+    assert "two best" in run_command(["compare", "one", "two", "--store", str(store)]).stdout
 
 
 def test_a_canary_is_published_and_promoted(invoke: Invoke) -> None:
@@ -503,25 +499,32 @@ def test_a_canary_is_published_and_promoted(invoke: Invoke) -> None:
 
 def test_what_needs_a_channel_creates_no_store(tmp_path: Path) -> None:
     for command in (["promote", "bot"], ["rollback", "bot"], ["prune", "bot"]):
-        result = CliRunner().invoke(app, [*command, "--store", str(tmp_path / "simba.db")])
+        result = run_command([*command, "--store", str(tmp_path / "simba.db")])
         assert (result.exit_code, "does not exist" in result.stderr) == (1, True)
     assert not (tmp_path / "simba.db").exists()
 
 
 def test_the_version_is_printed() -> None:
-    assert CliRunner().invoke(app, ["--version"]).stdout == f"{simba_actors.__version__}\n"
+    assert run_command(["--version"]).stdout == f"{simba_actors.__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [*READING, ("versions", "bot"), ("failures", RUN, 0, "--json")])
-def test_reading_imports_neither_dspy_nor_numpy(store: Path, arguments: tuple[object, ...]) -> None:
-    code = (
-        "import sys\nfrom simba_actors.cli import main\n"
-        f"sys.argv = {['simba-actors', *map(str, arguments), '--store', str(store)]!r}\n"
-        "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "print('imported:', [name for name in ('dspy', 'numpy') if name in sys.modules])"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
-    assert ended.stdout.splitlines()[-1] == "imported: []"
+IMPORTED = """
+import contextlib, io, json, sys
+from simba_actors.cli import main
+
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["simba-actors", *words]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        main()
+    print(words[0], [name for name in ("dspy", "numpy") if name in sys.modules])
+"""
+
+
+def test_reading_imports_neither_dspy_nor_numpy(store: Path) -> None:
+    lines = [*READING, ("versions", "bot"), ("failures", RUN, 0, "--json")]
+    commands = json.dumps([[*map(str, line), "--store", str(store)] for line in lines])
+    ended = subprocess.run([sys.executable, "-c", IMPORTED, commands], capture_output=True, check=True, text=True)
+    assert ended.stdout.splitlines() == [f"{line[0]} []" for line in lines]
 
 
 def test_a_command_line_builds_only_the_command_that_it_names() -> None:

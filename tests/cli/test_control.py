@@ -11,17 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from simba_actors import Optimizer
-from simba_actors.cli.app import make_app
 from simba_actors.errors import RunStoppedError
 from simba_actors.events import RunPaused, RunResumed, StepClosed
+from tests.support.command_line import run_command
 from tests.support.quiz import quiz_script
 from tests.support.runs import PATIENCE, finish, reach, small_config
 from tests.support.scripted_lm import ScriptedLM
-
-app = make_app()
 
 
 async def command(*arguments: str) -> str:
@@ -61,7 +58,7 @@ async def test_a_run_is_stopped_from_another_process(tmp_path: Path) -> None:
 
 def test_a_run_that_no_process_has_open_says_so(tmp_path: Path) -> None:
     asyncio.run(finish(small_config(tmp_path / "simba.db", run_id="done", max_steps=1)))
-    result = CliRunner().invoke(app, ["pause", "--store", str(tmp_path / "simba.db")])
+    result = run_command(["pause", "--store", str(tmp_path / "simba.db")])
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "open in no process" in result.stderr
 

@@ -16,6 +16,7 @@ import httpx
 
 from simba_actors import Optimizer
 from simba_actors.events import StepOpened
+from tests.support.command_line import run_command
 from tests.support.runs import PATIENCE, finish, reach, small_config
 
 FULL_SECONDS = 1.0
@@ -84,9 +85,8 @@ async def test_beyond_loopback_a_token_is_made_up_and_asked_for(tmp_path: Path) 
 
 
 def test_an_empty_token_is_refused(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "simba_actors", "serve", "--token", "", "--store", str(tmp_path / "simba.db")]
-    ended = subprocess.run(command, capture_output=True, check=False, text=True, timeout=PATIENCE)
-    assert (ended.returncode, ended.stderr.startswith("ConfigError: token=''")) == (1, True)
+    refused = run_command(["serve", "--token", "", "--store", tmp_path / "simba.db"])
+    assert (refused.exit_code, refused.stderr.startswith("ConfigError: token=''")) == (1, True)
 
 
 async def test_the_address_holds_a_token_of_any_characters(tmp_path: Path) -> None:
@@ -100,9 +100,8 @@ async def test_the_address_holds_a_token_of_any_characters(tmp_path: Path) -> No
 
 def test_a_port_that_is_taken_is_named_with_the_remedy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        command = [sys.executable, "-m", "simba_actors", "serve", "--port", port, "--store", str(tmp_path / "simba.db")]
-        ended = subprocess.run(command, capture_output=True, check=False, text=True, timeout=PATIENCE)
-    assert ended.returncode == 1
-    assert f"can't listen on 127.0.0.1, port {port}" in ended.stderr
-    assert "give another --port" in ended.stderr
+        port = taken.getsockname()[1]
+        refused = run_command(["serve", "--port", port, "--store", tmp_path / "simba.db"])
+    assert refused.exit_code == 1
+    assert f"can't listen on 127.0.0.1, port {port}" in refused.stderr
+    assert "give another --port" in refused.stderr

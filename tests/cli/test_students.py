@@ -6,9 +6,8 @@ from pathlib import Path
 
 import dspy
 import pytest
-from typer.testing import CliRunner
 
-from simba_actors.cli.app import make_app
+from tests.support.command_line import run_command
 
 APP = """
 import dspy
@@ -31,7 +30,7 @@ def _app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def refusal(*words: str) -> str:
     """Return what a command prints when it exits with 1."""
     with dspy.context(lm=None):
-        result = CliRunner().invoke(make_app(words), words)
+        result = run_command(words)
     assert result.exit_code == 1
     return result.stderr
 

@@ -11,10 +11,9 @@ from typing import Any, Literal
 import dspy
 import pytest
 from pydantic import BaseModel
-from typer.testing import CliRunner
 
-from simba_actors.cli.app import make_app
 from simba_actors.programs.messages import PromptTemplate
+from tests.support.command_line import run_command
 from tests.support.quiz import right_answer
 from tests.support.runs import finish, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
@@ -98,7 +97,7 @@ def test_exported_messages_are_what_dspy_sends(tmp_path: Path, adapter: Any) -> 
     inputs = {"question": "Where?\n\nNowhere.", "hints": ["x", "y"], "weights": {"é": 1.5}}
     for finalist, candidate in zip(result.finalists, result.candidate_programs, strict=True):
         arguments = ["export", str(finalist.number), str(path), "--messages", "--force", "--store", str(store)]
-        exported = CliRunner().invoke(make_app(), arguments)
+        exported = run_command(arguments)
         assert exported.exit_code == 0, exported.output
         predictor = json.loads(path.read_text(encoding="utf-8"))["predict"]
         for name in predictor["inputs"]:

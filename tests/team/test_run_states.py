@@ -12,13 +12,12 @@ from typing import Any, cast
 import dspy
 import pytest
 from dspy.utils.exceptions import LMAuthError, LMServerError
-from typer.testing import CliRunner
 
 from simba_actors import SIMBA, Governor, Optimizer, OptimizerConfig, Retry
-from simba_actors.cli.app import make_app
 from simba_actors.errors import RunPausedError
 from simba_actors.events import RunFinished, RunPaused, RunResumed, RunWaiting, TrajectorySampled
 from simba_actors.team import run_state
+from tests.support.command_line import run_command
 from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import finish, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
@@ -152,7 +151,7 @@ async def test_a_typo_in_forward_is_named_in_the_pause_the_log_and_show(
     config = config_for(tmp_path / "simba.db", Provider(), student=Misspelt())
     async with Optimizer.start(config) as optimizer:
         paused = await reach(optimizer, RunPaused)
-        shown = await asyncio.to_thread(CliRunner().invoke, make_app(), ["show", "--store", str(config.store)])
+        shown = await asyncio.to_thread(run_command, ["show", "--store", str(config.store)])
     error = "AttributeError: 'Misspelt' object has no attribute 'anwser'"
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert paused.cause == "failures"
