@@ -160,18 +160,24 @@ def check_metric(metric: object) -> None:
         raise ConfigError(f"metric must be callable as metric(example, prediction), not {type(metric).__name__}")
     try:
         signature = inspect.signature(metric)
+        # A decorator may add arguments of its own.
+        signatures = signature, inspect.signature(metric, follow_wrapped=False)
     except (TypeError, ValueError):
         return  # Some builtins have no signature.
-    for arguments in (2, 3, 5):
-        try:
-            signature.bind(*[None] * arguments)
-        except TypeError:
-            continue
+    if any(_binds(each, arguments) for each in signatures for arguments in (2, 3, 5)):
         return
     raise ConfigError(
         f"metric{signature} takes the wrong arguments: define it as metric(example, prediction), as "
         "metric(example, prediction, trace) or as metric(example, prediction, trace, pred_name, pred_trace)"
     )
+
+
+def _binds(signature: inspect.Signature, arguments: int) -> bool:
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def check_on_metric_error(value: object) -> None:

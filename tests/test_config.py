@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from pathlib import Path
 from typing import Any
@@ -315,6 +316,17 @@ def test_a_config_is_checked_without_an_lm(tmp_path: Path) -> None:
         student=dspy.Predict("question -> answer"), metric=exact, trainset=questions(32), store=tmp_path / "simba.db"
     )
     assert config.lm is None
+
+
+def test_a_decorated_metric_is_judged_by_what_its_decorator_takes(tmp_path: Path) -> None:
+    def metric(low: float, high: float, example: Any, prediction: Any) -> float:
+        return high if example.answer == prediction.answer else low
+
+    @functools.wraps(metric)
+    def decorated(example: Any, prediction: Any) -> float:
+        return metric(0.0, 1.0, example, prediction)
+
+    assert small_config(tmp_path / "simba.db", metric=decorated).metric is decorated
 
 
 def test_a_space_of_another_student_is_refused(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -26,6 +27,9 @@ from simba_actors.search.rollout import JSON
 
 SURELY_WRONG = (NameError, ImportError, NotImplementedError)
 """Errors of a metric that fails on any input."""
+
+NAMES_OF_TRACES = frozenset({"trace", "pred_name", "pred_trace"})
+"""What DSPy calls the arguments of a metric beyond the example and the prediction."""
 
 LARGEST_SCORE = 1e18
 """The largest absolute value: it fits into 64 bits, and the sum of many squares of it into a float."""
@@ -164,7 +168,9 @@ def _number(where: str, score: Any) -> float:
             f"the metric returned {shown} for {where}: a score must be finite, and between -{LARGEST_SCORE:g} and "
             f"{LARGEST_SCORE:g}"
         )
-    return score
+    if isinstance(score, bool):
+        return score
+    return int(score) if isinstance(score, int) else float(score)  # Enums and sub-classes are not all JSON.
 
 
 def _shown(value: Any) -> str:
@@ -182,20 +188,37 @@ def is_score(value: object) -> bool:
 
 def _arguments_beyond_two(metric: Callable[..., Any]) -> int:
     """Return the number of further required arguments: of `trace`, or of `trace, pred_name, pred_trace`."""
-    parameters = _parameters(metric)
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    demanded = [p for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
-    return max(0, len(demanded) - 2)
+    own = _parameters(metric, follow_wrapped=False)
+    demanded = _demanded(own)
+    if len(demanded) >= 2 or all(p.kind is not inspect.Parameter.VAR_POSITIONAL for p in own):
+        return max(0, len(demanded) - 2)
+    # A decorator's `*args`. It may add arguments, so of those of the function within only DSPy's own are missing.
+    names = [name in NAMES_OF_TRACES for name in _demanded(_parameters(metric))]
+    return sum(itertools.takewhile(bool, reversed(names)))
 
 
 def _demanded_names(metric: Callable[..., Any]) -> dict[str, None]:
     """Return the required keyword-only arguments, each with None."""
-    demanded = [p for p in _parameters(metric) if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    return {p.name: None for p in demanded if p.default is inspect.Parameter.empty}
+    own = _parameters(metric, follow_wrapped=False)
+    demanded = dict.fromkeys(_demanded_keywords(own))
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in own):
+        within = _demanded_keywords(_parameters(metric))
+        demanded.update(dict.fromkeys(name for name in within if name in NAMES_OF_TRACES))
+    return demanded
 
 
-def _parameters(metric: Callable[..., Any]) -> list[inspect.Parameter]:
+def _demanded(parameters: Sequence[inspect.Parameter]) -> list[str]:
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
+
+
+def _demanded_keywords(parameters: Sequence[inspect.Parameter]) -> list[str]:
+    keywords = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    return [p.name for p in keywords if p.default is inspect.Parameter.empty]
+
+
+def _parameters(metric: Callable[..., Any], *, follow_wrapped: bool = True) -> list[inspect.Parameter]:
     try:
-        return list(inspect.signature(metric).parameters.values())
+        return list(inspect.signature(metric, follow_wrapped=follow_wrapped).parameters.values())
     except (TypeError, ValueError):
         return []  # Some builtins have no signature to look at.

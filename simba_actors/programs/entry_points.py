@@ -90,7 +90,7 @@ def _parts(module: Any) -> list[dspy.Module]:
 def takes(method: Any, names: Set[str]) -> str | None:
     """Return why `method` can't be called with keyword arguments of these `names`; None if it can."""
     try:
-        signature = inspect.signature(method)
+        signature = inspect.signature(method, follow_wrapped=False)  # A decorator may add arguments, or take some.
     except (TypeError, ValueError):
         return None  # Some callables that are not written in Python have no signature to look at.
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import functools
 import math
 import sys
@@ -67,10 +68,38 @@ class AsyncCallable:
         return two(example, prediction)
 
 
+def given_a_weight(metric: Any) -> Any:
+    @functools.wraps(metric)
+    def decorated(*args: Any, **kwargs: Any) -> Any:
+        return metric(1.0, *args, **kwargs)
+
+    return decorated
+
+
+def passed_on(metric: Any) -> Any:
+    @functools.wraps(metric)
+    def decorated(*args: Any, **kwargs: Any) -> Any:
+        return metric(*args, **kwargs)
+
+    return decorated
+
+
+def without_further_arguments(metric: Any) -> Any:
+    @functools.wraps(metric)
+    def decorated(example: Any, prediction: Any) -> Any:
+        return metric(example, prediction, trace=None)
+
+    return decorated
+
+
 @pytest.mark.parametrize(
     "metric",
     [
         two,
+        given_a_weight(weighted),
+        passed_on(with_trace),
+        passed_on(with_named_trace),
+        without_further_arguments(with_named_trace),
         with_trace,
         with_optional_trace,
         for_gepa,
@@ -88,6 +117,14 @@ async def test_any_callable_that_dspy_takes_is_a_metric(metric: Any) -> None:
     assert (await result_of(metric)).score == 1
 
 
+class Grade(enum.IntEnum):
+    GOOD = 3
+
+
+class Points(float):
+    pass
+
+
 @pytest.mark.parametrize(
     ("output", "score", "kind"),
     [
@@ -101,6 +138,8 @@ async def test_any_callable_that_dspy_takes_is_a_metric(metric: Any) -> None:
         (np.array(0.25), 0.25, float),
         (Decimal("0.25"), 0.25, float),
         (Fraction(1, 4), 0.25, float),
+        (Grade.GOOD, 3, int),
+        (Points(0.5), 0.5, float),
         (dspy.Prediction(score=0.75), 0.75, float),
         (dspy.Prediction(score=np.float64(0.75)), 0.75, float),
     ],

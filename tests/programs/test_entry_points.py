@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import types
 from typing import Any
 
@@ -105,6 +106,22 @@ def test_inputs_are_checked_against_the_method_that_runs() -> None:
     method = method_of(Asks("question -> answer"))
     assert takes(method, {"question", "extra"}) is None
     assert "missing a required argument: 'extra'" in (takes(method, {"question"}) or "")
+
+
+def test_a_decorator_may_add_an_input() -> None:
+    def briefly(method: Any) -> Any:
+        @functools.wraps(method)
+        def decorated(self: Any, **inputs: Any) -> Any:
+            return method(self, style="brief", **inputs)
+
+        return decorated
+
+    class Asks(dspy.Predict):
+        @briefly
+        def forward(self, question: str, style: str) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return super().forward(question=question)
+
+    assert takes(method_of(Asks("question -> answer")), {"question"}) is None
 
 
 def test_a_module_without_a_method_has_none() -> None:
