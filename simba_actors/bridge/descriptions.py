@@ -82,6 +82,11 @@ def _variable(name: str, setting: Setting, configuration: Configuration) -> Vari
             domains["float_"] = FloatRange(low=low, high=high)
         case Integer(low, high):
             domains["integer"] = IntegerRange(low=low, high=high)
+        case Choice(_, when) if when:
+            raise ConfigError(
+                f"setting {name!r} depends on {sorted(when)}, and the contract with a program in another process can't "
+                "say that: leave `when` out"
+            )
         case Choice(options):
             domains["choice"] = Options(options=list(options))
         case Text():

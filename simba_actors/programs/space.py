@@ -13,7 +13,18 @@ from simba_actors.programs import texts
 from simba_actors.programs.configuration import Configuration, Demo
 from simba_actors.programs.copying import copied, predictors_of
 from simba_actors.programs.values import json_fields, revive_savable
-from simba_actors.programs.variables import DEMOS, INSTRUCTIONS, LM, Choice, Demos, Setting, Text, Variable, split_name
+from simba_actors.programs.variables import (
+    DEMOS,
+    INSTRUCTIONS,
+    LM,
+    Choice,
+    Demos,
+    Setting,
+    Text,
+    Variable,
+    is_one_of,
+    split_name,
+)
 from simba_actors.search.rollout import JSON
 
 
@@ -61,8 +72,8 @@ class ConfigurationSpace:
 
         Raises:
             NoPredictorsError: There is nothing to optimize.
-            ConfigError: `optimize` or a setting names a predictor, a field or a text that the student does not have, or
-                a setting names an LM that `lms` does not have.
+            ConfigError: `optimize` or a setting names a predictor, a field or a text that the student does not have, a
+                setting names an LM that `lms` does not have, or a choice depends on what is not a setting.
         """
         fields = {name: _annotations(predictor) for name, predictor in predictors_of(student).items()}
         if optimize is not None:
@@ -75,6 +86,7 @@ class ConfigurationSpace:
                 _check_text(name, fields, student)
             else:
                 _check_setting(name, setting, fields, lms or {})
+                _check_when(name, setting, settings or {})
         return cls(fields, dict(settings or {}), dict(lms or {}))
 
     @property
@@ -142,6 +154,22 @@ class ConfigurationSpace:
             if problem is not None:
                 raise MisfitError(f"{variable.attribute} of predictor {variable.predictor!r}: {problem}")
         configuration.check_json()
+
+    def without_unmet(self, configuration: Configuration, student: Configuration) -> Configuration:
+        """Return the configuration with the student's value of each choice that depends on what it does not have."""
+        for _ in self.settings:  # A choice that goes back may be what another one depends on.
+            unmet = [
+                name
+                for name, setting in self.settings.items()
+                if isinstance(setting, Choice)
+                and configuration.values[name] != student.values[name]
+                and not all(is_one_of(configuration.values[other], values) for other, values in setting.when.items())
+            ]
+            if not unmet:
+                break
+            for name in unmet:
+                configuration = configuration.with_setting(name, student.values[name])
+        return configuration
 
     def narrowed_to(self, configuration: Configuration) -> ConfigurationSpace:
         """Return the part of this space that `configuration` covers: a run may optimize some predictors only."""
@@ -227,6 +255,20 @@ def _check_setting(name: str, setting: Setting, predictors: Mapping[str, Any], l
         raise ConfigError(f"setting {name!r}: {attribute} are always optimized, and are not a setting")
     if attribute == LM and not (isinstance(setting, Choice) and all(option in list(lms) for option in setting.options)):
         raise ConfigError(f"setting {name!r} must be a Choice of the names in lms, {sorted(lms)}, not {setting!r}")
+
+
+def _check_when(name: str, setting: Setting, settings: Mapping[str, Setting]) -> None:
+    if not isinstance(setting, Choice):
+        return
+    for other, values in setting.when.items():
+        if other not in settings or other == name:
+            others = sorted(settings.keys() - {name})
+            raise ConfigError(f"setting {name!r} depends on {other!r}, which must be another setting: {others}")
+        if isinstance(cast("object", values), str) or not values:
+            raise ConfigError(f"setting {name!r}: when[{other!r}] must be a tuple of values, not {values!r:.80}")
+        for value in values:
+            if (problem := settings[other].problem(value)) is not None:
+                raise ConfigError(f"setting {name!r}: when[{other!r}] {problem}")
 
 
 def _check_text(name: str, predictors: Mapping[str, Mapping[str, Any]], student: dspy.Module) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 from simba_actors.errors import ConfigError
@@ -121,11 +122,19 @@ class Choice:
 
         ConfigurationSpace.from_module(student, settings={"answer.reasoning_effort": Choice(("low", "high"))})
 
+    With `when`, a search tries it only beside these values of other settings. Beside others, the student's own value
+    stays:
+
+        "answer.lm": Choice(("small", "large")),
+        "answer.reasoning_effort": Choice(("low", "high"), when={"answer.lm": ("large",)}),
+
     Raises:
         ConfigError: There are no options.
     """
 
     options: tuple[JSON, ...]
+    when: Mapping[str, tuple[JSON, ...]] = field(default_factory=dict[str, tuple[JSON, ...]])
+    """Values of other settings, by full name, that this choice depends on."""
 
     def __post_init__(self) -> None:
         if not self.options:
@@ -133,8 +142,7 @@ class Choice:
 
     def problem(self, value: JSON) -> str | None:
         """Return why `value` is not one of these; None if it is."""
-        # In Python True equals 1, in JSON it does not.
-        if value is None or any(value == option and type(value) is type(option) for option in self.options):
+        if value is None or is_one_of(value, self.options):
             return None
         return f"must be one of {list(self.options)}, not {value!r:.80}"
 
@@ -173,6 +181,11 @@ def split_name(name: str) -> tuple[str, str]:
         predictor, _, field = predictor.rpartition(".")
         attribute = f"{field}.{attribute}"
     return predictor, attribute
+
+
+def is_one_of(value: JSON, options: Iterable[JSON]) -> bool:
+    """Return whether `value` is among `options`. In Python True equals 1, in JSON it does not."""
+    return any(value == option and type(value) is type(option) for option in options)
 
 
 def _is_number(value: JSON) -> bool:

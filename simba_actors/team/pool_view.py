@@ -45,10 +45,14 @@ class PoolView:
         return configuration.digest in self._digests
 
     def combine(self, part_ids: Iterable[str]) -> Configuration:
-        """Return the student with these parts of the pool's programs, or free parts, in this order."""
+        """Return the student with these parts of the pool's programs, or free parts, in this order.
+
+        Choices that depend on what is not among them are left out.
+        """
         free = {entry.part.part_id: entry for entry in self._free}
         known = {part_id: entry for part_id, (_, entry) in self._known.items()} | free
-        return assemble([known[part_id] for part_id in part_ids if part_id in known], self._student)
+        assembled = assemble([known[part_id] for part_id in part_ids if part_id in known], self._student)
+        return self._space.without_unmet(assembled, self._student)
 
     def donors(self, part_ids: Iterable[str]) -> tuple[int, ...]:
         """Return the programs that had these parts first."""

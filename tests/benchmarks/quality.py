@@ -49,7 +49,7 @@ from tests.support.scripted_lm import Ask
 
 YARDSTICK = "dspy.SIMBA"
 SHARES = (0.15, 0.35)
-"""Shares of the yardstick's calls that adaptive also runs with."""
+"""Default shares of the yardstick's calls that adaptive also runs with."""
 
 WORSE = 1e-6
 """Loss in log-odds from which a program counts as worse than the student."""
@@ -92,10 +92,10 @@ def yardstick_in(job: Job) -> Trial:
     return Trial(job, YARDSTICK, YARDSTICK, 0)
 
 
-def others_in(job: Job, calls: int) -> list[Trial]:
-    """Return the jobs of the other contenders, with as many calls as the yardstick took."""
+def others_in(job: Job, calls: int, shares: Sequence[float]) -> list[Trial]:
+    """Return the jobs of the other contenders with as many calls as the yardstick took, and of adaptive with shares."""
     whole = [Trial(job, name, name, calls) for name in job.contenders if name != YARDSTICK]
-    return [*whole, *(Trial(job, f"adaptive, {share:.0%}", "adaptive", int(calls * share)) for share in SHARES)]
+    return [*whole, *(Trial(job, f"adaptive, {share:.0%}", "adaptive", int(calls * share)) for share in shares)]
 
 
 def with_calls(job: Job, calls: int) -> list[Trial]:
@@ -187,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--only", nargs="*", default=list(CONTENDERS), help="contenders beside dspy.SIMBA")
     parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=[*FAMILIES, *TWINS])
+    parser.add_argument("--shares", type=float, nargs="*", default=SHARES, help="shares of the calls for adaptive")
     parser.add_argument("--calls", type=int, default=0, help="calls of each predictor, without dspy.SIMBA")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     chosen = parser.parse_args(arguments)
@@ -205,7 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             trials = [trial for job in jobs for trial in with_calls(job, chosen.calls)]
         else:
             outcomes = pool.map(run, [yardstick_in(job) for job in jobs], chunksize=1)
-            trials = [trial for job, found in zip(jobs, outcomes, strict=True) for trial in others_in(job, found.calls)]
+            found = zip(jobs, outcomes, strict=True)
+            trials = [trial for job, own in found for trial in others_in(job, own.calls, chosen.shares)]
         for outcome in pool.imap(run, trials):
             outcomes.append(outcome)
             print(f"{len(outcomes)} runs; {outcome}", file=sys.stderr)

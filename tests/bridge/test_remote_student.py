@@ -118,6 +118,15 @@ def test_settings_that_the_program_lets_others_choose_are_in_its_space() -> None
     assert len(asks) == 1
 
 
+def test_a_choice_that_depends_on_another_setting_is_refused() -> None:
+    settings = {"hint.n": Choice((1, 2), when={"hint.max_tokens": (100,)}), "hint.max_tokens": Integer(100, 200)}
+    with (
+        pytest.raises(ConfigError, match=r"'hint.n' depends on \['hint.max_tokens'\], .* leave `when` out"),
+        served(quiz_service(settings=settings)),
+    ):
+        pass
+
+
 def test_a_temperature_and_a_rollout_id_reach_the_programs_lm() -> None:
     asks: list[Ask] = []
     with served(quiz_service(lm=ScriptedLM(quiz_script, asks=asks))) as address:

@@ -210,6 +210,16 @@ def test_a_setting_out_of_its_range_is_named(setting: Any, value: Any, message: 
         ),
         ({"self.demos": Choice((1,))}, "'self.demos': demos are always optimized"),
         ({"self.lm": Choice(("small",))}, r"'self.lm' must be a Choice of the names in lms, \[\]"),
+        ({"self.n": Choice((1,), when={"self.k": (1,)})}, r"'self.n' depends on 'self.k', which must be another"),
+        ({"self.n": Choice((1,), when={"self.n": (1,)})}, r"'self.n' depends on 'self.n', which must be another"),
+        (
+            {"self.n": Choice((1,), when={"self.k": (9,)}), "self.k": Integer(0, 5)},
+            r"when\['self.k'\] must be a whole number from 0 to 5, not 9",
+        ),
+        (
+            {"self.n": Choice((1,), when={"self.k": ()}), "self.k": Integer(0, 5)},
+            r"when\['self.k'\] must be a tuple of values, not \(\)",
+        ),
     ],
 )
 def test_a_setting_of_nothing_is_refused(settings: Any, message: str) -> None:
@@ -276,6 +286,23 @@ def test_a_description_is_in_the_prompt() -> None:
 def test_a_text_that_the_student_lacks_is_named(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ConfigurationSpace.from_module(dspy.Predict("question -> answer"), settings={name: Text()})
+
+
+def test_a_choice_whose_condition_is_not_met_goes_back_to_the_students_as_do_those_that_depend_on_it() -> None:
+    student = dspy.Predict("question -> answer")
+    space = ConfigurationSpace.from_module(
+        student,
+        settings={
+            "self.top_k": Choice((5,), when={"self.n": (2,)}),
+            "self.n": Choice((2,), when={"self.seed": (7,)}),
+            "self.seed": Choice((7, 8)),
+        },
+    )
+    own = space.extract(student)
+    chosen = own.with_setting("self.top_k", 5).with_setting("self.n", 2)
+    met = chosen.with_setting("self.seed", 7)
+    assert space.without_unmet(met, own) == met
+    assert space.without_unmet(chosen.with_setting("self.seed", 8), own) == own.with_setting("self.seed", 8)
 
 
 @pytest.mark.parametrize("make", [lambda: Float(1, 0), lambda: Integer(2, 1), lambda: Choice(())])

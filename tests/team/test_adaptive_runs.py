@@ -162,3 +162,27 @@ async def test_the_lm_that_the_user_opened_is_chosen_by_what_it_scores(tmp_path:
     config = adaptive_config(tmp_path / "simba.db", student=student, space=space, lm=small)
     winner: Any = (await finish(config)).program
     assert winner.lm is large
+
+
+def right_with_room(ask: Ask) -> dict[str, Any]:
+    return right(ask) if ask.max_tokens == 900 else wrong(ask)
+
+
+def right_without_room(ask: Ask) -> dict[str, Any]:
+    """Answer right at times, and never if there is room for long answers."""
+    return right(ask) if ask.max_tokens != 900 and ask.chance() < 0.3 else wrong(ask)
+
+
+async def test_a_choice_that_depends_on_the_lm_is_made_for_that_lm_alone(tmp_path: Path) -> None:
+    student = dspy.Predict("question -> answer")
+    small, large = ScriptedLM(right_without_room), ScriptedLM(right_with_room)
+    room = Choice((300, 900), when={"self.lm": ("large",)})
+    space = ConfigurationSpace.from_module(
+        student,
+        settings={"self.lm": Choice(("small", "large")), "self.max_tokens": room},
+        lms={"small": small, "large": large},
+    )
+    config = adaptive_config(tmp_path / "simba.db", student=student, space=space, lm=small)
+    winner: Any = (await finish(config)).program
+    assert (winner.lm is large, winner.config) == (True, {"max_tokens": 900})
+    assert {ask.max_tokens for ask in small.asks}.isdisjoint({300, 900})
