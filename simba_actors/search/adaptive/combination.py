@@ -67,6 +67,8 @@ class _Choice:
         self._answers: Singles = model.likely.answers[self._candidates, rows].astype(np.float32)
         self._shows_any = bool(self._answers.any())
         self._worth_of_showing: Singles = np.array([effects.shown for effects in possible], dtype=np.float32)
+        self._added: Singles = self._of_parts + self._worth_of_showing[:, None, None] * self._answers
+        """What each candidate would add to the log-odds of each example by itself and by the answer that it shows."""
         self._log_odds: Singles = np.array([effects.bare[rows] for effects in possible], dtype=np.float32)
         self._shown: Singles = np.zeros(self._log_odds.shape, dtype=np.float32)
         self._quality: Singles = mean_chance(self._log_odds)
@@ -77,7 +79,7 @@ class _Choice:
         self._places = list(first)
         self._place = np.array([self._places.index(part.place) for part in parts], dtype=np.int64)
         self._most = np.array([_most(part, caps) for part in first.values()])
-        self._length = _Length(possible, list(first.values()))
+        self._of_length, self._of_crowding = _effects_of_length(possible, list(first.values()))
         self._held = np.zeros((len(possible), len(self._places)), dtype=np.int64)
         self.left: Booleans = np.tile(self._most[self._place] > 0, (len(possible), 1))
         """Whether each candidate may be chosen next."""
@@ -97,25 +99,36 @@ class _Choice:
         self.left &= chosen[:, None]
         every, best = every[chosen], best[chosen]
         self.left[every, best] = False
-        self._held[every, self._place[best]] += 1
+        place = self._place[best]
+        self._held[every, place] += 1
+        self._of_length[every] += self._of_crowding[every, place]
         self.left &= (self._held < self._most)[:, self._place]
         self._quality[every] = qualities[every, best]
         row = np.zeros(qualities.shape, dtype=np.int64)
         row[possible, part] = np.arange(len(part))
         self._log_odds[every] = log_odds[row[every, best]]
-        self._shown[every] = np.maximum(self._shown[every], self._answers[best])
         for n, index in zip(every.tolist(), best.tolist(), strict=True):
             self._chosen[n].append(self._candidates[index])
+        if self._shows_any:
+            self._show(every, best)
+
+    def _show(self, every: Indices, best: Indices) -> None:
+        """Take into account that the best parts show their answers."""
+        shown = np.maximum(self._shown[every], self._answers[best])
+        newly = (shown > self._shown[every]).any(axis=1)
+        every, shown = every[newly], shown[newly]
+        self._shown[every] = shown
+        added = self._answers - shown[:, None]
+        np.maximum(added, 0.0, out=added)
+        added *= self._worth_of_showing[every, None, None]
+        added += self._of_parts[every]
+        self._added[every] = added
 
     def _log_odds_with(self, possible: Indices, part: Indices) -> Singles:
         """Return the log-odds of each example under each of these effects with one of the candidates added."""
-        log_odds = self._of_parts[possible, part]
+        log_odds = self._added[possible, part]
         log_odds += self._log_odds[possible]
-        if self._shows_any:
-            newly_shown = self._answers[part] - self._shown[possible]
-            np.maximum(newly_shown, 0.0, out=newly_shown)
-            newly_shown *= self._worth_of_showing[possible, None]
-            log_odds += newly_shown
+        log_odds += self._of_length[possible, self._place[part], None]
         if self._model.order_matters:
             each: list[int] = sorted(set(possible.tolist()))
             for n in each:
@@ -124,7 +137,6 @@ class _Choice:
                 parts = [self._candidates[index] for index in added]
                 held = dict(zip(self._places, self._held[n].tolist(), strict=True))
                 log_odds[own] += _of_order(self._model, self._possible[n], parts, held)[:, self._rows]
-        log_odds += self._length.added(self._held)[possible, self._place[part], None]
         return log_odds
 
     def arranged(self) -> Iterator[tuple[int, ...]]:
@@ -138,22 +150,6 @@ class _Choice:
             others = sorted(set(chosen).difference(demos))
             exchange = _Exchange(model, effects, self._candidates, of_parts, self._rows)
             yield exchange.best([*others, *reversed(demos)])
-
-
-class _Length:
-    """How the length alone changes the log-odds when a prompt gets one more part in the place of each of `parts`."""
-
-    def __init__(self, possible: Sequence[Effects], parts: Sequence[Part]) -> None:
-        counted = np.array([part.kind not in UNCOUNTED for part in parts])
-        same_prompt = np.array([[part.predictor == other.predictor for other in parts] for part in parts])
-        self._same_prompt = (same_prompt & counted & counted[:, None]).astype(np.int64)
-        own = [[effects.length[part.kind == "demo"] for part in parts] for effects in possible]
-        self._own: Matrix = np.array(own, dtype=np.float64) * counted
-        self._crowding: Matrix = np.array([effects.length[2] / CROWD for effects in possible])[:, None] * counted
-
-    def added(self, held: Indices) -> Matrix:
-        """Return the change under each of the possible effects, given how many parts its prompt has in each place."""
-        return self._own + self._crowding * (2 * (held @ self._same_prompt) + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +196,20 @@ class _Exchange:
         qualities = mean_chance(without_own + there)
         best = int(qualities.argmax())
         return parts[best] if qualities[best] > qualities[parts.index(own)] else own
+
+
+def _effects_of_length(possible: Sequence[Effects], parts: Sequence[Part]) -> tuple[Singles, Singles]:
+    """Return how the length alone changes the log-odds when an empty prompt gets a part in the place of one of `parts`.
+
+    The second result is how much more it does so after each part in the place of another: that is its second index.
+    """
+    counted = np.array([part.kind not in UNCOUNTED for part in parts])
+    same_prompt = np.array([[part.predictor == other.predictor for other in parts] for part in parts])
+    own = np.array([[effects.length[part.kind == "demo"] for part in parts] for effects in possible])
+    crowding = np.array([effects.length[2] / CROWD for effects in possible])
+    first = (own + crowding[:, None]) * counted
+    more = 2 * crowding[:, None, None] * (same_prompt & counted & counted[:, None])
+    return first.astype(np.float32), more.astype(np.float32)
 
 
 def _of_order(model: PartModel, effects: Effects, parts: Sequence[int], held: Mapping[tuple[str, str], int]) -> Matrix:

@@ -60,26 +60,30 @@ def times(matrix: Matrix, vector: Vector) -> Vector:
 def weighted_squares(rows: Matrix, weight: Vector) -> Matrix:
     """Return `rows.T @ diag(weight) @ rows`.
 
-    Products are computed in single precision, which takes half the time, and summed in double precision.
+    Products of up to `ROWS` rows are computed in single precision, which takes half the time, and summed in double
+    precision.
     """
     count, columns = rows.shape
     tiles = -(-columns // TILE)
-    total = np.zeros((tiles, tiles, TILE, TILE))
+    tile = [slice(n * TILE, (n + 1) * TILE) for n in range(tiles)]
+    total = np.zeros((tiles * TILE, tiles * TILE))
     padded = np.zeros((min(ROWS, -(-count // TILE) * TILE), tiles * TILE), dtype=np.float32)
     for start in range(0, count, ROWS):
         block = rows[start : start + ROWS]
         blocks = -(-len(block) // TILE)
         plain = padded[: blocks * TILE]
         plain[: len(block), :columns], plain[len(block) :] = block, 0.0
-        scale = np.zeros((len(plain), 1), dtype=np.float32)
-        scale[: len(block), 0] = weight[start : start + ROWS]
-        left = (plain * scale).reshape(blocks, TILE, tiles, TILE).transpose(2, 0, 3, 1)
+        scaled = plain.copy()
+        scaled[: len(block)] *= weight[start : start + ROWS, None].astype(np.float32)
+        left = scaled.reshape(blocks, TILE, tiles, TILE).transpose(2, 0, 3, 1)
         right = plain.reshape(blocks, TILE, tiles, TILE).transpose(2, 0, 1, 3)
         for i in range(tiles):
-            for j in range(i + 1):  # The rest follows by symmetry.
-                total[i, j] += np.add.reduce(left[i] @ right[j], axis=0, dtype=np.float64)
-    lower = np.tril(total.transpose(0, 2, 1, 3).reshape(tiles * TILE, tiles * TILE)[:columns, :columns])
-    return lower + np.tril(lower, -1).T
+            for j in range(i + 1):
+                total[tile[i], tile[j]] += (left[i] @ right[j]).sum(axis=0)
+    for i in range(tiles):
+        for j in range(i):
+            total[tile[j], tile[i]] = total[tile[i], tile[j]].T
+    return total[:columns, :columns]
 
 
 def inverse_root(matrix: Matrix) -> Matrix:
