@@ -62,12 +62,12 @@ class _Choice:
     def __init__(self, model: PartModel, possible: Sequence[Effects], candidates: Sequence[int], caps: Caps) -> None:
         self._model, self._possible, self._candidates = model, possible, list(candidates)
         self._rows = rows = slice(None, None, -(-model.panel // CHOSEN_ON))
-        of_parts = [effects.of(self._candidates, rows) for effects in possible]
-        self._of_parts: Singles = np.array(of_parts, dtype=np.float32)
         self._answers: Singles = model.likely.answers[self._candidates, rows].astype(np.float32)
+        self._of_parts = self._effects_of_parts()
         self._shows_any = bool(self._answers.any())
         self._worth_of_showing: Singles = np.array([effects.shown for effects in possible], dtype=np.float32)
-        self._added: Singles = self._of_parts + self._worth_of_showing[:, None, None] * self._answers
+        self._added: Singles = self._worth_of_showing[:, None, None] * self._answers
+        self._added += self._of_parts
         """What each candidate would add to the log-odds of each example by itself and by the answer that it shows."""
         self._log_odds: Singles = np.array([effects.bare[rows] for effects in possible], dtype=np.float32)
         self._shown: Singles = np.zeros(self._log_odds.shape, dtype=np.float32)
@@ -83,6 +83,18 @@ class _Choice:
         self._held = np.zeros((len(possible), len(self._places)), dtype=np.int64)
         self.left: Booleans = np.tile(self._most[self._place] > 0, (len(possible), 1))
         """Whether each candidate may be chosen next."""
+
+    def _effects_of_parts(self) -> Singles:
+        """Return the effect of each candidate on each example under each of the possible effects."""
+        candidates, possible = self._candidates, self._possible
+        near: Singles = self._model.likely.near[candidates, self._rows].astype(np.float32)
+        nearby = np.array([effects.nearby[candidates] for effects in possible], dtype=np.float32)
+        same_answer = np.array([effects.same_answer for effects in possible], dtype=np.float32)
+        everywhere = np.array([effects.everywhere[candidates] for effects in possible], dtype=np.float32)
+        of_parts = nearby[:, :, None] * near
+        of_parts += same_answer[:, None, None] * self._answers
+        of_parts += everywhere[:, :, None]
+        return of_parts
 
     def choose(self) -> None:
         """Choose the best of the parts that are left, if it adds enough."""

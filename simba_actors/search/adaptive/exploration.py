@@ -94,9 +94,11 @@ class Exploration:
         self._draws.shuffle(demos)
         return [*(index for index in parts if not self._is_demo(index)), *demos]
 
-    def _identity(self, parts: Sequence[int]) -> frozenset[tuple[int, int | None]]:
+    def _identity(self, parts: Sequence[int]) -> frozenset[int | tuple[int, int | None]]:
         """Return what distinguishes a combination: its parts, and the positions of its demos if order matters."""
-        positions = dict(self._model.order.positions(parts)) if self._model.order_matters else {}
+        if not self._model.order_matters:
+            return frozenset(parts)
+        positions = dict(self._model.order.positions(parts))
         return frozenset((part, positions.get(index)) for index, part in enumerate(parts))
 
     def _is_demo(self, index: int) -> bool:

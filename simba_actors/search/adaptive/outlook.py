@@ -71,8 +71,8 @@ class _Future:
 
     belief: Belief
     """The belief that it is drawn from."""
-    of_known_parts: Vector
-    """Effects of the design's columns without any new part."""
+    known: float
+    """Expected score of today's best program in it; 0 if it is compared with the student instead."""
     effects: Effects
     """Effects of the parts, some of which are new."""
 
@@ -111,10 +111,7 @@ class _Futures:
         model = self._model
         futures = [self._draw(belief) for belief in self._drawn_beliefs()]
         combinations = best_combinations(model, [each.effects for each in futures], model.active.tolist(), self._caps)
-        if self._sure_already:
-            known = model.chances_under(self._best, np.array([each.of_known_parts for each in futures])).tolist()
-            return sum(map(self._gain_over_best, futures, combinations, known)) / FUTURES
-        return sum(map(self._gain_over_student, futures, combinations)) / FUTURES
+        return sum(map(self._gain, futures, combinations)) / FUTURES
 
     def _drawn_beliefs(self) -> list[Belief]:
         """Return the belief that each future is drawn from, in the order of their scales."""
@@ -134,21 +131,25 @@ class _Futures:
 
     def _draw(self, belief: Belief) -> _Future:
         """Draw a future."""
-        of_known_parts, parts = belief.mean.copy(), self._of_parts
+        values, parts = belief.mean.copy(), self._of_parts
         deviates = times(belief.root[parts], self._draws.standard_normal(len(belief.mean)))
-        of_known_parts[parts] += self._learned(belief) * deviates
-        values = of_known_parts.copy()
+        values[parts] += self._learned(belief) * deviates
+        known = self._score_of_best(values) if self._sure_already else 0.0
         self._bring_in_new_parts(values, belief.scale)
-        return _Future(belief, of_known_parts, self._model.effects_of(values))
+        return _Future(belief, known, self._model.effects_of(values))
 
-    def _gain_over_best(self, future: _Future, chosen: Sequence[int], known: float) -> float:
-        """Return what the best combination of a future gains there over today's best program, which scores `known`."""
-        return max(0.0, float(mean_chance(self._model.log_odds_of(chosen, future.effects))) - known)
+    def _score_of_best(self, values: Vector) -> float:
+        """Return the expected score of today's best program if the effects of the design's columns are `values`."""
+        log_odds = self._model.log_odds(self._best, self._model.effects_of(values))
+        return float(mean_chance(log_odds + self._model.own_effect(self._best)[0]))
 
-    def _gain_over_student(self, future: _Future, chosen: Sequence[int]) -> float:
-        """Return what the best combination of a future gains there over the student; 0 if it is not sure to win."""
+    def _gain(self, future: _Future, chosen: Sequence[int]) -> float:
+        """Return what the best combination of a future gains there."""
         chances = sigmoid(self._model.log_odds_of(chosen, future.effects))
-        gain = float(chances.mean()) - float(mean_chance(future.effects.bare))
+        later = float(chances.mean())
+        if self._sure_already:
+            return max(0.0, later - future.known)
+        gain = later - float(mean_chance(future.effects.bare))
         deviation = self._deviation_later(self._root_later(future.belief), chosen, chances)
         return gain if gain > QUANTILE * deviation else 0.0
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from simba_actors.search.model.linear_algebra import Matrix, Vector
 
 LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, SAME_ANSWER, SHOWN, PARTS = range(8)
@@ -16,8 +18,6 @@ examples that it is about, then those of `AnswerOrder`."""
 
 CROWD = 10.0
 """Divisor of the squared number of parts in a prompt, which brings the `CROWDING` column to the scale of the others."""
-
-ALL = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ScoreRange:
     def of(cls, scores: Sequence[float] | Vector) -> ScoreRange:
         if not len(scores):
             return cls()
-        low, high = float(min(scores)), float(max(scores))
+        low, high = float(np.min(scores)), float(np.max(scores))
         return cls() if low >= 0 and high <= 1 else cls(low, max(high, low + 1e-9, math.nextafter(low, math.inf)))
 
     @property
@@ -64,14 +64,14 @@ class Effects:
     answers: Matrix
     """Share of each example's answer that each part shows, from 0 to 1."""
     in_order: Matrix
-    """Effect of each answer in each position; see `AnswerOrder.on_rows`."""
+    """Effect of each answer in each position; see `AnswerOrder.on_rows`. Without rows if the order does not matter."""
     length: tuple[float, float, float]
     """Effects of a rule, of a demo, and of crowding."""
 
-    def of(self, parts: Sequence[int] | slice, rows: slice = ALL) -> Matrix:
-        """Return the effect of each of these parts on each example, or on the examples in `rows`."""
-        of_parts = self.nearby[parts, None] * self.near[parts, rows]
-        of_parts += self.same_answer * self.answers[parts, rows]
+    def of(self, parts: Sequence[int] | slice) -> Matrix:
+        """Return the effect of each of these parts on each example."""
+        of_parts = self.nearby[parts, None] * self.near[parts]
+        of_parts += self.same_answer * self.answers[parts]
         of_parts += self.everywhere[parts, None]
         return of_parts
 

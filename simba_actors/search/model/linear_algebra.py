@@ -26,6 +26,9 @@ Booleans: TypeAlias = "npt.NDArray[np.bool_]"
 TILE = 64
 """Side of a tile. OpenBLAS never starts threads for a product of at most 64 x 64 x 64."""
 
+HALVED = 32
+"""Largest matrix that is inverted as a whole. Larger ones are halved, since products take less time."""
+
 ROWS = 16 * TILE
 """Number of rows that `weighted_squares` works on at a time."""
 
@@ -35,6 +38,8 @@ def product(left: Matrix, right: Matrix) -> Matrix:
     (rows, inner), columns = left.shape, right.shape[1]
     if min(rows, inner, columns) <= 1:
         return np.einsum("ik,kj->ij", left, right)
+    if max(rows, inner, columns) <= TILE:
+        return left @ right
     result = np.zeros((rows, columns))
     height = TILE**3 // (min(inner, TILE) * min(columns, TILE))
     for row in range(0, rows, height):
@@ -93,7 +98,7 @@ def inverse_root(matrix: Matrix) -> Matrix:
 
 def _inverse_of_factor(matrix: Matrix) -> Matrix:
     """Return the inverse of the matrix's Cholesky factor, computed block by block."""
-    if len(matrix) <= TILE:
+    if len(matrix) <= HALVED:
         return cast("Matrix", np.linalg.inv(np.linalg.cholesky(matrix)))
     half = len(matrix) // 2
     inverse = np.zeros_like(matrix)

@@ -22,7 +22,6 @@ import numpy as np
 from simba_actors.search.evidence import Evidence, StudentScores
 from simba_actors.search.model.design import Composition, Design
 from simba_actors.search.model.effects import (
-    ALL,
     CROWDING,
     DEMOS,
     LEVEL,
@@ -154,7 +153,7 @@ class PartModel:
 
     def _prior_of(self, parts: Indices) -> tuple[Vector, Vector]:
         """Return the standard deviations of these parts' effects, everywhere and averaged over their own examples."""
-        nearby = NEARBY * self.composition.near[parts].mean(axis=1)
+        nearby = NEARBY * self._mean_nearness[parts]
         return np.where(self.composition.specific[parts], SPECIFIC, GENERAL), nearby
 
     def _settled_effects(self) -> Matrix:
@@ -282,16 +281,21 @@ class PartModel:
 
     def _sums_of_leaders(self, effects: Effects) -> Matrix:
         """Return the sum of the effects of each leader's parts on each example of the panel."""
-        parts, held = self._parts_of_leaders
-        return product(held, effects.of(parts))
+        parts, held, near, same_answer = self._parts_of_leaders
+        sums = product(held * effects.nearby[parts], near)
+        sums += effects.same_answer * same_answer
+        sums += times(held, effects.everywhere[parts])[:, None]
+        return sums
 
     @cached_property
-    def _parts_of_leaders(self) -> tuple[list[int], Matrix]:
-        """The parts that leaders have, and a row for each leader with a 1 for each of them that it has."""
+    def _parts_of_leaders(self) -> tuple[list[int], Matrix, Matrix, Matrix]:
+        """The parts that leaders have, a row for each leader with a 1 for each of them that it has, how near each of
+        them is to each example of the panel, and how many of each leader's demos show the example's answer."""
         parts = sorted({part for program in self.leaders for part in self.programs[program]})
         index = {part: n for n, part in enumerate(parts)}
         held = PartsHeld.of([[index[part] for part in self.programs[program]] for program in self.leaders])
-        return parts, held.matrix(np.arange(len(parts)), len(parts))
+        own = held.matrix(np.arange(len(parts)), len(parts))
+        return parts, own, self.composition.near[parts], product(own, self.composition.shows[parts])
 
     def difference(self, program: int, other: int, rows: Sequence[int] | None = None) -> tuple[float, float]:
         """Return the mean and the standard deviation of how much more `program` scores than `other` on the panel.
@@ -325,7 +329,7 @@ class PartModel:
         """
         if rows is None and program in self._expected_on_panel:
             return self._expected_on_panel[program]
-        examples = ALL if rows is None else list(rows)
+        examples = slice(None) if rows is None else list(rows)
         log_odds = self.log_odds(program, self.likely)[examples] + self.own_effect(program)[0]
         chances = sigmoid(log_odds)
         slopes = np.zeros(self.panel)
@@ -351,14 +355,6 @@ class PartModel:
             log_odds += times(effects.in_order.T, self.order.standing(prompt))
         return log_odds
 
-    def chances_under(self, program: int, values: Matrix) -> Vector:
-        """Return the program's expected score on the panel if the effects of the design's columns are a row of
-        `values`, for each row."""
-        row, panel = np.full(self.panel, self.composition.row[program]), np.arange(self.panel)
-        rows, offset = self._design.rows(row, panel, self.order_matters)
-        bare = offset + self.posterior.ease[: self.panel] + self.own_effect(program)[0]
-        return cast("Vector", mean_chance(product(values, rows.T) + bare))
-
     def own_effect(self, program: int) -> tuple[float, float]:
         """Return a program's value beyond its parts, in log-odds: the mean and the standard deviation."""
         row = self.composition.row[program]
@@ -368,7 +364,7 @@ class PartModel:
     def promise(self) -> Vector:
         """Mean effect of each part on an example if it is one standard deviation better than estimated."""
         active, spread = len(self.active), self.posterior.spread
-        near = self.composition.near[self.active].mean(axis=1)
+        near = self._mean_nearness[self.active]
         same = self.composition.shows[self.active].mean(axis=1)
         spreads = (
             spread[PARTS : PARTS + active]
@@ -376,12 +372,19 @@ class PartModel:
             + same[:, None] * spread[SAME_ANSWER]
         )
         promise = self._known_promise()
-        promise[self.active] = self.likely.of(self.active.tolist()).mean(axis=1) + np.sqrt((spreads**2).sum(axis=1))
+        likely = self.likely
+        means = likely.everywhere[self.active] + likely.nearby[self.active] * near + likely.same_answer * same
+        promise[self.active] = means + np.sqrt((spreads**2).sum(axis=1))
         return promise
+
+    @cached_property
+    def _mean_nearness(self) -> Vector:
+        """Mean relevance of each part to the examples of the panel."""
+        return cast("Vector", self.composition.near.mean(axis=1))
 
     def _means(self) -> list[float]:
         """Return the expected score of each program on the panel under the most likely effects."""
-        of_parts, means = self.likely.of(ALL), list[float]()
+        of_parts, means = self.likely.of(slice(None)), list[float]()
         for start in range(0, len(self.programs), AT_A_TIME):
             rows = np.arange(start, min(start + AT_A_TIME, len(self.programs)))
             sums = self.composition.holds.sums(of_parts, rows)
@@ -442,7 +445,9 @@ class PartModel:
         effects[self.active] = np.column_stack([values[PARTS : PARTS + active], values[PARTS + active :][:active]])
         length = (float(values[RULES]), float(values[DEMOS]), float(values[CROWDING]))
         bare = values[LEVEL] + self.posterior.ease[:panel]
-        in_order = self._no_order if not self.order_matters else self.order.on_rows(values[PARTS + 2 * active :], panel)
+        in_order = np.zeros((0, panel))
+        if self.order_matters:
+            in_order = self.order.on_rows(values[PARTS + 2 * active :], panel)
         return Effects(
             bare=bare,
             everywhere=effects[:, 0],
@@ -454,10 +459,6 @@ class PartModel:
             in_order=in_order,
             length=length,
         )
-
-    @cached_property
-    def _no_order(self) -> Matrix:
-        return self.order.on_rows(np.zeros(self.order.columns), self.panel)
 
     def _length_effect(self, prompt: Sequence[int], effects: Effects) -> float:
         rules, demos, crowd = self.composition.lengths(prompt)
