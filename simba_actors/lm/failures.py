@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import re
 import traceback
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -33,6 +34,7 @@ from dspy.utils.exceptions import (
     LMUnsupportedModelError,
 )
 
+from simba_actors.dspy_compat.provider_replies import ADVICE
 from simba_actors.errors import InfrastructureError
 from simba_actors.lm.provider_errors import (
     BLOCKED_CANDIDATES,
@@ -214,7 +216,7 @@ def is_prompts_fault(error: BaseException, status: int | None) -> bool:
 
 def _message(error: BaseException) -> str:
     """Return what the provider says, without the advice that DSPy's client adds."""
-    return text_of(error).partition("\n\n  To fix:")[0]
+    return text_of(error).partition(ADVICE)[0]
 
 
 def status_of(error: BaseException) -> int | None:
@@ -225,10 +227,16 @@ def status_of(error: BaseException) -> int | None:
         _attribute(_attribute(error, "response"), "status_code"),
         _attribute(error, "code"),  # urllib's HTTPError
         _boto_status(_attribute(error, "response")),
+        _status_within(_attribute(error, "provider_code")),
     ):
         if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599:
             return value
     return None
+
+
+def _status_within(code: object) -> object:
+    """Return the status that a proxy such as OpenRouter writes into the body of a reply with status 200."""
+    return int(code) if isinstance(code, str) and re.fullmatch(r"[45]\d\d", code) else None
 
 
 def _boto_status(response: object) -> object:

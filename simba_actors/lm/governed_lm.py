@@ -14,6 +14,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from simba_actors.dspy_compat.engines import has_async_side, imports_on_first_call
+from simba_actors.dspy_compat.provider_replies import add_reply
 from simba_actors.dspy_compat.reply_cache import has_cached_reply
 from simba_actors.dspy_compat.settings import has_lm_of_context
 from simba_actors.errors import LMAccessError
@@ -204,6 +205,7 @@ class _Request:
         return self._is_sampled and (refused or self._conclusion is not None)
 
     def _failed(self, error: Exception) -> None:
+        add_reply(error)
         if isinstance(error, NoAnswerError):
             self._kwargs["cache"] = False  # DSPy has put the reply into its cache.
             return

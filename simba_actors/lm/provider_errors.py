@@ -52,9 +52,10 @@ OVERSIZED_WORDS = re.compile(
 )
 """What OpenAI and Groq say of one request that needs more tokens than the account has in a minute or day."""
 
-PROMPT_STATUS = frozenset({400, 403, 413, 422, 500})
+PROMPT_STATUS = frozenset({400, 403, 413, 422, 451, 500})
 """Statuses with which providers refuse a prompt. Others come with messages that only sound like it: rate limits speak
-of tokens and limits too. With 500 only servers of the llama.cpp family do, for a prompt that is too long."""
+of tokens and limits too. With 451 StepFun censors, and with 500 only servers of the llama.cpp family refuse, for a
+prompt that is too long."""
 
 PROMPT_CODES = frozenset(
     {
@@ -69,7 +70,9 @@ PROMPT_CODES = frozenset(
         "cyber_policy_violation",
         "data_inspection_failed",
         "DataInspectionFailed",
+        "1261",  # Zhipu's for a prompt that is too long.
         "1301",  # Zhipu's for content that may be unsafe.
+        "censorship_blocked",
         "json_validate_failed",  # The model's own reply is not JSON, or not a call of a tool.
         "tool_use_failed",
         "invalid_json_schema",
@@ -108,16 +111,35 @@ BLOCKED_CANDIDATES = frozenset(
 )
 """Gemini's reasons for a reply that it holds back: https://ai.google.dev/api/generate-content#FinishReason."""
 
+_CONTEXT = (
+    r"(Kontext(fenster|länge)|fenêtre de contexte|longueur.{0,20}contexte|ventana de contexto|longitud.{0,20}contexto"
+    r"|janela de contexto|finestra di contesto|контекстн\w+ окн)"
+)
+_EXCEEDS = r"(überschr|übersteig|dépass|exced|supera|ultrapass|превы)"
+_TOO_LONG = r"(zu lang|trop long|demasiado larg|muito long|troppo lung|слишком длинн)"
+
+TOO_LONG_ELSEWHERE = (
+    r"超长|(上下文|长度|(?<!_)tokens?|输入|提示词|内容).{0,20}(过长|太长|超过|超出|超限)|(超过|超出).{0,20}(上下文|长度)",
+    r"(コンテキスト|トークン|入力|プロンプト).{0,30}(超え|超過)|(入力|プロンプト)が長すぎ",
+    r"(컨텍스트|토큰|입력|프롬프트).{0,30}(초과|너무 (깁|길))",
+    rf"{_CONTEXT}.{{0,40}}{_EXCEEDS}|{_EXCEEDS}.{{0,60}}{_CONTEXT}|(prompt|eingabe|entrée|entrada).{{0,20}}{_TOO_LONG}",
+)
+"""The same in other languages, in which some providers and gateways answer."""
+
 TOO_LONG_PHRASES = (
     r"(maximum|max|exceed\w*|available|beyond).{0,30}context (length|size|window)",
     r"context (length|window|size).{0,20}exceed",
     r"maximum context",
     r"too large for model with",
-    r"(prompt|input|request|message|conversation|content)s? (is|are) too (long|large|big)",
+    r"(prompt|input|request|message|conversation|content)s?( tokens)?( \(.{0,40}\))? ((is|are) )?too (long|large|big)",
     r"too many (input )?tokens",
     r"input (token count|length|tokens).{0,80}exceed",
     r"token count is \d+ but (the )?model only supports",
     r"exceed\w* .{0,40}maximum (number of|input) tokens",
+    r"exceed\w* (the )?model('s)? token limit",  # Moonshot
+    r"tokens.{0,40} (cannot|can't|must not) exceed",  # Cohere, watsonx
+    r"max(imum)? tokens of \d+ exceeded",  # Snowflake
+    r"must be less than or equal to max_seq_len",  # SiliconFlow
     r"maximum prompt length|range of input length should be|payload size exceeds",
     r"context length of only",
     r"(greater|longer) than the (maximum model length|(model's )?context length)",
@@ -126,6 +148,7 @@ TOO_LONG_PHRASES = (
     r"max_new_tokens` must be|inputs` must have less than",
     r"string too long",
     r"ContextWindowExceeded",
+    *TOO_LONG_ELSEWHERE,
 )
 """Phrases of errors about prompts that are longer than the model's context window."""
 
@@ -133,7 +156,11 @@ PROMPT_PHRASES = (
     *TOO_LONG_PHRASES,
     # Filtered.
     r"content[ _]?(management )?(policy|filter)",
-    r"violated guardrail|guardrail_intervened",
+    r"violated guardrail|guardrail_(intervened|triggered)",
+    r"may contain sensitive|SensitiveContentDetected",  # Doubao
+    r"content .{0,20}is sensitive|new_sensitive",  # Baidu, MiniMax
+    r"(provided|outputted|generated).{0,40} (is|was) blocked",  # StepFun
+    r"敏感|不安全|违规|违反.{0,20}(法|政策|规定)|内容(审核|安全)",
     r"responsible ?ai",
     r"(prompt|input|content|output)s? ((was|were|is|has been|have been) )?(flagged|blocked|filtered)",
     r"potentially violating|violat\w+ .{0,40}(usage|content|safety) polic",
@@ -149,7 +176,8 @@ PROMPT_PHRASES = (
     r"at most \d+ (image|audio|video)|not a multimodal model|too many images|maximum of \d+ PDF pages",
     r"too many states for serving",
     r"must have a text parameter|cannot end with trailing whitespace",
-    r"(does not|doesn't|not) support .{0,20}(image|audio|vision|pdf|document|file)",
+    r"(does not|doesn't|not) support .{0,20}(image|audio|vision|pdf|document|file|tools|function call)",
+    r"(image|audio|file|video)\w* is only supported by",
     r"text field in the ContentBlock object at \S+ is blank",
     r"(text content blocks|messages?) must (be non-empty|contain non-whitespace|have non-empty)",
     r"not valid unicode|surrogates not allowed",

@@ -57,6 +57,10 @@ def openai(message: str, kind: str = "invalid_request_error", code: Any = None, 
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+def flat(message: str) -> Any:
+    return {"object": "error", "message": message, "type": "BadRequestError", "param": None, "code": 400}
+
+
 def chat(**choice: Any) -> Any:
     said = {"index": 0, "message": {"role": "assistant", "content": "there"}, "finish_reason": "stop", **choice}
     return {**CHAT, "choices": [said]}
@@ -1696,8 +1700,8 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         400,
         vllm("This model's maximum context length is 4096 tokens. However, you requested 5000 tokens."),
     ),
-    # Older versions do not nest their errors, and DSPy reads nothing of them: the reason is not known.
-    ("vllm", "an error that is not nested", ACCESS, 400, vllm("This model's maximum context length is 4096.")["error"]),
+    # Older versions do not nest their errors.
+    ("vllm", "an error that is not nested", PROMPT, 400, vllm("This model's maximum context length is 4096.")["error"]),
     (
         "vllm",
         "tools that are not set up",
@@ -1872,6 +1876,190 @@ _ROWS: tuple[tuple[Any, ...], ...] = (
         500,
         openai("failed to create new sequence: the input length exceeds the context length", "api_error"),
     ),
+    # Replies of which DSPy's client reads nothing, since they do not nest their errors or call them something else.
+    (
+        "openai",
+        "Mistral: the context window",
+        PROMPT,
+        400,
+        flat("Prompt contains 40000 tokens, too large for model with 32768 maximum context length"),
+    ),
+    ("openai", "Mistral: a wrong key", ACCESS, 401, {"message": "Unauthorized", "request_id": "1"}),
+    ("openai", "Mistral: moderation", PROMPT, 403, flat("The input was flagged by a guardrail")),
+    (
+        "openai",
+        "Cohere: the context window",
+        PROMPT,
+        400,
+        {"message": "too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 4500."},
+    ),
+    (
+        "openai",
+        "Cohere: a parameter",
+        ACCESS,
+        400,
+        {"message": "invalid request: temperature must be between 0 and 1.0 inclusive."},
+    ),
+    (
+        "openai",
+        "SGLang: the context window, not nested",
+        PROMPT,
+        400,
+        flat("Requested token count exceeds the model's maximum context length of 8192 tokens."),
+    ),
+    (
+        "openai",
+        "Cerebras: the context window",
+        PROMPT,
+        400,
+        {"message": "Please reduce the length of the messages or completion.", "code": "wrong_api_format"},
+    ),
+    (
+        "openai",
+        "DeepInfra: the context window",
+        PROMPT,
+        400,
+        {"detail": {"error": "This model's maximum context length is 8192 tokens"}},
+    ),
+    (
+        "openai",
+        "watsonx: the context window",
+        PROMPT,
+        400,
+        {
+            "errors": [
+                {
+                    "code": "invalid_input_argument",
+                    "message": "the number of input tokens 9000 cannot exceed the total tokens limit 8192",
+                }
+            ]
+        },
+    ),
+    (
+        "openai",
+        "Databricks: the context window",
+        PROMPT,
+        400,
+        {"error_code": "BAD_REQUEST", "message": "Input length exceeds maximum allowed context length: 32768"},
+    ),
+    (
+        "openai",
+        "Databricks: a guardrail",
+        PROMPT,
+        400,
+        {"error_code": "BAD_REQUEST", "message": '{"finishReason":"input_guardrail_triggered"}'},
+    ),
+    (
+        "openai",
+        "Snowflake: the context window",
+        PROMPT,
+        400,
+        {"message": "max tokens of 32768 exceeded", "error_code": "370001"},
+    ),
+    (
+        "openai",
+        "SiliconFlow: the context window",
+        PROMPT,
+        400,
+        {"code": 20015, "message": "max_total_tokens (33000) must be less than or equal to max_seq_len (32768)"},
+    ),
+    (
+        "gemini",
+        "an error that is not nested",
+        PROMPT,
+        400,
+        flat("The input token count exceeds the maximum number of tokens allowed."),
+    ),
+    ("ollama", "an error that is not nested", PROMPT, 400, {"message": "the input length exceeds the context length"}),
+    ("openai", "a form that nobody knows", ACCESS, 400, {"fault": {"faultstring": "Body buffer overflow"}}),
+    # Other words and languages.
+    (
+        "openai",
+        "vLLM: a prompt that does not fit into the model",
+        PROMPT,
+        400,
+        openai("The prompt (total length 40000) is too long to fit into the model (context length 32768)."),
+    ),
+    (
+        "openai",
+        "Moonshot: the context window",
+        PROMPT,
+        400,
+        openai("Invalid request: Your request exceeded model token limit: 8192 (requested: 9000)"),
+    ),
+    ("openai", "Zhipu: the context window", PROMPT, 400, {"error": {"code": "1261", "message": "Prompt 超长"}}),
+    (
+        "openai",
+        "Baidu: the context window",
+        PROMPT,
+        400,
+        {"error": {"code": "336007", "message": "prompt tokens too long"}},
+    ),
+    (
+        "openai",
+        "Baidu: sensitive content",
+        PROMPT,
+        400,
+        {"error": {"code": "336003", "message": "the content of the message is sensitive"}},
+    ),
+    (
+        "openai",
+        "Doubao: sensitive content",
+        PROMPT,
+        400,
+        {
+            "error": {
+                "code": "InputTextSensitiveContentDetected",
+                "message": "The request failed because the input text may contain sensitive information.",
+            }
+        },
+    ),
+    ("openai", "MiniMax: sensitive content", PROMPT, 400, openai("input new_sensitive (1026)")),
+    (
+        "openai",
+        "StepFun: content that was censored",
+        PROMPT,
+        451,
+        openai("The content you provided or machine outputted is blocked.", "censorship_blocked"),
+    ),
+    ("openai", "a reason of the law", ACCESS, 451, "Unavailable For Legal Reasons"),
+    (
+        "openai",
+        "an image for a model without eyes",
+        PROMPT,
+        400,
+        openai("Invalid content type. image_url is only supported by certain models."),
+    ),
+    (
+        "ollama",
+        "tools for a model without any",
+        PROMPT,
+        400,
+        openai("registry.ollama.ai/library/gemma:2b does not support tools"),
+    ),
+    ("openai", "the context window in Chinese", PROMPT, 400, openai("输入内容长度超过模型支持的最大长度")),
+    ("openai", "the context window in Japanese", PROMPT, 400, openai("入力がモデルのコンテキスト長を超えています")),
+    ("openai", "the context window in Korean", PROMPT, 400, openai("입력 토큰이 최대 컨텍스트 길이를 초과했습니다")),
+    (
+        "openai",
+        "the context window in German",
+        PROMPT,
+        400,
+        openai("Die Eingabe überschreitet das Kontextfenster des Modells"),
+    ),
+    (
+        "openai",
+        "the context window in French",
+        PROMPT,
+        400,
+        openai("La requête dépasse la fenêtre de contexte du modèle"),
+    ),
+    ("openai", "the context window in Spanish", PROMPT, 400, openai("El mensaje excede la ventana de contexto")),
+    ("openai", "the context window in Portuguese", PROMPT, 400, openai("O prompt é muito longo")),
+    ("openai", "the context window in Russian", PROMPT, 400, openai("Запрос превышает контекстное окно модели")),
+    ("openai", "no balance, in Chinese", ACCESS, 400, openai("账户余额不足")),
+    ("openai", "a parameter out of range, in Chinese", ACCESS, 400, openai("参数max_tokens超过最大值")),
+    ("openrouter", "a wrong key, with status 200", ACCESS, 200, {"error": {"message": "User not found.", "code": 401}}),
 )
 
 ANSWERS: tuple[ProviderAnswer, ...] = tuple(ProviderAnswer(*cast("Any", row)) for row in _ROWS)
