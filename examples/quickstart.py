@@ -29,23 +29,24 @@ from simba_actors.strategies import AppendADemo, AppendLabeledDemos, Recombine
 
 def main() -> None:
     options = parse_options()
-    with model(options.model) as (lm, adapter), dspy.context(lm=lm, adapter=adapter):
+    with model(options.model, options.api_base) as (lm, adapter), dspy.context(lm=lm, adapter=adapter):
         asyncio.run(optimize(options))
 
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Optimize a message router, and test it on held-out messages.")
     parser.add_argument("--model", help="a model, named as in DSPy (default: SmolLM2-135M on this machine)")
+    parser.add_argument("--api-base", help="the address of the model's API, if it is not the provider's own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--store", type=Path, default=Path("quickstart.db"), help="where to keep the run")
     return parser.parse_args()
 
 
 @contextmanager
-def model(name: str | None) -> Generator[tuple[dspy.LM, dspy.Adapter]]:
+def model(name: str | None, api_base: str | None) -> Generator[tuple[dspy.LM, dspy.Adapter]]:
     """Yield the LM to use, and an adapter whose format it can follow."""
     if name is not None:
-        yield dspy.LM(name), dspy.ChatAdapter()
+        yield dspy.LM(name, **({"api_base": api_base} if api_base else {})), dspy.ChatAdapter()
         return
     with serve() as address:
         yield local_lm(address), LineAdapter()

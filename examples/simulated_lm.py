@@ -31,8 +31,11 @@ def choose_lm(simulated: dspy.BaseLM) -> dspy.BaseLM:
     parser.add_argument(
         "--model", help="any model that DSPy takes, such as openai/gpt-4o-mini; by default a simulation"
     )
-    name = parser.parse_args().model
-    return simulated if name is None else dspy.LM(name)
+    parser.add_argument("--api-base", help="the address of the model's API, if it is not the provider's own")
+    named = parser.parse_args()
+    if named.model is None:
+        return simulated
+    return dspy.LM(named.model, **({"api_base": named.api_base} if named.api_base else {}))
 
 
 class SimulatedLM(dspy.BaseLM):

@@ -63,8 +63,9 @@ def provider() -> OpenAIServer:
 
 
 def start(store: Path, provider: OpenAIServer, cache: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, str(EXAMPLES / "quickstart.py"), "--store", str(store), "--model", "openai/scripted"]
-    variables = {"OPENAI_API_BASE": provider.address, "OPENAI_API_KEY": "none", "DSPY_CACHEDIR": str(cache)}
+    command = [sys.executable, str(EXAMPLES / "quickstart.py"), "--store", str(store)]
+    command += ["--model", "openai/scripted", "--api-base", provider.address]
+    variables = {"OPENAI_API_KEY": "none", "DSPY_CACHEDIR": str(cache)}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **variables}
     )

@@ -83,9 +83,8 @@ def test_what_users_ask_makes_the_next_version_better(run: Recipe) -> None:
 
 def test_a_recipe_runs_on_the_model_that_is_named(run: Recipe, tmp_path: Path) -> None:
     with OpenAIServer(lambda ask: {"answer": "Rome"}) as provider:
-        cache = str(tmp_path / "cache")
-        named = ("--model", "openai/scripted")
-        run("several_metrics.py", *named, OPENAI_API_BASE=provider.address, OPENAI_API_KEY="none", DSPY_CACHEDIR=cache)
+        named = ("--model", "openai/scripted", "--api-base", provider.address)
+        run("several_metrics.py", *named, OPENAI_API_KEY="none", DSPY_CACHEDIR=str(tmp_path / "cache"))
     assert provider.calls > 0
 
 
