@@ -13,7 +13,7 @@ from tests.support.runs import findings, finish
 from tests.team.test_adaptive_runs import adaptive_config
 
 KILLS = 6
-MOST_CALLS_A_LIFE = 60
+MOST_CALLS_A_LIFE = 25
 
 
 def config_for(address: str, store: Path) -> OptimizerConfig:

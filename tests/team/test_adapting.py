@@ -17,7 +17,7 @@ def quiet(example: Any, prediction: Any) -> float:
 
 
 def quiet_config(store: Path) -> OptimizerConfig:
-    sizes: dict[str, Any] = {"bsize": 16, "num_candidates": 4, "max_steps": 6, "max_concurrency": 16, "stop_when": None}
+    sizes: dict[str, Any] = {"bsize": 16, "num_candidates": 4, "max_steps": 4, "max_concurrency": 16, "stop_when": None}
     return small_config(store, policy="adaptive", metric=quiet, trainset=questions(16), run_id="run", **sizes)
 
 
@@ -27,7 +27,7 @@ async def test_each_change_is_an_event_with_its_reason_and_holds_after_a_restart
     async with await Reader.open(whole.store) as reader:
         adapted = [event for event in await reader.events("run", limit=10_000) if isinstance(event, ParameterAdapted)]
     assert [(event.parameter, event.before, event.after) for event in adapted] == [("rollouts_per_candidate", 16, 10)]
-    assert adapted[0].reason == "the noise of a score is at most 0.17 on a scale from 0 to 1, by 60 pairs of rollouts"
+    assert adapted[0].reason == "the noise of a score is at most 0.17 on a scale from 0 to 1, by 61 pairs of rollouts"
     async with await Optimizer.start(cut) as optimizer:
         await reach(optimizer, ParameterAdapted)
         await reach(optimizer, StepClosed)

@@ -21,7 +21,7 @@ from tests.support.scripted_lm import Ask, ScriptedLM
 
 
 def adaptive_config(store: Path, **changes: Any) -> OptimizerConfig:
-    settings: dict[str, Any] = {"policy": "adaptive", "trainset": questions(16), "max_steps": 4, "bsize": 16}
+    settings: dict[str, Any] = {"policy": "adaptive", "trainset": questions(12), "max_steps": 4, "bsize": 8}
     return small_config(store, **{**settings, **changes})
 
 
@@ -90,9 +90,9 @@ async def test_each_lesson_from_labels_makes_a_full_set_of_demos(tmp_path: Path)
 
 
 async def test_the_search_is_planned_by_the_cap_on_calls(tmp_path: Path) -> None:
-    config = adaptive_config(tmp_path / "simba.db", budget=Budget(max_calls=150))
+    config = adaptive_config(tmp_path / "simba.db", budget=Budget(max_calls=100))
     await finish(config)
-    assert 100 < len(asks_of(config.lm)) + len(asks_of(config.prompt_model)) <= 150
+    assert 60 < len(asks_of(config.lm)) + len(asks_of(config.prompt_model)) <= 100
 
 
 async def test_a_valset_decides_the_winner_and_nothing_is_learned_from_it(tmp_path: Path) -> None:

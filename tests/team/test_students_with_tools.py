@@ -40,7 +40,7 @@ async def test_a_student_learns_to_use_its_tool(policy: str, tmp_path: Path) -> 
         return right_answer(question)
 
     lm = ScriptedLM(looks_where_shown)
-    sizes: dict[str, Any] = {"trainset": questions(12), "bsize": 12, "max_steps": 3}
+    sizes: dict[str, Any] = {"trainset": questions(12), "bsize": 12, "max_steps": 2}
     student = dspy.ReAct(QuestionAnswer, tools=[lookup], max_iters=3)
     config = small_config(tmp_path / "simba.db", student=student, policy=policy, lm=lm, prompt_model=lm, **sizes)
     winner: Any = (await finish(config)).program
