@@ -46,7 +46,7 @@ def parse_options() -> argparse.Namespace:
 def model(name: str | None, api_base: str | None) -> Generator[tuple[dspy.LM, dspy.Adapter]]:
     """Yield the LM to use, and an adapter whose format it can follow."""
     if name is not None:
-        yield dspy.LM(name, **({"api_base": api_base} if api_base else {})), dspy.ChatAdapter()
+        yield dspy.LM(name, api_base=api_base), dspy.ChatAdapter()
         return
     with serve() as address:
         yield local_lm(address), LineAdapter()

@@ -33,9 +33,7 @@ def choose_lm(simulated: dspy.BaseLM) -> dspy.BaseLM:
     )
     parser.add_argument("--api-base", help="the address of the model's API, if it is not the provider's own")
     named = parser.parse_args()
-    if named.model is None:
-        return simulated
-    return dspy.LM(named.model, **({"api_base": named.api_base} if named.api_base else {}))
+    return simulated if named.model is None else dspy.LM(named.model, api_base=named.api_base)
 
 
 class SimulatedLM(dspy.BaseLM):
