@@ -23,7 +23,8 @@ SimbaError
 │   ├── NoLMError                  no LM is set for the student
 │   ├── BudgetReachedError         a cap of its budget keeps a call from being sent
 │   ├── RunStoppedError            it was stopped before it had a result
-│   └── RunningLoopError           a sync call was made inside a running event loop
+│   ├── RunningLoopError           a sync call was made inside a running event loop
+│   └── NoEventLoopError           an async call was made outside of an asyncio event loop
 ├── PublicationError               a version cannot be published, restored or reported on as requested
 │   ├── VersionConflictError       another publisher was first
 │   ├── UnknownChannelError        nothing was ever published to it
@@ -172,6 +173,10 @@ class RunPausedError(RunError):
 
 class RunningLoopError(RunError, RuntimeError):
     """A call that runs its own event loop was made inside a running one. Await the async method instead."""
+
+
+class NoEventLoopError(RunError, RuntimeError):
+    """A call that needs an asyncio event loop was made without one, such as in a task of trio's."""
 
 
 class PublicationError(SimbaError):

@@ -10,6 +10,7 @@ from simba_actors.config_checks import check_other_examples, check_whole
 from simba_actors.held_out import Evaluation, evaluate
 from simba_actors.hosting.policies import rollouts_expected
 from simba_actors.observe.wording import duration, spent
+from simba_actors.runtime.event_loop import running_loop
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.adaptive.strategy_allocation import FAILURES_PER_RULE, MAKES_DEMOS, WITHOUT_TRAJECTORIES
 from simba_actors.search.rollout import Usage
@@ -55,6 +56,7 @@ async def estimate(config: OptimizerConfig, *, rollouts: int = 8) -> Estimate:
 
     See `Optimizer.estimate`.
     """
+    running_loop("Optimizer.estimate")
     check_whole("rollouts", rollouts, least=1)
     threads = Threads()
     try:

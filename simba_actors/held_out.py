@@ -34,6 +34,7 @@ from simba_actors.observe.notebook import shown as html
 from simba_actors.observe.wording import duration, spent
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.copying import check_module
+from simba_actors.runtime.event_loop import running_loop
 from simba_actors.runtime.extras import import_extra
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.objectives import Objectives
@@ -135,6 +136,7 @@ async def evaluate(
         LMUnavailableError: An LM did not answer until the governor's grace period was over.
         RolloutTimeoutError: An example took longer than `rollout_timeout`, several times.
     """
+    running_loop("evaluate")
     check_dspy()
     _check(program, examples, metric)
     check_lm("lm", lm)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -27,6 +28,7 @@ from simba_actors.observe.progress import follow_progress
 from simba_actors.publishing.channel import RunPublisher
 from simba_actors.publishing.publications import Publication
 from simba_actors.result import OptimizerResult, read_result
+from simba_actors.runtime.event_loop import running_loop, running_loop_or_none
 from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import NO_THREAD, THREAD_REMEDY, Threads
 from simba_actors.status import Status
@@ -56,7 +58,8 @@ class Optimizer:
     The optimizer installs no signal handlers. Uvicorn shuts down in order at SIGTERM. A script ends at once, unless it
     calls `signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))` first.
 
-    An Optimizer belongs to the event loop in which it was started. Only `status` may be called in another one.
+    An Optimizer belongs to the event loop in which it was started. In another one, only `status`, `publish` and
+    `rollback` may be called.
     """
 
     def __init__(self, config: OptimizerConfig) -> None:
@@ -129,13 +132,7 @@ class Optimizer:
 
     @classmethod
     async def _started(cls, config: OptimizerConfig, *, standby: bool) -> Optimizer:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:  # For example in a task of trio.
-            raise RunError(
-                "Optimizer.start needs a running asyncio event loop: call it in a coroutine that asyncio.run runs, in "
-                "another thread if this one runs another kind of loop"
-            ) from None
+        running_loop("Optimizer.start")
         optimizer = cls.__new__(cls)
         threads = Threads()
         try:
@@ -242,7 +239,7 @@ class Optimizer:
 
         Another process follows the run with `simba_actors.observe.follow_events`.
         """
-        self._check_loop("events")
+        self._check_loop("events", "use simba_actors.observe.follow_events(store, run_id) here")
         return self._feed.follow(self._run.store, self.run_id, after)
 
     def rollouts(self) -> AsyncGenerator[RolloutRecord]:
@@ -255,7 +252,7 @@ class Optimizer:
         predictors' calls, the metric's feedback, the error if there was one, usage and seconds. The rollouts that have
         a result already come first, by step.
         """
-        self._check_loop("rollouts")
+        self._check_loop("rollouts", "call it in that one")
         return self._feed.follow_rollouts(self._run.store, self.run_id)
 
     async def status(self) -> Status:
@@ -303,13 +300,16 @@ class Optimizer:
         else:
             await self._tell(Resume())
 
-    def _check_loop(self, method: str) -> None:
+    def _check_loop(self, method: str, remedy: str | None = None) -> None:
         """Raise WrongLoopError, before anything changes, if this is not the loop that the optimizer belongs to."""
-        if asyncio.get_running_loop() is not self._loop:
-            raise WrongLoopError(
-                f"Optimizer.{method} was called outside of the event loop that the optimizer was started in: use "
-                f"asyncio.run_coroutine_threadsafe(optimizer.{method}(), loop) with that loop"
-            )
+        if running_loop_or_none() is self._loop:
+            return
+        if self._loop.is_closed():
+            remedy = "that one is closed, so start the run again to continue it"
+        remedy = remedy or f"use asyncio.run_coroutine_threadsafe(optimizer.{method}(), loop) with that one"
+        raise WrongLoopError(
+            f"Optimizer.{method} was called in another event loop than the one the optimizer was started in: {remedy}"
+        )
 
     async def _tell(self, message: Pause | Resume) -> None:
         """Send a message to the Coordinator of a run that has not ended."""
@@ -356,7 +356,7 @@ class Optimizer:
             UnknownProgramError: The run has no program of that number.
         """
         published = await self._publisher.publish(program, share=share, expected=expected, reason=reason, by=by)
-        self._loop.call_soon_threadsafe(self._feed.wake)
+        self._wake_feed()
         return published
 
     async def rollback(
@@ -369,8 +369,13 @@ class Optimizer:
             PrunedVersionError: Its configuration is gone.
         """
         published = await self._publisher.rollback(to, reason=reason, by=by)
-        self._loop.call_soon_threadsafe(self._feed.wake)
+        self._wake_feed()
         return published
+
+    def _wake_feed(self) -> None:
+        """Have the feed look for what was published, perhaps in another loop."""
+        with suppress(RuntimeError):  # The optimizer's loop is closed, so nobody follows the feed.
+            self._loop.call_soon_threadsafe(self._feed.wake)
 
     async def stop(self) -> None:
         """Stop the team and close the store. An unfinished run continues when it is started again.

@@ -17,6 +17,7 @@ from simba_actors.config import Metric, OnMetricError, OptimizerConfig, PolicyNa
 from simba_actors.errors import RunningLoopError
 from simba_actors.lm.budget import Budget
 from simba_actors.optimizer import Optimizer
+from simba_actors.runtime.event_loop import is_in_trio, running_loop_or_none
 from simba_actors.search.stopping import DEFAULT_STOP, StopWhen
 
 Student = TypeVar("Student", bound=dspy.Module)
@@ -121,14 +122,17 @@ class SIMBA(Teleprompter):
                 next call continues the run.
             ConfigError: A value is invalid; see `OptimizerConfig`.
         """
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return asyncio.run(self._compile(student, trainset, valset, seed))
-        raise RunningLoopError(
-            "SIMBA.compile was called inside a running event loop, which it would block: "
-            "use `await SIMBA(…).acompile(student, trainset=…)` here"
-        )
+        if is_in_trio():
+            raise RunningLoopError(
+                "SIMBA.compile was called in a task of trio's, which it would block: call it in a thread, as "
+                "`await trio.to_thread.run_sync(…)` does"
+            )
+        if running_loop_or_none() is not None:
+            raise RunningLoopError(
+                "SIMBA.compile was called inside a running event loop, which it would block: "
+                "use `await SIMBA(…).acompile(student, trainset=…)` here"
+            )
+        return asyncio.run(self._compile(student, trainset, valset, seed))
 
     @_with_compile_callbacks
     async def acompile(

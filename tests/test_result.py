@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from pydantic import TypeAdapter
 
-from simba_actors import Finalist, Optimizer, OptimizerResult, Progress, Status
+from simba_actors import Finalist, Optimizer, OptimizerResult, Progress, Status, evaluate
 from simba_actors.errors import MissingExtraError
 from simba_actors.events import Event, TrajectorySampled
 from simba_actors.search.quality import Quality
@@ -153,3 +153,16 @@ async def test_an_event_has_its_kind_and_its_stamp_as_json(tmp_path: Path) -> No
         event: Event = await reach(optimizer, TrajectorySampled)
     stored = json.loads(json.dumps(event.to_json()))
     assert (stored["kind"], stored["run_id"], stored["seq"]) == ("TrajectorySampled", "run", event.seq)
+
+
+@pytest.mark.filterwarnings("error")
+async def test_pydantic_reads_what_it_wrote_of_events_rollouts_and_evaluations(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db")
+    async with Optimizer.start(config) as optimizer:
+        events = {type(event): event async for event in optimizer.events()}
+        record = await anext(optimizer.rollouts())
+    evaluation = await evaluate(config.student, config.trainset, config.metric, lm=config.lm)
+    assert TrajectorySampled in events
+    for each in (*events.values(), record, evaluation):
+        adapter = TypeAdapter[Any](type(each))
+        assert adapter.validate_json(adapter.dump_json(each)) == each

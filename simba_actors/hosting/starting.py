@@ -1,34 +1,59 @@
-"""What `Optimizer.start` returns: it can be awaited, and entered as an async context manager."""
+"""What `Optimizer.start` returns: a coroutine that can also be entered as an async context manager."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 O = TypeVar("O", bound=AbstractAsyncContextManager[Any])  # noqa: E741 - an optimizer
 
 
-class Starting(Generic[O]):
+class Starting(Coroutine[Any, Any, O]):
     """A run that is about to start: await it, or enter it as an async context manager.
+
+    It is a coroutine like that of any async method, since `asyncio.create_task`, `asyncio.run` and
+    `asyncio.run_coroutine_threadsafe` take nothing else.
 
     Args:
         kind: What it is an object of once it has started.
         start: Starts it.
     """
 
-    def __init__(self, kind: type[O], start: Callable[[], Awaitable[O]]) -> None:
+    def __init__(self, kind: type[O], start: Callable[[], Coroutine[Any, Any, O]]) -> None:
         self._kind = kind
-        self._start: Callable[[], Awaitable[O]] | None = start
+        self._start: Callable[[], Coroutine[Any, Any, O]] | None = start
+        self._coroutine: Coroutine[Any, Any, O] | None = None
         self._started: O | None = None
 
     def __await__(self) -> Generator[Any, None, O]:
+        return self._begin().__await__()
+
+    def send(self, value: Any) -> Any:
+        """Run it to its next wait, as tasks do."""
+        if self._coroutine is None:
+            self._coroutine = self._begin()
+        return self._coroutine.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise an error where it waits, as tasks do to cancel it."""
+        if self._coroutine is None:
+            self._coroutine = self._begin()
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        """End it, and start nothing if it has not begun."""
+        self._start = None
+        if self._coroutine is not None:
+            self._coroutine.close()
+
+    def _begin(self) -> Coroutine[Any, Any, O]:
         start, self._start = self._start, None
         if start is None:
             raise RuntimeError("this Optimizer.start(config) was awaited already: call Optimizer.start again")
-        return start().__await__()
+        return start()
 
     async def __aenter__(self) -> O:
         self._started = await self

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import dspy
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 
+from simba_actors.runtime.event_loop import running_loop_or_none
 from simba_actors.runtime.forks import survive_forks
 from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
@@ -29,7 +32,8 @@ THREADS = 40
 """Maximum number of calls of sync students that run at the same time on one event loop, as for anyio's worker threads.
 DSPy's setting `async_max_workers` can raise it. Further calls wait for their turn."""
 
-_limiter: RunVar[CapacityLimiter] = RunVar("limiter of the threads of live programs")
+_student_limiter: RunVar[CapacityLimiter] = RunVar("limiter of the sync students of live programs")
+_reading_limiter: RunVar[CapacityLimiter] = RunVar("limiter of the reads of live programs")
 
 QUEUE_SIZE = 10_000
 """Number of items that may wait. Later ones are dropped."""
@@ -128,28 +132,54 @@ class LiveThreads:
         self._warn_once = WarnOnce(logger)
 
     async def run(self, call: Callable[[], R]) -> R:
-        """Run `call()` in a thread and return its result. If the process can't start a thread, block the event loop."""
-        async with _thread_limiter():
+        """Run a student's `call()` in a thread and return its result.
+
+        A call that is cancelled occupies its thread until it returns, and counts for as long. If the process can't
+        start a thread, block the event loop.
+        """
+        return await self._run(call, _limiter_in(_student_limiter))
+
+    async def read(self, call: Callable[[], R]) -> R:
+        """Do the same with a short `call()` that reads the store, whatever number of students are running."""
+        return await self._run(call, _limiter_in(_reading_limiter))
+
+    async def _run(self, call: Callable[[], R], limiter: CapacityLimiter) -> R:
+        borrower = object()
+        await limiter.acquire_on_behalf_of(borrower)
+        try:
+            answer = threads.submit(call)
+        except RuntimeError as error:
             try:
-                answer = threads.submit(call)
-            except RuntimeError as error:
-                self._warn_once(
-                    f"calls of channel {self._channel!r} block the event loop, since the process can't start threads "
-                    f"for them ({error}): raise its limit"
-                )
+                self._warn(error)
                 return call()
-            return await answer
+            finally:
+                limiter.release_on_behalf_of(borrower)
+        answer.add_done_callback(partial(_release, limiter, borrower))
+        return await asyncio.shield(answer)
+
+    def _warn(self, error: RuntimeError) -> None:
+        if running_loop_or_none() is None:
+            why = "it is not asyncio's: run the service on asyncio"
+        else:
+            why = f"the process can't start threads for them ({error}): raise its limit"
+        self._warn_once(f"calls of channel {self._channel!r} block the event loop, since {why}")
 
 
-def _thread_limiter() -> CapacityLimiter:
+def _release(limiter: CapacityLimiter, borrower: object, answer: asyncio.Future[Any]) -> None:
+    limiter.release_on_behalf_of(borrower)
+    if not answer.cancelled():
+        answer.exception()  # Of a call that was cancelled, nobody else takes note.
+
+
+def _limiter_in(variable: RunVar[CapacityLimiter]) -> CapacityLimiter:
     """Return the limiter of the running event loop."""
     settings: Any = dspy.settings
     most = max(THREADS, settings.async_max_workers)
     try:
-        limiter = _limiter.get()
+        limiter = variable.get()
     except LookupError:
         limiter = CapacityLimiter(most)
-        _limiter.set(limiter)
+        variable.set(limiter)
     limiter.total_tokens = most
     return limiter
 

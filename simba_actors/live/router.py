@@ -189,14 +189,14 @@ class Router:
         if not self._follower.is_due():
             return
         if self._follower.has_local_publication():
-            await self.threads.run(self.sync)
+            await self.threads.read(self.sync)
         elif self._lock.acquire(blocking=False):
             try:
                 stale = self._follower.is_stale()
             finally:
                 self._lock.release()
             if stale:
-                await self.threads.run(self._locked_refresh)
+                await self.threads.read(self._locked_refresh)
 
     @property
     def state(self) -> LiveState:

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, TypeAlias, TypeVar
 
-JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+from typing_extensions import TypeAliasType
+
+JSON = TypeAliasType("JSON", "bool | int | float | str | list[JSON] | dict[str, JSON] | None")
+"""Any plain JSON value. As a named type, since pydantic can't follow a plain alias that refers to itself."""
 
 Phase: TypeAlias = Literal["sample", "evaluate", "final"]
 """Why a rollout runs: to find trajectories to learn from, to score a candidate, or to choose the winner."""

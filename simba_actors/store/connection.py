@@ -25,6 +25,7 @@ from simba_actors.errors import (
     StoreLockedError,
     StoreReadOnlyError,
 )
+from simba_actors.runtime.event_loop import running_loop
 from simba_actors.runtime.threads import THREAD_REMEDY
 
 P = ParamSpec("P")
@@ -147,7 +148,11 @@ async def connect(database: Path | str, busy_seconds: float) -> Connection:
     """Connect in autocommit mode. A write waits up to `busy_seconds` for another writer to end.
 
     `database` is a path, or one of SQLite's URIs ("file://…?mode=ro").
+
+    Raises:
+        NoEventLoopError: There is no asyncio event loop.
     """
+    running_loop("a store")
     options: dict[str, Any] = {"isolation_level": None, "timeout": busy_seconds, "uri": isinstance(database, str)}
     db = Connection(partial(sqlite3.connect, database, **options))
     try:

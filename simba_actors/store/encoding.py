@@ -247,4 +247,6 @@ def event_of(run_id: str, row: Any) -> Event | None:
     values: dict[str, Any] = {
         _RENAMED.get(name, name): tuple(value) if isinstance(value, list) else value for name, value in stored.items()
     }
+    if "outcome" in values:
+        values["outcome"] = Outcome(values["outcome"])
     return EVENT_TYPES[kind](**values, run_id=run_id, seq=seq, time=time)

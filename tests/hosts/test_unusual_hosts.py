@@ -11,18 +11,22 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dspy
 import pytest
 
-from simba_actors import LiveProgram, Optimizer
-from simba_actors.errors import RunError
+from simba_actors import SIMBA, Channel, LiveProgram, Optimizer, evaluate
+from simba_actors.actors.errors import WrongLoopError
+from simba_actors.errors import NoEventLoopError, RunningLoopError
 from simba_actors.events import TrajectorySampled
+from simba_actors.observe import follow_events
+from simba_actors.store.requests import send_request
 from simba_actors.team.messages import COORDINATOR
 from tests.hosts.test_limits import can_unshare
 from tests.support.hosts import run_script
-from tests.support.quiz import quiz_script
+from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import PATIENCE, findings, finish, reach, small_config
 from tests.support.scripted_lm import ScriptedLM
 
@@ -88,10 +92,71 @@ async def _forever(block: Any) -> None:
         await asyncio.Event().wait()
 
 
-def test_a_host_without_asyncio_is_told_what_is_missing(tmp_path: Path) -> None:
-    starting: Any = Optimizer.start(small_config(tmp_path / "simba.db")).__await__()
-    with pytest.raises(RunError, match=r"needs a running asyncio event loop.*asyncio\.run"):
-        next(starting)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda config: Optimizer.start(config),
+        lambda config: Optimizer.run(config),
+        lambda config: Optimizer.estimate(config),
+        lambda config: evaluate(config.student, config.trainset, config.metric, lm=config.lm),
+        lambda config: Channel.open(config.store, "bot"),
+        lambda config: anext(follow_events(config.store, "run")),
+        lambda config: send_request(config.store, "run", "pause", reason="maintenance"),
+    ],
+    ids=["start", "run", "estimate", "evaluate", "channel", "follow_events", "send_request"],
+)
+def test_a_host_without_asyncio_is_told_what_is_missing(tmp_path: Path, call: Any) -> None:
+    config = small_config(tmp_path / "simba.db")
+    asyncio.run(finish(small_config(tmp_path / "simba.db", run_id="run")))
+    with pytest.raises(NoEventLoopError, match=r"needs a running asyncio event loop.*asyncio\.run"):
+        next(call(config).__await__())
+
+
+def test_a_task_of_trio_is_told_that_compile_would_block_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    lowlevel = SimpleNamespace(current_trio_token=object)
+    monkeypatch.setitem(sys.modules, "trio", SimpleNamespace(lowlevel=lowlevel))
+    with pytest.raises(RunningLoopError, match=r"trio\.to_thread\.run_sync"):
+        SIMBA(metric=exact, bsize=2).compile(dspy.Predict("question -> answer"), trainset=questions(2))
+
+
+async def test_a_start_is_a_coroutine_for_whatever_takes_one(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+
+    def from_thread() -> Optimizer:
+        return asyncio.run_coroutine_threadsafe(Optimizer.start(small_config(tmp_path / "a.db")), loop).result()
+
+    first = await asyncio.to_thread(from_thread)
+    async with asyncio.TaskGroup() as group:
+        starting = group.create_task(Optimizer.start(small_config(tmp_path / "b.db")))
+    for optimizer in (first, starting.result()):
+        await optimizer.stop()
+
+
+async def test_a_start_whose_task_is_cancelled_before_it_begins_starts_nothing(tmp_path: Path) -> None:
+    task = asyncio.create_task(Optimizer.start(small_config(tmp_path / "simba.db")))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert files_in(tmp_path) == []
+
+
+def test_a_result_is_published_on_another_loop_after_the_runs_own_was_closed(tmp_path: Path) -> None:
+    async def run() -> Optimizer:
+        optimizer = await Optimizer.start(small_config(tmp_path / "simba.db"))
+        await optimizer.result()
+        await optimizer.stop()
+        return optimizer
+
+    optimizer = asyncio.run(run())
+    assert asyncio.run(optimizer.publish()).version == 1
+    with pytest.raises(WrongLoopError, match="that one is closed, so start the run again"):
+        asyncio.run(optimizer.result())
+
+
+async def test_events_asked_for_in_a_thread_name_what_follows_them_there(tmp_path: Path) -> None:
+    async with Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
+        with pytest.raises(WrongLoopError, match="follow_events"):
+            await asyncio.to_thread(optimizer.events)
 
 
 async def test_a_run_that_is_stopped_in_its_finals_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
@@ -197,7 +262,7 @@ import asyncio, sys
 from pathlib import Path
 from simba_actors import Optimizer
 from simba_actors.events import TrajectorySampled
-from tests.support.quiz import quiz_script
+from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import reach, small_config
 from tests.support.scripted_lm import ScriptedLM
 

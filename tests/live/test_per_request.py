@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
+import anyio
 import dspy
 import pytest
 
@@ -110,6 +111,47 @@ async def test_a_bounded_number_of_sync_students_run_at_a_time(tmp_path: Path) -
     answers = await asyncio.gather(*(live.acall(question=str(number)) for number in range(10 * THREADS)))
     assert [prediction.answer for prediction in answers] == [str(number) for number in range(10 * THREADS)]
     assert Rendezvous.most_running == THREADS
+
+
+class Waiting(dspy.Module):
+    """A sync student that returns when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    def forward(self, question: str, until: threading.Event, running: list[str]) -> dspy.Prediction:
+        running.append(question)
+        until.wait(timeout=60)
+        return dspy.Prediction(answer=question)
+
+
+async def test_calls_that_are_cancelled_count_until_their_threads_are_free(tmp_path: Path) -> None:
+    live: Any = LiveProgram(Waiting(), store=tmp_path / "none.db")
+    until, running = threading.Event(), list[str]()
+
+    async def impatient(number: int) -> None:
+        with anyio.move_on_after(0.02):
+            await live.acall(question=str(number), until=until, running=running)
+
+    for _ in range(3):
+        await asyncio.gather(*(impatient(number) for number in range(THREADS)))
+    assert len(running) <= THREADS
+    until.set()
+    assert (await live.acall(question="last", until=until, running=running)).answer == "last"
+
+
+async def test_sync_students_that_take_long_delay_no_other_live_program(tmp_path: Path) -> None:
+    slow: Any = LiveProgram(Waiting(), store=tmp_path / "none.db")
+    until, running = threading.Event(), list[str]()
+    calls = [asyncio.create_task(slow.acall(question="", until=until, running=running)) for _ in range(2 * THREADS)]
+    while len(running) < THREADS:  # noqa: ASYNC110 - threads fill it
+        await asyncio.sleep(0.001)
+    await publish(tmp_path / "simba.db", "one")
+    async with asyncio.timeout(60):
+        assert await answer(LiveProgram(sayer(), store=tmp_path / "simba.db")) == "one"
+    until.set()
+    await asyncio.gather(*calls)
 
 
 class Shout(dspy.ChainOfThought):
