@@ -222,9 +222,12 @@ class FileGuard:
         self._path = path
         real = path.resolve()  # Where a link leads: SQLite keeps the log beside the file itself.
         self._log = real.with_name(f"{real.name}-wal")
+        self._index = real.with_name(f"{real.name}-shm")
         found = path.stat()
         self._identity, self._size = _identity(found), found.st_size
         self._log_identity: tuple[int, int] | None = None
+        index = self._stat(self._index)
+        self._index_identity = None if index is None else _identity(index)
 
     def check(self, db: sqlite3.Connection) -> None:
         """Check that the files of the store that `db` has open are still there. Call it outside of transactions.
@@ -250,7 +253,23 @@ class FileGuard:
                 "it was, if there is a copy"
             )
         self._size = found.st_size
+        self.check_index()
         self._check_log(db)
+
+    def check_index(self) -> None:
+        """Check that no other process has made an index of the log anew, beside the one that this process has open.
+
+        While the index is only gone, the processes that have it open still share it.
+
+        Raises:
+            StoreDamagedError: One has. Processes with different indexes don't see each other's locks.
+        """
+        index = self._stat(self._index)
+        if index is not None and self._index_identity not in (None, _identity(index)):
+            raise StoreDamagedError(
+                f"{self._index} was deleted while a run writes the store, and another process has made a new one: end "
+                "the processes that have the store open, and start them again"
+            )
 
     def _check_log(self, db: sqlite3.Connection) -> None:
         log = self._stat(self._log)

@@ -13,7 +13,7 @@ import anyio
 
 from simba_actors.errors import StoreError
 from simba_actors.runtime.logs import get_logger
-from simba_actors.store.connection import translate_errors
+from simba_actors.store.connection import FileGuard, translate_errors
 from simba_actors.store.opening import connect_for_writing
 from simba_actors.store.ownership import LEASE_SECONDS, HolderWatch, Holding, Owner, find_holding, renew, steady_clock
 from simba_actors.store.reading import Reader
@@ -66,6 +66,7 @@ class LeaseKeeper:
         self._loop = asyncio.get_running_loop()
         self._stopping = threading.Event()
         self._trouble: str | None = None
+        self._guard: FileGuard | None = None
         self._due = steady_clock() + seconds / 3
         self._thread = threading.Thread(target=self._keep, name=f"lease of run {run_id!r}", daemon=True)
         self._thread.start()
@@ -90,8 +91,10 @@ class LeaseKeeper:
     def _watch(self, db: sqlite3.Connection) -> None:
         """Renew and look until it is over. Raise sqlite3.Error or StoreError if the file can't be used for now."""
         seen = None
+        self._guard = self._guard or FileGuard(self._path)
         while not self._is_over():
             if steady_clock() >= self._due:  # Still so after a renewal that failed.
+                self._guard.check_index()
                 if not renew(db, self._run_id, self._owner, self._clock(), self._seconds):
                     self._stopping.set()  # The owner meets a LeaseLostError at its next commit.
                     return

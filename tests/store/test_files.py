@@ -199,3 +199,15 @@ async def test_any_text_comes_back_as_it_was(path: Path, text: str) -> None:
     assert record.trajectory is not None
     assert record.trajectory.trace[0].inputs == {"q": [stored, {"k": stored}]}
     assert (record.trajectory.prediction, record.trajectory.error) == ({"a": stored}, stored)
+
+
+async def test_an_index_that_another_process_makes_anew_is_noticed_at_the_next_commit(path: Path) -> None:
+    owner = Owner.this_process()
+    store = await claimed(path, owner)
+    index = path.with_name("simba.db-shm")
+    delete(index)
+    await store.commit("run", owner, [step(0)])
+    index.touch()
+    with pytest.raises(StoreDamagedError, match=r"simba\.db-shm was deleted .* another process has made a new one"):
+        await store.commit("run", owner, [step(1)])
+    await store.close()
