@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import sqlite3
@@ -35,6 +36,11 @@ TransactionKind = Literal["IMMEDIATE", "DEFERRED"]
 
 ROOM_BYTES = 1 << 20
 """A disk with less free space than this is full: SQLite reports some of its failed writes as plain I/O errors."""
+
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+"""Numbers of the errors with which systems say that no more files can be opened."""
+
+FILES_REMEDY = "raise the limit of its open files (`ulimit -n`), or close some of them"
 
 THREAD_NAME = "simba_actors store"
 
@@ -190,6 +196,8 @@ def translated(error: sqlite3.Error, path: Path) -> StoreError:
         return StoreError(f"{path} can't be read or written ({text}): check its disk")
     if "malformed" in text or "disk I/O" in text or "short read" in text:
         return StoreDamagedError(f"{path} is damaged ({text}): restore it from a copy, or start with another path")
+    if "unable to open" in text and _is_out_of_files():
+        return StoreError(f"{path} can't be opened, since the process has too many files open: {FILES_REMEDY}")
     if "unable to open" in text:
         return StoreError(f"{path} can't be opened ({text}): check that its directory exists and may be written")
     return StoreError(f"{path} can't be used: {text}")
@@ -197,7 +205,17 @@ def translated(error: sqlite3.Error, path: Path) -> StoreError:
 
 def unreachable(error: OSError, path: Path) -> StoreError:
     """Return the StoreError for a file whose directory or disk can't be read."""
+    if error.errno in OUT_OF_FILES:
+        return StoreError(f"{path} can't be opened ({error.strerror}): {FILES_REMEDY}")
     return StoreError(f"{path} can't be reached ({error.strerror}): check its directory and its disk")
+
+
+def _is_out_of_files() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        return error.errno in OUT_OF_FILES
+    return False
 
 
 def _is_full(path: Path) -> bool:

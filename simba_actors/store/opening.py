@@ -13,7 +13,7 @@ from typing import cast
 import anyio
 
 from simba_actors.errors import ConfigError, NotAStoreError, StoreError, StoreReadOnlyError, StoreVersionError
-from simba_actors.store.connection import Connection, connect, translate_errors
+from simba_actors.store.connection import OUT_OF_FILES, Connection, connect, translate_errors, unreachable
 from simba_actors.store.migrations import APPLICATION_ID, VERSION, migrate
 
 BUSY_SECONDS = 5.0
@@ -196,6 +196,8 @@ def _make_file(path: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
+        if error.errno in OUT_OF_FILES:
+            raise unreachable(error, path) from error
         raise StoreError(f"{path} can't be made: {error.strerror}") from error
 
 

@@ -74,7 +74,7 @@ class Owner:
     def observer(cls) -> Owner:
         """Return an owner that never owns anything: this process as one that looks at the owners of runs."""
         pid = os.getpid()
-        return cls(pid, _host(), _namespace(), _start_of(pid) or "", secrets.token_hex(16))
+        return cls(pid, _host(), _namespace(), _start_of_this_process(pid), secrets.token_hex(16))
 
     @property
     def process(self) -> tuple[int, str, str, str]:
@@ -130,9 +130,12 @@ def _lives(holder: Owner, seen_by: Owner) -> bool | None:
     """Return whether the holder's process lives and has not given the run up; None if that can't be seen."""
     if holder.process == seen_by.process:
         return holder.token in _tokens
-    if holder.is_visible_to(seen_by):
-        return _start_of(holder.pid) == (holder.started or None)
-    return None
+    if not holder.is_visible_to(seen_by) or not holder.started:
+        return None
+    try:
+        return _start_of(holder.pid) == holder.started
+    except OSError:  # Such as too many open files here, or processes that are hidden from this user.
+        return None
 
 
 def steady_clock() -> float:
@@ -274,8 +277,11 @@ def _owner(stored: str, token: str) -> Owner:
 
 @cache
 def _host() -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return f"{socket.gethostname()} {boot.read_text().strip() if boot.exists() else ''}".strip()
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot = ""
+    return f"{socket.gethostname()} {boot}".strip()
 
 
 def _namespace() -> str:
@@ -288,25 +294,42 @@ def _namespace() -> str:
         return ""
 
 
+@cache
+def _start_of_this_process(pid: int) -> str:
+    """Return when this process started; empty if that can't be read, so that the lease decides about its runs."""
+    try:
+        return _start_of(pid) or ""
+    except OSError:
+        return ""
+
+
 def _start_of(pid: int) -> str | None:
-    """Return when the process of that pid started, in the kernel's words; None if there is none."""
+    """Return when the process of that pid started, in the kernel's words; None if there is none.
+
+    Raises:
+        OSError: It can't be seen.
+    """
     try:
         # The process's name, in parentheses, may be any bytes: the kernel cuts it after 15 of them.
         stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return None if Path("/proc").exists() else _seen_alive(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        if not _is_alive(pid):
+            return None
+        if Path("/proc").exists():
+            raise  # It is hidden from this user, or began just now.
+        return "unknown"
     state, *rest = stat.rpartition(b")")[2].decode().split()
     return None if state in "ZX" else rest[18]
 
 
-def _seen_alive(pid: int) -> str | None:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return None
+        return False
     except PermissionError:
         pass  # It is another user's.
-    return ""
+    return True
 
 
 def _check_fingerprint(new: NewRun, stored: dict[str, str]) -> None:

@@ -157,6 +157,8 @@ class PoolKeeper(GenServer[PoolState]):
         try:
             await self._commit_waiting(renew=True)
             await self.state.store.release(self._run.run_id, self._owner)
+        except StoreError as error:  # What is not stored is done again when the run is continued.
+            logger.warning("run %r could not be released in its store: %s", self._run.run_id, error)
         finally:
             await self.state.store.close()
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from simba_actors.errors import ConfigError, LeaseLostError, RunError, RunOwnedError
+from simba_actors.errors import ConfigError, LeaseLostError, RunError, RunOwnedError, StoreError
 from simba_actors.events import RunPaused
 from simba_actors.store import Owner, Reader, leases
 from simba_actors.store.leases import wait_until_free
@@ -147,6 +149,35 @@ async def test_the_death_of_a_process_on_this_host_is_noticed_long_before_its_le
         async with asyncio.timeout(PATIENCE):
             await waiting
     child.join()
+
+
+@pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="needs /proc")
+async def test_a_living_process_is_not_taken_for_dead_where_no_more_files_can_be_opened(tmp_path: Path) -> None:
+    path, mine = tmp_path / "simba.db", Owner.this_process()
+    child = start_child(hold, path)
+    await is_held(path)
+    store = await Store.open(path)
+    with no_more_files(), pytest.raises(RunOwnedError):
+        await store.claim(RUN, mine)
+    await store.close()
+    child.kill()
+    child.join()
+
+
+@contextmanager
+def no_more_files() -> Generator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_store_that_cannot_be_opened_for_too_many_open_files_names_the_limit(tmp_path: Path) -> None:
+    await (await Store.open(tmp_path / "simba.db")).close()
+    with no_more_files(), pytest.raises(StoreError, match=r"ulimit -n"):
+        await Store.open(tmp_path / "simba.db")
 
 
 @pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="needs /proc")
