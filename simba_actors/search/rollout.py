@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
-from typing_extensions import TypeAliasType
+if TYPE_CHECKING:
+    JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+else:
+    from typing_extensions import TypeAliasType
 
-JSON = TypeAliasType("JSON", "bool | int | float | str | list[JSON] | dict[str, JSON] | None")
-"""Any plain JSON value. As a named type, since pydantic can't follow a plain alias that refers to itself."""
+    # Pydantic can't follow a plain alias that refers to itself.
+    JSON = TypeAliasType("JSON", "bool | int | float | str | list[JSON] | dict[str, JSON] | None")
 
 Phase: TypeAlias = Literal["sample", "evaluate", "final"]
 """Why a rollout runs: to find trajectories to learn from, to score a candidate, or to choose the winner."""
