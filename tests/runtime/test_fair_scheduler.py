@@ -69,7 +69,7 @@ async def test_waiting_rollouts_are_admitted_in_the_order_of_arrival() -> None:
     assert order == list(range(20))
 
 
-async def test_resumed_rollouts_go_before_new_ones() -> None:
+async def test_resumed_rollouts_and_new_ones_are_admitted_by_turns() -> None:
     scheduler = FairScheduler()
     order: list[str] = []
 
@@ -78,9 +78,9 @@ async def test_resumed_rollouts_go_before_new_ones() -> None:
         order.append(name)
 
     new = [rollout("new", scheduler.begin) for _ in range(4)]
-    under_way = [rollout("resumed", lambda: resumed(scheduler)) for _ in range(4)]
+    under_way = [rollout("resumed", lambda: resumed(scheduler)) for _ in range(6)]
     await asyncio.gather(*new, *under_way)
-    assert order == ["resumed"] * 4 + ["new"] * 4
+    assert order == ["new", "resumed"] * 4 + ["resumed"] * 2
 
 
 async def test_a_cancelled_rollout_delays_no_other() -> None:
