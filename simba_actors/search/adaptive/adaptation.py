@@ -177,12 +177,13 @@ def _rollouts_per_candidate(
     The noise is half the mean square of the differences between two rollouts of one program on one example. The high
     end of its interval has to be below the usual noise.
     """
-    pairs = [tuple(scores.to_unit(score.score) for score in own[:2]) for own in buckets if len(own) > 1]
-    if len(pairs) < LEAST_PAIRS:
+    differences = [(own[0].score - own[1].score) / scores.width for own in buckets if len(own) > 1]
+    if len(differences) < LEAST_PAIRS:
         return None
-    noise = math.sqrt(wilson(sum((one - other) ** 2 for one, other in pairs) / len(pairs), len(pairs))[1] / 2)
+    pairs = len(differences)
+    noise = math.sqrt(wilson(sum(difference**2 for difference in differences) / pairs, pairs)[1] / 2)
     share = min(1.0, max(LEAST_ROLLOUTS, (noise / USUAL_NOISE) ** 2))
-    reason = f"the noise of a score is at most {noise:.2f} on a scale from 0 to 1, by {len(pairs)} pairs of rollouts"
+    reason = f"the noise of a score is at most {noise:.2f} on a scale from 0 to 1, by {pairs} pairs of rollouts"
     rollouts = round(usual.rollouts_per_candidate * share)
     return _beyond_dead_band("rollouts_per_candidate", now.rollouts_per_candidate, rollouts, reason)
 

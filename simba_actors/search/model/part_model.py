@@ -262,7 +262,7 @@ class PartModel:
         """
         rows = self._leader_rows
         log_odds = self._log_odds(effects, self._sums_of_leaders(effects), rows, self._leaders_show)
-        shift = (log_odds - self._likely_log_odds_of_leaders).mean(axis=1)
+        shift = log_odds.mean(axis=1) - self._likely_log_odds_of_leaders
         own = self._own_mean[rows] - self._own_weight[rows] * shift + deviates * self._own_deviation[rows]
         means = mean_chance(log_odds + own[:, None])
         return dict(zip(self.leaders, means.tolist(), strict=True))
@@ -276,8 +276,10 @@ class PartModel:
         return self.composition.answers_shown_by(self._leader_rows)
 
     @cached_property
-    def _likely_log_odds_of_leaders(self) -> Matrix:
-        return self._log_odds(self.likely, self._sums_of_leaders(self.likely), self._leader_rows, self._leaders_show)
+    def _likely_log_odds_of_leaders(self) -> Vector:
+        """The most likely log-odds of each leader's parts, averaged over the panel."""
+        sums = self._sums_of_leaders(self.likely)
+        return cast("Vector", self._log_odds(self.likely, sums, self._leader_rows, self._leaders_show).mean(axis=1))
 
     def _sums_of_leaders(self, effects: Effects) -> Matrix:
         """Return the sum of the effects of each leader's parts on each example of the panel."""
