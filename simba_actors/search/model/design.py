@@ -11,7 +11,7 @@ import numpy as np
 from simba_actors.search.model.answer_order import AnswerOrder
 from simba_actors.search.model.effects import CROWD, CROWDING, LEVEL, PARTS, RULES, SAME_ANSWER, SHOWN
 from simba_actors.search.model.examples import Examples
-from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, times
+from simba_actors.search.model.linear_algebra import Indices, Matrix, Singles, Vector, times
 from simba_actors.search.model.parts import UNCOUNTED, Part
 from simba_actors.search.model.parts_held import PartsHeld
 
@@ -97,7 +97,7 @@ class Design:
     def __init__(self, composition: Composition, active: Indices, settled: Matrix) -> None:
         self._composition, self._active, self._settled = composition, active, settled
 
-    def rows(self, program: Indices, example: Indices, with_order: bool) -> tuple[Matrix, Vector]:
+    def rows(self, program: Indices, example: Indices, with_order: bool) -> tuple[Singles, Vector]:
         """Return a row of the design, and an offset, for each rollout of a program on an example.
 
         Programs are given by their rows in the composition, and run as in use: without resampling. `with_order` adds
@@ -105,19 +105,20 @@ class Design:
         """
         active = len(self._active)
         order_start = PARTS + 2 * active
-        design = np.zeros((len(example), order_start + with_order * self._composition.order.columns))
+        columns = order_start + with_order * self._composition.order.columns
+        design: Singles = np.zeros((len(example), columns), dtype=np.float32)
         offset = np.zeros(len(example))
         for start in range(0, len(example), CHUNK):
             chunk = slice(start, start + CHUNK)
             rows, on = program[chunk], example[chunk]
-            columns = design[chunk]
-            columns[:, LEVEL] = 1.0
-            columns[:, RULES : CROWDING + 1] = self._composition.length[rows]
-            columns[:, SAME_ANSWER], columns[:, SHOWN] = self._composition.answers_shown_at(rows, on)
-            columns[:, PARTS : PARTS + active] = held = self._active_held[rows]
-            columns[:, PARTS + active : order_start] = held * self._near_active[on]
+            own = design[chunk]
+            own[:, LEVEL] = 1.0
+            own[:, RULES : CROWDING + 1] = self._composition.length[rows]
+            own[:, SAME_ANSWER], own[:, SHOWN] = self._composition.answers_shown_at(rows, on)
+            own[:, PARTS : PARTS + active] = held = self._active_held[rows]
+            own[:, PARTS + active : order_start] = held * self._near_active[on]
             if with_order:
-                columns[:, order_start:] = self._composition.order.design(self._composition.order.standings[rows], on)
+                own[:, order_start:] = self._composition.order.design(self._composition.order.standings[rows], on)
             offset[chunk] = self._settled_at(rows, on)
         return design, offset
 
@@ -146,14 +147,14 @@ class Design:
         return cast("Vector", np.bincount(own, effect, len(programs)))
 
     @cached_property
-    def _near_active(self) -> Matrix:
+    def _near_active(self) -> Singles:
         """Relevance of each active part (column) to each example (row), from 0 to 1."""
-        return self._composition.nearness.whole(self._active).T.copy()
+        return self._composition.nearness.whole(self._active).T.astype(np.float32, order="C")
 
     @cached_property
-    def _active_held(self) -> Matrix:
+    def _active_held(self) -> Singles:
         """Matrix with a row per program and a 1 for each active part that it has."""
-        return self._composition.holds.matrix(self._active, len(self._composition.parts))
+        return self._composition.holds.matrix(self._active, len(self._composition.parts)).astype(np.float32)
 
     @cached_property
     def _settled_held(self) -> PartsHeld:

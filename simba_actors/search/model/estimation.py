@@ -19,6 +19,7 @@ import numpy as np
 from simba_actors.search.model.linear_algebra import (
     Indices,
     Matrix,
+    Singles,
     Vector,
     inverse_root,
     members_by_rank,
@@ -51,9 +52,12 @@ LEAST_WEIGHT = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Scores, ordered by example. Every array has an entry or a row for each score."""
+    """Scores, ordered by example. Every array has an entry or a row for each score.
 
-    design: Matrix
+    The design is of single precision: its entries are counts and shares, and it is the largest array of a fit.
+    """
+
+    design: Singles
     example: Indices
     """The position of the score's example."""
     score: Vector
@@ -194,11 +198,12 @@ class _ByExample:
         counts = np.bincount(example, minlength=examples)
         self._order, self._scores = members_by_rank(counts, np.cumsum(counts) - counts)
 
-    def sums(self, design: Matrix, weight: Vector) -> Matrix:
+    def sums(self, design: Singles, weight: Vector) -> Singles:
         """Return the weighted sum of the design's rows for each example."""
-        sums = np.zeros((len(self._order), design.shape[1]))
+        factor = weight.astype(np.float32)
+        sums: Singles = np.zeros((len(self._order), design.shape[1]), dtype=np.float32)
         for scores in self._scores:
-            sums[: len(scores)] += design[scores] * weight[scores, None]
+            sums[: len(scores)] += design[scores] * factor[scores, None]
         by_example = np.empty_like(sums)
         by_example[self._order] = sums
         return by_example

@@ -57,12 +57,12 @@ def _small(left: Matrix, right: Matrix) -> Matrix:
     return left @ right
 
 
-def times(matrix: Matrix, vector: Vector) -> Vector:
-    """Return `matrix @ vector`."""
-    return cast("Vector", np.einsum("ij,j->i", matrix, vector))
+def times(matrix: Matrix | Singles, vector: Vector) -> Vector:
+    """Return `matrix @ vector`, computed in the matrix's precision."""
+    return cast("Vector", np.einsum("ij,j->i", matrix, vector.astype(matrix.dtype, copy=False)))
 
 
-def weighted_squares(rows: Matrix, weight: Vector) -> Matrix:
+def weighted_squares(rows: Matrix | Singles, weight: Vector) -> Matrix:
     """Return `rows.T @ diag(weight) @ rows`.
 
     Products of up to `ROWS` rows are computed in single precision, which takes half the time, and summed in double

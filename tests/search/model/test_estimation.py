@@ -14,7 +14,7 @@ def planted(effects: list[float], rollouts: int, seed: int = 0) -> Observations:
     """Rollouts of random subsets of parts with these effects, on examples that differ in ease."""
     draws = np.random.default_rng(seed)
     ease = draws.normal(0, 1, EXAMPLES)
-    design = draws.integers(0, 2, (rollouts, len(effects))).astype(np.float64)
+    design = draws.integers(0, 2, (rollouts, len(effects))).astype(np.float32)
     example = draws.integers(0, EXAMPLES, rollouts)
     score = (draws.random(rollouts) < sigmoid(design @ np.array(effects) + ease[example])).astype(np.float64)
     order = np.argsort(example, kind="stable")
@@ -39,7 +39,7 @@ def test_deviations_shrink_with_evidence() -> None:
 
 
 def test_without_evidence_the_posterior_is_the_prior() -> None:
-    nothing = Observations(np.zeros((0, 2)), np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
+    nothing = Observations(np.zeros((0, 2), dtype=np.float32), np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
     posterior = fit(nothing, np.array([0.3, 2.0]), EXAMPLES, 1.0)
     assert posterior.effects == pytest.approx([0, 0])
     assert posterior.deviations() == pytest.approx([0.3, 2.0])
@@ -54,7 +54,7 @@ def test_draws_scatter_as_the_deviations_say() -> None:
 
 def test_the_evidence_is_the_likelihood_of_the_scores_over_all_effects() -> None:
     score = np.array([1.0, 1.0, 1.0, 0.0, 1.0])
-    observations = Observations(np.ones((5, 1)), np.arange(5), score, np.zeros(5))
+    observations = Observations(np.ones((5, 1), dtype=np.float32), np.arange(5), score, np.zeros(5))
     effects = np.linspace(-12, 12, 4_001)
     likelihood = sigmoid(effects) ** 4 * (1 - sigmoid(effects))
     prior = np.exp(-((effects / 1.5) ** 2) / 2) / (1.5 * np.sqrt(2 * np.pi))
@@ -85,5 +85,5 @@ def test_a_fit_finds_the_same_mode_from_any_start(start: list[float]) -> None:
 
 def test_what_is_known_of_the_log_odds_is_not_credited_to_the_effects() -> None:
     known = planted([1.0], 6_000)
-    explained = Observations(known.design, known.example, known.score, known.design[:, 0])
+    explained = Observations(known.design, known.example, known.score, known.design[:, 0].astype(np.float64))
     assert fit(explained, np.full(1, 1.0), EXAMPLES, ease=1.0).effects == pytest.approx([0.0], abs=0.2)
