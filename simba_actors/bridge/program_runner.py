@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +21,12 @@ from simba_actors.bridge.messages import (
     RunRequest,
     Step,
 )
-from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
 from simba_actors.dspy_compat.settings import own_trace
 from simba_actors.errors import InfrastructureError, LMAccessError, StudentError
 from simba_actors.evaluation.binding import Programs
 from simba_actors.evaluation.executor import HISTORY_KEPT, raise_if_infrastructure, trace_steps
-from simba_actors.lm.governed_lm import Twins, governed, routed
+from simba_actors.lm.governed_lm import Twins, govern_while_alive, governed
 from simba_actors.lm.governor import Caller, Governor, shared_governor
 from simba_actors.lm.rollout_context import SETTING, Deadline, RolloutContext
 from simba_actors.lm.usage import Meter
@@ -74,7 +72,7 @@ class ProgramRunner:
         self._pool = {STUDENT_LM: lm or own, **models}
         self._programs = Programs(program, space, self._pool, self._governor, Caller(), self.threads)
         self._twins = Twins(self._governor, Caller(), self.threads)
-        weakref.finalize(self._twins, route_lm_calls(routed))
+        govern_while_alive(self._twins)
         self._own = {name: predictor.lm for name, predictor in cast("list[Any]", program.named_predictors())}
         self._runs_async = runs_async(program)
         self._types = _input_types(program)
@@ -94,7 +92,6 @@ class ProgramRunner:
         program = self._programs.bound(states.configuration, ModelSpec())
         deadline = Deadline(min(request.timeout_seconds or LONGEST_RUN, LONGEST_RUN))
         rollout = RolloutContext(meter, deadline, keeps_history=False, govern=self._twins)
-        rollout.own(program.predictors)
 
         def reply(outcome: RunOutcome, **fields: Any) -> RunReply:
             return RunReply(
@@ -115,7 +112,7 @@ class ProgramRunner:
         try:
             with _traced(request.trace_context):
                 self._choose_lms(program.module, states.models)
-                with dspy.context(**{**self._settings, **own_trace(trace), SETTING: rollout}):
+                with dspy.context(**{**self._settings, **own_trace(trace), SETTING: rollout}), rollout.current():
                     async with deadline:
                         prediction = await isolated(self._call(program.module, self._inputs(request.inputs)))
                         answer = reply(RunOutcome.SUCCEEDED, prediction=json_fields(prediction))

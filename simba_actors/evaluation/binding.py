@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
@@ -32,8 +32,6 @@ class BoundProgram:
 
     module: Any
     names: PredictorNames
-    predictors: Sequence[Any]
-    """All predictors of `module`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ class Programs:
         module, copy_of = applied.copier.copy()
         for predictor, lm in chosen.items():
             copy_of[predictor].lm = lm
-        return BoundProgram(module, applied.names, [copy_of[predictor] for predictor in chosen])
+        return BoundProgram(module, applied.names)
 
     def _without_lms(self, student: dspy.Module) -> dspy.Module:
         """Return a copy whose predictors have no LM, and in which other LMs, such as a judge, are governed."""

@@ -13,7 +13,6 @@ from typing import Any, Literal, Protocol, TypedDict, Unpack, cast
 
 import dspy
 
-from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from simba_actors.dspy_compat.model_facts import remember_prices, with_known_capabilities
 from simba_actors.dspy_compat.predictor_names import PredictorNames
 from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
@@ -28,7 +27,7 @@ from simba_actors.errors import (
 from simba_actors.evaluation.binding import BoundProgram, Programs
 from simba_actors.evaluation.scoring import MetricResult, Scorer
 from simba_actors.lm.failures import causes, infrastructure_cause, is_exhaustion
-from simba_actors.lm.governed_lm import Twins, routed
+from simba_actors.lm.governed_lm import Twins, govern_while_alive
 from simba_actors.lm.governor import BlockingCallError, Caller, Governor
 from simba_actors.lm.rollout_context import SETTING, Deadline, RolloutContext
 from simba_actors.lm.secrets import Secrets
@@ -211,7 +210,7 @@ class LocalExecutor:
         """
         self._govern()  # Else the metric's calls would not be refused.
         rollout = RolloutContext(Meter(), govern=_refuse)
-        with dspy.context(**{**self._settings, "lm": None, SETTING: rollout}):
+        with dspy.context(**{**self._settings, "lm": None, SETTING: rollout}), rollout.current():
             async with Deadline(self._rollout_timeout):
                 await self._scorer.try_on(f"{self._split_names['train']}[0]", self._examples["train"][0])
 
@@ -223,7 +222,7 @@ class LocalExecutor:
         """Return what governs LMs that code calls directly. DSPy's calls are routed to it for as long as it is used."""
         if self._twins is None:
             self._twins = self._make_twins()
-            weakref.finalize(self._twins, route_lm_calls(routed))
+            govern_while_alive(self._twins)
             weakref.finalize(self._twins, remember_prices())
         return self._twins
 
@@ -234,11 +233,10 @@ class LocalExecutor:
         started = self._clock()
         deadline = Deadline(self._rollout_timeout)
         rollout = RolloutContext(meter, deadline, keeps_history=self._keeps_history, govern=self._govern())
-        rollout.own(program.predictors)
         trace: list[Any] = []
         ended: _Ended | None = None
         try:
-            with self._context(trace, rollout):
+            with self._context(trace, rollout), rollout.current():
                 async with deadline:
                     ended = await self._play(
                         program, example, f"{self._split_names[task.split]}[{task.example}]", trace, rollout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from copy import copy
@@ -14,6 +15,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from simba_actors.dspy_compat.engines import has_async_side, imports_on_first_call
+from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from simba_actors.dspy_compat.provider_replies import add_reply
 from simba_actors.dspy_compat.reply_cache import has_cached_reply
 from simba_actors.dspy_compat.settings import has_lm_of_context
@@ -23,7 +25,7 @@ from simba_actors.lm.budget import CallSize
 from simba_actors.lm.endpoint import Endpoint, Temperature
 from simba_actors.lm.failures import FailureClass, classify, status_of
 from simba_actors.lm.governor import Caller, Governor
-from simba_actors.lm.rollout_context import RolloutContext, current_rollout
+from simba_actors.lm.rollout_context import RolloutContext, current_rollout, inherit_rollouts
 from simba_actors.lm.usage import Meter, prompt_characters, was_cut_off
 from simba_actors.programs.values import text_of
 from simba_actors.runtime.exception_isolation import raised_in_thread
@@ -331,6 +333,12 @@ class Twins:
             return self._known[id(lm)][1]
 
 
+def govern_while_alive(twins: Twins) -> None:
+    """Govern LMs that rollouts call directly, in threads of theirs too, for as long as `twins` are used."""
+    weakref.finalize(twins, inherit_rollouts())
+    weakref.finalize(twins, route_lm_calls(routed))
+
+
 def routed(lm: Any) -> Any:
     """Return what a call of `lm` is to be made on: within a rollout, a governed LM.
 
@@ -408,5 +416,11 @@ def endpoint_name(lm: Any) -> str:
 def _endpoint_name(model: str, base: str) -> str:
     if not base:
         return model
-    address = urlsplit(base)
-    return f"{model} at {address.hostname}{f':{address.port}' if address.port else ''}"
+    try:
+        address = urlsplit(base)
+        host, port = address.hostname, address.port
+    except ValueError:  # Such as a port beyond 65535. The first call says what is wrong.
+        host, port = None, None
+    if host is None:
+        return f"{model} at an address that is not valid"
+    return f"{model} at {host}{f':{port}' if port else ''}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable
+import weakref
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from contextvars import Context
+from contextvars import Context, ContextVar
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ import dspy
 
 from simba_actors.lm.endpoint import Slot
 from simba_actors.lm.usage import Meter
+from simba_actors.runtime.inherited_context import inherit_in_threads
 
 SETTING = "simba_actors_rollout"
 """The name of the rollout context in `dspy.settings`, which DSPy carries into every thread that it starts."""
@@ -112,19 +114,26 @@ class RolloutContext:
         """Whether an LM's reply ended at its token limit."""
         self._deadline = deadline
         self._slots: set[Slot] = set()
-        self._predictors: list[int] = []
         self._over = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RolloutContext:
         return self
 
-    def own(self, predictors: Iterable[Any]) -> None:
-        """Take calls of these predictors for the rollout's until it ends, also in threads without its context.
+    @contextmanager
+    def current(self) -> Generator[None]:
+        """Make this the current rollout of the block, and of threads that are started in it without its context.
 
-        No other rollout may use them.
+        In the block itself `dspy.context` must have it as `SETTING`, which DSPy carries into threads that it starts.
         """
-        self._predictors = [id(predictor) for predictor in predictors]
-        _owners.update(dict.fromkeys(self._predictors, self))
+        token = _of_threads.set(weakref.ref(self))  # A thread that lives on must not keep it alive.
+        try:
+            yield
+        finally:
+            _of_threads.reset(token)
+
+    @property
+    def is_over(self) -> bool:
+        return self._over
 
     @contextmanager
     def waiting(self) -> Generator[None]:
@@ -168,9 +177,6 @@ class RolloutContext:
     def end(self) -> None:
         """Mark the rollout as ended, and give back the slots of threads that still hang."""
         self._over = True
-        for predictor in self._predictors:
-            _owners.pop(predictor, None)
-        self._predictors.clear()
         for slot in list(self._slots):
             slot.leave()
         self._slots.clear()
@@ -184,19 +190,25 @@ def _refuse(lm: Any) -> Any:
     raise RolloutOverError(f"the rollout that called {lm.model} has ended; the call was not sent")
 
 
-_owners: dict[int, RolloutContext] = {}
-"""The rollout that a predictor belongs to, by the predictor's `id`."""
+_of_threads: ContextVar[weakref.ref[RolloutContext] | None] = ContextVar("simba_actors_rollout", default=None)
+"""The rollout that has started this thread."""
+
+
+def inherit_rollouts() -> Callable[[], None]:
+    """Have threads belong to the rollout that starts them, if it is current there. Return what undoes that."""
+    return inherit_in_threads(_of_threads)
 
 
 def current_rollout() -> RolloutContext | None:
     """Return the rollout that this code runs in, if any.
 
-    A thread that a student has started by itself has no context of a rollout, but a predictor that calls from there is
-    known.
+    A thread that a rollout's code starts by itself has none of `dspy.context`, but belongs to the rollout until that is
+    over.
     """
     settings: Any = dspy.settings
     rollout = settings.get(SETTING)
-    if rollout is not None or not _owners:
+    if rollout is not None:
         return rollout
-    callers = reversed(settings.caller_modules or ())
-    return next((owner for caller in callers if (owner := _owners.get(id(caller))) is not None), None)
+    reference = _of_threads.get()
+    rollout = None if reference is None else reference()
+    return None if rollout is None or rollout.is_over else rollout

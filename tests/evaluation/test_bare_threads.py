@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -48,7 +49,12 @@ def right(ask: Ask) -> dict[str, Any]:
 
 
 async def rollout(
-    work: Callable[[Any, str], Any], lm: Any, *, model: ModelSpec | None = None, retry: Retry | None = None
+    work: Callable[[Any, str], Any],
+    lm: Any,
+    *,
+    model: ModelSpec | None = None,
+    retry: Retry | None = None,
+    metric: Callable[..., Any] = exact,
 ) -> Trajectory:
     student = InAPool(work)
     space = ConfigurationSpace.from_module(student)
@@ -56,7 +62,7 @@ async def rollout(
         student=student,
         space=space,
         examples={"train": questions(1)},
-        metric=exact,
+        metric=metric,
         lms={"student": lm},
         governor=Governor(retry=retry),
     )
@@ -96,13 +102,34 @@ async def test_an_lm_that_fails_there_is_no_score_though_the_student_goes_on() -
         await rollout(swallows, ScriptedLM(fails), retry=Retry(attempts=2, base=0.001))
 
 
-async def test_a_predictor_belongs_to_no_rollout_once_that_has_ended() -> None:
-    held: list[Any] = []
+async def test_a_judge_that_a_metric_asks_there_is_counted() -> None:
+    judge = ScriptedLM(lambda ask: {"verdict": "True"})
+    ask: Any = dspy.Predict("answer -> verdict: bool")
+    ask.lm = judge
 
-    def keeps(ask: Any, question: str) -> Any:
-        held.append(ask)
+    def metric(example: Any, prediction: Any) -> float:
+        with ThreadPoolExecutor(2) as pool:
+            return sum(pool.map(lambda n: ask(answer=f"{prediction.answer} {n}").verdict, range(2))) / 2
+
+    trajectory = await rollout(asks, ScriptedLM(right), metric=metric)
+    assert (trajectory.score, trajectory.usage.calls, len(judge.asks)) == (1.0, 3, 2)
+
+
+async def test_a_thread_that_outlives_its_rollout_belongs_to_none() -> None:
+    ended, seen = threading.Event(), list[Any]()
+
+    def leaves_a_thread(ask: Any, question: str) -> Any:
+        def work() -> None:
+            seen.append(current_rollout())
+            ended.wait(60)
+            seen.append(current_rollout())
+
+        threads.append(threading.Thread(target=work))
+        threads[0].start()
         return ask(question=question)
 
-    await rollout(keeps, ScriptedLM(right))
-    with dspy.context(caller_modules=held):
-        assert current_rollout() is None
+    threads: list[threading.Thread] = []
+    await rollout(leaves_a_thread, ScriptedLM(right))
+    ended.set()
+    threads[0].join()
+    assert [found is None for found in seen] == [False, True]

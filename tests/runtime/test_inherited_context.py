@@ -1,0 +1,95 @@
+"""A context variable reaches threads that are started without the context."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from simba_actors.runtime import inherited_context
+from simba_actors.runtime.inherited_context import inherit_in_threads
+
+variable: ContextVar[str | None] = ContextVar("variable", default=None)
+
+
+@pytest.fixture(autouse=True)
+def inheriting(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    monkeypatch.setattr(inherited_context, "_inheritance", inherited_context._Inheritance())
+    undo = inherit_in_threads(variable)
+    token = variable.set("mine")
+    yield
+    variable.reset(token)
+    undo()
+
+
+def seen_in(thread_class: type[threading.Thread] = threading.Thread) -> str | None:
+    seen: list[str | None] = []
+    thread = thread_class(target=lambda: seen.append(variable.get()))
+    thread.start()
+    thread.join()
+    return seen[0]
+
+
+def test_a_new_thread_has_it() -> None:
+    assert seen_in() == "mine"
+
+
+def test_so_has_one_whose_class_runs_something_else() -> None:
+    class Own(threading.Thread):
+        def run(self) -> None:
+            super().run()
+
+    assert seen_in(Own) == "mine"
+
+
+def test_a_thread_pool_has_it_for_the_work_alone() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(variable.get).result() == "mine"
+        token = variable.set(None)
+        assert pool.submit(variable.get).result() is None
+        variable.reset(token)
+        assert list(pool.map(lambda _: variable.get(), range(2))) == ["mine", "mine"]
+
+
+def test_work_of_a_pool_takes_its_arguments_and_raises_its_errors() -> None:
+    def divide(a: int, *, by: int) -> float:
+        return a / by
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(divide, 4, by=2).result() == 2
+        with pytest.raises(ZeroDivisionError):
+            pool.submit(divide, 4, by=0).result()
+
+
+def test_a_thread_that_has_ended_is_freed_at_once() -> None:
+    gc.disable()
+    try:
+        thread = threading.Thread(target=lambda: None)
+        thread.start()
+        thread.join()
+        reference = weakref.ref(thread)
+        del thread
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+def test_pythons_methods_are_restored_when_the_last_one_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inherited_context, "_inheritance", inherited_context._Inheritance())
+
+    def methods() -> tuple[Any, Any]:
+        return threading.Thread.start, ThreadPoolExecutor.submit
+
+    before = methods()
+    undo_first, undo_second = inherit_in_threads(variable), inherit_in_threads(variable)
+    undo_first()
+    undo_first()
+    assert methods() != before
+    undo_second()
+    assert methods() == before
