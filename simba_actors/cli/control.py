@@ -13,7 +13,7 @@ from simba_actors.store.reading import Reader
 DONE = {
     "pause": "pauses when its rollouts in progress are done",
     "resume": "resumes",
-    "stop": "stops; it can be resumed",
+    "stop": "stops; start it again to continue (a standby takes it over now, if there is one)",
 }
 
 

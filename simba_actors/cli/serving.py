@@ -40,7 +40,9 @@ def serve(
             show_envvar=True,
         ),
     ] = None,
-    actions: Annotated[bool, typer.Option("--actions", help="Allow publishing and rolling back.")] = False,
+    actions: Annotated[
+        bool, typer.Option("--actions", help="Allow publishing, rolling back and control of runs.")
+    ] = False,
     channels: Annotated[
         bool, typer.Option("--channels", help="Let live programs on other hosts follow channels and report scores.")
     ] = False,

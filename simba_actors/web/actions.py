@@ -1,7 +1,8 @@
-"""Actions of the pages, if enabled: publishing a program and rolling a channel back."""
+"""Actions of the pages, if enabled: pausing, resuming and stopping a run, publishing a program, rolling back."""
 
 from __future__ import annotations
 
+from typing import cast
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
@@ -9,10 +10,11 @@ from starlette.responses import RedirectResponse, Response
 
 from simba_actors.errors import ConfigError
 from simba_actors.publishing.channel import Channel, Source
+from simba_actors.store.requests import RequestKind, send_request
 from simba_actors.web.rendering import name_in, site, slug, whole
 
 BY = "dashboard"
-"""Publisher of the versions that pages publish."""
+"""Publisher of the versions that pages publish, and requester of what they ask of runs."""
 
 SHOWN = "shown:"
 """Prefix of the fields that hold the version of each channel that the page showed."""
@@ -36,6 +38,13 @@ async def rollback(request: Request) -> Response:
     async with await Channel.open(site(request).store, name) as channel:
         await channel.rollback(_number(form, "to"), reason=reason, by=BY)
     return _back_to(request, name)
+
+
+async def ask(request: Request) -> Response:
+    """Ask the process that has a run open to pause, resume or stop it."""
+    run_id, kind = name_in(request, "run"), cast("RequestKind", request.path_params["kind"])
+    await send_request(site(request).store, run_id, kind, reason=f"{kind} from the dashboard", by=BY)
+    return RedirectResponse(request.url_for("run", run=slug(run_id)).path, 303)
 
 
 async def _form(request: Request) -> dict[str, str]:

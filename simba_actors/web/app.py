@@ -32,7 +32,7 @@ def dashboard(
         token: What a browser must present once, as `?token=…`, and a program as `Authorization: Bearer …`. Without a
             token only direct connections from this machine are answered. A local proxy that adds no header of its own
             can't be detected: set a token before putting a proxy in front.
-        actions: Whether pages can publish and roll back versions.
+        actions: Whether pages can publish and roll back versions, and pause, resume and stop runs.
         channels: Whether live programs on other hosts can follow channels and report scores, as in
             `LiveProgram(student, store="https://host/simba", token=…)`.
 
@@ -58,6 +58,7 @@ def dashboard(
         routes += [
             Route("/publish", act.publish, methods=["POST"], name="publish"),
             Route("/channels/{channel}/rollback", act.rollback, methods=["POST"], name="rollback"),
+            Route("/runs/{run}/ask/{kind}", act.ask, methods=["POST"], name="ask"),
         ]
     if channels:
         routes += over_http.routes(Watcher(Path(store)))
