@@ -65,6 +65,7 @@ class CallHooks:
         return Caller(
             gate=self._gate,
             before_call=self._before_call,
+            after_call=self._budget.after_call,
             before_blocking_call=self._before_blocking_call,
             not_sent=self._budget.not_sent,
             on_fault=self._on_fault,
@@ -81,7 +82,11 @@ class CallHooks:
         if self._lease.is_over:
             await self._teammates.commit([])  # Renews the lease, or ends the run in this process.
         await self._budget.before_call(size)
-        self._check_owned()  # The loss may have become known meanwhile.
+        try:
+            self._check_owned()  # The loss may have become known meanwhile.
+        except BaseException:
+            self._budget.after_call(size)
+            raise
 
     def _before_blocking_call(self, size: CallSize) -> None:
         self._check_owned()

@@ -26,6 +26,9 @@ CHARACTERS_PER_TOKEN = 4
 """Assumed until a reply says how many tokens its prompt has."""
 
 
+LOOK_SECONDS, LONGEST_WAIT = 0.01, 60.0
+"""Seconds between looks at whether calls in flight leave room for another, and the most that a call waits for that."""
+
 LEAST_WAIT = 0.1
 """Seconds between looks at a clock that stops while the run is paused."""
 
@@ -38,10 +41,10 @@ class Budget:
     Reaching a cap ends the run with the best program known by then. Started again with a larger budget, it continues.
 
     `max_calls` is never passed. `max_tokens` and `max_cost` are checked before each call: it is not sent if what was
-    used so far and an estimate of this call exceed the cap. The estimate takes the length of the prompt, and the length
-    of replies so far; before the first reply, the LM's `max_tokens` and its price. Since the usage of calls in flight
-    is unknown, the caps may be exceeded by what these use and by the error of one estimate. At most `max_concurrency`
-    calls and those of rule writers are in flight. Every call counts: also those of rollouts that failed or were cut
+    used so far and an estimate of this call exceed the cap, and it waits while calls in flight are estimated to use
+    what is left. An estimate takes the length of the prompt, and the length of replies so far; before the first reply,
+    the LM's `max_tokens` and its price. So the caps may be exceeded by the errors of the estimates of calls in flight.
+    Calls that block the event loop do not wait. Every call counts: also those of rollouts that failed or were cut
     short, and those that judges in the metric make.
     """
 
@@ -85,6 +88,15 @@ class _Measured:
     completion_tokens: int = 0
 
 
+@dataclass(slots=True)
+class _InFlight:
+    """Sums over the calls that were sent and are not over."""
+
+    calls: int = 0
+    characters: int = 0
+    max_tokens: int = 0
+
+
 UNKNOWN = CallSize()
 
 
@@ -120,6 +132,7 @@ class BudgetTracker:
         """Known usage of all answered calls, including answers that are not part of a result."""
         self._restored = False
         self._measured = _Measured()
+        self._in_flight = _InFlight()
         self._prices: dict[str, tuple[float, float] | None] = {}
         """US dollars for a token of the prompt and of the completion, by model."""
         self._lock = threading.Lock()
@@ -169,9 +182,19 @@ class BudgetTracker:
         """Count a call and store that, before it is sent. Raise BudgetReachedError if it would pass a cap."""
         if self._lacks_price(size):
             await anyio.to_thread.run_sync(self._look_up_price, size.lm, abandon_on_cancel=True)
+        await self._wait_for_room(size)
         self._count_call(size)
-        if self._reserve is not None and self._unstored_calls > 0:
-            await self._reserve()
+        self._add_in_flight(size, 1)
+        try:
+            if self._reserve is not None and self._unstored_calls > 0:
+                await self._reserve()
+        except BaseException:
+            self.after_call(size)
+            raise
+
+    def after_call(self, size: CallSize) -> None:
+        """Note that a call that `before_call` has counted is over."""
+        self._add_in_flight(size, -1)
 
     def before_blocking_call(self, size: CallSize = UNKNOWN) -> None:
         """Do what `before_call` does for a call that blocks the event loop. May be called in any thread."""
@@ -187,6 +210,29 @@ class BudgetTracker:
         """Take back a call that was counted and not sent. Another one is sent in its place without being stored."""
         with self._lock:
             self.calls -= 1
+
+    async def _wait_for_room(self, size: CallSize) -> None:
+        """Wait while the calls in flight may use what this one needs. What they use is known when they are over."""
+        until = self._clock() + LONGEST_WAIT  # An LM may call another one, which then waits for a call around it.
+        while self._lacks_room(size) and self._clock() < until:  # noqa: ASYNC110 - threads end calls, too
+            await anyio.sleep(LOOK_SECONDS)
+
+    def _lacks_room(self, size: CallSize) -> bool:
+        flying = self._in_flight
+        if not flying.calls or self.reached(size) is not None:
+            return False
+        others = CallSize(flying.characters or None, flying.max_tokens, size.lm)
+        return any(
+            self._spent(cap) + self._estimate(cap, others, flying.calls) + self._estimate(cap, size) > limit
+            for cap, limit in self._caps
+            if cap in ("max_cost", "max_tokens")
+        )
+
+    def _add_in_flight(self, size: CallSize, sign: int) -> None:
+        with self._lock:
+            self._in_flight.calls += sign
+            self._in_flight.characters += sign * (size.characters or 0)
+            self._in_flight.max_tokens += sign * (size.max_tokens or 0)
 
     def _count_call(self, size: CallSize) -> None:
         with self._lock:  # Threads make calls too, while the event loop is blocked.
@@ -237,15 +283,15 @@ class BudgetTracker:
 
         self._prices[lm.model] = price_of(lm)
 
-    def _estimate(self, cap: str, size: CallSize) -> float:
-        """Return what a call will take of a cap on tokens or dollars; 0 if nothing is known."""
+    def _estimate(self, cap: str, size: CallSize, calls: int = 1) -> float:
+        """Return what calls of this size together will take of a cap on tokens or dollars; 0 if nothing is known."""
         spent, known = self.spent, self._measured
         if size.characters is None or (not known.calls and spent.calls):
             so_far = spent.tokens if cap == "max_tokens" else spent.cost
-            return (so_far or 0.0) / max(1, spent.calls)
+            return calls * (so_far or 0.0) / max(1, spent.calls)
         if known.calls:
             prompt = size.characters * known.prompt_tokens / known.characters
-            completion = known.completion_tokens / known.calls
+            completion = calls * known.completion_tokens / known.calls
         else:
             prompt, completion = size.characters / CHARACTERS_PER_TOKEN, size.max_tokens or 0
         if cap == "max_tokens":

@@ -24,11 +24,13 @@ class Temperature(Enum):
 class Slot:
     """One call's place at an endpoint. The first call of one of these methods gives it back; later ones do nothing."""
 
-    __slots__ = ("_endpoint", "_held")
+    __slots__ = ("_endpoint", "_held", "on_end")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._held = True
+        self.on_end: Callable[[], None] | None = None
+        """Called when the slot is given back."""
 
     def answered(self) -> None:
         """Give the slot back: the call got an answer, good or bad."""
@@ -52,6 +54,8 @@ class Slot:
 
     def _give_back(self) -> bool:
         held, self._held = self._held, False
+        if held and self.on_end is not None:
+            self.on_end()
         return held
 
 

@@ -65,6 +65,8 @@ class Caller:
     """Calls wait for it to be open, at each attempt."""
     before_call: Callable[[CallSize], Awaitable[None]] | None = None
     """Awaited before each attempt. If it raises, nothing is sent and the rollout ends with that error."""
+    after_call: Callable[[CallSize], None] | None = None
+    """Called once an attempt that `before_call` has admitted is over, whether it was answered or not."""
     before_blocking_call: Callable[[CallSize], None] | None = None
     """Called in place of `before_call` for calls that block the event loop."""
     not_sent: Callable[[], None] | None = None
@@ -86,7 +88,7 @@ class Caller:
         async def refuse_async(size: CallSize) -> None:
             refuse(size)
 
-        self.gate = self.not_sent = self.on_fault = self.on_answer = None
+        self.gate = self.after_call = self.not_sent = self.on_fault = self.on_answer = None
         self.before_call, self.before_blocking_call = refuse_async, refuse
 
 
@@ -286,6 +288,8 @@ class Governor:
         except BaseException:
             slot.leave()
             raise
+        if caller.after_call is not None:
+            slot.on_end = partial(caller.after_call, size)
         return slot
 
     async def _enter(self, endpoint: Endpoint, caller: Caller, rollout: RolloutContext, size: CallSize) -> Slot:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import dspy
 import pytest
 
 from simba_actors.errors import BudgetReachedError
-from simba_actors.lm.budget import Budget, BudgetTracker, CallSize, forecast
+from simba_actors.lm.budget import LOOK_SECONDS, Budget, BudgetTracker, CallSize, forecast
 from simba_actors.search.rollout import Usage
 from simba_actors.store.records import Spending
 
@@ -89,3 +91,23 @@ def test_the_cap_that_is_reached_first_bounds_the_whole_forecast() -> None:
     assert (whole.calls, whole.tokens, whole.seconds) == (100, 15_000, 20.0)
     capped = forecast(used, 2.0, 10, 100, 8, Budget(max_tokens=7_500, max_calls=90))
     assert (capped.calls, capped.tokens, capped.cost, capped.seconds) == (50, 7_500, pytest.approx(0.05), 10.0)
+
+
+async def test_a_call_waits_for_those_in_flight_that_may_use_what_is_left() -> None:
+    tracker = BudgetTracker(Budget(max_tokens=100))
+    size = CallSize(characters=40, max_tokens=50)  # Some 60 tokens.
+    await tracker.before_call(size)
+    second = asyncio.create_task(tracker.before_call(size))
+    await asyncio.sleep(LOOK_SECONDS * 3)
+    assert (second.done(), tracker.calls) == (False, 1)
+    tracker.answered(10, 5, None, 40)
+    tracker.after_call(size)
+    await asyncio.wait_for(second, 60)
+    assert tracker.calls == 2
+
+
+async def test_a_call_that_does_not_fit_is_refused_at_once_though_others_are_in_flight() -> None:
+    tracker = BudgetTracker(Budget(max_tokens=100))
+    await tracker.before_call(CallSize(characters=40, max_tokens=50))
+    with pytest.raises(BudgetReachedError):
+        await asyncio.wait_for(tracker.before_call(CallSize(characters=4000)), 60)

@@ -62,7 +62,15 @@ class Blocking(Turns):
         return self.answer(question=question)
 
 
-@pytest.mark.parametrize("kind", [OnLoop, InThread, Blocking])
+class AtOnce(Turns):
+    """Makes the calls at once, many more than rollouts are in flight."""
+
+    async def aforward(self, question: str) -> Any:
+        answers = await asyncio.gather(*(self.answer.acall(question=f"{question} ({turn})") for turn in range(200)))
+        return answers[0]
+
+
+@pytest.mark.parametrize("kind", [OnLoop, InThread, Blocking, AtOnce])
 @pytest.mark.parametrize("budget", [Budget(max_tokens=4000), Budget(max_cost=0.001)], ids=["tokens", "cost"])
 @pytest.mark.parametrize("concurrency", [1, 4])
 async def test_long_rollouts_pass_a_cap_at_most_by_the_calls_in_flight(

@@ -234,6 +234,8 @@ class LeaseOffice:
     async def _count(self, size: CallSize) -> None:
         if self._caller.before_call is not None:
             await self._caller.before_call(size)
+        if self._caller.after_call is not None:
+            self._caller.after_call(size)  # A call that blocks its worker, of which no end is reported.
 
     def _withdraw(self, number: int) -> None:
         task = self._tasks.get(number)
