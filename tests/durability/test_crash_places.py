@@ -14,6 +14,7 @@ import pytest
 
 from simba_actors import Budget, OptimizerConfig
 from simba_actors.actors import GenServer
+from simba_actors.actors.supervisor import RestartIntensity
 from simba_actors.hosting.assembly import TEAM
 from simba_actors.search.adaptive import policy as adaptive_policy
 from simba_actors.store.store import Store
@@ -26,10 +27,10 @@ from tests.support.seeded_loop import run_seeded, use_one_thread
 CRASHES: tuple[tuple[When, int], ...] = (("before", 1), ("after", 2))
 """When to crash, and the seed of the schedule."""
 
-CRASHES_A_RUN = 3
-"""Maximum number of crashes of one run. A supervisor allows this many restarts within five seconds."""
+CRASHES_A_RUN = {"dspy": 8, "adaptive": 3}
+"""Maximum number of crashes of one run. The budget of the adaptive policy has room for the calls of three."""
 
-FAR_APART = 12
+FAR_APART = 8
 """Minimum number of messages or commits from one crash of a run to the next, so that it makes progress in between."""
 
 Findings = dict[str, Any]
@@ -61,10 +62,12 @@ def _lms() -> dict[str, ScriptedLM]:
 def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Findings]:
     """Return a function that makes a run with a schedule drawn from a seed. `watch` may patch the package for it.
 
-    The adaptive policy has two steps open at a time, as otherwise only longer runs have.
+    The adaptive policy has two steps open at a time, as otherwise only longer runs have. Supervisors allow more than
+    three restarts within five seconds.
     """
     use_one_thread(monkeypatch)
     monkeypatch.setattr(adaptive_policy, "steps_at_once", lambda *_: 2)
+    monkeypatch.setattr(RestartIntensity, "allows", lambda *_: True)
     made = iter(range(1_000_000))
 
     def run(policy: str, seed: int, watch: Watch = lambda _: None) -> Findings:
@@ -91,7 +94,7 @@ def undisturbed() -> dict[str, Findings]:
 def crash_everywhere(found: Callable[..., Findings], undisturbed: dict[str, Findings]) -> Callable[..., int]:
     """Return a function that crashes runs at each place, compares their findings, and returns the number of places.
 
-    `wrap` patches the package with an injector. One run crashes at up to three places, which are far apart.
+    `wrap` patches the package with an injector. One run crashes at several places, which are far apart.
     """
 
     def crash(policy: str, when: When, seed: int, what: str, wrap: Callable[..., None]) -> int:
@@ -104,10 +107,11 @@ def crash_everywhere(found: Callable[..., Findings], undisturbed: dict[str, Find
             return injector
 
         count = run(range(0)).handled
-        apart = max(math.ceil(count / CRASHES_A_RUN), FAR_APART)
+        crashes = CRASHES_A_RUN[policy]
+        apart = max(math.ceil(count / crashes), FAR_APART)
         crashed: set[int] = set()
         for first in range(1, min(apart, count) + 1):
-            crashed.update(run(range(first, first + CRASHES_A_RUN * apart, apart)).crashed)
+            crashed.update(run(range(first, first + crashes * apart, apart)).crashed)
         for place in {*range(1, count + 1)} - crashed:  # Runs that crashed earlier may have ended before it.
             crashed.update(run(range(place, place + 1)).crashed)
         assert crashed >= {*range(1, count + 1)}
