@@ -32,15 +32,17 @@ def config_for(server: OpenAIServer, store: Path, retry: Retry = HASTY, **change
     return small_config(store, run_id="run", policy="dspy", governor=Governor(retry=retry), **lms, **changes)
 
 
-async def faultless(server: OpenAIServer, tmp_path: Path) -> dict[str, Any]:
-    config = config_for(server, tmp_path / "faultless.db")
-    await finish(config)
-    return await findings(config, "run")
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The findings of a run without faults."""
+    with OpenAIServer(quiz_script) as server:
+        config = config_for(server, tmp_path_factory.mktemp("faultless") / "simba.db")
+        asyncio.run(finish(config))
+        return asyncio.run(findings(config, "run"))
 
 
 @pytest.mark.parametrize("seed", [3, 4])
-async def test_a_mix_of_faults_changes_no_score(seed: int, server: OpenAIServer, tmp_path: Path) -> None:
-    expected = await faultless(server, tmp_path)
+async def test_a_mix_of_faults_changes_no_score(seed: int, expected: dict[str, Any], tmp_path: Path) -> None:
     with OpenAIServer(quiz_script, faults=MIX, seed=seed) as faulty:
         patient = Retry(base=0.01, longest=0.1)
         config = config_for(faulty, tmp_path / "faulty.db", patient, rollout_timeout=3.0)
@@ -52,9 +54,8 @@ async def test_a_mix_of_faults_changes_no_score(seed: int, server: OpenAIServer,
 
 
 async def test_an_outage_pauses_the_run_which_then_continues_to_the_same_result(
-    server: OpenAIServer, tmp_path: Path
+    expected: dict[str, Any], server: OpenAIServer, tmp_path: Path
 ) -> None:
-    expected = await faultless(server, tmp_path)
     config = config_for(server, tmp_path / "outage.db")
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, TrajectorySampled)
@@ -88,9 +89,8 @@ async def test_an_outage_that_all_calls_in_flight_meet_pauses_the_run_once(
 
 @pytest.mark.parametrize(("status", "error"), [(401, "LMAuthError"), (402, "LMBillingError")])
 async def test_a_refused_key_or_account_pauses_the_run_at_once(
-    status: int, error: str, server: OpenAIServer, tmp_path: Path
+    status: int, error: str, expected: dict[str, Any], server: OpenAIServer, tmp_path: Path
 ) -> None:
-    expected = await faultless(server, tmp_path)
     config = config_for(server, tmp_path / "refused.db")
     calls, server.faults = server.calls, Faults(status=status)
     async with await Optimizer.start(config) as optimizer:
@@ -103,8 +103,9 @@ async def test_a_refused_key_or_account_pauses_the_run_at_once(
     assert await findings(config, "run") == expected
 
 
-async def test_a_wait_of_a_day_that_the_provider_asks_for_pauses_the_run(server: OpenAIServer, tmp_path: Path) -> None:
-    expected = await faultless(server, tmp_path)
+async def test_a_wait_of_a_day_that_the_provider_asks_for_pauses_the_run(
+    expected: dict[str, Any], server: OpenAIServer, tmp_path: Path
+) -> None:
     config = config_for(server, tmp_path / "day.db", Retry(base=0.01, longest=0.1))
     server.faults = Faults(rate_limited=1.0, retry_after=DAY)
     async with Optimizer.start(config) as optimizer:
@@ -128,8 +129,9 @@ async def test_resume_wakes_a_call_that_waits_for_a_day(server: OpenAIServer, tm
         assert (await asyncio.wait_for(optimizer.result(), PATIENCE)).run_id == "run"
 
 
-async def test_a_status_that_no_provider_documents_pauses_the_run(server: OpenAIServer, tmp_path: Path) -> None:
-    expected = await faultless(server, tmp_path)
+async def test_a_status_that_no_provider_documents_pauses_the_run(
+    expected: dict[str, Any], server: OpenAIServer, tmp_path: Path
+) -> None:
     config = config_for(server, tmp_path / "teapot.db")
     server.faults = Faults(status=418, text="I'm a teapot")
     async with Optimizer.start(config) as optimizer:
