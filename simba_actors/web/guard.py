@@ -19,6 +19,9 @@ COOKIE = "simba_actors_token"
 FORWARDING = re.compile(
     r"(x-)?forwarded|via$|x-(auth|envoy|host|original|proxy|real|remote|rewrite|scheme)"
     r"|(x-)?(akamai|amzn|appengine|arr|azure|cdn|cf|cloud|fastly|fly|ngrok|sucuri|tailscale|varnish|vercel)-"
+    r"|x-(amz|backend|bluecoat|caddy|coming|consumer|do|gateway|goog|haproxy|heroku|https$|istio|kong|ms-proxy|nginx)"
+    r"|x-(peer|port$|proto$|queue-start|railway|render|request-start|script-name|ssl|traefik|url-scheme|varnish|zrok)"
+    r"|(front-end|max-forwards|proxy|remote-user|rndr|x-client-cert|ssl-client|z-forwarded)"
     r"|.*(client-?ip|-ip|remote-addr)$"
 )
 """Matches the names of headers that proxies, load balancers and tunnels add."""

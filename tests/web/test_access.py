@@ -84,6 +84,8 @@ async def test_a_host_that_makes_no_sense_is_refused(store: Path, options: dict[
         *("Via", "X-Real-IP", "CF-Connecting-IP", "True-Client-IP", "Fastly-Client-IP", "X-Original-Host"),
         *("CDN-Loop", "CF-Ray", "Fly-Client-IP", "Tailscale-User-Login", "X-Amzn-Trace-Id", "X-Appengine-Country"),
         *("X-ARR-LOG-ID", "X-Azure-ClientIP", "X-Cloud-Trace-Context", "X-Original-URI", "X-Scheme", "X-Vercel-Id"),
+        *("Front-End-Https", "Proxy-Connection", "Remote-User", "SSL-Client-Verify", "X-Amz-Cf-Id", "X-Client-Cert"),
+        *("X-Kong-Proxy-Latency", "X-NginX-Proxy", "X-Request-Start", "X-Script-Name", "X-Url-Scheme", "X-Varnish"),
     ],
 )
 async def test_without_a_token_what_a_proxy_passes_on_is_refused(store: Path, header: str) -> None:
