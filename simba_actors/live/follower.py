@@ -21,7 +21,7 @@ from simba_actors.publishing.publications import (
     unreadable,
     versions,
 )
-from simba_actors.store.connection import translate_errors, translated, unreachable
+from simba_actors.store.connection import real_path, translate_errors, translated, unreachable
 from simba_actors.store.opening import connect_for_reading, is_immutable
 
 POLL_SECONDS = 0.25
@@ -58,7 +58,7 @@ class Follower:
         self._db: sqlite3.Connection | None = None  # First, since `__del__` needs it.
         self._path = store
         self._name = str(store)
-        self._resolved = str(store.resolve())
+        self._resolved = str(real_path(store))
         self._channel = channel
         self._clock = clock
         self._immutable = False
@@ -145,7 +145,7 @@ class Follower:
         if self._db is not None and self._identity == self._identify():
             return
         self.close()
-        self._resolved = str(self._path.resolve())
+        self._resolved = str(real_path(self._path))
         self._immutable = is_immutable(self._path)
         self._identity = self._identify()
         self._db = connect_for_reading(self._path, BUSY_SECONDS)

@@ -24,6 +24,7 @@ from simba_actors.errors import (
 )
 from simba_actors.events import ProgramPublished
 from simba_actors.search.rollout import JSON
+from simba_actors.store.connection import real_path
 from simba_actors.store.encoding import PUBLICATION_COLUMNS, checksum, load_shared, storable_text
 from simba_actors.store.reading import path_of
 from simba_actors.store.store import add_configuration, add_event
@@ -311,7 +312,7 @@ _published: dict[str, int] = {}
 
 def notify_followers(store: Path) -> None:
     """Notify this process's live programs of a publication, so that they need not wait for the next poll."""
-    name = str(store.resolve())
+    name = str(real_path(store))
     _published[name] = _published.get(name, 0) + 1
 
 

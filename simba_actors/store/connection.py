@@ -225,6 +225,11 @@ def _is_full(path: Path) -> bool:
         return False
 
 
+def real_path(path: Path) -> Path:
+    """Return where a link leads, as `Path.resolve` does, but without an error for a link that leads to itself."""
+    return Path(os.path.realpath(path))
+
+
 class LogDeletedError(StoreDamagedError):
     """The write-ahead log was deleted, and all it held is saved. The store can be written once it is opened again."""
 
@@ -238,7 +243,7 @@ class FileGuard:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        real = path.resolve()  # Where a link leads: SQLite keeps the log beside the file itself.
+        real = real_path(path)  # Where a link leads: SQLite keeps the log beside the file itself.
         self._log = real.with_name(f"{real.name}-wal")
         self._index = real.with_name(f"{real.name}-shm")
         found = path.stat()

@@ -13,7 +13,7 @@ from typing import cast
 import anyio
 
 from simba_actors.errors import ConfigError, NotAStoreError, StoreError, StoreReadOnlyError, StoreVersionError
-from simba_actors.store.connection import OUT_OF_FILES, Connection, connect, translate_errors, unreachable
+from simba_actors.store.connection import OUT_OF_FILES, Connection, connect, real_path, translate_errors, unreachable
 from simba_actors.store.migrations import APPLICATION_ID, VERSION, migrate
 
 BUSY_SECONDS = 5.0
@@ -29,11 +29,11 @@ async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS, *, ma
     Write-ahead logging with synchronous=NORMAL: a committed transaction survives the death of the process in any way. A
     power cut can take back the last transactions, but never leaves a part of one.
     """
-    if make:
-        _make_file(path)
-    else:
-        _check_exists(path)
     with translate_errors(path):
+        if make:
+            _make_file(path)
+        else:
+            _check_exists(path)
         db = await connect(path, busy_seconds)
         try:
             version = await db.read(recognize, path)
@@ -82,7 +82,7 @@ def connect_for_reading(path: Path, busy_seconds: float) -> sqlite3.Connection:
 def connect_for_writing(path: Path) -> sqlite3.Connection:
     """Connect to a store of this version that exists, from a thread. The caller translates SQLite's errors."""
     _check_exists(path)
-    return _recognized(path, f"{path.resolve().as_uri()}?mode=rw", BUSY_SECONDS, check=_check_current)
+    return _recognized(path, f"{real_path(path).as_uri()}?mode=rw", BUSY_SECONDS, check=_check_current)
 
 
 def _recognized(
@@ -112,7 +112,7 @@ def uri_for_reading(path: Path) -> str:
     immutable, which needs none.
     """
     _check_exists(path)
-    return f"{path.resolve().as_uri()}?{'immutable=1' if is_immutable(path) else 'mode=ro'}"
+    return f"{real_path(path).as_uri()}?{'immutable=1' if is_immutable(path) else 'mode=ro'}"
 
 
 def is_immutable(path: Path) -> bool:
@@ -121,7 +121,7 @@ def is_immutable(path: Path) -> bool:
     Raises:
         StoreReadOnlyError: Its last commits are in a write-ahead log that can't be read there.
     """
-    real = path.resolve()
+    real = real_path(path)
     log, index = real.with_name(f"{real.name}-wal"), real.with_name(f"{real.name}-shm")
     if _is_writable(real.parent) or (log.exists() and index.exists()):
         return False
@@ -189,10 +189,11 @@ def _check_exists(path: Path) -> None:
 def _make_file(path: Path) -> None:
     if path.is_dir():
         raise StoreError(f"{path} is a directory: give the path of a file in it")
-    if not path.parent.is_dir():
-        raise StoreError(f"{path} can't be made: there is no directory {path.parent}; make it first")
+    real = real_path(path)
+    if not real.parent.is_dir():
+        raise StoreError(f"{path} can't be made: there is no directory {real.parent}; make it first")
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        os.close(os.open(real, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         return
     except OSError as error:

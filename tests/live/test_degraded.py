@@ -187,3 +187,8 @@ async def test_a_directory_in_the_place_of_the_file_fails_no_call(live: LiveProg
     store.mkdir()
     clock.now += POLL_SECONDS
     assert await answer(live) in ("one", "canary")
+
+
+async def test_a_link_that_leads_to_itself_fails_no_call(tmp_path: Path) -> None:
+    (tmp_path / "simba.db").symlink_to(tmp_path / "simba.db")
+    assert await answer(LiveProgram(sayer(), store=tmp_path / "simba.db")) == "nothing"

@@ -73,6 +73,11 @@ async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
         await Store.open(tmp_path / "missing" / "simba.db")
 
 
+async def test_a_name_that_is_too_long_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="File name too long"):
+        await Store.open(tmp_path / f"{'x' * 300}.db")
+
+
 async def test_a_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is a directory: give the path of a file in it"):
         await Store.open(tmp_path)
@@ -167,6 +172,13 @@ async def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in _files(tmp_path)}
     await store.close()
     assert modes == {"simba.db": 0o600, "simba.db-wal": 0o600, "simba.db-shm": 0o600}
+
+
+async def test_only_the_owner_may_read_a_store_that_is_made_where_a_link_leads(tmp_path: Path) -> None:
+    link, real = tmp_path / "link.db", tmp_path / "real.db"
+    link.symlink_to(real)
+    await (await Store.open(link)).close()
+    assert stat.S_IMODE(real.stat().st_mode) == 0o600
 
 
 async def test_a_new_store_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
