@@ -1,4 +1,4 @@
-"""Checks of the values that an OptimizerConfig or a live program is given.
+"""Checks of the arguments of an OptimizerConfig and of `evaluate`.
 
 Each raises ConfigError with a message that says which value is wrong, and what to pass instead.
 """
@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 Example = TypeVar("Example")
 
 CHECKED_AT_ONCE = 1_000
-"""Examples of each list that a config checks as it is made, in about 10 ms. A start checks the others in a thread, so
-that a host with 100,000 of them is not held up for seconds."""
+"""Number of examples of each list that a config checks when it is made, in about 10 ms. The start of the run checks the
+others in a thread, so that 100,000 of them do not block the host for seconds."""
 
 RESERVED_LMS = (STUDENT_LM, "teacher", PROMPT_MODEL)
 """Names that `sampling_lms` can't use, since the LMs of other settings have them."""
@@ -89,7 +89,7 @@ def check_governor(governor: object) -> None:
 
 def check_executor(executor: object) -> None:
     if executor is not None and not callable(executor):
-        raise ConfigError(f"executor must make an executor, as RayExecutor(workers=8) does, not {executor!r:.80}")
+        raise ConfigError(f"executor must be a factory such as RayExecutor(workers=8), not {executor!r:.80}")
 
 
 def check_enough_calls(max_calls: int | None, bsize: int, predictors: int) -> None:
@@ -108,7 +108,7 @@ def check_budget(budget: object) -> None:
 
 
 def warn_of_overlap(trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example]) -> None:
-    """Log a warning if the valset shares examples with the trainset. Of many examples, `check_other_examples` does."""
+    """Log a warning if the valset shares examples with the trainset. `check_other_examples` does so for large sets."""
     if _are_few(trainset, valset):
         _warn_of_overlap(trainset, valset)
 
@@ -206,7 +206,7 @@ def check_number(name: str, value: object, *, least: float | None = None, above:
 
 
 def check_remote_lms(student: dspy.Module, lms: Mapping[str, Any]) -> None:
-    """Check that a student in another process is not to use LMs of this one."""
+    """Check that no LM of this process is set for a student that runs in another one."""
     if isinstance(student, RemoteStudent):
         predictors = cast("list[tuple[str, Any]]", student.named_predictors())
         own = {f"the LM of predictor {name}": predictor.lm for name, predictor in predictors}
@@ -270,7 +270,7 @@ def check_inputs_fit(student: dspy.Module, name: str, examples: Sequence[dspy.Ex
 def check_other_examples(
     student: dspy.Module, trainset: Sequence[dspy.Example], valset: Sequence[dspy.Example]
 ) -> None:
-    """Check what a config leaves to the run's start or estimate, which call this in a thread: see `CHECKED_AT_ONCE`."""
+    """Check the examples beyond `CHECKED_AT_ONCE`. The start of a run and an estimate call this in a thread."""
     for name, examples in (("trainset", trainset), ("valset", valset)):
         check_examples(name, examples, rest=True)
         check_inputs_fit(student, name, examples, rest=True)

@@ -1,4 +1,4 @@
-"""Every error that a user of simba_actors can meet.
+"""Every error that simba_actors raises to its users.
 
 SimbaError
 ├── ConfigError                    a setting is missing, out of range or contradicts another
@@ -51,7 +51,7 @@ from __future__ import annotations
 
 
 class SimbaError(Exception):
-    """Base of every error raised by simba_actors."""
+    """Base class of all errors of simba_actors."""
 
 
 class ConfigError(SimbaError, ValueError):
@@ -124,7 +124,7 @@ class RunOwnedError(RunError):
     def __init__(self, message: str, pid: int, host: str) -> None:
         super().__init__(message)
         self.pid = pid
-        """The process that has it open."""
+        """Process id of the owner."""
         self.host = host
         """The host of that process."""
 
@@ -168,7 +168,7 @@ class RunPausedError(RunError):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
-        """Why it is paused."""
+        """Why the run is paused."""
 
 
 class RunningLoopError(RunError, RuntimeError):
@@ -217,7 +217,7 @@ class MetricError(SimbaError):
 
 
 class StopperError(SimbaError):
-    """`stop_when` raised, or returned something that it must not. The cause, if any, is chained."""
+    """`stop_when` raised, or returned something that is not an answer. The cause, if any, is chained."""
 
 
 class PromptTooLongError(SimbaError):

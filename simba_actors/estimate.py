@@ -1,4 +1,4 @@
-"""What a run would take, before it is started."""
+"""Estimate of a run's usage and time before it is started."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WAITS_PER_STEP = 3
 class Estimate:
     """What a whole run would take, as returned by `Optimizer.estimate`.
 
-    print(estimate)  # at most 2,912 rollouts: 2,960 calls, 712,000 tokens, $0.1200, 4:10; by 8 rollouts of the student
+    print(estimate)  # at most 2,912 rollouts: 2,960 calls, 712,000 tokens, $0.1200, 4:10; estimated from 8
 
     A run takes less if `stop_when` ends it, as it does by default once little is left to gain.
     """
@@ -40,14 +40,14 @@ class Estimate:
     """Calls, tokens and cost of the whole run, within its budget. It leaves out that rules and demos make prompts
     longer during the run, usually by up to half."""
     seconds: float
-    """Time of the whole run with `max_concurrency` rollouts in flight, if the endpoint serves as many."""
+    """Time of the whole run in seconds, if the endpoint accepts `max_concurrency` calls at a time."""
     sample: Evaluation
     """The rollouts of the student that the estimate is made from."""
 
     def __str__(self) -> str:
         return (
             f"at most {self.rollouts:,} rollouts: {spent(self.usage)}, {duration(self.seconds)}; "
-            f"by {len(self.sample.results)} rollouts of the student"
+            f"estimated from {len(self.sample.results)}"
         )
 
 

@@ -58,13 +58,13 @@ class Evaluation:
     high: float
     """Upper end of the 95 % interval of `score`."""
     results: tuple[Trajectory, ...]
-    """What came of each example, in the order of the examples: score, prediction, trace, feedback, error."""
+    """The trajectory of each example, in order: score, prediction, trace, feedback, error."""
     scores: dict[str, float] | None
     """The mean score by objective; None without `objectives`."""
     usage: Usage
     """LM usage of all examples. Cached replies are not counted as calls."""
     seconds: float
-    """Wall time."""
+    """Wall time in seconds."""
 
     @property
     def failures(self) -> tuple[int, ...]:
@@ -114,8 +114,8 @@ async def evaluate(
         evaluation = await evaluate(result.program, heldout, metric)
         print(evaluation)
 
-    Rollouts run as those of an optimizer do: limits and retries are the governor's, a program's own error scores 0, an
-    infrastructure failure is never a score. Nothing is stored. `program` is not changed.
+    Rollouts run like those of an optimizer: the governor limits and retries LM calls, a program's own error scores 0,
+    and an infrastructure failure is never a score. Nothing is stored. `program` is not changed.
 
     Args:
         program: The program to run, such as the student or `result.program`.

@@ -318,7 +318,7 @@ class Optimizer:
             try:
                 await self._run.teammates.via(COORDINATOR).call(message, timeout=None)
             except ActorError as error:
-                raise self._hosted.error_if_unheard() from error
+                raise self._hosted.error_of_undelivered() from error
             return
         error = outcome.exception()
         if isinstance(error, RunError):

@@ -29,13 +29,13 @@ from simba_actors.store.records import Program, Run
 RankedOn: TypeAlias = Literal["trainset", "valset"]
 
 RUNNERS_UP_SHOWN = 2
-"""Most finalists that a summary lists besides the winner and the student."""
+"""Maximum number of finalists that a summary lists besides the winner and the student."""
 
 CHANGES_SHOWN = 12
-"""Most changed lines that a summary shows."""
+"""Maximum number of changed lines that a summary shows."""
 
 LONGEST_CHANGE = 100
-"""Characters of a changed line that a summary shows."""
+"""Maximum number of characters of a changed line that a summary shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Finalist:
     high: float
     """Upper end of that interval."""
     rollouts: int
-    """Number of rollouts behind `score`. The last rollouts of a run go to ever fewer programs: the better, the more."""
+    """Number of rollouts behind `score`. The last rollouts of a run go to fewer and fewer programs, the best ones."""
     scores: dict[str, float] | None = None
     """The program's scores by objective; None if the run has no objectives."""
 
@@ -74,8 +74,8 @@ class _Programs:
     pool: list[dict[str, Any]]
     """All programs of the run by number, each as a flat dict: the rows of `to_dataframe`."""
     changes: ProgramDiff
-    """What distinguishes `program` from the student, as a unified diff; empty if the student won. It is a string, which
-    a notebook shows in color."""
+    """Unified diff of `program` against the student; empty if the student won. It is a string that notebooks show in
+    color."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class OptimizerResult(_Programs):
 
         result = await optimizer.result()
         result.program.save("best.json")
-        print(result)                      # the student's score and the winner's, what that took, what changed
+        print(result)                      # the scores of student and winner, usage and time, what changed
         table = result.to_dataframe()      # a row for each program of the run
 
     Every score is the mean of a program's own rollouts, with a 95 % interval: Wilson's for scores from 0 to 1.
@@ -179,7 +179,7 @@ class OptimizerResult(_Programs):
         return pandas.DataFrame(self.pool)
 
     def summary(self) -> str:
-        """Return what the run found and what that took, as text: `print(result)` shows it.
+        """Return the findings and the usage of the run as text, which `print(result)` shows.
 
         It has the student's score and the winner's with their 95 % intervals and the rollouts behind them, the calls,
         tokens, cost and time of the run, and what changed in the prompt. What an LM wrote is shown without control

@@ -23,7 +23,8 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 PROGRAMS_KEPT = 64
-"""Configurations kept applied, and choices of LMs kept for each. A step of `dspy.SIMBA`'s defaults uses fewer."""
+"""Number of applied configurations that are kept, and of choices of LMs for each. A step with `dspy.SIMBA`'s defaults
+uses fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,14 @@ class _Applied:
     tuned: Mapping[int, str]
     """Names of the predictors that are optimized, by `id`."""
     chosen: OrderedDict[ModelSpec, Mapping[int, Any]] = field(default_factory=OrderedDict[ModelSpec, Mapping[int, Any]])
-    """The LM of each predictor, by the predictor's `id`, for the models that it last ran with."""
+    """The LM of each predictor, by the predictor's `id`, for each of the models that were used last."""
 
 
 class Programs:
     """Makes the program of each rollout.
 
-    Each gets a copy of its own, so that nothing a student keeps on `self` during a call reaches another example.
+    Each rollout gets a copy of its own, so that what a student keeps on `self` during a call never reaches another
+    example.
 
     Args:
         student: Never changed. Its LMs are used by all its copies, through governed copies of them.
@@ -108,10 +110,10 @@ class Programs:
         """Return the LM of each predictor by the predictor's `id`."""
         chosen: dict[int, Any] = {}
         for path, predictor in applied.predictors.items():
-            # Frozen predictors are not part of the configuration: `set_lm` passes them by, too.
+            # Frozen predictors are not part of the configuration; `set_lm` skips them, too.
             name = applied.tuned.get(id(predictor))
             own = self._own[path] if predictor.lm is None else predictor.lm  # What the configuration chose comes first.
-            # At temperature 0 a rollout id has no effect, which DSPy warns of at the first call.
+            # At temperature 0 a rollout id has no effect, and DSPy would warn about it at the first call.
             greedy = predictor.config.get("temperature") == 0
             spec = replace(model, rollout_id=None) if greedy else model
             chosen[id(predictor)] = self._lm_for(name or path, own, spec, tuned=name is not None)

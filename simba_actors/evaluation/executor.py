@@ -42,13 +42,13 @@ from simba_actors.search.objectives import Objectives
 from simba_actors.search.rollout import JSON, ModelSpec, Outcome, Split, TraceStep, Trajectory
 
 ATTEMPTS = 3
-"""Tries of a rollout before its infrastructure failure is raised. The governor tries its LM calls again, too."""
+"""Maximum number of attempts at a rollout, besides the governor's attempts at each LM call."""
 
 SPLIT_NAMES: Mapping[Split, str] = {"train": "trainset", "val": "valset"}
 """Names of the lists of examples by split, for error messages."""
 
 HISTORY_KEPT = 8
-"""Entries kept in the history of each copied module and LM. DSPy's default of 10,000 would fill the memory."""
+"""Maximum number of entries in the history of each copied module and LM. DSPy's 10,000 would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,15 +200,15 @@ class LocalExecutor:
         raise AssertionError("itertools.count ended")
 
     async def try_metric(self) -> None:
-        """Ask the metric about the first training example, with its labels for a prediction.
+        """Call the metric on the first training example, with its labels as the prediction.
 
-        A metric may well fail on that because a field is missing, which says nothing. No LM is called: a metric that
-        asks a judge is first tried by a rollout.
+        A failure because a field is missing does not count, since labels are not a whole prediction. No LM is called,
+        so a metric that asks a judge is first tried by a rollout.
 
         Raises:
             MetricError: The metric can't return a number for any prediction.
         """
-        self._govern()  # Else the metric's calls would not be refused.
+        self._govern()  # Without it, the metric's LM calls would not be refused.
         rollout = RolloutContext(Meter(), govern=_refuse)
         with dspy.context(**{**self._settings, "lm": None, SETTING: rollout}), rollout.current():
             async with Deadline(self._rollout_timeout):
@@ -238,7 +238,7 @@ class LocalExecutor:
         try:
             with self._context(trace, rollout), rollout.current():
                 async with deadline:
-                    ended = await self._play(
+                    ended = await self._run_and_score(
                         program, example, f"{self._split_names[task.split]}[{task.example}]", trace, rollout
                     )
         except Exception as error:
@@ -266,10 +266,10 @@ class LocalExecutor:
     def _context(self, trace: list[Any], rollout: RolloutContext) -> AbstractContextManager[None]:
         return dspy.context(**{**self._settings, **own_trace(trace), SETTING: rollout})
 
-    async def _play(
+    async def _run_and_score(
         self, program: BoundProgram, example: dspy.Example, where: str, trace: list[Any], rollout: RolloutContext
     ) -> _Ended:
-        """Run the student and, unless it failed, ask the metric."""
+        """Run the student and, unless it fails, call the metric."""
         inputs = {name: copied_value(value) for name, value in cast("Any", example.inputs()).items()}
         try:
             prediction = await isolated(self._call(program.module, inputs))
@@ -278,7 +278,7 @@ class LocalExecutor:
             return _Ended(
                 trace_steps(trace, program.names), None, None, self._governor.secrets.describe(error), rollout.cut_off
             )
-        # Taken before the metric runs: it may call predictors, and change what it is given.
+        # Taken before the metric runs, since it may call predictors and change its arguments.
         steps, fields, cut_off = trace_steps(trace, program.names), json_fields(prediction), rollout.cut_off
         try:
             result = await self._scorer.score(where, copied_example(example), prediction)
@@ -304,7 +304,7 @@ class _UngovernedError(InfrastructureError):
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """End of a rollout: a result of the metric, or an error."""
+    """How a rollout ended: with a result of the metric, or with an error."""
 
     steps: tuple[TraceStep, ...]
     prediction: dict[str, JSON] | None
@@ -336,7 +336,7 @@ def raise_if_infrastructure(error: Exception, secrets: Secrets) -> None:
             raise InterpreterError(
                 f"the student's code interpreter can't run: {secrets.describe(cause)} Then resume."
             ) from error
-    if raised_by_signal_handler(error):  # Such as a time limit of the host's.
+    if raised_by_signal_handler(error):  # For example by a time limit of the host.
         raise _UngovernedError(f"a signal handler interrupted the student: {secrets.describe(error)}") from error
     cause = infrastructure_cause(error)
     if isinstance(cause, InfrastructureError):

@@ -1,4 +1,4 @@
-"""Calls of the metric, and checks that what it returns is a score."""
+"""Calling the metric, and checking that it returns a score."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class MetricResult:
     score: float
     """The score, in the metric's own type if JSON has it: a bool stays a bool."""
     feedback: dict[str, JSON]
-    """The other fields of a `dspy.Prediction` that it returned."""
+    """The other fields of a `dspy.Prediction` that the metric returned."""
 
 
 class Scorer:
@@ -63,14 +63,14 @@ class Scorer:
         self._secrets = secrets or Secrets()
         if isinstance(metric, dspy.Module) and not hasattr(metric, "forward"):
             metric = cast("Callable[..., Any]", metric.acall)  # A judge that has an async side alone.
-        self._metric: Callable[..., Any] = partial(metric, **_demanded_names(metric))
+        self._metric: Callable[..., Any] = partial(metric, **_required_keywords(metric))
         self._extra: tuple[None, ...] = (None,) * _arguments_beyond_two(metric)
         call = getattr(metric, "__call__", None)  # noqa: B004 - looking for an async __call__
         self._asynchronous = inspect.iscoroutinefunction(metric) or inspect.iscoroutinefunction(call)
         self._threads = threads
 
     async def score(self, where: str, example: dspy.Example, prediction: Any) -> MetricResult:
-        """Ask the metric about a prediction. `where` names the example in errors, as in "trainset[3]".
+        """Return the metric's result for a prediction. `where` names the example in errors, as in "trainset[3]".
 
         Raises:
             MetricError: The metric raised, which is then the cause, or returned something that is not a finite number.
@@ -88,7 +88,7 @@ class Scorer:
         return metric_result(where, output, self._objectives)
 
     async def try_on(self, where: str, example: dspy.Example) -> None:
-        """Ask about an example with its own labels for a prediction. Raise MetricError if that shows a defect."""
+        """Call the metric with an example's labels as the prediction. Raise MetricError if that shows a defect."""
         copied = copied_example(example)  # The metric may change it.
         labels = dspy.Prediction(**dict(cast("Any", copied_example(example).labels())))
         try:
@@ -111,7 +111,7 @@ class Scorer:
 
 
 def metric_result(where: str, output: Any, objectives: Objectives | None = None) -> MetricResult:
-    """Return what the metric's `output` says. Raise MetricError if it lacks a score, or one of the `objectives`."""
+    """Return the result in the metric's `output`. Raise MetricError if it lacks a score, or one of the `objectives`."""
     if objectives is not None:
         return _combined(where, output, objectives)
     feedback: dict[str, JSON] = {}
@@ -148,10 +148,10 @@ def _combined(where: str, output: Any, objectives: Objectives) -> MetricResult:
 
 
 def _number(where: str, score: Any) -> float:
-    """Return a score as a number of Python's. Raise MetricError if it is not a score.
+    """Return a score as a Python number. Raise MetricError if it is not a score.
 
-    Infinities are not: every mean and every gap that they enter would be infinite or NaN. So would the squares of the
-    largest floats.
+    Infinities are not allowed, since means and gaps that include one are infinite or NaN. Neither are the largest
+    floats, whose squares overflow.
     """
     if isinstance(score, np.generic | np.ndarray) and np.ndim(cast("Any", score)) == 0:
         score = cast("Any", score).item()
@@ -182,37 +182,37 @@ def _shown(value: Any) -> str:
 
 
 def is_score(value: object) -> bool:
-    """Return whether `value` is a number that means and squares can be made of."""
+    """Return whether `value` is a number that is finite and small enough for sums of squares."""
     return isinstance(value, bool | int | float) and abs(value) <= LARGEST_SCORE
 
 
 def _arguments_beyond_two(metric: Callable[..., Any]) -> int:
     """Return the number of further required arguments: of `trace`, or of `trace, pred_name, pred_trace`."""
     own = _parameters(metric, follow_wrapped=False)
-    demanded = _demanded(own)
-    if len(demanded) >= 2 or all(p.kind is not inspect.Parameter.VAR_POSITIONAL for p in own):
-        return max(0, len(demanded) - 2)
-    # A decorator's `*args`. It may add arguments, so of those of the function within only DSPy's own are missing.
-    names = [name in NAMES_OF_TRACES for name in _demanded(_parameters(metric))]
+    required = _required_names(own)
+    if len(required) >= 2 or all(p.kind is not inspect.Parameter.VAR_POSITIONAL for p in own):
+        return max(0, len(required) - 2)
+    # A decorator takes `*args`, and may add arguments to them: only DSPy's own are known to be missing.
+    names = [name in NAMES_OF_TRACES for name in _required_names(_parameters(metric))]
     return sum(itertools.takewhile(bool, reversed(names)))
 
 
-def _demanded_names(metric: Callable[..., Any]) -> dict[str, None]:
+def _required_keywords(metric: Callable[..., Any]) -> dict[str, None]:
     """Return the required keyword-only arguments, each with None."""
     own = _parameters(metric, follow_wrapped=False)
-    demanded = dict.fromkeys(_demanded_keywords(own))
+    required = dict.fromkeys(_required_keyword_names(own))
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in own):
-        within = _demanded_keywords(_parameters(metric))
-        demanded.update(dict.fromkeys(name for name in within if name in NAMES_OF_TRACES))
-    return demanded
+        within = _required_keyword_names(_parameters(metric))
+        required.update(dict.fromkeys(name for name in within if name in NAMES_OF_TRACES))
+    return required
 
 
-def _demanded(parameters: Sequence[inspect.Parameter]) -> list[str]:
+def _required_names(parameters: Sequence[inspect.Parameter]) -> list[str]:
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return [p.name for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
 
 
-def _demanded_keywords(parameters: Sequence[inspect.Parameter]) -> list[str]:
+def _required_keyword_names(parameters: Sequence[inspect.Parameter]) -> list[str]:
     keywords = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     return [p.name for p in keywords if p.default is inspect.Parameter.empty]
 

@@ -124,172 +124,227 @@ def assemble(
         NoLMError: A predictor has no LM and no default is set, or no LM writes rules.
     """
     check_dspy()
-    space = config.space or ConfigurationSpace.from_module(config.student, optimize=config.optimize)
-    student = space.extract(config.student)
-    lms = model_pool(config)
-    parts = fingerprint(config, digests or ExampleDigests.of(config), student, lms, space)
-    strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
-    policy = policy_of(config, lms, tuple(strategies))
-    run = NewRun(
-        config.run_id or default_run_id(config, parts),
-        parts,
-        _shown_settings(config, policy),
-        _prompts(config.student),
-    )
-    owner, store, life = Owner.this_process(), checked_path(config.store), Life()
-    teammates, gate, threads = Teammates(Registry()), Gate(), Threads()
-    governor = config.governor or shared_governor()
-    for lm in lms.values():
-        accepted = lm.accepted_runs if isinstance(lm, RemoteLM) else config.max_concurrency
-        governor.endpoint(endpoint_name(lm)).window.expect(min(config.max_concurrency, accepted))
-    telemetry = telemetry_of(run.run_id, governor)
+    return _Assembly(config, finished, on_stored, on_request, digests or ExampleDigests.of(config)).run()
 
-    budget = BudgetTracker(
-        config.budget,
-        reserve=lambda: teammates.commit([]),
-        reserve_blocking=partial(reserve_call, store, run.run_id, owner),
-    )
 
-    lease, setting_aside = Lease(LEASE_SECONDS), SettingAside()
+class _Assembly:
+    """Makes the parts of one run, each from those before it."""
 
-    def lost(error: LeaseLostError) -> None:
-        gate.failure.set(error)
-        finished(error)
-
-    def stored(events: Sequence[Event]) -> None:
-        telemetry.on_events(events)
-        on_stored(events)
-
-    caller = CallHooks(
-        run_id=run.run_id,
-        store=store,
-        owner=owner,
-        lease=lease,
-        lost=lost,
-        budget=budget,
-        gate=gate,
-        teammates=teammates,
-        telemetry=telemetry,
-    ).caller()
-    rule_writer = governed(prompt_lm(config, lms), governor, caller=caller, threads=threads)
-    twins = Twins(governor, caller, threads)
-    with telemetry.lm_calls():
-        arguments = ExecutorArguments(
-            student=config.student,
-            space=space,
-            examples={"train": config.trainset, "val": config.valset},
-            metric=config.metric,
-            lms=lms,
-            governor=governor,
-            caller=caller,
-            threads=threads,
-            objectives=config.objectives,
-            rollout_timeout=config.rollout_timeout,
-            on_metric_error=config.on_metric_error,
+    def __init__(
+        self,
+        config: OptimizerConfig,
+        finished: Callable[[SimbaError | None], None],
+        on_stored: Callable[[Sequence[Event]], None],
+        on_request: Callable[[Request], None],
+        digests: ExampleDigests,
+    ) -> None:
+        self._config = config
+        self._space = config.space or ConfigurationSpace.from_module(config.student, optimize=config.optimize)
+        self._student = self._space.extract(config.student)
+        self._lms = model_pool(config)
+        parts = fingerprint(config, digests, self._student, self._lms, self._space)
+        self._strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
+        self._policy = policy_of(config, self._lms, tuple(self._strategies))
+        self._new = NewRun(
+            config.run_id or default_run_id(config, parts),
+            parts,
+            _shown_settings(config, self._policy),
+            _prompts(config.student),
         )
-        executor = LocalExecutor(**arguments) if config.executor is None else config.executor(**arguments)
-    planning = Threads(reserved_for=asyncio.get_running_loop())
-    ending = Ending(
-        teammates,
-        policy=policy,
-        objectives=config.objectives,
-        budget=budget,
-        failure=gate.failure,
-        setting_aside=setting_aside,
-        secrets=governor.secrets,
-        threads=planning,
-        finished=finished,
-    )
+        self._owner, self._store, self._life = Owner.this_process(), checked_path(config.store), Life()
+        self._teammates, self._gate, self._threads = Teammates(Registry()), Gate(), Threads()
+        self._governor = config.governor or shared_governor()
+        self._expect_concurrency()
+        self._telemetry = telemetry_of(self._new.run_id, self._governor)
+        self._budget = BudgetTracker(
+            config.budget,
+            reserve=partial(self._teammates.commit, []),
+            reserve_blocking=partial(reserve_call, self._store, self._new.run_id, self._owner),
+        )
+        self._lease, self._setting_aside = Lease(LEASE_SECONDS), SettingAside()
+        self._finished, self._on_request = finished, on_request
+        self._lost = partial(_lose, self._gate, finished)
+        self._on_stored = partial(_notify, self._telemetry, on_stored)
+        self._caller = self._hooks()
+        self._rule_writer = governed(
+            prompt_lm(config, self._lms), self._governor, caller=self._caller, threads=self._threads
+        )
+        self._executor = self._make_executor()
+        self._planning = Threads(reserved_for=asyncio.get_running_loop())
 
-    def spec(name: str, **dependencies: Any) -> ChildSpec:
-        start = partial(TEAM[name].start_link, teammates, name=name, registry=teammates.registry, **dependencies)
-        return ChildSpec(name, start)
+    def run(self) -> AssembledRun:
+        """Return the parts."""
+        return AssembledRun(
+            new=self._new,
+            store=self._store,
+            owner=self._owner,
+            life=self._life,
+            space=self._space,
+            executor=self._executor,
+            governor=self._governor,
+            caller=self._caller,
+            teammates=self._teammates,
+            gate=self._gate,
+            lease=self._lease,
+            threads=self._threads,
+            planning=self._planning,
+            telemetry=self._telemetry,
+            team=[
+                self._pool_keeper(),
+                self._sampler(),
+                self._spec(ANALYZER),
+                self._proposer(),
+                self._publisher(),
+                self._coordinator(),
+            ],
+        )
 
-    team = [
-        spec(
+    def _expect_concurrency(self) -> None:
+        """Let each endpoint start with as many calls as the user expects it to accept."""
+        most = self._config.max_concurrency
+        for lm in self._lms.values():
+            accepted = lm.accepted_runs if isinstance(lm, RemoteLM) else most
+            self._governor.endpoint(endpoint_name(lm)).window.expect(min(most, accepted))
+
+    def _hooks(self) -> Caller:
+        return CallHooks(
+            run_id=self._new.run_id,
+            store=self._store,
+            owner=self._owner,
+            lease=self._lease,
+            lost=self._lost,
+            budget=self._budget,
+            gate=self._gate,
+            teammates=self._teammates,
+            telemetry=self._telemetry,
+        ).caller()
+
+    def _make_executor(self) -> Executor:
+        config = self._config
+        with self._telemetry.lm_calls():
+            arguments = ExecutorArguments(
+                student=config.student,
+                space=self._space,
+                examples={"train": config.trainset, "val": config.valset},
+                metric=config.metric,
+                lms=self._lms,
+                governor=self._governor,
+                caller=self._caller,
+                threads=self._threads,
+                objectives=config.objectives,
+                rollout_timeout=config.rollout_timeout,
+                on_metric_error=config.on_metric_error,
+            )
+            return LocalExecutor(**arguments) if config.executor is None else config.executor(**arguments)
+
+    # ── the team ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _spec(self, name: str, **dependencies: Any) -> ChildSpec:
+        """Return the child specification of the actor with that name."""
+        registry = self._teammates.registry
+        return ChildSpec(
+            name, partial(TEAM[name].start_link, self._teammates, name=name, registry=registry, **dependencies)
+        )
+
+    def _pool_keeper(self) -> ChildSpec:
+        return self._spec(
             POOL_KEEPER,
-            path=store,
-            run=run,
-            owner=owner,
-            life=life,
-            student=student,
-            space=space,
-            budget=budget,
-            trouble=gate.store_trouble,
-            lease=lease,
-            lost=lost,
-            telemetry=telemetry,
-            on_stored=stored,
-            on_request=on_request,
-        ),
-        spec(
+            path=self._store,
+            run=self._new,
+            owner=self._owner,
+            life=self._life,
+            student=self._student,
+            space=self._space,
+            budget=self._budget,
+            trouble=self._gate.store_trouble,
+            lease=self._lease,
+            lost=self._lost,
+            telemetry=self._telemetry,
+            on_stored=self._on_stored,
+            on_request=self._on_request,
+        )
+
+    def _sampler(self) -> ChildSpec:
+        return self._spec(
             SAMPLER,
-            executor=executor,
-            max_concurrency=config.max_concurrency,
-            budget=budget,
-            gate=gate,
-            setting_aside=setting_aside,
-            telemetry=telemetry,
-        ),
-        spec(ANALYZER),
-        spec(
+            executor=self._executor,
+            max_concurrency=self._config.max_concurrency,
+            budget=self._budget,
+            gate=self._gate,
+            setting_aside=self._setting_aside,
+            telemetry=self._telemetry,
+        )
+
+    def _proposer(self) -> ChildSpec:
+        twins = Twins(self._governor, self._caller, self._threads)
+        secrets, timeout = self._governor.secrets, self._config.rollout_timeout
+        return self._spec(
             PROPOSER,
-            policy=policy,
-            strategies=strategies,
-            student=config.student,
-            space=space,
-            trainset=config.trainset,
-            prompt_model=lambda: LocalPromptModel(rule_writer, governor.secrets, config.rollout_timeout, twins),
-            secrets=governor.secrets,
-            budget=budget,
-            gate=gate,
-            threads=planning,
-            telemetry=telemetry,
-        ),
-        spec(
+            policy=self._policy,
+            strategies=self._strategies,
+            student=self._config.student,
+            space=self._space,
+            trainset=self._config.trainset,
+            prompt_model=partial(LocalPromptModel, self._rule_writer, secrets, timeout, twins),
+            secrets=secrets,
+            budget=self._budget,
+            gate=self._gate,
+            threads=self._planning,
+            telemetry=self._telemetry,
+        )
+
+    def _publisher(self) -> ChildSpec:
+        return self._spec(
             PUBLISHER,
-            store=store,
-            run_id=run.run_id,
-            channel=config.channel if config.publish == "best" else None,
-            policy=policy,
-            threads=planning,
-        ),
-        spec(
+            store=self._store,
+            run_id=self._new.run_id,
+            channel=self._config.channel if self._config.publish == "best" else None,
+            policy=self._policy,
+            threads=self._planning,
+        )
+
+    def _coordinator(self) -> ChildSpec:
+        config = self._config
+        ending = Ending(
+            self._teammates,
+            policy=self._policy,
+            objectives=config.objectives,
+            budget=self._budget,
+            failure=self._gate.failure,
+            setting_aside=self._setting_aside,
+            secrets=self._governor.secrets,
+            threads=self._planning,
+            finished=self._finished,
+        )
+        return self._spec(
             COORDINATOR,
-            run=run,
-            student=student,
-            unoptimized=space.unoptimized(config.student),
-            life=life,
-            policy=policy,
+            run=self._new,
+            student=self._student,
+            unoptimized=self._space.unoptimized(config.student),
+            life=self._life,
+            policy=self._policy,
             ending=ending,
-            setting_aside=setting_aside,
-            budget=budget,
+            setting_aside=self._setting_aside,
+            budget=self._budget,
             stop_when=config.stop_when,
             max_steps=config.steps,
-            pausing=gate.pausing,
-            failure=gate.failure,
+            pausing=self._gate.pausing,
+            failure=self._gate.failure,
             resume_after=config.resume_after,
-            renew_grace_period=governor.renew_grace_period,
-            threads=planning,
-        ),
-    ]
-    return AssembledRun(
-        new=run,
-        store=store,
-        owner=owner,
-        life=life,
-        space=space,
-        executor=executor,
-        governor=governor,
-        caller=caller,
-        teammates=teammates,
-        gate=gate,
-        lease=lease,
-        threads=threads,
-        planning=planning,
-        telemetry=telemetry,
-        team=team,
-    )
+            renew_grace_period=self._governor.renew_grace_period,
+            threads=self._planning,
+        )
+
+
+def _lose(gate: Gate, finished: Callable[[SimbaError | None], None], error: LeaseLostError) -> None:
+    """Stop LM work and end the run in this process, since another process owns it now."""
+    gate.failure.set(error)
+    finished(error)
+
+
+def _notify(telemetry: Telemetry, on_stored: Callable[[Sequence[Event]], None], events: Sequence[Event]) -> None:
+    telemetry.on_events(events)
+    on_stored(events)
 
 
 def _prompts(student: dspy.Module) -> dict[str, JSON]:

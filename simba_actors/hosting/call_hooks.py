@@ -20,7 +20,7 @@ from simba_actors.team.run_state import Gate, Lease, Silence
 
 
 class CallHooks:
-    """Lets a call be sent while this process owns the run and its budget lasts, and reports what came of it.
+    """Allows LM calls while this process owns the run and its budget lasts, and reports their outcomes.
 
     Args:
         run_id: The run.
@@ -30,7 +30,7 @@ class CallHooks:
         lost: Called in the event loop once another process is known to own the run.
         budget: Counts the calls.
         gate: Closed while no call may be sent.
-        teammates: Store an event for each call that is made again, and hear when endpoints fall silent.
+        teammates: The actors of the run, which store an event for each repeated call and learn of silent endpoints.
         telemetry: Counts answers.
     """
 
@@ -99,7 +99,7 @@ class CallHooks:
             raise LMUnavailableError(str(error)) from error
         except StoreError as error:
             raise LMUnavailableError(
-                f"an LM call was not sent, because the store could not be asked first: {error}"
+                f"an LM call was not sent, because the store could not be checked first: {error}"
             ) from error
 
     def _on_fault(self, fault: Fault) -> None:

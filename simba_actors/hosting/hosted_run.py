@@ -26,11 +26,11 @@ logger = get_logger(__name__)
 Role: TypeAlias = Literal["owner", "standby"]
 
 _owners: dict[asyncio.AbstractEventLoop, list[Owner]] = {}
-"""Those that have not retired. A loop may be closed while an optimizer runs in it, without `stop`."""
+"""Owners that have not retired, by event loop. A loop may be closed while an optimizer runs in it, without `stop`."""
 
 
 def _retire_owners_of_closed_loops() -> None:
-    """Leave the runs of loops that are closed to other optimizers of this process: nothing works on them any more."""
+    """Free the runs of closed event loops, on which nothing works any more, for other optimizers of this process."""
     for loop in [loop for loop in _owners if loop.is_closed()]:
         for owner in _owners.pop(loop):
             owner.retire()
@@ -66,7 +66,7 @@ class HostedRun:
         self.restarts: dict[str, int] = {}
         """Number of restarts of each actor."""
         self.stop_reason: str | None = None
-        """Why the run is stopped, if another process has asked for that."""
+        """Reason of another process's request to stop the run, if there was one."""
         self.outcome: asyncio.Future[None] = self._loop.create_future()
         """Done when the run has its result, or with the error that ended it in this process."""
         self.outcome.add_done_callback(_retrieve)
@@ -116,13 +116,13 @@ class HostedRun:
         await self.outcome
 
     async def stop(self) -> None:
-        """End the team and leave the run to others. Every call waits for the same end, even if one is cancelled."""
+        """Stop the team and free the run. Every call waits until that is done, even if another call is cancelled."""
         if self._ending is None:
             self._ending = asyncio.create_task(self._end(), name=f"end of run {self.run_id!r}")
         await asyncio.shield(self._ending)
 
-    def error_if_unheard(self) -> RunError:
-        """Return why the Coordinator did not get a message."""
+    def error_of_undelivered(self) -> RunError:
+        """Return the error for a message that did not reach the Coordinator."""
         if self._supervisor is None:
             return self._stopped()
         return RunError(f"run {self.run_id!r} was just recovering from a crash: try again")
@@ -181,7 +181,7 @@ class HostedRun:
         self._standing_by = asyncio.create_task(self._take_over(), name=f"standby of run {self.run_id!r}")
 
     async def _take_over(self) -> None:
-        """Wait until the run is free, and start the team; or until another process has finished the run."""
+        """Wait until the run is free and start the team, or until another process has finished the run."""
         try:
             process = self.run.owner.name
             await store_event(self.run.store, self.run_id, RoleChanged(role="standby", process=process))
@@ -211,7 +211,7 @@ class HostedRun:
             self._finish(cause)
 
     async def _look(self, reader: Reader, run: Run) -> None:
-        """Take note of whether the owner's run is paused, since waiting for its result may not help then."""
+        """Note whether the owner has paused the run, since waiting for its result may not help then."""
         pausing = self.run.gate.pausing
         if run.status == "paused" and pausing.reason is None:
             paused = await reader.last_pause(self.run_id)
@@ -234,7 +234,7 @@ class HostedRun:
             self._standing_by.cancel()
             await asyncio.wait([self._standing_by])
         await self._end_team()
-        if not self.outcome.done():  # A standby has no team that says so.
+        if not self.outcome.done():  # A standby has no team that would set the outcome.
             self._retire()
             self._finish(self._stopped())
         await self.run.end()
@@ -266,7 +266,7 @@ class HostedRun:
 
     def _stopped(self) -> RunStoppedError:
         why = f": {self.stop_reason}" if self.stop_reason else ""
-        return RunStoppedError(f"run {self.run_id!r} was stopped{why}; started again, it continues")
+        return RunStoppedError(f"run {self.run_id!r} was stopped{why}; start it again to continue")
 
 
 def _root_cause(error: BaseException) -> BaseException:

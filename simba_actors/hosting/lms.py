@@ -28,7 +28,7 @@ def model_pool(config: OptimizerConfig) -> dict[str, Any]:
 def student_lm(student: dspy.Module, lm: dspy.BaseLM | None) -> Any:
     """Return the LM of predictors without one of their own: `lm`, the LM of `dspy.settings`, or any predictor's.
 
-    That of a remote student is its own, where it runs.
+    A remote student uses its own LM, where it runs.
 
     Raises:
         NoLMError: There is no such LM.
@@ -47,13 +47,13 @@ def student_lm(student: dspy.Module, lm: dspy.BaseLM | None) -> Any:
 
 
 def prompt_lm(config: OptimizerConfig, lms: Mapping[str, Any]) -> Any:
-    """Return the LM that writes rules. Raise NoLMError if there is none within reach, and a strategy needs it."""
+    """Return the LM that writes rules. Raise NoLMError if a strategy needs one and there is none in this process."""
     settings: Any = dspy.settings
     lm = config.prompt_model or settings.lm or config.lm or lms[STUDENT_LM]
     writers = [strategy.name for strategy in config.chosen_strategies() if isinstance(strategy, RULE_WRITERS)]
     if isinstance(lm, RemoteLM) and writers:
         raise NoLMError(
-            f"no LM is set that writes rules, as {', '.join(writers)} need, and that of a remote student is out of "
-            "reach: pass prompt_model=dspy.LM(…), set an LM with dspy.configure(lm=…), or pass strategies without rules"
+            f"no LM is set that writes rules, which {', '.join(writers)} need, and the LM of a remote student is out "
+            "of reach: pass prompt_model=dspy.LM(…), set one with dspy.configure(lm=…), or pass other strategies"
         )
     return lm

@@ -44,7 +44,7 @@ def policy_of(config: OptimizerConfig, lms: Mapping[str, Any], strategies: tuple
 def rollouts_expected(config: OptimizerConfig) -> int:
     """Return the number of rollouts that the run is expected to make.
 
-    It is what `dspy.SIMBA` makes with all its steps, candidates and finalists. If the budget caps calls, the adaptive
+    `dspy.SIMBA` makes that many with all its steps, candidates and finalists. If the budget caps calls, the adaptive
     policy makes as many as the cap allows.
     """
     calls = config.budget.max_calls

@@ -18,8 +18,8 @@ class Starting(Coroutine[Any, Any, O]):
     `asyncio.run_coroutine_threadsafe` take nothing else.
 
     Args:
-        kind: What it is an object of once it has started.
-        start: Starts it.
+        kind: The class of the started object.
+        start: Returns the started object.
     """
 
     def __init__(self, kind: type[O], start: Callable[[], Coroutine[Any, Any, O]]) -> None:

@@ -57,8 +57,8 @@ class LiveCall:
             prediction = await live.acall(question="…")
         live.report(1.0, call.id)
 
-    The block sets a context variable, so it covers what runs in the same task or thread. Where the block is opened in
-    one thread and the program runs in another, as with sync dependencies of FastAPI, pass the call along and run the
+    The block sets a context variable, so it covers runs in the same task or thread. If the block is opened in one
+    thread and the program runs in another, as with sync dependencies of FastAPI, pass the call along and run the
     program through it: `call(question="…")` or `await call.acall(question="…")`.
     """
 
@@ -88,7 +88,7 @@ class LiveCall:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The block may end in another context than it began in, where a token of the variable would be refused.
+        # The block may end in another context than it began in, where the variable's token would be invalid.
         _open_calls.set(tuple(call for call in _open_calls.get() if call is not self))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -102,7 +102,7 @@ class LiveCall:
             return await self._live.acall(*args, **kwargs)
 
     def pick(self, table: RoutingTable) -> BoundVersion:
-        """Return the version that all runs of this call run: that of the first one."""
+        """Return the version of all runs of this call, which the first run picks from `table`."""
         if self._picked is None:
             self._picked = table.pick(self.key)
         return self._picked
@@ -122,8 +122,8 @@ _open_calls: ContextVar[tuple[LiveCall, ...]] = ContextVar("simba_actors_live_ca
 def pick(router: object, table: RoutingTable) -> BoundVersion:
     """Return the version for a run that begins here.
 
-    In a block of the same live program that is the block's version. In a block of another live program the block's key
-    decides, so that a user stays on one version of both.
+    In a block of the same live program, the block decides. In a block of another live program, the block's key decides,
+    so that a user stays on one version of both.
     """
     calls = _open_calls.get()
     for call in reversed(calls):

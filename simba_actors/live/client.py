@@ -18,7 +18,7 @@ WATCH_SECONDS = 20.0
 """Seconds without an answer after which a Watch has failed. The server ends it earlier."""
 
 RETRY_SECONDS = (0.25, 2.0)
-"""Seconds before the second attempt to reach the server, and the most before any later one. They double in between."""
+"""Seconds before the second attempt to reach the server, and their maximum. They double from attempt to attempt."""
 
 LONGEST_RETRY_AFTER = 60.0
 """Maximum seconds to wait because the server asks for it. It could ask for a day by mistake."""
@@ -49,7 +49,7 @@ class ChannelClient(Protocol):
         ...
 
     def watch(self, known: str) -> None:
-        """Return when the server says that the tag is not `known` any more, or when it ends the watch."""
+        """Block until the server says that the tag is not `known` any more, or ends the watch."""
         ...
 
     def report(self, scores: Sequence[tuple[str, float]]) -> None:
@@ -58,14 +58,14 @@ class ChannelClient(Protocol):
 
 
 def retry_delay(error: Exception, failures: int) -> float:
-    """Return the seconds to wait after so many failures in a row: what the server asks for, or a time that doubles."""
+    """Return the seconds to wait after `failures` in a row: what the server asks for, or a time that doubles."""
     shortest, longest = RETRY_SECONDS
     backoff = min(longest, shortest * 2.0 ** min(failures - 1, 20)) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
     headers: Mapping[str, str] | None = getattr(error, "headers", None)
     try:
         asked = float(headers.get("Retry-After", "0")) if headers is not None else 0.0
         return max(backoff, min(asked, LONGEST_RETRY_AFTER))
-    except ValueError:  # It is a date, whose meaning depends on two clocks.
+    except ValueError:  # A date, whose meaning depends on two clocks.
         return backoff
 
 

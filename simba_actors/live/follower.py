@@ -1,4 +1,4 @@
-"""Following a channel of a store: reading what it serves, at next to no cost while nothing new is published."""
+"""Following a channel of a store: reading what it serves, at almost no cost while nothing new is published."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Follower:
         self._publications_seen = self._publications_read
 
     def earlier(self, version: int) -> Iterator[tuple[Publication, Configuration]]:
-        """Yield what all calls were served before `version`, newest first, without pruned versions.
+        """Yield the versions that all calls got before `version`, newest first, without pruned ones.
 
         Raises StoreError as `read` does.
         """
@@ -153,8 +153,8 @@ class Follower:
     def _identify(self) -> tuple[int, ...]:
         """Return values that change when another file takes the place of this one, also behind a symbolic link.
 
-        An immutable connection never notices writes. For one, the values also include the file's size and time, and
-        whether there is a write-ahead log.
+        An immutable connection never notices writes, so its values also include the file's size and time, and whether
+        there is a write-ahead log.
         """
         try:
             status = os.stat(self._name)  # noqa: PTH116 - several times as fast as the path's own

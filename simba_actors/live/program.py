@@ -24,10 +24,10 @@ from simba_actors.transport.security import TLS
 
 
 class LiveModule(dspy.Module):
-    """Base of LiveProgram and VariableAware: a module that runs what was published last to the channel it follows.
+    """Base class of LiveProgram and VariableAware: a module that runs what was published last to its channel.
 
-    A copy, by `deepcopy` or pickle, follows no channel. It is a module like any other, which can be changed, compiled
-    and optimized.
+    A copy, by `deepcopy` or pickle, follows no channel. It is an ordinary module, which can be changed, compiled and
+    optimized.
     """
 
     _router: Router | None = None
@@ -62,7 +62,7 @@ class LiveModule(dspy.Module):
         return router.state
 
     def sync_variables(self) -> None:
-        """Switch to what was published last. Every run does this first; a run that has begun keeps its version."""
+        """Switch to what was published last. Every run does so when it begins, and then keeps its version."""
         if self._router is not None:
             self._router.sync()
 
@@ -84,14 +84,14 @@ class LiveModule(dspy.Module):
         self._as_module(self._router.routing_table.current.program).save(path, *args, **kwargs)
 
     def call(self, key: str | None = None) -> LiveCall:
-        """Return a context manager whose runs share one version, and which has that version and the id to report.
+        """Return a context manager for runs that share one version and are scored together.
 
             with live.call(key=user_id) as call:
                 prediction = await live.acall(question="…")
             live.report(1.0, call.id)
 
         While there is a canary, calls with the same `key` get the same version. Without a key the version is drawn at
-        random. Where the block is opened in one thread and the program runs in another, run it through the call:
+        random. If the block is opened in one thread and the program runs in another, run it through the call:
         `await call.acall(question="…")`.
         """
         return LiveCall(self, self._followed(), key)
@@ -101,8 +101,8 @@ class LiveModule(dspy.Module):
 
         While there is a canary, the scores of calls decide about it. A second score of the same call does not count.
 
-        Ids are not signed: anyone who can report scores can make one up, and so decide about a canary. Where scores
-        come from users, accept only those for ids that were given to the user who sends them.
+        Ids are not signed: anyone who can report scores can make one up, and so decide about a canary. If scores come
+        from users, accept only ids that were given to the user who sends them.
 
         Raises:
             UnknownCallError: `call_id` is not the id of a call.
@@ -160,9 +160,9 @@ class LiveProgram(LiveModule):
         live = LiveProgram(student, store="simba.db", channel="support-bot")
         prediction = await live.acall(question="…")     # or live(question="…")
 
-    The next call sees what this process publishes, and what other processes publish within a second. A run keeps the
+    The next call sees what this process has published, and within a second what another process has. A run keeps the
     version that it began with. If the store is missing, empty or damaged, the student runs as it is, or the version
-    that was read last keeps running. That is logged once as a warning. No call fails because of the store, and no call
+    that was read last keeps running, and a warning is logged once. No call fails because of the store, and no call
     waits for an optimizer.
 
     A copy, as made by `deepcopy`, pickle and DSPy's optimizers, follows no channel: it runs its own student as it is.
@@ -170,12 +170,12 @@ class LiveProgram(LiveModule):
     was made.
 
     DSPy itself keeps the newest 10,000 prompts and predictor calls of a process, with the programs that made them. In a
-    service, `dspy.configure(disable_history=True, max_trace_size=0)` saves that memory. Optimizers and live programs
-    record what they need all the same.
+    service, `dspy.configure(disable_history=True, max_trace_size=0)` saves that memory. Optimizers and live programs do
+    not depend on these settings.
 
     Args:
-        student: The program to run. Never changed. If it has no async side, `acall` runs it in a thread. Versions are
-            copies of it, made when they are first served; `live.set_lm(lm)` sets the LM of all of them.
+        student: The program to run. Never changed. If its class defines no `aforward`, `acall` runs it in a thread.
+            Versions are copies of it, made when they are first served; `live.set_lm(lm)` sets the LM of all of them.
         store: The path of the store's file, which need not exist yet, or the address of a server that serves the store
             on another host: "https://host/simba" for `dashboard(store, channels=True)`, or "grpcs://host:7001" for
             `simba-actors serve --grpc-port 7001`. Such a channel is followed in the background. Only the first call
@@ -189,8 +189,8 @@ class LiveProgram(LiveModule):
             positional arguments are not kept.
         token: The token of the server, if it has one. Off loopback it needs https:// or grpcs://.
         tls: Certificates for https:// and grpcs://, if those of the system are not enough.
-        cache: A folder in which to keep what the server last served. After a cold start it runs while the server is
-            down. Only for servers; a file needs no cache.
+        cache: A folder that keeps what the server last served, to run after a cold start while the server is down.
+            Only for servers; a file needs no cache.
 
     Raises:
         NoPredictorsError: The student has nothing to configure.
@@ -224,7 +224,7 @@ class LiveProgram(LiveModule):
         return Callables.of(self.student).call(*args, **kwargs)
 
     async def aforward(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the student as it is, in a thread if it has no async side. Only copies come here."""
+        """Run the student as it is, in a thread if it defines no `aforward`. Only copies come here."""
         acall = Callables.of(self.student).acall
         if acall is not None:
             return await acall(*args, **kwargs)
@@ -251,8 +251,8 @@ class VariableAware(LiveModule):
         bot.follow("simba.db", channel="support-bot")
 
     As with `LiveProgram`, a run keeps the version that it began with: it runs a copy of the module that is never
-    changed, in a thread if `acall` is used and the module has no async side. The module itself runs until something is
-    published, and while it follows no channel. A copy, such as a candidate of an optimizer, follows no channel until
+    changed, in a thread if `acall` is used and the class defines no `aforward`. The module itself runs until something
+    is published, and while it follows no channel. A copy, such as a candidate of an optimizer, follows no channel until
     its own `follow` is called.
     """
 
@@ -282,6 +282,6 @@ class VariableAware(LiveModule):
         self._runner = Runner(self, followed, channel, options)
 
     def _as_it_is(self) -> Callables:
-        """Return what runs the module itself, whatever is published."""
+        """Return the callables that run the module itself, whatever is published."""
         plain: Any = super(LiveModule, self)
         return Callables(sync_call(self, plain.__call__, plain.acall), plain.acall if runs_async(self) else None)

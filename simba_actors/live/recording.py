@@ -1,6 +1,6 @@
 """Recording calls of live programs: online scores, which decide about canaries, and online examples for training.
 
-Requests only put work into queues. What takes time, such as a metric or the file, happens in threads that exist while
+Requests only put work into queues. Slow work, such as a metric or writing the file, happens in threads that exist while
 there is something to do.
 """
 
@@ -42,7 +42,7 @@ from simba_actors.store.opening import connect_for_writing
 logger = get_logger(__name__)
 
 CALLS_REMEMBERED = 1_000
-"""Number of newest calls that can still become examples when their scores arrive, if examples are kept."""
+"""Number of latest calls that can still become examples when their scores arrive, if examples are kept."""
 
 RETRY_SECONDS = 1.0
 """Seconds between attempts to write a store that cannot be written."""
@@ -81,7 +81,7 @@ class LiveRun:
     """One run that has ended."""
 
     call: CallId
-    """The id of its call."""
+    """The id of the call that the run belongs to."""
 
     version: BoundVersion
     """The version that ran."""
@@ -96,7 +96,7 @@ class LiveRun:
     """DSPy's trace: the predictor, inputs and outputs of each predictor call."""
 
     has_example: bool = False
-    """Whether it has become an example already."""
+    """Whether the run has become an example already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +284,7 @@ class StoreWriter:
         batch = Batch()
         batch.add(entries)
         if batch.scores:
-            self._tell(self._transact(batch))
+            self._announce(self._transact(batch))
 
     def _write(self, work: Sequence[MakeEntries]) -> None:
         batch = Batch()
@@ -297,7 +297,7 @@ class StoreWriter:
             self.queue.failed(RETRY_SECONDS)
 
     def _wrote(self, batch: Batch) -> bool:
-        """Return False if the same write can be tried again."""
+        """Write the batch. Return False if it failed and can be tried again."""
         try:
             published = self._transact(batch)
         except StoreError as error:
@@ -307,17 +307,17 @@ class StoreWriter:
             self._warn_once(f"{len(batch.scores)} scores were not stored in {self._store}: {Secrets().describe(error)}")
             return True
         self._warn_once.forget()
-        self._tell(published)
+        self._announce(published)
         return True
 
-    def _tell(self, published: Sequence[Publication]) -> None:
+    def _announce(self, published: Sequence[Publication]) -> None:
         for publication in published:
             logger.info("channel %r: version %d: %s", publication.channel, publication.version, publication.reason)
         if published:
             notify_followers(self._store)
 
     def _transact(self, batch: Batch) -> list[Publication]:
-        """Store all of it in one transaction. Return the versions with which canaries were promoted or rolled back."""
+        """Store the batch in one transaction. Return the versions by which canaries were promoted or rolled back."""
         with translate_errors(self._store), closing(connect_for_writing(self._store)) as db:
             db.execute("BEGIN IMMEDIATE")
             for channel, scores in batch.scores.items():

@@ -36,7 +36,7 @@ class RemoteWriter:
         scores = [
             (str(entry.call), entry.value)
             for make in work
-            for entry in self._made(make)
+            for entry in self._entries(make)
             if isinstance(entry, Score) and entry.call.canary
         ]
         failures = 0
@@ -44,7 +44,7 @@ class RemoteWriter:
             failures += 1
             self.queue.failed(retry_delay(error, failures))
 
-    def _made(self, make: MakeEntries) -> Sequence[Score | KeptExample]:
+    def _entries(self, make: MakeEntries) -> Sequence[Score | KeptExample]:
         try:
             return make()
         except Exception as error:  # noqa: BLE001 - values of the user's program; the other calls count

@@ -119,15 +119,15 @@ class Router:
     """Keeps the routing table of one live program up to date.
 
     A table is replaced as a whole and its programs are never changed, except for their LM by `set_lm`. So a run keeps
-    the version that it began with. Whatever goes wrong with the store, or with what was published, is logged once, and
-    the last good table serves.
+    the version that it began with. Any trouble with the store or with a publication is logged once, and the last good
+    table stays in use.
 
     Args:
         student: Runs as it is until something is published. Never changed.
         store: The store's file, which need not exist, or the server of a store on another host.
         channel: The channel to follow, which need not exist.
         space: What can be configured; by default the instructions and demos of each predictor.
-        as_it_is: How to run the student as it is, for a student whose own `__call__` asks the router.
+        as_it_is: Callables that run the student as it is, for a student whose own `__call__` uses the router.
         clock: Returns monotonic seconds, which decide when to check the file.
     """
 
@@ -167,12 +167,12 @@ class Router:
         survive_forks(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        """Return None: a copy of a live program follows no channel, so that changes to it count."""
+        """Return None: a copy of a live program follows no channel, so that changes to the copy have an effect."""
 
     def sync(self) -> None:
         """Switch to what was published since the last check. Blocks while it reads the file and binds versions.
 
-        A call waits for what its own process has published. Otherwise it never waits for another call that is reading.
+        Waits for another thread that is reading only after a publication of this process.
         """
         if not self._follower.is_due():
             return
@@ -238,7 +238,7 @@ class Router:
             self._refresh()
 
     def _refresh(self) -> None:
-        """Read what the channel serves and bind it. Never raises: the last table serves whatever happens."""
+        """Read what the channel serves and bind it. Never raises; after an error, the last table stays in use."""
         try:
             self._healthy = False
             self._take(self._follower.read())
@@ -246,7 +246,7 @@ class Router:
             self._warn_once(f"{error}; channel {self.channel!r} keeps running {self._current()}")
         except Exception as error:  # noqa: BLE001 - such as a value of a type that this library never writes
             self._warn_once(
-                f"what {self.store} says of channel {self.channel!r} can't be used: {Secrets().describe(error)}; "
+                f"what {self.store} has for channel {self.channel!r} can't be used ({Secrets().describe(error)}): "
                 f"publish again; until then {self._current()} keeps running"
             )
         finally:

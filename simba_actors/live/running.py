@@ -47,14 +47,14 @@ class Runner:
         self.recorder = CallRecorder(writer, channel, options, threads)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        """Return None, as the router does."""
+        """Return None: a copy of a live program follows no channel."""
 
     def run(self, router: Router, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the version for a call that begins now, and return its prediction. Blocks."""
         return self._run(router, pick(router, router.routing_table), args, kwargs)
 
     async def run_on_loop(self, router: Router, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Do the same with the version's `acall`, or in a thread if it has none."""
+        """Run the version for a call that begins now with its `acall`, or in a thread if it has none."""
         version = pick(router, router.routing_table)
         acall = version.callables.acall
         if acall is None:

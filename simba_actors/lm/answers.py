@@ -1,4 +1,4 @@
-"""Replies that hold no answer, although the provider reports success."""
+"""Detection of replies without an answer that providers report as a success."""
 
 from __future__ import annotations
 

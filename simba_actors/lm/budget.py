@@ -23,40 +23,42 @@ from simba_actors.store.reading import PROMPT_MODEL
 from simba_actors.store.records import RecordProposal, RecordRollout, RecordSpending, ReserveCalls, Spending, Write
 
 CHARACTERS_PER_TOKEN = 4
-"""Assumed until a reply says how many tokens its prompt has."""
+"""Characters per token, assumed until a reply reports how many tokens its prompt has."""
 
 
 LOOK_SECONDS, LONGEST_WAIT = 0.01, 60.0
-"""Seconds between looks at whether calls in flight leave room for another, and the most that a call waits for that."""
+"""Seconds between checks whether calls in flight leave room for another, and the maximum that a call waits for it."""
 
 LEAST_WAIT = 0.1
-"""Seconds between looks at a clock that stops while the run is paused."""
+"""Minimum seconds between checks of the run's clock, which stops while the run is paused."""
 
 
 @suggests_names()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """Caps on what a run may use over all its lives; None means no cap.
+    """Caps on what a run may use, including before restarts; None means no cap.
 
-    Reaching a cap ends the run with the best program known by then. Started again with a larger budget, it continues.
+        OptimizerConfig(…, budget=Budget(max_calls=5_000, max_cost=2.0))
 
-    `max_calls` is never passed. `max_tokens` and `max_cost` are checked before each call: it is not sent if what was
-    used so far and an estimate of this call exceed the cap, and it waits while calls in flight are estimated to use
-    what is left. An estimate takes the length of the prompt, and the length of replies so far; before the first reply,
-    the LM's `max_tokens` and its price. So the caps may be exceeded by the errors of the estimates of calls in flight.
-    Calls that block the event loop do not wait. Every call counts: also those of rollouts that failed or were cut
-    short, and those that judges in the metric make.
+    Reaching a cap ends the run with the best program known by then. Start it again with a larger budget to continue.
+
+    `max_calls` is never exceeded. For `max_tokens` and `max_cost`, each call is estimated before it is sent, from the
+    length of the prompt and of the replies so far, or of the LM's `max_tokens` and price before the first reply. It is
+    not sent if the usage so far and the estimate exceed the cap, and it waits while calls in flight are estimated to
+    use what is left. So the caps may be exceeded only by the errors of the estimates of calls in flight, and by calls
+    that block the event loop, which do not wait. Every call counts, including those of rollouts that failed or were cut
+    short, and those of judges in the metric.
     """
 
     max_calls: int | None = None
-    """LM calls. They are stored before they are sent, so this cap is never passed, except by a remote student: how many
-    calls a Run of it takes is known afterwards."""
+    """LM calls. They are stored before they are sent, so the cap is never exceeded, except by a remote student, whose
+    number of calls is known only after each run of it."""
     max_cost: float | None = None
-    """US dollars, as the LM reports them. Unless it does, the run pauses."""
+    """US dollars, as the LM reports them. If it does not report its cost, the run pauses."""
     max_tokens: int | None = None
-    """Tokens of prompts and completions together. Unless the LM reports them, the run pauses."""
+    """Tokens of prompts and completions together. If the LM does not report them, the run pauses."""
     max_seconds: float | None = None
-    """Seconds that the run was up; pauses and the time between its lives do not count."""
+    """Uptime in seconds. Pauses, and the time until a restart, do not count."""
 
     def __post_init__(self) -> None:
         for cap in fields(self):
@@ -68,19 +70,19 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class CallSize:
-    """What is known of an LM call before it is sent."""
+    """What is known about an LM call before it is sent."""
 
     characters: int | None = None
     """Characters of the prompt; None if unknown."""
     max_tokens: int | None = None
-    """The most tokens of the reply; None if it has no limit."""
+    """Maximum number of tokens of the reply; None if it has no limit."""
     lm: Any = None
     """The LM that is called."""
 
 
 @dataclass(slots=True)
 class _Measured:
-    """Sums over the calls of this life whose prompts were measured and whose tokens were reported."""
+    """Sums over the calls of this process whose prompts were measured and whose tokens were reported."""
 
     calls: int = 0
     characters: int = 0
@@ -101,7 +103,7 @@ UNKNOWN = CallSize()
 
 
 class BudgetTracker:
-    """Counts what a run uses, and keeps it within its budget over all its lives.
+    """Counts what a run uses, including before restarts, and keeps it within its budget.
 
     Args:
         budget: The caps.
@@ -143,7 +145,7 @@ class BudgetTracker:
     # ── the store ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def restore(self, spending: Spending, used: Usage) -> None:
-        """Start from what the store knows. Later calls take over only the number of calls that are stored."""
+        """Start from the stored usage. After the first time, only the number of stored calls is taken over."""
         self._calls_stored = spending.calls
         if self._restored:
             return
@@ -325,7 +327,7 @@ class BudgetTracker:
             )
 
     def reached(self, size: CallSize = UNKNOWN) -> str | None:
-        """Return the name of a cap that another call would pass: one of this size, or else one of average usage."""
+        """Return the name of a cap that another call would exceed: one of this size, or by default an average one."""
         for cap, limit in self._caps:
             spent = self._spent(cap)
             another = self._estimate(cap, size) if cap in ("max_cost", "max_tokens") else 0.0
@@ -370,7 +372,7 @@ class BudgetTracker:
 
     @property
     def seconds(self) -> float:
-        """Seconds that the run was up over all its lives, without pauses."""
+        """Uptime of the run in seconds, including before restarts, without pauses."""
         return self._seconds + (0.0 if self._up_since is None else self._clock() - self._up_since)
 
 

@@ -17,12 +17,15 @@ class Temperature(Enum):
     UNTRIED = "untried"
     ACCEPTED = "accepted"
     SUSPECTED = "suspected"
-    """It rejected one call for an unknown reason, and answered it without the temperature."""
+    """The endpoint rejected one call for an unknown reason, and answered it without the temperature."""
     REFUSED = "refused"
 
 
 class Slot:
-    """One call's place at an endpoint. The first call of one of these methods gives it back; later ones do nothing."""
+    """Permission to have one call in flight at an endpoint.
+
+    The first of these methods to be called gives it back. Later calls do nothing.
+    """
 
     __slots__ = ("_endpoint", "_held", "on_end")
 
@@ -43,7 +46,7 @@ class Slot:
             self._endpoint.failed()
 
     def refused(self, delay: float) -> None:
-        """Give the slot back: the call was one too many and is made again after `delay` seconds."""
+        """Give the slot back: the endpoint had too many calls, and this one is made again after `delay` seconds."""
         if self._give_back():
             self._endpoint.refused(delay)
 
@@ -69,7 +72,7 @@ class Endpoint:
         self.in_flight = 0
         self.has_answered = False
         self.temperature = Temperature.UNTRIED
-        """Whether it accepts the temperature that sampling adds."""
+        """Whether the endpoint accepts the temperature that sampling adds."""
         self._clock = clock
         self._closed_until = 0.0
         self._requests = RateLimit(limits.requests_per_minute, clock) if limits.requests_per_minute else None
@@ -133,9 +136,9 @@ class Endpoint:
         self.leave()
 
     def refused(self, delay: float) -> None:
-        """Free the slot of a call that was one too many, and lower the limit by it.
+        """Free the slot of a call that was one too many, and lower the limit by one.
 
-        A limit of one call can't be too many at a time, so nothing is sent for `delay` seconds then.
+        If the limit is a single call already, nothing is sent for `delay` seconds.
         """
         self.breaker.fault()
         if self.window.limit == 1:

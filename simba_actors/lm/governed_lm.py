@@ -39,16 +39,16 @@ ACCESS_SETTINGS = re.compile(
     r"|organization|extra_query|^(aws|azure|vertex)_",
     re.IGNORECASE,
 )
-"""Names of settings that say how an LM is reached. They are not part of the program, and may change at any time."""
+"""Names of settings that define how an LM is reached. They are not part of the program, and may change at any time."""
 
 REFUSED_SETTING_STATUS = frozenset({None, 400, 422})
 """Statuses with which providers refuse a setting such as the temperature; None if the client reports no status."""
 
 TWINS_KEPT = 64
-"""LMs called directly whose governed twins are kept."""
+"""Maximum number of governed twins that are kept of LMs that code calls directly."""
 
 TOKEN_COUNTS = re.compile(r"^max_|_tokens$")
-"""Names of settings that speak of tokens and are not secrets."""
+"""Names of settings that are numbers of tokens, not secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +80,18 @@ class _Binding:
 
 
 class _Governed:
-    """Mixed into a copy's class: the same LM, with calls that wait for a slot and are made again when they fail.
+    """Mixin for the class of a copied LM, whose calls then wait for a slot and are made again when they fail.
 
-    A wrapper that delegates would not do. An LM's own methods may call it, as `lm.ask_twice(question)` with
-    `self(question)` in it, and `self` would be the wrapped LM, whose calls pass the governor by. DSPy and students also
-    ask `isinstance(lm, MyLM)`, set attributes that such methods read, and make copies by `lm.copy(rollout_id=1)`. A
-    wrapper would have to pretend a class and pass on each of these.
+    A wrapper that delegates is not enough. An LM's own methods may call the LM, like `lm.ask_twice(question)` with
+    `self(question)` in it. There `self` would be the wrapped LM, whose calls bypass the governor. DSPy and students
+    also check `isinstance(lm, MyLM)`, set attributes that such methods read, and make copies by
+    `lm.copy(rollout_id=1)`. A wrapper would have to imitate the class and forward each of these.
     """
 
     _binding: _Binding
 
     def __init_subclass__(cls) -> None:
-        """Do nothing. The LM's class may forbid sub-classes, or keep a list of them, and this is not one of those."""
+        """Do nothing. The LM's class may forbid subclasses or register them, and this one should not count."""
 
     async def acall(self, prompt: Any = None, **kwargs: Any) -> Any:
         binding = self._binding
@@ -128,7 +128,7 @@ class _Governed:
         return binding.governor.call_in_thread(endpoint, binding.caller, _rollout(), send, binding.loop, request.size)
 
     def update_history(self, entry: Mapping[str, Any]) -> None:
-        """Called by DSPy with what it knows of a call that was answered."""
+        """Record an answered call. DSPy calls this with the call's history entry."""
         missing = missing_answer(entry)
         if missing is not None:
             raise missing
@@ -214,7 +214,7 @@ class _Request:
         rejected = classify(error) is FailureClass.REJECTED and status_of(error) in REFUSED_SETTING_STATUS
         if not (self._is_sampled and rejected) or self._lacks_temperature:
             return
-        # Models that reason accept no temperature but their own. Sampling has added it; the student did not ask.
+        # Reasoning models accept only their own temperature. Sampling added this one; the student did not ask for it.
         if "temperature" in text_of(error).lower():
             self._conclusion = Temperature.REFUSED
             return
@@ -267,10 +267,9 @@ def governed(
 ) -> Any:
     """Return a copy of `lm` with `changes`, whose calls go through `governor`. `lm` itself is not changed.
 
-    The copy is of the LM's own class, and so are its copies. DSPy's own retries are off in it, so that calls are made
-    again in one place. Its credentials and its address are at each call those that `lm` has then. If the LM has no
-    async side, async calls run its sync side in a thread. `loop` is the governor's event loop, by default the one that
-    runs.
+    The copy has the LM's own class, and so do its copies. DSPy's own retries are off in it, so that only the governor
+    makes calls again. Each call uses the credentials and the address that `lm` has at that time. If the LM has no async
+    side, async calls run its sync side in a thread. `loop` is the governor's event loop, by default the running one.
 
     Raises:
         LMAccessError: The LM can't be copied.
@@ -340,10 +339,7 @@ def govern_while_alive(twins: Twins) -> None:
 
 
 def routed(lm: Any) -> Any:
-    """Return what a call of `lm` is to be made on: within a rollout, a governed LM.
-
-    For `route_lm_calls`.
-    """
+    """Return the LM that a call of `lm` is made on: within a rollout, its governed twin. For `route_lm_calls`."""
     rollout = current_rollout()
     if rollout is None or rollout.govern is None or isinstance(lm, _Governed):
         return lm
@@ -359,7 +355,7 @@ def _class_with(mixin: type[Any], cls: type[Any]) -> type[Any]:
 
 
 def _endpoint_now(lm: Any) -> Endpoint:
-    """Take over the credentials and the address that the user's LM has now, and return its endpoint."""
+    """Update the credentials and the address from the user's LM, and return the endpoint."""
     binding: _Binding = lm._binding
     own, originals = cast("dict[str, Any]", vars(lm)), cast("dict[str, Any]", vars(binding.original))
     settings_renewed, attributes_renewed = _follow(lm.kwargs, binding.original.kwargs), _follow(own, originals)
@@ -369,7 +365,7 @@ def _endpoint_now(lm: Any) -> Endpoint:
 
 
 def _follow(own: dict[str, Any], originals: Mapping[str, Any]) -> bool:
-    """Return whether `own` had other values of access settings than `originals`; it has the same now."""
+    """Update the access settings of `own` from `originals`. Return whether any has changed."""
     renewed = {
         name: value for name, value in originals.items() if own.get(name) is not value and is_access_setting(name)
     }
@@ -408,7 +404,7 @@ def _has_cached_reply(lm: Any, prompt: Any, kwargs: Mapping[str, Any], *, asynch
 
 
 def endpoint_name(lm: Any) -> str:
-    """Return the model and the host, without anything else that an address may hold."""
+    """Return the model and the host of an LM, without the rest of the address, which may hold secrets."""
     return _endpoint_name(str(lm.model), str(lm.kwargs.get("api_base") or lm.kwargs.get("base_url") or ""))
 
 

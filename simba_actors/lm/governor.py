@@ -38,7 +38,7 @@ The second is for a loop that is running the very task that the call belongs to,
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An LM call that met an infrastructure failure and is made again after `delay` seconds."""
+    """A failed LM call that is made again after `delay` seconds."""
 
     endpoint: str
     error: str
@@ -59,7 +59,7 @@ class Gate(Protocol):
 
 @dataclass(slots=True)
 class Caller:
-    """Hooks of the component that makes LM calls: a gate, checks before a call and notifications."""
+    """Hooks of whoever makes LM calls: a gate, checks before a call, and notifications."""
 
     gate: Gate | None = None
     """Calls wait for it to be open, at each attempt."""
@@ -104,11 +104,11 @@ class Governor:
         lm = governed(lm, governor)
 
     Args:
-        retry: How failed calls are tried again, and when an endpoint is given up.
-        limits: The limits of endpoints by name (see `endpoint_name`). By default, what an endpoint turns out to accept.
+        retry: Rules for retrying failed calls, and for giving an endpoint up.
+        limits: Known limits of endpoints, by name (see `endpoint_name`). By default, limits are found by trying.
         draws: The source of jitter. No result of a run depends on it.
         sleep: Waits for a number of seconds.
-        clock: Returns seconds that never go back.
+        clock: Returns monotonic seconds.
 
     Raises:
         ConfigError: A value of `limits` is not a `Limits`.
@@ -313,7 +313,7 @@ class Governor:
         return await endpoint.enter(self._pause)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait for so many seconds, or until `renew_grace_period`."""
+        """Wait for `seconds`, or until `renew_grace_period` is called."""
         if seconds <= 0:
             return
         pause = asyncio.ensure_future(self._sleep(seconds))

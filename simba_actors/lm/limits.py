@@ -1,4 +1,4 @@
-"""Limits on the calls to an endpoint: those that are known beforehand, and the concurrency that is found out."""
+"""Limits on the calls to an endpoint: rates that the user knows, and the concurrency that is found by trying."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Limits:
     """
 
     requests_per_minute: float | None = None
-    """Calls per minute."""
+    """Maximum number of calls per minute."""
     tokens_per_minute: float | None = None
-    """Tokens per minute. A call counts as the average call so far until its reply says what it used."""
+    """Maximum number of tokens per minute. Until its reply reports its usage, a call counts as an average one."""
     most_at_a_time: int = 1024
-    """Calls in flight. Below this, the governor finds out itself how many the endpoint accepts."""
+    """Maximum number of calls in flight. Up to it, the governor finds out how many the endpoint accepts."""
 
     def __post_init__(self) -> None:
         for name in ("requests_per_minute", "tokens_per_minute"):
@@ -70,7 +70,7 @@ class ConcurrencyLimit:
             self.limit = max(self.limit, min(calls, self._most))
 
     def answered(self, *, full: bool) -> None:
-        """Note an answer. It says something about the limit only if the limit was `full`, that is, held others back."""
+        """Note an answer. It counts only if the limit was `full`: it held other calls back."""
         if not full:
             return
         self._answers += 1
@@ -108,5 +108,5 @@ class RateLimit:
         return max(0.0, self._spent_until - now - 60.0)
 
     def correct(self, units: float) -> None:
-        """Add what was used beyond what was spent; negative if less was used."""
+        """Correct the last `spend` by the units used in addition; negative if fewer were used."""
         self._spent_until += units * self._seconds_per_unit

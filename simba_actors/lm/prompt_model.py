@@ -25,21 +25,21 @@ from simba_actors.search.rollout import Usage
 logger = get_logger(__name__)
 
 ATTEMPTS = 3
-"""Attempts at a question that is not answered in time."""
+"""Maximum number of attempts at a question that is not answered in time."""
 
 MORE_ROOM = 4
 """Factor by which the token limit is raised for a reply that was cut off."""
 
 LONG_PROMPT = 20_000
-"""Characters above which a refused prompt counts as too long: not every provider says so in a way that DSPy knows."""
+"""Characters above which a refused prompt counts as too long, since DSPy does not recognize every provider's error."""
 
 
 class LocalPromptModel:
-    """Asks a governed LM in this process's event loop, and counts what that used.
+    """Asks a governed LM in this process's event loop, and counts the usage.
 
-    `timeout` is in seconds for one answer, without the time that a call waits for its turn at the endpoint. Error
-    messages contain no `secrets`. `govern` returns the governed twin of another LM that a question reaches, such as
-    that of a `dspy.TwoStepAdapter`.
+    `timeout` is the maximum number of seconds for one answer, without the time that a call waits for its turn at the
+    endpoint. Error messages contain no `secrets`. `govern` returns the governed twin of another LM that a question
+    calls, such as that of a `dspy.TwoStepAdapter`.
     """
 
     def __init__(
@@ -86,7 +86,10 @@ class LocalPromptModel:
             answer = await self._ask_once(signature, inputs, config)
             if answer is not None:
                 return answer
-        raise RolloutTimeoutError(f"the prompt model took longer than {self._timeout:g} s, {ATTEMPTS} times in a row")
+        raise RolloutTimeoutError(
+            f"the prompt model took longer than rollout_timeout={self._timeout:g} s, {ATTEMPTS} times in a row: it "
+            "hangs, or the limit is too low"
+        )
 
     async def _ask_once(
         self, signature: type[dspy.Signature], inputs: Mapping[str, Any], config: Mapping[str, Any]
@@ -142,5 +145,5 @@ def _is_overflow(error: Exception, size: int) -> bool:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Return whether the LM refused what it was asked, and would again."""
+    """Return whether the LM refused the request, and would refuse it again."""
     return any(classify(cause) in (FailureClass.PROMPT, FailureClass.REJECTED) for cause in causes(error))

@@ -11,7 +11,7 @@ from simba_actors.errors import CallRejectedError, LMAccessError, LMUnavailableE
 from simba_actors.lm.failures import FailureClass
 
 FEW_ATTEMPTS = 3
-"""Attempts at a call that the provider refuses or the LM's code fails, if the prompt is not known to be to blame."""
+"""Attempts at a call that the provider refuses, or in which the LM's code fails, unless the prompt is to blame."""
 
 ENDINGS = {
     FailureClass.PERSISTENT: (
@@ -38,7 +38,7 @@ ENDINGS = {
 
 @dataclass(frozen=True, slots=True)
 class FailedCall:
-    """What one attempt at an LM call met, as plain data."""
+    """The failure of one attempt at an LM call, as plain data."""
 
     failure: FailureClass
     description: str
@@ -75,7 +75,7 @@ class Retry:
         return max(draws.uniform(0, bound), retry_after or 0.0)
 
     def ending(self, failed: FailedCall, endpoint: str, *, is_down: bool) -> LMAccessError | LMUnavailableError | None:
-        """Return why a call that failed at an `endpoint` is not made again; None if it is.
+        """Return the error of a call that is not made again after it failed at `endpoint`, or None to make it again.
 
         `is_down` says whether the endpoint's circuit breaker is open.
         """
@@ -107,7 +107,8 @@ class Retry:
 class CircuitBreaker:
     """Opens once an endpoint has returned only faults for `grace_period` seconds.
 
-    While it is open no call is made again. Each new one is a probe, sent once, and the first answer closes it.
+    While it is open, failed calls are not made again. New calls are sent once each, as probes, and the first answer
+    closes it.
     """
 
     LEAST_FAULTS = 4

@@ -21,11 +21,11 @@ SETTING = "simba_actors_rollout"
 
 
 class RolloutOverError(Exception):
-    """A call of a rollout that has ended. No result is needed, so it is not sent."""
+    """A call belongs to a rollout that has ended. It was not sent, since nothing needs its result."""
 
 
 class Deadline:
-    """A time limit for the block under it that stands still while the block waits for its turn.
+    """A time limit for a block of code, whose clock stops while a call waits for its turn.
 
         async with Deadline(300.0) as deadline:
             prediction = await student.acall(question="…")
@@ -72,7 +72,7 @@ class Deadline:
 
     @property
     def _can_change(self) -> bool:
-        """Whether the block still runs. A call in a thread may outlive it, and end its wait afterwards."""
+        """Whether the block is still running. A call in a thread may outlive it and end its wait afterwards."""
         return not self._ended and not self._timeout.expired()
 
     @property
@@ -82,12 +82,13 @@ class Deadline:
         return self._left if when is None else max(0.0, when - self._loop.time())
 
     def _run(self) -> None:
-        # A cancelled timer stays in the loop for a while, with its context. An empty one holds no rollout in memory.
+        # A cancelled timer stays in the loop for a while, with its context. An empty context holds no rollout in
+        # memory.
         Context().run(self._timeout.reschedule, self._loop.time() + self._left)
 
 
 class RolloutContext:
-    """Collects what a rollout's LM calls used, and the first error that ends it, even if the student catches it.
+    """Collects the usage of a rollout's LM calls, and the first error that ends it, even if the student catches it.
 
     It travels in `dspy.settings`, so that LM calls find it in every task and thread of the rollout.
 
@@ -138,7 +139,7 @@ class RolloutContext:
     @contextmanager
     def waiting(self) -> Generator[None]:
         """Pause the deadline for the block, in which a call waits for its turn."""
-        deadline = self._deadline  # `end` forgets it, also while a call in a thread still waits.
+        deadline = self._deadline  # Kept here, since `end` forgets it while a call in a thread may still wait.
         if deadline is None:
             yield
             return

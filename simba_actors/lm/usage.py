@@ -15,7 +15,7 @@ CUT_OFF_REASONS = frozenset({"length", "max_tokens", "max_output_tokens", "model
 
 
 class Meter:
-    """Adds up governed calls: attempts that were sent, answers, and reports of what an answer used.
+    """Adds up governed calls: attempts that were sent, answers, and the usage that answers report.
 
     An answer without a report makes the sums unknown. Replies from DSPy's cache do not count.
     """

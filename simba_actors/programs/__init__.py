@@ -1,4 +1,4 @@
-"""Configurations of a dspy.Module: what can be optimized in it, taken out, changed, and put into a copy."""
+"""Configurations of a dspy.Module: extract one, change it, and apply it to a copy of the module."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ class Configuration:
     """
 
     values: Mapping[str, JSON]
-    """By "<predictor>.instructions" a string, by "<predictor>.demos" a list of demos, by "<predictor>.<setting>" the
-    value of a setting, in the order of the student's `named_predictors()`."""
+    """Values by name: "<predictor>.instructions" is a string, "<predictor>.demos" a list of demos, and
+    "<predictor>.<setting>" the value of a setting. They are in the order of the student's `named_predictors()`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", _Values(self.values))
@@ -91,7 +91,7 @@ class Configuration:
         return {name: value for name, value in self.values.items() if name not in texts}
 
     def descriptions(self, predictor: str) -> Mapping[str, str]:
-        """Return the descriptions of a predictor's fields that the space lets a search write anew, by field."""
+        """Return the descriptions of a predictor's fields that a search may rewrite, by field."""
         own = {split_name(name): value for name, value in self.settings.items() if name.endswith(f".{DESCRIPTION}")}
         return {
             attribute.removesuffix(f".{DESCRIPTION}"): cast("str", value)
@@ -119,7 +119,7 @@ class Configuration:
         return Configuration({**self.values, f"{predictor}.demos": [dict(demo) for demo in demos]})
 
     def without_demos(self, indexes: Iterable[int]) -> Configuration:
-        """Return a copy without the demos at these indexes of every predictor. Indexes beyond the end do not matter."""
+        """Return a copy without the demos at these indexes of every predictor. Indexes beyond the end are ignored."""
         gone = frozenset(indexes)
         configuration = self
         for predictor in self.predictors if gone else ():

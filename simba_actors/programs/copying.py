@@ -49,13 +49,13 @@ class Copier:
         copy_of[id(program.answer)] is twin.answer
 
     Lists, dicts, tuples, plain objects and the modules in them are copied. An object that appears twice in the program
-    appears twice in its copy. What can't be copied, such as a lock or a client, is shared, as in
-    `dspy.Module.deepcopy`; a container or an object that holds such a thing beside a module is copied around it. Large
-    data without modules is shared, too.
+    appears twice in its copy. An object that can't be copied, such as a lock or a client, is shared, as in
+    `dspy.Module.deepcopy`. A container or an object that holds such an object beside a module is copied around it.
+    Large data without modules is shared, too.
 
     Args:
-        program: What is copied.
-        lms: By the `id` of an LM of the program, the LM that copies use in its place. All others are shared.
+        program: The program to copy.
+        lms: LMs that copies use in place of the program's, by the `id` of the replaced one. Others are shared.
 
     Raises:
         ConfigError: One of the program's predictors can't be copied; the message names it.
@@ -210,8 +210,8 @@ class Copier:
             known = dict(memo)
             twin = copy.deepcopy(value, known)
         except Exception:  # noqa: BLE001 - an attribute's own __deepcopy__ may raise anything
-            return self._around_what_can_not_be_copied(value, memo)
-        # What deepcopy keeps alive must live as long as the memo, under a key that no later object can have for its id.
+            return self._copy_around_uncopyable(value, memo)
+        # Objects that deepcopy keeps alive must live as long as the memo, under a key that is no object's id.
         memo[-len(memo)] = known.pop(id(known), None)
         memo.update(known)
         return twin
@@ -232,7 +232,7 @@ class Copier:
         for reference in self._references_within[id(value)]:
             self._copy(reference, memo)
 
-    def _around_what_can_not_be_copied(self, value: Any, memo: dict[int, Any]) -> Any:
+    def _copy_around_uncopyable(self, value: Any, memo: dict[int, Any]) -> Any:
         """Return a copy of a container or an object that holds a module, and anything else as it is."""
         kind = cast("type[Any]", type(value))
         make: Any = kind
@@ -296,7 +296,7 @@ _MODULES = frozenset(dspy.Module.__mro__)
 
 
 def _all_predictors(program: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every predictor, those of frozen sub-modules included, with the path that leads to it."""
+    """Yield every predictor, including those of frozen sub-modules, with the path that leads to it."""
     return program.named_sub_modules(dspy.Predict)
 
 

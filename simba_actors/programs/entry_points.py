@@ -28,8 +28,8 @@ def runs_async(module: dspy.Module) -> bool:
         runs_async(Shout("question -> answer"))  # False: its own forward counts, not ChainOfThought's aforward
 
     Whichever of `forward` and `aforward` is defined nearer counts: on the instance, then in its class, then in the
-    class's ancestors. Where both are defined together they are taken to do the same, and `aforward` runs, unless a
-    sub-module has a nearer `forward`, which `aforward` would pass by.
+    class's ancestors. If both are defined together, they are assumed to do the same, and `aforward` runs, unless a
+    sub-module has a nearer `forward`, which `aforward` would bypass.
     """
     methods = _nearest(module)
     if not methods.intersection(SYNC):
@@ -50,7 +50,7 @@ def method_of(module: dspy.Module) -> Any:
 
 
 def sync_call(module: dspy.Module, call: Callable[..., Any], acall: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what runs `module` and blocks until it has ended: its own `call`, or its `acall` on a loop."""
+    """Return a function that runs `module` and blocks until it has ended: its own `call`, or its `acall` on a loop."""
     if _nearest(module).intersection(SYNC) or not runs_async(module):
         return call
 

@@ -16,10 +16,10 @@ from simba_actors.search.rollout import JSON
 logger = logging.getLogger(__name__)
 
 AFTER_DESCRIPTION = r"\d+\. `|Your output fields are:|Constraints: |    Type description of "
-"""Beginnings of the lines that DSPy writes after the description of a field."""
+"""How the lines begin that DSPy writes after the description of a field."""
 
 ADAPTERS: Mapping[str, type[Any]] = {"ChatAdapter": dspy.ChatAdapter, "JSONAdapter": dspy.JSONAdapter}
-"""Adapters of DSPy whose prompts are a fixed text about the fields, the instructions, and values."""
+"""DSPy's adapters whose prompts consist of a fixed text about the fields, the instructions, and values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class PromptTemplate:
         return _formatted(Recorded(), self.inputs, self.outputs, self.texts, instructions, demos, inputs)
 
     def with_descriptions(self, descriptions: Mapping[str, str]) -> PromptTemplate:
-        """Return the template with these descriptions of fields in place of those it was made with."""
+        """Return the template with these descriptions of fields in place of the original ones."""
         text = self.description
         for field, description in descriptions.items():
             written = "" if description == f"${{{field}}}" else description

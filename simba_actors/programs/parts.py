@@ -1,4 +1,4 @@
-"""Takes configurations apart into instructions, omissions, rules, demos and settings, and assembles them again."""
+"""Taking configurations apart into instructions, omissions, rules, demos and settings, and assembling them again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RULE_SEPARATOR = PARAGRAPH
 
 @dataclass(frozen=True, slots=True)
 class PartWithValue:
-    """A part and what it adds to a configuration: text, the fields of a demo, or a setting's full name and value."""
+    """A part, and the value it adds to a configuration: text, the fields of a demo, or a setting's name and value."""
 
     part: Part
     value: JSON
@@ -34,10 +34,10 @@ class PartWithValue:
 def parts_of(configuration: Configuration, student: Configuration) -> tuple[PartWithValue, ...]:
     """Return the parts of `configuration` in its order, each once.
 
-    If a predictor's instructions begin with the student's own, each further paragraph is a rule. Those may lack some
-    of their sentences; each omission is a part. Otherwise the first paragraph replaces them. Each demo is a part, and
-    so is each setting that differs from the student's. Policies ask for the parts of all programs again and again,
-    so they are cached.
+    If a predictor's instructions begin with the student's own, each further paragraph is a rule, and each sentence of
+    the student's that is missing is an omission. Otherwise the first paragraph replaces the student's. Each demo is a
+    part, and so is each setting that differs from the student's. The parts are cached, since policies need those of
+    all programs again and again.
     """
     parts: list[PartWithValue] = []
     for predictor in configuration.predictors:

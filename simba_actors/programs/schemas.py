@@ -51,7 +51,7 @@ def annotation_of(schema: Mapping[str, Any]) -> Any:
 
 
 def fitted(fields: Mapping[str, Any], schemas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return `fields` with whole numbers as int or float, as their schemas say: JSON does not tell 1 from 1.0."""
+    """Return `fields` with whole numbers as int or float, as in their schemas: JSON does not distinguish 1 and 1.0."""
     return {name: _fitted(value, schemas.get(name, {})) for name, value in fields.items()}
 
 

@@ -12,13 +12,13 @@ from collections.abc import Collection
 from functools import lru_cache
 
 MOST_SENTENCES = 12
-"""Pieces that instructions are taken apart into at most. Longer ones fall into groups of neighbouring sentences."""
+"""Maximum number of pieces that instructions are split into. In longer ones, a piece is a group of sentences."""
 
 WRITTEN_BY_DSPY = re.compile(r"Given the fields .*, produce the fields .*\.", re.DOTALL)
-"""What DSPy writes for a signature without instructions."""
+"""The instructions that DSPy writes for a signature without any."""
 
 PARAGRAPH = "\n\n"
-"""Stands before each paragraph that was added to instructions."""
+"""Separator before each paragraph that was added to instructions."""
 
 _PIECE = re.compile(r".+?(?:[.!?]+[\"')\]]*(?=\s)|\n|\Z)\s*", re.DOTALL)
 
@@ -30,7 +30,7 @@ def sentences_of(instructions: str) -> tuple[str, ...]:
 
 
 def without(instructions: str, omitted: Collection[str]) -> str:
-    """Return the instructions without these sentences. Without any left, DSPy writes its own."""
+    """Return the instructions without these sentences; empty, so that DSPy writes its own, if none is left."""
     return "".join(piece for piece in _pieces(instructions) if piece.strip() not in omitted).rstrip()
 
 
@@ -60,7 +60,7 @@ def _lacking(head: str, instructions: str) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def _pieces(instructions: str) -> tuple[str, ...]:
-    """Return sentences with the space after them: at most `MOST_SENTENCES` groups of them."""
+    """Return the sentences with the space after them, in at most `MOST_SENTENCES` groups."""
     if WRITTEN_BY_DSPY.fullmatch(instructions.strip()):
         return ()
     pieces = [match[0] for match in _PIECE.finditer(instructions) if match[0].strip()]

@@ -96,7 +96,7 @@ class ConfigurationSpace:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Full names of the texts that a search may write anew, besides instructions."""
+        """Full names of the texts that a search may rewrite, besides instructions."""
         return tuple(name for name, setting in self.settings.items() if isinstance(setting, Text))
 
     @property
@@ -123,7 +123,7 @@ class ConfigurationSpace:
             found = _annotations(predictors[name])
             if set(found) != set(fields):
                 raise MisfitError(
-                    f"predictor {name!r} has the fields {sorted(found)}, and in the space it has {sorted(fields)}"
+                    f"predictor {name!r} has the fields {sorted(found)}, but the space is for {sorted(fields)}"
                 )
         return Configuration({v.name: self._extract(v, student, predictors) for v in self.variables})
 
@@ -203,7 +203,7 @@ class ConfigurationSpace:
             case "instructions":
                 return cast("str", predictor.signature.instructions)
             case "demos":
-                return [_demo_to_json(demo) for demo in predictor.demos]
+                return [json_fields(demo) for demo in predictor.demos]
             case "lm":
                 return next((name for name, lm in self.lms.items() if lm is predictor.lm), None)
             case setting:
@@ -233,10 +233,6 @@ class ConfigurationSpace:
 
 def _annotations(predictor: Any) -> dict[str, Any]:
     return {name: field.annotation for name, field in predictor.signature.fields.items()}
-
-
-def _demo_to_json(demo: Any) -> dict[str, JSON]:
-    return json_fields(demo)
 
 
 def _check_optimize(optimize: object, predictors: Mapping[str, Any]) -> None:

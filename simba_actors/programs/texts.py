@@ -44,26 +44,26 @@ def _field_of(predictor: Any, variable: Variable) -> str:
     field, _, last = variable.attribute.rpartition(".")
     if last != DESCRIPTION or field not in predictor.signature.fields:
         fields = [f"{variable.predictor}.{name}.{DESCRIPTION}" for name in predictor.signature.fields]
-        raise MisfitError(f"the texts of the predictor {variable.predictor!r} are {fields}")
+        raise MisfitError(f"predictor {variable.predictor!r} has no text {variable.name!r}; its texts are {fields}")
     return field
 
 
 def _held(holder: Any, name: str) -> Any:
-    """Return what a module, a dict or a tool holds under a name."""
+    """Return the value that a module, a dict or a tool holds under a name."""
     kind = type(holder).__name__
     if isinstance(holder, dict):
         known = cast("dict[str, Any]", holder)
     elif isinstance(holder, (dspy.Module, dspy.Tool)):
         known = _texts_of_classes(type(holder)) | vars(holder)
     else:
-        raise MisfitError(f"{name!r} is looked up in {kind}, and only modules, dicts and tools do")
+        raise MisfitError(f"{name!r} can't be looked up in a {kind}: names lead through modules, dicts and tools only")
     if name not in known:
-        raise MisfitError(f"{kind} has no {name!r}, only {sorted(known, key=str)}")
+        raise MisfitError(f"{kind} has no {name!r}; it has {sorted(known, key=str)}")
     return known[name]
 
 
 def _texts_of_classes(kind: type[Any]) -> dict[str, Any]:
-    """Return the strings that a class and its bases hold, which stand for those of an instance until it has its own."""
+    """Return the strings that a class and its bases hold. An instance has them until it sets its own."""
     return {
         name: value
         for each in reversed(kind.__mro__)

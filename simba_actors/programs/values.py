@@ -20,21 +20,21 @@ from simba_actors.dspy_compat.custom_types import custom_object, is_custom
 from simba_actors.search.rollout import JSON
 
 LARGEST_INTEGER = 2**63 - 1
-"""Beyond it, JSON readers differ."""
+"""Largest integer that is kept as such. Beyond it, JSON readers differ."""
 
 DEEPEST = 100
-"""Lists and objects within each other. Readers and writers of JSON give up at a few hundred."""
+"""Maximum depth of nested lists and objects. Readers and writers of JSON give up at a few hundred."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 """The address of an object in its default repr, which differs in every process."""
 
 
 def to_json_value(value: Any) -> JSON:
-    """Return `value` as JSON. Never raises; what has no JSON form of its own becomes text.
+    """Return `value` as JSON. Never raises; a value that has no JSON form becomes text.
 
-    Pydantic models, dataclasses and mappings become objects; sequences and sets, lists; numpy numbers and arrays,
-    Python's; dates, ISO 8601. NaN, infinities and integers beyond 64 bits become text, and so does what lies deeper
-    than `DEEPEST`. Sets are sorted, and no text holds an object's address, so the result is the same in every process.
+    Pydantic models, dataclasses and mappings become objects. Sequences, sets and numpy arrays become lists, and dates
+    ISO 8601. NaN, infinities, integers beyond 64 bits, and values deeper than `DEEPEST` become text. Sets are sorted,
+    and no text holds an object's address, so the result is the same in every process.
     """
     return _convert(value, _Path())
 
@@ -49,7 +49,7 @@ def contents(value: Any) -> JSON:
 
 
 def json_fields(values: Any) -> dict[str, JSON]:
-    """Return the fields of a prediction, an example or a mapping as JSON; of anything else, one named "output"."""
+    """Return the fields of a prediction, an example or a mapping as JSON; for other values, a field "output"."""
     if isinstance(values, dspy.Example | Mapping):
         converted = to_json_value(values)
         if isinstance(converted, dict):
@@ -58,7 +58,7 @@ def json_fields(values: Any) -> dict[str, JSON]:
 
 
 def text_of(value: Any) -> str:
-    """Return `str(value)` without halves of surrogate pairs. Where that raises, the type and the error."""
+    """Return `str(value)` without halves of surrogate pairs; if that raises, the type and the error."""
     try:
         return _without_surrogates(str(value))
     except Exception as error:  # noqa: BLE001 - a class of the user's may raise anything

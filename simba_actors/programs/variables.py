@@ -23,7 +23,7 @@ LEVELS = 5
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Any string: the description of a field, or a text that the student holds, which a search may write anew.
+    """Any string: the description of a field, or a text that the student holds, which a search may rewrite.
 
         ConfigurationSpace.from_module(
             student, settings={"answer.question.desc": Text(), "greeting": Text(), "tools.search.desc": Text()}
@@ -35,7 +35,7 @@ class Text:
     """
 
     def problem(self, value: JSON) -> str | None:
-        """Return why `value` is not one of these; None if it is."""
+        """Return why `value` is not allowed; None if it is."""
         return None if isinstance(value, str) else f"must be a string, not {value!r:.80}"
 
     def levels(self) -> tuple[JSON, ...]:
@@ -78,7 +78,7 @@ class Float:
         _check_bounds(self, self.low, self.high)
 
     def problem(self, value: JSON) -> str | None:
-        """Return why `value` is not one of these; None if it is."""
+        """Return why `value` is not allowed; None if it is."""
         if value is None or (_is_number(value) and self.low <= cast("float", value) <= self.high):
             return None
         return f"must be a number from {self.low:g} to {self.high:g}, not {value!r:.80}"
@@ -105,7 +105,7 @@ class Integer:
         _check_bounds(self, self.low, self.high)
 
     def problem(self, value: JSON) -> str | None:
-        """Return why `value` is not one of these; None if it is."""
+        """Return why `value` is not allowed; None if it is."""
         if value is None or (_is_number(value) and isinstance(value, int) and self.low <= value <= self.high):
             return None
         return f"must be a whole number from {self.low} to {self.high}, not {value!r:.80}"
@@ -141,7 +141,7 @@ class Choice:
             raise ConfigError("Choice(options=()): there must be at least one option")
 
     def problem(self, value: JSON) -> str | None:
-        """Return why `value` is not one of these; None if it is."""
+        """Return why `value` is not allowed; None if it is."""
         if value is None or is_one_of(value, self.options):
             return None
         return f"must be one of {list(self.options)}, not {value!r:.80}"
@@ -161,8 +161,8 @@ Domain: TypeAlias = Demos | Setting
 class Variable:
     """One optimizable value of a predictor: `attribute` is "instructions", "demos", or the name of a setting.
 
-    That of a field's description is as in "question.desc". A text that no predictor has belongs to whatever its name
-    begins with.
+    The attribute of a field's description is like "question.desc". For a text of another module, `predictor` is the
+    first part of its name.
     """
 
     predictor: str

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from simba_actors.events import CanaryJudged
-from simba_actors.publishing.publications import Publication, append_again, served
+from simba_actors.publishing.publications import Publication, insert, served
 from simba_actors.search.statistics.sequential_test import Sums, compare
 from simba_actors.store.store import add_event
 
@@ -19,7 +19,7 @@ ERROR = 0.05
 """Probability that a canary that is neither better nor worse is ever promoted or rolled back as such."""
 
 MOST_SCORES = 10_000
-"""Number of scores after which a canary without a difference is rolled back: a smaller one is not worth a change."""
+"""Number of scores after which a canary is rolled back if no difference shows: a smaller one is not worth a change."""
 
 TESTER = "canary test"
 """The publisher of the versions that the test's decisions publish."""
@@ -38,7 +38,7 @@ def record_scores(db: sqlite3.Connection, channel: str, scores: Sequence[CanaryS
 
 
 def canary_scores(db: sqlite3.Connection, channel: str, canary: int) -> dict[int, Sums]:
-    """Return the scores of a canary and of what was served beside it, by version; 0 is the student itself."""
+    """Return the scores of a canary and of the versions served beside it, by version; 0 is the student itself."""
     rows = db.execute(
         "SELECT version, COUNT(*), TOTAL(score), TOTAL(score * score) FROM reports "
         "WHERE channel = ? AND canary = ? GROUP BY version",
@@ -88,7 +88,7 @@ def settle(db: sqlite3.Connection, channel: str, clock: Callable[[], float] = ti
         reason=f"canary {canary.version} is {reason}",
         time=clock(),
     )
-    append_again(db, published)
+    insert(db, published)
     if canary.run_id is not None and canary.program is not None:
         judged = CanaryJudged(canary.program, channel, canary.version, kind, published.reason)
         add_event(db, judged, canary.run_id, published.time)

@@ -54,9 +54,9 @@ class Channel:
             print(await channel.diff(3, 4))
             await channel.rollback(reason="too short")
 
-    Every change appends a version; none is ever changed or removed. `expected` is the newest version that the publisher
-    knows of (0 before the first): if another publisher was faster, nothing is published. `by` is who publishes, by
-    default the user at this machine.
+    Every change appends a version; versions are never changed or removed. `expected` is the newest version that the
+    publisher knows of (0 before the first): if another publisher was faster, nothing is published. `by` names the
+    publisher, by default the user at this machine.
     """
 
     def __init__(self, name: str, db: Connection, path: Path, clock: Callable[[], float]) -> None:
@@ -69,9 +69,9 @@ class Channel:
 
     @classmethod
     async def open(cls, store: str | Path, name: str, *, clock: Callable[[], float] = time.time) -> Channel:
-        """Open the channel `name` of the store. Make either if it does not exist.
+        """Open the channel `name` of the store. Create the store if it does not exist.
 
-        On a volume that can't be written, a store at rest can be read, and what would change it raises
+        On a read-only volume, a store that nothing writes can be read, and methods that would change it raise
         StoreReadOnlyError.
 
         Raises:
@@ -89,7 +89,7 @@ class Channel:
         return cls(name, db, path, clock)
 
     async def close(self) -> None:
-        """Close the store. Leaving an `async with` does it too."""
+        """Close the store. Leaving an `async with` block does so, too."""
         await self._db.close()
 
     async def __aenter__(self) -> Channel:
@@ -128,7 +128,7 @@ class Channel:
         return await self._read.ask(examples_of, self.name)
 
     async def diff(self, before: int, after: int) -> str:
-        """Return what `after` changed in `before`, as `Configuration.diff` does. Raise as `configuration` does."""
+        """Return what `after` changed in `before`, like `Configuration.diff`. Raises the errors of `configuration`."""
         return (await self.configuration(after)).diff(await self.configuration(before))
 
     async def publish(
@@ -140,7 +140,7 @@ class Channel:
         version is the newest when this is called.
 
         Raises:
-            ConfigError: `new` is neither, such as a module.
+            ConfigError: `new` is neither a Configuration nor a Source.
             VersionConflictError: The channel is not at version `expected`. Nothing was published.
             NotJSONError: A value of the configuration is not plain JSON.
             UnknownRunError, UnknownProgramError: The store has no such program.
@@ -189,7 +189,7 @@ class Channel:
     async def prune(self, keep: int = 20) -> int:
         """Drop the configurations of versions older than the newest `keep`. The versions stay in the history.
 
-        What is served is never dropped. Returns how many versions were pruned.
+        Configurations of served versions are never dropped. Returns how many versions were pruned.
 
         Raises:
             ConfigError: `keep` is not a whole number of at least 1.
@@ -283,7 +283,7 @@ class RunPublisher:
             else:
                 if expected == 0:
                     if isinstance(new, Source):
-                        await channel.program(new)  # If it doesn't exist, the student isn't published either.
+                        await channel.program(new)  # Raises if it doesn't exist, before the student is published.
                     student = Source(self._run_id, STUDENT)
                     first = await channel.publish(student, expected=0, reason="the student itself", by=by)
                     expected = first.version

@@ -1,8 +1,8 @@
 """Examples from live calls: a bounded sample of what a service is asked, each with its outputs and score.
 
-Of all inputs, those with the smallest digests are kept: a uniform sample of the distinct ones, whichever process saw
-them in whatever order (bottom-k sampling; E. Cohen and H. Kaplan, "Summarizing Data Using Bottom-k
-Sketches", PODC 2007). What is seen again takes the place of its older self.
+Of all inputs, those with the smallest digests are kept: a uniform sample of the distinct ones, no matter which process
+saw them in which order (bottom-k sampling; E. Cohen and H. Kaplan, "Summarizing Data Using Bottom-k Sketches", PODC
+2007). A call with the same inputs replaces the older one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class OnlineExample:
     """Time of the call, in seconds since the Unix epoch."""
 
     def to_example(self) -> dspy.Example:
-        """Return it as an example for a trainset, with the outputs as labels."""
+        """Return the call as an example for a trainset, with the outputs as labels."""
         import dspy  # It takes seconds to import, and commands that only read don't need it.
 
         return dspy.Example(**{**self.outputs, **self.inputs}).with_inputs(*self.inputs)
@@ -62,7 +62,7 @@ def examples_of(db: sqlite3.Connection, channel: str) -> list[OnlineExample]:
 
 
 def keep_examples(db: sqlite3.Connection, channel: str, examples: Iterable[OnlineExample], most: int) -> None:
-    """Add examples to those of a channel, of which `most` are kept, within the transaction that is open."""
+    """Add examples to a channel, which keeps `most` of them, within the transaction that is open."""
     db.executemany(
         "INSERT INTO online_examples (channel, digest, version, score, time, example) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT DO UPDATE SET version = excluded.version, score = excluded.score, time = excluded.time, "

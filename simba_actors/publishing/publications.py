@@ -1,10 +1,10 @@
 """Publications: the append-only history of the versions that a channel's live programs run.
 
-The newest row decides what a channel serves. If it is a canary, a share of calls gets it, and the others get the newest
-version before it that is not a canary. Otherwise all calls get the newest row.
+The newest version decides what a channel serves. If it is a canary, a share of calls gets it, and the others get the
+newest version before it that is not a canary. Otherwise all calls get the newest version.
 
-This is the one home of the SQL of channels. Each function works on an open `sqlite3.Connection`, so that threads and,
-by `Reader.ask` and `Connection.transact`, coroutines can use it.
+All SQL of channels is here. Each function works on an open `sqlite3.Connection`, so that threads can use it, and
+coroutines by `Reader.ask` and `Connection.transact`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Publication:
     channel: str
     """The channel's name."""
     version: int
-    """Counts the channel's publications from 1."""
+    """The version's number in its channel, counted from 1."""
     kind: PublicationKind
     """How it was published: "publish", "canary", "promote" or "rollback"."""
     digest: str
@@ -54,7 +54,7 @@ class Publication:
     share: float | None
     """The share of all calls that a "canary" gets; None for other kinds."""
     run_id: str | None
-    """The run that the configuration comes from; None if it comes from no pool."""
+    """The run that the configuration comes from; None if it is not from a run."""
     program: int | None
     """The program's number in that run's pool."""
     publisher: str
@@ -230,12 +230,7 @@ def append(db: sqlite3.Connection, publication: Publication, configuration: JSON
     if (newest.version if newest is not None else 0) != publication.version - 1:
         raise _conflict(publication, newest)
     add_configuration(db, publication.digest, configuration)
-    _insert(db, publication)
-
-
-def append_again(db: sqlite3.Connection, publication: Publication) -> None:
-    """Make `publication`, whose configuration was published before, the newest version of its channel."""
-    _insert(db, publication)
+    insert(db, publication)
 
 
 def prune(db: sqlite3.Connection, channel: str, keep: int) -> int:
@@ -259,8 +254,11 @@ def prune(db: sqlite3.Connection, channel: str, keep: int) -> int:
     return pruned.rowcount
 
 
-def _insert(db: sqlite3.Connection, publication: Publication) -> None:
-    """Insert `publication`, with an event for the run of its program, and for each run whose program it replaces."""
+def insert(db: sqlite3.Connection, publication: Publication) -> None:
+    """Make `publication`, whose configuration is stored, the newest version of its channel.
+
+    The run of its program gets an event, and so does each run whose program it replaces.
+    """
     replaced = () if publication.kind == "canary" else served(db, publication.channel).publications
     row = (
         publication.channel,

@@ -1,10 +1,10 @@
-"""Isolation from exceptions that mean something to asyncio or the interpreter.
+"""Isolation from exceptions of user code that have a meaning for asyncio or the interpreter.
 
     prediction = await isolated(student.acall(question="…"))
 
-Raised by a student, a metric or a strategy, they are failures of that code like any other: a sub-task that it has
-cancelled does not cancel the run, and `sys.exit()` does not end the host. KeyboardInterrupt ends it, as everywhere, and
-so does `sys.exit()` in a signal handler, which Python runs in the midst of whatever the main thread does.
+If a student, a metric or a strategy raises one, it is a failure of that code like any other: cancelling a sub-task does
+not cancel the run, and `sys.exit()` does not end the host. KeyboardInterrupt still ends the host, and so does
+`sys.exit()` in a signal handler, which Python may run in the middle of any code of the main thread.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def raised_in_thread(error: BaseException) -> BaseException:
 
 
 def raised_by_signal_handler(error: BaseException) -> bool:
-    """Return whether a signal handler raised the error, in the midst of code that has nothing to do with it."""
+    """Return whether a signal handler raised the error, in the middle of unrelated code."""
     return any(_is_signal_handler(frame) for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
@@ -68,7 +68,7 @@ def _ends_the_host(error: BaseException) -> bool:
 def _is_signal_handler(frame: FrameType) -> bool:
     """Return whether Python called this function as a signal handler: with the frame that it interrupted."""
     if frame.f_code.co_flags & (inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
-        return False  # And a look at the variables of one that still runs would keep them alive.
+        return False  # Reading the variables of a running coroutine would also keep them alive.
     names, rest, _, values = inspect.getargvalues(frame)
     arguments = [values.get(name) for name in names] + list(values.get(rest, ()) if rest else ())
     return frame.f_back is not None and any(argument is frame.f_back for argument in arguments)
@@ -91,5 +91,5 @@ def _cancellations() -> int:
 def _current_task() -> asyncio.Task[object] | None:
     try:
         return asyncio.current_task()
-    except RuntimeError:  # There is no loop here, as where the garbage collector closes a coroutine.
+    except RuntimeError:  # There is no loop, for example where the garbage collector closes a coroutine.
         return None

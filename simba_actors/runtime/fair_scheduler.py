@@ -14,7 +14,7 @@ SLICE = 0.002
 """Seconds of an iteration of the event loop that rollouts may take."""
 
 MOST_ADMITTED = 8
-"""Most waiting coroutines that are admitted in one iteration, since the next steps may take longer than the last."""
+"""Maximum number of waiting coroutines admitted in one iteration, since their next steps may take longer."""
 
 
 class FairScheduler:
@@ -22,12 +22,13 @@ class FairScheduler:
 
         await scheduler.begin()
 
-    When the replies to hundreds of rollouts arrive together, each rollout has a prompt to write or a reply to read, and
-    without turns they would block the loop for hundreds of milliseconds.
+    When the replies to hundreds of rollouts arrive together, each has a reply to read or a prompt to write. Without
+    turns they would block the loop for hundreds of milliseconds.
 
-    A rollout begins soon after another one has ended, so its objects take the place of those that were freed. If all
-    ended before the next ones begin, the number of objects would rise and fall by all of theirs. Python's garbage
-    collector counts what rises, and would go through all objects of the process two to three times as often.
+    Resumed and new rollouts take turns, so that a rollout begins soon after another one has ended, and its objects
+    replace those that were freed. If all rollouts ended before the next ones begin, the number of objects would rise
+    and fall by all of theirs. Python's garbage collector counts each rise, and would go through all objects of the
+    process two to three times as often.
 
     Pays: the loop's delay at the 99th percentile is a sixth of what it is without (tests/benchmarks/README.md).
     """
@@ -54,14 +55,14 @@ class FairScheduler:
 
     def _place_in(self, line: deque[asyncio.Future[None]]) -> asyncio.Future[None] | None:
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # The loop before has ended, and what waited on it.
+        if loop is not self._loop:  # The previous loop has ended, with all that waited on it.
             self._loop, self._turning = loop, False
             for each in (self._resumed, self._new):
                 each.clear()
         if not self._turning:
             if loop.time() < self._slice_ends:
                 return None
-            # Whether the loop has run other work since the slice began is only known in its next iteration.
+            # Only the next iteration shows whether the loop has run other work since the slice began.
             self._turning = True
             loop.call_soon(self._turn, loop)
         place: asyncio.Future[None] = loop.create_future()

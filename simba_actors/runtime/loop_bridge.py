@@ -1,4 +1,4 @@
-"""A bridge over which threads run coroutines on an event loop, even one that their caller may be blocking."""
+"""A bridge by which threads run coroutines on an event loop, even if their caller may be blocking the loop."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class LoopBridge:
         slot = bridge.run(loop, lambda: endpoint.enter(sleep), timeout=1.0)
 
     `dspy.Parallel` in an async student blocks the loop until its threads are done. If these waited for the loop, both
-    would wait forever. So a thread takes back a coroutine that the loop does not begin within `timeout` seconds, and
-    until the loop runs again no thread waits for it. anyio's `from_thread.run` has no such way out.
+    would wait forever. So a thread takes back a coroutine that the loop does not begin within `timeout` seconds, and no
+    thread waits for the loop until it runs again. anyio's `from_thread.run` has no such timeout.
     """
 
     def __init__(self) -> None:

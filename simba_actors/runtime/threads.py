@@ -28,12 +28,12 @@ class Threads:
 
         prediction = await threads.run(lambda: student(question="…"))
 
-    Threads are daemons: a call that hangs keeps neither a shutdown nor the process waiting, as it would in anyio's and
-    asyncio's worker threads. A caller that is cancelled leaves its thread behind. Idle threads are used again, and end
-    after `idle` seconds.
+    Threads are daemons: a call that hangs delays neither a shutdown nor the end of the process, as it would in the
+    worker threads of anyio and asyncio. A caller that is cancelled leaves its thread behind. Idle threads are used
+    again, and end after `idle` seconds.
 
-    If threads are `reserved_for` an event loop, there is always one, from the start until the loop is closed. Where the
-    process can't start more, calls wait for that one. Making such an object raises RuntimeError if it can't start any.
+    With `reserved_for`, there is always one thread until that event loop is closed, and calls wait for it if the
+    process can't start more. The constructor raises RuntimeError if it can't start that thread.
     """
 
     def __init__(self, idle: float = 10.0, *, reserved_for: asyncio.AbstractEventLoop | None = None) -> None:
@@ -114,7 +114,7 @@ class Threads:
             return not self._closed
 
     def _retire(self, worker: _Worker) -> bool:
-        """Return whether the worker may end. It may not if a job is on its way to it."""
+        """Return whether the worker may end. It may not if a job was given to it meanwhile."""
         loop = self._reserved_for
         with self._lock:
             is_last = loop is not None and not loop.is_closed() and len(self._idle) == 1

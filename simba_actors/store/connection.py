@@ -78,9 +78,9 @@ class Connection(aiosqlite.Connection):
             super().__del__()
 
     def stop(self) -> asyncio.Future[Any] | None:
-        """End the thread once everything that was asked before is done, and close the file.
+        """Close the file and end the thread, after all work that was requested before.
 
-        aiosqlite leaves it open where the task that connects was cancelled meanwhile.
+        aiosqlite alone would leave the file open if the task that connects was cancelled meanwhile.
         """
         self._tx.put_nowait((None, partial(_close_all, self._opened)))
         stopping = cast("Any", super()).stop()
@@ -111,7 +111,7 @@ class Connection(aiosqlite.Connection):
         return await self.transact(lambda db: query(db, *args, **kwargs), "DEFERRED")
 
     async def run_in_thread(self, work: Callable[[], R]) -> R:
-        """Call `work` in the connection's thread, after everything that was asked before."""
+        """Call `work` in the connection's thread, after all work that was requested before."""
         return cast("R", await self._execute(work))
 
 
@@ -135,7 +135,7 @@ def _in_a_transaction(
 
 
 def _work(tx: SimpleQueue[Any], stopped: threading.Event) -> None:
-    """Do the work of a connection's thread until it is stopped, whether or not the loop still takes the answers."""
+    """Do the work of a connection's thread until it is stopped, even if the loop no longer takes its answers."""
     while True:
         try:
             cast("Any", core)._connection_worker_thread(tx)
@@ -231,7 +231,7 @@ def real_path(path: Path) -> Path:
 
 
 class LogDeletedError(StoreDamagedError):
-    """The write-ahead log was deleted, and all it held is saved. The store can be written once it is opened again."""
+    """The write-ahead log was deleted, but all it held is saved. The store can be written once it is opened again."""
 
 
 class FileGuard:
@@ -329,6 +329,6 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def _size_of_all_pages(db: sqlite3.Connection) -> int:
-    """Pages that are in the write-ahead log alone are not in the file yet."""
+    """Return the size of the store in bytes, including pages that are in the write-ahead log alone."""
     (pages,), (size,) = db.execute("PRAGMA page_count").fetchone(), db.execute("PRAGMA page_size").fetchone()
     return pages * size

@@ -1,4 +1,4 @@
-"""Checks of a store: what must be true of it, however the processes that wrote it ended."""
+"""Checks of a store: what must be true of it, even if the processes that wrote it were killed."""
 
 from __future__ import annotations
 
@@ -43,11 +43,14 @@ CHECKED_COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: whether `what` is true of the store, and if not, what is wrong and what to do (`detail`)."""
+    """Result of one check."""
 
     what: str
+    """What was checked, as a statement about the store."""
     ok: bool
+    """Whether the statement is true."""
     detail: str = ""
+    """What is wrong, and what to do about it; empty if nothing is."""
 
 
 _COUNTS = {

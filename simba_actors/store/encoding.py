@@ -1,4 +1,4 @@
-"""Rows and the values they stand for."""
+"""Conversion of values to the rows of a store, and back."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ EVENT_COLUMNS = "seq, time, kind, data"
 PUBLICATION_COLUMNS = "channel, version, kind, digest, origin, share, run_id, program, publisher, reason, time"
 
 SHARED_TEXT_LENGTH = 128
-"""Texts of at least so many characters are stored once, by their digest, however many rows hold them."""
+"""Minimum length of a text that is stored once, by its digest, however many rows hold it."""
 
 DEEPEST = 100
-"""Levels of lists and objects in which long texts are shared, and which values that JSON can't hold keep."""
+"""Maximum depth of nested lists and objects. Below it, texts are not shared, and values that JSON can't hold are stored
+as text."""
 
 _REFERENCE = "\0"
-"""Begins the string that stands for a shared text. A text of the user's that begins like this is shared as well."""
+"""Start of a string that refers to a shared text. The user's own texts that start like this are shared as well."""
 
 _REFERENCE_IN_JSON = "\\u0000"
 
@@ -87,13 +88,13 @@ def share_texts(value: Any, texts: dict[str, str]) -> Any:
 
 
 def load_shared(db: sqlite3.Connection, stored: Iterable[str | None]) -> list[Any]:
-    """Return the values of JSON texts with their shared texts back in place."""
+    """Return the values of JSON texts, with shared texts in place of the references to them."""
     rows = list(stored)
     values = [loads(text) for text in rows]
-    referring = [place for place, text in enumerate(rows) if text is not None and _REFERENCE_IN_JSON in text]
+    referring = [index for index, text in enumerate(rows) if text is not None and _REFERENCE_IN_JSON in text]
     if not referring:
         return values
-    digests = sorted({digest for place in referring for digest in references(values[place])})
+    digests = sorted({digest for index in referring for digest in references(values[index])})
     found = dict(
         db.execute(
             "SELECT digest, value FROM texts WHERE digest IN (SELECT value FROM json_each(?))", [dumps(digests)]
@@ -108,8 +109,8 @@ def load_shared(db: sqlite3.Connection, stored: Iterable[str | None]) -> list[An
             raise sqlite3.DatabaseError(f"malformed: the text {digest:.12} is missing")
         return found[digest]
 
-    for place in referring:
-        values[place] = _replace_texts(values[place], unshared)
+    for index in referring:
+        values[index] = _replace_texts(values[index], unshared)
     return values
 
 
@@ -151,7 +152,7 @@ def _replace_texts(value: Any, replace: Callable[[str], str], levels: int = DEEP
 
 
 def checksum(*values: Any) -> int:
-    """Return a CRC-32 of the values of a row, which shows whether they are still those that were written."""
+    """Return a CRC-32 of the values of a row, by which damage is recognized."""
     return zlib.crc32(orjson.dumps(values))
 
 
@@ -196,7 +197,7 @@ def result_row(trajectory: Trajectory, texts: dict[str, str]) -> tuple[Any, ...]
 
 
 def rollout_records(db: sqlite3.Connection, rows: Iterable[Any]) -> list[RolloutRecord]:
-    """Return the records of rows of `INTENT_COLUMNS`, each with `RESULT_COLUMNS` where it has a result."""
+    """Return the records of rows of `INTENT_COLUMNS`, followed by `RESULT_COLUMNS` if there is a result."""
     found = list(rows)
     width = len(INTENT_COLUMNS.split(", "))
     payloads = load_shared(db, (row[-1] if len(row) > width else None for row in found))

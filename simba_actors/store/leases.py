@@ -1,4 +1,4 @@
-"""Leases as time passes: the thread that renews a run's own lease, and the wait for the end of another owner's."""
+"""Keeping a lease: the thread that renews it. Waiting for the end of another owner's lease."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POLL_SECONDS = 0.25
 """Seconds between checks for requests of other processes."""
 
 JOIN_SECONDS = 1.0
-"""Most seconds that closing a store waits for the thread that renews its lease."""
+"""Maximum number of seconds that closing a store waits for the thread that renews its lease."""
 
 STANDBY_SECONDS = 0.25
 """Seconds between the checks of `wait_until_free`."""
@@ -36,7 +36,7 @@ _HAS_REQUESTS = "SELECT 1 FROM requests WHERE run_id = ? AND taken IS NULL"
 class LeaseKeeper:
     """Renews a lease three times in its duration, from a thread of its own.
 
-    A student that blocks the event loop does not lose the run by that. The thread ends with `stop`, when the event loop
+    So a student that blocks the event loop does not lose the run. The thread ends with `stop`, when the event loop
     is closed, and when the lease is lost. It never keeps the process alive.
 
     Args:
@@ -45,7 +45,7 @@ class LeaseKeeper:
         owner: Whose lease it is.
         seconds: How long a lease lasts.
         clock: Seconds since the Unix epoch.
-        wake: Called in the event loop when another process has asked something of the run.
+        wake: Called in the event loop when another process has sent a request.
     """
 
     def __init__(
@@ -85,15 +85,19 @@ class LeaseKeeper:
                 with translate_errors(self._path), closing(connect_for_writing(self._path)) as db:
                     self._watch(db)
             except StoreError as error:
-                self._say(str(error))
+                self._warn(str(error))
                 self._stopping.wait(POLL_SECONDS)
 
     def _watch(self, db: sqlite3.Connection) -> None:
-        """Renew and look until it is over. Raise sqlite3.Error or StoreError if the file can't be used for now."""
+        """Renew the lease and look for requests until the thread should end.
+
+        Raises:
+            sqlite3.Error, StoreError: The file can't be used at the moment.
+        """
         seen = None
         self._guard = self._guard or FileGuard(self._path)
         while not self._is_over():
-            if steady_clock() >= self._due:  # Still so after a renewal that failed.
+            if steady_clock() >= self._due:  # Still due after a renewal that failed.
                 self._guard.check_index()
                 if not renew(db, self._run_id, self._owner, self._clock(), self._seconds):
                     self._stopping.set()  # The owner meets a LeaseLostError at its next commit.
@@ -121,7 +125,7 @@ class LeaseKeeper:
         except RuntimeError:
             return  # The loop was closed; the thread sees that next.
 
-    def _say(self, trouble: str) -> None:
+    def _warn(self, trouble: str) -> None:
         if trouble != self._trouble:
             self._trouble = trouble
             logger.warning("the lease of run %r could not be renewed: %s", self._run_id, trouble)
@@ -138,9 +142,9 @@ async def wait_until_free(
 ) -> tuple[Run, Holding | None]:
     """Wait until no living owner has the run, or it is finished. Return the run, and the last owner's holding.
 
-    A process that ends on this host is noticed within `STANDBY_SECONDS`, any other one when its lease was not renewed
-    for `lease_seconds` of this wait. While the file can't be read, the wait continues. `on_change` is called when the
-    store has changed, and `on_look` each time that the run was looked at.
+    The end of a process on this host is noticed within `STANDBY_SECONDS`. Any other process counts as gone when its
+    lease was not renewed for `lease_seconds` of this wait. While the file can't be read, the wait continues.
+    `on_change` is called when the store has changed, and `on_look` after each look at the run.
 
     Raises:
         UnknownRunError: The store has no such run.

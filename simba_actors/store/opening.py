@@ -128,7 +128,7 @@ def is_immutable(path: Path) -> bool:
     if log.exists() and log.stat().st_size > 0:
         raise StoreReadOnlyError(
             f"{real} can't be read: its last commits are still in {log.name}, and its directory may not be written. "
-            "Let the process that writes it end before the directory is copied or mounted"
+            "Stop the process that writes it before the directory is copied or mounted"
         )
     return True
 
@@ -154,7 +154,7 @@ def checked_path(store: object) -> Path:
 
 
 def recognize(db: sqlite3.Connection, path: Path) -> int:
-    """Return the version of the store, 0 for an empty file. Call it in a transaction: others may be making the store.
+    """Return the version of the store, 0 for an empty file. Call it in a transaction: others may be creating the store.
 
     Raises:
         NotAStoreError: It is another program's database.
@@ -191,7 +191,7 @@ def _make_file(path: Path) -> None:
         raise StoreError(f"{path} is a directory: give the path of a file in it")
     real = real_path(path)
     if not real.parent.is_dir():
-        raise StoreError(f"{path} can't be made: there is no directory {real.parent}; make it first")
+        raise StoreError(f"{path} can't be created: there is no directory {real.parent}; create it first")
     try:
         os.close(os.open(real, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
@@ -199,7 +199,9 @@ def _make_file(path: Path) -> None:
     except OSError as error:
         if error.errno in OUT_OF_FILES:
             raise unreachable(error, path) from error
-        raise StoreError(f"{path} can't be made: {error.strerror}") from error
+        raise StoreError(
+            f"{path} can't be created ({error.strerror}): check the permissions of its directory"
+        ) from error
 
 
 async def _turn_logging_on(db: Connection, busy_seconds: float) -> None:

@@ -72,7 +72,7 @@ class Owner:
 
     @classmethod
     def observer(cls) -> Owner:
-        """Return an owner that never owns anything: this process as one that looks at the owners of runs."""
+        """Return this process as an observer of runs, which never owns one."""
         pid = os.getpid()
         return cls(pid, _host(), _namespace(), _start_of_this_process(pid), secrets.token_hex(16))
 
@@ -111,12 +111,12 @@ def find_holding(db: sqlite3.Connection, run_id: str) -> Holding | None:
 def holder_of(holding: Holding | None, seen_by: Owner, now: float) -> Owner | None:
     """Return the living owner of a run other than `seen_by`; None if the run is free.
 
-    A process that can be seen from here counts as long as it lives, any other one as long as its lease lasts.
+    A process that `seen_by` can observe counts as long as it lives, any other one as long as its lease lasts.
     """
     if holding is None or (holder := _holder(holding, seen_by)) is None:
         return None
-    lives = _lives(holder, seen_by)
-    return holder if (now < holding.lease_until if lives is None else lives) else None
+    alive = _is_holder_alive(holder, seen_by)
+    return holder if (now < holding.lease_until if alive is None else alive) else None
 
 
 def _holder(holding: Holding, seen_by: Owner) -> Owner | None:
@@ -126,8 +126,8 @@ def _holder(holding: Holding, seen_by: Owner) -> Owner | None:
     return _owner(holding.owner, holding.token or "")
 
 
-def _lives(holder: Owner, seen_by: Owner) -> bool | None:
-    """Return whether the holder's process lives and has not given the run up; None if that can't be seen."""
+def _is_holder_alive(holder: Owner, seen_by: Owner) -> bool | None:
+    """Return whether the holder's process lives and has not given the run up; None if that can't be observed."""
     if holder.process == seen_by.process:
         return holder.token in _tokens
     if not holder.is_visible_to(seen_by) or not holder.started:
@@ -144,10 +144,10 @@ def steady_clock() -> float:
 
 
 class HolderWatch:
-    """Watches whether a run's owner lives, for as long as another process waits for the run.
+    """Watches whether a run's owner is alive, while another process waits for the run.
 
-    The lease of an owner that can't be seen is over once it was not renewed for its whole length by the clock of this
-    process. The stored end of the lease says nothing here: hosts' clocks differ, and any of them may be set.
+    If the owner can't be observed, its lease is over once it was not renewed for its whole length, by the clock of this
+    process. The stored end of the lease says nothing here, since the clocks of hosts differ and may be set.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float] = steady_clock) -> None:
@@ -157,12 +157,12 @@ class HolderWatch:
         self._seen_since = 0.0
 
     def is_free(self, holding: Holding | None) -> bool:
-        """Return whether no living owner has the run, by what was seen so far."""
+        """Return whether no living owner has the run, judging by all calls so far."""
         if holding is None or (holder := _holder(holding, self._observer)) is None:
             return True
-        lives = _lives(holder, self._observer)
-        if lives is not None:
-            return not lives
+        alive = _is_holder_alive(holder, self._observer)
+        if alive is not None:
+            return not alive
         if holding != self._seen:
             self._seen, self._seen_since = holding, self._clock()
         return self._clock() - self._seen_since >= self._seconds
@@ -184,7 +184,7 @@ def check_free(run_id: str, holding: Holding, owner: Owner, now: float) -> None:
 
 
 def take(db: sqlite3.Connection, new: NewRun, owner: Owner, now: float, seconds: float, expired: Holding | None) -> int:
-    """Make the run, or take it over, within the transaction that is open. Return the owner's generation.
+    """Create the run, or take it over, within the transaction that is open. Return the owner's generation.
 
     `expired` is a holding that is known to be over. The lease lasts until `now + seconds`.
 
@@ -223,7 +223,7 @@ def renew(db: sqlite3.Connection, run_id: str, owner: Owner, now: float, seconds
 
 
 def reserve_call(path: Path, run_id: str, owner: Owner) -> None:
-    """Count one more LM call of the run as made, from any thread, whatever the event loop is doing.
+    """Count one more LM call of the run as made. May be called in any thread; does not need the event loop.
 
     Raises:
         LeaseLostError: Another process has taken the run over.
@@ -236,7 +236,7 @@ def reserve_call(path: Path, run_id: str, owner: Owner) -> None:
 
 
 def check_owner(path: Path, run_id: str, owner: Owner) -> None:
-    """Return if `owner` still has the run, from any thread, whatever the event loop is doing.
+    """Check that `owner` still has the run. May be called in any thread; does not need the event loop.
 
     Raises:
         LeaseLostError: Another process has taken the run over.
@@ -249,7 +249,7 @@ def check_owner(path: Path, run_id: str, owner: Owner) -> None:
 
 
 def lease_lost(run_id: str) -> LeaseLostError:
-    """Return the error of an owner that another one has followed."""
+    """Return the error of an owner whose run was taken over."""
     return LeaseLostError(
         f"run {run_id!r} was taken over by another process, so this one may not write it any more: start it again to "
         "continue once that process has ended"
@@ -264,14 +264,14 @@ def this_user() -> str:
     """Return "user@host", for histories that say who did something."""
     try:
         name = getpass.getuser()
-    except (KeyError, OSError):  # Containers run users that are in no list; which of the two depends on the version.
+    except (KeyError, OSError):  # Containers may run as a user without a name; the exception depends on the version.
         name = f"uid {os.getuid()}"
     return f"{name}@{socket.gethostname()}"
 
 
 def _owner(stored: str, token: str) -> Owner:
     process: dict[str, Any] = orjson.loads(stored)
-    # Versions before schema 5 knew nothing of namespaces: the lease decides about their owners.
+    # Versions before schema 5 stored no namespace: for their owners, the lease decides.
     return Owner(process["pid"], process["host"], process.get("namespace", ""), process["started"], token)
 
 
@@ -304,13 +304,13 @@ def _start_of_this_process(pid: int) -> str:
 
 
 def _start_of(pid: int) -> str | None:
-    """Return when the process of that pid started, in the kernel's words; None if there is none.
+    """Return when the process with that pid started, as the kernel reports it; None if there is none.
 
     Raises:
-        OSError: It can't be seen.
+        OSError: The process can't be observed.
     """
     try:
-        # The process's name, in parentheses, may be any bytes: the kernel cuts it after 15 of them.
+        # The process's name, in parentheses, may be any bytes, since the kernel cuts it after 15 of them.
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         if not _is_alive(pid):
@@ -328,7 +328,7 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # It is another user's.
+        pass  # The process belongs to another user.
     return True
 
 

@@ -38,10 +38,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 EVENTS_AT_ONCE = 1_000
-"""Most events that one query returns."""
+"""Maximum number of events that one query returns."""
 
 PROMPTS = "prompts"
-"""Key of the prompt templates in the column of the settings."""
+"""Key under which the column of the settings keeps the prompt templates."""
 
 PROMPT_MODEL = "prompt_model"
 """Name of the LM that writes rules, used alongside the names of the model pool."""
@@ -127,7 +127,7 @@ class Reader:
         return await self.ask(_scores, run_id, _OBJECTIVE_SCORE, objective)
 
     async def usage(self, run_id: str) -> Usage:
-        """Return what all rollouts and strategies of the run have used; unknown where it is unknown for any of them."""
+        """Return the usage of all rollouts and strategies of the run; None where it is unknown for any of them."""
         return sum((await self.usage_by_lm(run_id)).values(), start=Usage())
 
     async def usage_by_lm(self, run_id: str, step: int | None = None) -> dict[str, Usage]:
@@ -139,14 +139,15 @@ class Reader:
         return await self.ask(_usage_by_lm, run_id, step)
 
     async def spending(self, run_id: str) -> Spending:
-        """Return what the run has spent over all its lives."""
+        """Return what the run has spent so far, including before restarts."""
         return await self.ask(_spending, run_id)
 
     async def rollouts_done(self, run_id: str) -> int:
+        """Return the number of the run's rollouts that have a result."""
         return await self.ask(_rollouts_done, run_id)
 
     async def events(self, run_id: str, after: int = 0, limit: int = EVENTS_AT_ONCE) -> list[Event]:
-        """Return the run's events with a seq above `after`, at most `limit`, without kinds that this version lacks."""
+        """Return up to `limit` of the run's events with a seq above `after`, without kinds unknown to this version."""
         return await self.ask(_events, run_id, after, limit)
 
     async def set_aside(self, run_id: str) -> list[tuple[Split, int]]:
@@ -234,7 +235,8 @@ def _proposals(db: sqlite3.Connection, run_id: str, step: int) -> list[ProposalR
 def _rollouts(db: sqlite3.Connection, run_id: str, step: int, phase: Phase, program: int | None) -> list[RolloutRecord]:
     which = "run_id = ? AND step = ? AND phase = ? AND (? IS NULL OR program = ?)"
     values = [run_id, step, phase, program, program]
-    # As one row: Python's sqlite3 releases the interpreter for each, and a busy host gives it back after 5 ms.
+    # As one row, since Python's sqlite3 releases the interpreter for each row, and a busy host gives it back after 5
+    # ms.
     planned = db.execute(
         f"SELECT json_group_array(json_array({INTENT_COLUMNS})) FROM rollouts WHERE {which} AND outcome IS NULL",
         values,
@@ -304,7 +306,7 @@ USED_BY_PROPOSALS = (
 
 
 def usage_of_totals(row: Any) -> Usage:
-    """Return the Usage of a row of `TOTAL_USAGE`: what is unknown for a part is unknown for the whole."""
+    """Return the Usage of a row of `TOTAL_USAGE`. A total is unknown if any of its parts is."""
     calls, prompt, completion, cost, tokens_unknown, cost_unknown = row
     return Usage(
         int(calls),

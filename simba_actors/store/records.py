@@ -14,7 +14,7 @@ from simba_actors.errors import RunError
 from simba_actors.search.rollout import JSON, Rollout, RolloutKey, Trajectory, Usage
 
 RunStatus: TypeAlias = Literal["running", "waiting", "paused", "finished", "failed"]
-"""See `simba_actors.team.run_state` for what each of them means, and how a run gets from one to another."""
+"""Status of a run. `simba_actors.team.run_state` explains each, and what leads from one to another."""
 
 UNOPTIMIZED = "unoptimized"
 
@@ -25,8 +25,8 @@ class NewRun:
 
     run_id: str
     fingerprint: Mapping[str, str]
-    """Each part that must not change between a run's lives ("student", "trainset", "metric", and each setting of the
-    search), as a digest or a readable value."""
+    """What must be the same when the run is continued ("student", "trainset", "metric", and each setting of the
+    search), as digests or readable values."""
     settings: Mapping[str, JSON]
     """Settings as shown to people."""
     prompts: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
@@ -49,7 +49,7 @@ class Run:
     updated: float
     """Time of the last change, in seconds since the Unix epoch."""
     prompts: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
-    """The `PromptTemplate` of each predictor, as JSON. Runs that an earlier version has started have none."""
+    """The `PromptTemplate` of each predictor, as JSON. Empty for runs that an earlier version started."""
 
     def ranking(self) -> list[tuple[int, float]]:
         """Return the finalists and their scores, the winner first. Raise RunError if there is no result yet."""
@@ -71,8 +71,8 @@ class Program:
     strategy: str
     step: int
     provenance: JSON = None
-    """The evidence that it was made from. The student's has, as `UNOPTIMIZED`, the configuration of its predictors that
-    are not optimized, if there are any."""
+    """The evidence that the program was made from. That of the student has the configuration of its predictors that are
+    not optimized, if there are any, as `UNOPTIMIZED`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class AddRollouts:
 
 @dataclass(frozen=True, slots=True)
 class RecordRollout:
-    """Result: the trajectory of a rollout. A result that is stored already stays."""
+    """Result: the trajectory of a rollout. A result that is stored already is kept."""
 
     key: RolloutKey
     trajectory: Trajectory
@@ -102,11 +102,11 @@ class RecordRollout:
 
 @dataclass(frozen=True, slots=True)
 class RecordProposal:
-    """Result: what became of a proposal, with what it used."""
+    """Result: the outcome of a proposal, and its usage."""
 
     step: int
     index: int
-    """The proposal's place in its step, counted from 0."""
+    """Index of the proposal in its step, counted from 0."""
     intent: JSON
     """`Proposal.to_json()`."""
     program: Program | None
@@ -168,7 +168,7 @@ class Spending:
     calls: int = 0
     """LM calls that were reserved: sent, or about to be."""
     tokens: int = 0
-    """Tokens of all calls whose use was reported."""
+    """Tokens of all calls whose usage was reported."""
     cost: float = 0.0
     """US dollars of all calls whose cost was reported."""
     seconds: float = 0.0
@@ -181,13 +181,13 @@ class ActorGauge:
 
     actor: str
     mailbox: int
-    """Messages that wait."""
+    """Number of waiting messages."""
     handled: int
-    """Messages handled since the actor's start."""
+    """Number of messages handled since the actor started."""
     state: str
-    """Its state in words."""
+    """The actor's state in words."""
     running: int | None = None
-    """Rollouts in progress, each of which takes a concurrency slot; None for actors that run none."""
+    """Number of rollouts in progress, each of which takes a concurrency slot; None for actors that run none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
     await send_request("simba.db", "my-run", "pause", reason="the endpoint is needed elsewhere")
 
-A request is a row in the store. The owner looks for new ones every quarter of a second, marks them as taken, and does
-what they ask.
+A request is a row in the store. The owner looks for new requests every quarter of a second, marks them as taken, and
+carries them out.
 """
 
 from __future__ import annotations

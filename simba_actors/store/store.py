@@ -89,7 +89,7 @@ class Store:
         lease_seconds: float = LEASE_SECONDS,
         make: bool = True,
     ) -> Store:
-        """Open the store at `path`. Make it if there is none, unless `make` is False.
+        """Open the store at `path`. Create it if there is none, unless `make` is False.
 
         Raises:
             StoreError: Its file can't be used; the subclass and the message say why and what to do.
@@ -105,7 +105,7 @@ class Store:
         return cls(checked, Reader(checked, db), db, guard, clock, lease_seconds)
 
     async def close(self) -> None:
-        """Close the file, unless that was done already."""
+        """Close the file. Does nothing if it is closed."""
         if not self._closed:
             self._closed = True
             try:
@@ -114,7 +114,7 @@ class Store:
                 await self._db.close()
 
     def abandon(self) -> None:
-        """Close the file without waiting, unless that was done already. An open transaction is rolled back."""
+        """Close the file without waiting. An open transaction is rolled back. Does nothing if the file is closed."""
         if not self._closed:
             self._closed = True
             for lease in self._leases.values():
@@ -124,12 +124,12 @@ class Store:
     async def claim(
         self, new: NewRun, owner: Owner, wake: Callable[[], None] | None = None, *, expired: Holding | None = None
     ) -> Run:
-        """Make the run, or take it over from an owner that is gone. A finished run is returned as it is.
+        """Create the run, or take it over from an owner that is gone. A finished run is returned as it is.
 
         `expired` is a holding that `wait_until_free` has seen to be over, whatever the clocks say.
 
-        From then on a thread renews the owner's lease, until the run is released or the store closed, and calls `wake`
-        in the event loop when another process has sent a request: see `take_requests`.
+        From then on, until the run is released or the store closed, a thread renews the owner's lease. It calls `wake`
+        in the event loop when another process has sent a request; see `take_requests`.
 
         Raises:
             RunOwnedError: A living owner has it.
@@ -183,10 +183,10 @@ class Store:
             return await self._db.transact(work, check=self._guard.check)
 
     async def take_requests(self, run_id: str, owner: Owner) -> list[Request]:
-        """Return what other processes have asked of the run since the last time, oldest first.
+        """Return the requests that other processes have sent since the last call, oldest first.
 
         Raises:
-            LeaseLostError: Another process has taken the run over, and its requests with it.
+            LeaseLostError: Another process has taken the run over, and will get its requests.
         """
         now = self._clock()
 
@@ -231,7 +231,7 @@ def _stamped(db: sqlite3.Connection, run_id: str, events: Sequence[Event], now: 
 Row: TypeAlias = tuple[Any, ...]
 
 ROWS_AT_ONCE = 76
-"""Rows in one statement: of at most 13 columns each, since SQLite before 3.32 takes 999 values."""
+"""Maximum number of rows in one statement. They have up to 13 columns, and SQLite before 3.32 takes 999 values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +289,7 @@ REFERRED_TO = (
     INSERT_PROPOSALS,
     INSERT_ROLLOUTS,
 )
-"""Written first, in this order, since what is written after them refers to them."""
+"""Rows that are written first, in this order, since later rows refer to them."""
 
 
 def statements(run_id: str, writes: Sequence[Write], events: Sequence[Event]) -> Iterator[tuple[str, Row]]:

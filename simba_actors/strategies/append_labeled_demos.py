@@ -14,13 +14,13 @@ from simba_actors.strategies.contract import Declined, StrategyContext
 
 @dataclass(frozen=True, slots=True)
 class AppendLabeledDemos:
-    """Demos from the labels of examples, as in `dspy.LabeledFewShot`. They need no trajectory that got them right.
+    """Demos from the labels of examples, as in `dspy.LabeledFewShot`. No trajectory has to get them right first.
 
         OptimizerConfig(…, strategies=[AppendLabeledDemos(), AppendADemo(), LearnFromFailures(), Recombine()])
 
     This helps where the LM never predicts some class, and lets whole sets of demos be tried before anything is known
-    about them. A predictor gets a demo only from an example that has all of its fields: the reasoning that comes with
-    an answer, for one, is not among the labels.
+    about them. A predictor gets a demo only from examples that have all of its fields. `dspy.ChainOfThought`, for
+    example, also has the field `reasoning`, which labels rarely include.
     """
 
     demo_input_field_maxlen: int = 100_000

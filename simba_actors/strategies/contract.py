@@ -50,7 +50,7 @@ class PromptModel(Protocol):
 
 @dataclass(frozen=True)
 class StrategyContext:
-    """The evidence that one application of a strategy may use."""
+    """What one application of a strategy may use: the configuration to start from, and evidence."""
 
     source: Configuration
     """The configuration to start from, with demos already dropped."""

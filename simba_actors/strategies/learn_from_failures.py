@@ -1,4 +1,4 @@
-"""Ask the prompt model what several failed runs can teach, and add each lesson as a rule of its own."""
+"""Ask the prompt model what several failed runs teach, and add each piece of advice as a rule of its own."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class MergeRules:
     """
 
     cap: int = 3_000
-    """Characters that all rules of a predictor may have together."""
+    """Maximum number of characters of all rules of a predictor together."""
 
     @property
     def name(self) -> str:

@@ -28,7 +28,7 @@ class RewriteTexts:
         space = ConfigurationSpace.from_module(student, settings={"answer.question.desc": Text()})
         config = OptimizerConfig(…, space=space, strategies=[RewriteTexts(space.texts), Recombine()])
 
-    Among the default strategies it is there if the space has texts. Each new text is a part like any rule: the adaptive
+    It is one of the default strategies if the space has texts. Each new text is a part like any rule: the adaptive
     policy estimates what it adds, and combines it with others. The prompt model sees the same runs as for
     `LearnFromFailures`.
     """

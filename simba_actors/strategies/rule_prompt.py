@@ -18,10 +18,10 @@ from simba_actors.strategies.contract import PromptModel
 NOT_AVAILABLE = "N/A"
 
 LEAST_PROMPT = 4_000
-"""Characters below which a prompt that is refused as too long is not shortened further."""
+"""Minimum number of characters to which a prompt that is refused as too long is shortened."""
 
 LONGEST_ADVICE = 20_000
-"""Characters of advice that a predictor may get at a time, some 5,000 tokens.
+"""Maximum number of characters of advice for a predictor at a time, some 5,000 tokens.
 
 Advice is a few sentences. An LM that repeats itself without end writes megabytes, and every later call would send them.
 """
@@ -39,7 +39,7 @@ async def ask_for_advice(
     the advice.
 
     Raises:
-        PromptTooLongError: Even a prompt of `LEAST_PROMPT` characters or so was refused.
+        PromptTooLongError: Even a prompt of about `LEAST_PROMPT` characters was refused.
         AdviceTooLongError: The advice for a predictor has more than `LONGEST_ADVICE` characters.
         Exception: See `PromptModel.ask`.
     """
@@ -68,9 +68,9 @@ async def _advice(
     for predictor, text in advice.items():
         if len(text) > LONGEST_ADVICE:
             raise AdviceTooLongError(
-                f"the prompt model wrote {len(text):,} characters of advice for {predictor!r}, and {LONGEST_ADVICE:,} "
-                f"is the most that it may: {text[:80]!r}… If this recurs, set max_tokens of `prompt_model`, or use "
-                "another one"
+                f"the prompt model wrote {len(text):,} characters of advice for {predictor!r}, more than the maximum "
+                f"of {LONGEST_ADVICE:,}: {text[:80]!r}… If this recurs, set max_tokens of `prompt_model` or use "
+                "another LM"
             )
     return advice
 
@@ -96,9 +96,9 @@ def _without_middle(text: str, limit: int) -> str:
 
 
 def program_code(program: dspy.Module) -> str:
-    """Return the source of the program's class, or its signatures if there is no source, as for a class from `exec`.
+    """Return the source of the program's class, or its signatures if the class has no source, like one from `exec`.
 
-    A program whose class only stands for it, such as `RemoteStudent`, says itself what to show.
+    A class that stands for a program elsewhere, such as `RemoteStudent`, returns the text itself.
     """
     described: Any = getattr(type(program), "shown_to_rule_writer", None)
     if described is not None:
@@ -130,7 +130,7 @@ def run_fields(trajectory: Trajectory) -> dict[str, JSON]:
 
 
 def withheld(run: dict[str, JSON]) -> dict[str, JSON]:
-    """Return the fields of a better run that does not exist."""
+    """Return the fields of a run with its content left out, as DSPy does where there is no better run."""
     return {
         **run,
         "program_trajectory": [],

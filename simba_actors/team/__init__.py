@@ -14,6 +14,6 @@ A step flows one way::
          ▲                                                                 │                      │
          └───────────────Scored────────────────────Proposed────────────────┴──────────────────────┘
 
-All that an actor holds can be read from the store again. Every message may be sent twice, as a restarted Coordinator
-does to find out how far its step is: what was done already is reported again, and not done again.
+Whatever an actor holds can be read from the store again. Every message may be sent twice: a restarted Coordinator does
+so to find out how far its step is. Work that was done already is reported again, but not done again.
 """

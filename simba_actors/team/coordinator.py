@@ -76,8 +76,8 @@ class Coordinator(GenServer[CoordinatorState]):
         ending: Ends the run.
         setting_aside: The examples that are left out.
         budget: What the run may use.
-        stop_when: Asked after each step whether the search is to end.
-        max_steps: The most steps of the run.
+        stop_when: Asked after each step whether to end the search.
+        max_steps: Maximum number of steps of the run.
         pausing: Whether the run is paused.
         failure: The error that ends the run.
         resume_after: Seconds after which a pause ends automatically unless the user asked for it; None for never.
@@ -147,7 +147,7 @@ class Coordinator(GenServer[CoordinatorState]):
         return None
 
     def _may_continue(self, run: Run) -> bool:
-        """Return whether what ended the run does not hold any more: a budget that is larger now, or `stop_when`."""
+        """Return whether the reason that ended the run is gone: the budget is larger now, or `stop_when` is None."""
         was_stopped = cast("dict[str, Any]", run.result).get("stopped", False)
         return self._ending.may_continue(self.state, run) or (was_stopped and self._stop_when is None)
 
@@ -215,7 +215,7 @@ class Coordinator(GenServer[CoordinatorState]):
             state.steps[score.key.step].scores.append(score)
 
     async def _announce(self, ledger: Ledger) -> None:
-        """Store the event that the run is up, once in each process."""
+        """Store the event that the run has started or resumed, once in each process."""
         writes: list[Write] = [SetStatus("running")]
         event: Event = RunResumed(by="start")
         if not ledger.programs:
@@ -233,7 +233,7 @@ class Coordinator(GenServer[CoordinatorState]):
     # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _open_steps(self) -> None:
-        """Open as many steps as the policy wants at a time. If none is open and none can be, the search is over."""
+        """Open as many steps as the policy wants at a time. If no step is open then, end the search."""
         state = self.state
         try:
             state.stopped_by = state.stopped_by or await self._reason_to_stop()
@@ -264,10 +264,10 @@ class Coordinator(GenServer[CoordinatorState]):
         return True
 
     async def _reason_to_stop(self) -> str | None:
-        """Ask whether no more steps are to be opened. Then those that are open are the last.
+        """Return the reason that `stop_when` gives to open no more steps, or None to continue.
 
-        A run that was killed may have been stopped already. The steps that closed after the last one opened are asked
-        about again.
+        It may have given one already before the run was killed, so it is asked again about the steps that closed after
+        the last one opened.
         """
         state, stop_when, progress = self.state, self._stop_when, self.state.progress
         if stop_when is None or progress is None:
@@ -295,7 +295,7 @@ class Coordinator(GenServer[CoordinatorState]):
             await self._close_complete_steps()
 
     async def _close_complete_steps(self) -> None:
-        """Close the oldest step if it is complete, and so on. Open another for each."""
+        """Close steps, oldest first, up to the first that is not complete, and open others in their place."""
         while (step := next(iter(self.state.steps.values()), None)) is not None and step.is_complete:
             await self._close_step(step)
             await self._open_steps()

@@ -59,21 +59,21 @@ class CoordinatorState:
     steps: dict[int, RunningStep] = field(default_factory=dict[int, RunningStep])
     """The open steps by number, in order."""
     stop_asked: int = 0
-    """Number of closed steps after each of which `stop_when` was asked."""
+    """Number of closed steps that `stop_when` was asked about."""
     stopped_by: str | None = None
-    """The reason that it gave to open no more steps."""
+    """The reason that `stop_when` gave to open no more steps; None if it gave none."""
     finalists: set[int] = field(default_factory=set[int])
     """Programs whose final rollouts are awaited."""
     spent: str = ""
-    """The cap of the budget that is reached while DRAINING."""
+    """The cap of the budget that was reached, while DRAINING."""
     draining: set[str] = field(default_factory=set[str])
-    """Actors whose work in flight is awaited while DRAINING."""
+    """Actors whose work in flight is awaited, while DRAINING."""
     progress: Progress | None = None
     """Findings and usage at the end of the last closed step."""
     ended_by: str = ""
     """Why the search ended, from FINALS on."""
     final_rollouts_may_be_left: bool = False
-    """Whether an earlier life of this actor may have left final rollouts without a result."""
+    """Whether final rollouts may be left without a result from before this actor started."""
     pause_is_stored: bool = False
     """Whether the store knows that the run is paused."""
     waiting: bool = False
@@ -90,7 +90,7 @@ class CoordinatorState:
         return next((step.plan.first_program for step in self.steps.values()), None)
 
     def all_evidence(self) -> Evidence:
-        """Return all scores that are known, those of open steps among them."""
+        """Return all known scores, including those of open steps."""
         evidence = self.evidence.copy()
         for step in self.steps.values():
             evidence.add(step.scores)

@@ -67,7 +67,7 @@ class Ending:
         self._finished = finished
 
     async def choose_winner(self, state: CoordinatorState, ended_by: str) -> None:
-        """Run the rollouts that are missing to choose the winner. If none are, end the run."""
+        """Run the rollouts that are still needed to choose the winner. If there are none, end the run."""
         state.ended_by = ended_by
         if state.phase is not Phase.DRAINING:
             state.phase = Phase.FINALS
@@ -92,7 +92,7 @@ class Ending:
                 await self.choose_winner(state, state.ended_by)
 
     def may_continue(self, state: CoordinatorState, run: Run) -> bool:
-        """Return whether the run ended because of a budget that is larger now, or was planned for it."""
+        """Return whether the budget is larger now, and was what ended the run or what its search was planned for."""
         if self._budget.reached() is not None:
             return False
         result = cast("dict[str, JSON]", run.result)
@@ -102,13 +102,13 @@ class Ending:
         return done and self._policy.may_continue(state.closed, state.steps_closed, state.evidence)
 
     async def with_result(self, state: CoordinatorState) -> None:
-        """End a run that has its result, once its winner is published, if it is to be."""
+        """End a run that has its result, after publishing its winner if it is clearly better than what is served."""
         best = PublishBest(state.all_evidence(), await self._teammates.pool())
         await self._teammates.via(PUBLISHER).call(best, timeout=None)
         self._end(state, None)
 
     async def with_error(self, state: CoordinatorState, error: SimbaError) -> None:
-        """End the run with an error. Started again, it continues."""
+        """End the run with an error. It continues when it is started again."""
         if state.phase is Phase.ENDED:
             return
         self._failure.set(error)
@@ -117,7 +117,7 @@ class Ending:
         self._end(state, error)
 
     def watch_clock(self) -> None:
-        """Notice that time is up even if all workers hang: they look at the clock when they start a rollout."""
+        """Watch the clock if the budget limits time. Workers check it only before each rollout, and may hang."""
         if self._budget.budget.max_seconds is not None:
             spawn_link(self._watch_clock, name="clock of the budget")
 
@@ -143,7 +143,7 @@ class Ending:
         self._teammates.via(COORDINATOR).cast_nowait(BudgetSpent(cap))
 
     async def _final_rollouts_left(self, state: CoordinatorState) -> tuple[Rollout, ...]:
-        """Return final rollouts that an earlier life planned and did not run: the policy has decided nothing since."""
+        """Return the final rollouts that were planned before a restart and have no result yet."""
         if not state.final_rollouts_may_be_left:
             return ()
         state.final_rollouts_may_be_left = False
@@ -151,7 +151,7 @@ class Ending:
         return self._setting_aside.without(record.rollout for record in records if record.trajectory is None)
 
     async def _finish(self, state: CoordinatorState, reason: str, cap: str | None = None) -> None:
-        """End the run with the best program known. `cap` is the cap of the budget that kept it from knowing more."""
+        """End the run with the best program known. `cap` is the cap of the budget that was reached, if one was."""
         pool = await self._teammates.pool()
         evidence = state.all_evidence()
         ranking = await self._threads.run(lambda: self._policy.ranking(state.closed, evidence, pool))

@@ -38,7 +38,7 @@ COORDINATOR = "coordinator"
 class Commit(Call[None]):
     """Store `writes` and `events` in one transaction, together with the LM calls reserved so far.
 
-    The reply comes once they are safe. A commit that is cast is stored before whatever is asked for later.
+    The reply comes once they are safe. A commit that is cast is stored before any later question is answered.
     """
 
     writes: tuple[Write, ...]
@@ -51,7 +51,7 @@ class StoreReports:
 
 
 class Read(Call[R]):
-    """Base of the PoolKeeper's questions. The reply shows every commit that was sent before."""
+    """Base class of questions to the PoolKeeper. The reply reflects every commit that was sent before."""
 
     __slots__ = ()
 
@@ -301,7 +301,7 @@ class Teammates:
         await self.via(POOL_KEEPER).call(Commit(tuple(writes), tuple(events)), timeout=None)
 
     async def commit_later(self, writes: Sequence[Write], events: Sequence[Event] = ()) -> None:
-        """Store these in one transaction, before anything that is asked of the PoolKeeper later. Do not wait."""
+        """Store these in one transaction, before any later question is answered. Do not wait for it."""
         await self.via(POOL_KEEPER).cast(Commit(tuple(writes), tuple(events)))
 
     async def pool(self) -> PoolView:
@@ -309,9 +309,9 @@ class Teammates:
         return await self.via(POOL_KEEPER).call(ReadPool(), timeout=None)
 
     def report_outage(self, error: InfrastructureError, epoch: int, pausing: Pausing, where: str) -> None:
-        """Pause the run for an error of work that began in that pausing epoch, and say `where` it was met.
+        """Pause the run for an error of work that began in that pausing epoch. `where` names the work.
 
-        An LM call may fail long after it was sent. If the run was resumed since, the error says nothing about now.
+        An LM call may fail long after it was sent. If the run was resumed since, the error is out of date and ignored.
         """
         if epoch == pausing.epoch:
             reason, cause = f"{error} (met by {where})", cause_of(error)
@@ -321,7 +321,7 @@ class Teammates:
     def report(self, event: Event) -> None:
         """Have an event stored that belongs to no commit, such as a crash or a repeated LM call.
 
-        A PoolKeeper that is down finds it once it is up again.
+        If the PoolKeeper is down, it stores the event once it is up again.
         """
         self._reports.append(event)
         self.via(POOL_KEEPER).cast_nowait(StoreReports())

@@ -67,10 +67,11 @@ BUSY_SECONDS = 0.5
 """Seconds that a commit waits for another writer before it fails. The PoolKeeper handles no messages meanwhile."""
 
 RETRY_SECONDS = 1.0
-"""Seconds until a failed commit is tried again."""
+"""Seconds until a failed commit or read is tried again."""
 
 GAUGE_SECONDS = 1.0
-"""The least time between two commits that store how busy the actors are. A change of status always does."""
+"""Minimum seconds between two commits that store how busy the actors are. A commit that changes the status always
+does."""
 
 HEARTBEAT_SECONDS = 10.0
 """Seconds between renewals of the lease by an idle PoolKeeper: a third of the lease."""
@@ -105,16 +106,16 @@ class PoolState:
     """The configurations of `programs`."""
     waiting: list[tuple[Commit, From[None] | None]] = field(default_factory=list[tuple[Commit, From[None] | None]])
     unanswered: list[tuple[Read[Any], From[Any]]] = field(default_factory=list[tuple[Read[Any], From[Any]]])
-    """What was asked while the file could not be read, or a commit waited."""
+    """Questions that arrived while the file could not be read or a commit waited."""
 
 
 class PoolKeeper(GenServer[PoolState]):
     """Owns the store's connection. Commits that arrive together share one transaction.
 
-    A PoolKeeper whose run was taken over by another process stores nothing any more, and calls `lost`, once.
-
     A commit is answered once it is safe. While the file cannot be written or read, commits and questions are kept and
-    tried again, their senders wait, and no LM call starts: nothing happens that is not stored.
+    tried again, their senders wait, and no LM call starts, so nothing happens that is not stored.
+
+    If another process takes the run over, the PoolKeeper calls `lost` once and stores nothing any more.
     """
 
     trap_exit = True
@@ -150,7 +151,7 @@ class PoolKeeper(GenServer[PoolState]):
         self._on_stored, self._on_request = on_stored, on_request
 
     async def init(self) -> InitReturn:
-        self.state = PoolState(await self._claimed())
+        self.state = PoolState(await self._claim_with_retries())
         return Idle(HEARTBEAT_SECONDS)
 
     async def terminate(self, reason: ExitReason) -> None:
@@ -201,7 +202,7 @@ class PoolKeeper(GenServer[PoolState]):
     def _idle(self) -> Idle:
         return Idle(HEARTBEAT_SECONDS if self._trouble.reason is None else RETRY_SECONDS)
 
-    async def _claimed(self) -> Store:
+    async def _claim_with_retries(self) -> Store:
         """Open the store and claim the run. A PoolKeeper restarted within a run waits until the file can be used."""
         while True:
             try:
@@ -237,9 +238,9 @@ class PoolKeeper(GenServer[PoolState]):
 
     async def _commit_waiting(self, *, renew: bool = False) -> None:
         """Store everything that waits in one transaction. With nothing waiting, do so only to `renew` the lease."""
-        # Taken before the transaction starts: a keeper that is cancelled during it must not store them again.
         if self.state.has_lost_the_run:
             return
+        # Taken before the transaction starts: a PoolKeeper that is cancelled during it must not store them again.
         waiting, self.state.waiting = self.state.waiting, []
         reports = self._teammates.take_reports()
         if not (waiting or reports or renew):
@@ -261,7 +262,7 @@ class PoolKeeper(GenServer[PoolState]):
                 return
             logger.warning("run %r opens its store again: %s", self._run.run_id, error)
             await self.state.store.close()
-            self.state.store = await self._claimed()
+            self.state.store = await self._claim_with_retries()
             await self._commit_waiting(renew=True)
             return
         self._lease.renew()
@@ -275,7 +276,7 @@ class PoolKeeper(GenServer[PoolState]):
         self._on_stored(stamped)
 
     async def _answer(self) -> None:
-        """Answer what was asked, in order, as far as the file can be read and no commit waits."""
+        """Answer questions in order, as long as the file can be read and no commit waits."""
         while self.state.unanswered and not self.state.waiting:
             message, sender = self.state.unanswered[0]
             try:
@@ -334,7 +335,7 @@ class PoolKeeper(GenServer[PoolState]):
         self._trouble.set(str(error))
 
     def _note_health(self) -> None:
-        """End the trouble once everything is stored and everything answered."""
+        """End the trouble once everything is stored and all questions are answered."""
         if self._trouble.reason is not None and not self.state.unanswered:
             self._trouble.set(None)
 
@@ -352,7 +353,7 @@ class PoolKeeper(GenServer[PoolState]):
         if self.state.pool is None:
             known = self.state.configurations
             self.state.programs = tuple(await self.state.store.read.programs(self._run.run_id))
-            # A program never changes. The same object is used again, with everything computed from it.
+            # A program never changes, so the same object is used again, with everything cached on it.
             self.state.configurations = {
                 p.number: known.get(p.number) or Configuration.from_json(p.configuration) for p in self.state.programs
             }

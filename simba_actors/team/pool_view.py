@@ -11,7 +11,7 @@ from simba_actors.search.model.parts import Part
 
 
 class PoolView:
-    """The programs that the pool had when this was made. See `simba_actors.search.policy.Pool`."""
+    """A snapshot of the pool. Implements `simba_actors.search.policy.Pool`."""
 
     def __init__(
         self, configurations: Mapping[int, Configuration], student: Configuration, space: ConfigurationSpace
@@ -21,7 +21,7 @@ class PoolView:
         self._free = (*setting_parts(space, student), *omissions(student))
 
     def before(self, number: int | None) -> PoolView:
-        """Return the pool of the programs with numbers below this one, or of all if it is None."""
+        """Return the pool of the programs with numbers below `number`; None keeps all."""
         if number is None or all(program < number for program in self.configurations):
             return self
         known = {program: found for program, found in self.configurations.items() if program < number}

@@ -61,7 +61,7 @@ class ProposerState:
     steps: set[int] = field(default_factory=set[int])
     """Steps that are being worked on, so that none is worked on twice at the same time."""
     asked_again: set[int] = field(default_factory=set[int])
-    """Those of `steps` that were analyzed again meanwhile, for a Coordinator that does not know their candidates."""
+    """Steps of `steps` that were analyzed again meanwhile, for a restarted Coordinator that misses their candidates."""
     applying: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
     """Step and index of each proposal that may have called an LM and whose outcome is not stored yet."""
     draining: bool = False
@@ -135,7 +135,7 @@ class Proposer(GenServer[ProposerState]):
         self._tell_if_drained()
 
     async def _propose(self, analyzed: Analyzed) -> None:
-        """Apply all proposals of a step at the same time. One that makes no program may make room for another."""
+        """Apply all proposals of a step at the same time. For one that makes no program, the policy may add another."""
         policy, plan = self._policy, analyzed.plan
         pool = (await self._teammates.pool()).before(plan.pool_end)
         stored = await self._teammates.via(POOL_KEEPER).call(ReadProposals(plan.step), timeout=None)
@@ -144,31 +144,31 @@ class Proposer(GenServer[ProposerState]):
         fresh: dict[int, tuple[Rollout, ...]] = {}
         ended: asyncio.Queue[int] = asyncio.Queue()
 
-        async def one(proposal: Proposal) -> None:
+        async def make(proposal: Proposal) -> None:
             if proposal.index in known:
                 made[proposal.index] = known[proposal.index]
             else:
                 made[proposal.index], fresh[proposal.index] = await self._apply(analyzed, proposal, pool)
             ended.put_nowait(proposal.index)
 
-        async def more(proposals: Sequence[Proposal], failed: int) -> tuple[Proposal, ...]:
-            """Return all proposals given that so many failed, and start the new ones."""
+        async def plan_more(proposals: Sequence[Proposal], failed: int) -> tuple[Proposal, ...]:
+            """Return all proposals, given that `failed` of them made no program, and start the new ones."""
             planned = await self._threads.run(lambda: policy.proposals(plan, analyzed.buckets, failed, pool))
             for proposal in planned[len(proposals) :]:
-                tasks.start_soon(one, proposal)
+                tasks.start_soon(make, proposal)
                 await asyncio.sleep(0)
             return planned
 
         proposals: tuple[Proposal, ...] = ()
         async with anyio.create_task_group() as tasks:
             done = failed = 0
-            proposals = await more(proposals, failed)
+            proposals = await plan_more(proposals, failed)
             while done < len(proposals):
                 program = made[index := await ended.get()]
                 done += 1
                 if program is None:
                     failed += 1
-                    proposals = await more(proposals, failed)
+                    proposals = await plan_more(proposals, failed)
                 else:
                     await self._teammates.via(SAMPLER).cast(
                         RunProgram(plan.step, "evaluate", program, fresh=fresh.get(index))
@@ -185,9 +185,9 @@ class Proposer(GenServer[ProposerState]):
     async def _apply(
         self, analyzed: Analyzed, proposal: Proposal, pool: PoolView
     ) -> tuple[int | None, tuple[Rollout, ...]]:
-        """Return the number of the program that the proposal makes, or None, and the rollouts to evaluate it on.
+        """Make and store the proposal's program. Return its number, or None, and the rollouts to evaluate it on.
 
-        By then the program is stored with its evidence, and its rollouts are planned.
+        The rollouts are stored in the same transaction.
         """
         policy, plan = self._policy, analyzed.plan
         prompt_model = self._prompt_model()
@@ -250,7 +250,7 @@ class Proposer(GenServer[ProposerState]):
         return StrategyOutcome(name, source if copies else None, "; ".join(reasons))
 
     async def _try(self, name: str, context: StrategyContext, step: int, index: int) -> Configuration | Declined:
-        """Return the strategy's answer. Ask it again after each pause that an outage leads to."""
+        """Return the strategy's answer. After an outage, wait until the run is resumed and ask again."""
         strategy, gate = self._strategies[name], self._gate
         declined = strategy.applicable(context)
         if declined is not None:
@@ -265,7 +265,7 @@ class Proposer(GenServer[ProposerState]):
             except BudgetReachedError as error:
                 self._teammates.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
                 self._applied(step, index)
-                await asyncio.Event().wait()  # It stays planned, for a run with a larger budget.
+                await asyncio.Event().wait()  # The proposal stays planned, for a run with a larger budget.
             except InfrastructureError as error:
                 self._teammates.report_outage(error, epoch, gate.pausing, f"strategy {name}")
                 self._applied(step, index)

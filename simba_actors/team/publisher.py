@@ -22,13 +22,13 @@ logger = get_logger(__name__)
 
 
 class Publisher(GenServer[int]):
-    """Compares the run's scores with what the channel serves, each time it is asked to.
+    """Publishes the best program, each time it is asked to, if it is clearly better than what the channel serves.
 
     Before the first publication, the channel serves the student itself. If it serves a program that is not from this
-    run, nothing is known about that program, and nothing is published. A publication that fails is logged and tried the
-    next time. `channel` is None if the run publishes nothing on its own.
+    run, nothing is known about that program, and nothing is published. A publication that fails is logged and tried
+    again the next time. `channel` is None if the run publishes nothing on its own.
 
-    The state is the number of programs published in this life.
+    The state is the number of programs published since the actor started.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ class Life:
     announced: bool = False
     """Whether the event that the run is up was stored."""
     expired: Holding | None = None
-    """The holding of a last owner that this process has watched until its lease was over."""
+    """The last owner's holding, if this process has watched it until its lease was over."""
 
 
 class Lease:
@@ -84,7 +84,7 @@ class Pausing:
         """Number of times that the run was resumed."""
 
     def pause(self, reason: str, cause: PauseCause) -> None:
-        """Start no more LM work. The first reason counts until the run is resumed."""
+        """Stop LM work from starting. The first reason counts until the run is resumed."""
         if self.reason is None:
             self.reason, self.cause = reason, cause
         self._changed()
@@ -119,7 +119,7 @@ class Failure:
         """The first error that was set."""
 
     def set(self, error: SimbaError) -> None:
-        """Start no LM work any more."""
+        """Stop LM work from starting; the first error counts."""
         self.error = self.error or error
         self._changed()
 
@@ -145,7 +145,7 @@ class Gate:
         await self._open.wait()
 
     async def changed(self) -> None:
-        """Wait until one of the gate's subjects changes."""
+        """Wait until the pause, the trouble with the store or the failure changes."""
         await self._changes.wait()
 
     def _update(self) -> None:
@@ -158,7 +158,7 @@ class Gate:
 
 
 class Silence:
-    """Notices that LM calls fail and none is answered, and that one is answered again.
+    """Notices when LM calls fail and none is answered for a while, and when one is answered again.
 
     Answers may arrive in any thread.
     """
@@ -173,7 +173,7 @@ class Silence:
         self._lasts = False
 
     def failed(self, reason: str) -> None:
-        """Note a call that failed for now, and is tried again."""
+        """Note a failed call that will be tried again."""
         if not self._lasts and self._clock() - self._heard >= SILENCE_SECONDS:
             self._lasts = True
             self._begun(reason)

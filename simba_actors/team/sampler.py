@@ -46,7 +46,7 @@ from simba_actors.team.setting_aside import TRIES, SettingAside
 logger = get_logger(__name__)
 
 RECORDS_A_TURN = 100
-"""Rollouts queued before the event loop runs other work: they take about a millisecond."""
+"""Rollouts queued before the event loop may run other work; queueing them takes about a millisecond."""
 
 Queued: TypeAlias = "tuple[tuple[bool, bool, int, int], Rollout]"
 """A rollout with its place in the queue: those that failed come last. Of the others, samples come first, since rules
@@ -74,7 +74,7 @@ class Job:
 
 @dataclass(slots=True)
 class JobProgress:
-    """The results of a job so far. Whole samples are kept only where there is a `plan` to analyze them for."""
+    """The results of a job so far. Whole samples are kept only if there is a `plan`, for the Analyzer."""
 
     plan: StepPlan | None
     missing: dict[RolloutKey, Rollout] = field(default_factory=dict[RolloutKey, Rollout])
@@ -153,7 +153,7 @@ class Sampler(GenServer[SamplerState]):
                 await self._store()
                 await self._tell_if_drained()
             case SetAside():
-                await self._leave_out_what_is_set_aside()
+                await self._drop_rollouts_set_aside()
                 await self._tell_if_drained()
             case Drain():
                 self.state.draining = True
@@ -228,7 +228,7 @@ class Sampler(GenServer[SamplerState]):
                 self._budget.check()
                 await self._run(rollout)
             except BudgetReachedError as error:
-                # It stays planned, for a run with a larger budget.
+                # The rollout stays planned, for a run with a larger budget.
                 state.running.discard(rollout.key)
                 self._teammates.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
                 self.ref.cast_nowait(RolloutsEnded())
@@ -236,7 +236,7 @@ class Sampler(GenServer[SamplerState]):
                 state.running.discard(rollout.key)
                 if not await self._was_set_aside(rollout, error, epoch, ended_before):
                     state.queued.add(rollout.key)
-                    # After all others, whose end or failure says whether the LM is reachable.
+                    # Last, since the others' results or failures show whether the LM is reachable.
                     self._queue(rollout, has_failed=True)
             except MetricError as error:
                 gate.failure.set(error)
@@ -264,7 +264,7 @@ class Sampler(GenServer[SamplerState]):
         await self.ref.cast(SetAside())
         return True
 
-    async def _leave_out_what_is_set_aside(self) -> None:
+    async def _drop_rollouts_set_aside(self) -> None:
         for job, progress in list(self.state.jobs.items()):
             for key, rollout in list(progress.missing.items()):
                 if self._setting_aside.has(rollout) and key not in self.state.running:
@@ -355,13 +355,13 @@ def _kind(error: str) -> str:
 
 
 def _shared_failure(samples: Sequence[Sample]) -> str | None:
-    """Return why every sample failed, if all did, and for the same reason."""
+    """Return the reason why all samples failed, or None unless all failed for the same one."""
     errors = [sample.trajectory.error for sample in samples]
     if not errors or errors[0] is None or any(error is None or _kind(error) != _kind(errors[0]) for error in errors):
         return None
     return (
         f"the student failed on every example of the first step ({len(errors)} rollouts), first with {errors[0]}. "
-        "Put that right and start the run again, or resume it if the failures are to count as 0"
+        "Fix it and start the run again, or resume it if the failures should count as 0"
     )
 
 

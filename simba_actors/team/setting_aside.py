@@ -1,4 +1,4 @@
-"""Detection of examples on which no LM call is ever answered, as distinct from outages; they are set aside."""
+"""Setting aside examples on which no LM call is ever answered, as distinct from outages."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Diagnosis: TypeAlias = Literal["try again", "outage", "set aside"]
 class SettingAside:
     """Decides what a rollout that ended in an infrastructure failure means for its example.
 
-    An LM is down if two examples fail one after the other with no rollout ending in between. If others end, it is
-    reachable, and the example is to blame: a prompt that the provider always answers with an error, or never. Without
-    setting it aside, the run would be paused for it again and again.
+    An LM is down if two examples fail one after the other with no rollout ending in between. If others end, the LM is
+    reachable, and the example is to blame: the provider never answers its prompt, or always with an error. If it were
+    not set aside, the run would be paused for it again and again.
 
-    A set-aside example is left out for the rest of the run, with no score, also when the run is started again: it ends
-    as it would have ended in one process.
+    An example that is set aside has no score and is left out for the rest of the run, even after a restart, so that the
+    run ends as it would have in one process.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class SettingAside:
         Args:
             rollout: The rollout.
             ended_before: `ended` when this try began.
-            has_others: Whether there is other work by which to find out whether the LM is reachable.
+            has_others: Whether other rollouts are left that can show whether the LM is reachable.
         """
         example = (rollout.split, rollout.example)
         since, self._ended_at_failure[example] = self._ended_at_failure.get(example, ended_before), self.ended

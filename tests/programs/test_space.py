@@ -276,11 +276,14 @@ def test_a_description_is_in_the_prompt() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("self.topic.desc", r"the texts of the predictor 'self' are \['self.question.desc', 'self.answer.desc'\]"),
-        ("self.temperature", "the texts of the predictor 'self' are"),
-        ("motto", "Predict has no 'motto', only"),
+        (
+            "self.topic.desc",
+            r"has no text 'self.topic.desc'; its texts are \['self.question.desc', 'self.answer.desc'\]",
+        ),
+        ("self.temperature", "predictor 'self' has no text 'self.temperature'; its texts are"),
+        ("motto", "Predict has no 'motto'; it has"),
         ("demos", "the student has .* there, which is not a string"),
-        ("stage.motto", "'motto' is looked up in str, and only modules, dicts and tools do"),
+        ("stage.motto", "'motto' can't be looked up in a str: names lead through modules, dicts and tools only"),
     ],
 )
 def test_a_text_that_the_student_lacks_is_named(name: str, message: str) -> None:

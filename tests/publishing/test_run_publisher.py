@@ -213,7 +213,7 @@ async def test_what_is_no_program_is_refused(program: Any, tmp_path: Path) -> No
 async def test_a_program_with_other_fields_than_the_students_is_refused(tmp_path: Path) -> None:
     async with await Optimizer.start(config(tmp_path)) as optimizer:
         with pytest.raises(
-            MisfitError, match=r"'self' has the fields \['a', 'b'\], and in the space it has \['answer', 'que"
+            MisfitError, match=r"'self' has the fields \['a', 'b'\], but the space is for \['answer', 'que"
         ):
             await optimizer.publish(dspy.Predict("a -> b"))
 

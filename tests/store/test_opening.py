@@ -69,7 +69,7 @@ async def test_an_opening_that_is_cancelled_leaves_no_connection_open(turns: int
 
 
 async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"there is no directory .*/missing; make it first"):
+    with pytest.raises(StoreError, match=r"there is no directory .*/missing; create it first"):
         await Store.open(tmp_path / "missing" / "simba.db")
 
 

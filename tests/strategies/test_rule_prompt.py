@@ -94,7 +94,7 @@ async def test_advice_at_the_limit_is_taken_whole() -> None:
 
 async def test_advice_beyond_the_limit_is_refused() -> None:
     with pytest.raises(
-        AdviceTooLongError, match=r"2,000,000 characters of advice for 'self', and 20,000 is the most that it may"
+        AdviceTooLongError, match=r"2,000,000 characters of advice for 'self', more than the maximum of 20,000"
     ):
         await ask_for_advice(Writer(2_000_000), Advise, [{"trajectory": "x"}])
 

@@ -29,7 +29,7 @@ async def test_a_run_stopped_within_or_between_steps_ends_as_if_it_had_not_been(
 async def test_the_result_of_a_stopped_run_is_an_error_that_says_how_to_continue(tmp_path: Path) -> None:
     optimizer = await Optimizer.start(small_config(tmp_path / "simba.db"))
     await optimizer.stop()
-    with pytest.raises(RunStoppedError, match="started again, it continues"):
+    with pytest.raises(RunStoppedError, match="start it again to continue"):
         await optimizer.result()
 
 
@@ -39,7 +39,7 @@ async def test_a_stopped_run_can_not_be_paused_or_resumed(
 ) -> None:
     optimizer = await Optimizer.start(small_config(tmp_path / "simba.db"))
     await optimizer.stop()
-    with pytest.raises(RunStoppedError, match="started again, it continues"):
+    with pytest.raises(RunStoppedError, match="start it again to continue"):
         await ask(optimizer)
 
 

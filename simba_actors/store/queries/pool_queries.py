@@ -17,7 +17,7 @@ from simba_actors.store.reading import find_programs, find_run
 from simba_actors.store.records import Program, RolloutRecord
 
 EXAMPLES_SHOWN = 200
-"""Most rollouts of one program that are listed."""
+"""Maximum number of rollouts that are listed of one program."""
 
 
 @dataclass(frozen=True, slots=True)

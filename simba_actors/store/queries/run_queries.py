@@ -15,7 +15,7 @@ from simba_actors.store.reading import TOTAL_USAGE, USED_BY_PROPOSALS, all_runs,
 from simba_actors.store.records import ActorGauge, Run
 
 EstimateKind: TypeAlias = Literal["TrendEstimated", "OutlookEstimated", "BudgetForecast"]
-"""Events in which a run says what it expects."""
+"""Events that report what a run expects."""
 
 OVER = ("finished", "failed")
 """Statuses of runs that no process works on."""
@@ -97,7 +97,7 @@ def step_scores(db: sqlite3.Connection, run_id: str) -> list[StepScores]:
 
 
 def actors(db: sqlite3.Connection, run_id: str) -> list[ActorStatus]:
-    """Return the run's actors, with their restarts and crashes over all its lives."""
+    """Return the run's actors, with their restarts and crashes in all processes so far."""
     rows = db.execute(
         "SELECT kind, data FROM events INDEXED BY events_of_actors "
         "WHERE run_id = ? AND kind IN ('ActorCrashed', 'ActorRestarted') ORDER BY seq",

@@ -56,7 +56,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class StepSpending:
-    """StepSpending and findings of a run at the end of a step."""
+    """Usage and findings of a run at the end of a step."""
 
     step: int
     """The step, counted from 0."""
@@ -69,7 +69,7 @@ class StepSpending:
     seconds: float
     """Seconds that the run had been up, without pauses."""
     best: Standing | None
-    """The best program by then, with its score by then."""
+    """Score so far of the program that was the best by then; None if there was none."""
 
 
 def best_standing(db: sqlite3.Connection, run_id: str) -> Standing | None:
@@ -191,7 +191,7 @@ def _sum(sums: tuple[int, float, float], more: Sequence[float]) -> tuple[int, fl
 
 
 def _better(best: Standing | None, student: Standing | None) -> Standing | None:
-    """Return `best`, or the student if its score is higher. The search may know better, but has yet to show it."""
+    """Return `best`, or the student if its score is higher. The search may prefer `best`, but has not proved it yet."""
     if best is None or student is None:
         return best or student
     return best if best.score >= student.score else student
