@@ -1,8 +1,8 @@
 """python examples/budget.py [--model openai/gpt-4o-mini]
 
-A budget. A few rollouts of the student say what a run would use at most, and after its first step the run forecasts
-what it will use. At the cap it ends with the best program known by then. Started again with a larger budget it
-continues, and asks nothing twice.
+A budget. `Optimizer.estimate` runs the student a few times and says what a run would use at most. After its first step
+the run forecasts what it will use. At the cap it ends with the best program known by then. Started again with a larger
+budget, it continues where it ended and repeats no call.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ async def run(budget: Budget, seen: int) -> int:
         metric=same,
         trainset=[dspy.Example(word=w, opposite=opposite).with_inputs("word") for w, opposite in OPPOSITES.items()],
         store="budget.db",
-        run_id="opposites",  # The budget may change from one life of the run to the next; all else stays the same.
+        run_id="opposites",  # A run that is started again may have another budget; all else must be the same.
         bsize=4,
         num_candidates=3,
         max_steps=4,

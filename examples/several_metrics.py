@@ -55,7 +55,7 @@ async def main() -> None:
         result = await optimize(objectives)
         print(f"{objectives}, the winner first:")
         if result.finalists[0].number == 0:
-            print("  (no program is better than the student beyond doubt where both scores count the same)")
+            print("  (by the mean of both scores no program is better than the student beyond doubt)")
         for finalist in result.finalists:
             scores = ", ".join(f"{name} {score:.2f}" for name, score in (finalist.scores or {}).items())
             name = "the student" if finalist.number == 0 else f"program {finalist.number}"

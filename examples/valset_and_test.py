@@ -1,7 +1,7 @@
 """python examples/valset_and_test.py [--model openai/gpt-4o-mini]
 
-Three sets of examples: programs learn from the trainset, the winner is chosen on the valset, and the test set, which
-nothing was chosen on, says what it is worth.
+Three sets of examples: programs learn from the trainset, the winner is chosen on the valset, and its score is measured
+on the test set, on which nothing was chosen.
 """
 
 from __future__ import annotations

@@ -208,7 +208,7 @@ class Optimizer:
         Raises:
             TimeoutError: The run is not finished by then. It continues.
             RunPausedError: The run is paused, and waiting can't help: an LM refused to serve, or could not be reached
-                for longer than the grace period. Put that right, `resume`, and ask again. With
+                for longer than the grace period. Fix that, `resume`, and ask again. With
                 `OptimizerConfig(resume_after=…)` the run continues automatically, and this call waits.
             MetricError: The metric raised, or returned something that is not a number. The run can continue
                 when that is fixed.

@@ -61,7 +61,7 @@ def check(
 
     Args:
         address: The address of the student.
-        inputs: What the program is run on; by default values of the types that it describes.
+        inputs: Inputs to run the program on; by default values of the types that it describes.
         token, tls: As in `RemoteStudent`.
 
     Raises:

@@ -44,7 +44,7 @@ CANCEL_SECONDS = 5.0
 """Maximum seconds of a Cancel."""
 
 REST_SECONDS = 5.0
-"""Seconds for which an address that could not be reached is passed over, if there are others."""
+"""Seconds for which an unreachable address is skipped if there are others."""
 
 SCHEMES = ("http", "https", "grpc", "grpcs")
 
@@ -100,7 +100,7 @@ class Address:
 class Connection:
     """Reaches a student at one or several addresses. All copies of a `RemoteStudent` share one. Thread-safe.
 
-    Each Run goes to the address with the fewest under way. One that could not be reached is passed over for a while, if
+    Each Run goes to the address with the fewest Runs in progress. An unreachable address is skipped for a while if
     there is another.
 
     Raises:

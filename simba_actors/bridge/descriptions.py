@@ -159,14 +159,14 @@ def ask_for_description(connection: Connection) -> Description:
 
 
 def problem_of(description: Description) -> str | None:
-    """Say what is wrong with a description; None if nothing is."""
+    """Return what is wrong with a description; None if nothing is."""
     names = [predictor.name for predictor in description.predictors]
     if len(set(names)) < len(names):
         return f"the names of predictors must be unique: {names}"
     fields = [field for predictor in description.predictors for field in (*predictor.inputs, *predictor.outputs)]
     odd = sorted({field.name for field in fields if not _is_field_name(field.name)})
     if odd:
-        return f"the fields {odd} must have names of letters, digits and underscores that are no words of Python"
+        return f"the fields {odd} must have names of letters, digits and underscores that are not Python keywords"
     if any(field.name == "self" for field in description.inputs):
         return "an input can't be called 'self'"
     unknown = sorted({variable.predictor for variable in description.variables} - set(names))

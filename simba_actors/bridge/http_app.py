@@ -33,9 +33,9 @@ def student_app(service: StudentService, *, token: str | None = None) -> Starlet
     `RemoteStudent("https://host/student")`. Runs under way are cancelled when it ends.
 
     Args:
-        service: What is served.
-        token: What callers must present as `Authorization: Bearer TOKEN`. None asks for nothing, which suits loopback
-            and servers that check callers themselves.
+        service: The student to serve.
+        token: The token that callers must present as `Authorization: Bearer TOKEN`. With None there is no check, which
+            suits loopback and servers that authenticate callers themselves.
     """
 
     async def describe(message: Any) -> Object:

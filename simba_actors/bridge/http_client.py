@@ -109,7 +109,7 @@ def _refusal(response: http.client.HTTPResponse, answer: bytes) -> Refusal:
 
 
 def _code_of(status: int) -> str:
-    """Return the code of an answer that does not name one. Most statuses of 4xx say that the request is wrong."""
+    """Return the code of an answer that does not name one. Most statuses of 4xx mean that the request is wrong."""
     is_refused = http.HTTPStatus.BAD_REQUEST <= status < http.HTTPStatus.INTERNAL_SERVER_ERROR
     return CODE_OF_STATUS.get(status, "invalid_argument" if is_refused else "unknown")
 

@@ -48,7 +48,7 @@ LONGEST_RUN = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """What a request says about the predictors."""
+    """The states of the predictors in a request."""
 
     configuration: Configuration
     models: Mapping[str, Model]
@@ -181,7 +181,7 @@ def checked_states(
     for variable in space.variables:
         state = predictors.get(variable.predictor)
         if state is None:
-            raise Refusal("invalid_argument", f"the request says nothing about the predictor {variable.predictor!r}")
+            raise Refusal("invalid_argument", f"the request has no state for the predictor {variable.predictor!r}")
         if state.model.name and state.model.name not in models:
             raise Refusal("invalid_argument", f"there is no model {state.model.name!r}; there are {sorted(models)}")
         match variable.attribute:

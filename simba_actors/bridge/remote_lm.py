@@ -29,14 +29,14 @@ MOST_USED = {"calls": 100_000, "promptTokens": MOST_TOKENS, "completionTokens": 
 
 
 UNKNOWN_CONCURRENCY = 1024
-"""Runs at a time that a student is assumed to accept if it does not say. It refuses those that are too many."""
+"""Number of Runs at a time for a student that states no maximum. It refuses those that are too many."""
 
 
 class RemoteLM(dspy.BaseLM):
-    """An LM of a remote student. It stands for the LM that the program calls where it runs.
+    """An LM of a remote student. It represents the LM that the program calls where it runs.
 
-    The optimizer governs, counts and retries the calls of LMs. To have that for Runs, a Run is a call of this LM, whose
-    prompt is the request. No other prompt can be sent.
+    The optimizer governs, counts and retries calls of LMs. For Runs to be treated the same way, each Run is a call of
+    this LM whose prompt is the request. No other prompt can be sent.
     """
 
     def __init__(self, connection: Connection, program: Description, name: str) -> None:
@@ -108,7 +108,7 @@ class _Reports:
             self._warned = True
             logger.warning(
                 "%s reports usage that can't be true, %s: its tokens and cost count as unknown, and each of its Runs "
-                "as one call. Mend what it reports",
+                "as one call. Correct what it reports",
                 self._program,
                 json.dumps(doubtful, default=str)[:200],
             )

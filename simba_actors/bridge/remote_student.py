@@ -46,11 +46,11 @@ class RemoteStudent(dspy.Module):
         student = RemoteStudent("http://127.0.0.1:7000")
         config = OptimizerConfig(student=student, metric=metric, trainset=trainset, store="simba.db", prompt_model=lm)
 
-    It has the predictors that the program describes, so configurations, diffs and exports are those of any other
-    student. Calling it sends them along and runs the program there, with the program's own LM. The metric is called
-    here.
+    It has the predictors that the program describes, so configurations, diffs and exports work as for any other
+    student. Calling it sends their state along and runs the program there, with the program's own LM. The metric is
+    called here.
 
-    Making one asks the program to describe itself, which blocks for a moment: in an async function use
+    The constructor asks the program to describe itself, which blocks for a moment. In an async function, use
     `await asyncio.to_thread(RemoteStudent, "http://…")`.
 
     Args:

@@ -54,7 +54,7 @@ BUSY_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _KnownRun:
-    """A Run that is under way or ended recently."""
+    """A Run that is in progress or ended recently."""
 
     digest: bytes
     """Digest of the request, which distinguishes a repetition from another request with the same key."""
@@ -151,7 +151,7 @@ class StudentService:
         return CancelReply(found=found).to_json()
 
     async def close(self) -> None:
-        """Cancel the Runs that are under way, and wait for their end."""
+        """Cancel the Runs in progress, and wait for their end."""
         tasks = [known.task for known in self._runs.values() if not known.task.done()]
         for task in tasks:
             task.cancel()
@@ -171,7 +171,7 @@ class StudentService:
         if sum(not known.task.done() for known in self._runs.values()) >= self._max_concurrency:
             raise Refusal(
                 "resource_exhausted",
-                f"{self._max_concurrency} Runs are under way, which is the most at a time",
+                f"{self._max_concurrency} Runs are in progress, the maximum at a time",
                 retry_after=BUSY_SECONDS,
             )
         if self._runner is None:
@@ -204,7 +204,7 @@ def _read(kind: type[M], request: Any) -> M:
 
 
 def _digest(request: RunRequest) -> bytes:
-    """Return a digest of what to run. It leaves out the time left, which a repetition has less of."""
+    """Return a digest of what to run, without the time left, which is shorter in a repetition."""
     fields = request.model_dump(mode="json", exclude={"timeout_seconds", "trace_context"})
     return hashlib.blake2b(orjson.dumps(to_json_value(fields), option=orjson.OPT_SORT_KEYS)).digest()
 

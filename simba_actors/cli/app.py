@@ -1,4 +1,4 @@
-"""All commands in one place.
+"""All commands of `simba-actors`.
 
 Building a command takes typer about 10 ms, so `simba-actors runs` builds no command but `runs`.
 """
@@ -56,7 +56,7 @@ the first word: `simba-actors watch`, `simba-actors old.db failures latest best`
 """End of the help."""
 
 SUFFIXES = (".db", ".sqlite", ".sqlite3")
-"""Endings of names that are those of stores."""
+"""Endings of the names of stores."""
 
 
 class CommandsOrStore(TyperGroup):
@@ -86,7 +86,7 @@ def is_store(word: str) -> bool:
 
 
 def make_app(words: Sequence[str] | None = None) -> typer.Typer:
-    """Return the application with the one command that `words` ask for, or with all if they ask for none."""
+    """Return the application with the command that `words` name, or with all commands if they name none."""
     app = typer.Typer(
         name="simba-actors",
         cls=CommandsOrStore,
@@ -96,13 +96,13 @@ def make_app(words: Sequence[str] | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(options)
-    for name in _asked_for(words):
+    for name in _named_in(words):
         function = getattr(import_module(f"simba_actors.cli.{COMMANDS[name].module}"), name)
         app.command(name, rich_help_panel=COMMANDS[name].heading)(function)
     return app
 
 
-def _asked_for(words: Sequence[str] | None) -> Sequence[str]:
+def _named_in(words: Sequence[str] | None) -> Sequence[str]:
     match list(words or []):
         case [name, *_] if name in COMMANDS:
             return [name]

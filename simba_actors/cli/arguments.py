@@ -10,7 +10,7 @@ import typer
 DEFAULT_STORE = Path("simba.db")
 
 LARGEST_NUMBER = 2**63 - 1
-"""The largest whole number that SQLite can hold."""
+"""The largest integer that SQLite can hold."""
 
 
 def _checked_text(text: str | None) -> str | None:

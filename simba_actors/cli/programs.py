@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from simba_actors.programs import Configuration
 
 LONGEST_VALUE = 2_000
-"""Characters of one value of a trajectory that a command prints."""
+"""Maximum number of characters of one value of a trajectory that a command prints."""
 
 
 @dataclass(frozen=True, slots=True)

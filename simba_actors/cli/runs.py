@@ -19,7 +19,7 @@ from simba_actors.store.queries.run_queries import EstimateKind, RunSummary, Ste
 ESTIMATES: tuple[EstimateKind, ...] = ("TrendEstimated", "OutlookEstimated", "BudgetForecast")
 
 ERRORS_SHOWN = 10
-"""Most different errors that `show` prints."""
+"""Maximum number of different errors that `show` prints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,6 @@ def runs(store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
 def show(run_name: RunName = None, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
     """Show a run: its best program against the student, its settings, its steps and the errors of failed rollouts."""
     report = run(_report(store, run_name), as_json=as_json)
-    summary = report.summary
     if as_json:
         print_json(
             {
@@ -79,45 +78,7 @@ def show(run_name: RunName = None, store: StorePath = DEFAULT_STORE, as_json: As
             }
         )
         return
-    reason = f", {summary.run.reason}" if summary.run.reason else ""
-    print_text(f"{summary.run.run_id}: {summary.run.status}{reason}")
-    print_text(
-        f"step {step_shown(summary)}/{summary.max_steps}, {summary.programs} programs, "
-        f"{summary.rollouts_done:,} of {summary.rollouts_planned:,} rollouts, {spending(summary.usage)}"
-    )
-    print_text()
-    _print_standings([report])
-    if report.trend is not None:
-        print_text(f"samples {trend_text(report.trend)}")
-    if report.outlook is not None and report.outlook["calls"]:
-        print_text("outlook {calls:,} more calls are expected to add {gain:.3f}".format_map(report.outlook))
-    if report.forecast is not None and summary.run.status != "finished":
-        print_text(f"forecast {forecast_text(report.forecast)} for the whole run")
-    if report.objectives:
-        print_text()
-        _print_objectives(report.objectives)
-    print_text()
-    print_table(("setting", "value"), _settings(summary))
-    print_text()
-    print_table(
-        ("step", "sampled", "best of the step", "on its examples"),
-        (
-            (
-                step.step + 1,
-                score(step.sampled.mean if step.sampled else None),
-                "" if step.best is None else f"program {step.best}",
-                score(step.best_score.mean if step.best_score else None),
-            )
-            for step in report.steps
-        ),
-        numbers=("step", "sampled", "on its examples"),
-    )
-    if report.failures:
-        print_text()
-        print_text(f"{summary.rollouts_failed} rollouts failed (score 0):")
-        for error, count, program in report.failures[:ERRORS_SHOWN]:
-            print_text(f"  {count:>4}x {_first_line(error)} (program {program})")
-        print_text(f"See them with: simba-actors failures {summary.run.run_id} {report.failures[0][2]} --failed")
+    _print_report(report)
 
 
 def compare(
@@ -263,6 +224,58 @@ def forecast_text(forecast: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _print_report(report: RunReport) -> None:
+    summary = report.summary
+    reason = f", {summary.run.reason}" if summary.run.reason else ""
+    print_text(f"{summary.run.run_id}: {summary.run.status}{reason}")
+    print_text(
+        f"step {step_shown(summary)}/{summary.max_steps}, {summary.programs} programs, "
+        f"{summary.rollouts_done:,} of {summary.rollouts_planned:,} rollouts, {spending(summary.usage)}"
+    )
+    print_text()
+    _print_standings([report])
+    if report.trend is not None:
+        print_text(f"samples {trend_text(report.trend)}")
+    if report.outlook is not None and report.outlook["calls"]:
+        print_text("outlook {calls:,} more calls are expected to add {gain:.3f}".format_map(report.outlook))
+    if report.forecast is not None and summary.run.status != "finished":
+        print_text(f"forecast {forecast_text(report.forecast)} for the whole run")
+    if report.objectives:
+        print_text()
+        _print_objectives(report.objectives)
+    print_text()
+    print_table(("setting", "value"), _settings(summary))
+    print_text()
+    _print_steps(report.steps)
+    if report.failures:
+        print_text()
+        _print_failures(report)
+
+
+def _print_steps(steps: Sequence[StepScores]) -> None:
+    print_table(
+        ("step", "sampled", "best of the step", "on its examples"),
+        (
+            (
+                step.step + 1,
+                score(step.sampled.mean if step.sampled else None),
+                "" if step.best is None else f"program {step.best}",
+                score(step.best_score.mean if step.best_score else None),
+            )
+            for step in steps
+        ),
+        numbers=("step", "sampled", "on its examples"),
+    )
+
+
+def _print_failures(report: RunReport) -> None:
+    summary = report.summary
+    print_text(f"{summary.rollouts_failed} rollouts failed (score 0):")
+    for error, count, program in report.failures[:ERRORS_SHOWN]:
+        print_text(f"  {count:>4}x {_first_line(error)} (program {program})")
+    print_text(f"See them with: simba-actors failures {summary.run.run_id} {report.failures[0][2]} --failed")
+
+
 def _print_standings(reports: Sequence[RunReport]) -> None:
     rows: list[tuple[str, str, str, str, int]] = []
     for report in reports:
@@ -286,14 +299,7 @@ def _print_objectives(objectives: Mapping[int, Mapping[str, float]]) -> None:
 
 
 def _settings(summary: RunSummary) -> list[tuple[str, str]]:
-    """Return the run's settings as text, those of groups such as the budget one by one. Unset ones are left out."""
-    rows: list[tuple[str, str]] = []
-    for name, value in summary.run.settings.items():
-        if isinstance(value, dict):
-            rows += [(f"{name}.{key}", str(part)) for key, part in value.items() if part is not None]
-        elif value is not None:
-            rows.append((name, str(value)))
-    return rows
+    return [(name, str(value)) for name, value in summary.settings.items()]
 
 
 def _first_line(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What the commands that serve something share: addresses, TLS, and two servers on one event loop."""
+"""Shared by the commands that serve: addresses, TLS, and two servers on one event loop."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class GRPCServer:
     """Its certificate; without one it serves in the clear."""
 
     async def serve(self) -> tuple[Any, str]:
-        """Start it, and return it with its address."""
+        """Start the server, and return it with its address."""
         shown, secure = shown_host(self.host), "" if self.tls.certificate is None else "s"
         server, port = await self.start(f"{shown}:{self.port}", token=self.token, tls=self.tls)
         return server, f"grpc{secure}://{shown}:{port}"
@@ -80,7 +80,7 @@ def checked_tls(certificate: Path | None, key: Path | None, client_ca: Path | No
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens. Raise ConfigError if there can't be one."""
+    """Return a listening socket. Raise ConfigError if the address can't be used."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
@@ -90,7 +90,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def http_server(app: Any, tls: TLS) -> Any:
-    """Return uvicorn's server of an ASGI application. Raise ConfigError without uvicorn or with a file of no use."""
+    """Return uvicorn's server of an ASGI application. Raise ConfigError without uvicorn, or if a file is unusable."""
     try:
         import uvicorn
     except ImportError as error:
@@ -99,7 +99,7 @@ def http_server(app: Any, tls: TLS) -> Any:
         app,
         log_level="warning",
         proxy_headers=False,
-        # A browser that has stopped reading, such as on a sleeping laptop, would keep its response open forever.
+        # A browser that has stopped reading, for example on a sleeping laptop, would keep its response open forever.
         timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
         ssl_certfile=tls.certificate,
         ssl_keyfile=tls.key,

@@ -79,8 +79,8 @@ def student(
     try:
         if not is_loopback(host) and token is None and client_ca is None:
             raise ConfigError(
-                f"--host {host} lets others in: set the environment variable {TOKEN_VARIABLE} to a token that the "
-                "optimizer presents, or give --client-ca"
+                f"--host {host} can be reached from other hosts: set the environment variable {TOKEN_VARIABLE} to a "
+                "token that the optimizer presents, or give --client-ca"
             )
         tls = checked_tls(certificate, key, client_ca)
         service = _service(app, lm, max_concurrency)
@@ -113,7 +113,7 @@ def conformance(
     key: Annotated[Path | None, typer.Option(help="Key of the certificate (PEM).", show_default=False)] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Check whether a student keeps to the contract. Exits with 1 if it does not.
+    """Check whether a student follows the contract. Exits with 1 if it does not.
 
     The program runs about ten times, with its own LM. The environment variable SIMBA_STUDENT_TOKEN has the token.
     """

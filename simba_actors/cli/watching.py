@@ -31,21 +31,21 @@ from simba_actors.store.queries.run_queries import RunSummary, StepScores
 from simba_actors.store.queries.score_queries import StepSpending
 
 REDRAW_SECONDS = 0.5
-"""Seconds between two looks at the store."""
+"""Seconds between two reads of the store."""
 
 EVENTS_SHOWN = 6
-"""Newest events on the screen."""
+"""Number of latest events on the screen."""
 
 BAR = 20
-"""Columns of a bar."""
+"""Width of a bar in columns."""
 
 KEYS: Mapping[str, Literal["pause", "resume", "quit"]] = {"p": "pause", "r": "resume", "q": "quit", "\x03": "quit"}
-"""Help text of each key."""
+"""Action of each key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that one picture of the screen shows."""
+    """Everything that is on the screen at one time."""
 
     summary: RunSummary
     steps: Sequence[StepScores]
@@ -202,7 +202,7 @@ def _bar(name: str, value: float, limit: float, words: str, ascii_only: bool) ->
 
 @contextmanager
 def _pressed_keys() -> Generator[Callable[[], str]]:
-    """Give a function that returns the keys pressed since it was last called. Nothing if stdin is not a terminal."""
+    """Yield a function that returns the keys pressed since its last call; none if stdin is not a terminal."""
     if not sys.stdin.isatty():
         yield lambda: ""
         return

@@ -1,7 +1,7 @@
 """Everything that uses DSPy beyond its documented API.
 
-A module of this folder either asks DSPy something that has no documented question, or hands it something that it takes
-without saying so. `check_dspy` looks whether the installed DSPy still has all of that as this package knows it.
+Each module of this folder uses something of DSPy for which there is no documented way. `check_dspy` checks that the
+installed DSPy still has all of it.
 """
 
 from simba_actors.dspy_compat.contract import MEMBERS, SUPPORTED, Member, check_dspy

@@ -27,7 +27,7 @@ class Member:
     """Parameters of a function without annotations, as in "(self, signature)"."""
 
     holds: Callable[[Any], bool] | None = None
-    """Check of any other member: whether it is what this package expects."""
+    """Check of a member that is not a function: whether it is as this package expects."""
 
     @property
     def name(self) -> str:
@@ -122,7 +122,7 @@ MEMBERS = (
 
 
 def check_dspy() -> None:
-    """Check that the installed DSPy has all that this package uses of it. Takes about a millisecond.
+    """Check that the installed DSPy has every member that this package uses. Takes about a millisecond.
 
     Raises:
         UnsupportedDSPyError: Something is missing or different; the message names it and the supported versions.

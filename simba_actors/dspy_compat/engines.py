@@ -20,7 +20,7 @@ _IMPORTED_BY_FIRST_CALL = (
 def has_async_side(lm: Any) -> bool:
     """Return whether `lm.acall` does what `lm(…)` does.
 
-    It does not where a class overrides only the sync method of a pair, nor where an engine was given without its async
+    It does not if a class overrides only the sync method of a pair, or if an engine was given without its async
     counterpart.
     """
     if not isinstance(getattr(lm, _ENGINE, "auto"), str) and getattr(lm, _ASYNC_ENGINE) is None:
@@ -31,17 +31,17 @@ def has_async_side(lm: Any) -> bool:
 
 
 def imports_on_first_call(lm: Any) -> bool:
-    """Return whether DSPy chooses how to reach the provider, and imports what that takes with the first call.
+    """Return whether DSPy chooses how to reach the provider, and imports it, at the first call.
 
-    Where that is LiteLLM it takes seconds.
+    Importing LiteLLM takes seconds.
     """
     return isinstance(getattr(lm, _ENGINE, None), str)
 
 
 def import_what_calls_need() -> None:
-    """Import the modules of DSPy that are imported by the first call of any LM otherwise.
+    """Import the modules of DSPy that the first call of an LM would import.
 
-    A process that forks while another thread imports a module leaves the child with a lock that nobody opens.
+    If a process forks while another thread imports a module, the import lock stays locked in the child forever.
     """
     for name in _IMPORTED_BY_FIRST_CALL:
         with suppress(ImportError):  # Other versions of DSPy have other modules.
@@ -49,6 +49,6 @@ def import_what_calls_need() -> None:
 
 
 def _depth(cls: type[Any], method: str) -> int:
-    """Return how far up the class hierarchy the method is defined; its whole depth where it is not."""
+    """Return how far up the class hierarchy the method is defined; the whole depth if it is not."""
     depths = (depth for depth, ancestor in enumerate(cls.__mro__) if method in vars(ancestor))
     return next(depths, len(cls.__mro__))

@@ -16,17 +16,17 @@ from dspy.clients import _deprecation
 
 
 def route_lm_calls(route: Callable[[Any], Any]) -> Callable[[], None]:
-    """Have each LM call of this process made on `route(lm)` instead of `lm`. Return what undoes that.
+    """Make each LM call of this process on `route(lm)` instead of `lm`. Return a function that undoes that.
 
         undo = route_lm_calls(lambda lm: other if lm is mine else lm)
 
-    A student may call an LM that is global, made on the spot, or an adapter's own; a metric may call a judge. A wrapper
-    can't be put around an LM that only the student's code knows, and DSPy's callbacks are of no help: DSPy swallows
-    what they raise and does not wait for them, so they could not keep a budget or pause. Therefore `dspy.BaseLM` itself
-    is changed, and each class of LMs with a `__call__` or an `acall` of its own, by the first route. They are restored
-    when the last one is undone.
+    A student may call an LM that is global, made on the spot, or an adapter's own; a metric may call a judge. No
+    wrapper can be put around an LM that only the student's code knows. DSPy's callbacks do not help either: DSPy
+    swallows their errors and does not wait for them, so they could not keep a budget or pause. Therefore the first
+    route changes `dspy.BaseLM` itself, and each class of LMs with its own `__call__` or `acall`. Undoing the last
+    route restores them.
 
-    `route` is called with every LM, and returns the same one for all but those. It must be quick.
+    `route` is called with every LM, and returns LMs that it does not route as they are. It must be quick.
     """
     return _routing.add(route)
 
@@ -38,7 +38,7 @@ class _Routing:
         self._numbers = itertools.count()
         self._routes: dict[int, Callable[[Any], Any]] = {}
         self._replaced: list[tuple[Any, str, Any, Any]] = []
-        """Class, name, the method in our place and the one before; None if there was none."""
+        """Class, name, our method, and the original one or None."""
         self._lock = threading.RLock()  # The garbage collector may undo a route while this thread adds one.
 
     def add(self, route: Callable[[Any], Any]) -> Callable[[], None]:
@@ -100,7 +100,7 @@ class _Routing:
         return routed_acall
 
     def _uninstall(self) -> None:
-        """Put the methods back, unless somebody else has wrapped ours: without a route these do nothing."""
+        """Restore the methods, unless somebody else has wrapped ours, which do nothing without a route."""
         for cls, name, ours, before in self._replaced:
             if vars(cls).get(name) is not ours:
                 continue
@@ -111,9 +111,9 @@ class _Routing:
         self._replaced = []
 
     def _routed(self, lm: Any, cls: type[Any], method: str) -> Any:
-        """Return what a call is to be made on. `cls` is the class whose method runs."""
+        """Return the LM to call. `cls` is the class whose method runs."""
         if not self._routes or _defines(cast("type[Any]", type(lm)), method) is not cls:
-            return lm  # A method of a class below has asked already.
+            return lm  # The method of a subclass has asked already.
         for route in list(self._routes.values()):
             other = route(lm)
             if other is not lm:
@@ -141,7 +141,7 @@ def _defines(cls: type[Any], method: str) -> type[Any]:
 
 @contextmanager
 def _from_the_same_adapter(lm: Any, other: Any) -> Generator[None]:
-    """Pass DSPy's mark of an adapter's call from `lm` to `other`. Without it DSPy warns of messages in dicts."""
+    """Pass DSPy's mark of an adapter's call from `lm` to `other`. Without it DSPy warns about messages in dicts."""
     mark: ContextVar[Any] = _deprecation._adapter_call  # pyright: ignore[reportPrivateUsage]
     origin = mark.get()
     if origin is None or origin[0] is not lm:

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class PredictorNames:
-    """Names predictors of `program`, and of its copies, as `named_predictors()` does.
+    """Finds the names of predictors of `program`, and of its copies, as in `named_predictors()`.
 
         names = PredictorNames(program)
         names.of(predictor)  # "answer", or None for a predictor of something else

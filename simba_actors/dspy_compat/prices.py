@@ -9,7 +9,7 @@ from dspy.clients import capabilities, costs
 from dspy.lm15 import Message, Response, TextPart, Usage
 
 TOKENS = 1000
-"""Tokens that are priced at a time. Prices that rise with the length of a prompt are taken at this length."""
+"""Number of tokens that are priced. For prices that rise with the length of a prompt, this is the length."""
 
 
 def price_of(lm: Any) -> tuple[float, float] | None:

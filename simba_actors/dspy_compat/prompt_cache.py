@@ -1,4 +1,4 @@
-"""Adapters that write once what many calls share: system messages, demos, the inputs of an example.
+"""Adapters that cache the texts that many calls share: system messages, demos, the inputs of an example.
 
 This saves 16 % of the CPU time of a real LM call, see tests/benchmarks/README.md.
 """
@@ -17,10 +17,10 @@ STOCK_ADAPTERS = (dspy.ChatAdapter, dspy.JSONAdapter, dspy.XMLAdapter)
 """Adapters whose output depends only on the signature and the values. Others may use more."""
 
 PROGRAMS_KEPT = 128
-"""System messages, and lists of demos, kept for each adapter. A step of `dspy.SIMBA`'s defaults runs fewer programs."""
+"""Number of system messages, and of lists of demos, kept for each adapter: more than the programs of a usual step."""
 
 MESSAGES_KEPT, LONGEST_KEPT = 2048, 10_000
-"""Messages kept for each adapter, and the most characters of each: for longer ones looking up saves little."""
+"""Number of messages kept for each adapter, and the maximum length of each: looking up longer ones saves little."""
 
 PLAIN = frozenset({str, int, float, bool, type(None)})
 
@@ -92,7 +92,7 @@ _shapes: WeakKeyDictionary[Any, Hashable] = WeakKeyDictionary()
 
 
 def _shape(signature: Any) -> Hashable:
-    """Return what the fields' texts depend on besides the values. Programs that differ in instructions share it."""
+    """Return a key of what the fields' texts depend on besides the values. Instructions are not part of it."""
     known = _shapes.get(signature)
     if known is None:
         fields: Mapping[str, Any] = signature.fields
@@ -104,7 +104,7 @@ def _shape(signature: Any) -> Hashable:
 def _key(signature: Any, values: Iterable[Mapping[str, object]], *more: Hashable) -> Hashable | None:
     """Return a key of the signature's fields and the values; None if a value may be changed in place.
 
-    Types are part of it: 1, 1.0 and True are equal, and written differently.
+    Types are part of it, since 1, 1.0 and True are equal but written differently.
     """
     try:
         key = (_shape(signature), *map(_plain, values), *more)

@@ -19,16 +19,16 @@ CALLERS = frozenset(
         "usage_tracker",
     }
 )
-"""Settings that belong to the code that runs, and not to what it calls elsewhere."""
+"""Settings that belong to the running code itself, not to code that it calls in another process."""
 
 TRACE_SIZE = 10_000
-"""Most predictor calls in a trace of our own: DSPy's default."""
+"""Maximum number of predictor calls in a trace of our own: DSPy's default."""
 
 
 def own_trace(trace: list[Any]) -> dict[str, Any]:
     """Return the settings with which DSPy adds predictor calls to `trace`.
 
-    A host may have set `max_trace_size=0`, so that DSPy doesn't keep the calls of a service that lives long.
+    A host may have set `max_trace_size=0`, so that DSPy does not keep the calls of a long-lived service.
     """
     return {"trace": trace, "max_trace_size": TRACE_SIZE}
 
@@ -44,7 +44,7 @@ def add_to_trace(calls: Sequence[Any]) -> None:
 
 
 def inherited_settings() -> dict[str, Any]:
-    """Return the current settings, without what belongs to the caller: its modules, count of usage and stream."""
+    """Return the current settings, without those that belong to the caller: its modules, usage tracker and stream."""
     settings: Any = dspy.settings
     no_listeners: list[Any] = []
     own = {"caller_modules": None, "usage_tracker": None, "send_stream": None, "stream_listeners": no_listeners}

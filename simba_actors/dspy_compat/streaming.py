@@ -36,7 +36,7 @@ def _predictors(program: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Listener:
-    """A listener to a copy: a predictor only looks whether a listener is its own."""
+    """A listener to a copied predictor. Predictors only check whether a listener is their own."""
 
     predict: Any
 

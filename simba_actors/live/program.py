@@ -184,7 +184,7 @@ class LiveProgram(LiveModule):
         space: What published configurations may contain: the run's space, if the run chose LM settings too.
         metric: `metric(example, prediction)`, a plain function that scores each call in a thread, as `report` would.
             `example` has the call's inputs and no labels.
-        keep_examples: Number of scored calls that the store keeps, with what users asked, as examples for later
+        keep_examples: Number of scored calls that the store keeps, including what users asked, as examples for later
             trainsets: a sample of the distinct ones, read by `Channel.examples`. The default, 0, keeps none. Calls with
             positional arguments are not kept.
         token: The token of the server, if it has one. Off loopback it needs https:// or grpcs://.

@@ -24,13 +24,13 @@ from simba_actors.store.records import RolloutRecord
 logger = get_logger(__name__)
 
 ROLLOUTS_AT_ONCE = 100
-"""Rollouts, with their trajectories, that are read at a time."""
+"""Number of rollouts, with their trajectories, that are read at a time."""
 
 POLL_SECONDS = 0.2
 """Seconds between checks of the file by a follower in another process."""
 
 FAREWELL_SECONDS = 0.5
-"""Seconds that listeners have to take in the last events when a run stops, and then to release what they hold."""
+"""Seconds that listeners have to handle the last events when a run stops, and then to clean up."""
 
 
 async def follow_events(store: str | Path, run_id: str, after: int = 0) -> AsyncGenerator[Event]:
@@ -44,11 +44,7 @@ async def follow_events(store: str | Path, run_id: str, after: int = 0) -> Async
     async with await Reader.open(store) as reader:
         seen = -1
         while True:
-            version = await reader.data_version()
-            if version == seen:
-                await anyio.sleep(POLL_SECONDS)
-                continue
-            seen = version
+            seen = await _changed_version(reader, seen)
             over = (await reader.run(run_id)).status in ("finished", "failed")
             while events := await reader.events(run_id, after):
                 for event in events:
@@ -69,14 +65,19 @@ async def follow_channel(store: str | Path, channel: str, after: int = 0) -> Asy
     async with await Reader.open(store) as reader:
         seen = -1
         while True:
-            version = await reader.data_version()
-            if version == seen:
-                await anyio.sleep(POLL_SECONDS)
-                continue
-            seen = version
+            seen = await _changed_version(reader, seen)
             for publication in await reader.ask(versions, channel, after):
                 yield publication
                 after = publication.version
+
+
+async def _changed_version(reader: Reader, seen: int) -> int:
+    """Wait until the version of the file's data is not `seen`, and return it."""
+    while True:
+        version = await reader.data_version()
+        if version != seen:
+            return version
+        await anyio.sleep(POLL_SECONDS)
 
 
 class EventFeed:
@@ -92,23 +93,23 @@ class EventFeed:
         self._first_seq: int | None = None
 
     def notify(self, events: Sequence[Event]) -> None:
-        """Tell followers that `events` were stored."""
+        """Notify followers that `events` were stored."""
         if events:
             self._first_seq = self._first_seq or events[0].seq
             self.wake()
 
     def close(self) -> None:
-        """Tell followers that no more events will come."""
+        """Notify followers that no more events will come."""
         self._over = True
         self.wake()
 
     def stop(self) -> None:
-        """Tell followers that nothing more will be published either."""
+        """Notify followers that nothing more will be published either."""
         self._stopped = True
         self.close()
 
     def begin(self, seq: int) -> None:
-        """Note that what `follow_new` yields begins after the event with that seq, which another process stored."""
+        """Let `follow_new` begin after the event with that seq, which another process stored."""
         self._first_seq = self._first_seq or seq + 1
 
     def wake(self) -> None:
@@ -182,7 +183,7 @@ class Listeners:
         self._refs[spawn(listen, *args, name=name)] = farewell
 
     async def stop(self) -> None:
-        """Let listeners take in the last events. Shut down those that take longer, then kill them."""
+        """Let listeners handle the last events. Shut down those that take longer, then kill them."""
         await _wait(self._refs)
         for ref in self._refs:
             ref.exit(SHUTDOWN)
@@ -193,7 +194,7 @@ class Listeners:
 
 
 async def _wait(limits: Mapping[Ref, float]) -> None:
-    """Wait for each to end, at most so many seconds from now."""
+    """Wait until each process has ended, or until its limit in seconds has passed."""
     now = anyio.current_time()
     for ref, limit in limits.items():
         with anyio.CancelScope(deadline=now + limit):
@@ -201,9 +202,9 @@ async def _wait(limits: Mapping[Ref, float]) -> None:
 
 
 async def call_back(callback: EventCallback, optimizer: object, events: AsyncGenerator[Event]) -> None:
-    """Call `callback` with each of `events`, one at a time, until it raises, which is logged. SystemExit counts too.
+    """Call `callback` with each of `events`, one at a time. Log an error, including SystemExit, and stop calling it.
 
-    If it has a method `started`, that is called with `optimizer` first.
+    If the callback has a method `started`, that is called with `optimizer` first.
     """
     name = getattr(callback, "__qualname__", repr(callback))
     async with aclosing(events):

@@ -39,7 +39,7 @@ TAG = "simba_actors.run"
 """Tag of a run in MLflow that holds the name of the run in its store."""
 
 LONGEST_VALUE = 500
-"""Characters of a parameter's value. Some of MLflow's stores take no more."""
+"""Maximum number of characters of a parameter's value, which some of MLflow's stores require."""
 
 
 class Watched(Protocol):
@@ -65,10 +65,10 @@ class MLflowCallback:
     printed result as "result.txt". A run that is continued, in this process or another, continues its run in MLflow.
 
     Each version that a channel serves is in MLflow's prompt registry: a prompt "<channel>.<predictor>" of chat
-    messages, with the inputs as {{variables}}, and the alias "version-<n>". The alias "served" is at the one that is
-    served to all calls. It also moves when another program takes the place of one from this run, as in a rollback.
+    messages, with the inputs as {{variables}}, and the alias "version-<n>". The alias "served" marks the version that
+    all calls get. It also moves when another program replaces one from this run, as in a rollback.
 
-    API keys of LMs are not part of what is logged. An error of MLflow is logged, and ends the logging, not the run.
+    API keys of LMs are not logged. An error of MLflow is logged and ends the logging, but not the run.
 
     Args:
         experiment: Name of the experiment. Created if missing.
@@ -80,7 +80,7 @@ class MLflowCallback:
     """
 
     farewell = 60.0
-    """Seconds that it may take to log the rest when the run stops."""
+    """Seconds that logging the rest may take when the run stops."""
 
     def __init__(self, *, experiment: str, tracking_uri: str | None = None, log_program: bool = True) -> None:
         mlflow = import_extra("mlflow", extra="mlflow", user="MLflowCallback")
@@ -92,11 +92,11 @@ class MLflowCallback:
         self._mlflow_run: str | None = None
 
     def started(self, optimizer: Watched) -> None:
-        """Note whose events will come."""
+        """Note the optimizer whose events follow."""
         self._optimizer = optimizer
 
     async def __call__(self, event: Event) -> None:
-        """Log what an event says."""
+        """Log the changes that an event reports."""
         optimizer = self._optimizer
         if optimizer is None:
             raise RuntimeError("MLflowCallback follows an Optimizer: pass it in OptimizerConfig(callbacks=[…])")
@@ -171,7 +171,7 @@ class MLflowCallback:
 
 
 def parameters_of(run: Run) -> dict[str, str]:
-    """Return what is set for a run, as text: its settings, the student, the trainset, the metric and the LMs."""
+    """Return the parameters of a run as text: its settings, the student, the trainset, the metric and the LMs."""
     found: dict[str, str] = {}
     for name, value in {**run.fingerprint, **run.settings}.items():
         parts = value.items() if isinstance(value, dict) else [("", value)]
@@ -182,7 +182,7 @@ def parameters_of(run: Run) -> dict[str, str]:
 
 
 def metrics_of(event: StepClosed, spending: StepSpending | None) -> dict[str, float]:
-    """Return what is known at the end of a step, by the names of MLflow's metrics."""
+    """Return the metrics at the end of a step, by their names in MLflow."""
     values: dict[str, float | None] = {"step_score": event.score, "sampled_mean": event.sampled_mean}
     if spending is not None:
         values |= {

@@ -136,7 +136,7 @@ class OpenTelemetry(Telemetry):
     def _current_span(
         self, name: str, parent: Context, attributes: Mapping[str, Any], links: Sequence[Link]
     ) -> Generator[Span]:
-        """Do what the tracer's own method does, but hide secrets in errors."""
+        """Start a current span like the tracer's own method, but hide secrets in errors."""
         with self._tracer.start_as_current_span(
             name, parent, attributes=attributes, links=links, record_exception=False, set_status_on_exception=False
         ) as span:
@@ -204,7 +204,7 @@ class LMCallSpans(BaseCallback):
         self._open[call_id] = self._tracer.start_span(f"chat {model}", kind=SpanKind.CLIENT, attributes=known)
 
     def answered(self, entry: Mapping[str, Any]) -> None:
-        """Add what the LM's history says of the call that ends now. DSPy's callbacks are not given usage."""
+        """Add the usage of the call that ends now, from the LM's history, since DSPy's callbacks do not get it."""
         span = self._open.get(_current_call.get())
         if span is None:
             return

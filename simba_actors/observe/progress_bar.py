@@ -15,7 +15,7 @@ from simba_actors.runtime.logs import visible
 from simba_actors.store.queries.run_queries import RunSummary
 
 BAR_WIDTH = 16
-"""Columns of the bar. The rest of the 80 that a terminal has at least is for the words that matter most."""
+"""Width of the bar in columns. It leaves most of a terminal's 80 columns to the description."""
 
 
 class ProgressBar:

@@ -14,7 +14,7 @@ from simba_actors.search.rollout import Rollout, Trajectory
 from simba_actors.store.records import ActorGauge
 
 ReportResult: TypeAlias = Callable[[Trajectory], None]
-"""Called with what a rollout left, before its span ends."""
+"""Called with the trajectory of a rollout before its span ends."""
 
 
 class Telemetry:

@@ -16,9 +16,9 @@ LONGEST_VALUE = 300
 
 
 def progress_line(summary: RunSummary, rate: float | None = None, step: int | None = None) -> str:
-    """Return how far a run is, in one line. What matters most comes first, since narrow terminals cut the end.
+    """Return the progress of a run in one line, the most important facts first, since narrow terminals cut the end.
 
-    Scores have their 95 % intervals. Only the student's is shown as long as no program's is higher.
+    Scores have their 95 % intervals. As long as no program has a higher score, only the student's is shown.
     `rate` is in rollouts per second, None if unknown. `step` counts from 1; the default is the open step.
     """
     parts = [f"step {step or step_shown(summary)}/{summary.max_steps}"]

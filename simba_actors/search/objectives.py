@@ -112,15 +112,17 @@ class Pareto(Objectives):
         return sum(scores[name] for name in self.objectives) / len(self.objectives)
 
     def choose(self, ranking: Ranking, scores: Mapping[int, Mapping[str, float]]) -> Ranking:
-        return [
-            (program, self.combine(scores[program]))
-            for program, _ in ranking
-            if not any(_dominates(scores[other], scores[program]) for other, _ in ranking)
-        ]
+        front = pareto_front({program: scores[program] for program, _ in ranking})
+        return [(program, self.combine(scores[program])) for program, _ in ranking if program in front]
 
 
-def _dominates(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    return all(one[name] >= other[name] for name in other) and any(one[name] > other[name] for name in other)
+def pareto_front(scores: Mapping[int, Mapping[str, float]]) -> set[int]:
+    """Return the programs that no other dominates by being at least as good in everything and better in something."""
+
+    def dominates(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+        return all(one[name] >= other[name] for name in other) and any(one[name] > other[name] for name in other)
+
+    return {number for number, own in scores.items() if not any(dominates(other, own) for other in scores.values())}
 
 
 def _check_names(kind: str, names: Sequence[object]) -> None:

@@ -28,7 +28,7 @@ class Connector:
         self._options = [
             ("grpc.max_receive_message_length", largest_message),
             ("grpc.max_send_message_length", largest_message),
-            # A dead host is noticed, however long a call takes.
+            # So that a dead host is noticed even during a long call.
             ("grpc.keepalive_time_ms", 30_000),
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.initial_reconnect_backoff_ms", 100),

@@ -44,9 +44,9 @@ async def start_server(
     Args:
         service: Full name of the service.
         address: The host and port to listen on; port 0 takes any that is free.
-        unary: What answers each method with one reply. A Refusal that it raises is the status of the call.
-        streams: What answers each method with a stream.
-        token: What callers must present as metadata `authorization: Bearer TOKEN`.
+        unary: A function for each method with one reply. If it raises a Refusal, that is the status of the call.
+        streams: A function for each method with a stream of replies.
+        token: The token that callers must present as metadata `authorization: Bearer TOKEN`.
         tls: The server's certificate and key. With `ca`, callers must have a certificate of that authority.
         largest_message: Bytes of the largest message in either direction.
 
@@ -93,7 +93,7 @@ def _stream(answer: Stream, token: str | None) -> Any:
 
 
 async def _abort(context: Any, error: Exception) -> None:
-    """End a call with the status of a Refusal. What else goes wrong is logged, and gRPC's own status says so."""
+    """End a call with the status of a Refusal. Log any other error, for which gRPC sends a status of its own."""
     if not isinstance(error, Refusal):
         logger.error("a call failed with an unexpected error", exc_info=error)
         return

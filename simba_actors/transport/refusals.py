@@ -62,4 +62,4 @@ CODE_OF_STATUS: Mapping[int, str] = {
     503: "unavailable",
     504: "deadline_exceeded",
 }
-"""The code of an HTTP answer whose body has none, as a proxy's."""
+"""Codes of HTTP answers without a code in the body, such as those of a proxy."""

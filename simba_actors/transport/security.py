@@ -1,4 +1,4 @@
-"""What keeps two processes that talk to each other safe from others: TLS, and where a token may travel."""
+"""Security of connections: TLS, and where a token may be sent in the clear."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simba_actors.errors import ConfigError
 
 REMEDIES: Mapping[str, str] = {
     "certificate has expired": "renew the certificate of the server, or set the clock of this machine",
-    "certificate is not yet valid": "set the clock of this machine, or that of who issued the certificate",
+    "certificate is not yet valid": "set the clock of this machine, or of the machine that issued the certificate",
     "mismatch": "use a host name that the certificate of the server is for",
     "CERTIFICATE_VERIFY_FAILED": "give the certificate of the authority that vouches for the server, as TLS(ca=…)",
     "CERTIFICATE_REQUIRED": "give a certificate that the server accepts, as TLS(certificate=…, key=…)",
@@ -37,7 +37,7 @@ class TLS:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether what is sent to `host` stays on this machine."""
+    """Return whether data sent to `host` stays on this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

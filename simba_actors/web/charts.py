@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 
 from markupsafe import Markup, escape
 
+from simba_actors.search.objectives import pareto_front
 from simba_actors.store.queries.run_queries import StepScores
 from simba_actors.store.queries.score_queries import Standing, StepSpending
 
@@ -106,15 +107,6 @@ def chart_of_objectives(scores: Mapping[int, Mapping[str, float]], link: Callabl
         series["front" if number in front else "objective"].append(Point(own[across], own[up], words))
     label = f"{len(scores)} finalists by {across} and {up}"
     return _both_widths(series, None, label, across, up, shown=_decimals, lines=False)
-
-
-def pareto_front(scores: Mapping[int, Mapping[str, float]]) -> set[int]:
-    """Return the programs that no other dominates by being at least as good in everything and better in something."""
-
-    def beats(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-        return all(one[n] >= other[n] for n in other) and any(one[n] > other[n] for n in other)
-
-    return {number for number, own in scores.items() if not any(beats(other, own) for other in scores.values())}
 
 
 def chart_of_standings(standings: Sequence[tuple[str, Standing]]) -> Markup:

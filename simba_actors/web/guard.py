@@ -58,8 +58,8 @@ class AccessGuard:
 
     Without a token the client's address and the header `Host` must both be loopback, so that no other site can reach
     the dashboard by pointing a name at this machine. A request with a header that proxies add is refused, since its
-    origin is unknown. A proxy on this machine that adds no such header and sends a loopback `Host` can't be told from
-    a browser: set a token before putting one in front of the dashboard.
+    origin is unknown. A proxy on this machine that adds no such header and sends a loopback `Host` looks like a
+    browser: set a token before putting one in front of the dashboard.
 
     Requests that change something must come from one of the dashboard's own pages.
     """

@@ -27,7 +27,7 @@ ROWS_A_PAGE = 100
 """Maximum number of programs in one table."""
 
 CHILDREN_SHOWN = 50
-"""Most programs that a program's page names as made from it."""
+"""Maximum number of programs that a program's page names as made from it."""
 
 FAILURES_A_PAGE = 20
 """Maximum number of rollouts on one page of failures."""

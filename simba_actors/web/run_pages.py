@@ -11,6 +11,7 @@ from starlette.responses import Response
 from simba_actors.observe.wording import described
 from simba_actors.programs import Configuration
 from simba_actors.publishing.publications import served_by_channel
+from simba_actors.search.objectives import pareto_front
 from simba_actors.search.rollout import STUDENT
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries, rollout_queries, run_queries, score_queries
@@ -21,17 +22,16 @@ from simba_actors.web.charts import (
     chart_by_step,
     chart_of_objectives,
     chart_of_standings,
-    pareto_front,
     thinned,
 )
 from simba_actors.web.diffs import diff_lines
 from simba_actors.web.rendering import name_in, open_store, page, slug, whole
 
 EVENTS_SHOWN = 40
-"""Newest events on a run's page."""
+"""Maximum number of events on a run's page: the newest."""
 
 STEPS_LISTED = 50
-"""Newest steps in the table."""
+"""Maximum number of steps in the table: the newest."""
 
 ERRORS_SHOWN = 5
 """Maximum number of different errors on a run's page."""
@@ -106,19 +106,8 @@ async def _side(store: Reader, run_id: str) -> dict[str, Any]:
         "summary": summary,
         "best": summary.best,
         "student": summary.student,
-        "settings": settings_of(summary),
+        "settings": summary.settings,
     }
-
-
-def settings_of(summary: RunSummary) -> dict[str, Any]:
-    """Return the run's settings that have a value, with the fields of groups such as the budget one by one."""
-    found: dict[str, Any] = {}
-    for name, value in summary.run.settings.items():
-        if isinstance(value, dict):
-            found |= {f"{name}.{key}": part for key, part in value.items() if part is not None}
-        elif value is not None:
-            found[name] = value
-    return found
 
 
 async def _facts(request: Request, store: Reader) -> dict[str, Any]:
@@ -158,7 +147,7 @@ async def _facts(request: Request, store: Reader) -> dict[str, Any]:
         "front": pareto_front(objectives),
         "errors": errors[:ERRORS_SHOWN],
         "more_errors": len(errors[ERRORS_SHOWN:]),
-        "settings": settings_of(summary),
+        "settings": summary.settings,
         "actors": await store.ask(run_queries.actors, run_id),
         "events": [(event, described(event)) for event in reversed(events)],
         "last": last,

@@ -140,7 +140,7 @@ async def test_a_run_too_many_is_refused_for_now() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"predictors": {}}, "says nothing about the predictor 'hint'"),
+        ({"predictors": {}}, "has no state for the predictor 'hint'"),
         ({"key": "not a key"}, "key: "),
         ({"key": ""}, "key: "),
         ({"inputs": ["question"]}, "inputs: "),

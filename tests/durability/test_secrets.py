@@ -44,7 +44,7 @@ async def test_planted_keys_are_found_nowhere(tmp_path: Path, caplog: pytest.Log
             events = [event async for event in _stored(optimizer)]
     assert any(headers["authorization"].endswith(KEY) for headers in server.headers)
     written = f"{retried}{paused}{events}{caplog.text}".encode() + b"".join(_contents(tmp_path))
-    assert b"told to answer 401" in written
+    assert b"scripted answer 401" in written
     for secret in (KEY, TOKEN):
         assert secret.encode() not in written
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from simba_actors.errors import ConfigError
-from simba_actors.search.objectives import Pareto, Weighted
+from simba_actors.search.objectives import Pareto, Weighted, pareto_front
 
 BOTH = Pareto(["accuracy", "brevity"])
 SCORES = {
@@ -30,6 +30,11 @@ def test_weights_leave_the_ranking_as_it_is() -> None:
 
 def test_the_front_has_no_program_that_another_one_dominates() -> None:
     assert {program for program, _ in BOTH.choose(RANKING, SCORES)} == {1, 2, 4, 5}
+
+
+def test_equal_programs_are_both_on_the_front() -> None:
+    scores = {1: {"a": 1.0, "b": 0.0}, 2: {"a": 0.0, "b": 1.0}, 3: {"a": 0.5, "b": 0.0}, 4: {"a": 1.0, "b": 0.0}}
+    assert pareto_front(scores) == {1, 2, 4}
 
 
 def test_the_winner_is_the_one_of_the_front_with_the_highest_mean() -> None:

@@ -7,7 +7,7 @@ import threading
 from simba_actors.store.connection import THREAD_NAME
 
 CLOSING_SECONDS = 60.0
-"""Most seconds that the thread of a closed connection takes to end."""
+"""Maximum seconds that the thread of a closed connection takes to end."""
 
 
 def open_connections() -> set[threading.Thread]:

@@ -257,23 +257,23 @@ def _streamed(completion: dict[str, Any]) -> bytes:
     deltas = [{"index": 0, "delta": {"content": word}, "finish_reason": None if word else "stop"} for word in words]
     chunks = [{**completion, "object": "chat.completion.chunk", "choices": [delta]} for delta in deltas]
     content = "".join(f"data: {data}\n\n" for data in [*map(json.dumps, chunks), "[DONE]"]).encode()
-    head = f"HTTP/1.1 200 Told\r\nContent-Type: text/event-stream\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = f"HTTP/1.1 200 Scripted\r\nContent-Type: text/event-stream\r\nContent-Length: {len(content)}\r\n\r\n"
     return head.encode() + content
 
 
 def _error(status: int, key: str = "") -> dict[str, Any]:
     kind = ERROR_TYPES.get(status, "api_error")
-    return {"error": {"message": f"told to answer {status} {key}".strip(), "type": kind, "param": None, "code": kind}}
+    return {"error": {"message": f"scripted answer {status} {key}".strip(), "type": kind, "param": None, "code": kind}}
 
 
 def _response(status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> bytes:
     content = json.dumps(body).encode()
     lines = {"Content-Type": "application/json", "Content-Length": str(len(content)), **(headers or {})}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return f"HTTP/1.1 {status} Told\r\n{head}\r\n".encode() + content
+    return f"HTTP/1.1 {status} Scripted\r\n{head}\r\n".encode() + content
 
 
 def _text_response(status: int, text: str) -> bytes:
     content = text.encode()
-    head = f"HTTP/1.1 {status} Told\r\nContent-Type: text/plain\r\nContent-Length: {len(content)}\r\n\r\n"
+    head = f"HTTP/1.1 {status} Scripted\r\nContent-Type: text/plain\r\nContent-Length: {len(content)}\r\n\r\n"
     return head.encode() + content

@@ -23,7 +23,6 @@ from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries
 from simba_actors.store.store import Store
 from simba_actors.web import dashboard
-from simba_actors.web.charts import pareto_front
 from simba_actors.web.rendering import name_in, slug
 from tests.support.hostile import SCRIPT, STEERING
 from tests.support.runs import finish, small_config
@@ -337,11 +336,6 @@ async def test_objectives_are_shown_with_the_pareto_front(tmp_path: Path) -> Non
     assert "Pareto front" in text
     assert re.search(r"<bdi>right</bdi></th><th[^>]*><bdi>short</bdi></th>", text)
     assert re.search('<text class="title"[^>]*>short</text>', text)
-
-
-def test_the_pareto_front_has_what_nothing_beats() -> None:
-    scores = {1: {"a": 1.0, "b": 0.0}, 2: {"a": 0.0, "b": 1.0}, 3: {"a": 0.5, "b": 0.0}, 4: {"a": 1.0, "b": 0.0}}
-    assert pareto_front(scores) == {1, 2, 4}
 
 
 async def test_times_can_be_shown_in_the_readers_zone(client: httpx.AsyncClient) -> None:

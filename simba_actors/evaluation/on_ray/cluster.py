@@ -23,9 +23,8 @@ SILENT_AFTER = 60.0
 LONGEST_PAUSE = 10.0
 """Maximum seconds between two attempts to reach a cluster."""
 
-KNOCK_SECONDS = 5.0
-"""Seconds for an attempt to reach the cluster's address."""
-
+PROBE_TIMEOUT = 5.0
+"""Seconds in which a connection to the cluster's address must succeed."""
 
 OF_NODES = re.compile(r"node (has died|was (terminated|preempted))")
 """Phrases of Ray's errors about actors whose node is gone."""
@@ -77,14 +76,14 @@ class Connection:
         pause, warned = 1.0, False
         while True:
             try:
-                await self._knock()
+                await self._probe_address()
                 await self._threads.run(self._connect)
             except OSError as error:
                 if not warned:
                     warned = True
                     logger.warning(
                         "no Ray cluster answers at %s (%s): rollouts wait for it, and an attempt is made every %g s. "
-                        "Start it, or put RayExecutor(address=…) right",
+                        "Start it, or correct RayExecutor(address=…)",
                         self._where(),
                         str(error).partition("\n")[0] or type(error).__name__,
                         LONGEST_PAUSE,
@@ -121,12 +120,12 @@ class Connection:
     def _where(self) -> str:
         return self._address or os.environ.get("RAY_ADDRESS") or "this machine"
 
-    async def _knock(self) -> None:
+    async def _probe_address(self) -> None:
         """Raise OSError if nothing listens at the cluster's address: Ray itself would try for minutes."""
         address = (self._address or os.environ.get("RAY_ADDRESS") or "").removeprefix("ray://")
         host, _, port = address.rpartition(":")
         if host and port.isdigit() and not imported_ray().is_initialized():
-            async with asyncio.timeout(KNOCK_SECONDS):
+            async with asyncio.timeout(PROBE_TIMEOUT):
                 _, writer = await asyncio.open_connection(host, int(port))
                 writer.close()
                 await writer.wait_closed()

@@ -26,8 +26,8 @@ class RayExecutor:
         OptimizerConfig(executor=RayExecutor(workers=64, address="auto"), …)       # on the cluster of this machine
 
     The optimizer's process keeps the run, its budget and the limits of endpoints, and writes rules; workers run the
-    student and the metric, many rollouts at a time: `OptimizerConfig.max_concurrency` in all. The result is that of a
-    run without Ray. Rollouts of a worker or node that dies run again on another one, and another worker takes its
+    student and the metric, many rollouts at a time: `OptimizerConfig.max_concurrency` in all. The result is the same
+    as without Ray. Rollouts of a worker or node that dies run again on another one, and another worker takes its
     place. A rollout that ends its worker's process, again when it runs there alone, is a failure of the program.
 
     Raises:

@@ -186,7 +186,7 @@ class LeaseOffice:
         return len(self._held)
 
     def take(self, message: FromWorker) -> None:
-        """Do what a message of the worker calls for."""
+        """Handle a message of the worker."""
         match message:
             case LeaseWanted(number=number, endpoint=None, size=size):
                 self._start(number, self._count(size))

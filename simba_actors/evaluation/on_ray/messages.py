@@ -15,7 +15,7 @@ from simba_actors.programs import Configuration
 from simba_actors.search.rollout import ModelSpec, Split, Trajectory
 
 CONFIGURATIONS_KEPT = 256
-"""Configurations that a worker keeps. Each is sent to it once while it is among them."""
+"""Maximum number of configurations that a worker keeps. One that it has is not sent again."""
 
 
 class SentError(NamedTuple):
@@ -79,7 +79,7 @@ ToWorker: TypeAlias = Run | TryMetric | Cancel | Reply
 
 
 class Ended(NamedTuple):
-    """What came of a rollout; None for a metric that was tried and is in order."""
+    """The end of a rollout: its trajectory, or None for a trial of the metric that found nothing wrong."""
 
     number: int
     trajectory: Trajectory | None
@@ -144,7 +144,7 @@ FromWorker: TypeAlias = (
 
 
 class Hello(NamedTuple):
-    """What a new worker is."""
+    """A new worker's process, node and versions."""
 
     pid: int
     node: str

@@ -41,9 +41,9 @@ LONGEST_PAUSE = 30.0
 """Maximum seconds between two attempts to start a worker."""
 
 PACE, PACE_OF_EACH = 0.04, 0.004
-"""Least seconds between two batches of messages in each direction, and the same for each worker that is up; the larger
-one counts. A batch costs this process 0.5 ms of CPU and the worker more, whatever is in it. A message after a pause is
-sent at once."""
+"""Minimum seconds between two batches of messages in each direction: the larger of `PACE` and `PACE_OF_EACH` times the
+number of workers that are up. A batch costs this process 0.5 ms of CPU and the worker more, whatever is in it. A
+message after a pause is sent at once."""
 
 
 class WorkerPool:
@@ -213,7 +213,7 @@ class WorkerPool:
     # ── workers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _started(self, workers: int) -> None:
-        """Have so many workers kept up, and return when the first is up."""
+        """Start the tasks that keep `workers` workers up, and return when the first is up."""
         loop = asyncio.get_running_loop()
         if self._first is None:
             self._first = loop.create_future()

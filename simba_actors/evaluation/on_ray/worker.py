@@ -89,7 +89,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - raised in the optimizer's process
             return sent(error, Secrets())
         self._heard = time.monotonic()
-        threading.Thread(target=self._end_if_orphaned, name="simba_actors orphanage", daemon=True).start()
+        threading.Thread(target=self._end_if_orphaned, name="simba_actors orphan watch", daemon=True).start()
         return None
 
     async def exchange(self, messages: list[ToWorker]) -> list[FromWorker]:

@@ -67,6 +67,17 @@ class RunSummary:
     def over(self) -> bool:
         return self.run.status in OVER
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The run's settings that have a value. Fields of groups are listed one by one, such as `budget.max_calls`."""
+        listed: dict[str, Any] = {}
+        for name, value in self.run.settings.items():
+            if isinstance(value, dict):
+                listed |= {f"{name}.{key}": part for key, part in value.items() if part is not None}
+            elif value is not None:
+                listed[name] = value
+        return listed
+
     def rollouts_expected(self) -> int | None:
         """Return the rollouts of the whole run if later steps plan as many as before; None before a step is closed."""
         if self.over or self.steps_opened >= self.max_steps:
