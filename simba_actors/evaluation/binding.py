@@ -92,11 +92,11 @@ class Programs:
 
     def _without_lms(self, student: dspy.Module) -> dspy.Module:
         """Return a copy whose predictors have no LM, and in which other LMs, such as a judge, are governed."""
-        twin = copied(student)
-        for predictor in _all_predictors(twin).values():
+        clone = copied(student)
+        for predictor in _all_predictors(clone).values():
             predictor.lm = None
-        others = {id(lm): self._governed(lm, ModelSpec()) for lm in lms_within(twin)}
-        return Copier(twin, others).copy()[0]
+        others = {id(lm): self._governed(lm, ModelSpec()) for lm in lms_within(clone)}
+        return Copier(clone, others).copy()[0]
 
     def _apply(self, configuration: Configuration) -> _Applied:
         program = self._space.apply(configuration, self._student)

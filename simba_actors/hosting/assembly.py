@@ -57,7 +57,7 @@ from simba_actors.team.messages import (
 from simba_actors.team.pool_keeper import PoolKeeper
 from simba_actors.team.proposer import Proposer
 from simba_actors.team.publisher import Publisher
-from simba_actors.team.run_state import Gate, Lease, Life
+from simba_actors.team.run_state import Claim, Gate, Lease
 from simba_actors.team.sampler import Sampler
 from simba_actors.team.setting_aside import SettingAside
 
@@ -79,7 +79,7 @@ class AssembledRun:
     new: NewRun
     store: Path
     owner: Owner
-    life: Life
+    claim: Claim
     space: ConfigurationSpace
     executor: Executor
     governor: Governor
@@ -151,7 +151,7 @@ class _Assembly:
             _shown_settings(config, self._policy),
             _prompts(config.student),
         )
-        self._owner, self._store, self._life = Owner.this_process(), checked_path(config.store), Life()
+        self._owner, self._store, self._claim = Owner.this_process(), checked_path(config.store), Claim()
         self._teammates, self._gate, self._threads = Teammates(Registry()), Gate(), Threads()
         self._governor = config.governor or shared_governor()
         self._expect_concurrency()
@@ -178,7 +178,7 @@ class _Assembly:
             new=self._new,
             store=self._store,
             owner=self._owner,
-            life=self._life,
+            claim=self._claim,
             space=self._space,
             executor=self._executor,
             governor=self._governor,
@@ -252,7 +252,7 @@ class _Assembly:
             path=self._store,
             run=self._new,
             owner=self._owner,
-            life=self._life,
+            claim=self._claim,
             student=self._student,
             space=self._space,
             budget=self._budget,
@@ -321,7 +321,7 @@ class _Assembly:
             run=self._new,
             student=self._student,
             unoptimized=self._space.unoptimized(config.student),
-            life=self._life,
+            claim=self._claim,
             policy=self._policy,
             ending=ending,
             setting_aside=self._setting_aside,

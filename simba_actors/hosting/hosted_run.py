@@ -194,7 +194,7 @@ class HostedRun:
                     if run.status == "finished":
                         self._finish(None)
                         return
-                    self.run.life.expired = last_holding
+                    self.run.claim.expired = last_holding
                     self.run.gate.pausing.resume()  # A pause of the last owner ends with its process.
                     try:
                         await self._start_team()

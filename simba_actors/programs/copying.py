@@ -45,8 +45,8 @@ class Copier:
     """Makes copies of one program, which must not change meanwhile.
 
         copier = Copier(program)
-        twin, copy_of = copier.copy()
-        copy_of[id(program.answer)] is twin.answer
+        clone, copy_of = copier.copy()
+        copy_of[id(program.answer)] is clone.answer
 
     Lists, dicts, tuples, plain objects and the modules in them are copied. An object that appears twice in the program
     appears twice in its copy. An object that can't be copied, such as a lock or a client, is shared, as in
@@ -77,16 +77,16 @@ class Copier:
     def copy(self) -> tuple[dspy.Module, Mapping[int, Any]]:
         """Return a copy, and the copies of the program's parts by the `id` of the part."""
         memo: dict[int, Any] = dict(self._lms)
-        twin = self._copy(self._program, memo)
+        clone = self._copy(self._program, memo)
         if self._paths:
-            memo.update((self._paths[path], predictor) for path, predictor in _all_predictors(twin))
-        return twin, memo
+            memo.update((self._paths[path], predictor) for path, predictor in _all_predictors(clone))
+        return clone, memo
 
     def _check(self) -> None:
         """Raise ConfigError for a predictor that a copy shares with the program."""
-        twin, copy_of = self.copy()
+        clone, copy_of = self.copy()
         own = {id(predictor): name for name, predictor in _all_predictors(self._program)}
-        for _, predictor in _all_predictors(twin):
+        for _, predictor in _all_predictors(clone):
             if id(predictor) in own:
                 raise ConfigError(
                     f"student {type(self._program).__name__}: {own[id(predictor)]} can't be copied, since something "
@@ -134,20 +134,20 @@ class Copier:
                 return value
             (self._plain if holds_atoms(value) else self._copyable).add(id(value))
         if id(value) in self._plain:
-            twin = memo[id(value)] = value.copy()
-            return twin
-        twin = memo[id(value)] = kind()
+            clone = memo[id(value)] = value.copy()
+            return clone
+        clone = memo[id(value)] = kind()
         if kind is list:
-            twin.extend(self._copy(item, memo) for item in value)
+            clone.extend(self._copy(item, memo) for item in value)
         elif kind is dict:
-            twin.update((self._copy(key, memo), self._copy(item, memo)) for key, item in value.items())
+            clone.update((self._copy(key, memo), self._copy(item, memo)) for key, item in value.items())
         else:
-            twin.update(self._copy(item, memo) for item in value)
-        return twin
+            clone.update(self._copy(item, memo) for item in value)
+        return clone
 
     def _of_tuple(self, value: tuple[Any, ...], memo: dict[int, Any]) -> tuple[Any, ...]:
         items = tuple([self._copy(item, memo) for item in value])
-        return value if all(twin is item for twin, item in zip(items, value, strict=True)) else items
+        return value if all(clone is item for clone, item in zip(items, value, strict=True)) else items
 
     def _of_builtin(self, value: Any, memo: dict[int, Any]) -> Any:
         """Return a method of a copy, such as a list's `append`, or a function itself: it is bound to its module."""
@@ -164,9 +164,9 @@ class Copier:
     def _of_tool(self, tool: Any, memo: dict[int, Any]) -> Any:
         """Return the tool itself, unless its function is a method of something that is copied."""
         function = self._copy(tool.func, memo)
-        twin = tool if function is tool.func else tool.model_copy(update={"func": function})
-        memo[id(tool)] = twin
-        return twin
+        clone = tool if function is tool.func else tool.model_copy(update={"func": function})
+        memo[id(tool)] = clone
+        return clone
 
     def _of_example(self, example: Any, memo: dict[int, Any]) -> Any:
         """Return a copy of an example: students hold many, in their demos, and most have texts only."""
@@ -175,18 +175,18 @@ class Copier:
             if not all(type(part) in ATOMS or holds_atoms(part) for part in parts):
                 return self._of_attributes(example, memo)
             self._plain.add(id(example))
-        twin: Any = object.__new__(dspy.Example)
-        memo[id(example)] = twin
-        attributes = cast("dict[str, Any]", vars(twin))
+        clone: Any = object.__new__(dspy.Example)
+        memo[id(example)] = clone
+        attributes = cast("dict[str, Any]", vars(clone))
         for name, part in cast("dict[str, Any]", vars(example)).items():
             attributes[name] = part if type(part) in ATOMS else part.copy()
-        return twin
+        return clone
 
     def _of_attributes(self, value: Any, memo: dict[int, Any]) -> Any:
         kind = cast("type[Any]", type(value))
-        twin: Any = object.__new__(kind)
-        memo[id(value)] = twin
-        attributes = cast("dict[str, Any]", vars(twin))
+        clone: Any = object.__new__(kind)
+        memo[id(value)] = clone
+        attributes = cast("dict[str, Any]", vars(clone))
         for name, item in cast("dict[str, Any]", vars(value)).items():
             attributes[name] = self._copy(item, memo)
         for slot in slots_of(kind).values():
@@ -194,11 +194,11 @@ class Copier:
                 item = slot.__get__(value)
             except AttributeError:
                 continue  # It was never set.
-            slot.__set__(twin, self._copy(item, memo))
+            slot.__set__(clone, self._copy(item, memo))
         if issubclass(type(value), dspy.Module):
             # As in DSPy's own copies.
             attributes["history"], attributes["callbacks"] = [], []
-        return twin
+        return clone
 
     def _of_object(self, value: Any, memo: dict[int, Any]) -> Any:
         try:
@@ -208,13 +208,13 @@ class Copier:
             self._check_copyable(value)
             self._copy_references_within(value, memo)
             known = dict(memo)
-            twin = copy.deepcopy(value, known)
+            clone = copy.deepcopy(value, known)
         except Exception:  # noqa: BLE001 - an attribute's own __deepcopy__ may raise anything
             return self._copy_around_uncopyable(value, memo)
         # Objects that deepcopy keeps alive must live as long as the memo, under a key that is no object's id.
         memo[-len(memo)] = known.pop(id(known), None)
         memo.update(known)
-        return twin
+        return clone
 
     def _check_copyable(self, value: Any) -> None:
         """Raise TypeError before deepcopy does, which leaves half-made objects behind, whose __del__ may complain."""
@@ -248,20 +248,20 @@ class Copier:
             return make(*self._of_tuple(value, memo))
         if issubclass(kind, frozenset):
             return make([self._copy(item, memo) for item in value])
-        twin: Any = copy.copy(value)
-        memo[id(value)] = twin
+        clone: Any = copy.copy(value)
+        memo[id(value)] = clone
         if issubclass(kind, list | deque):
-            twin.clear()
-            twin.extend([self._copy(item, memo) for item in value])
+            clone.clear()
+            clone.extend([self._copy(item, memo) for item in value])
         elif issubclass(kind, set):
-            twin.clear()
-            twin.update([self._copy(item, memo) for item in value])
+            clone.clear()
+            clone.update([self._copy(item, memo) for item in value])
         elif issubclass(kind, dict):
             for key, item in value.items():
-                twin[key] = self._copy(item, memo)
+                clone[key] = self._copy(item, memo)
         for name, item in attributes_of(value).items():
-            object.__setattr__(twin, name, self._copy(item, memo))
-        return twin
+            object.__setattr__(clone, name, self._copy(item, memo))
+        return clone
 
 
 def copied_value(value: Any) -> Any:
@@ -278,11 +278,11 @@ def copied_value(value: Any) -> Any:
 
 def copied_example(example: dspy.Example) -> dspy.Example:
     """Return a copy of `example` with copies of its values."""
-    twin: Any = example.copy()
-    for name, value in cast("list[tuple[str, Any]]", list(twin.items())):
+    clone: Any = example.copy()
+    for name, value in cast("list[tuple[str, Any]]", list(clone.items())):
         if type(value) not in ATOMS:
-            twin[name] = copied_value(value)
-    return twin
+            clone[name] = copied_value(value)
+    return clone
 
 
 @cache

@@ -62,11 +62,11 @@ class References:
         if issubclass(kind, FunctionType):
             return self._copied_function(reference, memo, copied)
         if issubclass(kind, CachedFunction):
-            twin: Any = lru_cache(**reference.cache_parameters())(copied(reference.__wrapped__))
+            clone: Any = lru_cache(**reference.cache_parameters())(copied(reference.__wrapped__))
         else:
-            twin = weakref.ref(copied(reference()))
-        memo[id(reference)] = twin
-        return twin
+            clone = weakref.ref(copied(reference()))
+        memo[id(reference)] = clone
+        return clone
 
     def _copied_function(
         self, function: FunctionType, memo: MutableMapping[int, Any], copied: Callable[[Any], Any]
@@ -76,16 +76,16 @@ class References:
         own = [cell for cell in closure if any(map(self.leads_to_module, _contents(cell)))]
         new = {id(cell): memo.setdefault(id(cell), CellType()) for cell in own}
         cells = [new.get(id(cell), cell) for cell in closure]
-        twin = FunctionType(function.__code__, function.__globals__, function.__name__, None, tuple(cells))
-        memo[id(function)] = twin
-        update_wrapper(twin, function)
-        vars(twin).clear()
-        vars(twin).update({name: copied(value) for name, value in vars(function).items()})
-        twin.__defaults__ = copied(function.__defaults__)
-        twin.__kwdefaults__ = copied(function.__kwdefaults__)
+        clone = FunctionType(function.__code__, function.__globals__, function.__name__, None, tuple(cells))
+        memo[id(function)] = clone
+        update_wrapper(clone, function)
+        vars(clone).clear()
+        vars(clone).update({name: copied(value) for name, value in vars(function).items()})
+        clone.__defaults__ = copied(function.__defaults__)
+        clone.__kwdefaults__ = copied(function.__kwdefaults__)
         for cell in own:
             new[id(cell)].cell_contents = copied(cell.cell_contents)
-        return twin
+        return clone
 
 
 def referents(value: Any) -> list[Any]:

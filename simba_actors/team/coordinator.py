@@ -54,7 +54,7 @@ from simba_actors.team.messages import (
     Teammates,
     Unreachable,
 )
-from simba_actors.team.run_state import Failure, Life, Pausing
+from simba_actors.team.run_state import Claim, Failure, Pausing
 from simba_actors.team.setting_aside import SettingAside
 from simba_actors.team.step_events import step_events
 
@@ -71,7 +71,7 @@ class Coordinator(GenServer[CoordinatorState]):
         run: The run, for its first event.
         student: The configuration of program 0.
         unoptimized: The rest of the student, which a file of any program needs as well.
-        life: What was done already in this process.
+        claim: What this process has already stored about the start of the run.
         policy: Decides what is sampled, proposed and evaluated.
         ending: Ends the run.
         setting_aside: The examples that are left out.
@@ -92,7 +92,7 @@ class Coordinator(GenServer[CoordinatorState]):
         run: NewRun,
         student: Configuration,
         unoptimized: Configuration,
-        life: Life,
+        claim: Claim,
         policy: Policy,
         ending: Ending,
         setting_aside: SettingAside,
@@ -108,7 +108,7 @@ class Coordinator(GenServer[CoordinatorState]):
         self._teammates = teammates
         self._run_to_start = run
         self._student, self._unoptimized = student, unoptimized
-        self._life = life
+        self._claim = claim
         self._policy = policy
         self._ending = ending
         self._setting_aside = setting_aside
@@ -133,7 +133,7 @@ class Coordinator(GenServer[CoordinatorState]):
         if self._failure.error is not None:
             await self._ending.with_error(self.state, self._failure.error)
             return None
-        if not self._life.announced:
+        if not self._claim.is_announced:
             await self._announce(ledger)
         elif self._pausing.reason is not None and self._pausing.cause is not None:
             # A crash may have kept the pause from being stored.
@@ -227,7 +227,7 @@ class Coordinator(GenServer[CoordinatorState]):
             )
             event = RunStarted(policy=type(self._policy).__name__, settings=self._run_to_start.settings)
         await self._teammates.commit(writes, [event])
-        self._life.announced = True
+        self._claim.is_announced = True
         self._budget.start_clock()
 
     # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -59,7 +59,7 @@ from simba_actors.team.messages import (
     Teammates,
 )
 from simba_actors.team.pool_view import PoolView
-from simba_actors.team.run_state import Lease, Life, StoreTrouble
+from simba_actors.team.run_state import Claim, Lease, StoreTrouble
 
 logger = get_logger(__name__)
 
@@ -127,7 +127,7 @@ class PoolKeeper(GenServer[PoolState]):
         path: Path,
         run: NewRun,
         owner: Owner,
-        life: Life,
+        claim: Claim,
         student: Configuration,
         space: ConfigurationSpace,
         budget: BudgetTracker,
@@ -142,7 +142,7 @@ class PoolKeeper(GenServer[PoolState]):
         self._path = path
         self._run = run
         self._owner = owner
-        self._life = life
+        self._claim = claim
         self._student, self._space = student, space
         self._budget = budget
         self._trouble = trouble
@@ -151,7 +151,7 @@ class PoolKeeper(GenServer[PoolState]):
         self._on_stored, self._on_request = on_stored, on_request
 
     async def init(self) -> InitReturn:
-        self.state = PoolState(await self._claim_with_retries())
+        self.state = PoolState(await self._open_store_with_retries())
         return Idle(HEARTBEAT_SECONDS)
 
     async def terminate(self, reason: ExitReason) -> None:
@@ -202,28 +202,28 @@ class PoolKeeper(GenServer[PoolState]):
     def _idle(self) -> Idle:
         return Idle(HEARTBEAT_SECONDS if self._trouble.reason is None else RETRY_SECONDS)
 
-    async def _claim_with_retries(self) -> Store:
+    async def _open_store_with_retries(self) -> Store:
         """Open the store and claim the run. A PoolKeeper restarted within a run waits until the file can be used."""
         while True:
             try:
-                return await self._claim()
+                return await self._open_store()
             except LeaseLostError as error:
                 self._lost(error)
                 raise
             except StoreError as error:
-                if not self._life.claimed:
+                if not self._claim.is_made:
                     raise
                 self._note_trouble(error)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _claim(self) -> Store:
+    async def _open_store(self) -> Store:
         run_id = self._run.run_id
-        store = await Store.open(self._path, busy_seconds=BUSY_SECONDS, make=not self._life.claimed)
+        store = await Store.open(self._path, busy_seconds=BUSY_SECONDS, make=not self._claim.is_made)
         self.ref.target.on_exit.append(store.abandon)  # A killed PoolKeeper gets no chance to close it.
         try:
             wake = partial(self.ref.send, REQUESTED)
-            await store.claim(self._run, self._owner, wake, expired=self._life.expired)
-            if not self._life.claimed:
+            await store.claim(self._run, self._owner, wake, expired=self._claim.expired)
+            if not self._claim.is_made:
                 await store.take_requests(run_id, self._owner)  # They were meant for an owner that is gone.
             self._budget.restore(await store.read.spending(run_id), await store.read.usage(run_id))
         except BaseException:
@@ -232,7 +232,7 @@ class PoolKeeper(GenServer[PoolState]):
             finally:
                 await store.close()
             raise
-        self._life.claimed = True
+        self._claim.is_made = True
         self._lease.renew()
         return store
 
@@ -262,7 +262,7 @@ class PoolKeeper(GenServer[PoolState]):
                 return
             logger.warning("run %r opens its store again: %s", self._run.run_id, error)
             await self.state.store.close()
-            self.state.store = await self._claim_with_retries()
+            self.state.store = await self._open_store_with_retries()
             await self._commit_waiting(renew=True)
             return
         self._lease.renew()

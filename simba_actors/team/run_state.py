@@ -36,13 +36,13 @@ SILENCE_SECONDS = 10.0
 
 
 @dataclass(slots=True)
-class Life:
-    """Progress of the run in this process, so that a restarted actor does not repeat anything."""
+class Claim:
+    """This process's claim to the run. It outlives the actors, so that a restarted one does not repeat anything."""
 
-    claimed: bool = False
-    """Whether the run was claimed in the store."""
-    announced: bool = False
-    """Whether the event that the run is up was stored."""
+    is_made: bool = False
+    """Whether the store names this process as the owner."""
+    is_announced: bool = False
+    """Whether the event `RunStarted` or `RunResumed` was stored."""
     expired: Holding | None = None
     """The last owner's holding, if this process has watched it until its lease was over."""
 

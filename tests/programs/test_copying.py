@@ -97,16 +97,16 @@ class Slotted:
 )
 def test_no_container_shares_a_module(wrap: Callable[[Any, Any], Any]) -> None:
     own = answer()
-    twin = copied(Holder([wrap(own, Client())]))
-    (part,) = [part for part in objects_within(twin) if isinstance(part, dspy.Predict)]
+    clone = copied(Holder([wrap(own, Client())]))
+    (part,) = [part for part in objects_within(clone) if isinstance(part, dspy.Predict)]
     assert part is not own
 
 
 @pytest.mark.parametrize("make", HOLDERS)
 def test_a_copy_shares_no_predictor_with_its_student(make: Callable[[], Any]) -> None:
     student: Any = Holder(make())
-    twin: Any = copied(student)
-    own, copies = (dict(module.named_sub_modules(dspy.Predict)) for module in (student, twin))
+    clone: Any = copied(student)
+    own, copies = (dict(module.named_sub_modules(dspy.Predict)) for module in (student, clone))
     assert list(copies) == list(own) != []
     assert not {*map(id, own.values())} & {*map(id, copies.values())}
 
@@ -122,8 +122,8 @@ def test_a_module_in_a_plain_object_is_copied_too(wrap: Callable[[Any], Any]) ->
 
 def test_what_can_not_be_copied_is_shared() -> None:
     client = Client()
-    twin: Any = copied(Holder([answer(), client]))
-    assert twin.held[1] is client
+    clone: Any = copied(Holder([answer(), client]))
+    assert clone.held[1] is client
 
 
 def test_a_method_of_the_student_in_a_tool_is_the_copys_own() -> None:
@@ -139,30 +139,30 @@ def test_a_method_of_the_student_in_a_tool_is_the_copys_own() -> None:
             return text
 
     student = WithTool()
-    twin: Any = copied(student)
-    twin.agent.tools["note"](text="hello")
-    assert (student.notes, twin.notes) == ([], ["hello"])
+    clone: Any = copied(student)
+    clone.agent.tools["note"](text="hello")
+    assert (student.notes, clone.notes) == ([], ["hello"])
 
 
 def test_a_predictor_held_twice_is_held_twice_by_the_copy() -> None:
     shared = answer()
-    twin: Any = copied(Holder([shared, {"again": shared}, Client()]))
-    assert twin.held[0] is twin.held[1]["again"]
+    clone: Any = copied(Holder([shared, {"again": shared}, Client()]))
+    assert clone.held[0] is clone.held[1]["again"]
 
 
 def test_lms_are_shared_wherever_they_are_held() -> None:
     lm = dspy.LM("openai/none")
     student: Any = Holder({"judge": lm, "ask": answer()})
     student.held["ask"].lm = lm
-    twin: Any = copied(student)
-    assert lms_within(student) == lms_within(twin) == [lm]
+    clone: Any = copied(student)
+    assert lms_within(student) == lms_within(clone) == [lm]
 
 
 def test_an_lm_can_be_replaced_wherever_it_is_held() -> None:
     lm, other = dspy.LM("openai/none"), dspy.LM("openai/other")
     student = Holder([lm, {"a": lm}, answer()])
-    twin, _ = Copier(student, {id(lm): other}).copy()
-    assert lms_within(twin) == [other]
+    clone, _ = Copier(student, {id(lm): other}).copy()
+    assert lms_within(clone) == [other]
 
 
 def test_a_predictor_that_copies_itself_as_itself_is_refused_by_name() -> None:
@@ -177,16 +177,16 @@ def test_a_predictor_that_copies_itself_as_itself_is_refused_by_name() -> None:
 def test_a_large_array_is_taken_for_data_and_shared() -> None:
     np = pytest.importorskip("numpy")
     small, large = np.zeros(8), np.zeros(LARGEST_ARRAY)
-    twin: Any = copied(Holder([answer(), small, large]))
-    assert (twin.held[1] is small, twin.held[2] is large) == (False, True)
+    clone: Any = copied(Holder([answer(), small, large]))
+    assert (clone.held[1] is small, clone.held[2] is large) == (False, True)
 
 
 def test_a_copy_of_an_example_keeps_its_inputs_and_shares_no_value() -> None:
     example = dspy.Example(history=[{"q": "a"}], answer="x").with_inputs("history")
-    twin: Any = copied_example(example)
-    twin.history.append("more")
+    clone: Any = copied_example(example)
+    clone.history.append("more")
     assert example.history == [{"q": "a"}]
-    assert set(twin.inputs().keys()) == {"history"}
+    assert set(clone.inputs().keys()) == {"history"}
 
 
 def test_many_copies_in_a_row_hold_what_the_student_holds() -> None:
@@ -194,9 +194,9 @@ def test_many_copies_in_a_row_hold_what_the_student_holds() -> None:
     student = Holder([answer(), Client(), {"x": Agent()}, [agent() for _ in range(3)]])
     copier = Copier(student)
     for _ in range(50):
-        twin: Any = copier.copy()[0]
-        assert [name for name, _ in twin.named_predictors()] == [name for name, _ in student.named_predictors()]
-        assert isinstance(twin.held[2]["x"].client, Client)
+        clone: Any = copier.copy()[0]
+        assert [name for name, _ in clone.named_predictors()] == [name for name, _ in student.named_predictors()]
+        assert isinstance(clone.held[2]["x"].client, Client)
 
 
 class Proxy:
@@ -208,8 +208,8 @@ class Proxy:
 
 def test_a_proxy_and_a_mock_do_not_matter() -> None:
     student: Any = Holder([answer(), Proxy(), MagicMock()])
-    twin: Any = copied(student)
-    assert type(twin.held[1]) is Proxy
+    clone: Any = copied(student)
+    assert type(clone.held[1]) is Proxy
 
 
 @pytest.mark.parametrize(
@@ -218,14 +218,14 @@ def test_a_proxy_and_a_mock_do_not_matter() -> None:
     ids=["texts", "list", "dict"],
 )
 def test_a_large_container_is_taken_for_data_and_shared(data: Any) -> None:
-    twin: Any = copied(Holder([answer(), data]))
-    assert twin.held[1] is data
+    clone: Any = copied(Holder([answer(), data]))
+    assert clone.held[1] is data
 
 
 def test_a_large_container_of_modules_is_not() -> None:
     part = answer()
-    twin: Any = copied(Holder([part, *[{"text": "passage"}] * 2_000]))
-    assert twin.held[0] is not part
+    clone: Any = copied(Holder([part, *[{"text": "passage"}] * 2_000]))
+    assert clone.held[0] is not part
 
 
 class CopiesItself(dspy.Module):
@@ -241,8 +241,8 @@ class CopiesItself(dspy.Module):
 
 def test_the_predictors_of_a_module_that_copies_itself_are_known() -> None:
     student = CopiesItself()
-    twin, copy_of = Copier(student).copy()
-    assert copy_of[id(student.ask)] is twin.named_predictors()[0][1]
+    clone, copy_of = Copier(student).copy()
+    assert copy_of[id(student.ask)] is clone.named_predictors()[0][1]
 
 
 class WithSlots(dspy.Module):
@@ -256,8 +256,8 @@ class WithSlots(dspy.Module):
 
 def test_slots_are_copied_as_attributes_are() -> None:
     student: Any = WithSlots()
-    twin: Any = copied(student)
-    assert twin.notes == []
-    assert twin.notes is not student.notes
-    assert twin.part is not student.part
-    assert not hasattr(twin, "unset")
+    clone: Any = copied(student)
+    assert clone.notes == []
+    assert clone.notes is not student.notes
+    assert clone.part is not student.part
+    assert not hasattr(clone, "unset")
