@@ -1,4 +1,4 @@
-"""What an object holds: its attributes, the items of containers, what methods and partials are bound to."""
+"""What an object holds: attributes, items of containers, arguments of methods and partials."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any, cast
 import dspy
 
 ATOMS = frozenset({str, bytes, int, float, complex, bool, type(None), type(Ellipsis), range, slice})
-"""Types whose values can't be changed, and hold nothing that can."""
+"""Immutable types whose values hold nothing mutable."""
 
 SHARED = (type, FunctionType, BuiltinFunctionType, ModuleType, dspy.BaseLM)
 """Types that a copy shares with its original: code, and LMs with their connections."""
 
 LARGEST_ARRAY, MOST_TEXTS, MOST_OBJECTS = 1_000_000, 100_000, 1_000
-"""Bytes of an array, texts or numbers in a container, and other objects in one. What is larger is data, such as a
-retriever's index or its passages: copying it for each rollout would take too long, so it is shared."""
+"""Maximum size of what is copied: bytes of an array, texts or numbers in a container, and other objects in one. Larger
+values are data, such as a retriever's index or passages. Copies share them, since copying would take too long."""
 
 
 def objects_within(value: Any) -> Iterator[Any]:
-    """Yield `value` and all that it holds: attributes, items of containers, what methods and partials are bound to.
+    """Yield `value` and everything that it holds: attributes, items of containers, arguments of methods and partials.
 
     Does not look into code, LMs and large data.
     """
@@ -66,7 +66,7 @@ def _held_by(value: Any) -> list[Any]:
 
 
 def attributes_of(value: Any) -> dict[str, Any]:
-    """Return what an object holds in its `__dict__` and its `__slots__`. Runs none of its code."""
+    """Return the attributes in an object's `__dict__` and `__slots__`, without running its code."""
     found: dict[str, Any] = {}
     for name, slot in slots_of(cast("type[Any]", type(value))).items():
         with suppress(AttributeError):  # It was never set.
@@ -96,7 +96,7 @@ def is_data(value: Any) -> bool:
 
 
 def holds_atoms(value: Any) -> bool:
-    """Return whether a list, a dict or a set has nothing in it that can be changed."""
+    """Return whether `value` is a list, a dict or a set of immutable items."""
     if type(value) not in (list, dict, set):
         return False
     items: list[Any] = [*value, *value.values()] if type(value) is dict else value

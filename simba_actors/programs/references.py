@@ -24,7 +24,7 @@ from simba_actors.programs.object_graph import objects_within
 CachedFunction = type(lru_cache(len))
 
 REFERENCES = (FunctionType, CachedFunction, weakref.ref)
-"""Types of references. `copy.deepcopy` takes them for values that hold nothing."""
+"""Types of references. `copy.deepcopy` treats them as values that hold nothing."""
 
 
 class References:
@@ -89,7 +89,7 @@ class References:
 
 
 def referents(value: Any) -> list[Any]:
-    """Return what a reference leads to at once; nothing for any other value."""
+    """Return what a reference leads to directly; nothing for any other value."""
     kind = cast("type[Any]", type(value))
     if issubclass(kind, MethodType):
         return [value.__func__]

@@ -140,25 +140,25 @@ def recursive(student: Student) -> Any:
 def test_what_leads_to_a_predictor_leads_to_the_copys_own(refer: Callable[[Student], Any]) -> None:
     student: Any = Student()
     student.find = refer(student)
-    twin: Any = copied(student)
-    assert twin.find() is twin.ask
+    clone: Any = copied(student)
+    assert clone.find() is clone.ask
     assert student.find() is student.ask
 
 
 def test_a_bound_method_of_a_list_appends_to_the_copys_own() -> None:
     student: Any = Student()
     student.note = student.asked.append
-    twin: Any = copied(student)
-    twin.note("why?")
-    assert (twin.asked, student.asked) == (["why?"], [])
+    clone: Any = copied(student)
+    clone.note("why?")
+    assert (clone.asked, student.asked) == (["why?"], [])
 
 
 def test_a_function_that_leads_to_no_module_is_shared() -> None:
     lock = threading.Lock()
     student: Any = Student()
     student.find = lambda: lock
-    twin: Any = copied(student)
-    assert twin.find is student.find
+    clone: Any = copied(student)
+    assert clone.find is student.find
 
 
 def test_functions_that_share_a_variable_share_it_in_the_copy() -> None:
@@ -171,9 +171,9 @@ def test_functions_that_share_a_variable_share_it_in_the_copy() -> None:
         return student.ask
 
     student.find, student.count = find, lambda: count
-    twin: Any = copied(student)
-    twin.find()
-    assert twin.count() == 1
+    clone: Any = copied(student)
+    clone.find()
+    assert clone.count() == 1
 
 
 def test_a_copied_function_looks_like_the_original() -> None:
@@ -185,11 +185,11 @@ def test_a_copied_function_looks_like_the_original() -> None:
 
     find.note = "kept"  # type: ignore[attr-defined]
     student.find = find
-    twin: Any = copied(student)
-    assert twin.find is not find
+    clone: Any = copied(student)
+    assert clone.find is not find
     for name in ("__name__", "__qualname__", "__module__", "__doc__", "__annotations__", "__defaults__"):
-        assert getattr(twin.find, name) == getattr(find, name)
-    assert (twin.find.__kwdefaults__, vars(twin.find)) == (find.__kwdefaults__, vars(find))
+        assert getattr(clone.find, name) == getattr(find, name)
+    assert (clone.find.__kwdefaults__, vars(clone.find)) == (find.__kwdefaults__, vars(find))
 
 
 class Researcher(dspy.Module):
