@@ -160,7 +160,7 @@ def check_metric(metric: object) -> None:
         raise ConfigError(f"metric must be callable as metric(example, prediction), not {type(metric).__name__}")
     try:
         signature = inspect.signature(metric)
-        # A decorator may add arguments of its own.
+        # A decorator may add arguments.
         signatures = signature, inspect.signature(metric, follow_wrapped=False)
     except (TypeError, ValueError):
         return  # Some builtins have no signature.

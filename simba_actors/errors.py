@@ -176,7 +176,7 @@ class RunningLoopError(RunError, RuntimeError):
 
 
 class NoEventLoopError(RunError, RuntimeError):
-    """A call that needs an asyncio event loop was made without one, such as in a task of trio's."""
+    """A call that needs an asyncio event loop was made without one, for example in a trio task."""
 
 
 class PublicationError(SimbaError):

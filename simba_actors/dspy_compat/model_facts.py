@@ -1,10 +1,10 @@
-"""What DSPy knows of models: looked up once in a run rather than several times for each call.
+"""What DSPy knows about models, looked up once in a run instead of several times in each call.
 
-DSPy reads its list of models again for each call: once for what the LM can do, and once or twice for its price. For a
-model that is not in the list, such as one of a server of one's own, it goes through all of the list each time.
+DSPy looks into its list of models in every call: once for what the LM can do, and once or twice for its price. For a
+model that the list does not have, such as one on your own server, it searches the whole list each time.
 
-This saves 12 % of the CPU time of a rollout with one real LM call, and half of it where the model is not in DSPy's
-list. See tests/benchmarks/README.md.
+This saves 12 % of the CPU time of a rollout with one real LM call, and half of it if the list does not have the model.
+See tests/benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dspy.clients import backend_selection, capabilities, costs
 from simba_actors.dspy_compat.prompt_cache import STOCK_ADAPTERS
 
 FACTS_KEPT = 64
-"""Models and settings of LMs of which something is remembered. A run uses few."""
+"""Maximum number of LMs, by model and settings, whose facts are kept. A run uses few."""
 
 
 def with_known_capabilities(adapter: Any) -> Any:
@@ -57,7 +57,7 @@ def with_known_capabilities(adapter: Any) -> Any:
 
 
 def _settings_of(lm: Any, options: Mapping[str, Any]) -> Hashable | None:
-    """Return what DSPy's answer depends on; None if that may change in place, or is not DSPy's own knowledge."""
+    """Return what the LM's capabilities depend on; None if that may change, or if the LM itself states them."""
     engine = getattr(lm, "_engine_spec", None)
     if not isinstance(engine, str):
         return None
@@ -82,10 +82,10 @@ def _settings_of(lm: Any, options: Mapping[str, Any]) -> Hashable | None:
 
 
 def remember_prices() -> Callable[[], None]:
-    """Have DSPy look up the prices of each model once in this process. Return what undoes that, to be called once.
+    """Have DSPy look up the prices of each model once in this process. Return a function that undoes it; call it once.
 
-    No setting of an LM leads here, so the function that DSPy calls is replaced, by the first call of this one, and put
-    back when the last one is undone.
+    DSPy has no setting for this. Therefore the first use replaces the function that DSPy calls, and undoing the last
+    one restores it.
     """
     return _prices.begin()
 
@@ -96,7 +96,7 @@ class _Prices:
     def __init__(self) -> None:
         self._users = 0
         self._replaced: tuple[Any, Any] = (None, None)
-        """The function in our place and the one before."""
+        """Our function and the original one."""
         self._lock = threading.RLock()  # The garbage collector may end a use while this thread begins one.
 
     def begin(self) -> Callable[[], None]:
@@ -109,7 +109,7 @@ class _Prices:
         return self._end
 
     def _end(self) -> None:
-        """Put DSPy's function back after the last use, unless somebody else has wrapped ours."""
+        """Restore DSPy's function after the last use, unless somebody else has wrapped ours."""
         with self._lock:
             self._users -= 1
             ours, before = self._replaced

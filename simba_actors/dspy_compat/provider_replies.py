@@ -1,4 +1,4 @@
-"""The reply behind a provider's error, which DSPy's client drops where it has another form than OpenAI's."""
+"""The reply behind a provider's error, which DSPy's client drops unless it has the form of OpenAI's."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any
 from dspy.utils.exceptions import LMError
 
 LONGEST_REPLY = 2_000
-"""Characters of a reply that are added to an error."""
+"""Maximum length, in characters, of a reply that is added to an error."""
 
 ADVICE, HINT = "\n\n  To fix:", "\n\n  "
-"""What precedes the advice, and any hint, that DSPy's client adds to what the provider says."""
+"""Text before the advice, and before any hint, that DSPy's client adds to a provider's message."""
 
 
 def add_reply(error: Any) -> None:
     """Add what the provider sent to an error that says nothing.
 
-    DSPy reads `{"error": {"message": …}}`. Servers such as vLLM, SGLang, Mistral's and Cohere's send `{"message": …}`,
-    and gateways send forms of their own. DSPy's error then has no text, and the reply is only in the frame of its
-    client that has read it.
+    DSPy reads `{"error": {"message": …}}`. vLLM, SGLang, Mistral and Cohere send `{"message": …}`, and gateways use
+    other forms. DSPy's error then has no text, and the reply is found only in the frame of its client that has read it.
     """
     message = error.message if isinstance(error, LMError) else "said"
     if message.partition(HINT)[0].strip():

@@ -63,5 +63,5 @@ def changed_settings() -> dict[str, Any]:
 
 
 def has_lm_of_context() -> bool:
-    """Return whether `dspy.context` has set an LM for this code. It does not reach into threads that code starts."""
+    """Return whether `dspy.context` has set an LM for this code. Threads that code starts do not inherit it."""
     return thread_local_overrides.get().get("lm") is not None

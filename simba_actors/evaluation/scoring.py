@@ -29,7 +29,7 @@ SURELY_WRONG = (NameError, ImportError, NotImplementedError)
 """Errors of a metric that fails on any input."""
 
 NAMES_OF_TRACES = frozenset({"trace", "pred_name", "pred_trace"})
-"""What DSPy calls the arguments of a metric beyond the example and the prediction."""
+"""DSPy's names for the arguments of a metric after the example and the prediction."""
 
 LARGEST_SCORE = 1e18
 """The largest absolute value: it fits into 64 bits, and the sum of many squares of it into a float."""

@@ -14,8 +14,8 @@ O = TypeVar("O", bound=AbstractAsyncContextManager[Any])  # noqa: E741 - an opti
 class Starting(Coroutine[Any, Any, O]):
     """A run that is about to start: await it, or enter it as an async context manager.
 
-    It is a coroutine like that of any async method, since `asyncio.create_task`, `asyncio.run` and
-    `asyncio.run_coroutine_threadsafe` take nothing else.
+    It is a coroutine, since `asyncio.create_task`, `asyncio.run` and `asyncio.run_coroutine_threadsafe` accept nothing
+    else.
 
     Args:
         kind: The class of the started object.
@@ -32,19 +32,19 @@ class Starting(Coroutine[Any, Any, O]):
         return self._begin().__await__()
 
     def send(self, value: Any) -> Any:
-        """Run it to its next wait, as tasks do."""
+        """Run until the next wait, as tasks do."""
         if self._coroutine is None:
             self._coroutine = self._begin()
         return self._coroutine.send(value)
 
     def throw(self, *error: Any) -> Any:
-        """Raise an error where it waits, as tasks do to cancel it."""
+        """Raise an error at the current wait, as tasks do on cancellation."""
         if self._coroutine is None:
             self._coroutine = self._begin()
         return self._coroutine.throw(*error)
 
     def close(self) -> None:
-        """End it, and start nothing if it has not begun."""
+        """End the start; if it has not begun, nothing is started."""
         self._start = None
         if self._coroutine is not None:
             self._coroutine.close()

@@ -140,7 +140,7 @@ class LiveThreads:
         return await self._run(call, _limiter_in(_student_limiter))
 
     async def read(self, call: Callable[[], R]) -> R:
-        """Do the same with a short `call()` that reads the store, whatever number of students are running."""
+        """Do the same with a short `call()` that reads the store. It never waits for running students."""
         return await self._run(call, _limiter_in(_reading_limiter))
 
     async def _run(self, call: Callable[[], R], limiter: CapacityLimiter) -> R:
@@ -168,7 +168,7 @@ class LiveThreads:
 def _release(limiter: CapacityLimiter, borrower: object, answer: asyncio.Future[Any]) -> None:
     limiter.release_on_behalf_of(borrower)
     if not answer.cancelled():
-        answer.exception()  # Of a call that was cancelled, nobody else takes note.
+        answer.exception()  # Nobody else retrieves the error of a cancelled call.
 
 
 def _limiter_in(variable: RunVar[CapacityLimiter]) -> CapacityLimiter:

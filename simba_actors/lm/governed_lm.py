@@ -246,10 +246,10 @@ class _Request:
 
 
 class _Default:
-    """Mixed into a copy's class, over `_Governed`: an LM that is true only where `dspy.context` has set none.
+    """Mixed into a copy's class, over `_Governed`: an LM that is truthy only where `dspy.context` has set none.
 
-    A predictor without an LM of its own uses the context's: `self.lm or settings.lm`. In a thread that a student has
-    started by itself there is no such context. With an LM of this kind, the predictor uses that one there.
+    A predictor without an LM of its own uses the context's: `self.lm or settings.lm`. A thread that a student
+    has started itself has no such context. There, a predictor with an LM of this kind uses that LM.
     """
 
     def __bool__(self) -> bool:

@@ -203,8 +203,8 @@ def inherit_rollouts() -> Callable[[], None]:
 def current_rollout() -> RolloutContext | None:
     """Return the rollout that this code runs in, if any.
 
-    A thread that a rollout's code starts by itself has none of `dspy.context`, but belongs to the rollout until that is
-    over.
+    A thread that a rollout's code starts itself does not inherit `dspy.context`, but belongs to the rollout until the
+    rollout is over.
     """
     settings: Any = dspy.settings
     rollout = settings.get(SETTING)

@@ -73,7 +73,7 @@ class ConfigurationSpace:
         Raises:
             NoPredictorsError: There is nothing to optimize.
             ConfigError: `optimize` or a setting names a predictor, a field or a text that the student does not have, a
-                setting names an LM that `lms` does not have, or a choice depends on what is not a setting.
+                setting names an LM that `lms` does not have, or `when` of a choice does not name another setting.
         """
         fields = {name: _annotations(predictor) for name, predictor in predictors_of(student).items()}
         if optimize is not None:
@@ -156,8 +156,8 @@ class ConfigurationSpace:
         configuration.check_json()
 
     def without_unmet(self, configuration: Configuration, student: Configuration) -> Configuration:
-        """Return the configuration with the student's value of each choice that depends on what it does not have."""
-        for _ in self.settings:  # A choice that goes back may be what another one depends on.
+        """Return the configuration with the student's value for each choice whose condition `when` it does not meet."""
+        for _ in self.settings:  # Another choice may depend on one that was reset.
             unmet = [
                 name
                 for name, setting in self.settings.items()

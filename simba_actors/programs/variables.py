@@ -122,8 +122,8 @@ class Choice:
 
         ConfigurationSpace.from_module(student, settings={"answer.reasoning_effort": Choice(("low", "high"))})
 
-    With `when`, a search tries it only beside these values of other settings. Beside others, the student's own value
-    stays:
+    With `when`, a search tries the options only with these values of other settings. With others it keeps the
+    student's own value:
 
         "answer.lm": Choice(("small", "large")),
         "answer.reasoning_effort": Choice(("low", "high"), when={"answer.lm": ("large",)}),

@@ -1,4 +1,4 @@
-"""The event loop that this library needs: asyncio's."""
+"""The running event loop, which must be asyncio's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def running_loop(user: str) -> asyncio.AbstractEventLoop:
     """Return the running event loop, which `user` needs.
 
     Raises:
-        NoEventLoopError: There is none, such as in a task of trio's.
+        NoEventLoopError: No asyncio loop is running, for example in a trio task.
     """
     loop = running_loop_or_none()
     if loop is None:
@@ -33,7 +33,7 @@ def running_loop_or_none() -> asyncio.AbstractEventLoop | None:
 
 
 def is_in_trio() -> bool:
-    """Return whether this is code of a trio task, where a loop of asyncio's would wait for trio forever."""
+    """Return whether this code runs in a trio task, which would wait for an asyncio loop forever."""
     trio: Any = sys.modules.get("trio")
     if trio is None:
         return False

@@ -38,7 +38,7 @@ ROOM_BYTES = 1 << 20
 """A disk with less free space than this is full: SQLite reports some of its failed writes as plain I/O errors."""
 
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
-"""Numbers of the errors with which systems say that no more files can be opened."""
+"""Numbers of the errors that mean that no more files can be opened."""
 
 FILES_REMEDY = "raise the limit of its open files (`ulimit -n`), or close some of them"
 
@@ -280,12 +280,12 @@ class FileGuard:
         self._check_log(db)
 
     def check_index(self) -> None:
-        """Check that no other process has made an index of the log anew, beside the one that this process has open.
+        """Check that no other process has replaced the index of the log, which this process has open.
 
-        While the index is only gone, the processes that have it open still share it.
+        If the index was only deleted, the processes that have it open still share it.
 
         Raises:
-            StoreDamagedError: One has. Processes with different indexes don't see each other's locks.
+            StoreDamagedError: The index was replaced. Processes with different indexes don't see each other's locks.
         """
         index = self._stat(self._index)
         if index is not None and self._index_identity not in (None, _identity(index)):
