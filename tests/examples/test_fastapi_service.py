@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from tests.support.openai_server import OpenAIServer
 from tests.support.router import EXAMPLES, TOPICS, knows_with_demos
 
 JSON = {"content-type": "application/json"}
+PAUSE = 0.1
+"""Seconds between requests, which leave the processor to the optimization: both are in one process."""
 
 
 @contextmanager
@@ -74,6 +77,7 @@ def test_the_service_gets_better_while_it_answers_and_goes_on_after_a_kill(
         answer = first
         while answer["version"] == 0:
             assert status(client)["status"] == "running"
+            time.sleep(PAUSE)
             answer = route(client)
         client.post("/feedback", json={"call": answer["call"], "score": 1.0}).raise_for_status()
         before = status(client)
@@ -86,6 +90,7 @@ def test_the_service_gets_better_while_it_answers_and_goes_on_after_a_kill(
         assert route(client)["version"] >= answer["version"]
         after = status(client)
         while after["status"] != "finished" and after["rollouts"] <= before["rollouts"]:
+            time.sleep(PAUSE)
             route(client)
             after = status(client)
         process.send_signal(signal.SIGTERM)
