@@ -90,10 +90,45 @@ def chance_to_beat(model: PartModel, beliefs: Sequence[Belief], program: int, ot
     """Return the probability that `program` is better than `other`; 0 for the same program."""
     if program == other:
         return 0.0
-    gain, slope, own = model.contrast(program, other)
+    own = model.contrast(program, other)[2]
+    return sum(
+        belief.weight * NormalDist().cdf(mean / math.hypot(own, deviation))
+        for belief, (mean, deviation) in zip(beliefs, _differences(model, beliefs, program, other), strict=True)
+    )
+
+
+def chance_to_be_sure(
+    model: PartModel, beliefs: Sequence[Belief], program: int, other: int, sure: float, rollouts: int
+) -> float:
+    """Return the probability that so many more rollouts of each make it `sure` that `program` is better than `other`.
+
+    It is sure if the chance that it is better is as high as that; 0 for the same program. As in the outlook, what
+    programs are worth beyond their parts is left out.
+    """
+    if program == other:
+        return 0.0
+    quantile, noise = NormalDist().inv_cdf(sure), _noise(model, program, rollouts) + _noise(model, other, rollouts)
     total = 0.0
-    for belief in beliefs:
-        moved = gain + float((slope * (belief.mean - model.posterior.effects)).sum())
-        deviation = math.hypot(own, *times(belief.root.T, slope))
-        total += belief.weight * NormalDist().cdf(moved / deviation)
+    for belief, (mean, deviation) in zip(beliefs, _differences(model, beliefs, program, other), strict=True):
+        later = deviation * math.sqrt(noise / (deviation**2 + noise))
+        learned = math.sqrt(max(deviation**2 - later**2, 1e-18))
+        total += belief.weight * NormalDist().cdf((mean - quantile * later) / learned)
     return total
+
+
+def _noise(model: PartModel, program: int, rollouts: int) -> float:
+    """Return the variance of the mean score of so many rollouts, on a scale from 0 to 1, if each is right or wrong."""
+    quality = model.qualities[program]
+    return max(quality * (1 - quality), 1e-6) / max(rollouts, 1)
+
+
+def _differences(model: PartModel, beliefs: Sequence[Belief], program: int, other: int) -> list[tuple[float, float]]:
+    """Return how much better `program` is than `other` under each belief: the mean, and the deviation by the parts."""
+    gain, slope, _ = model.contrast(program, other)
+    return [
+        (
+            gain + float((slope * (belief.mean - model.posterior.effects)).sum()),
+            math.hypot(*times(belief.root.T, slope)),
+        )
+        for belief in beliefs
+    ]

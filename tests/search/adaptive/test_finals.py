@@ -52,6 +52,25 @@ def test_the_student_is_in_each_round(rounds: int) -> None:
     assert STUDENT in programs_of(next_round(after(rounds)))
 
 
+def without_effects(rollouts: int = 160) -> Evidence:
+    """Return evidence of programs that are all right on the same half of the examples."""
+    return Evidence(
+        Score(RolloutKey(0, "evaluate", program * 1_000 + n), program, n % 40, float(n % 40 < 20))
+        for program in PROGRAMS
+        for n in range(rollouts)
+    )
+
+
+def test_there_are_no_finals_if_they_can_name_no_other_winner_than_the_student() -> None:
+    known = without_effects()
+    assert next_round(known) == ()
+    assert FINALS.ranking(model_of(known), known)[0][0] == STUDENT
+
+
+def test_a_valset_scores_the_winner_even_if_it_can_only_be_the_student() -> None:
+    assert next_round(without_effects(), finals=Finals(valset=20, rollouts=60))
+
+
 def test_there_is_no_round_after_the_last() -> None:
     assert next_round(after(len(FINALISTS))) == ()
 

@@ -11,7 +11,7 @@ from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.effects import RULES as RULES_COLUMN
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
-from simba_actors.search.model.scales import beliefs_of, chance_to_beat
+from simba_actors.search.model.scales import beliefs_of, chance_to_be_sure, chance_to_beat
 from simba_actors.search.rollout import RolloutKey
 from tests.search.model.texts import examples_of
 
@@ -49,6 +49,14 @@ def test_where_no_part_does_anything_their_number_may_be_believed_not_to_either(
 
 def test_the_likely_scales_have_all_of_the_weight() -> None:
     assert sum(belief.weight for belief in beliefs_of(model_where(effect=0.5))) == pytest.approx(1.0)
+
+
+def test_more_rollouts_may_make_sure_of_a_program_that_seems_better_and_not_of_one_that_does_not() -> None:
+    model = model_where(effect=1.0, scores=8)
+    beliefs, ranked = beliefs_of(model), sorted(model.qualities, key=model.qualities.__getitem__)
+    worst, best = (chance_to_be_sure(model, beliefs, program, 0, 0.9, 100) for program in (ranked[0], ranked[-1]))
+    assert worst < 0.01 < 0.1 < best
+    assert chance_to_be_sure(model, beliefs, 0, 0, 0.9, 100) == 0.0
 
 
 def test_the_luckiest_program_is_less_sure_to_be_better_where_no_part_does_anything() -> None:
