@@ -176,17 +176,18 @@ class Similarity:
 
     def __init__(self, rows: Sequence[str]) -> None:
         self.rows = len(rows)
-        words = [set(WORD.findall(row.lower())) for row in rows]
+        # All of this goes row by row: a single call for all rows would keep other threads waiting until it ends.
+        words = [list(dict.fromkeys(WORD.findall(row.lower()))) for row in rows]
         documents = Counter[str]()
         for row in words:
-            documents.update(row)  # Row by row: a single call for all would keep other threads waiting until it ends.
-        self._number = {
-            word: n for n, word in enumerate(sorted(word for word, count in documents.items() if count > 1))
-        }
+            documents.update(row)
+        self._number = {word: n for n, word in enumerate(word for word, count in documents.items() if count > 1)}
         weight = np.array([math.log(len(rows) / documents[word]) for word in self._number])
-        known = [sorted(self._number[word] for word in row if word in self._number) for row in words]
+        known = [
+            np.array([self._number[word] for word in row if word in self._number], dtype=np.int64) for row in words
+        ]
         row_of = np.repeat(np.arange(len(rows)), [len(row) for row in known])
-        word_of = np.array([word for row in known for word in row], dtype=np.int64)
+        word_of = np.concatenate([np.zeros(0, dtype=np.int64), *known])
         values = weight[word_of]
         norms = np.sqrt(np.bincount(row_of, values**2, self.rows))
         by_word = np.argsort(word_of, kind="stable")
