@@ -76,6 +76,10 @@ STEPS = {"adaptive": 24, "dspy": 8}
 """Default number of steps by policy. Steps of the adaptive policy are a third of the size."""
 
 
+LONGEST_OUTPUT = 100_000
+"""Characters beyond which the adaptive policy makes no demo of an output."""
+
+
 @suggests_names(
     within={"budget": Budget, "governor": Governor},
     named={
@@ -356,7 +360,8 @@ class OptimizerConfig:
             rewrite = (RewriteTexts(texts),) if texts else ()
             omit = (OmitSentences(),) if self._has_sentences() else ()
             rules = (LearnFromFailures(), *rewrite, MergeRules(), *omit, Recombine())
-        return (AppendADemo(self.demo_input_field_maxlen), *rules) if self.max_demos > 0 else rules
+        longest = LONGEST_OUTPUT if self.policy == "adaptive" else 0  # As in `dspy.SIMBA`.
+        return (AppendADemo(self.demo_input_field_maxlen, longest), *rules) if self.max_demos > 0 else rules
 
     def _has_sentences(self) -> bool:
         predictors: list[Any] = self.student.predictors()

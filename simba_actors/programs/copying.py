@@ -277,11 +277,15 @@ def copied_value(value: Any) -> Any:
 
 
 def copied_example(example: dspy.Example) -> dspy.Example:
-    """Return a copy of `example` with copies of its values."""
-    clone: Any = example.copy()
-    for name, value in cast("list[tuple[str, Any]]", list(clone.items())):
-        if type(value) not in ATOMS:
-            clone[name] = copied_value(value)
+    """Return a copy of `example` with copies of its values. A `dspy.Prediction` keeps its inputs, unlike in DSPy."""
+    clone = copy.copy(example)
+    attributes = vars(clone)
+    for name, value in list(attributes.items()):
+        if type(value) is dict:
+            values = cast("dict[str, Any]", value)
+            attributes[name] = {key: copied_value(item) for key, item in values.items()}
+        else:
+            attributes[name] = copied_value(value)
     return clone
 
 

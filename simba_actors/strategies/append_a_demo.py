@@ -22,6 +22,8 @@ class AppendADemo:
 
     demo_input_field_maxlen: int = 100_000
     """Characters at which an input is cut and marked; 0 means no limit."""
+    longest_output: int = 0
+    """Characters beyond which an output makes no demo, which would be in each later prompt; 0 means no limit."""
 
     @property
     def name(self) -> str:
@@ -39,6 +41,12 @@ class AppendADemo:
         trace = context.buckets[0].best.trajectory.trace
         if not trace:
             return Declined("none of the student's predictors was called in the best trajectory, so there is no demo")
+        length = max((_length(value) for step in trace for value in step.outputs.values()), default=0)
+        if 0 < self.longest_output < length:
+            return Declined(
+                f"an output of {length:,} characters would be in every prompt with the demo: {self.longest_output:,} "
+                "is the most, unless you pass AppendADemo(longest_output=0)"
+            )
         configuration = context.source
         for predictor, step in {step.predictor: step for step in trace}.items():
             demos = (*configuration.demos(predictor), self._demo(step))
@@ -55,6 +63,11 @@ def cut(inputs: Mapping[str, JSON], limit: int) -> dict[str, JSON]:
     Images, audio and files stay whole: a part of one is useless.
     """
     return {name: _cut(value, limit) for name, value in inputs.items()}
+
+
+def _length(value: JSON) -> int:
+    text = str(value)
+    return 0 if is_custom(text) else len(text)
 
 
 def _cut(value: JSON, limit: int) -> JSON:

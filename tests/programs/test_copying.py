@@ -181,8 +181,9 @@ def test_a_large_array_is_taken_for_data_and_shared() -> None:
     assert (clone.held[1] is small, clone.held[2] is large) == (False, True)
 
 
-def test_a_copy_of_an_example_keeps_its_inputs_and_shares_no_value() -> None:
-    example = dspy.Example(history=[{"q": "a"}], answer="x").with_inputs("history")
+@pytest.mark.parametrize("kind", [dspy.Example, dspy.Prediction])
+def test_a_copy_of_an_example_keeps_its_inputs_and_shares_no_value(kind: Any) -> None:
+    example: Any = kind(history=[{"q": "a"}], answer="x").with_inputs("history")
     clone: Any = copied_example(example)
     clone.history.append("more")
     assert example.history == [{"q": "a"}]

@@ -39,6 +39,12 @@ async def test_a_long_input_is_cut_and_marked() -> None:
     assert str(made.demos("self")[0]["question"]).startswith("Which\n\t\t... <TRUNCATED")
 
 
+async def test_an_output_beyond_the_limit_makes_no_demo() -> None:
+    declined = await AppendADemo(longest_output=3).apply(context(scored(1.0)))
+    assert isinstance(declined, Declined)
+    assert "an output of 4 characters" in declined.reason
+
+
 def test_a_trajectory_with_a_reply_that_was_cut_off_makes_no_demo() -> None:
     declined = AppendADemo().applicable(context(scored(1.0, cut_off=True), scored(0.0)))
     assert isinstance(declined, Declined)
