@@ -24,8 +24,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from simba_actors.errors import InfrastructureError, LMAccessError, SimbaError, UnknownUsageError
 from simba_actors.events import PauseCause
@@ -144,9 +145,9 @@ class Gate:
         """Wait until the gate is open."""
         await self._open.wait()
 
-    async def changed(self) -> None:
-        """Wait until the pause, the trouble with the store or the failure changes."""
-        await self._changes.wait()
+    def changed(self) -> Coroutine[Any, Any, Any]:
+        """Return what waits until the pause, the trouble with the store or the failure changes after this call."""
+        return self._changes.wait()
 
     def _update(self) -> None:
         if any(why is not None for why in (self.pausing.reason, self.store_trouble.reason, self.failure.error)):

@@ -19,7 +19,7 @@ from simba_actors.events import RunFinished, RunPaused, RunResumed, RunWaiting, 
 from simba_actors.team import run_state
 from tests.support.command_line import run_command
 from tests.support.quiz import exact, questions, quiz_script
-from tests.support.runs import finish, reach, small_config
+from tests.support.runs import PATIENCE, finish, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
 
 
@@ -217,3 +217,11 @@ async def test_status_may_be_asked_in_another_loop(tmp_path: Path) -> None:
         await optimizer.result()
         status = await asyncio.to_thread(lambda: asyncio.run(optimizer.status()))
     assert status.status == "finished"
+
+
+async def test_a_change_is_not_missed_by_whoever_asked_for_it_before_and_waits_for_it_after() -> None:
+    gate = run_state.Gate()
+    changed = gate.changed()
+    gate.pausing.pause("the key was refused", "access")
+    async with asyncio.timeout(PATIENCE):
+        await changed
