@@ -39,6 +39,8 @@ class _Routing:
         self._routes: dict[int, Callable[[Any], Any]] = {}
         self._replaced: list[tuple[Any, str, Any, Any]] = []
         """Class, name, our method, and the original one or None."""
+        self._left: set[Any] = set()
+        """Our methods that could not be taken back, since somebody else had wrapped them."""
         self._lock = threading.RLock()  # The garbage collector may undo a route while this thread adds one.
 
     def add(self, route: Callable[[Any], Any]) -> Callable[[], None]:
@@ -74,7 +76,10 @@ class _Routing:
             self._replace(cls, "acall", self._wrapped_acall(cls, acall))
 
     def _replace(self, cls: type[Any], name: str, ours: Any) -> None:
-        self._replaced.append((cls, name, ours, vars(cls).get(name)))
+        before = cast("Any", vars(cls).get(name))
+        if before in self._left:  # Whoever had wrapped it is gone. A second one of ours would ask the routes again.
+            ours, before = before, before.__wrapped__
+        self._replaced.append((cls, name, ours, before))
         setattr(cls, name, ours)
 
     def _wrapped_call(self, cls: type[Any], call: Any) -> Any:
@@ -103,6 +108,7 @@ class _Routing:
         """Restore the methods, unless somebody else has wrapped ours, which do nothing without a route."""
         for cls, name, ours, before in self._replaced:
             if vars(cls).get(name) is not ours:
+                self._left.add(ours)
                 continue
             if before is None:
                 delattr(cls, name)

@@ -153,6 +153,18 @@ def test_dspys_methods_are_restored_when_the_last_route_is_undone() -> None:
 
 
 @pytest.mark.usefixtures("no_other_routes")
+def test_a_method_that_could_not_be_restored_asks_once_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = lms()
+    with monkeypatch.context() as somebody:
+        undo = route_lm_calls(lambda lm: lm)
+        somebody.setattr(dspy.BaseLM, "__call__", passed_on(vars(dspy.BaseLM)["__call__"]))
+        undo()
+    with routed(one, other) as asked:
+        other("Respond with `answer`.")
+    assert asked == [other]
+
+
+@pytest.mark.usefixtures("no_other_routes")
 async def test_they_are_restored_when_a_run_has_ended(tmp_path: Path) -> None:
     before = vars(dspy.BaseLM)["__call__"]
     async with Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
