@@ -28,7 +28,7 @@ from tests.support.runs import findings_in, finish
 T = TypeVar("T")
 
 WORKERS = 4
-KILLS = 2
+KILLS = 3
 CLIENTS = 4
 STEPS = 1
 PAUSE = 0.2
