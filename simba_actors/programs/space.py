@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, cast
 
 import dspy
@@ -87,6 +88,7 @@ class ConfigurationSpace:
             else:
                 _check_setting(name, setting, fields, lms or {})
                 _check_when(name, setting, settings or {})
+        _check_order(settings or {})
         return cls(fields, dict(settings or {}), dict(lms or {}))
 
     @property
@@ -256,15 +258,26 @@ def _check_setting(name: str, setting: Setting, predictors: Mapping[str, Any], l
 def _check_when(name: str, setting: Setting, settings: Mapping[str, Setting]) -> None:
     if not isinstance(setting, Choice):
         return
+    if not isinstance(cast("object", setting.when), Mapping):
+        raise ConfigError(f"setting {name!r}: when={setting.when!r:.80} must map names of settings to tuples of values")
     for other, values in setting.when.items():
         if other not in settings or other == name:
             others = sorted(settings.keys() - {name})
             raise ConfigError(f"setting {name!r} depends on {other!r}, which must be another setting: {others}")
-        if isinstance(cast("object", values), str) or not values:
+        if not isinstance(cast("object", values), list | tuple) or not values:
             raise ConfigError(f"setting {name!r}: when[{other!r}] must be a tuple of values, not {values!r:.80}")
         for value in values:
             if (problem := settings[other].problem(value)) is not None:
                 raise ConfigError(f"setting {name!r}: when[{other!r}] {problem}")
+
+
+def _check_order(settings: Mapping[str, Setting]) -> None:
+    """Raise ConfigError if settings depend on each other in a circle: none of them would ever be tried."""
+    others = {name: setting.when for name, setting in settings.items() if isinstance(setting, Choice)}
+    try:
+        TopologicalSorter(others).prepare()
+    except CycleError as error:
+        raise ConfigError(f"settings depend on each other in a circle: {' on '.join(error.args[1][::-1])}") from None
 
 
 def _check_text(name: str, predictors: Mapping[str, Mapping[str, Any]], student: dspy.Module) -> None:

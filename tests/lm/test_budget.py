@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import count
 
 import dspy
 import pytest
 
 from simba_actors.errors import BudgetReachedError
-from simba_actors.lm.budget import LOOK_SECONDS, Budget, BudgetTracker, CallSize, forecast
+from simba_actors.lm.budget import Budget, BudgetTracker, CallSize, forecast
 from simba_actors.search.rollout import Usage
 from simba_actors.store.records import Spending
+from tests.support.runs import PATIENCE
 
 
 def test_a_call_is_not_sent_that_would_pass_a_cap_by_what_calls_used_on_average() -> None:
@@ -94,11 +96,18 @@ def test_the_cap_that_is_reached_first_bounds_the_whole_forecast() -> None:
 
 
 async def test_a_call_waits_for_those_in_flight_that_may_use_what_is_left() -> None:
-    tracker = BudgetTracker(Budget(max_tokens=100))
+    looks, looked_often = count(1), asyncio.Event()
+
+    def clock() -> float:
+        if next(looks) == 5:
+            looked_often.set()
+        return 0.0
+
+    tracker = BudgetTracker(Budget(max_tokens=100), clock=clock)
     size = CallSize(characters=40, max_tokens=50)  # Some 60 tokens.
     await tracker.before_call(size)
     second = asyncio.create_task(tracker.before_call(size))
-    await asyncio.sleep(LOOK_SECONDS * 3)
+    await asyncio.wait_for(looked_often.wait(), PATIENCE)
     assert (second.done(), tracker.calls) == (False, 1)
     tracker.answered(10, 5, None, 40)
     tracker.after_call(size)

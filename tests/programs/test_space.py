@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, cast
 
 import dspy
 import pydantic
@@ -219,6 +219,18 @@ def test_a_setting_out_of_its_range_is_named(setting: Any, value: Any, message: 
         (
             {"self.n": Choice((1,), when={"self.k": ()}), "self.k": Integer(0, 5)},
             r"when\['self.k'\] must be a tuple of values, not \(\)",
+        ),
+        (
+            {"self.n": Choice((1,), when=cast("Any", {"self.k": 1})), "self.k": Integer(0, 5)},
+            r"when\['self.k'\] must be a tuple of values, not 1",
+        ),
+        (
+            {"self.n": Choice((1,), when=cast("Any", "self.k")), "self.k": Integer(0, 5)},
+            "when='self.k' must map names of settings to tuples of values",
+        ),
+        (
+            {"self.n": Choice((1,), when={"self.k": (2,)}), "self.k": Choice((2,), when={"self.n": (1,)})},
+            "in a circle: self.n on self.k on self.n|in a circle: self.k on self.n on self.k",
         ),
     ],
 )

@@ -112,7 +112,7 @@ def _inverse_of_factor(matrix: Matrix) -> Matrix:
 def indices_of(first: Indices, counts: Indices) -> Indices:
     """Return the indices of the members of groups, one group after another.
 
-    A group has so many members in succession, from its `first` index on.
+    A group has this many consecutive members, beginning at its `first` index.
     """
     before = np.cumsum(counts) - counts
     return cast("Indices", np.arange(int(counts.sum())) + np.repeat(first - before, counts))

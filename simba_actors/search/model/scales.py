@@ -100,7 +100,7 @@ def chance_to_beat(model: PartModel, beliefs: Sequence[Belief], program: int, ot
 def chance_to_be_sure(
     model: PartModel, beliefs: Sequence[Belief], program: int, other: int, sure: float, rollouts: int
 ) -> float:
-    """Return the probability that so many more rollouts of each make it `sure` that `program` is better than `other`.
+    """Return the probability that `rollouts` more of each make it `sure` that `program` is better than `other`.
 
     It is sure if the chance that it is better is as high as that; 0 for the same program. As in the outlook, what
     programs are worth beyond their parts is left out.
@@ -117,7 +117,7 @@ def chance_to_be_sure(
 
 
 def _noise(model: PartModel, program: int, rollouts: int) -> float:
-    """Return the variance of the mean score of so many rollouts, on a scale from 0 to 1, if each is right or wrong."""
+    """Return the variance of the mean score of `rollouts`, each of which is 0 or 1."""
     quality = model.qualities[program]
     return max(quality * (1 - quality), 1e-6) / max(rollouts, 1)
 

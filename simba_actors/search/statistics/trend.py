@@ -12,7 +12,7 @@ import numpy as np
 from simba_actors.search.statistics.intervals import ERROR
 
 MOST_POINTS = 100
-"""A longer series is first averaged in blocks to at most so many points, which bounds the cost of a trend."""
+"""A longer series is first averaged in blocks to at most this many points, which bounds the cost of a trend."""
 
 
 @dataclass(frozen=True, slots=True)
