@@ -112,12 +112,12 @@ class RoleChanged(Event):
     """The process, as "pid@host"."""
 
 
-PauseCause: TypeAlias = Literal["user", "access", "outage", "failures"]
+PauseCause: TypeAlias = Literal["user", "stop", "access", "outage", "failures"]
 """Why a run is paused.
 
-"user": `pause` was called. "access": an LM refused the key, the account or the model, or a cap of the budget
-can't be kept. "outage": an LM could not be reached for longer than the grace period. "failures": the student failed on
-every example of the first step for the same reason.
+"user": `pause` was called. "stop": another process asked to stop the run. "access": an LM refused the key, the account
+or the model, or a cap of the budget can't be kept. "outage": an LM could not be reached for longer than the grace
+period. "failures": the student failed on every example of the first step for the same reason.
 """
 
 

@@ -34,12 +34,16 @@ from simba_actors.runtime.threads import NO_THREAD, THREAD_REMEDY, Threads
 from simba_actors.status import Status
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
-from simba_actors.store.records import RolloutRecord
-from simba_actors.store.requests import Request, send_request
+from simba_actors.store.records import Request, RolloutRecord
+from simba_actors.store.requests import send_request
 from simba_actors.team.messages import COORDINATOR, Pause, Resume
 
 logger = get_logger(__name__)
 get_logger("simba_actors.actors")  # Crash reports show messages and states, which may hold what an LM wrote.
+
+
+STOP_SECONDS = 5.0
+"""Maximum number of seconds to wait until a request to stop the run is stored."""
 
 
 class Optimizer:
@@ -82,7 +86,8 @@ class Optimizer:
             config: What to optimize, and how.
             standby: What to do if another process has the run open: with True, wait as a standby, and take the run over
                 when that process stops or dies; see `role`. Use it when several workers of a service start the same
-                run.
+                run. If somebody has stopped the run with `simba-actors stop` or the dashboard, all of them wait until
+                it is resumed in the same way.
 
         Raises:
             ConfigError: An example is wrong. The config checks the first 1,000 of a set, this method the others.
@@ -424,14 +429,22 @@ class Optimizer:
         try:
             match request.kind:
                 case "pause":
-                    await self.pause(f"{request.reason} (asked by {request.requester})")
+                    await self.pause(request.why)
                 case "resume":
                     await self.resume()
                 case "stop":
-                    self._hosted.stop_reason = f"{request.reason} (asked by {request.requester})"
-                    await self.stop()
+                    await self._stop_by_request(request.why)
         except RunError as error:
             logger.warning("could not %s run %r, as %s asked: %s", request.kind, self.run_id, request.requester, error)
+
+    async def _stop_by_request(self, why: str) -> None:
+        """Stop, and store that standbys are not to take the run over."""
+        with suppress(TimeoutError, RunError):  # If the store can't be written now, or the run has just ended.
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._tell(Pause(f"stopped: {why}", "stop"))
+        await self._hosted.stop_by_request(why)
+        if self.role == "owner":
+            await self.stop()
 
 
 def _checked_examples(config: OptimizerConfig) -> ExampleDigests:

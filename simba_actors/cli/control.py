@@ -13,7 +13,7 @@ from simba_actors.store.reading import Reader
 DONE = {
     "pause": "pauses when its rollouts in progress are done",
     "resume": "resumes",
-    "stop": "stops; start it again to continue (a standby takes it over now, if there is one)",
+    "stop": "stops; to continue, resume it if it has standbys, or start it again",
 }
 
 
@@ -27,14 +27,17 @@ def pause(
 def resume(
     run_name: RunName = None, reason: Reason = None, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False
 ) -> None:
-    """Ask the process that has the run open to resume it after a pause."""
+    """Ask the process that has the run open to resume it after a pause, or its standbys after a stop."""
     _request("resume", run_name, reason, store, as_json=as_json)
 
 
 def stop(
     run_name: RunName = None, reason: Reason = None, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False
 ) -> None:
-    """Ask the process that has the run open to stop it. Nothing is lost: start it again to continue."""
+    """Ask the process that has the run open to stop it. Nothing is lost, and no standby takes it over.
+
+    To continue, resume it if it has standbys, or start it again.
+    """
     _request("stop", run_name, reason, store, as_json=as_json)
 
 
@@ -42,7 +45,7 @@ Kind = Literal["pause", "resume", "stop"]
 
 
 def _request(kind: Kind, name: str | None, reason: str | None, store: Path, *, as_json: bool) -> None:
-    run_id = run(send(store, name, kind, reason or f"{kind} from the command line"), as_json=as_json)
+    run_id = run(send(store, name, kind, reason or ""), as_json=as_json)
     if as_json:
         print_json({"run_id": run_id, "request": kind})
     else:

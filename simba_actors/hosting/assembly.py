@@ -40,8 +40,7 @@ from simba_actors.search.rollout import JSON
 from simba_actors.store import Owner
 from simba_actors.store.opening import checked_path
 from simba_actors.store.ownership import LEASE_SECONDS, reserve_call
-from simba_actors.store.records import NewRun
-from simba_actors.store.requests import Request
+from simba_actors.store.records import NewRun, Request
 from simba_actors.team.analyzer import Analyzer
 from simba_actors.team.coordinator import Coordinator
 from simba_actors.team.ending import Ending

@@ -9,7 +9,16 @@ from typing import Literal, TypeAlias
 from simba_actors.actors import ActorError, ExitReason, Ref, Supervisor, SupervisorEvent
 from simba_actors.actors.exits import describe, is_abnormal
 from simba_actors.config import OptimizerConfig
-from simba_actors.errors import LeaseLostError, RunError, RunOwnedError, RunPausedError, RunStoppedError, SimbaError
+from simba_actors.errors import (
+    LeaseLostError,
+    RunError,
+    RunOwnedError,
+    RunPausedError,
+    RunStoppedError,
+    SimbaError,
+    StoreError,
+    UnknownRunError,
+)
 from simba_actors.events import ActorCrashed, ActorRestarted, RoleChanged
 from simba_actors.hosting.assembly import AssembledRun, assemble
 from simba_actors.hosting.fingerprint import ExampleDigests
@@ -17,8 +26,7 @@ from simba_actors.observe.feed import EventFeed
 from simba_actors.runtime.logs import get_logger
 from simba_actors.store import Owner, Reader
 from simba_actors.store.leases import wait_until_free
-from simba_actors.store.records import Run
-from simba_actors.store.requests import Request
+from simba_actors.store.records import Request, Run
 from simba_actors.store.store import store_event
 
 logger = get_logger(__name__)
@@ -81,9 +89,16 @@ class HostedRun:
         return self.run.new.run_id
 
     async def start(self) -> None:
-        """Start the team, or stand by if another process has the run and that is allowed."""
+        """Start the team, or stand by if that is allowed and another process has the run, or a request stopped it."""
         try:
             await self.run.executor.try_metric()
+            if self._may_stand_by and await self._is_stopped():
+                logger.warning(
+                    "run %r was stopped by a request, and this process stands by until another one resumes it",
+                    self.run_id,
+                )
+                self._stand_by()
+                return
             try:
                 await self._start_team()
             except RunOwnedError as error:
@@ -102,7 +117,8 @@ class HostedRun:
         while not self.outcome.done():
             gate = self.run.gate
             pausing = gate.pausing
-            if pausing.reason is not None and pausing.cause != "user" and self._config.resume_after is None:
+            is_for_long = pausing.cause in ("access", "outage", "failures") and self._config.resume_after is None
+            if pausing.reason is not None and is_for_long:
                 raise RunPausedError(
                     f"run {self.run_id!r} is paused for {pausing.cause}: {pausing.reason}. Call resume() "
                     "afterwards, or start the run again",
@@ -114,6 +130,14 @@ class HostedRun:
             finally:
                 changed.cancel()
         await self.outcome
+
+    async def stop_by_request(self, reason: str) -> None:
+        """Stop the team for a request. Then stand by until the run is resumed, if that is allowed."""
+        if self._may_stand_by and await self._is_stopped():
+            self._leave()
+        else:
+            self.stop_reason = reason
+            await self.stop()
 
     async def stop(self) -> None:
         """Stop the team and free the run. Every call waits until that is done, even if another call is cancelled."""
@@ -220,8 +244,19 @@ class HostedRun:
         elif run.status != "paused" and pausing.reason is not None:
             pausing.resume()
 
+    async def _is_stopped(self) -> bool:
+        try:
+            async with await Reader.open(self.run.store) as reader:
+                return await reader.is_stopped(await reader.run(self.run_id))
+        except (StoreError, UnknownRunError):
+            return False  # What is wrong with the store is found, and raised, by the team.
+
+    def _leave(self) -> None:
+        self.role = "standby"
+        self._standing_by = asyncio.create_task(self._fall_back(), name=f"standby of run {self.run_id!r}")
+
     async def _fall_back(self) -> None:
-        """Stand by after the run was lost to another process."""
+        """Stand by after the run was lost to another process, or stopped by a request."""
         await self._end_team()
         await self.run.end()
         self._assemble()
@@ -244,9 +279,8 @@ class HostedRun:
             return
         if isinstance(error, LeaseLostError) and self._may_stand_by and self._ending is None:
             if self.role == "owner":
-                self.role = "standby"
                 logger.warning("run %r was taken over by another process: this one stands by", self.run_id)
-                self._standing_by = asyncio.create_task(self._fall_back(), name=f"standby of run {self.run_id!r}")
+                self._leave()
             return
         self.run.telemetry.end(error)
         if error is None:

@@ -142,6 +142,8 @@ async def wait_until_free(
 ) -> tuple[Run, Holding | None]:
     """Wait until no living owner has the run, or it is finished. Return the run, and the last owner's holding.
 
+    A run that was stopped by a request is left alone until a request resumes it.
+
     The end of a process on this host is noticed within `STANDBY_SECONDS`. Any other process counts as gone when its
     lease was not renewed for `lease_seconds` of this wait. While the file can't be read, the wait continues.
     `on_change` is called when the store has changed, and `on_look` after each look at the run.
@@ -157,7 +159,7 @@ async def wait_until_free(
                 on_change()
             seen = version
             run, holding = await reader.run(run_id), await reader.ask(find_holding, run_id)
-            if watch.is_free(holding) or run.status == "finished":
+            if run.status == "finished" or (watch.is_free(holding) and not await reader.is_stopped(run)):
                 return run, holding
             if on_look is not None:
                 await on_look(reader, run)

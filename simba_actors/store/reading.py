@@ -158,6 +158,10 @@ class Reader:
         """Return the event of the run's last pause, which may be over; None if it was never paused."""
         return await self.ask(_last_pause, run_id)
 
+    async def is_stopped(self, run: Run) -> bool:
+        """Return whether a request has stopped the run, and neither a request nor a new start has continued it."""
+        return await self.ask(was_stopped, run)
+
     async def last_event(self, run_id: str) -> int:
         """Return the seq of the run's newest event; 0 if it has none."""
         return await self.ask(_last_event, run_id)
@@ -362,6 +366,12 @@ def _last_pause(db: sqlite3.Connection, run_id: str) -> RunPaused | None:
         "SELECT data FROM events WHERE run_id = ? AND kind = 'RunPaused' ORDER BY seq DESC LIMIT 1", [run_id]
     ).fetchone()
     return None if row is None else RunPaused(**loads(row[0]))
+
+
+def was_stopped(db: sqlite3.Connection, run: Run) -> bool:
+    """Return whether a request has stopped the run, and neither a request nor a new start has continued it."""
+    paused = _last_pause(db, run.run_id) if run.status == "paused" else None
+    return paused is not None and paused.cause == "stop"
 
 
 def _last_event(db: sqlite3.Connection, run_id: str) -> int:

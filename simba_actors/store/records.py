@@ -238,3 +238,24 @@ class RolloutRecord:
 
     rollout: Rollout
     trajectory: Trajectory | None
+
+
+RequestKind: TypeAlias = Literal["pause", "resume", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to the owner of a run."""
+
+    kind: RequestKind
+    reason: str
+    requester: str
+    """User and host that made the request, such as "ada@laptop"."""
+    time: float
+    """Time of the request, in seconds since the Unix epoch."""
+
+    @property
+    def why(self) -> str:
+        """The reason, and who asked, as shown with the run."""
+        asked = f"asked by {self.requester}"
+        return f"{self.reason} ({asked})" if self.reason else asked

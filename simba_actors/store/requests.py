@@ -11,30 +11,18 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 from simba_actors.errors import ConfigError, RunError
+from simba_actors.events import RunResumed
 from simba_actors.store.connection import translate_errors
 from simba_actors.store.encoding import storable_text
 from simba_actors.store.opening import checked_path, open_for_writing
 from simba_actors.store.ownership import Owner, find_holding, holder_of, this_user
-from simba_actors.store.reading import find_run
-
-RequestKind: TypeAlias = Literal["pause", "resume", "stop"]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request to the owner of a run."""
-
-    kind: RequestKind
-    reason: str
-    requester: str
-    """User and host that made the request, such as "ada@laptop"."""
-    time: float
-    """Time of the request, in seconds since the Unix epoch."""
+from simba_actors.store.reading import find_run, was_stopped
+from simba_actors.store.records import Request, RequestKind
+from simba_actors.store.store import SET_STATUS, add_event
 
 
 async def send_request(
@@ -42,11 +30,13 @@ async def send_request(
     run_id: str,
     kind: RequestKind,
     *,
-    reason: str,
+    reason: str = "",
     by: str | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Request:
     """Ask the process that has the run open to pause, resume or stop it. Return once the request is stored.
+
+    A run that was stopped by a request is resumed by one of its standbys, or else when it is started again.
 
     `by` names the requester; by default the user and this machine.
 
@@ -68,23 +58,18 @@ async def send_request(
     return request
 
 
-def take_requests(db: sqlite3.Connection, run_id: str, now: float) -> list[Request]:
-    """Return the run's new requests, oldest first, and mark them as taken, within the transaction that is open."""
-    rows = db.execute(
-        "SELECT kind, reason, requester, time FROM requests WHERE run_id = ? AND taken IS NULL ORDER BY id", [run_id]
-    ).fetchall()
-    db.execute("UPDATE requests SET taken = ? WHERE run_id = ? AND taken IS NULL", [now, run_id])
-    return [Request(*row) for row in rows]
-
-
 def _add(db: sqlite3.Connection, run_id: str, request: Request) -> None:
-    status = find_run(db, run_id).status
-    if holder_of(find_holding(db, run_id), Owner.observer(), request.time) is None:
+    run = find_run(db, run_id)
+    if holder_of(find_holding(db, run_id), Owner.observer(), request.time) is not None:
+        db.execute(
+            "INSERT INTO requests (run_id, kind, reason, requester, time) VALUES (?, ?, ?, ?, ?)",
+            [run_id, request.kind, request.reason, request.requester, request.time],
+        )
+    elif request.kind == "resume" and was_stopped(db, run):
+        db.execute(SET_STATUS, ["running", None, None, run_id])
+        add_event(db, RunResumed(by="resume"), run_id, request.time)
+    else:
         raise RunError(
-            f"run {run_id!r} is {status} and open in no process, so there is nothing to {request.kind}: "
+            f"run {run_id!r} is {run.status} and open in no process, so there is nothing to {request.kind}: "
             "start it with the same config to continue"
         )
-    db.execute(
-        "INSERT INTO requests (run_id, kind, reason, requester, time) VALUES (?, ?, ?, ?, ?)",
-        [run_id, request.kind, request.reason, request.requester, request.time],
-    )

@@ -46,12 +46,12 @@ from simba_actors.store.records import (
     RecordProposal,
     RecordRollout,
     RecordSpending,
+    Request,
     ReserveCalls,
     Run,
     SetStatus,
     Write,
 )
-from simba_actors.store.requests import Request, take_requests
 
 logger = get_logger(__name__)
 
@@ -192,7 +192,7 @@ class Store:
 
         def work(db: sqlite3.Connection) -> list[Request]:
             self._renew(db, run_id, owner, now)
-            return take_requests(db, run_id, now)
+            return _take_requests(db, run_id, now)
 
         with translate_errors(self.path):
             return await self._db.transact(work)
@@ -224,6 +224,15 @@ def _stamped(db: sqlite3.Connection, run_id: str, events: Sequence[Event], now: 
     """Number the events within the transaction: publications add events to runs that other processes have open."""
     seq = db.execute(LAST_EVENT, [run_id]).fetchone()[0] if events else 0
     return [event.stamped(run_id, seq + index, now) for index, event in enumerate(events, start=1)]
+
+
+def _take_requests(db: sqlite3.Connection, run_id: str, now: float) -> list[Request]:
+    """Return the run's new requests, oldest first, and mark them as taken, within the transaction that is open."""
+    rows = db.execute(
+        "SELECT kind, reason, requester, time FROM requests WHERE run_id = ? AND taken IS NULL ORDER BY id", [run_id]
+    ).fetchall()
+    db.execute("UPDATE requests SET taken = ? WHERE run_id = ? AND taken IS NULL", [now, run_id])
+    return [Request(*row) for row in rows]
 
 
 # ── SQL ───────────────────────────────────────────────────────────────────────────────────────────────────────────────

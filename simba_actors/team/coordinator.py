@@ -153,8 +153,8 @@ class Coordinator(GenServer[CoordinatorState]):
 
     async def handle_call(self, message: Any, sender: From[Any]) -> CallReturn:
         match message:
-            case Pause(reason=reason):
-                await self._pause(reason, "user")
+            case Pause(reason=reason, cause=cause):
+                await self._pause(reason, cause)
                 return Reply(None)
             case Resume():
                 await self._resume(message)
@@ -339,7 +339,7 @@ class Coordinator(GenServer[CoordinatorState]):
         self._budget.stop_clock()
         await self._teammates.commit([SetStatus("paused", reason)], [RunPaused(reason=reason, cause=cause)])
         run_id, seconds = self._run_to_start.run_id, self._resume_after
-        if cause == "user":
+        if cause in ("user", "stop"):
             logger.info("run %r is paused: %s. It continues when it is resumed", run_id, reason)
         elif seconds is None:
             logger.warning("run %r is paused for %s: %s. It continues when it is resumed", run_id, cause, reason)

@@ -268,6 +268,7 @@ class Pause(Call[None]):
     """Start no more rollouts. Those in flight are finished and stored."""
 
     reason: str
+    cause: PauseCause = "user"
 
 
 @dataclass(frozen=True, slots=True)

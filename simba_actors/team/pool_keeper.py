@@ -39,9 +39,9 @@ from simba_actors.store.records import (
     Program,
     RecordGauges,
     RecordProposal,
+    Request,
     SetStatus,
 )
-from simba_actors.store.requests import Request
 from simba_actors.store.store import Store
 from simba_actors.team.messages import (
     Commit,

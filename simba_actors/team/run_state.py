@@ -8,6 +8,8 @@ A run has one status at a time:
 | waiting  | no LM call has been answered for a while;      | an answer: running. The end of the grace period, or an  |
 |          | calls are tried again with growing intervals   | error that waiting can't fix: paused                    |
 | paused   | by the user                                    | `resume()`: running                                     |
+| paused   | for a stop that another process asked for;     | a request to resume it, or started again: running       |
+|          | no standby takes the run over                  |                                                         |
 | paused   | for access: a refused key, account or model    | `resume()`, or the time `resume_after`: running         |
 | paused   | for an outage: the grace period is over        | `resume()`, or the time `resume_after`: running         |
 | paused   | for failures: the student failed on every      | `resume()`, or the time `resume_after`: running         |

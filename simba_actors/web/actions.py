@@ -10,7 +10,8 @@ from starlette.responses import RedirectResponse, Response
 
 from simba_actors.errors import ConfigError
 from simba_actors.publishing.channel import Channel, Source
-from simba_actors.store.requests import RequestKind, send_request
+from simba_actors.store.records import RequestKind
+from simba_actors.store.requests import send_request
 from simba_actors.web.rendering import name_in, site, slug, whole
 
 BY = "dashboard"
@@ -43,7 +44,7 @@ async def rollback(request: Request) -> Response:
 async def ask(request: Request) -> Response:
     """Ask the process that has a run open to pause, resume or stop it."""
     run_id, kind = name_in(request, "run"), cast("RequestKind", request.path_params["kind"])
-    await send_request(site(request).store, run_id, kind, reason=f"{kind} from the dashboard", by=BY)
+    await send_request(site(request).store, run_id, kind, by="the dashboard")
     return RedirectResponse(request.url_for("run", run=slug(run_id)).path, 303)
 
 

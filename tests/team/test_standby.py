@@ -191,3 +191,49 @@ async def test_a_request_to_stop_stops_the_run_and_says_who_asked(tmp_path: Path
         with pytest.raises(RunStoppedError, match=r"was stopped: a deploy \(asked by ada\)"):
             await optimizer.result(timeout=PATIENCE)
     await finish(config)
+
+
+async def stopped_at_work(store: Path) -> tuple[Optimizer, Optimizer]:
+    """Return an owner and a standby of a run that another process has asked to stop."""
+    config = config_of(store)
+    owner = await Optimizer.start(config, standby=True)
+    await underway(owner)
+    standby = await Optimizer.start(config, standby=True)
+    await send_request(store, "run", "stop", reason="a deploy", by="ada")
+    await has_role(owner, "standby")
+    return owner, standby
+
+
+async def test_standbys_leave_a_run_that_a_request_stopped_alone_until_another_resumes_it(
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "simba.db"
+    owner, standby = await stopped_at_work(store)
+    with pytest.raises(TimeoutError, match="is paused after"):
+        await standby.result(timeout=1)
+    status = await standby.status()
+    assert (status.status, status.reason) == ("paused", "stopped: a deploy (asked by ada)")
+    assert (owner.role, standby.role) == ("standby", "standby")
+    await send_request(store, "run", "resume")
+    results = [await optimizer.result(timeout=PATIENCE) for optimizer in (owner, standby)]
+    assert results[0].score == results[1].score
+    assert sorted([owner.role, standby.role]) == ["owner", "standby"]
+    await owner.stop()
+    await standby.stop()
+
+
+async def test_a_worker_that_starts_after_a_request_to_stop_stands_by(tmp_path: Path) -> None:
+    store = tmp_path / "simba.db"
+    for optimizer in await stopped_at_work(store):
+        await optimizer.stop()
+    async with Optimizer.start(config_of(store), standby=True) as worker:
+        assert worker.role == "standby"
+        await worker.resume()
+        await worker.result(timeout=PATIENCE)
+
+
+async def test_a_run_that_was_stopped_by_a_request_continues_when_it_is_started_without_standby(tmp_path: Path) -> None:
+    store = tmp_path / "simba.db"
+    for optimizer in await stopped_at_work(store):
+        await optimizer.stop()
+    await finish(config_of(store))

@@ -36,11 +36,11 @@ async def test_a_run_is_paused_resumed_and_stopped_from_its_page(tmp_path: Path)
     async with Optimizer.start(config) as optimizer, browser(store) as client:
         await reach(optimizer, TrajectorySampled)
         await press(client, "Pause")
-        assert (await reach(optimizer, RunPaused)).reason == "pause from the dashboard (asked by dashboard)"
+        assert (await reach(optimizer, RunPaused)).reason == "asked by the dashboard"
         await press(client, "Resume")
         await reach(optimizer, RunResumed)
         await press(client, "Stop")
-        with pytest.raises(RunStoppedError, match="asked by dashboard"):
+        with pytest.raises(RunStoppedError, match="asked by the dashboard"):
             await optimizer.result(timeout=PATIENCE)
 
 
