@@ -9,13 +9,19 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FunctionType
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import dspy
 from dspy.clients import _deprecation
 
+Route: TypeAlias = Callable[[Any], Any]
+"""Returns the LM that a call of an LM is made on."""
 
-def route_lm_calls(route: Callable[[Any], Any]) -> Callable[[], None]:
+ForwardRoute: TypeAlias = Callable[[Any, str, Callable[..., Any]], Callable[..., Any] | None]
+"""Returns what takes the arguments of an LM's `forward` or `aforward` in its place; None to leave the call as it is."""
+
+
+def route_lm_calls(route: Route, route_forward: ForwardRoute | None = None) -> Callable[[], None]:
     """Make each LM call of this process on `route(lm)` instead of `lm`. Return a function that undoes that.
 
         undo = route_lm_calls(lambda lm: other if lm is mine else lm)
@@ -27,8 +33,11 @@ def route_lm_calls(route: Callable[[Any], Any]) -> Callable[[], None]:
     route restores them.
 
     `route` is called with every LM, and returns LMs that it does not route as they are. It must be quick.
+
+    `route_forward` is called for each call of `lm.forward` or `lm.aforward`, with the LM, that name, and the function.
+    DSPy makes such calls within the LM's own call, and a student may make one directly.
     """
-    return _routing.add(route)
+    return _routing.add(route, route_forward)
 
 
 class _Routing:
@@ -36,19 +45,19 @@ class _Routing:
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
-        self._routes: dict[int, Callable[[Any], Any]] = {}
+        self._routes: dict[int, tuple[Route, ForwardRoute | None]] = {}
         self._replaced: list[tuple[Any, str, Any, Any]] = []
         """Class, name, our method, and the original one or None."""
         self._left: set[Any] = set()
         """Our methods that could not be taken back, since somebody else had wrapped them."""
         self._lock = threading.RLock()  # The garbage collector may undo a route while this thread adds one.
 
-    def add(self, route: Callable[[Any], Any]) -> Callable[[], None]:
+    def add(self, route: Route, route_forward: ForwardRoute | None) -> Callable[[], None]:
         number = next(self._numbers)
         with self._lock:
             if not self._replaced:
                 self._install()
-            self._routes[number] = route
+            self._routes[number] = route, route_forward
         return functools.partial(self._remove, number)
 
     def _remove(self, number: int) -> None:
@@ -69,11 +78,16 @@ class _Routing:
             self._wrap_methods(cls)
 
     def _wrap_methods(self, cls: type[Any]) -> None:
-        call, acall = vars(cls).get("__call__"), vars(cls).get("acall")
-        if isinstance(call, FunctionType):
-            self._replace(cls, "__call__", self._wrapped_call(cls, call))
-        if isinstance(acall, FunctionType):
-            self._replace(cls, "acall", self._wrapped_acall(cls, acall))
+        wrappers = (
+            ("__call__", self._wrapped_call),
+            ("acall", self._wrapped_acall),
+            ("forward", self._wrapped_forward),
+            ("aforward", self._wrapped_aforward),
+        )
+        for name, wrapped in wrappers:
+            method = vars(cls).get(name)
+            if isinstance(method, FunctionType):
+                self._replace(cls, name, wrapped(cls, method))
 
     def _replace(self, cls: type[Any], name: str, ours: Any) -> None:
         before = cast("Any", vars(cls).get(name))
@@ -104,6 +118,20 @@ class _Routing:
 
         return routed_acall
 
+    def _wrapped_forward(self, cls: type[Any], forward: Any) -> Any:
+        @functools.wraps(forward)
+        def routed_forward(lm: Any, *args: Any, **kwargs: Any) -> Any:
+            return self._routed_forward(lm, cls, "forward", forward)(*args, **kwargs)
+
+        return routed_forward
+
+    def _wrapped_aforward(self, cls: type[Any], aforward: Any) -> Any:
+        @functools.wraps(aforward)
+        async def routed_aforward(lm: Any, *args: Any, **kwargs: Any) -> Any:
+            return await self._routed_forward(lm, cls, "aforward", aforward)(*args, **kwargs)
+
+        return routed_aforward
+
     def _uninstall(self) -> None:
         """Restore the methods, unless somebody else has wrapped ours, which do nothing without a route."""
         for cls, name, ours, before in self._replaced:
@@ -120,11 +148,20 @@ class _Routing:
         """Return the LM to call. `cls` is the class whose method runs."""
         if not self._routes or _defines(cast("type[Any]", type(lm)), method) is not cls:
             return lm  # The method of a subclass has asked already.
-        for route in list(self._routes.values()):
+        for route, _ in list(self._routes.values()):
             other = route(lm)
             if other is not lm:
                 return other
         return lm
+
+    def _routed_forward(self, lm: Any, cls: type[Any], name: str, method: Any) -> Callable[..., Any]:
+        """Return what to call in place of `method`, which `cls` has as `name`."""
+        if self._routes and _defines(cast("type[Any]", type(lm)), name) is cls:
+            for _, route_forward in list(self._routes.values()):
+                other = None if route_forward is None else route_forward(lm, name, method)
+                if other is not None:
+                    return other
+        return functools.partial(method, lm)
 
 
 _routing = _Routing()

@@ -19,6 +19,7 @@ def has_cached_reply(lm: Any, prompt: Any, kwargs: Mapping[str, Any], *, asynchr
     options = dict(kwargs)
     steps: Any = execution
     try:
+        prompt = options.pop("prompt", prompt)  # A direct call of `forward` may name it.
         prepared = steps.prepare(lm, prompt, options.pop("messages", None), options, asynchronous=asynchronous)
     except Exception:  # noqa: BLE001 - the call itself raises it again
         return False

@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -26,7 +27,7 @@ from simba_actors.lm.endpoint import Endpoint, Temperature
 from simba_actors.lm.failures import FailureClass, classify, status_of
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.rollout_context import RolloutContext, current_rollout, inherit_rollouts
-from simba_actors.lm.usage import Meter, prompt_characters, was_cut_off
+from simba_actors.lm.usage import Meter, entry_of_response, prompt_characters, was_cut_off
 from simba_actors.programs.values import text_of
 from simba_actors.runtime.exception_isolation import raised_in_thread
 from simba_actors.runtime.logs import get_logger
@@ -94,56 +95,77 @@ class _Governed:
         """Do nothing. The LM's class may forbid subclasses or register them, and this one should not count."""
 
     async def acall(self, prompt: Any = None, **kwargs: Any) -> Any:
-        binding = self._binding
-        if asyncio.get_running_loop() is not binding.loop:
-            # A student in a thread that runs an event loop of its own, which must not be blocked either.
-            return await binding.threads.run(partial(self, prompt, **kwargs))
-        endpoint = _endpoint_now(self)
-        request = _Request(self, endpoint, prompt, kwargs)
-        in_thread = binding.calls_in_thread(endpoint)
-        if in_thread:
-            send = partial(binding.threads.run, partial(request.send, cast("Any", super()).__call__))
-        else:
-            send = partial(request.asend, cast("Any", super()).acall)
-        if await _is_cached(self, prompt, kwargs, asynchronous=not in_thread):
-            try:
-                return await send()
-            except NoAnswerError:
-                pass  # The request goes to the provider now.
-        return await binding.governor.call(endpoint, binding.caller, _rollout(), send, request.size)
+        lm: Any = super()
+        return await _acall(self, lm.acall, lm.__call__, prompt, kwargs)
 
     def __call__(self, prompt: Any = None, **kwargs: Any) -> Any:
-        binding = self._binding
-        endpoint = _endpoint_now(self)
-        request = _Request(self, endpoint, prompt, kwargs)
-        send = partial(request.send, cast("Any", super()).__call__)
-        if _has_cached_reply(self, prompt, kwargs, asynchronous=False):
-            try:
-                return send()
-            except NoAnswerError:
-                pass
-        if _runs_here(binding.loop):
-            # A student that blocks the event loop can't wait for a slot, which is given on that loop.
-            return binding.governor.call_blocking(endpoint, binding.caller, _rollout(), send, request.size)
-        return binding.governor.call_in_thread(endpoint, binding.caller, _rollout(), send, binding.loop, request.size)
+        lm: Any = super()
+        return _call(self, lm.__call__, prompt, kwargs)
 
     def update_history(self, entry: Mapping[str, Any]) -> None:
         """Record an answered call. DSPy calls this with the call's history entry."""
-        missing = missing_answer(entry)
-        if missing is not None:
-            raise missing
-        binding = self._binding
-        if binding.caller.on_answer is not None:
-            binding.caller.on_answer(entry)
+        _report(self, entry)
         rollout = current_rollout()
-        if rollout is not None:
-            rollout.cut_off = rollout.cut_off or was_cut_off(entry)
-            tokens = rollout.meter.report(entry)
-            if tokens is not None:
-                binding.governor.endpoint(endpoint_name(self)).used(tokens)
         if rollout is None or rollout.keeps_history:
             lm: Any = super()
             lm.update_history(entry)
+
+
+def _call(lm: Any, send: Callable[..., Any], prompt: Any, kwargs: Mapping[str, Any]) -> Any:
+    """Return what `send(prompt, **kwargs)` returns, the LM's own way to make a call, once it may be sent."""
+    binding = lm._binding
+    endpoint = _endpoint_now(lm)
+    request = _Request(lm, endpoint, prompt, kwargs)
+    attempt = partial(request.send, send)
+    if _has_cached_reply(lm, prompt, kwargs, asynchronous=False):
+        try:
+            return attempt()
+        except NoAnswerError:
+            pass  # The request goes to the provider now.
+    if _runs_here(binding.loop):
+        # A student that blocks the event loop can't wait for a slot, which is given on that loop.
+        return binding.governor.call_blocking(endpoint, binding.caller, _rollout(), attempt, request.size)
+    return binding.governor.call_in_thread(endpoint, binding.caller, _rollout(), attempt, binding.loop, request.size)
+
+
+async def _acall(
+    lm: Any,
+    asend: Callable[..., Awaitable[Any]],
+    send: Callable[..., Any],
+    prompt: Any,
+    kwargs: Mapping[str, Any],
+) -> Any:
+    """Return what `asend(prompt, **kwargs)` returns, or `send` in a thread where needed, once it may be sent."""
+    binding = lm._binding
+    if asyncio.get_running_loop() is not binding.loop:
+        # A student in a thread that runs an event loop of its own, which must not be blocked either.
+        return await binding.threads.run(partial(_call, lm, send, prompt, kwargs))
+    endpoint = _endpoint_now(lm)
+    request = _Request(lm, endpoint, prompt, kwargs)
+    in_thread = binding.calls_in_thread(endpoint)
+    attempt = partial(binding.threads.run, partial(request.send, send)) if in_thread else partial(request.asend, asend)
+    if await _is_cached(lm, prompt, kwargs, asynchronous=not in_thread):
+        try:
+            return await attempt()
+        except NoAnswerError:
+            pass
+    return await binding.governor.call(endpoint, binding.caller, _rollout(), attempt, request.size)
+
+
+def _report(lm: Any, entry: Mapping[str, Any]) -> None:
+    """Count what an answered call used. Raise NoAnswerError if its reply holds no answer."""
+    missing = missing_answer(entry)
+    if missing is not None:
+        raise missing
+    binding = lm._binding
+    if binding.caller.on_answer is not None:
+        binding.caller.on_answer(entry)
+    rollout = current_rollout()
+    if rollout is not None:
+        rollout.cut_off = rollout.cut_off or was_cut_off(entry)
+        tokens = rollout.meter.report(entry)
+        if tokens is not None:
+            binding.governor.endpoint(endpoint_name(lm)).used(tokens)
 
 
 class _Request:
@@ -175,6 +197,7 @@ class _Request:
 
     def send(self, call: Callable[..., Any]) -> Any:
         """Make one attempt by `call`, the LM's own `__call__`."""
+        token = _in_call.set(True)
         try:
             answer = call(self._prompt, **self._arguments())
         except Exception as error:
@@ -182,16 +205,21 @@ class _Request:
             raise
         except BaseException as error:
             raise raised_in_thread(error) from error
+        finally:
+            _in_call.reset(token)
         self._answered()
         return answer
 
     async def asend(self, call: Callable[..., Awaitable[Any]]) -> Any:
         """Make one attempt by `call`, the LM's own `acall`."""
+        token = _in_call.set(True)
         try:
             answer = await call(self._prompt, **self._arguments())
         except Exception as error:
             self._failed(error)
             raise
+        finally:
+            _in_call.reset(token)
         self._answered()
         return answer
 
@@ -335,7 +363,7 @@ class Twins:
 def govern_while_alive(twins: Twins) -> None:
     """Govern LMs that rollouts call directly, in threads of theirs too, for as long as `twins` are used."""
     weakref.finalize(twins, inherit_rollouts())
-    weakref.finalize(twins, route_lm_calls(routed))
+    weakref.finalize(twins, route_lm_calls(routed, routed_forward))
 
 
 def routed(lm: Any) -> Any:
@@ -344,6 +372,37 @@ def routed(lm: Any) -> Any:
     if rollout is None or rollout.govern is None or isinstance(lm, _Governed):
         return lm
     return rollout.govern(lm)
+
+
+_in_call: ContextVar[bool] = ContextVar("simba_actors_in_lm_call", default=False)
+"""Whether this code is part of a governed call, which includes whatever `forward` and `aforward` it calls."""
+
+
+def routed_forward(lm: Any, name: str, method: Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return what to call in place of `method`, the `forward` or `aforward` of an LM, in code that calls it directly.
+
+    For `route_lm_calls`. Such a call is governed like any other of a rollout. DSPy keeps none in its histories.
+    """
+    if _in_call.get():
+        return None
+    twin = routed(lm)
+    return partial(_forward_directly, twin, name, method) if isinstance(twin, _Governed) else None
+
+
+def _forward_directly(lm: Any, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    prompt = args[0] if args else kwargs.get("prompt")
+
+    def answered(response: Any, options: Mapping[str, Any]) -> Any:
+        _report(lm, entry_of_response(lm, response, {"prompt": prompt, **options}))
+        return response
+
+    def send(_: Any, /, **options: Any) -> Any:
+        return answered(type(lm).forward(lm, *args, **options), options)
+
+    async def asend(_: Any, /, **options: Any) -> Any:
+        return answered(await method(lm, *args, **options), options)
+
+    return _call(lm, send, prompt, kwargs) if name == "forward" else _acall(lm, asend, send, prompt, kwargs)
 
 
 @cache

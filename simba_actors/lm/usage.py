@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from simba_actors.dspy_compat.prices import price_of
 from simba_actors.search.rollout import Usage
 
 MOST_TOKENS, MOST_DOLLARS = 10**12, 1e9
@@ -48,6 +49,28 @@ class Meter:
         """Usage of all calls so far."""
         silent = [Usage(0, None, None, None)] if len(self._reports) < self._answered else []
         return sum([*self._reports, *silent], start=Usage(calls=self._sent + self._more_calls))
+
+
+def entry_of_response(lm: Any, response: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `lm.forward(**arguments)` has returned as an entry of the LM's history, as DSPy would write it."""
+    reported: Any = None if _get(response, "cache_hit") else _get(response, "usage")
+    usage = cast("Any", reported) if isinstance(reported, Mapping) else getattr(reported, "__dict__", {})
+    hidden: Any = _get(response, "_hidden_params") or {}
+    cost: float | None = hidden.get("response_cost")
+    prompt, completion = tokens({"usage": usage})
+    if cost is None and (prompt or completion) and (price := price_of(lm)) is not None:
+        cost = (prompt or 0) * price[0] + (completion or 0) * price[1]
+    kwargs = {name: value for name, value in arguments.items() if name not in ("prompt", "messages")}
+    return {
+        "prompt": arguments.get("prompt"),
+        "messages": arguments.get("messages"),
+        "kwargs": kwargs,
+        "response": response,
+        "usage": usage,
+        "cost": cost,
+        "model": lm.model,
+        "response_model": _get(response, "model"),
+    }
 
 
 def calls(entry: Mapping[str, Any]) -> int:
