@@ -19,9 +19,10 @@ from simba_actors.bridge.remote_student import RemoteStudent
 from simba_actors.errors import ConfigError
 from simba_actors.lm.budget import Budget
 from simba_actors.lm.governor import Governor
+from simba_actors.programs.configuration import LARGEST_INTEGER, json_problem
 from simba_actors.programs.copying import check_module
 from simba_actors.programs.entry_points import SYNC, method_of, takes
-from simba_actors.programs.values import LARGEST_INTEGER, contents, json_problem
+from simba_actors.programs.values import contents
 from simba_actors.search.adaptive.schedule import least_rollouts
 from simba_actors.search.objectives import Objectives
 from simba_actors.search.rollout import STUDENT_LM

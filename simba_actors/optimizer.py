@@ -25,8 +25,8 @@ from simba_actors.hosting.hosted_run import HostedRun, Role
 from simba_actors.hosting.starting import Starting
 from simba_actors.observe.feed import FAREWELL_SECONDS, EventFeed, Listeners, call_back
 from simba_actors.observe.progress import follow_progress
-from simba_actors.publishing.channel import RunPublisher
 from simba_actors.publishing.publications import Publication
+from simba_actors.publishing.run_publisher import RunPublisher
 from simba_actors.result import OptimizerResult, read_result
 from simba_actors.runtime.event_loop import running_loop, running_loop_or_none
 from simba_actors.runtime.logs import get_logger

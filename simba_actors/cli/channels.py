@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,12 +20,10 @@ from simba_actors.cli.arguments import (
     run_and_program,
 )
 from simba_actors.cli.output import local_time, print_json, print_table, print_text, run
-from simba_actors.publishing.publications import history, served, served_by_channel
+from simba_actors.publishing.channel import Channel, Source
+from simba_actors.publishing.publications import Publication, Served, history, served, served_by_channel
 from simba_actors.store import Reader
 from simba_actors.store.queries import lookup
-
-if TYPE_CHECKING:  # They import DSPy, which takes a second.
-    from simba_actors.publishing.publications import Publication, Served
 
 
 def channels(store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
@@ -148,37 +146,28 @@ async def _history(store: Path, channel: str) -> tuple[list[Publication], Served
 async def _publish(
     store: Path, channel_name: str, run_name: str | None, name: str, share: float | None, reason: str
 ) -> Publication:
-    from simba_actors.publishing.channel import Channel, Source
-
     async with await Reader.open(store) as queries:
         run_id = await queries.ask(lookup.find_run_id, run_name)
         source = Source(run_id, await queries.ask(lookup.find_program, run_id, name))
     async with await Channel.open(store, channel_name) as channel:
-        newest = (await channel.served()).version
         if share is None:
-            return await channel.publish(source, expected=newest, reason=reason)
-        return await channel.start_canary(source, share=share, expected=newest, reason=reason)
+            return await channel.publish(source, reason=reason)
+        return await channel.start_canary(source, share=share, reason=reason)
 
 
 async def _promote(store: Path, name: str, reason: str) -> Publication:
-    from simba_actors.publishing.channel import Channel
-
     await _check_channel(store, name)
     async with await Channel.open(store, name) as channel:
         return await channel.promote(reason=reason)
 
 
 async def _rollback(store: Path, name: str, to: int | None, reason: str) -> Publication:
-    from simba_actors.publishing.channel import Channel
-
     await _check_channel(store, name)
     async with await Channel.open(store, name) as channel:
         return await channel.rollback(to, reason=reason)
 
 
 async def _prune(store: Path, name: str, keep: int) -> int:
-    from simba_actors.publishing.channel import Channel
-
     await _check_channel(store, name)
     async with await Channel.open(store, name) as channel:
         return await channel.prune(keep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,9 @@ import orjson
 from simba_actors.errors import NotJSONError
 from simba_actors.programs.variables import DESCRIPTION, split_name
 from simba_actors.search.rollout import JSON
+
+LARGEST_INTEGER = 2**63 - 1
+"""Largest integer that is kept as such. Beyond it, JSON readers differ."""
 
 Demo: TypeAlias = Mapping[str, JSON]
 """The fields of one worked example, as JSON."""
@@ -63,8 +67,6 @@ class Configuration:
 
     def check_json(self) -> None:
         """Raise NotJSONError, which names the value, if one is not plain JSON."""
-        from simba_actors.programs.values import json_problem  # It imports DSPy, which reading a store does not need.
-
         for name, value in self.values.items():
             problem = json_problem(value)
             if problem is not None:
@@ -101,18 +103,14 @@ class Configuration:
 
     def with_instructions(self, predictor: str, instructions: str) -> Configuration:
         """Return a copy with other instructions. Unpaired surrogates, which LMs sometimes write, are escaped."""
-        from simba_actors.programs.values import to_json_value
-
-        return Configuration({**self.values, f"{predictor}.instructions": to_json_value(instructions)})
+        return self._with(f"{predictor}.instructions", instructions)
 
     def with_setting(self, name: str, value: JSON) -> Configuration:
         """Return a copy with the setting `name`, as in "answer.temperature", at `value`.
 
         Unpaired surrogates in a text, which LMs sometimes write, are escaped.
         """
-        from simba_actors.programs.values import to_json_value
-
-        return Configuration({**self.values, name: to_json_value(value) if isinstance(value, str) else value})
+        return self._with(name, value)
 
     def with_demos(self, predictor: str, demos: Iterable[Demo]) -> Configuration:
         """Return a copy in which `demos`, dicts of values by field, replace those of a predictor."""
@@ -126,6 +124,9 @@ class Configuration:
             kept = (demo for index, demo in enumerate(self.demos(predictor)) if index not in gone)
             configuration = configuration.with_demos(predictor, kept)
         return configuration
+
+    def _with(self, name: str, value: JSON) -> Configuration:
+        return Configuration({**self.values, name: without_surrogates(value) if isinstance(value, str) else value})
 
     def to_json(self) -> dict[str, JSON]:
         """Return the values as plain JSON; `from_json` is the inverse."""
@@ -146,6 +147,42 @@ class Configuration:
             before, after = _lines(other.values.get(name)), _lines(self.values.get(name))
             parts.extend(difflib.unified_diff(before, after, name, name, lineterm="", n=2))
         return "\n".join(parts)
+
+
+def without_surrogates(value: str) -> str:
+    """Return `value` without what can't be written as UTF-8 (half of a surrogate pair)."""
+    if value.isascii():
+        return str.__str__(value)
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def json_problem(value: object) -> str | None:
+    """Return where in `value` something is not plain JSON, as in "[0].question is a set"; None if all of it is."""
+    match value:
+        case None | bool():
+            return None
+        case str():
+            return None if without_surrogates(value) == value else " holds half of a surrogate pair"
+        case int():
+            return None if abs(value) <= LARGEST_INTEGER else f" is {value}, more than 64 bits hold"
+        case float():
+            return None if math.isfinite(value) else f" is {value}"
+        case list():
+            items = cast("list[object]", value)
+            return next((f"[{n}]{p}" for n, item in enumerate(items) if (p := json_problem(item))), None)
+        case dict():
+            return _problem_of_object(cast("dict[object, object]", value))
+        case _:
+            return f" is a {type(value).__name__}"
+
+
+def _problem_of_object(value: dict[object, object]) -> str | None:
+    for key, item in value.items():
+        if not isinstance(key, str):
+            return f" has the key {key!r}, which is not a string"
+        if problem := json_problem(item):
+            return f".{key}{problem}"
+    return None
 
 
 class _Values(Mapping[str, JSON]):

@@ -17,10 +17,8 @@ import orjson
 import pydantic
 
 from simba_actors.dspy_compat.custom_types import custom_object, is_custom
+from simba_actors.programs.configuration import LARGEST_INTEGER, without_surrogates
 from simba_actors.search.rollout import JSON
-
-LARGEST_INTEGER = 2**63 - 1
-"""Largest integer that is kept as such. Beyond it, JSON readers differ."""
 
 DEEPEST = 100
 """Maximum depth of nested lists and objects. Readers and writers of JSON give up at a few hundred."""
@@ -60,7 +58,7 @@ def json_fields(values: Any) -> dict[str, JSON]:
 def text_of(value: Any) -> str:
     """Return `str(value)` without halves of surrogate pairs; if that raises, the type and the error."""
     try:
-        return _without_surrogates(str(value))
+        return without_surrogates(str(value))
     except Exception as error:  # noqa: BLE001 - a class of the user's may raise anything
         return f"<{type(value).__name__}, whose text raises {type(error).__name__}>"
 
@@ -85,7 +83,7 @@ def _converted(value: Any, path: _Path) -> JSON:
     if isinstance(value, Enum):
         return _convert(value.value, path)
     if isinstance(value, str):
-        return _without_surrogates(value)
+        return without_surrogates(value)
     if isinstance(value, int):
         return _integer(value)
     if isinstance(value, float):
@@ -154,42 +152,6 @@ def _integer(value: int) -> JSON:
         return int.__repr__(value)
     except ValueError:  # Python refuses to write more than a few thousand digits.
         return hex(value)
-
-
-def _without_surrogates(value: str) -> str:
-    """Return `value` without what can't be written as UTF-8 (half of a surrogate pair)."""
-    if value.isascii():
-        return str(value)
-    return value.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def json_problem(value: object) -> str | None:
-    """Return where in `value` something is not plain JSON, as in "[0].question is a set"; None if all of it is."""
-    match value:
-        case None | bool():
-            return None
-        case str():
-            return None if _without_surrogates(value) == value else " holds half of a surrogate pair"
-        case int():
-            return None if abs(value) <= LARGEST_INTEGER else f" is {value}, more than 64 bits hold"
-        case float():
-            return None if math.isfinite(value) else f" is {value}"
-        case list():
-            items = cast("list[object]", value)
-            return next((f"[{n}]{p}" for n, item in enumerate(items) if (p := json_problem(item))), None)
-        case dict():
-            return _problem_of_object(cast("dict[object, object]", value))
-        case _:
-            return f" is a {type(value).__name__}"
-
-
-def _problem_of_object(value: dict[object, object]) -> str | None:
-    for key, item in value.items():
-        if not isinstance(key, str):
-            return f" has the key {key!r}, which is not a string"
-        if problem := json_problem(item):
-            return f".{key}{problem}"
-    return None
 
 
 def revive(value: JSON, annotation: Any) -> Any:

@@ -520,8 +520,9 @@ for words in json.loads(sys.argv[1]):
 """
 
 
-def test_reading_imports_neither_dspy_nor_numpy(store: Path) -> None:
-    lines = [*READING, ("versions", "bot"), ("failures", RUN, 0, "--json")]
+def test_reading_and_publishing_import_neither_dspy_nor_numpy(store: Path) -> None:
+    publishing = [("publish", RUN, 0, "bot"), ("publish", RUN, 1, "bot"), ("rollback", "bot"), ("prune", "bot")]
+    lines = [*READING, ("versions", "bot"), ("failures", RUN, 0, "--json"), *publishing]
     commands = json.dumps([[*map(str, line), "--store", str(store)] for line in lines])
     ended = subprocess.run([sys.executable, "-c", IMPORTED, commands], capture_output=True, check=True, text=True)
     assert ended.stdout.splitlines() == [f"{line[0]} []" for line in lines]

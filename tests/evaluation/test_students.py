@@ -15,7 +15,7 @@ from simba_actors.evaluation.binding import PROGRAMS_KEPT
 from simba_actors.evaluation.executor import LocalExecutor, RolloutTask
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.programs import ConfigurationSpace
-from simba_actors.programs.values import json_problem
+from simba_actors.programs.configuration import json_problem
 from simba_actors.search.rollout import ModelSpec, Outcome, Trajectory
 from simba_actors.strategies.append_a_demo import cut
 from tests.support.quiz import exact, questions

@@ -15,7 +15,8 @@ import pydantic
 import pytest
 
 from simba_actors.programs import to_json_value
-from simba_actors.programs.values import DEEPEST, json_fields, json_problem, revive, revive_savable
+from simba_actors.programs.configuration import json_problem
+from simba_actors.programs.values import DEEPEST, json_fields, revive, revive_savable
 from tests.support.quiz import exact
 
 
