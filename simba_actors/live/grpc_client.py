@@ -24,18 +24,9 @@ from simba_actors.runtime.forks import survive_forks
 from simba_actors.transport.grpc_client import Connector, metadata, status_of
 from simba_actors.transport.security import TLS
 
-REFUSED = frozenset(
-    {
-        "failed_precondition",
-        "invalid_argument",
-        "not_found",
-        "out_of_range",
-        "permission_denied",
-        "unauthenticated",
-        "unimplemented",
-    }
-)
-"""Status codes after which scores are not sent again."""
+REFUSED = frozenset({"failed_precondition", "invalid_argument", "out_of_range"})
+"""Status codes after which scores are not sent again. Others, such as that of a wrong token, say nothing about the
+scores."""
 
 
 class GRPCClient:

@@ -26,8 +26,13 @@ GET_SECONDS = 60.0
 
 CHUNK = 64 * 1024
 
-TRY_AGAIN = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
-"""Statuses of refusals that may pass, because they are not about what was sent."""
+REFUSED = (
+    http.HTTPStatus.BAD_REQUEST,
+    http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    http.HTTPStatus.UNPROCESSABLE_ENTITY,
+)
+"""Statuses after which scores are not sent again. Others, such as that of a wrong token, say nothing about the
+scores."""
 
 
 class HTTPClient:
@@ -71,9 +76,9 @@ class HTTPClient:
                 response.read()
         except urllib.error.HTTPError as error:
             with error:
-                if error.code >= http.HTTPStatus.INTERNAL_SERVER_ERROR or error.code in TRY_AGAIN:
-                    raise
-                raise ReportRefusedError(str(error)) from error
+                if error.code in REFUSED:
+                    raise ReportRefusedError(str(error)) from error
+                raise
 
     def _open(self, path: str, seconds: float, headers: Mapping[str, str], body: bytes | None = None) -> Any:
         """Send a request and return the response. Raises OSError or HTTPException."""

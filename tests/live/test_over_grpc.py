@@ -207,6 +207,30 @@ def test_scores_whose_answer_is_lost_are_sent_again_and_count_once(store: Path, 
     assert counted(store) == 3
 
 
+@pytest.mark.parametrize("transport", ["grpc", "http"])
+def test_scores_wait_while_the_server_refuses_the_token(
+    store: Path, servers: ChannelServers, caplog: pytest.LogCaptureFixture, transport: str
+) -> None:
+    asyncio.run(start_canary(store, "new", 0.5))
+    with servers.serving(store, token=TOKEN, transport=transport) as address:
+        live = LiveProgram(sayer(), store=address, token=TOKEN)
+        live(question="?")
+        (call,) = calls_beside_a_canary(live, 1)
+    port = int(address.rpartition(":")[2])
+    assert live._runner is not None
+    writer = live._runner.recorder._writer
+    with servers.serving(store, port, token=TOKEN[1:], transport=transport):
+        live.report(0.5, call)
+        assert not writer.flush(time.monotonic() + PATIENCE)  # Sending them has failed.
+        assert counted(store) == 0
+        assert "are sent again" in caplog.text
+    with servers.serving(store, port, token=TOKEN, transport=transport):
+        deadline = time.monotonic() + PATIENCE
+        while counted(store) == 0:
+            assert time.monotonic() < deadline
+            writer.flush(time.monotonic() + 1.0)
+
+
 @pytest.mark.parametrize("scores", [[("not an id", 0.5)], [("1.1.a", float("nan"))]])
 def test_scores_that_make_no_sense_are_refused_for_good(
     store: Path, servers: ChannelServers, scores: list[Any]
