@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from simba_actors.bridge.messages import (
     RunRequest,
     Step,
 )
+from simba_actors.dspy_compat.model_facts import remember_prices, with_known_capabilities
 from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
 from simba_actors.dspy_compat.settings import own_trace
 from simba_actors.errors import InfrastructureError, LMAccessError, StudentError
@@ -73,6 +75,7 @@ class ProgramRunner:
         self._programs = Programs(program, space, self._pool, self._governor, Caller(), self.threads)
         self._twins = Twins(self._governor, Caller(), self.threads)
         govern_while_alive(self._twins)
+        weakref.finalize(self._twins, remember_prices())
         self._own = {name: predictor.lm for name, predictor in cast("list[Any]", program.named_predictors())}
         self._runs_async = runs_async(program)
         self._types = _input_types(program)
@@ -80,7 +83,7 @@ class ProgramRunner:
         self._settings = {
             **inherited,
             "lm": self._programs.default_lm,
-            "adapter": with_prompt_cache(inherited.get("adapter") or dspy.ChatAdapter()),
+            "adapter": with_known_capabilities(with_prompt_cache(inherited.get("adapter") or dspy.ChatAdapter())),
             "max_history_size": min(cast("int", inherited["max_history_size"]), HISTORY_KEPT),
             "disable_history": False,  # Usage is read from it.
         }

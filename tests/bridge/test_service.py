@@ -7,6 +7,7 @@ from typing import Any
 
 import dspy
 import pytest
+from dspy.clients import capabilities
 from dspy.utils.exceptions import LMAuthError
 
 from simba_actors import Float, Governor, Retry
@@ -14,6 +15,7 @@ from simba_actors.bridge.messages import LARGEST_MESSAGE
 from simba_actors.bridge.service import StudentService
 from simba_actors.errors import NoLMError
 from simba_actors.transport.refusals import Refusal
+from tests.support.openai_server import OpenAIServer
 from tests.support.quiz import quiz_script
 from tests.support.scripted_lm import Ask, ScriptedLM
 from tests.support.students import HintAndAnswer, quiz_service
@@ -298,3 +300,18 @@ async def test_the_program_served_is_not_changed() -> None:
     predictors = {name: {"instructions": "Other."} for name in request_of(service)["predictors"]}
     await service.run(request_of(service, predictors=predictors))
     assert program.dump_state() == state
+
+
+async def test_what_an_lm_can_do_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, ask = [], capabilities._capabilities
+
+    def counting(*args: Any, **options: Any) -> Any:
+        asked.append(args)
+        return ask(*args, **options)
+
+    monkeypatch.setattr(capabilities, "_capabilities", counting)
+    with OpenAIServer(quiz_script) as server:
+        service = quiz_service(dspy.Predict("question -> answer"), lm=server.lm())
+        for key in ("a", "b", "c"):
+            assert (await service.run(request_of(service, key)))["outcome"] == "OUTCOME_SUCCEEDED"
+    assert len(asked) == 1
