@@ -3,7 +3,7 @@
     async for event in optimizer.events():
         match event:
             case StepClosed(step=step, score=score):
-                print(f"step {step}: {score:.3f}")
+                print(f"step {step + 1}: {score:.3f}")
             case RunPaused(reason=reason):
                 print("waiting:", reason)
 
@@ -18,6 +18,8 @@ By subject:
 
 An event is stored in the same transaction as the change that it reports. So the log never contains anything that a
 crash undid.
+
+Steps count from 0, as examples and programs do. Texts for people, such as pages and log lines, count steps from 1.
 """
 
 from __future__ import annotations

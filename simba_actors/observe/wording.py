@@ -72,8 +72,11 @@ def seconds_left(summary: RunSummary, rate: float) -> float | None:
 
 
 def described(event: Event) -> str:
-    """Return an event in one line: its kind and its fields."""
-    values = ((name, value) for name, value in event.own_fields().items() if value is not None)
+    """Return an event in one line: its kind and its fields. As in all texts for people, steps count from 1."""
+    fields = event.own_fields()
+    if isinstance(step := fields.get("step"), int) and step >= 0:
+        fields["step"] = step + 1
+    values = ((name, value) for name, value in fields.items() if value is not None)
     return " ".join([type(event).__name__, *(f"{name}={_short(value)}" for name, value in values)])
 
 

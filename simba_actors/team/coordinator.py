@@ -327,7 +327,7 @@ class Coordinator(GenServer[CoordinatorState]):
         state.steps_closed += 1
         await self._teammates.via(PUBLISHER).cast(PublishBest(state.evidence.copy(), pool))
         best = "no candidate" if result.winner is None else f"best candidate program {result.winner}"
-        logger.info("step %d: sampled mean %.3f, %s", plan.step, proposed.sampled_mean, best)
+        logger.info("step %d: sampled mean %.3f, %s", plan.step + 1, proposed.sampled_mean, best)
 
     # ── pausing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -43,7 +43,7 @@ class RunningStep:
         return self.proposed is not None and self.evaluated.issuperset(self.proposed.tried.candidates)
 
     def __str__(self) -> str:
-        return f"step {self.plan.step} {'sampling' if self.proposed is None else 'evaluating'}"
+        return f"step {self.plan.step + 1} {'sampling' if self.proposed is None else 'evaluating'}"
 
 
 @dataclass(slots=True)

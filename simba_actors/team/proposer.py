@@ -122,8 +122,8 @@ class Proposer(GenServer[ProposerState]):
                 return await super().handle_cast(message)
 
     def format_state(self) -> str:
-        steps = self.state.steps
-        return f"working on steps {sorted(steps)}" if steps else "no step to work on"
+        steps = ", ".join(str(step + 1) for step in sorted(self.state.steps))
+        return f"working on step {steps}" if steps else "no step to work on"
 
     def _tell_if_drained(self) -> None:
         if self.state.draining and not self.state.applying:

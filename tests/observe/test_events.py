@@ -27,9 +27,11 @@ from simba_actors.events import (
     RunFinished,
     RunResumed,
     StepClosed,
+    StepOpened,
 )
 from simba_actors.events import RunStarted as Started
 from simba_actors.observe import follow_events
+from simba_actors.observe.wording import described
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
 from tests.support.connections import left_open, open_connections
@@ -233,7 +235,11 @@ async def test_each_step_is_logged_in_one_line_at_info(tmp_path: Path, caplog: p
     with caplog.at_level(logging.INFO, logger="simba_actors"):
         await finish(small_config(tmp_path / "simba.db"))
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("simba_actors")]
-    assert [line.partition(":")[0] for line in lines] == ["step 0", "step 1", "finished"]
+    assert [line.partition(":")[0] for line in lines] == ["step 1", "step 2", "finished"]
+
+
+def test_a_line_about_an_event_counts_steps_from_one() -> None:
+    assert described(StepOpened(step=0, examples=(3, 0))) == "StepOpened step=1 examples=(3, 0)"
 
 
 async def test_every_stored_event_is_read_as_it_was_committed(tmp_path: Path) -> None:
