@@ -115,7 +115,7 @@ class ProgramRunner:
         try:
             with _traced(request.trace_context):
                 self._choose_lms(program.module, states.models)
-                with dspy.context(**{**self._settings, **own_trace(trace), SETTING: rollout}), rollout.current():
+                with dspy.context(**{**self._settings, **own_trace(trace), SETTING: rollout}), rollout:
                     async with deadline:
                         prediction = await isolated(self._call(program.module, self._inputs(request.inputs)))
                         answer = reply(RunOutcome.SUCCEEDED, prediction=json_fields(prediction))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -187,7 +186,9 @@ class LocalExecutor:
             MetricError: The metric raised, or returned something that is not a number.
         """
         meter = Meter()
-        for attempt in itertools.count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             try:
                 return await self._run_once(task, meter)
             except RolloutTimeoutError:
@@ -197,7 +198,6 @@ class LocalExecutor:
                 if attempt == ATTEMPTS:
                     raise LMUnavailableError(f"{error}. Resume when that is fixed") from error
                 await self._governor.back_off(attempt)
-        raise AssertionError("itertools.count ended")
 
     async def try_metric(self) -> None:
         """Call the metric on the first training example, with its labels as the prediction.
@@ -210,7 +210,7 @@ class LocalExecutor:
         """
         self._govern()  # Without it, the metric's LM calls would not be refused.
         rollout = RolloutContext(Meter(), govern=_refuse)
-        with dspy.context(**{**self._settings, "lm": None, SETTING: rollout}), rollout.current():
+        with dspy.context(**{**self._settings, "lm": None, SETTING: rollout}), rollout:
             async with Deadline(self._rollout_timeout):
                 await self._scorer.try_on(f"{self._split_names['train']}[0]", self._examples["train"][0])
 
@@ -236,7 +236,7 @@ class LocalExecutor:
         trace: list[Any] = []
         ended: _Ended | None = None
         try:
-            with self._context(trace, rollout), rollout.current():
+            with self._context(trace, rollout), rollout:
                 async with deadline:
                     ended = await self._run_and_score(
                         program, example, f"{self._split_names[task.split]}[{task.example}]", trace, rollout
@@ -291,7 +291,7 @@ class LocalExecutor:
     async def _call(self, module: Any, inputs: dict[str, Any]) -> Any:
         if self._runs_async:
             return await module.acall(**inputs)
-        return await self._threads.run(lambda: module(**inputs))
+        return await self._threads.run(partial(module, **inputs))
 
 
 def _refuse(lm: Any) -> Any:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from enum import Enum
 
+from simba_actors.lm.budget import UNKNOWN, CallSize
 from simba_actors.lm.limits import ConcurrencyLimit, Limits, RateLimit
 from simba_actors.lm.retry import CircuitBreaker
 
@@ -27,13 +28,15 @@ class Slot:
     The first of these methods to be called gives it back. Later calls do nothing.
     """
 
-    __slots__ = ("_endpoint", "_held", "on_end")
+    __slots__ = ("_endpoint", "_held", "on_end", "size")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._held = True
-        self.on_end: Callable[[], None] | None = None
-        """Called when the slot is given back."""
+        self.size = UNKNOWN
+        """What is known of the call."""
+        self.on_end: Callable[[CallSize], None] | None = None
+        """Called with `size` when the slot is given back."""
 
     def answered(self) -> None:
         """Give the slot back: the call got an answer, good or bad."""
@@ -58,7 +61,7 @@ class Slot:
     def _give_back(self) -> bool:
         held, self._held = self._held, False
         if held and self.on_end is not None:
-            self.on_end()
+            self.on_end(self.size)
         return held
 
 

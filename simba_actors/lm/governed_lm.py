@@ -115,8 +115,8 @@ def _call(lm: Any, send: Callable[..., Any], prompt: Any, kwargs: Mapping[str, A
     """Return what `send(prompt, **kwargs)` returns, the LM's own way to make a call, once it may be sent."""
     binding = lm._binding
     endpoint = _endpoint_now(lm)
-    request = _Request(lm, endpoint, prompt, kwargs)
-    attempt = partial(request.send, send)
+    request = _Request(lm, endpoint, send, prompt, kwargs)
+    attempt = request.send
     if _has_cached_reply(lm, prompt, kwargs, asynchronous=False):
         try:
             return attempt()
@@ -141,9 +141,9 @@ async def _acall(
         # A student in a thread that runs an event loop of its own, which must not be blocked either.
         return await binding.threads.run(partial(_call, lm, send, prompt, kwargs))
     endpoint = _endpoint_now(lm)
-    request = _Request(lm, endpoint, prompt, kwargs)
     in_thread = binding.calls_in_thread(endpoint)
-    attempt = partial(binding.threads.run, partial(request.send, send)) if in_thread else partial(request.asend, asend)
+    request = _Request(lm, endpoint, send if in_thread else asend, prompt, kwargs)
+    attempt = partial(binding.threads.run, request.send) if in_thread else request.asend
     if await _is_cached(lm, prompt, kwargs, asynchronous=not in_thread):
         try:
             return await attempt()
@@ -169,11 +169,17 @@ def _report(lm: Any, entry: Mapping[str, Any]) -> None:
 
 
 class _Request:
-    """Arguments of one call: the student's on the first attempt, possibly fewer on later ones."""
+    """One call of the student's, by `call`, the LM's own way to make one.
 
-    def __init__(self, lm: Any, endpoint: Endpoint, prompt: Any, kwargs: Mapping[str, Any]) -> None:
+    The first attempt has all arguments of the student's, later ones possibly fewer.
+    """
+
+    def __init__(
+        self, lm: Any, endpoint: Endpoint, call: Callable[..., Any], prompt: Any, kwargs: Mapping[str, Any]
+    ) -> None:
         self._lm = lm
         self._endpoint = endpoint
+        self._call = call
         self._prompt = prompt
         self._kwargs = dict(kwargs)
         self._is_sampled = (
@@ -195,11 +201,11 @@ class _Request:
         characters = prompt_characters({"prompt": self._prompt, "messages": self._kwargs.get("messages")})
         return CallSize(characters or None, limit if isinstance(limit, int) else None, self._lm._binding.original)
 
-    def send(self, call: Callable[..., Any]) -> Any:
-        """Make one attempt by `call`, the LM's own `__call__`."""
+    def send(self) -> Any:
+        """Make one attempt by a sync call."""
         token = _in_call.set(True)
         try:
-            answer = call(self._prompt, **self._arguments())
+            answer = self._call(self._prompt, **self._arguments())
         except Exception as error:
             self._failed(error)
             raise
@@ -210,11 +216,11 @@ class _Request:
         self._answered()
         return answer
 
-    async def asend(self, call: Callable[..., Awaitable[Any]]) -> Any:
-        """Make one attempt by `call`, the LM's own `acall`."""
+    async def asend(self) -> Any:
+        """Make one attempt by an async call."""
         token = _in_call.set(True)
         try:
-            answer = await call(self._prompt, **self._arguments())
+            answer = await self._call(self._prompt, **self._arguments())
         except Exception as error:
             self._failed(error)
             raise

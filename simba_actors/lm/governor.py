@@ -165,7 +165,9 @@ class Governor:
             LMUnavailableError: The grace period is over.
             Exception: What `send()` raised about the prompt, or what `before_call()` raised.
         """
-        for attempt in itertools.count(1):
+        attempt = 0
+        while True:
+            attempt += 1
             slot = await self._enter(endpoint, caller, rollout, size)
             try:
                 answer = await YieldingDriver(isolated(send()), self.scheduler.resume)
@@ -178,7 +180,6 @@ class Governor:
                 slot.answered()
                 rollout.meter.answered()
                 return answer
-        raise AssertionError("itertools.count ended")
 
     def call_in_thread(
         self,
@@ -288,8 +289,7 @@ class Governor:
         except BaseException:
             slot.leave()
             raise
-        if caller.after_call is not None:
-            slot.on_end = partial(caller.after_call, size)
+        slot.on_end, slot.size = caller.after_call, size
         return slot
 
     async def _enter(self, endpoint: Endpoint, caller: Caller, rollout: RolloutContext, size: CallSize) -> Slot:

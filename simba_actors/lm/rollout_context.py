@@ -6,7 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, Token
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,6 +37,9 @@ class Deadline:
         self.task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
         self._left = seconds
+        self._ends: float | None = None
+        """The loop time at which the block is cancelled; None while the clock stands still."""
+        self._timer: asyncio.TimerHandle | None = None
         self._pauses = 0
         self._ended = False
         self._timeout = asyncio.timeout(None)
@@ -50,6 +53,8 @@ class Deadline:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
         try:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
@@ -59,10 +64,8 @@ class Deadline:
     def pause(self) -> None:
         """Stop the clock until `resume` has been called as often as `pause`."""
         self._pauses += 1
-        when = self._timeout.when()
-        if self._pauses == 1 and when is not None and self._can_change:
-            self._left = when - self._loop.time()
-            self._timeout.reschedule(None)
+        if self._pauses == 1 and self._ends is not None and self._can_change:
+            self._left, self._ends = self._ends - self._loop.time(), None
 
     def resume(self) -> None:
         """Start the clock again, unless another wait keeps it stopped."""
@@ -78,19 +81,37 @@ class Deadline:
     @property
     def seconds_left(self) -> float:
         """Seconds until the block is cancelled."""
-        when = self._timeout.when()
-        return self._left if when is None else max(0.0, when - self._loop.time())
+        return self._left if self._ends is None else max(0.0, self._ends - self._loop.time())
 
     def _run(self) -> None:
+        self._ends = self._loop.time() + self._left
+        if self._timer is None:
+            self._set_timer(self._ends)
+
+    def _set_timer(self, when: float) -> None:
         # A cancelled timer stays in the loop for a while, with its context. An empty context holds no rollout in
         # memory.
-        Context().run(self._timeout.reschedule, self._loop.time() + self._left)
+        self._timer = self._loop.call_at(when, self._look, context=Context())
+
+    def _look(self) -> None:
+        """Cancel the block if its time is over. The timer stays where it was set when the clock stops or starts."""
+        self._timer = None
+        if self._ends is None:
+            return
+        if self._ends > self._loop.time():
+            self._set_timer(self._ends)
+        else:
+            self._timeout.reschedule(self._ends)
 
 
 class RolloutContext:
     """Collects the usage of a rollout's LM calls, and the first error that ends it, even if the student catches it.
 
-    It travels in `dspy.settings`, so that LM calls find it in every task and thread of the rollout.
+    It travels in `dspy.settings`, so that LM calls find it in every task and thread of the rollout. As a context
+    manager it also is the current rollout of threads that are started in the block without its context:
+
+        with dspy.context(**{SETTING: rollout}), rollout:
+            ...
 
     Args:
         meter: Counts the calls.
@@ -116,21 +137,19 @@ class RolloutContext:
         self._deadline = deadline
         self._slots: set[Slot] = set()
         self._over = False
+        self._token: Token[weakref.ref[RolloutContext] | None] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> RolloutContext:
         return self
 
-    @contextmanager
-    def current(self) -> Generator[None]:
-        """Make this the current rollout of the block, and of threads that are started in it without its context.
+    def __enter__(self) -> Self:
+        self._token = _of_threads.set(weakref.ref(self))  # A thread that lives on must not keep it alive.
+        return self
 
-        In the block itself `dspy.context` must have it as `SETTING`, which DSPy carries into threads that it starts.
-        """
-        token = _of_threads.set(weakref.ref(self))  # A thread that lives on must not keep it alive.
-        try:
-            yield
-        finally:
-            _of_threads.reset(token)
+    def __exit__(self, *error: object) -> None:
+        if self._token is not None:
+            _of_threads.reset(self._token)
+            self._token = None
 
     @property
     def is_over(self) -> bool:

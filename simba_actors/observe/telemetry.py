@@ -25,7 +25,7 @@ class Telemetry:
 
     def rollout(self, rollout: Rollout) -> AbstractContextManager[ReportResult]:
         """Return the span of a rollout."""
-        return nullcontext(_ignore)
+        return _NO_SPAN
 
     def strategy(self, name: str, step: int, program: int, buckets: Iterable[Bucket]) -> AbstractContextManager[None]:
         """Return the span of applying a strategy to `buckets`, which may make `program`."""
@@ -59,3 +59,6 @@ def telemetry_of(run_id: str, governor: Governor) -> Telemetry:
     from simba_actors.observe.open_telemetry import OpenTelemetry, is_set_up
 
     return OpenTelemetry(run_id, governor) if is_set_up() else Telemetry()
+
+
+_NO_SPAN = nullcontext(_ignore)

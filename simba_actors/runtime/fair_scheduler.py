@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
@@ -107,18 +106,18 @@ class YieldingDriver(Generic[R]):
         self._turn = turn
 
     def __await__(self) -> Generator[Any, Any, R]:
-        step = partial(self._work.send, None)
+        raised: BaseException | None = None
         while True:
             try:
-                awaited = step()
+                awaited = self._work.send(None) if raised is None else self._work.throw(raised)
             except StopIteration as ended:
                 return ended.value
+            finally:
+                raised = None
             try:
                 yield awaited
                 turn = self._turn()
                 if turn is not None:
                     yield from turn.__await__()
             except BaseException as error:  # noqa: BLE001 - the coroutine must see a cancellation
-                step = partial(self._work.throw, error)
-            else:
-                step = partial(self._work.send, None)
+                raised = error

@@ -48,8 +48,8 @@ logger = get_logger(__name__)
 RECORDS_A_TURN = 100
 """Rollouts queued before the event loop may run other work; queueing them takes about a millisecond."""
 
-Queued: TypeAlias = "tuple[tuple[bool, bool, int, int], Rollout]"
-"""A rollout with its place in the queue: those that failed come last. Of the others, samples come first, since rules
+Queued: TypeAlias = "tuple[bool, bool, int, int, Rollout]"
+"""A rollout after its place in the queue: those that failed come last. Of the others, samples come first, since rules
 are written from them while candidates are evaluated, and then those of earlier steps."""
 
 
@@ -189,7 +189,7 @@ class Sampler(GenServer[SamplerState]):
 
     def _queue(self, rollout: Rollout, *, has_failed: bool = False) -> None:
         key = rollout.key
-        self.state.queue.put_nowait(((has_failed, key.phase != "sample", key.step, next(self._order)), rollout))
+        self.state.queue.put_nowait((has_failed, key.phase != "sample", key.step, next(self._order), rollout))
 
     def _add_worker(self) -> None:
         """Start another worker if there is work for it and the run allows one more."""
@@ -217,7 +217,7 @@ class Sampler(GenServer[SamplerState]):
         """Run one rollout after another, forever."""
         state, gate = self.state, self._gate
         while True:
-            _, rollout = await state.queue.get()
+            rollout = (await state.queue.get())[-1]
             await gate.passed()
             epoch, ended_before = gate.pausing.epoch, self._setting_aside.ended
             if rollout.key not in state.queued:
