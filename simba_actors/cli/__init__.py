@@ -26,8 +26,19 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # Terminals that are not UTF-8 get escapes, not a crash.
     try:
-        make_app(sys.argv[1:])()
-    except BrokenPipeError:
-        # The reader, such as `head`, has gone. Python would complain once more when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        try:
+            make_app(sys.argv[1:])()
+        finally:
+            if isinstance(sys.stdout, io.TextIOWrapper):  # It is None if the process has no stdout.
+                sys.stdout.flush()
+    except BrokenPipeError:  # The reader, such as `head`, has gone.
+        _discard_output()
         sys.exit(1)
+    except OSError as error:
+        _discard_output()
+        sys.exit(f"simba-actors: the output can't be written: {error}")
+
+
+def _discard_output() -> None:
+    """Keep Python from complaining once more when it flushes stdout at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

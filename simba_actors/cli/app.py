@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,15 +92,20 @@ def make_app(words: Sequence[str] | None = None) -> typer.Typer:
         name="simba-actors",
         cls=CommandsOrStore,
         help="Look at the runs of a store, live or afterwards, and act on them.",
-        epilog=EPILOG,
+        epilog=_unwrapped(EPILOG),
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
     app.callback()(options)
     for name in _named_in(words):
         function = getattr(import_module(f"simba_actors.cli.{COMMANDS[name].module}"), name)
-        app.command(name, rich_help_panel=COMMANDS[name].heading)(function)
+        app.command(name, help=_unwrapped(function.__doc__), rich_help_panel=COMMANDS[name].heading)(function)
     return app
+
+
+def _unwrapped(text: str) -> str:
+    """Join the lines of each paragraph, since typer keeps their ends in all but the first."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in cleandoc(text).split("\n\n"))
 
 
 def _named_in(words: Sequence[str] | None) -> Sequence[str]:

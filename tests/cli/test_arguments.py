@@ -85,6 +85,21 @@ def test_a_reader_that_goes_away_is_no_error(store: Path) -> None:
     assert ended.stderr == ""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_output_to_a_full_disk_is_one_line(store: Path) -> None:
+    command = f"{sys.executable} -m simba_actors lineage --json --store {store} > /dev/full"
+    process = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert process.returncode == 1
+    assert process.stderr == "simba-actors: the output can't be written: [Errno 28] No space left on device\n"
+
+
+def test_the_lines_of_a_help_text_fill_the_width() -> None:
+    lines = [line.strip() for line in run_command(["serve", "--help"]).stdout.splitlines()]
+    first = next(number for number, line in enumerate(lines) if line.startswith("Live programs on other hosts"))
+    next_word = lines[first + 1].partition(" ")[0]
+    assert len(f"{lines[first]} {next_word}") > max(map(len, lines)) - 2
+
+
 def test_a_terminal_without_unicode_gets_escapes(tmp_path: Path) -> None:
     asyncio.run(finish(small_config(tmp_path / "simba.db", run_id="größe", max_steps=1)))
     command = [sys.executable, "-m", "simba_actors", "runs", "--store", str(tmp_path / "simba.db")]
