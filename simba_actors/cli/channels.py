@@ -60,9 +60,15 @@ def channels(store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
     )
 
 
-def versions(channel: ChannelName, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+def versions(
+    channel: ChannelName,
+    limit: Annotated[int, typer.Option("--limit", help="Maximum number.", min=1, callback=checked_number)] = 100,
+    store: StorePath = DEFAULT_STORE,
+    as_json: AsJSON = False,
+) -> None:
     """List the versions of a channel, the newest first."""
-    history, served = run(_history(store, channel), as_json=as_json)
+    known, served = run(_history(store, channel), as_json=as_json)
+    history = known[:limit]
     if as_json:
         print_json([{**asdict(p), "serving": _role(p, served)} for p in history])
         return
@@ -71,6 +77,8 @@ def versions(channel: ChannelName, store: StorePath = DEFAULT_STORE, as_json: As
         ((p.version, p.kind, _origin(p), _role(p, served), p.publisher, local_time(p.time), p.reason) for p in history),
         numbers=("version",),
     )
+    if len(known) > limit:
+        print_text(f"\nthe newest of {len(known):,} versions; --limit shows more")
 
 
 def publish(

@@ -12,11 +12,15 @@ from simba_actors.store import Reader
 from simba_actors.web.diffs import diff_lines
 from simba_actors.web.rendering import name_in, open_store, page, whole
 
+ROWS_A_PAGE = 100
+"""Number of versions on a page."""
+
 
 async def channel(request: Request) -> Response:
     """Show a channel's versions, with a comparison of two of them if the query names them."""
     name = name_in(request, "channel")
-    before, after = (whole(request.query_params.get(side)) for side in ("before", "after"))
+    before, after, first = (whole(request.query_params.get(key)) for key in ("before", "after", "first"))
+    first = first or 0
     async with await open_store(request) as store:
         history = await store.ask(publications.history, name)
         served = await store.ask(publications.served, name)
@@ -30,10 +34,13 @@ async def channel(request: Request) -> Response:
         request,
         "channel.html",
         channel=name,
-        history=history[::-1],
+        history=history[::-1][first : first + ROWS_A_PAGE],
+        count=len(history),
+        first=first,
+        rows_a_page=ROWS_A_PAGE,
         served=served,
         scores=scores,
-        kept=kept,
+        comparable=len(kept) > 1,
         before=before if before is not None else (kept[-2] if len(kept) > 1 else None),
         after=after if after is not None else (kept[-1] if kept else None),
         lines=lines,

@@ -287,6 +287,8 @@ def test_versions_are_published_rolled_back_and_pruned(invoke: Invoke) -> None:
     versions = output_json(invoke("versions", "bot", "--json"))
     assert [(v["version"], v["serving"]) for v in versions] == [(3, "yes"), (2, ""), (1, "")]
     assert "program 0 of colours" in invoke("versions", "bot").stdout
+    newest, _, note = invoke("versions", "bot", "--limit", 1).stdout.splitlines()[1:]
+    assert (newest.split()[0], note) == ("3", "the newest of 3 versions; --limit shows more")
     assert output_json(invoke("prune", "bot", "--keep", "1", "--json"))["pruned"] == 1
 
 

@@ -22,9 +22,10 @@ from simba_actors import Optimizer, Pareto
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries
 from simba_actors.store.store import Store
-from simba_actors.web import dashboard
+from simba_actors.web import channel_pages, dashboard
 from simba_actors.web.rendering import name_in, slug
 from tests.support.hostile import SCRIPT, STEERING
+from tests.support.live import publish
 from tests.support.runs import finish, small_config
 from tests.web.conftest import RUN
 
@@ -320,6 +321,18 @@ async def test_two_versions_of_a_channel_are_compared(store: Path, tmp_path: Pat
         text = (await client.get("/channels/bot?before=1&after=2")).text
         assert (await client.get("/channels/bot?before=1&after=9")).status_code == 404
     assert re.search(r'<span class="added">\+', text)
+
+
+async def test_the_versions_of_a_channel_are_paged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_pages, "ROWS_A_PAGE", 2)
+    await publish(tmp_path / "simba.db", "one", "two", "three")
+    async with browsing(tmp_path / "simba.db") as client:
+        first = (await client.get("/channels/default")).text
+        (older,) = re.findall(r'<a rel="next" href="([^"]+)"', first)
+        second = (await client.get(f"/channels/default{older}")).text
+    assert [word in first for word in ("say three", "say two", "say one")] == [True, True, False]
+    assert [word in second for word in ("say three", "say two", "say one")] == [False, False, True]
+    assert 'rel="prev"' in second
 
 
 async def test_objectives_are_shown_with_the_pareto_front(tmp_path: Path) -> None:
