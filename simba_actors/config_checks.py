@@ -26,7 +26,7 @@ from simba_actors.programs.values import contents
 from simba_actors.search.adaptive.schedule import least_rollouts
 from simba_actors.search.objectives import Objectives
 from simba_actors.search.rollout import STUDENT_LM
-from simba_actors.store.reading import PROMPT_MODEL
+from simba_actors.store.reading import PROMPT_MODEL, WITHOUT_RESULT
 from simba_actors.strategies import Strategy
 
 logger = logging.getLogger(__name__)
@@ -37,8 +37,8 @@ CHECKED_AT_ONCE = 1_000
 """Number of examples of each list that a config checks when it is made, in about 10 ms. The start of the run checks the
 others in a thread, so that 100,000 of them do not block the host for seconds."""
 
-RESERVED_LMS = (STUDENT_LM, "teacher", PROMPT_MODEL)
-"""Names that `sampling_lms` can't use, since the LMs of other settings have them."""
+RESERVED_LMS = (STUDENT_LM, "teacher", PROMPT_MODEL, WITHOUT_RESULT)
+"""Names that `sampling_lms` can't use, since the usage of other calls is reported under them."""
 
 
 def check_student(student: dspy.Module) -> None:

@@ -113,7 +113,9 @@ class OptimizerResult(_Programs):
     usage: Usage
     """Usage of the whole run, including earlier processes."""
     usage_by_lm: dict[str, Usage]
-    """Usage by LM: "student", "teacher", the names of `sampling_lms`, and "prompt_model"."""
+    """Usage by LM: "student", "teacher", the names of `sampling_lms`, and "prompt_model".
+
+    Calls of rollouts and strategies that failed, were cut short, or still run are under "without_result"."""
     seconds: float
     """Uptime of the run in seconds, without pauses, including earlier processes."""
     reason: str

@@ -44,7 +44,9 @@ class Status:
     progress: Progress | None
     """Findings and usage at the end of the last closed step; None before the first."""
     usage_by_lm: dict[str, Usage]
-    """Usage so far by LM: "student", "teacher", the names of `sampling_lms`, and "prompt_model"."""
+    """Usage so far by LM: "student", "teacher", the names of `sampling_lms`, and "prompt_model".
+
+    Calls of rollouts and strategies that failed, were cut short, or still run are under "without_result"."""
 
     def to_json(self) -> dict[str, JSON]:
         """Return the fields as plain JSON."""

@@ -156,7 +156,7 @@ class BudgetTracker:
 
     def writes(self) -> list[Write]:
         """Return what the next transaction has to store."""
-        unstored, spent = self._unstored_calls, self.spent
+        unstored, spent = self.calls - self._calls_stored, self.spent
         spending = RecordSpending(spent.tokens or 0, spent.cost or 0.0, self.seconds)
         return [spending] if unstored <= 0 else [spending, ReserveCalls(unstored)]
 
@@ -174,9 +174,9 @@ class BudgetTracker:
                     pass
 
     @property
-    def _unstored_calls(self) -> int:
-        """Calls that are not in the store yet; 0 without a cap on calls."""
-        return 0 if self.budget.max_calls is None else self.calls - self._calls_stored
+    def _has_to_reserve(self) -> bool:
+        """Whether a counted call has to be stored before it is sent."""
+        return self.budget.max_calls is not None and self.calls > self._calls_stored
 
     # ── LM calls ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -188,7 +188,7 @@ class BudgetTracker:
         self._count_call(size)
         self._add_in_flight(size, 1)
         try:
-            if self._reserve is not None and self._unstored_calls > 0:
+            if self._reserve is not None and self._has_to_reserve:
                 await self._reserve()
         except BaseException:
             self.after_call(size)

@@ -46,6 +46,9 @@ PROMPTS = "prompts"
 PROMPT_MODEL = "prompt_model"
 """Name of the LM that writes rules, used alongside the names of the model pool."""
 
+WITHOUT_RESULT = "without_result"
+"""Name for the usage of calls without a stored result: of rollouts that failed, were cut short, or still run."""
+
 LAST_EVENT = "SELECT COALESCE(MAX(seq), 0) FROM events WHERE run_id = ?"
 
 
@@ -127,14 +130,20 @@ class Reader:
         return await self.ask(_scores, run_id, _OBJECTIVE_SCORE, objective)
 
     async def usage(self, run_id: str) -> Usage:
-        """Return the usage of all rollouts and strategies of the run; None where it is unknown for any of them."""
+        """Return the usage of all calls of the run; None where it is unknown for any rollout or strategy."""
         return sum((await self.usage_by_lm(run_id)).values(), start=Usage())
+
+    async def usage_of_results(self, run_id: str) -> Usage:
+        """Return the usage of all stored rollouts and strategies; None where it is unknown for any of them."""
+        used = await self.usage_by_lm(run_id)
+        return sum((usage for name, usage in used.items() if name != WITHOUT_RESULT), start=Usage())
 
     async def usage_by_lm(self, run_id: str, step: int | None = None) -> dict[str, Usage]:
         """Return the usage by LM of the model pool, and by `PROMPT_MODEL` for the LM that writes rules.
 
-        With a `step`, return that step's usage. If predictors have LMs of their own, their usage counts as the
-        student's, and so do LM calls that the metric makes.
+        The usage of calls without a result is that of `WITHOUT_RESULT`, if there are any. With a `step`, return the
+        usage of that step's results. If predictors have LMs of their own, their usage counts as the student's, and so
+        do LM calls that the metric makes.
         """
         return await self.ask(_usage_by_lm, run_id, step)
 
@@ -330,7 +339,24 @@ def _usage_by_lm(db: sqlite3.Connection, run_id: str, step: int | None) -> dict[
     ).fetchone()
     if count:
         used[PROMPT_MODEL] = usage_of_totals(totals)
-    return used
+    rest = None if step is not None else usage_without_result(db, run_id, sum(used.values(), start=Usage()))
+    return used if rest is None else {**used, WITHOUT_RESULT: rest}
+
+
+def usage_without_result(db: sqlite3.Connection, run_id: str, of_results: Usage) -> Usage | None:
+    """Return the usage of the calls that the run has counted beyond those of its results; None if there are none.
+
+    Of their tokens only the sum is known. It is divided into prompt and completion as those of the results are.
+    """
+    counted, tokens, known = _spending(db, run_id), of_results.tokens, of_results
+    if counted.calls <= known.calls:
+        return None
+    cost = None if known.cost is None else max(0.0, counted.cost - known.cost)
+    if tokens is None or known.completion_tokens is None:
+        return Usage(counted.calls - known.calls, None, None, cost)
+    rest = max(0, counted.tokens - tokens)
+    completion = rest * known.completion_tokens // tokens if tokens else 0
+    return Usage(counted.calls - known.calls, rest - completion, completion, cost)
 
 
 def _spending(db: sqlite3.Connection, run_id: str) -> Spending:

@@ -246,7 +246,7 @@ class BudgetSpent:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Send `Drained` to the Coordinator once no work that calls an LM is in flight."""
+    """Send `Drained` to the Coordinator once no work that calls an LM is in flight, and start no more from then on."""
 
 
 @dataclass(frozen=True, slots=True)

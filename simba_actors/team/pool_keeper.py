@@ -225,7 +225,7 @@ class PoolKeeper(GenServer[PoolState]):
             await store.claim(self._run, self._owner, wake, expired=self._claim.expired)
             if not self._claim.is_made:
                 await store.take_requests(run_id, self._owner)  # They were meant for an owner that is gone.
-            self._budget.restore(await store.read.spending(run_id), await store.read.usage(run_id))
+            self._budget.restore(await store.read.spending(run_id), await store.read.usage_of_results(run_id))
         except BaseException:
             try:
                 await store.release(run_id, self._owner)

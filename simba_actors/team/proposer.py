@@ -66,6 +66,8 @@ class ProposerState:
     """Step and index of each proposal that may have called an LM and whose outcome is not stored yet."""
     draining: bool = False
     """Whether the Coordinator waits for `applying` to be empty."""
+    drained: bool = False
+    """Whether the Coordinator was told that it is, and ends the run: the result of another strategy would be lost."""
 
 
 class Proposer(GenServer[ProposerState]):
@@ -127,7 +129,7 @@ class Proposer(GenServer[ProposerState]):
 
     def _tell_if_drained(self) -> None:
         if self.state.draining and not self.state.applying:
-            self.state.draining = False
+            self.state.draining, self.state.drained = False, True
             self._teammates.via(COORDINATOR).cast_nowait(Drained(PROPOSER))
 
     def _applied(self, step: int, index: int) -> None:
@@ -258,6 +260,8 @@ class Proposer(GenServer[ProposerState]):
         while True:
             await gate.passed()
             epoch = gate.pausing.epoch
+            if self.state.drained:
+                await asyncio.Event().wait()
             try:
                 self._budget.check()
                 self.state.applying.add((step, index))

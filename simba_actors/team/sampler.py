@@ -110,6 +110,8 @@ class SamplerState:
     """Kinds of program failures that were logged."""
     draining: bool = False
     """Whether the Coordinator waits for `running` to be empty."""
+    drained: bool = False
+    """Whether the Coordinator was told that it is, and ends the run: the result of another rollout would be lost."""
 
 
 class Sampler(GenServer[SamplerState]):
@@ -220,7 +222,7 @@ class Sampler(GenServer[SamplerState]):
             rollout = (await state.queue.get())[-1]
             await gate.passed()
             epoch, ended_before = gate.pausing.epoch, self._setting_aside.ended
-            if rollout.key not in state.queued:
+            if state.drained or rollout.key not in state.queued:
                 continue
             state.queued.discard(rollout.key)
             state.running.add(rollout.key)
@@ -299,7 +301,7 @@ class Sampler(GenServer[SamplerState]):
 
     async def _tell_if_drained(self) -> None:
         if self.state.draining and not self.state.running:
-            self.state.draining = False
+            self.state.draining, self.state.drained = False, True
             await self._teammates.via(COORDINATOR).cast(Drained(SAMPLER))
 
     async def _store(self) -> None:

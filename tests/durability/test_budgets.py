@@ -17,12 +17,13 @@ from simba_actors import Budget, Channel, Governor, Optimizer, OptimizerConfig, 
 from simba_actors.errors import RunError
 from simba_actors.events import BudgetForecast, BudgetReached, RunPaused, TrajectorySampled
 from simba_actors.store import Reader
+from simba_actors.store.queries import run_queries
 from simba_actors.store.records import Spending
-from simba_actors.strategies import AppendARule
+from simba_actors.strategies import AppendADemo, AppendARule
 from simba_actors.team.messages import COORDINATOR
 from tests.support.children import start_child
 from tests.support.openai_server import Faults, OpenAIServer, lm_at
-from tests.support.quiz import quiz_script
+from tests.support.quiz import legible_script, quiz_script
 from tests.support.runs import PATIENCE, findings, finish, reach, small_config
 from tests.support.scripted_lm import ScriptedLM
 from tests.support.seeded_loop import run_seeded, use_one_thread
@@ -53,6 +54,30 @@ async def test_max_calls_is_never_passed(faults: Faults, tmp_path: Path) -> None
     with OpenAIServer(quiz_script, faults=faults) as server:
         result = await finish(config_for(server.address, tmp_path / "simba.db", Budget(max_calls=20)))
     assert (server.calls, result.budget_reached) == (20, "max_calls")
+    assert result.usage.calls == 20
+
+
+class Twice(dspy.Module):
+    """Makes two calls, so that a cap can end a rollout between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hint = dspy.Predict("question -> hint")
+        self.answer = dspy.Predict("question, hint -> answer")
+
+    async def aforward(self, question: str) -> Any:
+        return await self.answer.acall(question=question, hint=(await self.hint.acall(question=question)).hint)
+
+
+async def test_the_usage_of_a_run_has_the_calls_of_rollouts_that_were_cut_short(tmp_path: Path) -> None:
+    lm = ScriptedLM(legible_script)
+    changes: dict[str, Any] = {"lm": lm, "student": Twice(), "strategies": [AppendADemo()], "run_id": "run"}
+    result = await finish(small_config(tmp_path / "simba.db", budget=Budget(max_calls=39), **changes))
+    async with await Reader.open(tmp_path / "simba.db") as reader:
+        counted, summary = await reader.spending("run"), await reader.ask(run_queries.summary, "run")
+    assert len(lm.asks) == result.usage.calls == summary.usage.calls == counted.calls == 39
+    assert result.usage.tokens == counted.tokens
+    assert result.usage_by_lm["without_result"].calls % 2 == 1
 
 
 async def test_each_of_several_optimizers_keeps_to_its_own_budget(server: OpenAIServer, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class StoreMachine(RuleBasedStateMachine):
             key: score for key, score in model.scores.items() if score is not None
         }
         assert [event.seq for event in self.wait(read.events("run"))] == list(range(1, model.events + 1))
-        assert (usage.calls, usage.tokens) == (len(done), 15 * len(done))
+        assert (usage.calls, usage.tokens) == (max(len(done), model.reserved), 15 * len(done))
         assert self.wait(read.rollouts_done("run")) == len(done)
         assert self.wait(read.spending("run")).calls == model.reserved
         assert self.wait(read.run("run")).status == model.status

@@ -11,7 +11,14 @@ from simba_actors.search.rollout import STUDENT_LM, Usage
 from simba_actors.store.encoding import loads
 from simba_actors.store.queries.pool_queries import MeanScore
 from simba_actors.store.queries.score_queries import Standing, best_and_student
-from simba_actors.store.reading import TOTAL_USAGE, USED_BY_PROPOSALS, all_runs, find_run, usage_of_totals
+from simba_actors.store.reading import (
+    TOTAL_USAGE,
+    USED_BY_PROPOSALS,
+    all_runs,
+    find_run,
+    usage_of_totals,
+    usage_without_result,
+)
 from simba_actors.store.records import ActorGauge, Run
 
 EstimateKind: TypeAlias = Literal["TrendEstimated", "OutlookEstimated", "BudgetForecast"]
@@ -151,6 +158,7 @@ def _summary(db: sqlite3.Connection, run: Run) -> RunSummary:
     best, student = best_and_student(db, run.run_id)
     (running,) = db.execute("SELECT SUM(running) FROM gauges WHERE run_id = :run", values).fetchone()
     strategies = db.execute(f"SELECT {TOTAL_USAGE} FROM ({USED_BY_PROPOSALS})", values).fetchone()
+    usage = usage_of_totals(rollouts) + usage_of_totals(strategies)
     return RunSummary(
         run,
         cast("int", run.settings.get("max_steps", opened)),
@@ -163,7 +171,7 @@ def _summary(db: sqlite3.Connection, run: Run) -> RunSummary:
         int(planned),
         int(failures),
         running if run.status == "running" else None,
-        usage_of_totals(rollouts) + usage_of_totals(strategies),
+        usage + (usage_without_result(db, run.run_id, usage) or Usage()),
     )
 
 
