@@ -247,7 +247,9 @@ def check_examples(name: str, examples: object, *, rest: bool = False) -> None:
         raise ConfigError(f"{name} must be a list of dspy.Example, not {type(examples).__name__}")
     for index, example in _part(cast("Sequence[object]", examples), rest=rest):
         if not isinstance(example, dspy.Example):
-            raise ConfigError(f"{name}[{index}] must be a dspy.Example, not {type(example).__name__}")
+            kind = type(example)
+            remedy = f": dspy.Example(**{name}[{index}]).with_inputs(…) makes one" if issubclass(kind, Mapping) else ""
+            raise ConfigError(f"{name}[{index}] must be a dspy.Example, not {kind.__name__}{remedy}")
         if not _input_names(example):
             raise ConfigError(
                 f"{name}[{index}] does not say which of its fields are inputs: "

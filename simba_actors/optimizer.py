@@ -372,6 +372,7 @@ class Optimizer:
         Raises:
             UnknownChannelError, UnknownVersionError: There is no such version.
             PrunedVersionError: Its configuration is gone.
+            VersionConflictError: Something else was published at the same moment.
         """
         published = await self._publisher.rollback(to, reason=reason, by=by)
         self._wake_feed()

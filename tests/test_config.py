@@ -71,6 +71,7 @@ UNMARKED = [dspy.Example(question="?", answer="!")] * 8
 BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("a_student_without_predictors", {"student": NoPredictors()}, "NoPredictors has no predictors"),
     ("a_student_that_is_no_module", {"student": exact}, "student must be a dspy.Module, not function"),
+    ("a_class_of_modules", {"student": Generates}, "student is the class Generates, .*: call it, as in Generates"),
     (
         "a_live_program",
         {"student": LiveProgram(dspy.Predict("question -> answer"), store="none.db")},
@@ -81,7 +82,7 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
         {"space": ConfigurationSpace.from_module(dspy.Predict("question -> answer"), {"self.n": Integer(1, 3)})},
         "space has settings, which policy='dspy' can't choose",
     ),
-    ("a_space_that_is_none", {"space": "answer"}, "space must be a ConfigurationSpace, .* not 'answer'"),
+    ("a_space_of_another_type", {"space": "answer"}, "space must be a ConfigurationSpace, .* not 'answer'"),
     ("a_predictor_that_is_not_there", {"optimize": ["ask"]}, r"optimize names \['ask'\], which .* it has \['self'\]"),
     (
         "a_predictor_in_place_of_a_list",
@@ -101,11 +102,15 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("a_forward_that_is_async", {"student": AsyncForward()}, "AsyncForward.forward is async, .*: rename it aforward"),
     ("a_student_without_a_method", {"student": Methodless()}, "Methodless has neither forward nor aforward"),
     ("a_store_that_is_no_path", {"store": None}, "store=None: must be the path of a file"),
-    ("a_governor_that_is_none", {"governor": 500}, "governor must be a Governor, not int: 500"),
+    ("a_governor_of_another_type", {"governor": 500}, "governor must be a Governor, not int: 500"),
     ("an_empty_trainset", {"trainset": []}, "trainset is empty"),
     ("too_few_examples", {"bsize": 9}, "trainset has 8 examples, fewer than bsize=9"),
     ("examples_without_inputs", {"trainset": UNMARKED}, r"trainset\[0\] does not say .*with_inputs"),
-    ("rows_that_are_no_examples", {"trainset": [{}] * 8}, r"trainset\[0\] must be a dspy.Example, not dict"),
+    (
+        "rows_that_are_no_examples",
+        {"trainset": [{}] * 8},
+        r"trainset\[0\] must be a dspy.Example, not dict: dspy.Example",
+    ),
     ("inputs_that_do_not_fit", {"student": TakesText()}, r"trainset\[0\] does not fit TakesText"),
     ("inputs_that_do_not_fit_a_predict", {"student": dspy.Predict("text -> answer")}, r"its inputs are \['text'\]"),
     ("a_metric_that_is_not_callable", {"metric": "exact"}, "metric must be callable"),

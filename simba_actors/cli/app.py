@@ -52,9 +52,10 @@ COMMANDS: Mapping[str, Command] = {
 """All commands. Each is a function of the same name."""
 
 
-EPILOG = """The store is simba.db in this directory. Others are named by $SIMBA_STORE, by --store FILE, or by FILE.db as
-the first word: `simba-actors watch`, `simba-actors old.db failures latest best`, `simba-actors export best.json`."""
-"""End of the help."""
+EPILOG = """The store is simba.db in this directory, or $SIMBA_STORE, --store FILE, or FILE.db as the first word.
+
+Examples: `simba-actors watch`, `simba-actors old.db failures latest best`, `simba-actors export best.json`."""
+"""End of the help. Line breaks within a paragraph would be printed."""
 
 SUFFIXES = (".db", ".sqlite", ".sqlite3")
 """Endings of the names of stores."""

@@ -90,7 +90,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def http_server(app: Any, tls: TLS) -> Any:
-    """Return uvicorn's server of an ASGI application. Raise ConfigError without uvicorn, or if a file is unusable."""
+    """Return uvicorn's server for an ASGI application. Raise ConfigError without uvicorn, or if a file is unusable."""
     try:
         import uvicorn
     except ImportError as error:

@@ -63,8 +63,9 @@ def serve(
 ) -> None:
     """Serve the dashboard of a store until interrupted. Its address is printed first.
 
-    Live programs on other hosts follow the store's channels at that address with --channels, and at the second address
-    that is printed with --grpc-port. They present the same token as a browser.
+    With --channels, live programs on other hosts follow the store's channels at that address.
+
+    With --grpc-port, they follow them over gRPC, at a second address that is printed. All present the same token.
     """
     check_words([host])
     try:

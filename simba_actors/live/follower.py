@@ -158,6 +158,10 @@ class Follower:
         """
         try:
             status = os.stat(self._name)  # noqa: PTH116 - several times as fast as the path's own
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"there is no store {self._path}: an optimizer or a publication creates it, unless the path is wrong"
+            ) from error
         except OSError as error:
             raise unreachable(error, self._path) from error
         if status.st_size == 0:

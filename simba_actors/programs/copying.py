@@ -307,7 +307,11 @@ def _all_predictors(program: Any) -> Iterator[tuple[str, Any]]:
 def check_module(student: object) -> None:
     """Raise ConfigError if `student` is not a module, or has a predictor that can't be copied."""
     if not isinstance(student, dspy.Module):
-        raise ConfigError(f"student must be a dspy.Module, not {type(student).__name__}: {student!r:.80}")
+        given = cast("Any", student)
+        if isinstance(given, type) and issubclass(given, dspy.Module):
+            name = given.__name__
+            raise ConfigError(f"student is the class {name}, not a module: call it, as in {name}(…)")
+        raise ConfigError(f"student must be a dspy.Module, not {type(student).__name__}: {given!r:.80}")
     predictors_of(student)
     Copier(student)
 

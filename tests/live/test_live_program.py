@@ -282,6 +282,14 @@ def clear(store: Path) -> None:
         file.unlink()
 
 
+async def test_a_store_that_is_not_there_yet_is_named_with_what_creates_it(
+    store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    missing(store)
+    await answer(LiveProgram(sayer(), store=store))
+    assert f"there is no store {store}: an optimizer or a publication creates it" in caplog.text
+
+
 @pytest.mark.parametrize("damage", [missing, empty, garbage])
 async def test_without_a_store_the_student_runs_as_it_is_and_that_is_said_once(
     damage: Any, store: Path, caplog: pytest.LogCaptureFixture

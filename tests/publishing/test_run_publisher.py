@@ -187,7 +187,7 @@ async def test_the_verdict_on_a_canary_counts_as_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0, 1, float("nan"), "0.1", True])
-async def test_a_share_that_is_none_is_refused_and_nothing_is_published(share: Any, tmp_path: Path) -> None:
+async def test_a_share_out_of_range_is_refused_and_nothing_is_published(share: Any, tmp_path: Path) -> None:
     async with await Optimizer.start(config(tmp_path)) as optimizer:
         await optimizer.result()
         with pytest.raises(ConfigError, match="must be a number above 0 and below 1"):
