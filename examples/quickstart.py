@@ -10,21 +10,26 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import dspy
-from heldout import Accuracy, accuracy
 from local_model import LineAdapter, local_lm, serve
 from topics import messages, router, same_topic
 
-from simba_actors import Budget, Optimizer, OptimizerConfig, OptimizerResult
-from simba_actors.programs import ConfigurationSpace
-from simba_actors.runtime.logs import visible
-from simba_actors.strategies import AppendADemo, AppendLabeledDemos, Recombine
+from simba_actors import (
+    AppendADemo,
+    AppendLabeledDemos,
+    Budget,
+    Evaluation,
+    Optimizer,
+    OptimizerConfig,
+    Recombine,
+    evaluate,
+)
+
+AT_ONCE = 8
 
 
 def main() -> None:
@@ -66,33 +71,20 @@ async def optimize(options: argparse.Namespace) -> None:
         budget=Budget(max_calls=700),
         max_steps=8,
         max_demos=8,
-        max_concurrency=8,
+        max_concurrency=AT_ONCE,
         progress=True,
     )
-    started = time.monotonic()
     result = await Optimizer.run(config)
-    seconds = time.monotonic() - started
-    before = await accuracy(student, held_out, same_topic)
-    after = await accuracy(result.program, held_out, same_topic)
-    show(student, result, before, after, seconds)
+    before = await evaluate(student, held_out, same_topic, max_concurrency=AT_ONCE)
+    after = await evaluate(result.program, held_out, same_topic, max_concurrency=AT_ONCE)
+    print(f"\n{result}")
+    print(f"\nOn {len(held_out)} messages that the optimizer never saw (with 95 % intervals):")
+    print(f"  student  {accuracy(before)}")
+    print(f"  winner   {accuracy(after)}")
 
 
-def show(student: dspy.Module, result: OptimizerResult, before: Accuracy, after: Accuracy, seconds: float) -> None:
-    space = ConfigurationSpace.from_module(student)
-    print("\nWhat changed in the prompt:\n")
-    print(visible(space.extract(result.program).diff(space.extract(student))) or "nothing")
-    print(f"\nOn {before.asked} messages that the optimizer never saw (with 95 % intervals):")
-    print(f"  student  {before}")
-    print(f"  winner   {after}")
-    print(f"\n{used(result.usage)}, {seconds:.0f} seconds. Stored as {result.run_id!r}.")
-
-
-def used(usage: Any) -> str:
-    tokens = (
-        "an unknown number of" if usage.prompt_tokens is None else f"{usage.prompt_tokens + usage.completion_tokens:,}"
-    )
-    cost = "" if usage.cost is None else f", ${usage.cost:.2f}"
-    return f"{usage.calls:,} LM calls, {tokens} tokens{cost}"
+def accuracy(measured: Evaluation) -> str:
+    return f"{measured.score:5.1%}  [{measured.low:.1%}, {measured.high:.1%}]"
 
 
 if __name__ == "__main__":

@@ -10,10 +10,9 @@ import asyncio
 from typing import Any
 
 import dspy
-from heldout import accuracy
 from simulated_lm import SimulatedLM, choose_lm
 
-from simba_actors import Budget, Optimizer, OptimizerConfig
+from simba_actors import Budget, Optimizer, OptimizerConfig, evaluate
 
 NUMERALS = {100: "C", 90: "XC", 50: "L", 40: "XL", 10: "X", 9: "IX", 5: "V", 4: "IV", 1: "I"}
 
@@ -53,9 +52,9 @@ async def main() -> None:
     )
     result = await Optimizer.run(config)
     print(result)
-    print(f"\nOn {len(testset)} examples of the test set (with 95 % intervals):")
-    print(f"  student  {await accuracy(config.student, testset, same)}")
-    print(f"  winner   {await accuracy(result.program, testset, same)}")
+    print("\nOn the test set (with 95 % intervals):")
+    print(f"  student  {await evaluate(config.student, testset, same)}")
+    print(f"  winner   {await evaluate(result.program, testset, same)}")
 
 
 if __name__ == "__main__":

@@ -25,13 +25,12 @@ from typing import Any
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from simba_actors import Budget
+from simba_actors import Budget, evaluate
 from simba_actors.strategies import AppendADemo, AppendLabeledDemos, Recombine
 from tests.benchmarks.contenders import Task, dspy_simba, gepa, mipro, optimized, random_search
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
-from heldout import accuracy
 from local_model import LineAdapter, local_lm, serve
 from topics import messages, router, same_topic
 
@@ -104,8 +103,8 @@ def run(name: str, seed: int, prompt_model: dspy.LM) -> tuple[float, int]:
         contextlib.redirect_stderr(quiet),
     ):
         program = CONTENDERS[name](task)
-    found = asyncio.run(accuracy(program, held_out, same_topic))
-    return found.right / found.asked, count.calls
+    found = asyncio.run(evaluate(program, held_out, same_topic, max_concurrency=AT_ONCE))
+    return found.score, count.calls
 
 
 def main() -> None:

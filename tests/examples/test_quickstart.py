@@ -88,7 +88,7 @@ def is_surely_of_the_run(ask: Ask) -> bool:
 
 def test_a_killed_quick_start_continues_to_its_end(lives: Lives) -> None:
     assert re.search(r"^  winner +[\d.]+%", lives.output, re.MULTILINE)
-    assert f"{lives.ended.calls:,} LM calls" in lives.output
+    assert f"spent:      {lives.ended.calls:,} calls" in lives.output
 
 
 def test_a_killed_quick_start_keeps_every_rollout_that_was_stored(lives: Lives) -> None:
