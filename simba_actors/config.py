@@ -126,7 +126,7 @@ class OptimizerConfig:
     trace)`. It returns a number or a bool, higher is better, or a `dspy.Prediction` with a `score`. Other fields of the
     prediction, such as `feedback`, are shown to the LM that writes rules."""
 
-    trainset: Sequence[dspy.Example]
+    trainset: Sequence[dspy.Example] = field(repr=False)
     """Examples to learn from, at least `bsize`, with their inputs marked by `with_inputs`. `policy="adaptive"` uses a
     random sample of 2,000 if there are more."""
 
@@ -144,7 +144,7 @@ class OptimizerConfig:
     """Names of the predictors to optimize, as in `student.named_predictors()`; by default all. The others run
     unchanged, as do those of sub-modules with `_compiled=True`."""
 
-    valset: Sequence[dspy.Example] = ()
+    valset: Sequence[dspy.Example] = field(default=(), repr=False)
     """Examples to choose the winner on, which never become rules or demos. By default the winner is chosen on the
     trainset. Not allowed with `policy="dspy"`, since `dspy.SIMBA` has none."""
 

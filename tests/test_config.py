@@ -141,6 +141,7 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
         r"max_calls=3 is too small .* With bsize=3, a run of 1 predictor needs at least 14 calls",
     ),
     ("a_trainset_that_can_be_read_once", {"trainset": iter([])}, "trainset must be a list of dspy.Example"),
+    ("an_address_as_the_store", {"store": "https://host/simba"}, "Only live programs can follow a server"),
     ("a_store_in_memory", {"store": ":memory:"}, "must be the path of a file, since a run outlives its process"),
     ("a_run_id_that_is_not_a_string", {"run_id": ("a", 1)}, r"run_id must be a string, not tuple: \('a', 1\)"),
     ("a_run_id_that_no_store_takes", {"run_id": "x\ud800"}, "run_id='x.*' holds half of a surrogate pair"),
@@ -321,6 +322,12 @@ def test_a_config_is_checked_without_an_lm(tmp_path: Path) -> None:
         student=dspy.Predict("question -> answer"), metric=exact, trainset=questions(32), store=tmp_path / "simba.db"
     )
     assert config.lm is None
+
+
+def test_a_config_is_shown_without_its_examples(tmp_path: Path) -> None:
+    shown = repr(small_config(tmp_path / "simba.db"))
+    assert "metric=" in shown
+    assert "Example(" not in shown
 
 
 def test_a_decorated_metric_is_judged_by_what_its_decorator_takes(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ LEAST_WAIT = 0.1
 """Minimum seconds between checks of the run's clock, which stops while the run is paused."""
 
 
-@suggests_names()
+@suggests_names(named={"max_usd": "max_cost", "max_dollars": "max_cost", "timeout": "max_seconds"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """Caps on what a run may use, including before restarts; None means no cap.

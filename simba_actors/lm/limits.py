@@ -10,7 +10,7 @@ from simba_actors.class_help import suggests_names
 from simba_actors.errors import ConfigError
 
 
-@suggests_names()
+@suggests_names(named={"rpm": "requests_per_minute", "tpm": "tokens_per_minute", "max_concurrency": "most_at_a_time"})
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Known limits of an endpoint; None means no limit.

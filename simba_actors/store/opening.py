@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +22,9 @@ BUSY_SECONDS = 5.0
 
 RETRY_SECONDS = 0.01
 """Seconds between attempts to open a locked file, in cases where SQLite does not retry."""
+
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+"""The start of a URL. A single letter before the colon would be a drive of Windows."""
 
 
 async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS, *, make: bool = True) -> Connection:
@@ -146,6 +150,11 @@ def checked_path(store: object) -> Path:
     if not isinstance(store, str | os.PathLike):
         raise ConfigError(f"store={store!r:.80}: must be the path of a file, as in store='simba.db'")
     path = Path(cast("str | os.PathLike[str]", store))
+    if isinstance(store, str) and ADDRESS.match(store):
+        raise ConfigError(
+            f"store={store!r:.80}: must be the path of a file. Only live programs can follow a server by its address, "
+            "as in 'https://host/simba'"
+        )
     if str(path) == ":memory:":
         raise ConfigError("store=':memory:': must be the path of a file, since a run outlives its process")
     if "\0" in str(path):
