@@ -152,6 +152,7 @@ class Failure(Message):
     message: str = ""
     permanent: bool = False
     retry_after_seconds: Seconds = 0.0
+    rejected: bool = False
 
 
 class RunReply(Message):

@@ -25,7 +25,7 @@ from simba_actors.bridge.messages import (
 from simba_actors.dspy_compat.model_facts import remember_prices, with_known_capabilities
 from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
 from simba_actors.dspy_compat.settings import own_trace
-from simba_actors.errors import InfrastructureError, LMAccessError, StudentError
+from simba_actors.errors import CallRejectedError, InfrastructureError, LMAccessError, StudentError
 from simba_actors.evaluation.binding import Programs
 from simba_actors.evaluation.executor import HISTORY_KEPT, raise_if_infrastructure, trace_steps
 from simba_actors.lm.governed_lm import Twins, govern_while_alive, governed
@@ -151,6 +151,7 @@ class ProgramRunner:
                     type=type(failure).__name__.lstrip("_"),
                     message=secrets.hide(str(failure)),
                     permanent=isinstance(failure, LMAccessError),
+                    rejected=isinstance(failure, CallRejectedError),
                 ),
             )
         kind, _, message = secrets.describe(error).partition(": ")

@@ -82,9 +82,10 @@ class RemoteLM(dspy.BaseLM):
         self.update_history(self._reports.entry(str(cast("Any", self).model), request, reply))
         failure = reply.failure
         if reply.outcome is RunOutcome.INFRASTRUCTURE_FAILURE and failure is not None:
+            permanent = FailureClass.REJECTED if failure.rejected else FailureClass.PERSISTENT
             raise StudentCallError(
                 f"{self.model} reports {failure.type}: {failure.message}",
-                FailureClass.PERSISTENT if failure.permanent else FailureClass.TRANSIENT,
+                permanent if failure.permanent else FailureClass.TRANSIENT,
                 retry_after=failure.retry_after_seconds or None,
             )
         return reply

@@ -19,7 +19,7 @@ from simba_actors.runtime.logs import get_logger
 from simba_actors.search.buckets import Sample
 from simba_actors.search.evidence import Score
 from simba_actors.search.policy import StepPlan
-from simba_actors.search.rollout import Outcome, Phase, Rollout, RolloutKey
+from simba_actors.search.rollout import Outcome, Phase, Rollout, RolloutKey, Split
 from simba_actors.store.records import RecordRollout
 from simba_actors.team.messages import (
     ANALYZER,
@@ -250,10 +250,11 @@ class Sampler(GenServer[SamplerState]):
             await self.ref.cast(SetAside())
             return True
         where, diagnosis = f"{rollout.split}set[{rollout.example}]", "outage"
-        if cause_of(error) == "outage" or isinstance(error, CallRejectedError):
+        rejected = isinstance(error, CallRejectedError)
+        if rejected or cause_of(error) == "outage":
             missing = (other for progress in self.state.jobs.values() for other in progress.missing.values())
-            has_others = any((other.split, other.example) != (rollout.split, rollout.example) for other in missing)
-            diagnosis = self._setting_aside.note_failure(rollout, ended_before, has_others=has_others)
+            others: set[tuple[Split, int]] = {(other.split, other.example) for other in missing}
+            diagnosis = self._setting_aside.note_failure(rollout, ended_before, others=others, rejected=rejected)
         if diagnosis == "outage":
             self._teammates.report_outage(error, epoch, self._gate.pausing, where)
         if diagnosis != "set aside":

@@ -12,6 +12,9 @@ from simba_actors.search.rollout import Rollout, Split
 TRIES = 3
 """Failures of an example on a reachable LM before it is set aside."""
 
+MOST_FAILING, MOST_REJECTED = 1, 4
+"""Maximum number of examples that fail, or that an LM rejects, one after the other before the LM counts as down."""
+
 Diagnosis: TypeAlias = Literal["try again", "outage", "set aside"]
 
 
@@ -21,6 +24,8 @@ class SettingAside:
     An LM is down if two examples fail one after the other with no rollout ending in between. If others end, the LM is
     reachable, and the example is to blame: the provider never answers its prompt, or always with an error. If it were
     not set aside, the run would be paused for it again and again.
+
+    An LM that rejects a call is reachable. Its settings are to blame only if it rejects several examples in a row.
 
     An example that is set aside has no score and is left out for the rest of the run, even after a restart, so that the
     run ends as it would have in one process.
@@ -46,28 +51,32 @@ class SettingAside:
         self.ended += 1
         self._failing.clear()
 
-    def note_failure(self, rollout: Rollout, ended_before: int, *, has_others: bool) -> Diagnosis:
+    def note_failure(
+        self, rollout: Rollout, ended_before: int, *, others: Iterable[tuple[Split, int]], rejected: bool = False
+    ) -> Diagnosis:
         """Note that a rollout met an infrastructure failure, and return what to do.
 
         Args:
             rollout: The rollout.
             ended_before: `ended` when this try began.
-            has_others: Whether other rollouts are left that can show whether the LM is reachable.
+            others: The examples of other rollouts that are left, which can show whether the LM is reachable.
+            rejected: Whether the LM rejected a call of the rollout.
         """
         example = (rollout.split, rollout.example)
+        answers = rollout.model.lm in self._answering
         since, self._ended_at_failure[example] = self._ended_at_failure.get(example, ended_before), self.ended
         if self.ended == min(since, ended_before):
             self._failing.add(example)
-            if len(self._failing) > 1:
+            if len(self._failing) > (MOST_REJECTED if rejected else MOST_FAILING):
                 return "outage"
-            if has_others:
+            if not self._failing.issuperset(others):
                 return "try again"
-            if not self._tries[example]:
+            if not (self._tries[example] or (rejected and answers)):
                 return "outage"
         self._tries[example] += 1
         if self._tries[example] < TRIES:
             return "try again"
-        if rollout.model.lm not in self._answering:
+        if not answers:
             return "outage"  # Rollouts with other LMs end, and this one has answered none.
         self._examples.add(example)
         return "set aside"

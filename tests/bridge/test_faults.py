@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dspy.utils.exceptions import LMInvalidRequestError
 
 from simba_actors import Budget, Governor, Optimizer, OptimizerConfig, RemoteStudent, Retry
 from simba_actors.errors import RunPausedError
@@ -22,7 +23,7 @@ from tests.bridge.test_runs import errors_of, findings, rules
 from tests.support.children import start_process
 from tests.support.quiz import quiz_script
 from tests.support.runs import PATIENCE, findings_in, finish, reach, small_config
-from tests.support.scripted_lm import ScriptedLM
+from tests.support.scripted_lm import Ask, ScriptedLM
 from tests.support.students import Answer, HintAndAnswer, OddStudent, quiz_service, served, succeeded
 
 pytestmark = pytest.mark.slow
@@ -135,6 +136,21 @@ def wait_for(port: int) -> None:
         else:
             return
     raise AssertionError(f"nothing listens on {port}")
+
+
+async def test_examples_that_the_students_lm_rejects_are_set_aside(tmp_path: Path) -> None:
+    def picky(ask: Ask) -> Any:
+        if any(f"ball {n}?" in ask.last for n in (4, 5)):
+            raise LMInvalidRequestError("not this one", status=400)
+        return quiz_script(ask)
+
+    with served(quiz_service(lm=ScriptedLM(picky), governor=impatient())) as address:
+        settings: dict[str, Any] = {"student": RemoteStudent(address), "governor": impatient(), "max_concurrency": 1}
+        config = small_config(tmp_path / "simba.db", bsize=8, max_steps=1, prompt_model=ScriptedLM(rules), **settings)
+        async with await Optimizer.start(config) as optimizer:
+            await asyncio.wait_for(optimizer.result(), PATIENCE)
+            events = [event async for event in optimizer.events() if isinstance(event, ExampleSetAside)]
+    assert sorted(event.example for event in events) == [4, 5]
 
 
 async def test_a_student_that_hangs_pauses_the_run_and_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from dspy.utils.exceptions import LMInvalidRequestError, LMServerError
 from simba_actors import Governor, Optimizer, OptimizerConfig, Retry
 from simba_actors.errors import RunPausedError
 from simba_actors.events import ExampleSetAside
-from simba_actors.search.rollout import ModelSpec, Rollout, RolloutKey
+from simba_actors.search.rollout import ModelSpec, Rollout, RolloutKey, Split
 from simba_actors.store import Reader
 from simba_actors.store.doctor import check
 from simba_actors.team.setting_aside import TRIES, SettingAside
@@ -68,6 +68,21 @@ async def test_a_run_continues_without_an_example_that_is_rejected_for_an_unknow
         assert 5 not in {score.example for score in await reader.scores("run")}
 
 
+@pytest.mark.parametrize("policy", ["dspy", "adaptive"])
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_so_does_one_with_several_such_examples_in_a_row(policy: str, concurrency: int, tmp_path: Path) -> None:
+    def picky(ask: Ask) -> Any:
+        if any(f"ball {n}?" in ask.last for n in (4, 5, 6)):
+            raise LMInvalidRequestError("not this one", status=400)
+        return quiz_script(ask)
+
+    config = config_for(tmp_path / "simba.db", picky, policy=policy, max_steps=1, max_concurrency=concurrency)
+    async with Optimizer.start(config) as optimizer:
+        await optimizer.result(timeout=60)
+        events = [event async for event in optimizer.events() if isinstance(event, ExampleSetAside)]
+    assert sorted(event.example for event in events) == [4, 5, 6]
+
+
 async def test_an_lm_that_rejects_every_call_pauses_the_run(tmp_path: Path) -> None:
     def strict(ask: Ask) -> Any:
         raise LMInvalidRequestError("not this one", status=400)
@@ -99,14 +114,17 @@ async def test_an_lm_that_is_down_names_an_example_that_met_it(tmp_path: Path) -
             await optimizer.result()
 
 
+OTHER: tuple[Split, int] = ("train", 7)
+
+
 def rollout(example: int) -> Rollout:
     return Rollout(RolloutKey(0, "sample", example), 0, example)
 
 
 def test_two_examples_that_fail_one_after_the_other_are_an_outage() -> None:
     known = SettingAside()
-    assert known.note_failure(rollout(1), 0, has_others=True) == "try again"
-    assert known.note_failure(rollout(2), 0, has_others=True) == "outage"
+    assert known.note_failure(rollout(1), 0, others=[OTHER]) == "try again"
+    assert known.note_failure(rollout(2), 0, others=[OTHER]) == "outage"
 
 
 def test_an_example_that_fails_while_others_end_is_set_aside_after_enough_tries() -> None:
@@ -114,13 +132,13 @@ def test_an_example_that_fails_while_others_end_is_set_aside_after_enough_tries(
     for _ in range(TRIES):
         before = known.ended
         known.note_end(rollout(2))
-        verdicts.append(known.note_failure(rollout(1), before, has_others=True))
+        verdicts.append(known.note_failure(rollout(1), before, others=[OTHER]))
     assert verdicts == ["try again"] * (TRIES - 1) + ["set aside"]
     assert known.without([rollout(1), rollout(2)]) == (rollout(2),)
 
 
 def test_a_single_example_that_fails_where_there_is_nothing_else_to_do_is_an_outage() -> None:
-    assert SettingAside().note_failure(rollout(1), 0, has_others=False) == "outage"
+    assert SettingAside().note_failure(rollout(1), 0, others=[]) == "outage"
 
 
 def test_an_lm_that_answers_nothing_is_down_though_another_answers() -> None:
@@ -129,6 +147,6 @@ def test_an_lm_that_answers_nothing_is_down_though_another_answers() -> None:
     for _ in range(TRIES):
         before = known.ended
         known.note_end(rollout(2))
-        diagnoses.append(known.note_failure(teacher, before, has_others=True))
+        diagnoses.append(known.note_failure(teacher, before, others=[OTHER]))
     assert diagnoses[-1] == "outage"
     assert known.without([teacher]) == (teacher,)
