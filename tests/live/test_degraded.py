@@ -21,27 +21,17 @@ from simba_actors.live.router import Router
 from simba_actors.programs import Configuration
 from simba_actors.publishing.channel import Channel
 from simba_actors.runtime.threads import Threads
-from tests.support.live import answer, publish, sayer, start_canary
+from tests.support.live import ManualClock, answer, publish, sayer, start_canary
 from tests.support.runs import PATIENCE
 
 
-class Clock:
-    """A clock that stands still until the test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def live(tmp_path: Path, clock: Clock) -> LiveProgram:
+async def live(tmp_path: Path, clock: ManualClock) -> LiveProgram:
     """A live program that serves version 1 of a channel with a canary, and checks the file when the clock moves."""
     store = tmp_path / "simba.db"
     await publish(store, "one")
@@ -77,7 +67,9 @@ def edit(live: LiveProgram, sql: str) -> None:
         "PRAGMA application_id = 1",
     ],
 )
-async def test_a_damaged_publication_or_schema_fails_no_call(damage: str, live: LiveProgram, clock: Clock) -> None:
+async def test_a_damaged_publication_or_schema_fails_no_call(
+    damage: str, live: LiveProgram, clock: ManualClock
+) -> None:
     edit(live, damage)
     for _ in range(3):
         clock.now += POLL_SECONDS
@@ -87,7 +79,7 @@ async def test_a_damaged_publication_or_schema_fails_no_call(damage: str, live: 
 
 
 async def test_a_store_that_cannot_even_be_looked_at_fails_no_call(
-    live: LiveProgram, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    live: LiveProgram, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stat(path: Any) -> Any:
         raise OSError(116, "Stale file handle")
@@ -181,7 +173,7 @@ async def test_an_answer_that_is_not_json_does_not_keep_others_from_being_record
         assert "plain" in [example.inputs["kind"] for example in await channel.examples()]
 
 
-async def test_a_directory_in_the_place_of_the_file_fails_no_call(live: LiveProgram, clock: Clock) -> None:
+async def test_a_directory_in_the_place_of_the_file_fails_no_call(live: LiveProgram, clock: ManualClock) -> None:
     store = store_of(live)
     store.rename(store.with_name("moved.db"))
     store.mkdir()

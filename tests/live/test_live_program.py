@@ -1,15 +1,12 @@
-"""Live programs run what was published last, whatever happens to the store."""
+"""Live programs run what was published last."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import sqlite3
 import sys
 import threading
 from asyncio.subprocess import DEVNULL, PIPE
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +14,15 @@ import dspy
 import pytest
 
 from simba_actors.errors import ConfigError, NoPredictorsError, PublicationError
-from simba_actors.live import LiveProgram, VariableAware
+from simba_actors.live import LiveProgram
 from simba_actors.live.follower import POLL_SECONDS
 from simba_actors.live.router import Router
 from simba_actors.programs import Choice, Configuration, ConfigurationSpace, Float
 from simba_actors.publishing.channel import Channel
-from simba_actors.store.migrations import migrate
-from tests.support.children import start_child
-from tests.support.live import answer, publish, said, sayer, saying
+from tests.support.live import ManualClock, answer, publish, publish_elsewhere, said, said_by, sayer
 from tests.support.quiz import exact
 from tests.support.runs import PATIENCE
-from tests.support.scripted_lm import Ask, ScriptedLM
-
-
-class Bot(VariableAware):
-    """A user's own module."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.answer: Any = sayer()
-
-    async def aforward(self, question: str) -> Any:
-        return await self.answer.acall(question=question)
-
-    def forward(self, question: str) -> Any:
-        return self.answer(question=question)
-
-
-class Ticking:
-    """A clock that stands still until the test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.scripted_lm import ScriptedLM
 
 
 @pytest.fixture
@@ -84,7 +55,7 @@ async def test_a_sync_call_sees_it_too(store: Path) -> None:
 
 
 def test_a_publication_of_another_process_is_seen_by_the_first_call_after_a_quarter_of_a_second(store: Path) -> None:
-    clock = Ticking()
+    clock = ManualClock()
     router = Router(sayer(), store, "default", clock=clock)
     publish_elsewhere(store, "one")
     router.sync()
@@ -94,12 +65,6 @@ def test_a_publication_of_another_process_is_seen_by_the_first_call_after_a_quar
     clock.now += POLL_SECONDS
     router.sync()
     assert (seen_at_once, router.routing_table.current.version, POLL_SECONDS) == (1, 2, 0.25)
-
-
-def publish_elsewhere(store: Path, word: str) -> None:
-    publisher = start_child(publish, store, word)
-    publisher.join()
-    assert publisher.exitcode == 0
 
 
 FOLLOWING = """
@@ -133,66 +98,6 @@ async def test_a_service_in_another_process_takes_up_what_is_published_here(stor
         if service.returncode is None:
             service.kill()
             await service.wait()
-
-
-async def test_a_module_of_the_users_own_follows_too(store: Path) -> None:
-    bot = Bot()
-    before = await answer(bot)
-    bot.follow(store)
-    await publish_to_bot(store, "one")
-    assert (before, await answer(bot), bot(question="?").answer) == ("nothing", "one", "one")
-    assert said_by(bot.answer) == "nothing"
-
-
-class SyncBot(VariableAware):
-    def __init__(self) -> None:
-        super().__init__()
-        self.answer: Any = sayer()
-
-    def forward(self, question: str) -> Any:
-        return self.answer(question=question)
-
-
-async def test_a_module_of_the_users_own_without_an_async_side_has_one_once_it_follows(store: Path) -> None:
-    bot = SyncBot()
-    bot.follow(store)
-    before = await answer(bot)
-    await publish_to_bot(store, "one")
-    assert (before, await answer(bot)) == ("nothing", "one")
-
-
-async def test_a_module_of_the_users_own_takes_lm_settings_where_its_space_has_them(store: Path) -> None:
-    bot = Bot()
-    bot.answer.lm = ScriptedLM(lambda ask: {"answer": str(ask.temperature)})
-    space = ConfigurationSpace.from_module(bot, settings={"answer.temperature": Float(0.0, 1.0)})
-    bot.follow(store, space=space)
-    async with await Channel.open(store, "default") as channel:
-        await channel.publish(space.extract(bot).with_setting("answer.temperature", 0.7), expected=0, reason="try it")
-    assert await answer(bot) == "0.7"
-
-
-@pytest.mark.parametrize("published", [0, 1])
-async def test_calls_of_a_module_of_the_users_own_are_kept_with_their_scores(published: int, store: Path) -> None:
-    bot = Bot()
-    bot.follow(store, metric=lambda example, prediction: 0.5, keep_examples=10)
-    await publish(store, "other", channel="other")
-    await publish(store, *["one"][:published], predictor="answer")
-    said = await answer(bot)
-    bot.close()
-    async with await Channel.open(store, "default") as channel:
-        (example,) = await channel.examples()
-    assert (example.outputs, example.score, example.version) == ({"answer": said}, 0.5, published)
-    assert example.trace == [["answer", {"question": "?"}, {"answer": said}]]
-
-
-async def publish_to_bot(store: Path, word: str) -> None:
-    async with await Channel.open(store, "default") as channel:
-        configuration = Configuration.of({"answer": (f"Say {word}.", [])})
-        await channel.publish(configuration, expected=0, reason="?")
-
-
-def said_by(predictor: Any) -> str:
-    return said(Ask(predictor.signature.instructions, (), None, None))["answer"]
 
 
 async def test_the_student_itself_is_never_changed(store: Path) -> None:
@@ -265,155 +170,6 @@ async def test_a_student_without_an_async_side_does_not_stop_the_loop(store: Pat
     assert await running
 
 
-def garbage(store: Path) -> None:
-    store.write_bytes(b"no database at all " * 500)
-
-
-def empty(store: Path) -> None:
-    store.touch()
-
-
-def missing(store: Path) -> None:
-    store.unlink(missing_ok=True)
-
-
-def clear(store: Path) -> None:
-    for file in store.parent.glob("simba.db*"):
-        file.unlink()
-
-
-async def test_a_store_that_is_not_there_yet_is_named_with_what_creates_it(
-    store: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    missing(store)
-    await answer(LiveProgram(sayer(), store=store))
-    assert f"there is no store {store}: an optimizer or a publication creates it" in caplog.text
-
-
-@pytest.mark.parametrize("damage", [missing, empty, garbage])
-async def test_without_a_store_the_student_runs_as_it_is_and_that_is_said_once(
-    damage: Any, store: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    damage(store)
-    clock = Ticking()
-    live = LiveProgram(sayer(), store=store)
-    live._router = Router(live.student, store, "default", clock=clock)
-    for _ in range(3):
-        assert await answer(live) == "nothing"
-        clock.now += 1.0
-    (warning,) = caplog.records
-    assert "keeps running the student as it is" in warning.message
-
-
-@pytest.mark.parametrize("damage", [missing, empty, garbage])
-async def test_the_last_good_version_goes_on_whatever_happens_to_the_store(
-    damage: Any, store: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    clock = Ticking()
-    live = LiveProgram(sayer(), store=store)
-    live._router = Router(live.student, store, "default", clock=clock)
-    await publish(store, "one")
-    assert await answer(live) == "one"
-    clear(store)
-    damage(store)
-    clock.now += 1.0
-    with caplog.at_level(logging.WARNING):
-        assert [await answer(live), live.version] == ["one", 1]
-    assert "keeps running version 1" in caplog.text
-    clear(store)
-    await publish(store, "new")
-    assert await answer(live) == "new"
-
-
-async def test_a_store_of_an_older_version_of_the_package_has_no_channels_yet(store: Path) -> None:
-    with closing(sqlite3.connect(store)) as db, db:
-        migrate(db, 0, 1)
-    db.close()
-    assert await answer(LiveProgram(sayer(), store=store)) == "nothing"
-
-
-async def publish_a_mistake(store: Path) -> None:
-    async with await Channel.open(store, "default") as channel:
-        version = (await channel.served()).version
-        await channel.publish(Configuration.of({"other": ("Say two.", [])}), expected=version, reason="a mistake")
-
-
-@pytest.mark.parametrize("restarted", [False, True])
-async def test_a_version_for_another_student_is_named_and_the_last_good_one_goes_on(
-    restarted: bool, store: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    await publish(store, "zero", "one")
-    live = LiveProgram(sayer(), store=store)
-    await answer(live)
-    for _ in range(2):
-        await publish_a_mistake(store)
-    if restarted:
-        live = LiveProgram(sayer(), store=store)
-    assert [await answer(live), await answer(live), live.version] == ["one", "one", 2]
-    (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
-    assert "version 4 of channel 'default' does not fit the student: the student has no variable 'other" in (
-        warning.message
-    )
-    assert warning.message.endswith("; version 2 keeps running")
-    await publish(store, "three")
-    assert await answer(live) == "three"
-
-
-async def test_where_no_version_ever_fitted_the_student_runs_as_it_is(store: Path) -> None:
-    await publish_a_mistake(store)
-    assert await answer(LiveProgram(sayer(), store=store)) == "nothing"
-
-
-async def test_a_canary_for_another_student_gets_no_call(store: Path, caplog: pytest.LogCaptureFixture) -> None:
-    await publish(store, "one")
-    async with await Channel.open(store, "default") as channel:
-        other = Configuration.of({"other": ("Say two.", [])})
-        await channel.start_canary(other, share=0.99, expected=1, reason="a mistake")
-    live = LiveProgram(sayer(), store=store)
-    assert [await answer(live) for _ in range(20)] == ["one"] * 20
-    (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
-    assert "version 2 of channel 'default' does not fit the student" in warning.message
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "DELETE FROM configurations WHERE digest = ?",
-        "UPDATE configurations SET value = 'no JSON' WHERE digest = ?",
-        "UPDATE configurations SET value = '[1]' WHERE digest = ?",
-        (
-            "UPDATE configurations SET value = '{\"self.demos\": ' || replace(printf('%1000s', ''), ' ', '[') || "
-            "replace(printf('%1000s', ''), ' ', ']') || '}' WHERE digest = ?"
-        ),
-    ],
-    ids=["missing", "no JSON", "no object", "too deep"],
-)
-async def test_a_configuration_that_cannot_be_read_is_said_and_the_last_good_one_goes_on(
-    damage: str, store: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    clock = Ticking()
-    live = LiveProgram(sayer(), store=store)
-    live._router = Router(live.student, store, "default", clock=clock)
-    await publish(store, "one")
-    assert await answer(live) == "one"
-    publish_elsewhere(store, "two")
-    with closing(sqlite3.connect(store)) as db, db:
-        db.execute(damage, [saying("two").digest])
-    db.close()
-    clock.now += POLL_SECONDS
-    assert [await answer(live), live.version] == ["one", 1]
-    (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
-    assert "is damaged: version 2 of channel" in warning.message
-
-
-async def test_a_channel_that_does_not_exist_is_said_once(store: Path, caplog: pytest.LogCaptureFixture) -> None:
-    await publish(store, "one", channel="other")
-    live = LiveProgram(sayer(), store=store, channel="bot")
-    assert [await answer(live), await answer(live)] == ["nothing", "nothing"]
-    (warning,) = caplog.records
-    assert "has no channel 'bot' yet: the student as it is runs until something is published" in warning.message
-
-
 async def test_many_calls_at_a_time_see_one_version_or_the_next(store: Path) -> None:
     live = LiveProgram(sayer(latency=0.001), store=store)
     await publish(store, "one")
@@ -456,15 +212,6 @@ async def test_a_copy_has_no_calls_to_report_on(store: Path) -> None:
     copied: Any = LiveProgram(sayer(), store=store).deepcopy()
     with pytest.raises(PublicationError, match="this LiveProgram follows no channel, since it is a copy"):
         copied.call()
-
-
-async def test_a_copy_of_a_module_of_the_users_own_follows_no_channel_and_can_be_changed(store: Path) -> None:
-    bot = Bot()
-    bot.follow(store)
-    await publish_to_bot(store, "one")
-    copied: Any = bot.deepcopy()
-    copied.answer.signature = copied.answer.signature.with_instructions("Say changed.")
-    assert (await answer(copied), copied(question="?").answer, await answer(bot)) == ("changed", "changed", "one")
 
 
 def test_what_dspy_compiles_of_a_live_program_has_the_demos(store: Path) -> None:
@@ -527,30 +274,3 @@ async def test_setting_the_lm_leaves_the_one_that_a_version_names(store: Path) -
     live.set_lm(small)
     await answer(live)
     assert (len(small.asks), len(large.asks)) == (0, 2)
-
-
-class Picky(dspy.Predict):
-    """A user's own kind of predictor, which rejects some instructions."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "signature" and "forbidden" in value.instructions:
-            raise KeyError(value.instructions)
-        super().__setattr__(name, value)
-
-
-@pytest.mark.parametrize("restarted", [False, True])
-async def test_a_version_that_the_students_own_code_fails_of_is_named_and_the_last_good_one_goes_on(
-    restarted: bool, store: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    student: Any = Picky("question -> answer")
-    student.lm = ScriptedLM(said)
-    live = LiveProgram(student, store=store)
-    await publish(store, "one")
-    if not restarted:
-        await answer(live)
-    await publish(store, "forbidden")
-    assert [await answer(live), await answer(live)] == ["one", "one"]
-    (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
-    assert warning.message == (
-        "version 2 of channel 'default' does not fit the student: KeyError: 'Say forbidden.'; version 1 keeps running"
-    )
