@@ -17,19 +17,27 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
-    """All samples of one example within a step."""
+class BucketScores:
+    """The scores of all samples of one example within a step."""
 
     example: int
     """The example's index in the trainset."""
-    samples: tuple[Sample, ...]
-    """The samples, best score first; equal scores keep the order of the plan."""
     max_score: float
     """The highest score."""
+    min_score: float
+    """The lowest score."""
     max_to_min_gap: float
     """The highest score minus the lowest."""
     max_to_avg_gap: float
     """The highest score minus the mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket(BucketScores):
+    """All samples of one example within a step."""
+
+    samples: tuple[Sample, ...]
+    """The samples, best score first; equal scores keep the order of the plan."""
 
     @property
     def best(self) -> Sample:
@@ -52,20 +60,29 @@ class BatchStatistics:
     """90th percentile, interpolated linearly."""
 
 
-def make_buckets(batch: Sequence[int], samples: Iterable[Sample]) -> list[Bucket]:
-    """Return a bucket per example of `batch`, in descending order of (max - min, max, max - mean) of its scores."""
-    by_example: dict[int, list[Sample]] = {example: [] for example in batch}
-    for sample in samples:
-        by_example[sample.rollout.example].append(sample)
-    buckets = [_bucket(example, members) for example, members in by_example.items() if members]
+def rank_buckets(batch: Sequence[int], scores: Iterable[tuple[int, float]]) -> list[BucketScores]:
+    """Return the scores of each example of `batch`, in descending order of (max - min, max, max - mean).
+
+    `scores` has a pair of example and score for each sample.
+    """
+    by_example: dict[int, list[float]] = {example: [] for example in batch}
+    for example, score in scores:
+        by_example[example].append(score)
+    buckets = [BucketScores(example, *_spread(own)) for example, own in by_example.items() if own]
     return sorted(buckets, key=lambda b: (b.max_to_min_gap, b.max_score, b.max_to_avg_gap), reverse=True)
 
 
-def _bucket(example: int, samples: Iterable[Sample]) -> Bucket:
+def make_bucket(example: int, samples: Iterable[Sample]) -> Bucket:
+    """Return the bucket of one example's samples, of which there is at least one, in the order of the plan."""
     ranked = tuple(sorted(samples, key=lambda sample: sample.trajectory.score, reverse=True))
-    scores = [sample.trajectory.score for sample in ranked]
-    best, worst, mean = float(scores[0]), float(scores[-1]), sum(scores) / len(scores)
-    return Bucket(example, ranked, best, best - worst, best - mean)
+    return Bucket(example, *_spread([sample.trajectory.score for sample in ranked]), ranked)
+
+
+def _spread(scores: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return the highest score and the lowest, their difference, and that of the highest and the mean."""
+    ranked = sorted(scores, reverse=True)  # A sum of floats depends on the order.
+    best, worst, mean = float(ranked[0]), float(ranked[-1]), sum(ranked) / len(ranked)
+    return best, worst, best - worst, best - mean
 
 
 def batch_statistics(scores: Sequence[float]) -> BatchStatistics:

@@ -8,7 +8,7 @@ that it depends on is done, so it never depends on the order in which replies ar
 A step runs like this::
 
     plan = policy.open_step(opened, closed, step, evidence, pool)       # plan.rollouts are its samples
-    buckets = make_buckets(plan.batch, samples)
+    buckets = rank_buckets(plan.batch, scores)
     proposals = policy.proposals(plan, buckets, failed, pool)   # again as long as proposals fail and new ones follow
     rollouts = policy.evaluation(plan, proposal, pool)          # for each candidate, as soon as it exists
     result = policy.close_step(closed, TriedStep(plan, proposals, candidates), evidence, pool)
@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from simba_actors.search.adaptive.adaptation import Adaptation
-from simba_actors.search.buckets import Bucket
+from simba_actors.search.buckets import BucketScores
 from simba_actors.search.clear_winner import ClearWinner
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.parts import Part
@@ -201,7 +201,9 @@ class Policy(Protocol):
         """Return whether a search that was over can continue, because the run may make more rollouts than before."""
         ...
 
-    def proposals(self, plan: StepPlan, buckets: Sequence[Bucket], failed: int, pool: Pool) -> tuple[Proposal, ...]:
+    def proposals(
+        self, plan: StepPlan, buckets: Sequence[BucketScores], failed: int, pool: Pool
+    ) -> tuple[Proposal, ...]:
         """Return the step's proposals in order, given that `failed` of them made no program.
 
         More failures can only add proposals at the end.

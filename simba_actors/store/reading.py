@@ -6,13 +6,14 @@ A query is a plain function of an `sqlite3.Connection`; `Reader.ask` calls it in
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 import anyio
 
 from simba_actors.errors import UnknownRunError
+from simba_actors.search.buckets import Bucket, Sample, make_bucket
 from simba_actors.search.rollout import ModelSpec, Outcome, Phase, RolloutKey, Split, Usage
 from simba_actors.store.connection import Connection, translate_errors
 from simba_actors.store.encoding import (
@@ -21,6 +22,7 @@ from simba_actors.store.encoding import (
     PROGRAM_COLUMNS,
     PROPOSAL_COLUMNS,
     RESULT_COLUMNS,
+    dumps,
     event_of,
     load_shared,
     loads,
@@ -120,6 +122,10 @@ class Reader:
     async def rollouts(self, run_id: str, step: int, phase: Phase, program: int | None = None) -> list[RolloutRecord]:
         """Return the rollouts of a step and phase, of all programs or of one, in the order of the plan."""
         return await self.ask(_rollouts, run_id, step, phase, program)
+
+    async def buckets(self, run_id: str, step: int, examples: Sequence[int]) -> dict[int, Bucket]:
+        """Return the buckets of some examples of a step, by example. An example without a result has none."""
+        return await self.ask(_buckets, run_id, step, examples)
 
     async def scores(self, run_id: str) -> list[Score]:
         """Return every scored rollout, without its trajectory, in the order of the plans."""
@@ -258,6 +264,19 @@ def _rollouts(db: sqlite3.Connection, run_id: str, step: int, phase: Phase, prog
         f"SELECT {INTENT_COLUMNS}, {RESULT_COLUMNS} FROM rollouts WHERE {which} AND outcome IS NOT NULL", values
     )
     return sorted(rollout_records(db, [*loads(planned[0]), *done]), key=_position)
+
+
+def _buckets(db: sqlite3.Connection, run_id: str, step: int, examples: Sequence[int]) -> dict[int, Bucket]:
+    rows = db.execute(
+        f"SELECT {INTENT_COLUMNS}, {RESULT_COLUMNS} FROM rollouts WHERE run_id = ? AND step = ? AND phase = 'sample' "
+        "AND outcome IS NOT NULL AND example IN (SELECT value FROM json_each(?)) ORDER BY position",
+        [run_id, step, dumps(examples)],
+    )
+    samples: dict[int, list[Sample]] = {}
+    for record in rollout_records(db, rows):
+        if record.trajectory is not None:
+            samples.setdefault(record.rollout.example, []).append(Sample(record.rollout, record.trajectory))
+    return {example: make_bucket(example, own) for example, own in samples.items()}
 
 
 def _position(record: RolloutRecord) -> int:

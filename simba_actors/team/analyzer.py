@@ -1,4 +1,4 @@
-"""The Analyzer: turns a step's samples into buckets and statistics."""
+"""The Analyzer: ranks a step's buckets by their scores, and computes statistics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from simba_actors.actors import CastReturn, GenServer, InitReturn
 from simba_actors.events import BucketsAnalyzed
-from simba_actors.search.buckets import batch_statistics, make_buckets
+from simba_actors.search.buckets import batch_statistics, rank_buckets
 from simba_actors.team.messages import PROPOSER, Analyzed, Sampled, Teammates
 
 
@@ -22,9 +22,9 @@ class Analyzer(GenServer[set[int]]):
 
     async def handle_cast(self, message: Any) -> CastReturn:
         match message:
-            case Sampled(plan=plan, samples=samples):
-                buckets = make_buckets(plan.batch, samples)
-                statistics = batch_statistics([sample.trajectory.score for sample in samples])
+            case Sampled(plan=plan, scores=scores):
+                buckets = rank_buckets(plan.batch, [(score.example, score.score) for score in scores])
+                statistics = batch_statistics([score.score for score in scores])
                 analyzed = Analyzed(plan, tuple(buckets), statistics)
                 if plan.step not in self.state:
                     self.state.add(plan.step)

@@ -13,7 +13,7 @@ from simba_actors.actors import Call, Registry, Via
 from simba_actors.errors import InfrastructureError, MetricError
 from simba_actors.events import Event, PauseCause
 from simba_actors.programs import Configuration
-from simba_actors.search.buckets import BatchStatistics, Bucket, Sample
+from simba_actors.search.buckets import BatchStatistics, Bucket, BucketScores
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.policy import StepPlan, TriedStep
 from simba_actors.search.progress import Progress
@@ -104,6 +104,14 @@ class ReadRollouts(Read[tuple[RolloutRecord, ...]]):
 
 
 @dataclass(frozen=True, slots=True)
+class ReadBuckets(Read[Mapping[int, Bucket]]):
+    """Return the buckets of some examples of a step, by example. An example without a result has none."""
+
+    step: int
+    examples: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ReadObjectives(Read[Mapping[str, Evidence]]):
     """Return all scores of the run for each of these objectives."""
 
@@ -176,15 +184,15 @@ class Sampled:
     """All rollouts of the step's plan have results."""
 
     plan: StepPlan
-    samples: tuple[Sample, ...]
+    scores: tuple[Score, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Analyzed:
-    """The step's samples, grouped by example."""
+    """The scores of the step's samples, grouped by example, the most instructive one first."""
 
     plan: StepPlan
-    buckets: tuple[Bucket, ...]
+    buckets: tuple[BucketScores, ...]
     statistics: BatchStatistics
 
 

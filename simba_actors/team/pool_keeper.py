@@ -47,6 +47,7 @@ from simba_actors.team.messages import (
     Commit,
     Ledger,
     Read,
+    ReadBuckets,
     ReadConfiguration,
     ReadLedger,
     ReadObjectives,
@@ -297,6 +298,8 @@ class PoolKeeper(GenServer[PoolState]):
                 return await self._pool()
             case ReadRollouts(step=step, phase=phase, program=program):
                 return tuple(await read.rollouts(run_id, step, phase, program))
+            case ReadBuckets(step=step, examples=examples):
+                return await read.buckets(run_id, step, examples)
             case ReadPrograms():
                 await self._pool()
                 return self.state.programs

@@ -21,6 +21,7 @@ from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.runtime.exception_isolation import isolated
 from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
+from simba_actors.search.buckets import Bucket
 from simba_actors.search.policy import Policy, Proposal, TriedStep
 from simba_actors.search.rollout import Rollout
 from simba_actors.store.records import Program, RecordProposal
@@ -35,6 +36,7 @@ from simba_actors.team.messages import (
     Drain,
     Drained,
     Proposed,
+    ReadBuckets,
     ReadProposals,
     RunProgram,
     Teammates,
@@ -193,7 +195,10 @@ class Proposer(GenServer[ProposerState]):
         """
         policy, plan = self._policy, analyzed.plan
         prompt_model = self._prompt_model()
-        outcome = await self._try_strategies(analyzed, proposal, pool, prompt_model)
+        read = ReadBuckets(plan.step, proposal.examples)
+        known = await self._teammates.via(POOL_KEEPER).call(read, timeout=None)
+        buckets = tuple(known[example] for example in proposal.examples if example in known)
+        outcome = await self._try_strategies(analyzed, proposal, buckets, pool, prompt_model)
         configuration = outcome.configuration
         program = None
         if configuration is not None:
@@ -204,7 +209,7 @@ class Proposer(GenServer[ProposerState]):
                 (pool.donors(proposal.parts) if proposal.parts else ()) or (proposal.source,),
                 outcome.strategy,
                 plan.step,
-                _provenance(analyzed, proposal),
+                _provenance(proposal, buckets),
             )
         rollouts = () if program is None else policy.evaluation(plan, proposal, pool)
         write = RecordProposal(
@@ -216,17 +221,16 @@ class Proposer(GenServer[ProposerState]):
         return (None if program is None else program.number), tuple(rollouts)
 
     async def _try_strategies(
-        self, analyzed: Analyzed, proposal: Proposal, pool: PoolView, prompt_model: Any
+        self, analyzed: Analyzed, proposal: Proposal, buckets: tuple[Bucket, ...], pool: PoolView, prompt_model: Any
     ) -> StrategyOutcome:
         copies = self._policy.declined_makes_a_copy
         source = pool.configurations[proposal.source] if proposal.parts is None else pool.combine(proposal.parts)
         source = source.without_demos(proposal.drop)
-        buckets = {bucket.example: bucket for bucket in analyzed.buckets}
         context = StrategyContext(
             source,
             self._configuration,
             lambda: self._space.apply(source, self._student),
-            tuple(buckets[example] for example in proposal.examples if example in buckets),
+            buckets,
             tuple(self._trainset[example] for example in proposal.examples),
             analyzed.statistics,
             prompt_model,
@@ -235,7 +239,7 @@ class Proposer(GenServer[ProposerState]):
         name, reasons = proposal.strategies[0], list[str]()
         for name in proposal.strategies:
             try:
-                with self._telemetry.strategy(name, analyzed.plan.step, proposal.program, context.buckets):
+                with self._telemetry.strategy(name, analyzed.plan.step, proposal.program, buckets):
                     result = await self._try(name, context, analyzed.plan.step, proposal.index)
                 if not isinstance(result, Declined):
                     result.check_json()
@@ -275,18 +279,13 @@ class Proposer(GenServer[ProposerState]):
                 self._applied(step, index)
 
 
-def _provenance(analyzed: Analyzed, proposal: Proposal) -> dict[str, Any]:
+def _provenance(proposal: Proposal, buckets: Sequence[Bucket]) -> dict[str, Any]:
     """Return the evidence for a program: the rollouts with the best and the worst score of each bucket."""
-    buckets = {bucket.example: bucket for bucket in analyzed.buckets}
     return {
         "examples": list(proposal.examples),
         "dropped_demos": list(proposal.drop),
         "combined_parts": None if proposal.parts is None else list(proposal.parts),
-        "rollouts": [
-            [buckets[example].best.rollout.key.position, buckets[example].worst.rollout.key.position]
-            for example in proposal.examples
-            if example in buckets
-        ],
+        "rollouts": [[bucket.best.rollout.key.position, bucket.worst.rollout.key.position] for bucket in buckets],
     }
 
 

@@ -74,21 +74,22 @@ class Job:
 
 @dataclass(slots=True)
 class JobProgress:
-    """The results of a job so far. Whole samples are kept only if there is a `plan`, for the Analyzer."""
+    """The results of a job so far."""
 
     plan: StepPlan | None
+    """The plan of the step whose samples the job runs; None for a program's rollouts."""
     missing: dict[RolloutKey, Rollout] = field(default_factory=dict[RolloutKey, Rollout])
     """Rollouts without a result."""
     has_new_results: bool = False
     """Whether any of the results was not in the store before."""
-    samples: list[Sample] = field(default_factory=list[Sample])
     scores: list[Score] = field(default_factory=list[Score])
+    errors: list[str | None] = field(default_factory=list[str | None])
+    """The errors of program failures, and None for each other result."""
 
     def add(self, sample: Sample) -> None:
         self.missing.pop(sample.rollout.key, None)
         self.scores.append(_score(sample))
-        if self.plan is not None:
-            self.samples.append(sample)
+        self.errors.append(sample.trajectory.error)
 
 
 @dataclass(slots=True)
@@ -333,10 +334,9 @@ class Sampler(GenServer[SamplerState]):
         scores = tuple(sorted(progress.scores, key=lambda score: score.key.position))
         await self._teammates.via(COORDINATOR).cast(Scored(job.step, job.phase, job.program, scores))
         if progress.plan is not None:
-            if progress.has_new_results and job.step == 0 and (reason := _shared_failure(progress.samples)) is not None:
+            if progress.has_new_results and job.step == 0 and (reason := _shared_failure(progress.errors)) is not None:
                 await self._teammates.via(COORDINATOR).cast(EverythingFailed(reason))
-            samples = tuple(sorted(progress.samples, key=lambda sample: sample.rollout.key.position))
-            await self._teammates.via(ANALYZER).cast(Sampled(progress.plan, samples))
+            await self._teammates.via(ANALYZER).cast(Sampled(progress.plan, scores))
 
 
 def _score(sample: Sample) -> Score:
@@ -357,9 +357,8 @@ def _kind(error: str) -> str:
     return error.partition(":")[0]
 
 
-def _shared_failure(samples: Sequence[Sample]) -> str | None:
+def _shared_failure(errors: Sequence[str | None]) -> str | None:
     """Return the reason why all samples failed, or None unless all failed for the same one."""
-    errors = [sample.trajectory.error for sample in samples]
     if not errors or errors[0] is None or any(error is None or _kind(error) != _kind(errors[0]) for error in errors):
         return None
     return (

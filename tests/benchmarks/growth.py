@@ -31,13 +31,13 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from simba_actors.search.adaptive.policy import AdaptivePolicy
-from simba_actors.search.buckets import Sample, make_buckets
+from simba_actors.search.buckets import rank_buckets
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.model.parts import Part
 from simba_actors.search.policy import Proposal, StepPlan, StepResult, TriedStep
 from simba_actors.search.progress import Progress, progress_of
-from simba_actors.search.rollout import JSON, Outcome, Rollout, Trajectory, Usage
+from simba_actors.search.rollout import JSON, Rollout, Usage
 from simba_actors.search.settings import SearchSettings
 
 P = ParamSpec("P")
@@ -192,8 +192,8 @@ class SimulatedRun:
         return self.timed("ranking", policy.ranking, state, self.evidence, self.pool)
 
     def _step(self, policy: AdaptivePolicy, state: JSON, plan: StepPlan) -> StepResult:
-        samples = self.run(plan.rollouts)
-        proposals = self.timed("proposals", policy.proposals, plan, make_buckets(plan.batch, samples), 0, self.pool)
+        scores = self.run(plan.rollouts)
+        proposals = self.timed("proposals", policy.proposals, plan, rank_buckets(plan.batch, scores), 0, self.pool)
         candidates: list[int] = []
         for proposal in proposals:
             if self._apply(proposal):
@@ -211,13 +211,14 @@ class SimulatedRun:
             predictors=1,
         )
 
-    def run(self, rollouts: Sequence[Rollout]) -> list[Sample]:
-        samples: list[Sample] = []
+    def run(self, rollouts: Sequence[Rollout]) -> list[tuple[int, float]]:
+        """Return a pair of example and score for each rollout."""
+        scores: list[tuple[int, float]] = []
         for rollout in rollouts:
             score = float(self._scores.random() < self.world.chance(self.pool.parts(rollout.program), rollout.example))
             self.evidence.add([Score(rollout.key, rollout.program, rollout.example, score, rollout.model)])
-            samples.append(Sample(rollout, Trajectory(Outcome.SCORED, score, {}, ())))
-        return samples
+            scores.append((rollout.example, score))
+        return scores
 
     def _apply(self, proposal: Proposal) -> bool:
         """Return whether the proposal makes a new program."""

@@ -7,7 +7,7 @@ from typing import Any
 import dspy
 
 from simba_actors.programs import Configuration, ConfigurationSpace
-from simba_actors.search.buckets import BatchStatistics, Sample, make_buckets
+from simba_actors.search.buckets import BatchStatistics, Sample, make_bucket
 from simba_actors.search.rollout import Outcome, Rollout, RolloutKey, TraceStep, Trajectory
 from simba_actors.strategies import AppendADemo, Declined, StrategyContext
 
@@ -18,9 +18,9 @@ def context(*trajectories: Trajectory) -> StrategyContext:
     student, prompt_model = dspy.Predict("question -> answer"), None
     own = ConfigurationSpace.from_module(student).extract(student)
     rollouts = [Rollout(RolloutKey(0, "sample", n), 0, 0) for n in range(len(trajectories))]
-    buckets = make_buckets([0], [Sample(*pair) for pair in zip(rollouts, trajectories, strict=True)])
+    bucket = make_bucket(0, [Sample(*pair) for pair in zip(rollouts, trajectories, strict=True)])
     unused: Any = prompt_model
-    return StrategyContext(own, own, lambda: student, tuple(buckets), (), BatchStatistics(0.5, 0.0, 1.0), unused)
+    return StrategyContext(own, own, lambda: student, (bucket,), (), BatchStatistics(0.5, 0.0, 1.0), unused)
 
 
 def scored(score: float, **changes: Any) -> Trajectory:

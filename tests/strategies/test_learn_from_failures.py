@@ -8,7 +8,7 @@ import dspy
 import pytest
 
 from simba_actors.programs import Configuration, ConfigurationSpace
-from simba_actors.search.buckets import BatchStatistics, Sample, make_buckets
+from simba_actors.search.buckets import BatchStatistics, Sample, make_bucket, rank_buckets
 from simba_actors.search.rollout import Outcome, Rollout, RolloutKey, Trajectory
 from simba_actors.strategies import Declined, LearnFromFailures, Recombine, StrategyContext
 from simba_actors.strategies.learn_from_failures import rules_in
@@ -27,13 +27,17 @@ class Adviser:
         return dspy.Prediction(module_advice={"self": self.advice})
 
 
+def samples(row: int, scores: tuple[float, ...]) -> list[Sample]:
+    return [
+        Sample(Rollout(RolloutKey(0, "sample", n), 0, row), Trajectory(Outcome.SCORED, score, {"answer": "red"}, ()))
+        for n, score in enumerate(scores)
+    ]
+
+
 def context(adviser: Adviser, scores: dict[int, tuple[float, ...]], **changes: Any) -> StrategyContext:
     student = dspy.Predict("question -> answer")
-    samples = [
-        Sample(Rollout(RolloutKey(0, "sample", n), 0, row), Trajectory(Outcome.SCORED, score, {"answer": "red"}, ()))
-        for n, (row, score) in enumerate((row, score) for row, given in scores.items() for score in given)
-    ]
-    buckets = make_buckets(list(scores), samples)
+    ranked = rank_buckets(list(scores), [(row, score) for row, given in scores.items() for score in given])
+    buckets = [make_bucket(known.example, samples(known.example, scores[known.example])) for known in ranked]
     rows = questions(8)
     own = ConfigurationSpace.from_module(student).extract(student)
     settings: dict[str, Any] = {

@@ -41,7 +41,7 @@ from simba_actors.search.adaptive.strategy_allocation import (
     extend,
     failures_needed,
 )
-from simba_actors.search.buckets import Bucket
+from simba_actors.search.buckets import BucketScores
 from simba_actors.search.clear_winner import ClearWinner, clear_winner_by_model
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.examples import Examples, ExampleText
@@ -237,7 +237,9 @@ class AdaptivePolicy:
         examples = cycle(reversed(order))
         return tuple(tuple(dict.fromkeys(islice(examples, self.settings.caps.demos))) for _ in range(applications))
 
-    def proposals(self, plan: StepPlan, buckets: Sequence[Bucket], failed: int, pool: Pool) -> tuple[Proposal, ...]:
+    def proposals(
+        self, plan: StepPlan, buckets: Sequence[BucketScores], failed: int, pool: Pool
+    ) -> tuple[Proposal, ...]:
         planned = _candidate_plan(self._state_of(plan))
         proposals: list[Proposal] = []
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 
-from simba_actors.search.buckets import Bucket
+from simba_actors.search.buckets import BucketScores
 
 RECOMBINE, MERGE_RULES, OMIT_SENTENCES = "recombine", "merge_rules", "omit_sentences"
 """Strategies that learn from no trajectories: the first makes no new parts, the second makes new parts of old ones, and
@@ -53,7 +53,7 @@ def failures_needed(allocation: Mapping[str, int]) -> int:
 
 def assign(
     allocation: Mapping[str, int],
-    buckets: Sequence[Bucket],
+    buckets: Sequence[BucketScores],
     best_score: float,
     demo_examples: Sequence[Sequence[int]],
 ) -> list[tuple[list[str], list[int]]]:
@@ -64,8 +64,8 @@ def assign(
     not fall back on strategies that need trajectories.
     """
     best_score = max([best_score, *(bucket.max_score for bucket in buckets)])
-    failures = [bucket for bucket in buckets if bucket.worst.trajectory.score < best_score]
-    successes = sorted(buckets, key=lambda bucket: (-bucket.max_score, bucket.worst.trajectory.score))
+    failures = [bucket for bucket in buckets if bucket.min_score < best_score]
+    successes = sorted(buckets, key=lambda bucket: (-bucket.max_score, bucket.min_score))
     never_right = sorted(failures, key=lambda bucket: bucket.max_score)
     more_examples = iter(demo_examples)
     assigned: list[tuple[list[str], list[int]]] = []

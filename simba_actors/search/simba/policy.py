@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from simba_actors.search.buckets import Bucket
+from simba_actors.search.buckets import BucketScores
 from simba_actors.search.clear_winner import ClearWinner, clear_winner_by_pairs
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.policy import Pool, Proposal, StepPlan, StepResult, TriedStep
@@ -116,7 +116,9 @@ class DspyPolicy:
             models[0] = ModelSpec("teacher", rollout_id=self.first_rollout_id)
         return models
 
-    def proposals(self, plan: StepPlan, buckets: Sequence[Bucket], failed: int, pool: Pool) -> tuple[Proposal, ...]:
+    def proposals(
+        self, plan: StepPlan, buckets: Sequence[BucketScores], failed: int, pool: Pool
+    ) -> tuple[Proposal, ...]:
         proposals, _ = self._propose(plan, [bucket.example for bucket in buckets], failed, pool)
         return proposals
 

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from simba_actors.search.adaptive.policy import AdaptivePolicy
-from simba_actors.search.buckets import Sample, make_buckets
+from simba_actors.search.buckets import rank_buckets
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.model.parts import Part
 from simba_actors.search.policy import Proposal, StepPlan, TriedStep
 from simba_actors.search.progress import Progress, progress_of
 from simba_actors.search.quality import Outlook
-from simba_actors.search.rollout import STUDENT, Outcome, Rollout, Trajectory, Usage
+from simba_actors.search.rollout import STUDENT, Rollout, Usage
 from simba_actors.search.settings import SearchSettings
 from simba_actors.search.stopping import StopWhen, reason_to_stop
 
@@ -154,11 +154,8 @@ def _tried(policy: AdaptivePolicy, plan: StepPlan, world: World) -> tuple[TriedS
     """Make and evaluate the candidates of a step."""
     pool = world.before(plan.pool_end)
     scores = [world.score(rollout) for rollout in plan.rollouts]
-    samples = [
-        Sample(rollout, Trajectory(Outcome.SCORED, score.score, {}, ()))
-        for rollout, score in zip(plan.rollouts, scores, strict=True)
-    ]
-    proposals = policy.proposals(plan, make_buckets(plan.batch, samples), 0, pool)
+    buckets = rank_buckets(plan.batch, [(score.example, score.score) for score in scores])
+    proposals = policy.proposals(plan, buckets, 0, pool)
     for proposal in proposals:
         world.make(proposal)
         scores += map(world.score, policy.evaluation(plan, proposal, pool))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from simba_actors.search.adaptive.strategy_allocation import allocate, assign
-from simba_actors.search.buckets import Bucket, Sample, make_buckets
-from simba_actors.search.rollout import Outcome, Rollout, RolloutKey, Trajectory
+from simba_actors.search.buckets import BucketScores, rank_buckets
 
 STRATEGIES = ("append_a_demo", "learn_from_failures", "merge_rules", "recombine")
 
@@ -24,12 +23,8 @@ def test_strategies_of_one_kind_share_its_applications() -> None:
     assert allocation == {"append_a_demo": 2, "append_labeled_demos": 2, "learn_from_failures": 4}
 
 
-def bucket(example: int, *scores: float) -> Bucket:
-    samples = [
-        Sample(Rollout(RolloutKey(0, "sample", n), 0, example), Trajectory(Outcome.SCORED, score, {}, ()))
-        for n, score in enumerate(scores)
-    ]
-    return make_buckets([example], samples)[0]
+def bucket(example: int, *scores: float) -> BucketScores:
+    return rank_buckets([example], [(example, score) for score in scores])[0]
 
 
 def test_labels_are_taken_from_the_worst_failure_and_from_other_examples_that_fill_the_prompt() -> None:
