@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 
 from rich.text import Text
 
@@ -54,34 +54,19 @@ def score_curve(
     if not scores:
         return Text("no step has scores yet", style="dim")
     low, high = min(scores), max(scores)
-    columns = max(1, width - LABEL)
-    rows = [[""] * columns for _ in range(height)]
 
-    def row(score: float) -> int:
+    def row_of(score: float) -> int:
         return round((high - score) / (high - low) * (height - 1)) if high > low else height // 2
 
+    rows = [[""] * max(1, width - LABEL) for _ in range(height)]
     if student is not None:
-        rows[row(student)] = ["student"] * columns
-    for place, point in enumerate(points):
-        column = _column(place, len(points), columns)
-        if point.low is not None and point.high is not None:
-            for line in range(row(point.high), row(point.low) + 1):
-                rows[line][column] = "interval"
-    for kind in ("sampled", "best"):
-        for place, point in enumerate(points):
-            value = point.sampled if kind == "sampled" else point.best
-            if value is not None:
-                rows[row(value)][_column(place, len(points), columns)] = kind
-    shown = {
-        "best": signs.best,
-        "interval": signs.interval,
-        "sampled": signs.sampled,
-        "student": signs.student,
-        "": " ",
-    }
+        rows[row_of(student)] = ["student"] * len(rows[0])
+    _mark(rows, points, row_of)
+    shown = {"": " ", **asdict(signs)}
     lines = [
         Text.assemble(
-            f"{high - (high - low) * place / (height - 1):{LABEL - 1}.3f} ", *((shown[k], STYLES[k]) for k in kinds)
+            f"{high - (high - low) * place / (height - 1):{LABEL - 1}.3f} ",
+            *((shown[kind], STYLES[kind]) for kind in kinds),
         )
         for place, kinds in enumerate(rows)
     ]
@@ -90,6 +75,24 @@ def score_curve(
         *((f"{sign} {words}   ", STYLES[kind]) for kind, sign, words in _legend(signs)),
     )
     return Text("\n").join([*lines, legend])
+
+
+def _mark(rows: list[list[str]], points: Sequence[CurvePoint], row_of: Callable[[float], int]) -> None:
+    """Mark the values of each step in its column, with the best scores over the samples over the intervals.
+
+    The steps of a long run share columns.
+    """
+    by_column = [(_column(place, len(points), len(rows[0])), point) for place, point in enumerate(points)]
+    for column, point in by_column:
+        if point.low is not None and point.high is not None:
+            for row in range(row_of(point.high), row_of(point.low) + 1):
+                rows[row][column] = "interval"
+    for column, point in by_column:
+        if point.sampled is not None:
+            rows[row_of(point.sampled)][column] = "sampled"
+    for column, point in by_column:
+        if point.best is not None:
+            rows[row_of(point.best)][column] = "best"
 
 
 def _column(place: int, steps: int, width: int) -> int:

@@ -130,17 +130,12 @@ async def failures(request: Request) -> Response:
         if kind == "wrong":
             wanted = replace(wanted, below=await store.ask(rollout_queries.best_score, run_id))
         records = await store.ask(rollout_queries.rollouts_of, run_id, number, wanted)
-        templates = (await store.run(run_id)).prompts
+        templates = (await store.run(run_id)).prompts if prompts else None
         configuration = Configuration.from_json(found.configuration)
         shown = records[:FAILURES_A_PAGE]
         others: list[RolloutRecord | None] = [None] * len(shown)
         if beside != number:
             others = await store.ask(rollout_queries.counterparts, run_id, [each.rollout for each in shown], beside)
-        comparisons: list[Comparison] = []
-        for record, other in zip(shown, others, strict=True):
-            differing = _differing([record, other]) if other is not None else set[tuple[int, str]]()
-            sent = _prompts_of(record, configuration, templates) if prompts else []
-            comparisons.append(Comparison(record, other, differing, sent))
     return page(
         request,
         "failures.html",
@@ -152,7 +147,7 @@ async def failures(request: Request) -> Response:
         prompts=prompts,
         at_most="" if at_most is None else f"{at_most:g}",
         text=query.get("text") or "",
-        comparisons=comparisons,
+        comparisons=[_comparison(*pair, configuration, templates) for pair in zip(shown, others, strict=True)],
         first=first,
         more=len(records) > FAILURES_A_PAGE,
         a_page=FAILURES_A_PAGE,
@@ -178,7 +173,7 @@ async def bucket(request: Request) -> Response:
         step=step,
         example=example,
         records=records,
-        differing=_differing(records) if records else set(),
+        differing=_differing(records[0], records[-1]) if records else set(),
         made=made,
         title="Not found",
         message=f"Run {run_id!r} has no trajectories of example {example} in step {step + 1}.",
@@ -197,6 +192,18 @@ async def _messages(
     calls = await store.ask(rollout_queries.stored_calls, run_id, (found.number, *found.parents, STUDENT))
     known = [calls[name] for name in configuration.predictors if name in calls]
     return [_prompt_of(call, configuration, prompts) for call in known]
+
+
+def _comparison(
+    record: RolloutRecord,
+    other: RolloutRecord | None,
+    configuration: Configuration,
+    templates: Mapping[str, JSON] | None,
+) -> Comparison:
+    """Compare two rollouts, with the prompts of the first one if there are templates to write them by."""
+    differing = _differing(record, other) if other is not None else set[tuple[int, str]]()
+    messages = _prompts_of(record, configuration, templates) if templates is not None else []
+    return Comparison(record, other, differing, messages)
 
 
 def _prompts_of(
@@ -227,11 +234,13 @@ async def _diff(store: Reader, run_id: str, configuration: Configuration, other:
     return diff_lines(configuration, Configuration.from_json(parent.configuration))
 
 
-def _differing(records: list[Any]) -> set[tuple[int, str]]:
-    """Return the outputs that differ between the first and the last record, by index of the call and field."""
-    one, other = records[0].trajectory.trace, records[-1].trajectory.trace
-    fields = {(index, name) for trace in (one, other) for index, call in enumerate(trace) for name in call.outputs}
-    return {(index, name) for index, name in fields if _output(one, index, name) != _output(other, index, name)}
+def _differing(record: Any, other: Any) -> set[tuple[int, str]]:
+    """Return the outputs that differ between two records, by index of the call and field."""
+    traces = record.trajectory.trace, other.trajectory.trace
+    fields = {(index, name) for trace in traces for index, call in enumerate(trace) for name in call.outputs}
+    return {
+        (index, name) for index, name in fields if _output(traces[0], index, name) != _output(traces[1], index, name)
+    }
 
 
 def _output(trace: Any, index: int, name: str) -> Any:
