@@ -23,7 +23,7 @@ from simba_actors.errors import StoreError
 from simba_actors.live.background import WarnOnce
 from simba_actors.live.client import described, open_client, retry_delay
 from simba_actors.live.follower import Snapshot
-from simba_actors.live.wire import Remote, snapshot_from_json
+from simba_actors.live.wire import Remote, etag_of, snapshot_from_json
 from simba_actors.lm.secrets import Secrets
 from simba_actors.programs import Configuration
 from simba_actors.publishing.publications import Publication
@@ -184,6 +184,7 @@ class Poller:
             return False
         body, tag = found
         snapshot = snapshot_from_json(json.loads(body))
+        tag = tag or etag_of(snapshot.served)  # Some proxies remove it.
         if snapshot.served.current is None:
             self._take_empty(snapshot, tag)
             return False

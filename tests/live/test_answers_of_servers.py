@@ -21,7 +21,7 @@ from simba_actors.live.client import LONGEST_RETRY_AFTER, retry_delay
 from simba_actors.live.follower import Snapshot
 from simba_actors.live.http_client import HTTPClient
 from simba_actors.live.router import LiveState
-from simba_actors.live.wire import Remote, snapshot_to_json
+from simba_actors.live.wire import Remote, etag_of, snapshot_from_json, snapshot_to_json
 from simba_actors.publishing.publications import Publication, Served
 from tests.support.live import sayer, saying
 from tests.support.runs import PATIENCE
@@ -50,7 +50,9 @@ class ChannelServer:
     def __init__(self) -> None:
         self.status, self.body = 200, snapshot("one")
         self.watch_status = 200
+        self.tag: str | None = 'W/"7"'  # As from a proxy that compresses.
         self.gets = 0
+        self.watched = ""
 
 
 @contextmanager
@@ -61,10 +63,12 @@ def channel_server() -> Generator[tuple[ChannelServer, str]]:
         def do_GET(self) -> None:
             is_watch = "/watch" in self.path
             server.gets += not is_watch
+            server.watched = self.path.partition("etag=")[2] if is_watch else server.watched
             status, body = (server.watch_status, b"") if is_watch else (server.status, server.body)
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
-            self.send_header("ETag", 'W/"7"')  # As from a proxy that compresses.
+            if server.tag is not None:
+                self.send_header("ETag", server.tag)
             self.end_headers()
             self.wfile.write(body)
 
@@ -154,6 +158,14 @@ def test_a_cache_that_can_not_be_used_is_named_and_fails_no_call(
 def test_a_tag_that_a_proxy_has_weakened_is_the_servers() -> None:
     with channel_server() as (_, url):
         assert HTTPClient(Remote(url, "default")).get("") == (snapshot("one"), "7")
+
+
+def test_a_tag_that_a_proxy_has_removed_is_made_again() -> None:
+    with channel_server() as (server, url):
+        server.tag = None
+        live = LiveProgram(sayer(), store=url)
+        until(lambda: answer(live) == "one" and server.watched != "")
+        assert server.watched == etag_of(snapshot_from_json(orjson.loads(server.body)).served)
 
 
 def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
