@@ -247,7 +247,8 @@ class FileGuard:
         self._log = real.with_name(f"{real.name}-wal")
         self._index = real.with_name(f"{real.name}-shm")
         found = path.stat()
-        self._identity, self._size = _identity(found), found.st_size
+        self.identity, self._size = _identity(found), found.st_size
+        """Device and inode of the store's file."""
         self._log_identity: tuple[int, int] | None = None
         index = self._stat(self._index)
         self._index_identity = None if index is None else _identity(index)
@@ -265,7 +266,7 @@ class FileGuard:
             raise StoreDamagedError(
                 f"{self._path} was deleted or moved while a run writes it: put it back, and the run continues"
             )
-        if _identity(found) != self._identity:
+        if _identity(found) != self.identity:
             raise StoreDamagedError(
                 f"{self._path} was replaced by another file while a run writes it: put the first one back, and the run "
                 "continues"

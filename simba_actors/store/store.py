@@ -32,6 +32,7 @@ from simba_actors.store.encoding import (
     storable_text,
 )
 from simba_actors.store.leases import LeaseKeeper
+from simba_actors.store.open_stores import check_not_inherited, note_closed, note_open
 from simba_actors.store.opening import BUSY_SECONDS, checked_path, open_for_writing
 from simba_actors.store.ownership import LEASE_SECONDS, Holding, Owner, lease_lost, renew, take
 from simba_actors.store.reading import LAST_EVENT, Reader
@@ -95,6 +96,8 @@ class Store:
             StoreError: Its file can't be used; the subclass and the message say why and what to do.
         """
         checked = checked_path(path)
+        with translate_errors(checked):
+            check_not_inherited(checked)
         db = await open_for_writing(checked, busy_seconds, make=make)
         try:
             with translate_errors(checked):
@@ -102,12 +105,14 @@ class Store:
         except BaseException:
             await db.close()
             raise
+        note_open(guard.identity)
         return cls(checked, Reader(checked, db), db, guard, clock, lease_seconds)
 
     async def close(self) -> None:
         """Close the file. Does nothing if it is closed."""
         if not self._closed:
             self._closed = True
+            note_closed(self._guard.identity)
             try:
                 await self._end_leases()
             finally:
@@ -117,6 +122,7 @@ class Store:
         """Close the file without waiting. An open transaction is rolled back. Does nothing if the file is closed."""
         if not self._closed:
             self._closed = True
+            note_closed(self._guard.identity)
             for lease in self._leases.values():
                 lease.stop()
             self._db.stop()

@@ -23,6 +23,7 @@ from simba_actors.store.requests import send_request
 from simba_actors.store.store import Store
 from tests.store.ledgers import RUN, claimed
 from tests.support.children import start_child
+from tests.support.hosts import run_script
 from tests.support.runs import PATIENCE
 
 LEASE = 0.3
@@ -261,3 +262,39 @@ async def test_a_request_to_a_run_without_an_owner_is_refused(tmp_path: Path) ->
 async def test_a_request_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="must be one of pause, resume, stop"):
         await send_request(tmp_path / "simba.db", "run", "sleep", reason="?")  # pyright: ignore[reportArgumentType]
+
+
+FORK = """
+import asyncio, os, sys
+from simba_actors.errors import StoreError
+from simba_actors.store.store import Store
+
+async def opened():
+    try:
+        await (await Store.open(sys.argv[1])).close()
+    except StoreError as error:
+        print(error, flush=True)
+    else:
+        print("opened", flush=True)
+
+def in_child():
+    child = os.fork()
+    if child == 0:
+        asyncio.run(opened())
+        os._exit(0)
+    os.waitpid(child, 0)
+
+async def main():
+    store = await Store.open(sys.argv[1])
+    await asyncio.to_thread(in_child)
+    await store.close()
+    await asyncio.to_thread(in_child)
+
+asyncio.run(main())
+"""
+
+
+def test_a_forked_child_may_not_use_a_store_that_its_parent_has_open(tmp_path: Path) -> None:
+    beside, afterwards = run_script(FORK, tmp_path / "simba.db").splitlines()
+    assert "this process was forked from one that had a run open in it: make processes with" in beside
+    assert afterwards == "opened"
