@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
@@ -60,7 +60,7 @@ def decide(new: Sums, old: Sums) -> tuple[CanaryDecision, str] | None:
     return None
 
 
-def settle(db: sqlite3.Connection, channel: str, clock: Callable[[], float] = time.time) -> Publication | None:
+def settle(db: sqlite3.Connection, channel: str) -> Publication | None:
     """Promote or roll back the channel's canary if its scores say so, within the transaction that is open.
 
     Returns:
@@ -86,7 +86,7 @@ def settle(db: sqlite3.Connection, channel: str, clock: Callable[[], float] = ti
         share=None,
         publisher=TESTER,
         reason=f"canary {canary.version} is {reason}",
-        time=clock(),
+        time=time.time(),
     )
     insert(db, published)
     if canary.run_id is not None and canary.program is not None:

@@ -52,18 +52,18 @@ async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS, *, ma
     return db
 
 
-async def open_for_reading(path: Path, busy_seconds: float = BUSY_SECONDS) -> Connection:
+async def open_for_reading(path: Path) -> Connection:
     """Connect to the store at `path` without ever changing it or delaying its writer.
 
     A store of an older version is not migrated. It is copied into memory, and the copy is migrated.
     """
     with translate_errors(path):
-        db = await connect(uri_for_reading(path), busy_seconds)
+        db = await connect(uri_for_reading(path), BUSY_SECONDS)
         try:
             version = await db.read(recognize, path)
             if version < VERSION:
                 _check_not_empty(path, version)
-                old, db = db, await connect(":memory:", busy_seconds)
+                old, db = db, await connect(":memory:", BUSY_SECONDS)
                 try:
                     await old.backup(db)
                 finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -32,7 +31,6 @@ async def send_request(
     *,
     reason: str = "",
     by: str | None = None,
-    clock: Callable[[], float] = time.time,
 ) -> Request:
     """Ask the process that has the run open to pause, resume or stop it. Return once the request is stored.
 
@@ -48,7 +46,7 @@ async def send_request(
     if kind not in get_args(RequestKind):
         raise ConfigError(f"kind={kind!r:.40}: must be one of {', '.join(get_args(RequestKind))}")
     path = checked_path(store)
-    request = Request(kind, storable_text(reason), storable_text(by or this_user()), clock())
+    request = Request(kind, storable_text(reason), storable_text(by or this_user()), time.time())
     with translate_errors(path):
         db = await open_for_writing(path, make=False)
         try:

@@ -166,24 +166,21 @@ class Silence:
     Answers may arrive in any thread.
     """
 
-    def __init__(
-        self, begun: Callable[[str], None], ended: Callable[[], None], clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, begun: Callable[[str], None], ended: Callable[[], None]) -> None:
         self._begun, self._ended = begun, ended
-        self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._heard = clock()
+        self._last_answer = time.monotonic()
         self._lasts = False
 
     def failed(self, reason: str) -> None:
         """Note a failed call that will be tried again."""
-        if not self._lasts and self._clock() - self._heard >= SILENCE_SECONDS:
+        if not self._lasts and time.monotonic() - self._last_answer >= SILENCE_SECONDS:
             self._lasts = True
             self._begun(reason)
 
     def answered(self) -> None:
         """Note an answer."""
-        self._heard = self._clock()
+        self._last_answer = time.monotonic()
         if self._lasts and not self._loop.is_closed():
             self._lasts = False
             self._loop.call_soon_threadsafe(self._ended)
