@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simba_actors import errors, events
     from simba_actors.bridge.remote_student import RemoteStudent
-    from simba_actors.config import OptimizerConfig
+    from simba_actors.config import Metric, OptimizerConfig
     from simba_actors.estimate import Estimate
     from simba_actors.evaluation.on_ray.executor import RayExecutor
     from simba_actors.held_out import Evaluation, evaluate
@@ -79,6 +79,7 @@ __all__ = [
     "LiveProgram",
     "LiveState",
     "MergeRules",
+    "Metric",
     "NoImprovement",
     "NothingToGain",
     "OmitSentences",
@@ -112,7 +113,7 @@ __all__ = [
 
 _NAMES = {
     "simba_actors.bridge.remote_student": ("RemoteStudent",),
-    "simba_actors.config": ("OptimizerConfig",),
+    "simba_actors.config": ("Metric", "OptimizerConfig"),
     "simba_actors.evaluation.on_ray.executor": ("RayExecutor",),
     "simba_actors.estimate": ("Estimate",),
     "simba_actors.held_out": ("Evaluation", "evaluate"),

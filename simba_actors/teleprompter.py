@@ -42,7 +42,7 @@ class SIMBA(Teleprompter):
     `candidate_programs`, a list of `{"score", "program"}` with the best first, and `trial_logs`, a dict by step.
 
     Args:
-        metric: `metric(example, prediction)` or `metric(example, prediction, trace)`; see `simba_actors.config.Metric`.
+        metric: `metric(example, prediction)` or `metric(example, prediction, trace)`; see `simba_actors.Metric`.
         teacher_settings: `{"lm": …}` with the LM that replaces the first copy of the student's LM for sampling.
         max_steps: Maximum number of steps; by default 8, or 24 with `policy="adaptive"`.
         num_threads: Maximum number of rollouts in flight; by default `dspy.settings.num_threads`.

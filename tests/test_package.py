@@ -26,7 +26,8 @@ def test_the_exported_names_are_those_that_the_package_documents() -> None:
 
 @pytest.mark.parametrize("name", simba_actors.__all__)
 def test_every_exported_name_is_there(name: str) -> None:
-    assert getattr(simba_actors, name).__name__.rpartition(".")[2] == name
+    known_as = {"Metric": "Callable"}  # An alias has the name of its type.
+    assert getattr(simba_actors, name).__name__.rpartition(".")[2] == known_as.get(name, name)
 
 
 @pytest.mark.parametrize("name", ["Budget", "Evaluation", "OptimizerConfig", "OptimizerResult", "Status"])
