@@ -22,8 +22,8 @@ from simba_actors.bridge.messages import (
     RunRequest,
     Step,
 )
-from simba_actors.dspy_compat.model_facts import remember_prices, with_known_capabilities
-from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
+from simba_actors.dspy_compat.default_adapter import adapter_settings, honour_default_adapters
+from simba_actors.dspy_compat.model_facts import remember_prices
 from simba_actors.dspy_compat.settings import own_trace
 from simba_actors.errors import CallRejectedError, InfrastructureError, LMAccessError, StudentError
 from simba_actors.evaluation.binding import Programs
@@ -76,6 +76,7 @@ class ProgramRunner:
         self._twins = Twins(self._governor, Caller(), self.threads)
         govern_while_alive(self._twins)
         weakref.finalize(self._twins, remember_prices())
+        weakref.finalize(self._twins, honour_default_adapters())
         self._own = {name: predictor.lm for name, predictor in cast("list[Any]", program.named_predictors())}
         self._runs_async = runs_async(program)
         self._types = _input_types(program)
@@ -83,7 +84,7 @@ class ProgramRunner:
         self._settings = {
             **inherited,
             "lm": self._programs.default_lm,
-            "adapter": with_known_capabilities(with_prompt_cache(inherited.get("adapter") or dspy.ChatAdapter())),
+            **adapter_settings(inherited.get("adapter")),
             "max_history_size": min(cast("int", inherited["max_history_size"]), HISTORY_KEPT),
             "disable_history": False,  # Usage is read from it.
         }

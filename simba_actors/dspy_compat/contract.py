@@ -43,9 +43,9 @@ class Member:
         return found
 
 
-def _sets(*attributes: str) -> Callable[[Any], bool]:
-    """Return a check that a constructor sets these attributes."""
-    return lambda init: set(attributes).issubset(init.__code__.co_names)
+def _uses(*names: str) -> Callable[[Any], bool]:
+    """Return a check that a function uses these names."""
+    return lambda function: set(names).issubset(function.__code__.co_names)
 
 
 def _has_settings(*names: str) -> Callable[[Any], bool]:
@@ -76,6 +76,9 @@ MEMBERS = (
             ("format_demos", "(self, signature, demos)"),
         )
     ),
+    # default_adapter
+    Member("dspy:Predict.forward", holds=_uses("ChatAdapter")),
+    Member("dspy:Predict.aforward", holds=_uses("ChatAdapter")),
     # streaming, settings
     Member(
         "dspy.dsp.utils.settings:DEFAULT_CONFIG",
@@ -87,7 +90,7 @@ MEMBERS = (
     Member("dspy.dsp.utils.settings:thread_local_overrides", holds=lambda overrides: isinstance(overrides, ContextVar)),
     Member("dspy.clients.engines.streaming:ListenerBridge", "(model, predict_id=None)"),
     # engines
-    Member("dspy:LM.__init__", holds=_sets("_engine_spec", "_async_engine_spec")),
+    Member("dspy:LM.__init__", holds=_uses("_engine_spec", "_async_engine_spec")),
     Member("dspy:BaseLM.update_history", "(self, entry)"),
     # lm_calls
     Member("dspy:BaseLM.__call__", "(self, prompt=None, *, messages=None, **kwargs)"),
@@ -108,7 +111,7 @@ MEMBERS = (
     ),
     Member("dspy.clients.backend_selection:CLIENT_KEYS", holds=lambda keys: "api_base" in keys),
     # predictor_names
-    Member("dspy:Predict.__init__", holds=_sets("stage")),
+    Member("dspy:Predict.__init__", holds=_uses("stage")),
     # custom_types
     Member("dspy.adapters.types.base_type:CUSTOM_TYPE_START_IDENTIFIER", holds=lambda mark: isinstance(mark, str)),
     Member("dspy.adapters.types.base_type:CUSTOM_TYPE_END_IDENTIFIER", holds=lambda mark: isinstance(mark, str)),

@@ -12,9 +12,9 @@ from typing import Any, Literal, Protocol, TypedDict, Unpack, cast
 
 import dspy
 
-from simba_actors.dspy_compat.model_facts import remember_prices, with_known_capabilities
+from simba_actors.dspy_compat.default_adapter import adapter_settings, honour_default_adapters
+from simba_actors.dspy_compat.model_facts import remember_prices
 from simba_actors.dspy_compat.predictor_names import PredictorNames
-from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
 from simba_actors.dspy_compat.settings import inherited_settings, own_trace
 from simba_actors.errors import (
     InfrastructureError,
@@ -168,7 +168,7 @@ class LocalExecutor:
         self._settings = {
             **inherited_settings(),
             "lm": self._programs.default_lm,
-            "adapter": with_known_capabilities(with_prompt_cache(settings.adapter or dspy.ChatAdapter())),
+            **adapter_settings(settings.adapter),
             "max_history_size": min(settings.max_history_size, HISTORY_KEPT),
             "disable_history": False,
         }
@@ -224,6 +224,7 @@ class LocalExecutor:
             self._twins = self._make_twins()
             govern_while_alive(self._twins)
             weakref.finalize(self._twins, remember_prices())
+            weakref.finalize(self._twins, honour_default_adapters())
         return self._twins
 
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:

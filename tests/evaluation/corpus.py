@@ -411,6 +411,18 @@ class OwnAdapter(dspy.ChatAdapter):
     pass
 
 
+class PrefersJSON(dspy.Module):
+    """Uses JSON unless the user has set an adapter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.ChainOfThought(QA)
+
+    def forward(self, question: str) -> Any:
+        with dspy.context(adapter=dspy.settings.adapter or dspy.JSONAdapter()):
+            return self.ask(question=question)
+
+
 HISTORY = dspy.History(messages=[{"question": "Which?", "answer": "That."}])
 FILE = dspy.File(file_data="data:text/plain;base64,AAAA", filename="x.txt")
 WITH_TOOLS = {"question": "Which?", "tools": [dspy.Tool(search)]}
@@ -499,6 +511,8 @@ KINDS = [
     ),
     Kind("BAMLAdapter", lambda lm: dspy.ChainOfThought(Typed), settings=lambda lm: {"adapter": BAMLAdapter()}),
     Kind("streaming", lambda lm: Streams(), asynchronous=True),
+    Kind("an adapter unless one is set", lambda lm: PrefersJSON()),
+    Kind("an adapter that is set", lambda lm: PrefersJSON(), settings=lambda lm: {"adapter": dspy.ChatAdapter()}),
     Kind("sub-class of ChatAdapter", lambda lm: TwoStages(), settings=lambda lm: {"adapter": OwnAdapter()}),
 ]
 
