@@ -32,6 +32,7 @@ from simba_actors.search.adaptive.outlook import outlook_of
 from simba_actors.search.adaptive.schedule import LEAST_EXAMPLES, Schedule, steps_at_once
 from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan, OpenStep, stored_mode, stored_steps_at_once
 from simba_actors.search.adaptive.strategy_allocation import (
+    ASK_NO_LM,
     LEARNS_FROM_LABELS,
     MERGE_RULES,
     OMIT_SENTENCES,
@@ -119,6 +120,11 @@ class AdaptivePolicy:
         examples = max(LEAST_EXAMPLES, int(self._schedule.per_step * SAMPLED_SHARE) // 2)
         return Parameters(HOTTEST, examples, ROLLOUTS_PER_COMBINATION)
 
+    @property
+    def _asks_lms(self) -> bool:
+        """Whether new parts may take LM calls, so that each one counts as a rollout."""
+        return not set(self.strategies) <= set(ASK_NO_LM)
+
     def initial_state(self) -> JSON:
         draws = Draws(self.settings.seed)
         batches = BatchOrder.shuffled(self._examples.train, draws.python)
@@ -152,7 +158,8 @@ class AdaptivePolicy:
         source, sampled = samplers[0], len(samples)
         merges = MERGE_RULES in self.strategies and _rules(source, pool) > 1
         plan = self._plan_candidates(model, now, source, merges, rollouts, sampled, makes_parts)
-        opening = OpenStep(step, rollouts + len(plan.bases) + plan.merges, plan.combinations)
+        questions = len(plan.bases) + plan.merges if self._asks_lms else 0
+        opening = OpenStep(step, rollouts + questions, plan.combinations)
         now.candidate_plan, now.open_steps = plan, (*now.open_steps, opening)
         first_program, now.next_program = now.next_program, now.next_program + plan.most_candidates
         state = now.to_json()
@@ -286,7 +293,8 @@ class AdaptivePolicy:
         planned = self._state_of(plan)
         now = replace(planned.after(AdaptiveState.from_json(closed)), mode=planned.mode)
         note_examples_of_demos(now.shown, tried, pool)
-        now.questions += sum(proposal.strategies != (RECOMBINE,) for proposal in tried.proposals)
+        if self._asks_lms:
+            now.questions += sum(proposal.strategies != (RECOMBINE,) for proposal in tried.proposals)
         now.candidate_plan, now.steps_closed = None, plan.step + 1
         now.rounds_before = evidence.rounds
         model = self._fitting.model(pool, evidence, now.mode)

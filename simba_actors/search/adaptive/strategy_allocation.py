@@ -20,6 +20,9 @@ MAKES_DEMOS = (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS)
 """Strategies that make demos: the first from a success, the second from the labels of an example that failed and of as
 many others as the prompt holds. All other strategies learn from failures."""
 
+ASK_NO_LM = (RECOMBINE, OMIT_SENTENCES, *MAKES_DEMOS)
+"""Strategies that make programs without calling an LM."""
+
 ROOTS_PER_APPLICATION = 4.0
 """A step of n rollouts applies strategies sqrt(n) / `ROOTS_PER_APPLICATION` times per predictor. With n times the
 rollouts there are sqrt(n) times the parts, each tried sqrt(n) times as often: small runs need parts to choose from, and

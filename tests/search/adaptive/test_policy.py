@@ -36,10 +36,11 @@ class StudentAlone:
 POOL = cast("Pool", StudentAlone())
 
 
-def policy(rollouts: int, bsize: int = 4) -> AdaptivePolicy:
+def policy(rollouts: int, bsize: int = 4, *more_strategies: str) -> AdaptivePolicy:
     settings = SearchSettings(bsize=bsize, num_candidates=6, max_steps=24, max_demos=4)
     examples = tuple(ExampleText(f"example {n}", {}) for n in range(40))
-    return AdaptivePolicy(settings, examples, rollouts, ("append_a_demo", "recombine"), predictors=1)
+    strategies = ("append_a_demo", "recombine", *more_strategies)
+    return AdaptivePolicy(settings, examples, rollouts, strategies, predictors=1)
 
 
 @pytest.mark.parametrize("bsize", [1, 4, 16, 32, 100])
@@ -75,3 +76,14 @@ def test_later_steps_get_the_rollouts_that_earlier_ones_left() -> None:
         return candidates.rollouts
 
     assert evaluation(12) > 1.8 * evaluation(0)
+
+
+@pytest.mark.parametrize("more_strategies", [(), ("learn_from_failures",)])
+def test_only_strategies_that_call_lms_take_rollouts_of_the_search(more_strategies: tuple[str, ...]) -> None:
+    made = policy(1_000, 4, *more_strategies)
+    plan = made.open_step(made.initial_state(), made.initial_state(), 0, Evidence(), POOL)
+    assert plan is not None
+    state = AdaptiveState.from_json(plan.state)
+    assert state.candidate_plan is not None
+    rollouts = len(plan.rollouts) + state.candidate_plan.rollouts
+    assert (state.open_steps[0].rollouts > rollouts) is bool(more_strategies)
