@@ -21,7 +21,6 @@ from simba_actors.config_checks import (
     check_examples,
     check_executor,
     check_governor,
-    check_inputs_fit,
     check_lm,
     check_metric,
     check_number,
@@ -339,8 +338,7 @@ class OptimizerConfig:
         if self.valset and self.policy == "dspy":
             raise ConfigError("valset: policy='dspy' chooses its winner on the trainset; use policy='adaptive'")
         for name, examples in (("trainset", self.trainset), ("valset", self.valset)):
-            check_examples(name, examples)
-            check_inputs_fit(self.student, name, examples)
+            check_examples(self.student, name, examples)
         check_enough(self.trainset, self.bsize)
         warn_of_overlap(self.trainset, self.valset)
 

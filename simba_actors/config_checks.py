@@ -241,28 +241,26 @@ def check_enough(trainset: Sequence[object], bsize: int) -> None:
         )
 
 
-def check_examples(name: str, examples: object, *, rest: bool = False) -> None:
-    """Check the first `CHECKED_AT_ONCE` examples, or with `rest` the others."""
+def check_examples(student: dspy.Module, name: str, examples: object, *, rest: bool = False) -> None:
+    """Check that the student can be called with the first `CHECKED_AT_ONCE` examples, or with `rest` the others.
+
+    The event loop waits meanwhile. Most of the time goes into `Example.inputs`, which is called once for each example.
+    """
     if not isinstance(examples, Sequence):
         raise ConfigError(f"{name} must be a list of dspy.Example, not {type(examples).__name__}")
+    problem_of = _signature_of_call(student)
+    known: set[frozenset[str]] = set()
     for index, example in _part(cast("Sequence[object]", examples), rest=rest):
         if not isinstance(example, dspy.Example):
             kind = type(example)
             remedy = f": dspy.Example(**{name}[{index}]).with_inputs(…) makes one" if issubclass(kind, Mapping) else ""
             raise ConfigError(f"{name}[{index}] must be a dspy.Example, not {kind.__name__}{remedy}")
-        if not _input_names(example):
+        inputs = _input_names(example)
+        if not inputs:
             raise ConfigError(
                 f"{name}[{index}] does not say which of its fields are inputs: "
                 "use dspy.Example(question=…, answer=…).with_inputs('question')"
             )
-
-
-def check_inputs_fit(student: dspy.Module, name: str, examples: Sequence[dspy.Example], *, rest: bool = False) -> None:
-    """Check that the student can be called with the inputs of the examples that `check_examples` checks."""
-    problem_of = _signature_of_call(student)
-    known: set[frozenset[str]] = set()
-    for index, example in _part(examples, rest=rest):
-        inputs = _input_names(example)
         if inputs not in known:
             problem = problem_of(inputs)
             if problem:
@@ -275,8 +273,7 @@ def check_other_examples(
 ) -> None:
     """Check the examples beyond `CHECKED_AT_ONCE`. The start of a run and an estimate call this in a thread."""
     for name, examples in (("trainset", trainset), ("valset", valset)):
-        check_examples(name, examples, rest=True)
-        check_inputs_fit(student, name, examples, rest=True)
+        check_examples(student, name, examples, rest=True)
     if not _are_few(trainset, valset):
         _warn_of_overlap(trainset, valset)
 
