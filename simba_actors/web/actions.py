@@ -12,10 +12,14 @@ from simba_actors.errors import ConfigError
 from simba_actors.publishing.channel import Channel, Source
 from simba_actors.store.records import RequestKind
 from simba_actors.store.requests import send_request
+from simba_actors.web.bodies import read_body
 from simba_actors.web.rendering import name_in, site, slug, whole
 
 BY = "dashboard"
 """Publisher of the versions that pages publish, and requester of what they ask of runs."""
+
+LARGEST_FORM = 1024 * 1024
+"""Maximum size of a form in bytes."""
 
 SHOWN = "shown:"
 """Prefix of the fields that hold the version of each channel that the page showed."""
@@ -50,7 +54,7 @@ async def ask(request: Request) -> Response:
 
 async def _form(request: Request) -> dict[str, str]:
     try:
-        return dict(parse_qsl((await request.body()).decode("ascii"), errors="strict"))
+        return dict(parse_qsl((await read_body(request, LARGEST_FORM)).decode("ascii"), errors="strict"))
     except UnicodeDecodeError:
         raise ConfigError("the form must be percent-encoded UTF-8, as browsers send it") from None
 

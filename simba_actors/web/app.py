@@ -6,12 +6,14 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from simba_actors.errors import SimbaError
 from simba_actors.web import actions as act
 from simba_actors.web import channel_pages, program_pages, run_pages
+from simba_actors.web.bodies import client_gone
 from simba_actors.web.channels import over_http
 from simba_actors.web.channels.watcher import Watcher
 from simba_actors.web.errors import broken, not_found, simba_error
@@ -65,7 +67,7 @@ def dashboard(
     app = Starlette(
         routes=routes,
         middleware=[Middleware(SafeHeaders), Middleware(AccessGuard, token=token)],
-        exception_handlers={SimbaError: simba_error, 404: not_found, Exception: broken},
+        exception_handlers={SimbaError: simba_error, ClientDisconnect: client_gone, 404: not_found, Exception: broken},
     )
     app.state.site = Site(Path(store), actions)
     return app

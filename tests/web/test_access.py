@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from simba_actors.errors import ConfigError
 from simba_actors.web import dashboard
@@ -115,3 +116,35 @@ async def test_another_sites_page_cannot_act(store: Path, headers: dict[str, str
     async with client_of(store, actions=True) as client:
         answer = await client.post("/publish", data={"channel": "bot"}, headers=headers)
     assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/publish", "/api/channels/bot/reports"])
+async def test_a_body_without_end_is_refused_before_it_fills_the_memory(store: Path, path: str) -> None:
+    sent = 0
+
+    async def endless() -> AsyncGenerator[bytes]:
+        nonlocal sent
+        while sent < 1000:
+            sent += 1
+            yield bytes(1024 * 1024)
+
+    async with client_of(store, actions=True, channels=True) as client:
+        answer = await client.post(path, content=endless())
+    assert (answer.status_code, sent) == (413, 2)
+
+
+async def test_a_client_that_goes_away_within_its_request_is_no_error(store: Path) -> None:
+    received: list[Message] = [
+        {"type": "http.request", "body": b"run=", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return received.pop(0)
+
+    async def send(message: Message) -> None:
+        pass
+
+    scope = {"type": "http", "method": "POST", "path": "/publish", "query_string": b"", "client": ("127.0.0.1", 4321)}
+    await dashboard(store, actions=True)({**scope, "headers": [(b"host", b"localhost")]}, receive, send)
+    assert received == []

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 
 from simba_actors.errors import SimbaError
 from simba_actors.live.recording import Score, write_scores
+from simba_actors.web.bodies import read_body
 from simba_actors.web.channels.reports import LARGEST_REPORT, score
 from simba_actors.web.channels.watcher import Watcher
 from simba_actors.web.rendering import name_in, site
@@ -45,20 +46,15 @@ def routes(watcher: Watcher) -> list[BaseRoute]:
 async def _report(request: Request) -> Response:
     """Store a batch of scores. A second score of the same call does not count."""
     channel = name_in(request, "channel")
-    body = await request.body()
-    if len(body) > LARGEST_REPORT:
-        return _refused(f"a batch must have at most {LARGEST_REPORT:,} bytes", 413)
+    body = await read_body(request, LARGEST_REPORT)
     try:
         entries: list[Any] = orjson.loads(body)["scores"]
         scores: list[Score] = [score(channel, entry["call"], entry["score"]) for entry in entries]
     except (ValueError, TypeError, LookupError) as error:
-        return _refused(f'the body must be {{"scores": [{{"call": id, "score": number}}, …]}}: {error}', 422)
+        reason = f'the body must be {{"scores": [{{"call": id, "score": number}}, …]}}: {error}'
+        return JSONResponse({"error": reason}, 422)
     await to_thread.run_sync(write_scores, site(request).store, scores)
     return JSONResponse({"scores": len(scores)})
-
-
-def _refused(reason: str, status: int) -> Response:
-    return JSONResponse({"error": reason}, status)
 
 
 async def _hints(watcher: Watcher, channel: str, known: str) -> AsyncGenerator[str]:
