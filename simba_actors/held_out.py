@@ -27,7 +27,7 @@ from simba_actors.errors import ConfigError, NoPredictorsError
 from simba_actors.evaluation.executor import LocalExecutor, RolloutTask
 from simba_actors.hosting.lms import student_lm
 from simba_actors.live import LiveProgram
-from simba_actors.lm.governed_lm import endpoint_name
+from simba_actors.lm.access import endpoint_name
 from simba_actors.lm.governor import Governor, shared_governor
 from simba_actors.observe.notebook import shown as html
 from simba_actors.observe.wording import duration, spent

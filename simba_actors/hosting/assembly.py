@@ -27,8 +27,9 @@ from simba_actors.hosting.fingerprint import (
 )
 from simba_actors.hosting.lms import model_pool, prompt_lm
 from simba_actors.hosting.policies import policy_of
+from simba_actors.lm.access import endpoint_name
 from simba_actors.lm.budget import BudgetTracker
-from simba_actors.lm.governed_lm import Twins, endpoint_name, governed
+from simba_actors.lm.governed_lm import Twins, governed
 from simba_actors.lm.governor import Caller, Governor, shared_governor
 from simba_actors.lm.prompt_model import LocalPromptModel
 from simba_actors.observe.telemetry import Telemetry, telemetry_of

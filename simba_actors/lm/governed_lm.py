@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 import weakref
 from collections import OrderedDict
@@ -11,9 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from simba_actors.dspy_compat.engines import has_async_side, imports_on_first_call
 from simba_actors.dspy_compat.lm_calls import route_lm_calls
@@ -21,6 +19,7 @@ from simba_actors.dspy_compat.provider_replies import add_reply
 from simba_actors.dspy_compat.reply_cache import has_cached_reply
 from simba_actors.dspy_compat.settings import has_lm_of_context
 from simba_actors.errors import LMAccessError
+from simba_actors.lm.access import endpoint_name, renew_access
 from simba_actors.lm.answers import NoAnswerError, missing_answer
 from simba_actors.lm.budget import CallSize
 from simba_actors.lm.endpoint import Endpoint, Temperature
@@ -35,21 +34,11 @@ from simba_actors.runtime.threads import Threads
 
 logger = get_logger(__name__)
 
-ACCESS_SETTINGS = re.compile(
-    r"key|token|secret|password|credential|auth|header|api_base|base_url|api_version|endpoint|profile|region|project"
-    r"|organization|extra_query|^(aws|azure|vertex)_",
-    re.IGNORECASE,
-)
-"""Names of settings that define how an LM is reached. They are not part of the program, and may change at any time."""
-
 REFUSED_SETTING_STATUS = frozenset({None, 400, 422})
 """Statuses with which providers refuse a setting such as the temperature; None if the client reports no status."""
 
 TWINS_KEPT = 64
 """Maximum number of governed twins that are kept of LMs that code calls directly."""
-
-TOKEN_COUNTS = re.compile(r"^max_|_tokens$")
-"""Names of settings that are numbers of tokens, not secrets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,25 +412,11 @@ def _endpoint_now(lm: Any) -> Endpoint:
     """Update the credentials and the address from the user's LM, and return the endpoint."""
     binding: _Binding = lm._binding
     own, originals = cast("dict[str, Any]", vars(lm)), cast("dict[str, Any]", vars(binding.original))
-    settings_renewed, attributes_renewed = _follow(lm.kwargs, binding.original.kwargs), _follow(own, originals)
+    settings_renewed = renew_access(lm.kwargs, binding.original.kwargs)
+    attributes_renewed = renew_access(own, originals)
     if settings_renewed or attributes_renewed:
         binding.governor.secrets.learn(binding.original)
     return binding.governor.endpoint(endpoint_name(lm))
-
-
-def _follow(own: dict[str, Any], originals: Mapping[str, Any]) -> bool:
-    """Update the access settings of `own` from `originals`. Return whether any has changed."""
-    renewed = {
-        name: value for name, value in originals.items() if own.get(name) is not value and is_access_setting(name)
-    }
-    own.update(renewed)
-    return bool(renewed)
-
-
-@cache
-def is_access_setting(name: str) -> bool:
-    """Return whether a setting or attribute of that name says how an LM is reached."""
-    return ACCESS_SETTINGS.search(name) is not None and TOKEN_COUNTS.search(name) is None
 
 
 def _rollout() -> RolloutContext:
@@ -466,22 +441,3 @@ def _has_cached_reply(lm: Any, prompt: Any, kwargs: Mapping[str, Any], *, asynch
         return has_cached_reply(lm, prompt, kwargs, asynchronous=asynchronous)
     except Exception:  # noqa: BLE001 - the call meets the same error, and the governor judges it
         return False
-
-
-def endpoint_name(lm: Any) -> str:
-    """Return the model and the host of an LM, without the rest of the address, which may hold secrets."""
-    return _endpoint_name(str(lm.model), str(lm.kwargs.get("api_base") or lm.kwargs.get("base_url") or ""))
-
-
-@lru_cache(maxsize=256)
-def _endpoint_name(model: str, base: str) -> str:
-    if not base:
-        return model
-    try:
-        address = urlsplit(base)
-        host, port = address.hostname, address.port
-    except ValueError:  # Such as a port beyond 65535. The first call says what is wrong.
-        host, port = None, None
-    if host is None:
-        return f"{model} at an address that is not valid"
-    return f"{model} at {host}{f':{port}' if port else ''}"

@@ -14,9 +14,9 @@ from simba_actors.strategies.contract import Declined, StrategyContext
 
 class MergeAdvice(dspy.Signature):
     """A module of a language program follows its instructions and a list of rules that were added over time.
-    Write the rules anew, as few and as short as can be, so that whoever follows them does the same as before. Merge
-    rules that say alike, drop what the instructions say already, keep every concrete detail, and where two rules
-    contradict each other keep what they have in common. Each rule must make sense on its own."""
+    Rewrite the rules, as few and as short as possible, so that whoever follows them does the same as before. Merge
+    rules that say the same, drop what the instructions already say, keep every concrete detail, and where two rules
+    contradict each other, keep what they have in common. Each rule must make sense on its own."""
 
     module_instructions: str = dspy.InputField(desc="The module's instructions, which stay as they are")
     rules: list[str] = dspy.InputField(desc="The rules as they are now, oldest first")
