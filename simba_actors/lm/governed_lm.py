@@ -131,6 +131,8 @@ async def _acall(
         return await binding.threads.run(partial(_call, lm, send, prompt, kwargs))
     endpoint = _endpoint_now(lm)
     in_thread = binding.calls_in_thread(endpoint)
+    if in_thread and binding.has_async_side and await _is_cached(lm, prompt, kwargs, asynchronous=True):
+        in_thread = False  # DSPy keeps the replies of the two sides apart. A cached one needs no provider.
     request = _Request(lm, endpoint, send if in_thread else asend, prompt, kwargs)
     attempt = partial(binding.threads.run, request.send) if in_thread else request.asend
     if await _is_cached(lm, prompt, kwargs, asynchronous=not in_thread):

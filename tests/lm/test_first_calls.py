@@ -41,3 +41,12 @@ async def test_calls_to_a_provider_are_made_in_a_thread_until_one_is_answered() 
 
 async def test_an_engine_of_ones_own_is_called_on_the_loop_at_once() -> None:
     assert await places_of_calls(ScriptedLM(legible_script), 1) == [True]
+
+
+async def test_a_reply_that_the_async_side_has_cached_is_used_before_one_is_answered() -> None:
+    with OpenAIServer(legible_script) as server:
+        for _ in range(2):
+            copy = governed(server.lm(cache=True), Governor())
+            await copy.acall("hello")  # In a thread the first time.
+            await copy.acall("hello again")
+        assert server.calls == 2
