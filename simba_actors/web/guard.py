@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 import secrets
@@ -15,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from simba_actors.errors import ConfigError
 
 COOKIE = "simba_actors_token"
+"""Start of the cookie's name. The rest depends on the token, since a browser keeps the cookies of all ports of a host
+together, and would forget one dashboard's token for another's."""
 
 FORWARDING = re.compile(
     r"(x-)?forwarded|via$|x-(auth|envoy|host|original|proxy|real|remote|rewrite|scheme)"
@@ -67,6 +70,7 @@ class AccessGuard:
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app = app
         self._token = token
+        self._cookie = f"{COOKIE}_{hashlib.sha256((token or '').encode()).hexdigest()[:8]}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,9 +91,10 @@ class AccessGuard:
         if _same(shown, self._token):
             # Take the token out of the address bar, so that it is in no history, bookmark or screenshot.
             answer = RedirectResponse(scope["path"] or "/", 303)
-            answer.set_cookie(COOKIE, self._token, httponly=True, samesite="strict")
+            secure = scope.get("scheme") == "https"
+            answer.set_cookie(self._cookie, self._token, secure=secure, httponly=True, samesite="strict")
             return answer
-        if any(_same(known, self._token) for known in (_bearer(headers), _cookie(headers))):
+        if any(_same(known, self._token) for known in (_bearer(headers), _cookies(headers).get(self._cookie, ""))):
             return None
         return PlainTextResponse("This dashboard needs a token: open the printed address, which contains ?token=…", 401)
 
@@ -149,8 +154,8 @@ def _bearer(headers: Headers) -> str:
     return headers.get("authorization", "").removeprefix("Bearer ")
 
 
-def _cookie(headers: Headers) -> str:
-    return cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+def _cookies(headers: Headers) -> dict[str, str]:
+    return cookie_parser(headers.get("cookie", ""))
 
 
 def _same(shown: str, token: str) -> bool:

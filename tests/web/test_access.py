@@ -59,10 +59,26 @@ async def test_a_program_shows_the_token_in_a_header(store: Path) -> None:
         assert (await client.get("/", headers={"authorization": f"Bearer {TOKEN}"})).status_code == 200
 
 
+async def test_a_browser_keeps_the_tokens_of_two_dashboards_on_one_host(store: Path) -> None:
+    other = httpx.ASGITransport(dashboard(store, token=TOKEN[1:]))
+    async with client_of(store, token=TOKEN) as client, httpx.AsyncClient(transport=other) as elsewhere:
+        assert (await client.get(f"/?token={TOKEN}", follow_redirects=True)).status_code == 200
+        shown = await elsewhere.get(f"http://127.0.0.1:8643/?token={TOKEN[1:]}")
+        client.cookies.extract_cookies(shown)  # A browser sends the cookies of one port to all others.
+        assert (await client.get("/")).status_code == 200
+
+
+async def test_a_token_shown_over_https_is_kept_for_https_alone(store: Path) -> None:
+    transport = httpx.ASGITransport(dashboard(store, token=TOKEN))
+    async with httpx.AsyncClient(transport=transport, base_url="https://dashboard.example") as client:
+        assert "Secure" in (await client.get(f"/?token={TOKEN}")).headers["set-cookie"]
+
+
 @pytest.mark.parametrize("other", ["theme=dark", 'prefs={"a":1}', "ids=[1, 2]", "a/b=1", "x=é"])
 async def test_the_cookies_of_other_applications_lock_nobody_out(store: Path, other: str) -> None:
     async with client_of(store, "10.0.0.7", "dashboard.example", token=TOKEN) as client:
-        cookies = f"{other}; simba_actors_token={TOKEN}".encode()
+        shown = await client.get(f"/?token={TOKEN}")
+        cookies = f"{other}; {shown.headers['set-cookie'].partition(';')[0]}".encode()
         assert (await client.get("/", headers={b"cookie": cookies})).status_code == 200
 
 
