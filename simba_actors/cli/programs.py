@@ -98,7 +98,7 @@ def why(words: RunAndProgram = None, store: StorePath = DEFAULT_STORE, as_json: 
     print_text(_origin(found))
     for lesson in lessons:
         print_text(f"\nStep {lesson.step + 1}, example {lesson.example}")
-        for title, record in (("Better", lesson.better), ("Worse", lesson.worse)):
+        for title, record in _compared(lesson):
             print_text(f"\n{title}: {_trajectory_text(record)}")
     print_text(f"\nChanges:\n{diff or 'none: it is the same as its parent'}")
 
@@ -132,8 +132,8 @@ def failures(
     print_text(f"program {number} of {run_id}: {_counted(found, limit)}")
     for failure in found:
         rollout = failure.rollout.rollout
-        step = f"step {rollout.key.step + 1}" if rollout.key.step >= 0 else "the final examples"
-        print_text(f"\n── {rollout.split} example {rollout.example}, {step} ──")
+        step = f"step {rollout.key.step + 1}" if rollout.key.step >= 0 else "finals"
+        print_text(f"\n── {rollout.split}set[{rollout.example}], {step} ──")
         print_text(f"Program {number}: {_trajectory_text(failure.rollout, named=False)}")
         if failure.student is not None:
             print_text(f"Student: {_trajectory_text(failure.student, named=False, inputs=False)}")
@@ -326,6 +326,14 @@ def _label(entry: PoolEntry) -> str:
     finalist = "" if entry.rank is None else " winner" if entry.rank == 1 else " finalist"
     others = f", also from {', '.join(map(str, entry.parents[1:]))}" if entry.parents[1:] else ""
     return f"{entry.number}  {worth}{finalist}  {entry.strategy}{others}"
+
+
+def _compared(lesson: Lesson) -> Sequence[tuple[str, RolloutRecord]]:
+    """Return the two runs of a lesson with their titles, or one of them if both have the same score."""
+    better, worse = lesson.better.trajectory, lesson.worse.trajectory
+    if better is None or worse is None or better.score == worse.score:
+        return [("Run", lesson.better)]
+    return [("Better", lesson.better), ("Worse", lesson.worse)]
 
 
 def _counted(found: Sequence[Failure], limit: int) -> str:

@@ -67,6 +67,8 @@ def _add(db: sqlite3.Connection, run_id: str, request: Request) -> None:
         db.execute(SET_STATUS, ["running", None, None, run_id])
         add_event(db, RunResumed(by="resume"), run_id, request.time)
     else:
+        if run.status == "finished":
+            raise RunError(f"run {run_id!r} is finished, so there is nothing to {request.kind}")
         raise RunError(
             f"run {run_id!r} is {run.status} and open in no process, so there is nothing to {request.kind}: "
             "start it with the same config to continue"

@@ -151,6 +151,15 @@ def test_why_shows_the_two_trajectories_and_the_advice(invoke: Invoke) -> None:
     assert all(word in text for word in ("Better: score", "Worse: score", "+Rule:"))
 
 
+def test_why_shows_one_of_two_trajectories_that_are_equally_good(tmp_path: Path) -> None:
+    lm = ScriptedLM(lambda ask: {"answer": "?", "discussion": "", "module_advice": {"self": "Think."}})
+    config = small_config(tmp_path / "simba.db", run_id=RUN, lm=lm, prompt_model=lm, policy="adaptive")
+    asyncio.run(finish(config))
+    shown = run_command(["why", RUN, "1", "--store", str(config.store)]).stdout
+    assert "Run: score 0" in shown
+    assert "Better" not in shown
+
+
 def test_what_an_lm_wrote_cannot_steer_the_terminal(invoke: Invoke) -> None:
     text = invoke("program", RUN, rule_program(invoke)).stdout
     assert "\\x1b[31mred" in text

@@ -56,11 +56,11 @@ async def test_a_run_is_stopped_from_another_process(tmp_path: Path) -> None:
             await asyncio.wait_for(optimizer.result(), PATIENCE)
 
 
-def test_a_run_that_no_process_has_open_says_so(tmp_path: Path) -> None:
+def test_a_run_that_is_finished_says_so(tmp_path: Path) -> None:
     asyncio.run(finish(small_config(tmp_path / "simba.db", run_id="done", max_steps=1)))
     result = run_command(["pause", "--store", str(tmp_path / "simba.db")])
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
-    assert "open in no process" in result.stderr
+    assert "run 'done' is finished, so there is nothing to pause" in result.stderr
 
 
 async def test_keys_pause_and_resume_a_run_that_is_watched(tmp_path: Path) -> None:

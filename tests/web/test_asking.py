@@ -44,13 +44,13 @@ async def test_a_run_is_paused_resumed_and_stopped_from_its_page(tmp_path: Path)
             await optimizer.result(timeout=PATIENCE)
 
 
-async def test_a_run_that_no_process_has_open_can_not_be_asked(tmp_path: Path) -> None:
+async def test_a_run_that_is_finished_can_not_be_asked(tmp_path: Path) -> None:
     await finish(small_config(tmp_path / "simba.db", run_id="live", max_steps=1))
     async with browser(tmp_path / "simba.db") as client:
         assert "formaction" not in (await client.get("/runs/live")).text
         refused = await client.post("/runs/live/ask/pause")
         unknown = await client.post("/runs/live/ask/delete")
-    assert (refused.status_code, "open in no process" in refused.text) == (409, True)
+    assert (refused.status_code, "is finished, so there is nothing to pause" in refused.text) == (409, True)
     assert unknown.status_code == 400
 
 
