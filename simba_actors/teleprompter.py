@@ -48,7 +48,8 @@ class SIMBA(Teleprompter):
         num_threads: Maximum number of rollouts in flight; by default `dspy.settings.num_threads`.
         store: Path of the SQLite file that keeps the run, so that it continues after a crash. By default a temporary
             file.
-        on_metric_error: "stop" raises MetricError; "score 0" scores the rollout 0, as `dspy.SIMBA` does.
+        on_metric_error: What happens if the metric raises: "stop", the default, raises MetricError; "score 0" scores
+            the rollout 0, as `dspy.SIMBA` does.
         lm, optimize, rollout_timeout, stop_when, budget, policy, progress: As in `OptimizerConfig`.
 
     The other arguments have the same meaning as in `dspy.SIMBA`.
@@ -120,6 +121,8 @@ class SIMBA(Teleprompter):
             RunningLoopError: An event loop is running in this thread, and this call would block it.
             RunPausedError: An LM refused a call or could not be reached; the message says why. With a `store`, the
                 next call continues the run.
+            MetricError: The metric raised, or returned no score. With a `store`, the next call continues the run.
+            NoLMError: No LM is set for the student.
             ConfigError: A value is invalid; see `OptimizerConfig`.
         """
         if is_in_trio():
@@ -145,7 +148,8 @@ class SIMBA(Teleprompter):
     ) -> Student:
         """Return the optimized student. Like `compile`, but runs in the current event loop.
 
-        Cancellation stops the run. With a `store`, the next call continues it.
+        Cancellation stops the run. With a `store`, the next call continues it. The arguments and the other errors are
+        those of `compile`.
         """
         return await self._compile(student, trainset, valset, seed)
 
