@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simba_actors.search.rollout import ModelSpec, Phase, RolloutKey, Split
+from simba_actors.search.rollout import FINAL_STEP, STUDENT, ModelSpec, Phase, RolloutKey, Split
 
 if TYPE_CHECKING:
     import numpy.typing as npt  # Not at runtime: DSPy 3.4.0 replaces numpy by a stand-in without it.
@@ -44,6 +44,10 @@ class StudentScores:
     score: npt.NDArray[np.float64]
     resampled: npt.NDArray[np.bool_]
     """Whether a temperature was set for the rollout."""
+    all: bool
+    """Whether none was left out."""
+    extremes: tuple[float, ...]
+    """The lowest and the highest score of the run, also if they are not among these; empty without any."""
 
 
 class Evidence:
@@ -55,12 +59,14 @@ class Evidence:
     def __init__(self, scores: Iterable[Score] = ()) -> None:
         self._by_program: dict[int, dict[RolloutKey, Score]] = {}
         self._in_order: dict[int, tuple[Score, ...]] = {}  # Sorted scores of programs with no new score since.
-        self._columns: dict[int, npt.NDArray[np.float64]] = {}  # Of the same programs, for `student_scores`.
+        self._columns: dict[int, npt.NDArray[np.float64]] = {}  # Of the student's LM, by step, for `student_scores`.
+        self._not_in_columns: dict[int, list[Score]] = {}  # Scores added since, by step.
         self._sampled: dict[int, tuple[Score, ...]] = {}  # By step.
         self._sampled_in_order: dict[int, tuple[Score, ...]] = {}  # Of steps with no new sample since.
         self._lent: set[int] = set()  # Programs whose scores a copy shares; they are copied before the next is added.
         self._tried: set[tuple[int, int, Split]] = set()
         self._count = self._rounds = 0
+        self._extremes: tuple[float, ...] = ()
         self.add(scores)
 
     def add(self, scores: Iterable[Score]) -> None:
@@ -74,7 +80,8 @@ class Evidence:
             self._by_program.setdefault(score.program, {})[score.key] = score
             self._count += 1
             self._in_order.pop(score.program, None)
-            self._columns.pop(score.program, None)
+            if score.model.is_student_lm:
+                self._not_in_columns.setdefault(score.key.step, []).append(score)
             if score.key.phase == "sample":
                 self._sampled[score.key.step] = (*self._sampled.get(score.key.step, ()), score)
                 self._sampled_in_order.pop(score.key.step, None)
@@ -87,8 +94,10 @@ class Evidence:
         """Return the same evidence, unchanged by scores that are added to this one later."""
         copied = Evidence()
         copied._by_program, copied._sampled = dict(self._by_program), dict(self._sampled)
+        self._fill_columns()
         copied._in_order, copied._columns = dict(self._in_order), dict(self._columns)
         copied._tried, copied._count, copied._rounds = set(self._tried), self._count, self._rounds
+        copied._extremes = self._extremes
         self._lent, copied._lent = set(self._by_program), set(self._by_program)
         return copied
 
@@ -149,25 +158,79 @@ class Evidence:
             self._sampled_in_order[step] = tuple(scores)
         return self._sampled_in_order[step]
 
-    def student_scores(self) -> StudentScores:
-        """Return all scores of the student's own LM."""
-        columns = [(program, self._columns_of(program)) for program in self.programs()]
-        columns = [(program, own) for program, own in columns if own.shape[1]]
-        table = np.concatenate([own for _, own in columns], axis=1) if columns else np.zeros((4, 0))
-        sizes = [own.shape[1] for _, own in columns]
+    def student_scores(self, most: int | None = None, incumbent: int = STUDENT) -> StudentScores:
+        """Return the scores of the student's own LM: all of them, or about `most` if there are more.
+
+        These are the latest ones, from programs that are still in question, and for a quarter of `most` each:
+
+        - the first of the run, from small programs that have little in common
+        - the latest of finals
+        - the latest of the `incumbent`, which others are compared with
+        """
+        self._fill_columns()
+        steps = sorted(step for step in self._columns if step != FINAL_STEP)
+        finals = self._columns.get(FINAL_STEP, _NO_COLUMNS)
+        count = finals.shape[1] + sum(self._columns[step].shape[1] for step in steps)
+        keeps_all = most is None or count <= most
+        if most is None or keeps_all:
+            kept = [finals, *(self._columns[step] for step in steps)]
+        else:
+            finals, quarter = finals[:, -(most // 4) :], most // 4
+            own = self._columns_of(incumbent)[:, -quarter:]
+            first = self._first_of(steps, quarter)
+            latest = self._first_of(steps[::-1], most - quarter - finals.shape[1] - own.shape[1])
+            others = np.concatenate([finals, *first, *latest], axis=1)
+            kept = [own, others[:, others[_PROGRAM] != incumbent]]
+        table = np.concatenate(kept, axis=1)
+        table = table[:, np.lexsort(table[[_POSITION, _PHASE, _STEP, _PROGRAM]])]
+        programs, program = np.unique(table[_PROGRAM].astype(np.int64), return_inverse=True)
         return StudentScores(
-            programs=tuple(program for program, _ in columns),
-            program=np.repeat(np.arange(len(columns)), sizes),
-            example=table[0].astype(np.int64),
-            validation=table[1] > 0,
-            score=table[2],
-            resampled=table[3] > 0,
+            programs=tuple(programs.tolist()),
+            program=program,
+            example=table[_EXAMPLE].astype(np.int64),
+            validation=table[_VALIDATION] > 0,
+            score=table[_SCORE],
+            resampled=table[_RESAMPLED] > 0,
+            all=keeps_all,
+            extremes=self._extremes,
         )
 
     def _columns_of(self, program: int) -> npt.NDArray[np.float64]:
-        """Return example, validation, score and resampling of one program's scores, a row each."""
-        if program not in self._columns:
-            own = [score for score in self.of(program) if score.model.is_student_lm]
-            values = [(s.example, s.split == "val", s.score, s.model.temperature is not None) for s in own]
-            self._columns[program] = np.array(values, dtype=np.float64).reshape(len(own), 4).T.copy()
-        return self._columns[program]
+        """Return the columns of one program's scores, those of finals first, then by step."""
+        own = [_column_of(score) for score in self.of(program) if score.model.is_student_lm]
+        return np.array(own, dtype=np.float64).reshape(len(own), len(_NO_COLUMNS)).T
+
+    def _first_of(self, steps: Sequence[int], count: int) -> list[npt.NDArray[np.float64]]:
+        """Return the columns of the first `count` scores of these steps."""
+        kept: list[npt.NDArray[np.float64]] = []
+        for step in steps:
+            if count <= 0:
+                break
+            kept.append(self._columns[step][:, :count])
+            count -= kept[-1].shape[1]
+        return kept
+
+    def _fill_columns(self) -> None:
+        """Add what was added to `_columns`, where scores are in the order of their keys."""
+        for step, scores in self._not_in_columns.items():
+            added = np.array([_column_of(score) for score in scores], dtype=np.float64).T
+            columns = np.concatenate([self._columns.get(step, _NO_COLUMNS), added], axis=1)
+            self._columns[step] = columns[:, np.lexsort(columns[[_POSITION, _PHASE]])]
+            known = [*self._extremes, *added[_SCORE].tolist()]
+            self._extremes = min(known), max(known)
+        self._not_in_columns = {}
+
+
+_PROGRAM, _STEP, _PHASE, _POSITION, _EXAMPLE, _VALIDATION, _SCORE, _RESAMPLED = range(8)
+"""Rows of the arrays in `Evidence._columns`, which have a column for each score."""
+
+_PHASES: tuple[Phase, ...] = ("evaluate", "final", "sample")
+"""In the order of their names, as in the order of keys."""
+
+_NO_COLUMNS = np.zeros((8, 0))
+
+
+def _column_of(score: Score) -> tuple[float, ...]:
+    key = score.key
+    place = score.program, key.step, _PHASES.index(key.phase), key.position
+    return (*place, score.example, score.split == "val", score.score, score.model.temperature is not None)

@@ -85,7 +85,7 @@ def rolled_out(chances: Mapping[int, float], *, seed: int = 0, count: int = 60, 
 
 
 def by_model(evidence: Evidence, learned_from: Mapping[int, Collection[int]] | None = None) -> ClearWinner | None:
-    model = PartModel(PROGRAMS, evidence, examples_of(EXAMPLES))
+    model = PartModel(PROGRAMS, evidence.student_scores(), examples_of(EXAMPLES))
     return clear_winner_by_model(model, evidence, 0, learned_from or {})
 
 

@@ -31,7 +31,7 @@ def equally_good(seed: int, count: int = 32) -> Evidence:
 
 
 def by_model(known: Evidence) -> Quality:
-    return best_by_model(PartModel(PROGRAMS, known, examples_of(ROWS)))
+    return best_by_model(PartModel(PROGRAMS, known.student_scores(), examples_of(ROWS)))
 
 
 def test_the_interval_of_the_best_batch_allows_for_the_luck_of_the_best_of_many() -> None:

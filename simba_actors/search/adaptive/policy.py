@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 
 import numpy as np
 
@@ -100,7 +100,7 @@ class AdaptivePolicy:
 
     @cached_property
     def _fitting(self) -> Fitting:
-        return Fitting(self._examples, omissions=OMIT_SENTENCES in self.strategies)
+        return Fitting(self._examples, self._schedule.per_step, omissions=OMIT_SENTENCES in self.strategies)
 
     @cached_property
     def _examples(self) -> Examples:
@@ -255,7 +255,8 @@ class AdaptivePolicy:
             program = plan.first_program + index
             proposals.append(Proposal(index, program, planned.source, tuple(examples), tuple(strategies), parts=parts))
 
-        demos = _demos(pool) if LEARNS_FROM_LABELS in planned.allocation else set[str]()
+        learns_from_labels = LEARNS_FROM_LABELS in planned.allocation
+        demos = _demos_among({*chain(*planned.bases)}, pool) if learns_from_labels else set[str]()
         assigned = assign(planned.allocation, buckets, planned.best_score, planned.demo_examples)
         for (strategies, examples), base in zip(assigned, planned.bases, strict=False):
             # A set of new demos replaces the known ones.
@@ -298,6 +299,7 @@ class AdaptivePolicy:
         now.candidate_plan, now.steps_closed = None, plan.step + 1
         now.rounds_before = evidence.rounds
         model = self._fitting.model(pool, evidence, now.mode)
+        now.shown = {part.part_id: now.shown[part.part_id] for part in model.parts if part.part_id in now.shown}
         qualities = model.qualities
         candidates = sorted(tried.candidates)
         winner = max(candidates, key=qualities.__getitem__) if candidates else None
@@ -342,7 +344,8 @@ class AdaptivePolicy:
     def clear_winner(
         self, incumbent: int, learned_from: Mapping[int, Collection[int]], evidence: Evidence, pool: Pool
     ) -> ClearWinner | None:
-        return clear_winner_by_model(self._fitting.model(pool, evidence, Mode()), evidence, incumbent, learned_from)
+        model = self._fitting.model(pool, evidence, Mode(), incumbent)
+        return clear_winner_by_model(model, evidence, incumbent, learned_from)
 
     def scores(self, programs: Sequence[int], evidence: Evidence) -> dict[int, float]:
         return {program: self._finals.score(program, evidence) or 0.0 for program in programs}
@@ -356,9 +359,16 @@ def _rules(program: int, pool: Pool) -> int:
     return sum(part.kind == "rule" for part in pool.parts(program))
 
 
-def _demos(pool: Pool) -> set[str]:
-    """Return the ids of all demos of the pool."""
-    return {part.part_id for program in pool.programs() for part in pool.parts(program) if part.kind == "demo"}
+def _demos_among(part_ids: Collection[str], pool: Pool) -> set[str]:
+    """Return the ids of the demos among these parts. They are looked up in the newest programs first."""
+    unknown, demos = set(part_ids).difference(part.part_id for part in pool.free_parts()), set[str]()
+    for program in reversed(pool.programs()):
+        if not unknown:
+            break
+        own = [part for part in pool.parts(program) if part.part_id in unknown]
+        demos.update(part.part_id for part in own if part.kind == "demo")
+        unknown.difference_update(part.part_id for part in own)
+    return demos
 
 
 def _candidate_plan(now: AdaptiveState) -> CandidatePlan:

@@ -29,7 +29,7 @@ class Mode:
     common: tuple[float, ...] = ()
     """Effects of the columns that all programs share."""
     parts: Mapping[str, PartEffect] = field(default_factory=dict[str, PartEffect])
-    """Effects of every part that was ever fitted, by part id."""
+    """Effects of every part that was ever fitted, by part id, as long as the model has a program with it."""
     order: tuple[float, ...] = ()
     """Effects of the order of answers."""
     order_matters: bool = False

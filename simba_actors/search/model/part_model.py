@@ -19,7 +19,7 @@ from typing import cast
 
 import numpy as np
 
-from simba_actors.search.evidence import Evidence, StudentScores
+from simba_actors.search.evidence import StudentScores
 from simba_actors.search.model.design import Composition, Design
 from simba_actors.search.model.effects import (
     CROWDING,
@@ -84,7 +84,7 @@ LEADERS = 32
 
 
 class PartModel:
-    """The posterior of all effects given the evidence, and what it says about programs.
+    """The posterior of all effects given the scores, and what it says about programs.
 
     `programs` maps the number of each program to its parts, in the order of its prompt. `settings` are further parts,
     which no program needs to have. `start` is the result of an earlier fit of the same run.
@@ -93,7 +93,7 @@ class PartModel:
     def __init__(
         self,
         programs: Mapping[int, Sequence[Part]],
-        evidence: Evidence,
+        scores: StudentScores,
         examples: Examples,
         settings: Sequence[Part] = (),
         start: Mode | None = None,
@@ -105,8 +105,7 @@ class PartModel:
         pairs = PAIR_OF_DEMOS * composition.demos * (composition.demos - 1) / 2
         self._own_prior = np.sqrt(BEYOND_PARTS**2 + (pairs**2).sum(axis=1))
 
-        scores = evidence.student_scores()
-        self.range = ScoreRange.of(scores.score)
+        self.range = ScoreRange.of(scores.extremes)
         self._program, example, score, resampled = self._usable(scores)
         self.active = self._most_promising()
         """Parts that are fitted."""
@@ -219,7 +218,8 @@ class PartModel:
         """Return the starting point of the next fit."""
         effects, active = self.posterior.effects.round(DIGITS).tolist(), len(self.active)
         promise = self.promise.round(DIGITS).tolist()
-        parts = dict(self._start.parts)
+        known = {part.part_id for part in self.parts}
+        parts = {part_id: effect for part_id, effect in self._start.parts.items() if part_id in known}
         for n, part in enumerate(self.active.tolist()):
             found = PartEffect(effects[PARTS + n], effects[PARTS + active + n], promise[part])
             parts[self.parts[part].part_id] = found

@@ -28,7 +28,7 @@ def exploration(draws: np.random.Generator, shares_right: Sequence[tuple[tuple[P
         for number, (_, right) in enumerate(shares_right)
         for n in range(len(EXAMPLES))
     ]
-    model = PartModel(programs, Evidence(scores), examples_of(EXAMPLES))
+    model = PartModel(programs, Evidence(scores).student_scores(), examples_of(EXAMPLES))
     return Exploration(model, draws, Caps(demos=6, rules=0))
 
 

@@ -31,7 +31,7 @@ def outlook(effect: float, scores: int, left: int = 2_000, base: float = 0.0, wi
         for n in range(scores // len(programs)):
             key = RolloutKey(0, "evaluate", program * 1_000 + n)
             known.append(Score(key, program, n % 40, width * float(draws.random() < right)))
-    model = PartModel(programs, Evidence(known), examples_of(ROWS))
+    model = PartModel(programs, Evidence(known).student_scores(), examples_of(ROWS))
     found = outlook_of(model, CAPS, len(known), left, 60, 40 if left else 0, np.random.default_rng(0))
     assert found is not None
     return found
@@ -63,13 +63,13 @@ def test_the_gain_is_in_the_units_of_the_metric() -> None:
 
 
 def test_there_is_none_before_the_first_score() -> None:
-    model = PartModel({0: ()}, Evidence(), examples_of(ROWS))
+    model = PartModel({0: ()}, Evidence().student_scores(), examples_of(ROWS))
     assert outlook_of(model, CAPS, 0, 100, 10, 5, np.random.default_rng(0)) is None
 
 
 def test_a_student_without_any_part_may_gain_what_it_lacks() -> None:
     scores = [Score(RolloutKey(0, "sample", n), 0, n, float(n % 2)) for n in range(40)]
-    model = PartModel({0: ()}, Evidence(scores), examples_of(ROWS))
+    model = PartModel({0: ()}, Evidence(scores).student_scores(), examples_of(ROWS))
     found = outlook_of(model, CAPS, 40, 100, 10, 5, np.random.default_rng(0))
     assert found is not None
     assert found.share == pytest.approx(0.5, abs=0.1)

@@ -45,7 +45,7 @@ def model_of(programs: Sequence[Sequence[Part]], chance: Callable[[Sequence[Part
         for n in range(120)
         for right in [chance(parts, TOPICS[n % 2])]
     ]
-    return PartModel(dict(enumerate(programs)), Evidence(scores), examples_of(ROWS, LABELS))
+    return PartModel(dict(enumerate(programs)), Evidence(scores).student_scores(), examples_of(ROWS, LABELS))
 
 
 def the_last_answer_is_given(parts: Sequence[Part], topic: str) -> float:

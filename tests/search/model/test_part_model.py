@@ -39,7 +39,7 @@ def evidence(low: float = 0.0, high: float = 1.0) -> Evidence:
 
 
 def model_of(known: Evidence) -> PartModel:
-    return PartModel(PROGRAMS, known, examples_of(ROWS))
+    return PartModel(PROGRAMS, known.student_scores(), examples_of(ROWS))
 
 
 def test_programs_are_ranked_by_what_their_parts_are_worth() -> None:
@@ -74,7 +74,7 @@ def test_parts_that_cost_more_by_the_crowd_they_make_than_they_add_are_left_out(
         for n in range(40):
             key = RolloutKey(0, "evaluate", program * 1_000 + n)
             scores.append(Score(key, program, n, float(draws.random() < right)))
-    model = PartModel(programs, Evidence(scores), examples_of(ROWS))
+    model = PartModel(programs, Evidence(scores).student_scores(), examples_of(ROWS))
     [places] = best_combinations(model, [model.likely], range(10), Caps(demos=4, rules=12))
     assert 3 <= len(places) <= 6
 
@@ -131,7 +131,7 @@ def test_what_demos_do_for_examples_of_the_same_answer_is_learned_from_other_dem
     ]
     programs = {1: (A_RIVER,), 2: (A_VIOLIN,), 3: (ANOTHER_VIOLIN,)}
     labels = [LABELS[n % 2] for n in range(40)]
-    model = PartModel(programs, Evidence(scores), examples_of(rows, labels))
+    model = PartModel(programs, Evidence(scores).student_scores(), examples_of(rows, labels))
     chances = sigmoid(model.log_odds_of([model.parts.index(ANOTHER_VIOLIN)], model.likely))
     assert chances[1::2].mean() > chances[0::2].mean() + 0.3
 
@@ -139,7 +139,7 @@ def test_what_demos_do_for_examples_of_the_same_answer_is_learned_from_other_dem
 def test_many_demos_may_be_worth_more_together_than_one_by_one() -> None:
     demos = [Part(f"demo {n}", "self", "demo", f"shown {n}") for n in range(8)]
     programs = {0: (), 1: tuple(demos[:1]), 2: tuple(demos[:4]), 3: tuple(demos)}
-    model = PartModel(programs, Evidence([]), examples_of(ROWS))
+    model = PartModel(programs, Evidence([]).student_scores(), examples_of(ROWS))
     none, one, few, many = (model.own_effect(program)[1] for program in programs)
     assert none == one < few < many
 
@@ -151,7 +151,7 @@ def test_qualities_drawn_at_no_scale_are_the_likely_ones() -> None:
 
 def test_the_more_a_program_was_tried_the_closer_are_draws_of_its_quality() -> None:
     scores = [Score(RolloutKey(0, "evaluate", n), 0, n % 40, float(n % 2)) for n in range(800)]
-    model = PartModel({0: (), 1: ()}, Evidence(scores), examples_of(ROWS))
+    model = PartModel({0: (), 1: ()}, Evidence(scores).student_scores(), examples_of(ROWS))
     draws = np.random.default_rng(0)
     drawn = [model.drawn_qualities(draws, 1.0) for _ in range(100)]
     assert np.std([each[0] for each in drawn]) < np.std([each[1] for each in drawn])
@@ -159,7 +159,7 @@ def test_the_more_a_program_was_tried_the_closer_are_draws_of_its_quality() -> N
 
 def test_a_program_that_was_tried_more_often_is_known_better() -> None:
     scores = [Score(RolloutKey(0, "evaluate", n), 0, n % 40, float(n % 2)) for n in range(800)]
-    model = PartModel({0: (), 1: (GOOD,)}, Evidence(scores), examples_of(ROWS))
+    model = PartModel({0: (), 1: (GOOD,)}, Evidence(scores).student_scores(), examples_of(ROWS))
     assert model.deviation(0) < model.deviation(1)
 
 
@@ -183,6 +183,6 @@ def test_a_combination_shows_each_answer_where_none_is_given_that_is_not_shown()
     ]
     labels = [LABELS[n % 2] for n in range(40)]
     rows = [f"row {n}" for n in range(40)]
-    model = PartModel(programs, Evidence(scores), examples_of(rows, labels))
+    model = PartModel(programs, Evidence(scores).student_scores(), examples_of(rows, labels))
     [places] = best_combinations(model, [model.likely], range(8), Caps(demos=2, rules=0))
     assert {model.parts[place].fields["topic"] for place in places} == {"rivers", "violins"}

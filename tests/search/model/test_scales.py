@@ -31,7 +31,7 @@ def model_where(effect: float, scores: int = 40) -> PartModel:
         for n in range(scores):
             score = float(draws.random() < right)
             known.append(Score(RolloutKey(0, "evaluate", program * 1_000 + n), program, n, score))
-    return PartModel(programs, Evidence(known), examples_of(ROWS))
+    return PartModel(programs, Evidence(known).student_scores(), examples_of(ROWS))
 
 
 def usual_scale(model: PartModel) -> float:
@@ -85,4 +85,4 @@ def test_the_chances_of_two_programs_to_beat_each_other_add_up_to_one() -> None:
 
 def test_the_student_alone_has_one_belief() -> None:
     scores = [Score(RolloutKey(0, "sample", n), 0, n, 1.0) for n in range(4)]
-    assert len(beliefs_of(PartModel({0: ()}, Evidence(scores), examples_of(ROWS)))) == 1
+    assert len(beliefs_of(PartModel({0: ()}, Evidence(scores).student_scores(), examples_of(ROWS)))) == 1
