@@ -22,7 +22,7 @@ from simba_actors.runtime.logs import visible
 from simba_actors.search.quality import Outlook
 from simba_actors.search.rollout import JSON, STUDENT, Usage
 from simba_actors.store import Reader
-from simba_actors.store.queries import pool_queries, score_queries
+from simba_actors.store.queries import pool_queries, run_queries, score_queries
 from simba_actors.store.queries.score_queries import Standing
 from simba_actors.store.records import Program, Run
 
@@ -372,13 +372,10 @@ async def _pool(
 
 async def _trial_logs(reader: Reader, run_id: str, final: dict[int, float]) -> dict[int, dict[str, Any]]:
     logs: dict[int, dict[str, Any]] = {}
-    for step in await reader.steps(run_id):
-        if step.result is None:
-            continue
-        stored = cast("dict[str, Any]", step.result)
-        logs[step.step] = {"winner": stored["winner"], "batch_scores": dict(stored["scores"])}
-        if stored["winner"] in final:
-            logs[step.step]["train_score"] = final[stored["winner"]]
+    for step, winner, scores in await reader.ask(run_queries.step_results, run_id):
+        logs[step] = {"winner": winner, "batch_scores": scores}
+        if winner in final:
+            logs[step]["train_score"] = final[winner]
     return logs
 
 

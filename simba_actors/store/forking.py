@@ -48,13 +48,17 @@ async def fork(
 
 async def _check(reader: Reader, run_id: str, at: int, new_run_id: str) -> None:
     await reader.run(run_id)
-    closed = sum(step.result is not None for step in await reader.steps(run_id))
+    closed = await reader.ask(_steps_closed, run_id)
     if not 0 <= at <= closed:
         raise RunError(f"run {run_id!r} has closed {closed} steps, so it can be forked at 0 to {closed}, not at {at}")
     if not new_run_id:
         raise RunError("new_run_id='': give the fork a name")
     if any(run.run_id == new_run_id for run in await reader.runs()):
         raise RunError(f"the store has a run {new_run_id!r} already: give the fork another name")
+
+
+def _steps_closed(db: sqlite3.Connection, run_id: str) -> int:
+    return int(db.execute("SELECT COUNT(result) FROM steps WHERE run_id = ?", [run_id]).fetchone()[0])
 
 
 def _copy(db: sqlite3.Connection, run_id: str, at: int, new_run_id: str, now: float) -> None:

@@ -6,7 +6,7 @@ A query is a plain function of an `sqlite3.Connection`; `Reader.ask` calls it in
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -14,8 +14,9 @@ import anyio
 
 from simba_actors.errors import UnknownRunError
 from simba_actors.search.buckets import Bucket, Sample, make_bucket
-from simba_actors.search.rollout import ModelSpec, Outcome, Phase, RolloutKey, Split, Usage
+from simba_actors.search.rollout import JSON, ModelSpec, Outcome, Phase, RolloutKey, Split, Usage
 from simba_actors.store.connection import Connection, translate_errors
+from simba_actors.store.differences import States
 from simba_actors.store.encoding import (
     EVENT_COLUMNS,
     INTENT_COLUMNS,
@@ -29,7 +30,7 @@ from simba_actors.store.encoding import (
     rollout_records,
 )
 from simba_actors.store.opening import checked_path, open_for_reading
-from simba_actors.store.records import Program, ProposalRecord, RolloutRecord, Run, Spending, Step
+from simba_actors.store.records import Position, Program, ProposalRecord, RolloutRecord, Run, Spending, Step
 
 if TYPE_CHECKING:
     from simba_actors.events import Event, RunPaused
@@ -103,13 +104,17 @@ class Reader:
         """Return all runs, the oldest first."""
         return await self.ask(all_runs)
 
-    async def programs(self, run_id: str) -> list[Program]:
-        """Return the run's pool, by number."""
-        return await self.ask(find_programs, run_id)
+    async def programs(self, run_id: str, numbers: Collection[int] | None = None) -> list[Program]:
+        """Return the run's pool, by number: all programs, or those with these `numbers`."""
+        return await self.ask(find_programs, run_id, numbers)
 
     async def steps(self, run_id: str) -> list[Step]:
-        """Return the run's steps in order, open ones last."""
+        """Return the run's steps in order, open ones last, as they are stored: most without the policy's state."""
         return await self.ask(_steps, run_id)
+
+    async def position(self, run_id: str) -> Position:
+        """Return what is needed to continue the search of a run."""
+        return await self.ask(_position_of, run_id)
 
     async def progress(self, run_id: str) -> Progress | None:
         """Return what the run had found and used when it closed its last step; None before the first."""
@@ -196,12 +201,13 @@ def all_runs(db: sqlite3.Connection) -> list[Run]:
     return [_run(row) for row in db.execute(f"SELECT {_RUN_COLUMNS} FROM runs ORDER BY created, run_id")]
 
 
-def find_programs(db: sqlite3.Connection, run_id: str, number: int | None = None) -> list[Program]:
-    """Return the run's programs by number: all, or the one of that `number` if there is one."""
+def find_programs(db: sqlite3.Connection, run_id: str, numbers: Collection[int] | None = None) -> list[Program]:
+    """Return the run's programs by number: all, or those of these `numbers` that there are."""
+    chosen = "" if numbers is None else "AND number IN (SELECT value FROM json_each(:numbers)) "
     rows = db.execute(
         f"SELECT {PROGRAM_COLUMNS}, value FROM programs JOIN configurations USING (digest) "
-        "WHERE run_id = :run AND (:number IS NULL OR number = :number) ORDER BY number",
-        {"run": run_id, "number": number},
+        f"WHERE run_id = :run {chosen}ORDER BY number",
+        {"run": run_id, "numbers": dumps(list(numbers or ()))},
     ).fetchall()
     configurations = load_shared(db, (row[-1] for row in rows))
     return [
@@ -232,11 +238,28 @@ def _steps(db: sqlite3.Connection, run_id: str) -> list[Step]:
     return [Step(step, loads(plan), loads(result)) for step, plan, result in rows]
 
 
+def _position_of(db: sqlite3.Connection, run_id: str) -> Position:
+    """Go through all steps one by one, since each has the changes of the policy's state alone."""
+    position, states = Position(), States()
+    rows = db.execute("SELECT step, plan, result FROM steps WHERE run_id = ? ORDER BY step", [run_id])
+    for step, plan, result in rows:
+        stored: dict[str, JSON] = loads(plan)
+        planned = states.of_plan(stored)
+        if result is None:
+            position.open_steps.append(Step(step, {**stored, "state": planned}, None))
+        else:
+            position.closed = states.of_result(step, loads(result), planned)
+            position.steps_closed += 1
+    return position
+
+
 def _progress(db: sqlite3.Connection, run_id: str) -> Progress | None:
     from simba_actors.search.progress import stored_progress  # It takes numpy, which most readers never need.
 
     rows = db.execute(
-        "SELECT step, result, progress FROM steps WHERE run_id = ? AND result IS NOT NULL ORDER BY step", [run_id]
+        "SELECT step, json_object('best', result -> '$.best', 'outlook', result -> '$.outlook'), progress FROM steps "
+        "WHERE run_id = ? AND result IS NOT NULL ORDER BY step",
+        [run_id],
     ).fetchall()
     return stored_progress((step, loads(result), loads(progress)) for step, result, progress in rows)
 

@@ -81,7 +81,7 @@ class OpenStep:
 
     step: int
     plan: JSON
-    """`StepPlan.to_json()`, with the state of the policy and of its generators."""
+    """`StepPlan.to_json()`, with the state of the policy and of its generators. See `store.differences`."""
     rollouts: tuple[Rollout, ...]
 
 
@@ -131,7 +131,8 @@ class CloseStep:
 
     step: int
     result: JSON
-    """`StepResult.to_json()`: the policy's state for the next step, with this one's winner and scores."""
+    """`StepResult.to_json()`: the policy's state for the next step, with this one's winner and scores. See
+    `store.differences`."""
     progress: JSON = None
     """`Progress.to_json()`: what the run had found and used by then."""
 
@@ -218,6 +219,17 @@ class Step:
     step: int
     plan: JSON
     result: JSON
+
+
+@dataclass(slots=True)
+class Position:
+    """Where the search of a run stands."""
+
+    steps_closed: int = 0
+    closed: JSON = None
+    """The policy's state after the last closed step; None before the first."""
+    open_steps: list[Step] = field(default_factory=list[Step])
+    """Steps that are open, with the whole state in their plans."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from simba_actors.search.policy import Policy, StepPlan, StepResult
 from simba_actors.search.progress import Progress, progress_of
 from simba_actors.search.rollout import JSON, STUDENT
 from simba_actors.search.stopping import StopWhen, reason_to_stop
+from simba_actors.store.differences import plan_without_state, result_without_state
 from simba_actors.store.records import (
     UNOPTIMIZED,
     AddProgram,
@@ -204,12 +205,12 @@ class Coordinator(GenServer[CoordinatorState]):
         self._setting_aside.recall(ledger.set_aside)
         state.closed = self._policy.initial_state()
         state.waiting = ledger.run.status == "waiting"
-        for step in ledger.steps:
-            if step.result is None:
-                state.steps[step.step] = RunningStep(StepPlan.from_json(step.step, step.plan))
-            else:
-                state.closed = StepResult.from_json(step.result).state
-                state.steps_closed += 1
+        position = ledger.position
+        state.steps_closed = position.steps_closed
+        if position.steps_closed:
+            state.closed = position.closed
+        for step in position.open_steps:
+            state.steps[step.step] = RunningStep(StepPlan.from_json(step.step, step.plan))
         state.evidence, of_open_steps = ledger.evidence.split(state.steps)
         for score in of_open_steps:
             state.steps[score.key.step].scores.append(score)
@@ -257,11 +258,15 @@ class Coordinator(GenServer[CoordinatorState]):
         )
         if plan is None:
             return False
-        opened = OpenStep(number, plan.to_json(), plan.rollouts)
+        opened = OpenStep(number, self._stored_plan(plan), plan.rollouts)
         await self._teammates.commit([opened], [StepOpened(step=number, examples=plan.batch)])
         state.steps[number] = RunningStep(plan)
         await self._teammates.via(SAMPLER).cast(RunSamples(plan, fresh=True))
         return True
+
+    def _stored_plan(self, plan: StepPlan) -> JSON:
+        closed = self.state.steps_closed
+        return plan_without_state(plan.to_json(), self.state.closed, closed - 1) if closed else plan.to_json()
 
     async def _reason_to_stop(self) -> str | None:
         """Return the reason that `stop_when` gives to open no more steps, or None to continue.
@@ -308,21 +313,23 @@ class Coordinator(GenServer[CoordinatorState]):
         state.evidence.add(step.scores)
         pool = (await self._teammates.pool()).before(state.pool_end)
 
-        def close() -> tuple[StepResult, Progress, list[Event]]:
+        def close() -> tuple[StepResult, JSON, Progress, list[Event]]:
             result = self._policy.close_step(state.closed, proposed.tried, state.evidence, pool)
             used, seconds = self._budget.used, self._budget.seconds
             progress = progress_of(
                 plan.step, result.best, result.outlook, state.evidence, used, seconds, state.progress
             )
-            return result, progress, step_events(plan.step, proposed.sampled_mean, result, progress, state.evidence)
+            stored = result_without_state(result.to_json(), plan.state)
+            events = step_events(plan.step, proposed.sampled_mean, result, progress, state.evidence)
+            return result, stored, progress, events
 
-        result, progress, events = await self._threads.run(close)
+        result, stored, progress, events = await self._threads.run(close)
         if state.steps_closed == 0:
             used = await self._teammates.via(POOL_KEEPER).call(ReadUsage(plan.step), timeout=None)
             done = state.evidence.rollouts_in(plan.step)
             expected = self._policy.rollouts_expected(done)
             events.append(forecast(used, progress.seconds, done, expected, self._max_steps, self._budget.budget))
-        await self._teammates.commit_later([CloseStep(plan.step, result.to_json(), progress.to_store())], events)
+        await self._teammates.commit_later([CloseStep(plan.step, stored, progress.to_store())], events)
         state.closed, state.progress = result.state, progress
         state.steps_closed += 1
         await self._teammates.via(PUBLISHER).cast(PublishBest(state.evidence.copy(), pool))

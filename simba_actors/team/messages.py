@@ -18,7 +18,7 @@ from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.policy import StepPlan, TriedStep
 from simba_actors.search.progress import Progress
 from simba_actors.search.rollout import Phase, Rollout, Split, Usage
-from simba_actors.store.records import Program, ProposalRecord, RolloutRecord, Run, Step, Write
+from simba_actors.store.records import Position, Program, ProposalRecord, RolloutRecord, Run, Write
 from simba_actors.team.pool_view import PoolView
 from simba_actors.team.run_state import Pausing, cause_of
 
@@ -61,7 +61,7 @@ class Ledger:
     """Everything that a Coordinator needs to continue a run."""
 
     run: Run
-    steps: tuple[Step, ...]
+    position: Position
     programs: Mapping[int, Configuration]
     evidence: Evidence
     progress: Progress | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from simba_actors.store.records import (
     RecordProposal,
     Request,
     SetStatus,
+    Write,
 )
 from simba_actors.store.store import Store
 from simba_actors.team.messages import (
@@ -59,7 +60,7 @@ from simba_actors.team.messages import (
     StoreReports,
     Teammates,
 )
-from simba_actors.team.pool_view import PoolView
+from simba_actors.team.pool_view import PoolView, ProgramIndex
 from simba_actors.team.run_state import Claim, Lease, StoreTrouble
 
 logger = get_logger(__name__)
@@ -100,11 +101,15 @@ class PoolState:
     gauges_due: float = 0.0
     """The loop time from which on a commit stores how busy the actors are."""
     pool: PoolView | None = None
-    """The pool as last read; None if programs were added since."""
-    programs: tuple[Program, ...] = ()
-    """The programs of `pool` as stored."""
+    """The pool as last read; None if it was not read yet or programs were added since."""
+    programs: Mapping[int, Program] = field(default_factory=dict[int, Program])
+    """The programs of the pool, by number, as stored. A program never changes."""
+    unread: set[int] | None = None
+    """Programs that were stored since `programs` was read; None if it was not read yet."""
     configurations: Mapping[int, Configuration] = field(default_factory=dict[int, Configuration])
     """The configurations of `programs`."""
+    index: ProgramIndex | None = None
+    """What `programs` are made of."""
     waiting: list[tuple[Commit, From[None] | None]] = field(default_factory=list[tuple[Commit, From[None] | None]])
     unanswered: list[tuple[Read[Any], From[Any]]] = field(default_factory=list[tuple[Read[Any], From[Any]]])
     """Questions that arrived while the file could not be read or a commit waited."""
@@ -269,12 +274,19 @@ class PoolKeeper(GenServer[PoolState]):
         self._lease.renew()
         self._note_health()
         self._budget.stored(writes)
-        if any(isinstance(write, AddProgram | RecordProposal) for write in writes):
-            self.state.pool = None
+        self._note_programs(writes)
         for _, sender in waiting:
             if sender is not None:
                 reply(sender, None)
         self._on_stored(stamped)
+
+    def _note_programs(self, writes: Iterable[Write]) -> None:
+        """Note the programs that were stored."""
+        programs = [write.program for write in writes if isinstance(write, AddProgram | RecordProposal)]
+        added = {program.number for program in programs if program is not None}
+        if added and self.state.unread is not None:
+            self.state.unread |= added
+            self.state.pool = None
 
     async def _answer(self) -> None:
         """Answer questions in order, as long as the file can be read and no commit waits."""
@@ -302,7 +314,7 @@ class PoolKeeper(GenServer[PoolState]):
                 return await read.buckets(run_id, step, examples)
             case ReadPrograms():
                 await self._pool()
-                return self.state.programs
+                return tuple(self.state.programs.values())
             case ReadObjectives(names=names):
                 return {name: Evidence(await read.objective_scores(run_id, name)) for name in names}
             case ReadProposals(step=step):
@@ -353,21 +365,23 @@ class PoolKeeper(GenServer[PoolState]):
         return [RecordGauges(gauges)]
 
     async def _pool(self) -> PoolView:
-        if self.state.pool is None:
-            known = self.state.configurations
-            self.state.programs = tuple(await self.state.store.read.programs(self._run.run_id))
-            # A program never changes, so the same object is used again, with everything cached on it.
-            self.state.configurations = {
-                p.number: known.get(p.number) or Configuration.from_json(p.configuration) for p in self.state.programs
-            }
-            self.state.pool = PoolView(self.state.configurations, self._student, self._space)
-        return self.state.pool
+        """Return the pool. Only programs that were not read before are read: a long run has many thousands."""
+        state = self.state
+        if state.pool is None:
+            added = await state.store.read.programs(self._run.run_id, state.unread)
+            state.programs = dict(sorted({**state.programs, **{program.number: program for program in added}}.items()))
+            configurations = {program.number: Configuration.from_json(program.configuration) for program in added}
+            state.configurations = {**state.configurations, **configurations}
+            state.index = state.index or ProgramIndex(self._student)
+            state.pool = PoolView(state.configurations, self._student, self._space, state.index)
+            state.unread = set()
+        return state.pool
 
     async def _ledger(self) -> Ledger:
         run_id, read = self._run.run_id, self.state.store.read
         return Ledger(
             await read.run(run_id),
-            tuple(await read.steps(run_id)),
+            await read.position(run_id),
             (await self._pool()).configurations,
             Evidence(await read.scores(run_id)),
             await read.progress(run_id),

@@ -21,6 +21,7 @@ _SCRIPTS = (
     "005_fencing.sql",
     "006_spending.sql",
     "007_running.sql",
+    "008_differences.sql",
 )
 
 VERSION = len(_SCRIPTS)

@@ -129,7 +129,7 @@ def parents_of_all(db: sqlite3.Connection, run_id: str) -> dict[int, tuple[int, 
 
 def program(db: sqlite3.Connection, run_id: str, number: int) -> Program:
     """Return one program. Raise UnknownRunError or UnknownProgramError if there is none."""
-    for found in find_programs(db, run_id, number):
+    for found in find_programs(db, run_id, [number]):
         return found
     find_run(db, run_id)
     (newest,) = db.execute("SELECT MAX(number) FROM programs WHERE run_id = ?", [run_id]).fetchone()

@@ -114,6 +114,16 @@ def step_scores(db: sqlite3.Connection, run_id: str) -> list[StepScores]:
     ]
 
 
+def step_results(db: sqlite3.Connection, run_id: str) -> list[tuple[int, int | None, dict[int, float]]]:
+    """Return each closed step with its best candidate and the scores of all of them."""
+    rows = db.execute(
+        "SELECT step, result ->> '$.winner', result -> '$.scores' FROM steps "
+        "WHERE run_id = ? AND result IS NOT NULL ORDER BY step",
+        [run_id],
+    )
+    return [(step, winner, dict(loads(scores))) for step, winner, scores in rows]
+
+
 def actors(db: sqlite3.Connection, run_id: str) -> list[ActorStatus]:
     """Return the run's actors, with their restarts and crashes in all processes so far."""
     rows = db.execute(

@@ -1,0 +1,2 @@
+-- Plans and results have the changes of the policy's state in place of the state (`simba_actors.store.differences`).
+-- Rows that have the state stay as they are.
