@@ -38,6 +38,16 @@ def imports_on_first_call(lm: Any) -> bool:
     return isinstance(getattr(lm, _ENGINE, None), str)
 
 
+def most_requests(lm: Any, completions: object) -> int:
+    """Return how many requests DSPy sends at most for a call that asks for that many completions, its `n`.
+
+    LiteLLM and LMs with a `forward` of their own get one request for all. DSPy's own engines get one for each, and
+    which engine it chooses is known only in the call.
+    """
+    engine = getattr(lm, _ENGINE, "litellm")
+    return completions if isinstance(completions, int) and completions > 1 and engine != "litellm" else 1
+
+
 def import_what_calls_need() -> None:
     """Import the modules of DSPy that the first call of an LM would import.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from simba_actors.errors import LeaseLostError, LMUnavailableError, StoreError
 from simba_actors.events import CallRetried
-from simba_actors.lm.budget import BudgetTracker, CallSize
+from simba_actors.lm.budget import COUNTED, BudgetTracker, CallSize
 from simba_actors.lm.governor import Caller, Fault
 from simba_actors.lm.usage import calls, prompt_characters, reported_cost, tokens
 from simba_actors.observe.telemetry import Telemetry
@@ -109,5 +109,6 @@ class CallHooks:
 
     def _on_answer(self, entry: Mapping[str, Any]) -> None:
         self._silence.answered()
-        self._budget.answered(*tokens(entry), reported_cost(entry), prompt_characters(entry), calls(entry))
+        counts = calls(entry), entry.get(COUNTED, 1)
+        self._budget.answered(*tokens(entry), reported_cost(entry), prompt_characters(entry), *counts)
         self._telemetry.lm_answered(entry)

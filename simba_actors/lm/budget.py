@@ -26,6 +26,9 @@ CHARACTERS_PER_TOKEN = 4
 """Characters per token, assumed until a reply reports how many tokens its prompt has."""
 
 
+COUNTED = "counted"
+"""Key of an answer's history entry under which is how many requests were counted before the call."""
+
 LOOK_SECONDS, LONGEST_WAIT = 0.01, 60.0
 """Seconds between checks whether calls in flight leave room for another, and the maximum that a call waits for it."""
 
@@ -78,6 +81,8 @@ class CallSize:
     """Maximum number of tokens of the reply; None if it has no limit."""
     lm: Any = None
     """The LM that is called."""
+    requests: int = 1
+    """Maximum number of requests that the call takes; see `most_requests`."""
 
 
 @dataclass(slots=True)
@@ -204,9 +209,10 @@ class BudgetTracker:
             self._look_up_price(size.lm)
         self._count_call(size)
         if self._reserve_blocking is not None and self.budget.max_calls is not None:
-            self._reserve_blocking()
-            with self._lock:
-                self._calls_stored += 1
+            for _ in range(size.requests):
+                self._reserve_blocking()
+                with self._lock:
+                    self._calls_stored += 1
 
     def not_sent(self) -> None:
         """Take back a call that was counted and not sent. Another one is sent in its place without being stored."""
@@ -241,7 +247,7 @@ class BudgetTracker:
             cap = self.reached(size)
             if cap is not None:
                 raise self._reached(cap, size)
-            self.calls += 1
+            self.calls += size.requests
 
     def answered(
         self,
@@ -250,13 +256,14 @@ class BudgetTracker:
         cost: float | None,
         characters: int | None = None,
         calls: int = 1,
+        counted: int = 1,
     ) -> None:
         """Count what a call used, as far as the LM reported it. May be called in any thread.
 
-        `calls` is how many requests it took. `before_call` has counted one of them.
+        `calls` is how many requests it took, of which `before_call` has counted `counted`.
         """
         with self._lock:
-            self.calls += calls - 1
+            self.calls += calls - counted
         if prompt_tokens is None and completion_tokens is None:
             return  # A reply from the cache, or one that says nothing.
         prompt, completion = prompt_tokens or 0, completion_tokens or 0
@@ -286,7 +293,9 @@ class BudgetTracker:
         self._prices[lm.model] = price_of(lm)
 
     def _estimate(self, cap: str, size: CallSize, calls: int = 1) -> float:
-        """Return what calls of this size together will take of a cap on tokens or dollars; 0 if nothing is known."""
+        """Return what calls of this size together will take of a cap; 0 if nothing is known."""
+        if cap == "max_calls":
+            return calls * size.requests
         spent, known = self.spent, self._measured
         if size.characters is None or (not known.calls and spent.calls):
             so_far = spent.tokens if cap == "max_tokens" else spent.cost
@@ -330,7 +339,7 @@ class BudgetTracker:
         """Return the name of a cap that another call would exceed: one of this size, or by default an average one."""
         for cap, limit in self._caps:
             spent = self._spent(cap)
-            another = self._estimate(cap, size) if cap in ("max_cost", "max_tokens") else 0.0
+            another = 0.0 if cap == "max_seconds" else self._estimate(cap, size)
             if spent >= limit or spent + another > limit:
                 return cap
         return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, cast
 
-from simba_actors.dspy_compat.engines import has_async_side, imports_on_first_call
+from simba_actors.dspy_compat.engines import has_async_side, imports_on_first_call, most_requests
 from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from simba_actors.dspy_compat.provider_replies import add_reply
 from simba_actors.dspy_compat.reply_cache import has_cached_reply
@@ -21,7 +21,7 @@ from simba_actors.dspy_compat.settings import has_lm_of_context
 from simba_actors.errors import LMAccessError
 from simba_actors.lm.access import endpoint_name, renew_access
 from simba_actors.lm.answers import NoAnswerError, missing_answer
-from simba_actors.lm.budget import CallSize
+from simba_actors.lm.budget import COUNTED, CallSize
 from simba_actors.lm.endpoint import Endpoint, Temperature
 from simba_actors.lm.failures import FailureClass, classify, status_of
 from simba_actors.lm.governor import Caller, Governor
@@ -150,7 +150,8 @@ def _report(lm: Any, entry: Mapping[str, Any]) -> None:
         raise missing
     binding = lm._binding
     if binding.caller.on_answer is not None:
-        binding.caller.on_answer(entry)
+        request = _in_call.get()
+        binding.caller.on_answer(entry if request is None else {**entry, COUNTED: request.size.requests})
     rollout = current_rollout()
     if rollout is not None:
         rollout.cut_off = rollout.cut_off or was_cut_off(entry)
@@ -190,11 +191,13 @@ class _Request:
         settings = {**self._lm.kwargs, **self._kwargs}
         limit = settings.get("max_completion_tokens") or settings.get("max_tokens")
         characters = prompt_characters({"prompt": self._prompt, "messages": self._kwargs.get("messages")})
-        return CallSize(characters or None, limit if isinstance(limit, int) else None, self._lm._binding.original)
+        requests = most_requests(self._lm, settings.get("n"))
+        limit = limit if isinstance(limit, int) else None
+        return CallSize(characters or None, limit, self._lm._binding.original, requests)
 
     def send(self) -> Any:
         """Make one attempt by a sync call."""
-        token = _in_call.set(True)
+        token = _in_call.set(self)
         try:
             answer = self._call(self._prompt, **self._arguments())
         except Exception as error:
@@ -209,7 +212,7 @@ class _Request:
 
     async def asend(self) -> Any:
         """Make one attempt by an async call."""
-        token = _in_call.set(True)
+        token = _in_call.set(self)
         try:
             answer = await self._call(self._prompt, **self._arguments())
         except Exception as error:
@@ -371,8 +374,8 @@ def routed(lm: Any) -> Any:
     return rollout.govern(lm)
 
 
-_in_call: ContextVar[bool] = ContextVar("simba_actors_in_lm_call", default=False)
-"""Whether this code is part of a governed call, which includes whatever `forward` and `aforward` it calls."""
+_in_call: ContextVar[_Request | None] = ContextVar("simba_actors_in_lm_call", default=None)
+"""The governed call that this code is part of, if any, with whatever `forward` and `aforward` it calls."""
 
 
 def routed_forward(lm: Any, name: str, method: Callable[..., Any]) -> Callable[..., Any] | None:
@@ -380,7 +383,7 @@ def routed_forward(lm: Any, name: str, method: Callable[..., Any]) -> Callable[.
 
     For `route_lm_calls`. Such a call is governed like any other of a rollout. DSPy keeps none in its histories.
     """
-    if _in_call.get():
+    if _in_call.get() is not None:
         return None
     twin = routed(lm)
     return partial(_forward_directly, twin, name, method) if isinstance(twin, _Governed) else None

@@ -74,8 +74,13 @@ def entry_of_response(lm: Any, response: Any, arguments: Mapping[str, Any]) -> d
 
 
 def calls(entry: Mapping[str, Any]) -> int:
-    """Return how many requests to a provider an entry stands for: 1, except for a Run of a remote student."""
-    return cast("int", entry.get("calls", 1))
+    """Return how many requests to a provider an entry stands for.
+
+    It is 1 except for a Run of a remote student, and for several completions of an LM that makes one in each request.
+    """
+    response = entry.get("response")
+    several = len(cast("tuple[Any, ...]", response)) if isinstance(response, tuple) else 1
+    return cast("int", entry.get("calls", several))
 
 
 def tokens(entry: Mapping[str, Any]) -> tuple[int | None, int | None]:

@@ -80,6 +80,13 @@ async def test_the_usage_of_a_run_has_the_calls_of_rollouts_that_were_cut_short(
     assert result.usage_by_lm["without_result"].calls % 2 == 1
 
 
+async def test_each_of_several_completions_is_counted_if_it_takes_a_request_of_its_own(tmp_path: Path) -> None:
+    lm, student = ScriptedLM(legible_script), dspy.Predict("question -> answer", n=3)
+    changes: dict[str, Any] = {"lm": lm, "student": student, "strategies": [AppendADemo()]}
+    result = await finish(small_config(tmp_path / "simba.db", budget=Budget(max_calls=62), **changes))
+    assert (len(lm.asks), result.usage.calls, result.budget_reached) == (60, 60, "max_calls")
+
+
 async def test_each_of_several_optimizers_keeps_to_its_own_budget(server: OpenAIServer, tmp_path: Path) -> None:
     lm, governor = server.lm(), Governor()
 

@@ -120,3 +120,12 @@ async def test_a_call_that_does_not_fit_is_refused_at_once_though_others_are_in_
     await tracker.before_call(CallSize(characters=40, max_tokens=50))
     with pytest.raises(BudgetReachedError):
         await asyncio.wait_for(tracker.before_call(CallSize(characters=4000)), 60)
+
+
+def test_requests_that_were_counted_ahead_and_not_sent_are_given_back() -> None:
+    tracker = BudgetTracker(Budget(max_calls=4))
+    tracker.before_blocking_call(CallSize(requests=3))
+    with pytest.raises(BudgetReachedError, match="3 is used, and the next call is estimated at 3"):
+        tracker.before_blocking_call(CallSize(requests=3))
+    tracker.answered(10, 5, None, calls=1, counted=3)
+    assert tracker.calls == 1
