@@ -280,6 +280,18 @@ async def test_what_a_reader_has_opened_stays_open_while_the_run_goes_on(tmp_pat
             await expect(browser_page.locator("#events ol")).to_be_hidden()
 
 
+async def test_a_button_keeps_the_focus_while_the_run_goes_on(tmp_path: Path, browser_page: Any) -> None:
+    async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="live")) as optimizer:
+        await optimizer.pause("tea")
+        async with served(tmp_path / "simba.db") as address:
+            await browser_page.goto(f"{address}/runs/live")
+            stop = browser_page.get_by_role("button", name="Stop")
+            await stop.focus()
+            await optimizer.pause("lunch")
+            await playwright_api.expect(browser_page.locator(".notice")).to_have_text("lunch")
+            await playwright_api.expect(stop).to_be_focused()
+
+
 async def test_the_list_of_runs_is_live(tmp_path: Path, browser_page: Any) -> None:
     expect = playwright_api.expect
     async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="live")) as optimizer:

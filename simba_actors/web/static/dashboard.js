@@ -3,6 +3,7 @@
 
 const live = document.getElementById("live");
 const connection = document.getElementById("connection");
+const FOCUSABLE = "a, button, summary, [tabindex]";
 const PAUSE = 500;
 const FAILED_PAUSE = 1000;
 const POLL_PAUSE = 2000;
@@ -49,7 +50,7 @@ function replace(html) {
   const opened = new Set([...live.querySelectorAll("details[open][id]")].map((details) => details.id));
   const closed = new Set([...live.querySelectorAll("details:not([open])[id]")].map((details) => details.id));
   const scrolled = live.querySelector(".events")?.scrollTop;
-  const focused = [...live.querySelectorAll("a, summary, [tabindex]")].indexOf(document.activeElement);
+  const focused = [...live.querySelectorAll(FOCUSABLE)].indexOf(document.activeElement);
   live.replaceChildren(...new DOMParser().parseFromString(html, "text/html").body.childNodes);
   localize(live);
   for (const details of live.querySelectorAll("details[id]")) {
@@ -58,7 +59,7 @@ function replace(html) {
   }
   const events = live.querySelector(".events");
   if (events && scrolled) events.scrollTop = scrolled;
-  if (focused >= 0) live.querySelectorAll("a, summary, [tabindex]")[focused]?.focus({ preventScroll: true });
+  if (focused >= 0) live.querySelectorAll(FOCUSABLE)[focused]?.focus({ preventScroll: true });
   if ("over" in live.dataset) say("The run is over.");
 }
 
