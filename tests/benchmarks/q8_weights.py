@@ -4,7 +4,8 @@
     LOCAL_MODEL_WEIGHTS=/tmp/q8.gguf python -m tests.benchmarks.small_model
 
 The package has 4 bits a weight, in a format without fast kernels (Q4_1). Q8_0 has them, and its rounding is small
-beside the steps between the 16 values that a weight can have.
+beside the steps between the 16 values that a weight can have. Near ties may still end differently: of 64 replies to
+prompts of the benchmark's tasks 56 were the same.
 """
 
 from __future__ import annotations
