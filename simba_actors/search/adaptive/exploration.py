@@ -31,7 +31,9 @@ class Exploration:
     ) -> None:
         self._model = model
         index = {part.part_id: n for n, part in enumerate(model.parts)}
-        self._tried = [[index[part_id] for part_id in parts] for parts in tried]
+        # Meanwhile, the model of a long run may have left a part out. Then nothing proposes that combination again.
+        known = [parts for parts in tried if all(part_id in index for part_id in parts)]
+        self._tried = [[index[part_id] for part_id in parts] for parts in known]
         self._draws = draws
         self._caps = caps
         ranked = np.argsort(-model.promise, kind="stable")

@@ -299,7 +299,6 @@ class AdaptivePolicy:
         now.candidate_plan, now.steps_closed = None, plan.step + 1
         now.rounds_before = evidence.rounds
         model = self._fitting.model(pool, evidence, now.mode)
-        now.shown = {part.part_id: now.shown[part.part_id] for part in model.parts if part.part_id in now.shown}
         qualities = model.qualities
         candidates = sorted(tried.candidates)
         winner = max(candidates, key=qualities.__getitem__) if candidates else None

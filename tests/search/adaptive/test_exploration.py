@@ -49,3 +49,10 @@ def test_the_same_demos_are_tried_in_different_orders() -> None:
 def test_a_base_has_room_for_one_more_demo() -> None:
     made = exploration(np.random.default_rng(0), [(DEMOS[:8], 0.9), ((), 0.1)])
     assert max(map(len, made.bases(20))) == 5
+
+
+def test_a_combination_in_flight_with_a_part_that_the_model_left_out_is_ignored() -> None:
+    model = PartModel({0: (), 1: DEMOS[:2]}, Evidence().student_scores(), examples_of(EXAMPLES))
+    in_flight = [(DEMOS[0].part_id, "left out"), (DEMOS[1].part_id,)]
+    made = Exploration(model, np.random.default_rng(0), Caps(demos=6, rules=0), in_flight)
+    assert (DEMOS[1].part_id,) not in made.untried(4)

@@ -16,7 +16,13 @@ def effect(draws: np.random.Generator) -> float:
 
 @pytest.mark.parametrize(
     ("active", "at_once", "most_scores"),
-    [(part_model.ACTIVE, 1, 500), (5, 1, 500), (part_model.ACTIVE, 3, 500), (part_model.ACTIVE, 1, 200)],
+    [
+        (part_model.ACTIVE, 1, 500),
+        (5, 1, 500),
+        (part_model.ACTIVE, 3, 500),
+        (part_model.ACTIVE, 1, 200),
+        (part_model.ACTIVE, 3, 30),
+    ],
 )
 def test_a_resumed_run_makes_the_same_programs_expects_the_same_and_has_the_same_winner(
     active: int, at_once: int, most_scores: int, monkeypatch: pytest.MonkeyPatch
