@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from simba_actors.cli.app import make_app
 from tests.support.command_line import run_command
 from tests.support.runs import finish, small_config
 
@@ -93,11 +94,10 @@ def test_output_to_a_full_disk_is_one_line(store: Path) -> None:
     assert process.stderr == "simba-actors: the output can't be written: [Errno 28] No space left on device\n"
 
 
-def test_the_lines_of_a_help_text_fill_the_width() -> None:
-    lines = [line.strip() for line in run_command(["serve", "--help"]).stdout.splitlines()]
-    first = next(number for number, line in enumerate(lines) if line.startswith("Live programs on other hosts"))
-    next_word = lines[first + 1].partition(" ")[0]
-    assert len(f"{lines[first]} {next_word}") > max(map(len, lines)) - 2
+def test_each_paragraph_of_a_help_text_is_one_line_that_the_terminal_wraps() -> None:
+    app = make_app()
+    helps = [app.info.epilog, *(command.help for command in app.registered_commands)]
+    assert [text for text in helps if text is None or "\n" in text.replace("\n\n", "")] == []
 
 
 def test_a_terminal_without_unicode_gets_escapes(tmp_path: Path) -> None:
