@@ -141,10 +141,10 @@ def main() -> None:
 
 def row(name: str, found: list[tuple[float, int]]) -> str:
     shares = [share for share, _ in found]
-    half = 1.96 * statistics.stdev(shares) / len(shares) ** 0.5 if len(shares) > 1 else 0.0
+    half = f" ± {1.96 * statistics.stdev(shares) / len(shares) ** 0.5:.1%}" if len(shares) > 1 else ""
     each = " ".join(f"{share:.1%}" for share in shares)
     calls = statistics.mean(calls for _, calls in found)
-    return f"{name:<24}{calls:>7.0f}  {statistics.mean(shares):6.1%} ± {half:.1%}   {each}"
+    return f"{name:<24}{calls:>7.0f}  {statistics.mean(shares):6.1%}{half}   {each}"
 
 
 if __name__ == "__main__":
