@@ -62,7 +62,8 @@ class Finals:
         number = evidence.rounds - rounds_before
         if number >= len(FINALISTS):
             return ()
-        estimates = self._estimates(model, evidence) if number else self._estimates_of_search(model, evidence)
+        on_valset = number and self.valset  # On the trainset, programs that look better by now may still join.
+        estimates = self._estimates(model, evidence) if on_valset else self._estimates_of_search(model, evidence)
         best = list(estimates)[: FINALISTS[number]]
         if not best:
             return ()
@@ -97,8 +98,9 @@ class Finals:
         """Return the programs that may win with their scores, the winner first.
 
         The winner is the best program that is better than the student with a chance of `SURE`. If there is none, the
-        student wins. The programs are ordered by estimates, and each comes with the mean of its own rollouts, on the
-        valset if it ran there.
+        student wins. Once there are finals, only programs that ran in them may win: an estimate from two rollouts may
+        be right, but nobody would trust it. The programs are ordered by estimates, and each comes with the mean of its
+        own rollouts, on the valset if it ran there.
         """
         estimates = self._estimates(model, evidence)
         ranked = list(estimates)[: FINALISTS[0]]
@@ -115,17 +117,19 @@ class Finals:
         return evidence.own_mean(program) if on_valset is None else on_valset
 
     def _estimates(self, model: PartModel, evidence: Evidence) -> dict[int, float]:
-        """Return the estimate of each program that has run, the best first.
+        """Return the estimate of each program that may win, the best first: all that have run, or the finalists.
 
-        With a valset, programs are ordered by the rounds that they stayed in, then by their mean on it. Otherwise they
+        With a valset, finalists are ordered by the rounds that they stayed in, then by their mean on it. Otherwise they
         are ordered by the model's estimate from all rollouts.
         """
-        rounds = self._rounds_by_program(model, evidence) if self.valset else {}
-        if rounds:
-            means = {program: evidence.mean(program, "final") or 0.0 for program in rounds}
-            ranked = sorted(means, key=lambda program: (-rounds[program], -means[program], program))
-            return {program: means[program] for program in ranked}
-        return self._estimates_of_search(model, evidence)
+        rounds, of_search = self._rounds_by_program(model, evidence), self._estimates_of_search(model, evidence)
+        if not rounds:
+            return of_search
+        if not self.valset:
+            return {program: of_search[program] for program in of_search if program in rounds or program == STUDENT}
+        means = {program: evidence.mean(program, "final") or 0.0 for program in rounds}
+        ranked = sorted(means, key=lambda program: (-rounds[program], -means[program], program))
+        return {program: means[program] for program in ranked}
 
     def _rounds_by_program(self, model: PartModel, evidence: Evidence) -> dict[int, int]:
         """Return in how many rounds each finalist has results. Not how many results: a budget may end amid a round."""

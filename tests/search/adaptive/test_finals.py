@@ -71,6 +71,12 @@ def test_a_valset_scores_the_winner_even_if_it_can_only_be_the_student() -> None
     assert next_round(without_effects(), finals=Finals(valset=20, rollouts=60))
 
 
+def test_once_there_are_finals_only_their_programs_and_the_student_may_win() -> None:
+    known = evidence()
+    known.add(Score(RolloutKey.of_final(0, n), 1 + n % 2, n, 0.0) for n in range(8))
+    assert {program for program, _ in FINALS.ranking(model_of(known), known)} == {STUDENT, 1, 2}
+
+
 def test_there_is_no_round_after_the_last() -> None:
     assert next_round(after(len(FINALISTS))) == ()
 
