@@ -244,10 +244,15 @@ class Coordinator(GenServer[CoordinatorState]):
         ended_by = state.stopped_by
         while ended_by is None and len(state.steps) < self._policy.steps_at_once(state.opened):
             if not await self._open_step():
-                steps = state.steps_closed
-                ended_by = "its only step is done" if steps == 1 else f"all of its {steps} steps are done"
+                ended_by = self._end_of_search(state.steps_closed)
         if ended_by is not None and not state.steps:
             await self._ending.choose_winner(state, ended_by)
+
+    def _end_of_search(self, steps: int) -> str:
+        """Return why the policy opens no more than these steps."""
+        if steps < self._max_steps:
+            return f"the calls of its search are spent, after {steps} of {self._max_steps} steps"
+        return "its only step is done" if steps == 1 else f"all of its {steps} steps are done"
 
     async def _open_step(self) -> bool:
         """Open another step. Return whether there was one to open."""

@@ -219,3 +219,9 @@ async def test_a_run_whose_budget_ends_before_any_rollout_does_has_no_score(tmp_
     config = small_config(tmp_path / "simba.db", student=HintThenAnswer(), budget=Budget(max_calls=1))
     with pytest.raises(RunError, match=r"no rollout has ended, so there is no score: the budget's max_calls"):
         await finish(config)
+
+
+async def test_a_search_whose_calls_are_spent_before_its_steps_says_so(tmp_path: Path) -> None:
+    config = config_for("adaptive", tmp_path / "simba.db", stop_when=None, budget=Budget(max_calls=60), max_steps=24)
+    result = await finish(config)
+    assert result.reason == f"the calls of its search are spent, after {result.steps} of 24 steps"

@@ -98,9 +98,9 @@ class Finals:
         """Return the programs that may win with their scores, the winner first.
 
         The winner is the best program that is better than the student with a chance of `SURE`. If there is none, the
-        student wins. Once there are finals, only programs that ran in them may win: an estimate from two rollouts may
-        be right, but nobody would trust it. The programs are ordered by estimates, and each comes with the mean of its
-        own rollouts, on the valset if it ran there.
+        student wins. Once there are finals, a program needs as many rollouts as each finalist made there: an estimate
+        from two may be right, but nobody would trust it. The programs are ordered by estimates, and each comes with the
+        mean of its own rollouts, on the valset if it ran there.
         """
         estimates = self._estimates(model, evidence)
         ranked = list(estimates)[: FINALISTS[0]]
@@ -117,16 +117,18 @@ class Finals:
         return evidence.own_mean(program) if on_valset is None else on_valset
 
     def _estimates(self, model: PartModel, evidence: Evidence) -> dict[int, float]:
-        """Return the estimate of each program that may win, the best first: all that have run, or the finalists.
+        """Return the estimate of each program that may win, the best first.
 
-        With a valset, finalists are ordered by the rounds that they stayed in, then by their mean on it. Otherwise they
-        are ordered by the model's estimate from all rollouts.
+        With a valset these are the finalists, ordered by the rounds that they stayed in, then by their mean on it.
+        Otherwise they are ordered by the model's estimate from all rollouts, and others may win too: a program that has
+        run on all examples makes no rollouts in finals.
         """
         rounds, of_search = self._rounds_by_program(model, evidence), self._estimates_of_search(model, evidence)
         if not rounds:
             return of_search
         if not self.valset:
-            return {program: of_search[program] for program in of_search if program in rounds or program == STUDENT}
+            fewest = min(len(evidence.of(program, "final")) for program in rounds)
+            return {p: of_search[p] for p in of_search if len(evidence.of(p)) >= fewest or p == STUDENT}
         means = {program: evidence.mean(program, "final") or 0.0 for program in rounds}
         ranked = sorted(means, key=lambda program: (-rounds[program], -means[program], program))
         return {program: means[program] for program in ranked}

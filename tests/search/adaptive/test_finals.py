@@ -8,8 +8,9 @@ import pytest
 
 from simba_actors.search.adaptive.finals import FINALISTS, Finals, most_rollouts
 from simba_actors.search.evidence import Evidence, Score
+from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.rollout import STUDENT, Rollout, RolloutKey
-from tests.search.model.test_part_model import PROGRAMS, evidence, model_of
+from tests.search.model.test_part_model import PROGRAMS, ROWS, evidence, examples_of, model_of
 
 FINALS = Finals(valset=0, rollouts=60)
 
@@ -71,10 +72,20 @@ def test_a_valset_scores_the_winner_even_if_it_can_only_be_the_student() -> None
     assert next_round(without_effects(), finals=Finals(valset=20, rollouts=60))
 
 
-def test_once_there_are_finals_only_their_programs_and_the_student_may_win() -> None:
+def test_a_program_with_fewer_rollouts_than_finalists_make_in_finals_does_not_win() -> None:
     known = evidence()
+    newcomer = max(PROGRAMS) + 1
+    programs = {**PROGRAMS, newcomer: PROGRAMS[5]}
+    known.add(Score(RolloutKey(1, "evaluate", n), newcomer, n, 1.0) for n in range(2))
     known.add(Score(RolloutKey.of_final(0, n), 1 + n % 2, n, 0.0) for n in range(8))
-    assert {program for program, _ in FINALS.ranking(model_of(known), known)} == {STUDENT, 1, 2}
+    model = PartModel(programs, known.student_scores(), examples_of(ROWS))
+    assert newcomer not in dict(FINALS.ranking(model, known))
+
+
+def test_a_program_that_has_run_on_all_examples_may_win_without_finals() -> None:
+    known = evidence()
+    known.add(Score(RolloutKey.of_final(0, n), 2, n, 0.0) for n in range(8))
+    assert FINALS.ranking(model_of(known), known)[0][0] == 5
 
 
 def test_there_is_no_round_after_the_last() -> None:
