@@ -69,7 +69,7 @@ class ProposerState:
     draining: bool = False
     """Whether the Coordinator waits for `applying` to be empty."""
     drained: bool = False
-    """Whether the Coordinator was told that it is, and ends the run: the result of another strategy would be lost."""
+    """Whether the Coordinator knows that `applying` is empty. It ends the run, so other results would be lost."""
 
 
 class Proposer(GenServer[ProposerState]):

@@ -112,7 +112,7 @@ class SamplerState:
     draining: bool = False
     """Whether the Coordinator waits for `running` to be empty."""
     drained: bool = False
-    """Whether the Coordinator was told that it is, and ends the run: the result of another rollout would be lost."""
+    """Whether the Coordinator knows that `running` is empty. It ends the run, so other results would be lost."""
 
 
 class Sampler(GenServer[SamplerState]):

@@ -51,6 +51,16 @@ async def test_a_store_that_is_not_there_yet_is_named_with_what_creates_it(
     assert f"there is no store {store}: an optimizer or a publication creates it" in caplog.text
 
 
+async def serving_one(store: Path) -> tuple[LiveProgram, ManualClock]:
+    """Return a live program that serves the version "one", and the clock by which it polls."""
+    clock = ManualClock()
+    live = LiveProgram(sayer(), store=store)
+    live._router = Router(live.student, store, "default", clock=clock)
+    await publish(store, "one")
+    assert await answer(live) == "one"
+    return live, clock
+
+
 @pytest.mark.parametrize("damage", [missing, empty, garbage])
 async def test_without_a_store_the_student_runs_as_it_is_and_that_is_said_once(
     damage: Any, store: Path, caplog: pytest.LogCaptureFixture
@@ -70,11 +80,7 @@ async def test_without_a_store_the_student_runs_as_it_is_and_that_is_said_once(
 async def test_the_last_good_version_goes_on_whatever_happens_to_the_store(
     damage: Any, store: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock = ManualClock()
-    live = LiveProgram(sayer(), store=store)
-    live._router = Router(live.student, store, "default", clock=clock)
-    await publish(store, "one")
-    assert await answer(live) == "one"
+    live, clock = await serving_one(store)
     clear(store)
     damage(store)
     clock.now += 1.0
@@ -150,11 +156,7 @@ async def test_a_canary_for_another_student_gets_no_call(store: Path, caplog: py
 async def test_a_configuration_that_cannot_be_read_is_said_and_the_last_good_one_goes_on(
     damage: str, store: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock = ManualClock()
-    live = LiveProgram(sayer(), store=store)
-    live._router = Router(live.student, store, "default", clock=clock)
-    await publish(store, "one")
-    assert await answer(live) == "one"
+    live, clock = await serving_one(store)
     publish_elsewhere(store, "two")
     with closing(sqlite3.connect(store)) as db, db:
         db.execute(damage, [saying("two").digest])
