@@ -16,11 +16,12 @@ from simba_actors.actors import ActorError
 from simba_actors.actors.errors import WrongLoopError
 from simba_actors.config import OptimizerConfig
 from simba_actors.config_checks import check_other_examples
+from simba_actors.dspy_compat import check_dspy
 from simba_actors.errors import RunError
 from simba_actors.estimate import Estimate, estimate
 from simba_actors.events import Event
 from simba_actors.hosting.assembly import AssembledRun
-from simba_actors.hosting.fingerprint import ExampleDigests
+from simba_actors.hosting.fingerprint import Digests
 from simba_actors.hosting.hosted_run import HostedRun, Role
 from simba_actors.hosting.starting import Starting
 from simba_actors.observe.feed import FAREWELL_SECONDS, EventFeed, Listeners, call_back
@@ -141,7 +142,7 @@ class Optimizer:
         optimizer = cls.__new__(cls)
         threads = Threads()
         try:
-            digests = await threads.run(lambda: _checked_examples(config))
+            digests = await threads.run(lambda: _checked(config))
             optimizer._prepare(config, digests, standby=standby)
         except RuntimeError as error:
             if str(error) != NO_THREAD:
@@ -160,7 +161,7 @@ class Optimizer:
         optimizer._start_listeners()
         return optimizer
 
-    def _prepare(self, config: OptimizerConfig, digests: ExampleDigests, *, standby: bool) -> None:
+    def _prepare(self, config: OptimizerConfig, digests: Digests, *, standby: bool) -> None:
         self._config = config
         self._loop = asyncio.get_running_loop()
         self._feed = EventFeed()
@@ -448,6 +449,7 @@ class Optimizer:
             await self.stop()
 
 
-def _checked_examples(config: OptimizerConfig) -> ExampleDigests:
+def _checked(config: OptimizerConfig) -> Digests:
+    check_dspy()
     check_other_examples(config.student, config.trainset, config.valset)
-    return ExampleDigests.of(config)
+    return Digests.of(config)

@@ -14,16 +14,16 @@ import dspy
 from simba_actors.actors import ChildSpec, GenServer, Registry
 from simba_actors.bridge.remote_lm import RemoteLM
 from simba_actors.config import OptimizerConfig
-from simba_actors.dspy_compat import check_dspy
 from simba_actors.errors import LeaseLostError, SimbaError
 from simba_actors.evaluation.executor import Executor, ExecutorArguments, LocalExecutor
 from simba_actors.events import Event
 from simba_actors.hosting.call_hooks import CallHooks
 from simba_actors.hosting.fingerprint import (
     SEARCH_SETTINGS,
-    ExampleDigests,
+    Digests,
     default_run_id,
     fingerprint,
+    space_of,
 )
 from simba_actors.hosting.lms import model_pool, prompt_lm
 from simba_actors.hosting.policies import policy_of
@@ -108,7 +108,7 @@ def assemble(
     finished: Callable[[SimbaError | None], None],
     on_stored: Callable[[Sequence[Event]], None],
     on_request: Callable[[Request], None],
-    digests: ExampleDigests | None = None,
+    digests: Digests | None = None,
 ) -> AssembledRun:
     """Return the parts of the run that `config` describes. Rollouts run in the context of this call.
 
@@ -117,14 +117,13 @@ def assemble(
         finished: Called once: with None when the run has its result, or with the error that ended it.
         on_stored: Called with events after they are stored.
         on_request: Called with each request from another process.
-        digests: Digests of the examples. Computed here if missing, which blocks for about a second per 50,000 examples.
+        digests: Digests of the student and the examples. Computed here if missing, which blocks for about a second per
+            50,000 examples.
 
     Raises:
-        UnsupportedDSPyError: This version does not support the installed DSPy.
         NoLMError: A predictor has no LM and no default is set, or no LM writes rules.
     """
-    check_dspy()
-    return _Assembly(config, finished, on_stored, on_request, digests or ExampleDigests.of(config)).run()
+    return _Assembly(config, finished, on_stored, on_request, digests or Digests.of(config)).run()
 
 
 class _Assembly:
@@ -136,13 +135,13 @@ class _Assembly:
         finished: Callable[[SimbaError | None], None],
         on_stored: Callable[[Sequence[Event]], None],
         on_request: Callable[[Request], None],
-        digests: ExampleDigests,
+        digests: Digests,
     ) -> None:
         self._config = config
-        self._space = config.space or ConfigurationSpace.from_module(config.student, optimize=config.optimize)
+        self._space = space_of(config)
         self._student = self._space.extract(config.student)
         self._lms = model_pool(config)
-        parts = fingerprint(config, digests, self._student, self._lms, self._space)
+        parts = fingerprint(config, digests, self._lms, self._space)
         self._strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
         self._policy = policy_of(config, self._lms, tuple(self._strategies))
         self._new = NewRun(

@@ -33,25 +33,34 @@ FIELD_DETAILS = ("desc", "constraints")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ExampleDigests:
-    """Digests of the trainset and the valset.
+class Digests:
+    """Digests of the student, the trainset and the valset.
 
     Computing them takes about a second for 50,000 examples, so it is done in a thread before the run is assembled.
     """
 
+    student: str
     trainset: str
     valset: str
 
     @classmethod
-    def of(cls, config: OptimizerConfig) -> ExampleDigests:
-        """Return the digests of the examples in `config`."""
-        return cls(_digest_of_examples(config.trainset), _digest_of_examples(config.valset))
+    def of(cls, config: OptimizerConfig) -> Digests:
+        """Return the digests of the student and the examples in `config`."""
+        return cls(
+            _student_digest(config.student, space_of(config).extract(config.student)),
+            _digest_of_examples(config.trainset),
+            _digest_of_examples(config.valset),
+        )
+
+
+def space_of(config: OptimizerConfig) -> ConfigurationSpace:
+    """Return what can be optimized in the student of `config`."""
+    return config.space or ConfigurationSpace.from_module(config.student, optimize=config.optimize)
 
 
 def fingerprint(
     config: OptimizerConfig,
-    digests: ExampleDigests,
-    configuration: Configuration,
+    digests: Digests,
     lms: dict[str, Any],
     space: ConfigurationSpace,
 ) -> dict[str, str]:
@@ -60,7 +69,7 @@ def fingerprint(
     They are digests of the student and the examples, names of the metric and the LMs, and the settings of the search.
     """
     parts = {
-        "student": f"{type(config.student).__qualname__} {_student_digest(config.student, configuration)[:16]}",
+        "student": f"{type(config.student).__qualname__} {digests.student[:16]}",
         "trainset": f"{len(config.trainset)} examples {digests.trainset[:16]}",
         "metric": _name(config.metric),
         "strategies": " ".join(strategy.name for strategy in config.chosen_strategies()),

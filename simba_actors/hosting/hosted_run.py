@@ -21,7 +21,7 @@ from simba_actors.errors import (
 )
 from simba_actors.events import ActorCrashed, ActorRestarted, RoleChanged
 from simba_actors.hosting.assembly import AssembledRun, assemble
-from simba_actors.hosting.fingerprint import ExampleDigests
+from simba_actors.hosting.fingerprint import Digests
 from simba_actors.observe.feed import EventFeed
 from simba_actors.runtime.logs import get_logger
 from simba_actors.store import Owner, Reader
@@ -49,7 +49,7 @@ class HostedRun:
 
     Args:
         config: What to optimize, and how.
-        digests: Digests of the config's examples.
+        digests: Digests of the config's student and examples.
         feed: Receives the events.
         on_request: Called with each request from another process.
         may_stand_by: Whether to wait for the run while another process has it.
@@ -58,7 +58,7 @@ class HostedRun:
     def __init__(
         self,
         config: OptimizerConfig,
-        digests: ExampleDigests,
+        digests: Digests,
         feed: EventFeed,
         on_request: Callable[[Request], None],
         *,

@@ -134,21 +134,22 @@ def loop(examples: int) -> tuple[float, float]:
     ]
     selector = WatchedSelector()
     with (
+        tempfile.TemporaryDirectory() as directory,
         asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner,
         garbage_collections() as passes,
     ):
-        runner.run(start(trainset))
+        runner.run(start(trainset, Path(directory) / "simba.db"))
     return max(selector.turns), passes.longest
 
 
-def start(trainset: list[dspy.Example]) -> Coroutine[Any, Any, None]:
+def start(trainset: list[dspy.Example], store: Path) -> Coroutine[Any, Any, None]:
     async def main() -> None:
-        with tempfile.TemporaryDirectory() as directory, dspy.context(disable_history=True):
+        with dspy.context(disable_history=True):
             config = OptimizerConfig(
                 student=Bare(),
                 metric=exact,
                 trainset=trainset,
-                store=Path(directory) / "simba.db",
+                store=store,
                 lm=guessing(SlowGuesser()),
                 strategies=[AppendADemo()],
                 max_concurrency=64,
