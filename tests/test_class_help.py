@@ -31,6 +31,7 @@ from simba_actors import SIMBA, Budget, Governor, Limits, LiveProgram, Optimizer
         (Budget, "max_usd", "did you mean max_cost?"),
         (Limits, "request_per_minute", "did you mean requests_per_minute?"),
         (Limits, "rpm", "did you mean requests_per_minute?"),
+        (Limits, "most_at_a_time", "did you mean max_concurrency?"),
         (Retry, "attempt", "did you mean attempts?"),
         (Governor, "limit", "did you mean limits?"),
         (LiveProgram, "chanel", "did you mean channel?"),

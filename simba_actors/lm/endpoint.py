@@ -70,7 +70,7 @@ class Endpoint:
 
     def __init__(self, name: str, limits: Limits, breaker: CircuitBreaker, clock: Callable[[], float]) -> None:
         self.name = name
-        self.window = ConcurrencyLimit(most=limits.most_at_a_time)
+        self.window = ConcurrencyLimit(most=limits.max_concurrency)
         self.breaker = breaker
         self.in_flight = 0
         self.has_answered = False

@@ -10,7 +10,7 @@ from simba_actors.class_help import suggests_names
 from simba_actors.errors import ConfigError
 
 
-@suggests_names(named={"rpm": "requests_per_minute", "tpm": "tokens_per_minute", "max_concurrency": "most_at_a_time"})
+@suggests_names(named={"rpm": "requests_per_minute", "tpm": "tokens_per_minute", "most_at_a_time": "max_concurrency"})
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Known limits of an endpoint; None means no limit.
@@ -25,7 +25,7 @@ class Limits:
     """Maximum number of calls per minute."""
     tokens_per_minute: float | None = None
     """Maximum number of tokens per minute. Until its reply reports its usage, a call counts as an average one."""
-    most_at_a_time: int = 1024
+    max_concurrency: int = 1024
     """Maximum number of calls in flight. Up to it, the governor finds out how many the endpoint accepts."""
 
     def __post_init__(self) -> None:
@@ -34,9 +34,9 @@ class Limits:
             number = isinstance(cap, int | float) and not isinstance(cap, bool)
             if cap is not None and not (number and cap > 0):
                 raise ConfigError(f"Limits({name}={cap!r}): a cap must be a number above 0, or None for no cap")
-        most = cast("Any", self.most_at_a_time)
+        most = cast("Any", self.max_concurrency)
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-            raise ConfigError(f"Limits(most_at_a_time={most!r}): must be a whole number of at least 1")
+            raise ConfigError(f"Limits(max_concurrency={most!r}): must be a whole number of at least 1")
 
 
 class ConcurrencyLimit:

@@ -89,7 +89,7 @@ def hung_optimizer(lm: Any) -> Generator[threading.Event]:
         await asyncio.Event().wait()
 
     async def main() -> None:
-        copied: Any = governed(lm, Governor(limits={"scripted/lm": Limits(most_at_a_time=1)}))
+        copied: Any = governed(lm, Governor(limits={"scripted/lm": Limits(max_concurrency=1)}))
         copied.aforward = never
         calls = [asyncio.ensure_future(copied.acall(f"call {n}")) for n in range(8)]
         while not over.is_set():
@@ -126,7 +126,7 @@ async def test_calls_in_threads_do_not_wait_for_an_optimizer_that_hangs(blocked:
 
 async def test_a_call_does_not_wait_for_what_an_endpoint_told_the_optimizer_to_wait(tmp_path: Path) -> None:
     lm = ScriptedLM(quiz_script)
-    governor = Governor(limits={"scripted/lm": Limits(most_at_a_time=1)})
+    governor = Governor(limits={"scripted/lm": Limits(max_concurrency=1)})
     governed(lm, governor)
     endpoint = governor.endpoint("scripted/lm")
     endpoint.in_flight = 1

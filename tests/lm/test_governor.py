@@ -192,7 +192,7 @@ async def test_a_retry_waits_at_a_gate_that_was_shut_meanwhile() -> None:
 
 
 async def test_calls_that_wait_for_a_slot_are_served_in_the_order_in_which_they_came() -> None:
-    governor = governor_at(Time(), most_at_a_time=1)
+    governor = governor_at(Time(), max_concurrency=1)
     order: list[str] = []
     release = asyncio.Event()
 
@@ -233,7 +233,7 @@ async def test_no_more_tokens_are_used_a_minute_than_allowed() -> None:
 
 
 async def test_a_cancelled_call_leaves_its_place_to_others() -> None:
-    governor = governor_at(Time(), most_at_a_time=1)
+    governor = governor_at(Time(), max_concurrency=1)
     hung = asyncio.ensure_future(call(governor, asyncio.Event().wait))
     await asyncio.sleep(0)
     hung.cancel()
@@ -276,8 +276,8 @@ def test_a_cap_that_is_no_number_above_zero_is_refused(name: str, cap: Any) -> N
 
 @pytest.mark.parametrize("most", [0, -1, True, 1.5, None])
 def test_a_concurrency_below_one_is_refused(most: Any) -> None:
-    with pytest.raises(ConfigError, match=r"Limits\(most_at_a_time=.*must be a whole number of at least 1"):
-        Limits(most_at_a_time=most)
+    with pytest.raises(ConfigError, match=r"Limits\(max_concurrency=.*must be a whole number of at least 1"):
+        Limits(max_concurrency=most)
 
 
 def test_limits_that_are_a_number_are_refused() -> None:

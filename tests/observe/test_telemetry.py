@@ -199,7 +199,7 @@ async def test_metrics_tell_how_busy_an_endpoint_is(tmp_path: Path, reader: InMe
         return quiz_script(ask)
 
     lm = ScriptedLM(look)
-    governor = Governor(limits={"scripted/lm": Limits(most_at_a_time=1)})
+    governor = Governor(limits={"scripted/lm": Limits(max_concurrency=1)})
     # Rules are written beside the rollouts, however many of those there are.
     demos_alone = small_config(
         tmp_path / "simba.db", lm=lm, governor=governor, max_concurrency=4, strategies=[AppendADemo()]

@@ -36,7 +36,7 @@ class InFlight:
 
 async def test_optimizers_that_share_a_governor_share_a_limit(tmp_path: Path) -> None:
     flight = InFlight()
-    governor = Governor(limits={"scripted/lm": Limits(most_at_a_time=MOST)})
+    governor = Governor(limits={"scripted/lm": Limits(max_concurrency=MOST)})
     lm = ScriptedLM(flight.script, latency=flight)
     runs = [
         small_config(tmp_path / f"{n}.db", lm=lm, prompt_model=lm, governor=governor, max_concurrency=8)

@@ -82,7 +82,7 @@ async def test_a_cap_on_calls_holds_exactly_over_all_workers() -> None:
 
 
 async def test_an_endpoint_gets_no_more_calls_at_a_time_than_its_limit_from_all_workers() -> None:
-    both = TwoWorkers(governor=Governor(limits={LM: Limits(most_at_a_time=3)}))
+    both = TwoWorkers(governor=Governor(limits={LM: Limits(max_concurrency=3)}))
     await both.calls(20)
     assert both.sent == 20
     assert both.most_at_a_time == 3
@@ -128,7 +128,7 @@ async def test_a_lease_that_is_not_needed_goes_back() -> None:
 
 
 async def test_a_call_that_is_cancelled_while_it_waits_takes_no_lease() -> None:
-    both = TwoWorkers(governor=Governor(limits={LM: Limits(most_at_a_time=1)}))
+    both = TwoWorkers(governor=Governor(limits={LM: Limits(max_concurrency=1)}))
     slot = await both.governor.admit(both.endpoint, Caller())
     waiting = asyncio.ensure_future(both.call(0))
     await until(lambda: both.endpoint.waiting == 1)
