@@ -214,10 +214,10 @@ class BudgetTracker:
                 with self._lock:
                     self._calls_stored += 1
 
-    def not_sent(self) -> None:
+    def not_sent(self, size: CallSize = UNKNOWN) -> None:
         """Take back a call that was counted and not sent. Another one is sent in its place without being stored."""
         with self._lock:
-            self.calls -= 1
+            self.calls -= size.requests
 
     async def _wait_for_room(self, size: CallSize) -> None:
         """Wait while the calls in flight may use what this one needs. What they use is known when they are over."""

@@ -7,11 +7,12 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from simba_actors.dspy_compat.engines import has_async_side, imports_on_first_call, most_requests
 from simba_actors.dspy_compat.lm_calls import route_lm_calls
@@ -26,7 +27,7 @@ from simba_actors.lm.endpoint import Endpoint, Temperature
 from simba_actors.lm.failures import FailureClass, classify, status_of
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.rollout_context import RolloutContext, current_rollout, inherit_rollouts
-from simba_actors.lm.usage import Meter, entry_of_response, prompt_characters, was_cut_off
+from simba_actors.lm.usage import Meter, entry_of_response, prompt_characters, tokens, was_cut_off
 from simba_actors.programs.values import text_of
 from simba_actors.runtime.exception_isolation import raised_in_thread
 from simba_actors.runtime.logs import get_logger
@@ -107,10 +108,9 @@ def _call(lm: Any, send: Callable[..., Any], prompt: Any, kwargs: Mapping[str, A
     request = _Request(lm, endpoint, send, prompt, kwargs)
     attempt = request.send
     if _has_cached_reply(lm, prompt, kwargs, asynchronous=False):
-        try:
+        request.is_cached = True
+        with suppress(NoAnswerError):  # Without an answer, the request goes to the provider now.
             return attempt()
-        except NoAnswerError:
-            pass  # The request goes to the provider now.
     if _runs_here(binding.loop):
         # A student that blocks the event loop can't wait for a slot, which is given on that loop.
         return binding.governor.call_blocking(endpoint, binding.caller, _rollout(), attempt, request.size)
@@ -131,15 +131,15 @@ async def _acall(
         return await binding.threads.run(partial(_call, lm, send, prompt, kwargs))
     endpoint = _endpoint_now(lm)
     in_thread = binding.calls_in_thread(endpoint)
-    if in_thread and binding.has_async_side and await _is_cached(lm, prompt, kwargs, asynchronous=True):
-        in_thread = False  # DSPy keeps the replies of the two sides apart. A cached one needs no provider.
+    cached_side = await _cached_side(lm, prompt, kwargs)
+    if cached_side is not None:
+        in_thread = cached_side == "sync"
     request = _Request(lm, endpoint, send if in_thread else asend, prompt, kwargs)
     attempt = partial(binding.threads.run, request.send) if in_thread else request.asend
-    if await _is_cached(lm, prompt, kwargs, asynchronous=not in_thread):
-        try:
+    if cached_side is not None:
+        request.is_cached = True
+        with suppress(NoAnswerError):
             return await attempt()
-        except NoAnswerError:
-            pass
     return await binding.governor.call(endpoint, binding.caller, _rollout(), attempt, request.size)
 
 
@@ -148,16 +148,18 @@ def _report(lm: Any, entry: Mapping[str, Any]) -> None:
     missing = missing_answer(entry)
     if missing is not None:
         raise missing
-    binding = lm._binding
+    binding, request = lm._binding, _in_call.get()
+    counted = 1 if request is None else request.counted
+    if not counted and tokens(entry) == (None, None):
+        entry = {**entry, "calls": 0}
     if binding.caller.on_answer is not None:
-        request = _in_call.get()
-        binding.caller.on_answer(entry if request is None else {**entry, COUNTED: request.size.requests})
+        binding.caller.on_answer({**entry, COUNTED: counted})
     rollout = current_rollout()
     if rollout is not None:
         rollout.cut_off = rollout.cut_off or was_cut_off(entry)
-        tokens = rollout.meter.report(entry)
-        if tokens is not None:
-            binding.governor.endpoint(endpoint_name(lm)).used(tokens)
+        used = rollout.meter.report(entry, sent=counted > 0)
+        if used is not None:
+            binding.governor.endpoint(endpoint_name(lm)).used(used)
 
 
 class _Request:
@@ -184,6 +186,8 @@ class _Request:
         self._was_suspected = False
         self._rejections = 0
         """Attempts with the temperature that were rejected."""
+        self.is_cached = False
+        """Whether the call is made without its turn and not counted, since DSPy's cache has the reply."""
 
     @property
     def size(self) -> CallSize:
@@ -194,6 +198,11 @@ class _Request:
         requests = most_requests(self._lm, settings.get("n"))
         limit = limit if isinstance(limit, int) else None
         return CallSize(characters or None, limit, self._lm._binding.original, requests)
+
+    @property
+    def counted(self) -> int:
+        """How many requests were counted before the call."""
+        return 0 if self.is_cached else self.size.requests
 
     def send(self) -> Any:
         """Make one attempt by a sync call."""
@@ -238,6 +247,7 @@ class _Request:
         add_reply(error)
         if isinstance(error, NoAnswerError):
             self._kwargs["cache"] = False  # DSPy has put the reply into its cache.
+            self.is_cached = False
             return
         rejected = classify(error) is FailureClass.REJECTED and status_of(error) in REFUSED_SETTING_STATUS
         if not (self._is_sampled and rejected) or self._lacks_temperature:
@@ -435,10 +445,24 @@ def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-async def _is_cached(lm: Any, prompt: Any, kwargs: Mapping[str, Any], *, asynchronous: bool) -> bool:
+async def _cached_side(lm: Any, prompt: Any, kwargs: Mapping[str, Any]) -> Literal["async", "sync"] | None:
+    """Return the side of the LM whose cached reply answers an async call; None if there is none.
+
+    DSPy keeps the replies of both sides apart. The first calls of a process go by the sync side, later ones do not, so
+    that both may have the replies of earlier runs.
+    """
     if not kwargs.get("cache", lm.cache):
-        return False
-    return await lm._binding.threads.run(partial(_has_cached_reply, lm, prompt, kwargs, asynchronous=asynchronous))
+        return None
+    binding: _Binding = lm._binding
+    return await binding.threads.run(partial(_find_cached_side, lm, prompt, kwargs))
+
+
+def _find_cached_side(lm: Any, prompt: Any, kwargs: Mapping[str, Any]) -> Literal["async", "sync"] | None:
+    binding: _Binding = lm._binding
+    if binding.has_async_side and _has_cached_reply(lm, prompt, kwargs, asynchronous=True):
+        return "async"
+    goes_by_sync_side = not binding.has_async_side or binding.imports_late
+    return "sync" if goes_by_sync_side and _has_cached_reply(lm, prompt, kwargs, asynchronous=False) else None
 
 
 def _has_cached_reply(lm: Any, prompt: Any, kwargs: Mapping[str, Any], *, asynchronous: bool) -> bool:

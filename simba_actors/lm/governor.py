@@ -69,7 +69,7 @@ class Caller:
     """Called once an attempt that `before_call` has admitted is over, whether it was answered or not."""
     before_blocking_call: Callable[[CallSize], None] | None = None
     """Called in place of `before_call` for calls that block the event loop."""
-    not_sent: Callable[[], None] | None = None
+    not_sent: Callable[[CallSize], None] | None = None
     """Called for a call that `before_call` admitted and that was not sent after all."""
     on_fault: Callable[[Fault], None] | None = None
     """Called for each call that is made again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from simba_actors.dspy_compat.prices import price_of
@@ -13,6 +13,10 @@ MOST_TOKENS, MOST_DOLLARS = 10**12, 1e9
 
 CUT_OFF_REASONS = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
 """Finish reasons, in lower case, of a reply that ended at its token limit. Custom LMs pass on those of providers."""
+
+
+_PROMPT, _COMPLETION = ("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")
+"""Names of both counts in the reports of DSPy and of providers."""
 
 
 class Meter:
@@ -35,14 +39,21 @@ class Meter:
         """Count an answer."""
         self._answered += 1
 
-    def report(self, entry: Mapping[str, Any]) -> int | None:
-        """Count an entry of an LM's history. Return its tokens, or None if it does not have them."""
-        self._more_calls += calls(entry) - 1
+    def report(self, entry: Mapping[str, Any], *, sent: bool = True) -> int | None:
+        """Count an entry of an LM's history. Return its tokens, or None if it does not have them.
+
+        `sent` is False for a call that was not counted as sent, since DSPy's cache was known to have its reply.
+        """
         prompt, completion = tokens(entry)
-        if prompt is None and completion is None:
-            return None
-        self._reports.append(Usage(0, prompt, completion, reported_cost(entry)))
-        return (prompt or 0) + (completion or 0)
+        if prompt is not None or completion is not None:
+            self._more_calls += calls(entry) - sent
+            self._reports.append(Usage(0, prompt, completion, reported_cost(entry)))
+            return (prompt or 0) + (completion or 0)
+        if sent:
+            self._more_calls += calls(entry) - 1
+            if is_from_cache(entry):
+                self._reports.append(Usage(0, 0, 0, 0.0))
+        return None
 
     @property
     def total(self) -> Usage:
@@ -76,8 +87,11 @@ def entry_of_response(lm: Any, response: Any, arguments: Mapping[str, Any]) -> d
 def calls(entry: Mapping[str, Any]) -> int:
     """Return how many requests to a provider an entry stands for.
 
-    It is 1 except for a Run of a remote student, and for several completions of an LM that makes one in each request.
+    It is 1 except for a reply from DSPy's cache, for a Run of a remote student, and for several completions of an LM
+    that makes one in each request.
     """
+    if is_from_cache(entry):
+        return 0
     response = entry.get("response")
     several = len(cast("tuple[Any, ...]", response)) if isinstance(response, tuple) else 1
     return cast("int", entry.get("calls", several))
@@ -89,7 +103,23 @@ def tokens(entry: Mapping[str, Any]) -> tuple[int | None, int | None]:
     if not isinstance(usage, Mapping):
         return None, None
     known = cast("Mapping[str, Any]", usage)
-    return _first(known, "prompt_tokens", "input_tokens"), _first(known, "completion_tokens", "output_tokens")
+    return _first(known, *_PROMPT), _first(known, *_COMPLETION)
+
+
+def is_from_cache(entry: Mapping[str, Any]) -> bool:
+    """Return whether DSPy's cache has answered: the reply is marked, or has the usage that the entry lacks.
+
+    A call that was sent to a provider may end like that too, if an equal one was answered while it waited for its turn.
+    """
+    if tokens(entry) != (None, None):
+        return False
+    response: Any = entry.get("response")
+    replies = cast("Sequence[Any]", response) if isinstance(response, list | tuple) else [response]
+    return any(_get(reply, "cache_hit") is True or _has_tokens(_get(reply, "usage")) for reply in replies)
+
+
+def _has_tokens(usage: Any) -> bool:
+    return any(_is_count(_get(usage, name)) for name in (*_PROMPT, *_COMPLETION))
 
 
 def prompt_characters(call: Mapping[str, Any]) -> int:

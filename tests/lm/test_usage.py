@@ -31,6 +31,22 @@ def test_what_makes_no_sense_is_unknown(entry: dict[str, Any], expected: Usage) 
     assert meter.total == expected
 
 
+def test_a_call_that_was_sent_and_that_the_cache_has_answered_is_none() -> None:
+    meter = Meter()
+    meter.sent()
+    meter.report({"usage": {}, "response": SimpleNamespace(usage=SimpleNamespace(input_tokens=3, output_tokens=2))})
+    meter.answered()
+    assert meter.total == Usage()
+
+
+def test_a_reply_without_any_usage_is_not_taken_for_a_cached_one() -> None:
+    meter = Meter()
+    meter.sent()
+    meter.report({"usage": {}, "response": SimpleNamespace(usage=SimpleNamespace(input_tokens=None))})
+    meter.answered()
+    assert meter.total == Usage(1, None, None, None)
+
+
 @pytest.mark.parametrize(
     ("reason", "cut_off"),
     [("length", True), ("max_tokens", True), ("MAX_TOKENS", True), ("stop", False), ("end_turn", False), (None, False)],

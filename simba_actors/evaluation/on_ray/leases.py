@@ -28,12 +28,12 @@ from simba_actors.evaluation.on_ray.messages import (
     restored,
     sent,
 )
-from simba_actors.lm.budget import UNKNOWN, CallSize
+from simba_actors.lm.budget import COUNTED, UNKNOWN, CallSize
 from simba_actors.lm.endpoint import Endpoint, Slot
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.limits import Limits
 from simba_actors.lm.retry import CircuitBreaker, FailedCall
-from simba_actors.lm.usage import prompt_characters, reported_cost, tokens
+from simba_actors.lm.usage import calls, prompt_characters, reported_cost, tokens
 
 
 class LeasingGovernor(Governor):
@@ -93,6 +93,8 @@ class LeasingGovernor(Governor):
             "usage": {"prompt_tokens": prompt, "completion_tokens": completion},
             "cost": reported_cost(entry),
             "prompt_characters": prompt_characters(entry),
+            "calls": calls(entry),
+            COUNTED: entry.get(COUNTED, 1),
         }
         self._send(UsageReported(known))
 
@@ -242,9 +244,10 @@ class LeaseOffice:
         if task is not None:
             task.cancel()
         elif number in self._held:
-            self._slot(number).leave()
+            slot = self._slot(number)
+            slot.leave()
             if self._caller.not_sent is not None:
-                self._caller.not_sent()
+                self._caller.not_sent(slot.size)
 
     def _slot(self, number: int) -> Slot:
         return self._held.pop(number)[1]

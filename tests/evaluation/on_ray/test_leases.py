@@ -12,12 +12,12 @@ from dspy.utils.exceptions import LMAuthError
 from simba_actors.errors import BudgetReachedError, LMAccessError, LMUnavailableError
 from simba_actors.evaluation.on_ray.leases import LeaseOffice, LeasingGovernor
 from simba_actors.evaluation.on_ray.messages import Reply
-from simba_actors.lm.budget import Budget, BudgetTracker
+from simba_actors.lm.budget import COUNTED, Budget, BudgetTracker, CallSize
 from simba_actors.lm.governor import Caller, Fault, Governor
 from simba_actors.lm.limits import Limits
 from simba_actors.lm.retry import Retry
 from simba_actors.lm.rollout_context import RolloutContext
-from simba_actors.lm.usage import Meter, prompt_characters, reported_cost, tokens
+from simba_actors.lm.usage import Meter, calls, prompt_characters, reported_cost, tokens
 from simba_actors.team.run_state import Gate
 
 LM = "scripted/lm"
@@ -127,6 +127,19 @@ async def test_a_lease_that_is_not_needed_goes_back() -> None:
     assert both.sent == 1
 
 
+async def test_a_lease_that_goes_back_gives_back_all_requests_that_its_call_would_have_taken() -> None:
+    both = TwoWorkers(budget=Budget(max_calls=3))
+    governor, office = both.workers[0]
+
+    def is_over() -> None:
+        raise RuntimeError("the rollout has ended")
+
+    with pytest.raises(RuntimeError, match="ended"):
+        await governor.admit(governor.endpoint(LM), Caller(), is_over, CallSize(requests=3))
+    await until(lambda: office.held == 0)
+    assert both.tracker.calls == 0
+
+
 async def test_a_call_that_is_cancelled_while_it_waits_takes_no_lease() -> None:
     both = TwoWorkers(governor=Governor(limits={LM: Limits(max_concurrency=1)}))
     slot = await both.governor.admit(both.endpoint, Caller())
@@ -205,3 +218,11 @@ async def test_what_answers_use_reaches_the_hooks_of_the_run() -> None:
     await until(lambda: bool(entries))
     (arrived,) = entries
     assert (tokens(arrived), reported_cost(arrived), prompt_characters(arrived)) == ((3, 4), 0.5, 5)
+
+
+async def test_how_many_requests_a_call_took_and_was_counted_as_reaches_the_hooks_of_the_run() -> None:
+    entries: list[Any] = []
+    both = TwoWorkers(on_answer=entries.append)
+    both.workers[0][0].report({"model": LM, "usage": {}, "response": ("a", "b"), COUNTED: 3})
+    await until(lambda: bool(entries))
+    assert (calls(entries[0]), entries[0][COUNTED]) == (2, 3)
