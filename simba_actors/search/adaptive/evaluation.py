@@ -52,7 +52,7 @@ def note_examples_of_demos(shown: dict[str, list[int]], tried: TriedStep, pool: 
 def _examples_of_demos(demos: Sequence[Part], examples: Sequence[int]) -> dict[str, list[int]]:
     """Return the examples that each demo was made from: all of them if demos and examples can't be matched."""
     made_from: dict[str, list[int]] = {}
-    for predictor in {part.predictor for part in demos}:
+    for predictor in dict.fromkeys(part.predictor for part in demos):
         own = [part.part_id for part in demos if part.predictor == predictor]
         matched = len(own) == len(examples)
         made_from.update((part_id, [examples[n]] if matched else list(examples)) for n, part_id in enumerate(own))
