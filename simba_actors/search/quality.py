@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.effects import ScoreRange
-from simba_actors.search.model.estimation import sigmoid
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.rollout import JSON
 from simba_actors.search.statistics.intervals import ERROR, wilson
+from simba_actors.search.statistics.mixed_model import sigmoid
 
 
 @dataclass(frozen=True, slots=True)

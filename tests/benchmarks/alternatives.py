@@ -17,10 +17,10 @@ from simba_actors.search.adaptive.combination import best_combinations
 from simba_actors.search.adaptive.exploration import BOLDNESS, Exploration
 from simba_actors.search.adaptive.strategy_allocation import LEARNS_FROM_LABELS, LEARNS_FROM_SUCCESS, extend
 from simba_actors.search.model.effects import Effects
-from simba_actors.search.model.estimation import sigmoid
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import PartKind
 from simba_actors.search.settings import Caps
+from simba_actors.search.statistics.mixed_model import sigmoid
 
 STARTUP_TRIALS = 8
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from simba_actors.search.model.effects import CROWD, Effects
-from simba_actors.search.model.estimation import mean_chance
-from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Singles
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import UNCOUNTED, Part
 from simba_actors.search.settings import Caps
+from simba_actors.search.statistics.linear_algebra import Booleans, Float32Array, Indices, Matrix
+from simba_actors.search.statistics.mixed_model import mean_sigmoid
 
 LEAST_GAIN = 1e-4
 """Expected score that a part must add to be taken, on a scale from 0 to 1."""
@@ -62,16 +62,16 @@ class _Choice:
     def __init__(self, model: PartModel, possible: Sequence[Effects], candidates: Sequence[int], caps: Caps) -> None:
         self._model, self._possible, self._candidates = model, possible, list(candidates)
         self._rows = rows = slice(None, None, -(-model.panel // CHOSEN_ON))
-        self._answers: Singles = model.likely.answers[self._candidates, rows].astype(np.float32)
+        self._answers: Float32Array = model.likely.answers[self._candidates, rows].astype(np.float32)
         self._of_parts = self._effects_of_parts()
         self._shows_any = bool(self._answers.any())
-        self._worth_of_showing: Singles = np.array([effects.shown for effects in possible], dtype=np.float32)
-        self._added: Singles = self._worth_of_showing[:, None, None] * self._answers
+        self._worth_of_showing: Float32Array = np.array([effects.shown for effects in possible], dtype=np.float32)
+        self._added: Float32Array = self._worth_of_showing[:, None, None] * self._answers
         self._added += self._of_parts
         """What each candidate would add to the log-odds of each example by itself and by the answer that it shows."""
-        self._log_odds: Singles = np.array([effects.bare[rows] for effects in possible], dtype=np.float32)
-        self._shown: Singles = np.zeros(self._log_odds.shape, dtype=np.float32)
-        self._quality: Singles = mean_chance(self._log_odds)
+        self._log_odds: Float32Array = np.array([effects.bare[rows] for effects in possible], dtype=np.float32)
+        self._shown: Float32Array = np.zeros(self._log_odds.shape, dtype=np.float32)
+        self._quality: Float32Array = mean_sigmoid(self._log_odds)
         self._chosen: list[list[int]] = [[] for _ in possible]
 
         parts = [model.parts[index] for index in candidates]
@@ -84,10 +84,10 @@ class _Choice:
         self.left: Booleans = np.tile(self._most[self._place] > 0, (len(possible), 1))
         """Whether each candidate may be chosen next."""
 
-    def _effects_of_parts(self) -> Singles:
+    def _effects_of_parts(self) -> Float32Array:
         """Return the effect of each candidate on each example under each of the possible effects."""
         candidates, possible = self._candidates, self._possible
-        near: Singles = self._model.likely.near[candidates, self._rows].astype(np.float32)
+        near: Float32Array = self._model.likely.near[candidates, self._rows].astype(np.float32)
         nearby = np.array([effects.nearby[candidates] for effects in possible], dtype=np.float32)
         same_answer = np.array([effects.same_answer for effects in possible], dtype=np.float32)
         everywhere = np.array([effects.everywhere[candidates] for effects in possible], dtype=np.float32)
@@ -101,7 +101,7 @@ class _Choice:
         possible, part = np.nonzero(self.left)
         log_odds = self._log_odds_with(possible, part)
         qualities = np.full(self.left.shape, -np.inf)
-        qualities[possible, part] = mean_chance(log_odds)
+        qualities[possible, part] = mean_sigmoid(log_odds)
         best = qualities.argmax(axis=1)
         every = np.arange(len(best))
         chosen = qualities[every, best] >= self._quality + LEAST_GAIN
@@ -136,7 +136,7 @@ class _Choice:
         added += self._of_parts[every]
         self._added[every] = added
 
-    def _log_odds_with(self, possible: Indices, part: Indices) -> Singles:
+    def _log_odds_with(self, possible: Indices, part: Indices) -> Float32Array:
         """Return the log-odds of each example under each of these effects with one of the candidates added."""
         log_odds = self._added[possible, part]
         log_odds += self._log_odds[possible]
@@ -175,7 +175,7 @@ class _Exchange:
     effects: Effects
     candidates: Sequence[int]
     """Parts to choose from."""
-    of_parts: Singles
+    of_parts: Float32Array
     """Effect of each candidate on each example."""
     rows: slice
     """The examples of the panel to choose on."""
@@ -205,12 +205,12 @@ class _Exchange:
         shown = self.model.composition.answers_shown([part for part in arranged if part != own])[rows]
         there += effects.shown * np.maximum(effects.answers[parts, rows], shown)
         without_own = self.model.log_odds_of(arranged, effects)[rows] - there[parts.index(own)]
-        qualities = mean_chance(without_own + there)
+        qualities = mean_sigmoid(without_own + there)
         best = int(qualities.argmax())
         return parts[best] if qualities[best] > qualities[parts.index(own)] else own
 
 
-def _effects_of_length(possible: Sequence[Effects], parts: Sequence[Part]) -> tuple[Singles, Singles]:
+def _effects_of_length(possible: Sequence[Effects], parts: Sequence[Part]) -> tuple[Float32Array, Float32Array]:
     """Return how the length alone changes the log-odds when an empty prompt gets a part in the place of one of `parts`.
 
     The second result is how much more it does so after each part in the place of another: that is its second index.

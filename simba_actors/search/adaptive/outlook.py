@@ -22,13 +22,13 @@ import numpy as np
 from simba_actors.search.adaptive.combination import best_combinations
 from simba_actors.search.adaptive.finals import SURE
 from simba_actors.search.model.effects import PARTS, Effects
-from simba_actors.search.model.estimation import mean_chance, sigmoid
-from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, times
 from simba_actors.search.model.part_model import GENERAL, NEARBY, SPECIFIC, PartModel
 from simba_actors.search.model.scales import Belief, beliefs_of, chance_to_beat
 from simba_actors.search.quality import Outlook
 from simba_actors.search.rollout import STUDENT
 from simba_actors.search.settings import Caps
+from simba_actors.search.statistics.linear_algebra import Indices, Matrix, Vector, matvec
+from simba_actors.search.statistics.mixed_model import mean_sigmoid, sigmoid
 
 FUTURES = 6
 """Number of futures that are drawn, each scale by its weight."""
@@ -123,7 +123,7 @@ class _Futures:
     def _learned(self, belief: Belief) -> Vector:
         """Return how far more rollouts will move each effect of parts, as a share of its standard deviation."""
         if belief.scale not in self._learned_of:
-            before = (belief.root[self._of_parts] ** 2).sum(axis=1)
+            before = (belief.covariance_root[self._of_parts] ** 2).sum(axis=1)
             own = np.maximum(1 / before - belief.prior[self._of_parts] ** -2.0, 0.0)
             coming = self._more * np.maximum(own, np.repeat(self._usual_information / 2, len(self._model.active)))
             self._learned_of[belief.scale] = np.sqrt(before * coming / (1 + before * coming))
@@ -132,7 +132,7 @@ class _Futures:
     def _draw(self, belief: Belief) -> _Future:
         """Draw a future."""
         values, parts = belief.mean.copy(), self._of_parts
-        deviates = times(belief.root[parts], self._draws.standard_normal(len(belief.mean)))
+        deviates = matvec(belief.covariance_root[parts], self._draws.standard_normal(len(belief.mean)))
         values[parts] += self._learned(belief) * deviates
         known = self._score_of_best(values) if self._sure_already else 0.0
         self._bring_in_new_parts(values, belief.scale)
@@ -141,7 +141,7 @@ class _Futures:
     def _score_of_best(self, values: Vector) -> float:
         """Return the expected score of today's best program if the effects of the design's columns are `values`."""
         log_odds = self._model.log_odds(self._best, self._model.effects_of(values))
-        return float(mean_chance(log_odds + self._model.own_effect(self._best)[0]))
+        return float(mean_sigmoid(log_odds + self._model.own_effect(self._best)[0]))
 
     def _gain(self, future: _Future, chosen: Sequence[int]) -> float:
         """Return what the best combination of a future gains there."""
@@ -149,7 +149,7 @@ class _Futures:
         later = float(chances.mean())
         if self._sure_already:
             return max(0.0, later - future.known)
-        gain = later - float(mean_chance(future.effects.bare))
+        gain = later - float(mean_sigmoid(future.effects.bare))
         deviation = self._deviation_later(self._root_later(future.belief), chosen, chances)
         return gain if gain > QUANTILE * deviation else 0.0
 
@@ -166,7 +166,7 @@ class _Futures:
         weight = np.zeros(2 * active)
         for n in np.searchsorted(model.active, np.array(chosen, dtype=np.int64)).tolist():
             weight[n], weight[active + n] = slopes.sum(), (model.near_active[n] * slopes).sum()
-        by_model = float((times(root_later[self._of_parts].T, weight) ** 2).sum())
+        by_model = float((matvec(root_later[self._of_parts].T, weight) ** 2).sum())
         by_finals = 2 * float((chances * (1 - chances)).mean()) / self._finals
         return math.sqrt(1 / (1 / max(by_model, 1e-12) + 1 / max(by_finals, 1e-12)))
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from simba_actors.search.model.examples import Answers
-from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, product, times
 from simba_actors.search.model.parts import Part
 from simba_actors.search.model.parts_held import PartsHeld
+from simba_actors.search.statistics.linear_algebra import Indices, Matrix, Vector, matmul, matvec
 
 POSITIONS = 8
 """Number of a predictor's last demos whose position has an effect."""
@@ -89,7 +89,7 @@ class AnswerOrder:
         if not self.columns:
             return np.zeros(0)
         called_for = self._called_for[: len(weight)]
-        same = times(called_for.T, weight)
+        same = matvec(called_for.T, weight)
         other = (called_for.sum(axis=1) * weight).sum() - same
         stands = standing.reshape(-1, len(same))
         return np.stack([stands * same, stands * other], axis=-1).ravel()
@@ -112,4 +112,4 @@ class AnswerOrder:
             return np.zeros((len(parts), on_rows.shape[1]))
         predictor = self._predictor[parts[0]]
         of_answers = on_rows.reshape(*self.shape, -1)[predictor, position]
-        return product(self._shows[list(parts)], of_answers)
+        return matmul(self._shows[list(parts)], of_answers)

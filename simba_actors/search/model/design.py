@@ -11,9 +11,9 @@ import numpy as np
 from simba_actors.search.model.answer_order import AnswerOrder
 from simba_actors.search.model.effects import CROWD, CROWDING, LEVEL, PARTS, RULES, SAME_ANSWER, SHOWN
 from simba_actors.search.model.examples import Examples
-from simba_actors.search.model.linear_algebra import Indices, Matrix, Singles, Vector, times
 from simba_actors.search.model.parts import UNCOUNTED, Part
 from simba_actors.search.model.parts_held import PartsHeld
+from simba_actors.search.statistics.linear_algebra import Float32Array, Indices, Matrix, Vector, matvec
 
 CHUNK = 4096
 """Number of scores or programs whose parts are looked up at a time."""
@@ -97,7 +97,7 @@ class Design:
     def __init__(self, composition: Composition, active: Indices, settled: Matrix) -> None:
         self._composition, self._active, self._settled = composition, active, settled
 
-    def rows(self, program: Indices, example: Indices, with_order: bool) -> tuple[Singles, Vector]:
+    def rows(self, program: Indices, example: Indices, with_order: bool) -> tuple[Float32Array, Vector]:
         """Return a row of the design, and an offset, for each rollout of a program on an example.
 
         Programs are given by their rows in the composition, and run as in use: without resampling. `with_order` adds
@@ -106,7 +106,7 @@ class Design:
         active = len(self._active)
         order_start = PARTS + 2 * active
         columns = order_start + with_order * self._composition.order.columns
-        design: Singles = np.zeros((len(example), columns), dtype=np.float32)
+        design: Float32Array = np.zeros((len(example), columns), dtype=np.float32)
         offset = np.zeros(len(example))
         for start in range(0, len(example), CHUNK):
             chunk = slice(start, start + CHUNK)
@@ -134,7 +134,7 @@ class Design:
         slope[SHOWN] = (self._composition.answers_shown(demos) * weight).sum()
         held = self._active_held[row]
         slope[PARTS : PARTS + active] = held * total
-        slope[PARTS + active : order_start] = held * times(self._near_active[: self._composition.panel].T, weight)
+        slope[PARTS + active : order_start] = held * matvec(self._near_active[: self._composition.panel].T, weight)
         slope[order_start:] = self._composition.order.slope(self._composition.order.standings[row], weight)
         return slope
 
@@ -147,12 +147,12 @@ class Design:
         return cast("Vector", np.bincount(own, effect, len(programs)))
 
     @cached_property
-    def _near_active(self) -> Singles:
+    def _near_active(self) -> Float32Array:
         """Relevance of each active part (column) to each example (row), from 0 to 1."""
         return self._composition.nearness.whole(self._active).T.astype(np.float32, order="C")
 
     @cached_property
-    def _active_held(self) -> Singles:
+    def _active_held(self) -> Float32Array:
         """Matrix with a row per program and a 1 for each active part that it has."""
         return self._composition.holds.matrix(self._active, len(self._composition.parts)).astype(np.float32)
 

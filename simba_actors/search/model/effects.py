@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simba_actors.search.model.linear_algebra import Matrix, Vector
+from simba_actors.search.statistics.linear_algebra import Matrix, Vector
 
 LEVEL, RESAMPLED, RULES, DEMOS, CROWDING, SAME_ANSWER, SHOWN, PARTS = range(8)
 """Columns of the design: the level of all programs, whether a temperature was set for the rollout, the length of the

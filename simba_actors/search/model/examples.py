@@ -13,9 +13,9 @@ from threading import Lock
 
 import numpy as np
 
-from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Vector, indices_of
 from simba_actors.search.model.parts import Part
 from simba_actors.search.rollout import Split
+from simba_actors.search.statistics.linear_algebra import Booleans, Indices, Matrix, Vector, concatenated_ranges
 
 MOST_EXAMPLES = 2_000
 """Maximum number of examples of each split that a search uses: a random sample of a larger split. A mean over that many
@@ -202,7 +202,7 @@ class Similarity:
         """Return the similarity of each row to `text`, from 0 to 1, scaled so that the most similar row is at 1."""
         words = set(WORD.findall(text.lower()))
         own = np.array(sorted(self._number[word] for word in words if word in self._number), dtype=np.int64)
-        at = indices_of(self._first[own], self._count[own])
+        at = concatenated_ranges(self._first[own], self._count[own])
         similarity = np.bincount(self._row[at], self._product[at], self.rows)
         nearest = float(similarity.max(initial=0.0))
         return similarity / nearest if nearest > 0 else np.zeros(self.rows)

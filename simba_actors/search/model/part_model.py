@@ -33,12 +33,12 @@ from simba_actors.search.model.effects import (
     Effects,
     ScoreRange,
 )
-from simba_actors.search.model.estimation import STALE, Observations, Posterior, fit, mean_chance, sigmoid
 from simba_actors.search.model.examples import Examples
-from simba_actors.search.model.linear_algebra import Booleans, Indices, Matrix, Vector, product, times
 from simba_actors.search.model.mode import DIGITS, Mode, PartEffect
 from simba_actors.search.model.parts import Part
 from simba_actors.search.model.parts_held import PartsHeld
+from simba_actors.search.statistics.linear_algebra import Booleans, Indices, Matrix, Vector, matmul, matvec
+from simba_actors.search.statistics.mixed_model import STALE, Observations, Posterior, fit, mean_sigmoid, sigmoid
 
 PRIOR = (2.0, 0.3, 0.3, 0.3, 0.3, 0.3, 2.0)
 """Standard deviations of the columns before `PARTS`, in log-odds. For scale: from 50 to 60 % is 0.4.
@@ -199,10 +199,10 @@ class PartModel:
             return plain, False, 0 if tests_order else start.order_tested_with
         effects = np.concatenate([plain.effects, in_order])
         ordered = fit(observed, prior, self.examples.count, EASE, effects, STALE)
-        if ordered.evidence - plain.evidence > WORTH_A_MENTION - ROUGHLY:
+        if ordered.log_marginal_likelihood - plain.log_marginal_likelihood > WORTH_A_MENTION - ROUGHLY:
             plain = fit(without_order, self._prior(), self.examples.count, EASE, plain.effects)
             ordered = fit(observed, prior, self.examples.count, EASE, ordered.effects)
-        matters = ordered.evidence > plain.evidence + WORTH_A_MENTION
+        matters = ordered.log_marginal_likelihood > plain.log_marginal_likelihood + WORTH_A_MENTION
         return (ordered if matters else plain), matters, count
 
     def _first_effects(self) -> Vector:
@@ -264,7 +264,7 @@ class PartModel:
         log_odds = self._log_odds(effects, self._sums_of_leaders(effects), rows, self._leaders_show)
         shift = log_odds.mean(axis=1) - self._likely_log_odds_of_leaders
         own = self._own_mean[rows] - self._own_weight[rows] * shift + deviates * self._own_deviation[rows]
-        means = mean_chance(log_odds + own[:, None])
+        means = mean_sigmoid(log_odds + own[:, None])
         return dict(zip(self.leaders, means.tolist(), strict=True))
 
     @cached_property
@@ -284,9 +284,9 @@ class PartModel:
     def _sums_of_leaders(self, effects: Effects) -> Matrix:
         """Return the sum of the effects of each leader's parts on each example of the panel."""
         parts, held, near, same_answer = self._parts_of_leaders
-        sums = product(held * effects.nearby[parts], near)
+        sums = matmul(held * effects.nearby[parts], near)
         sums += effects.same_answer * same_answer
-        sums += times(held, effects.everywhere[parts])[:, None]
+        sums += matvec(held, effects.everywhere[parts])[:, None]
         return sums
 
     @cached_property
@@ -297,7 +297,7 @@ class PartModel:
         index = {part: n for n, part in enumerate(parts)}
         held = PartsHeld.of([[index[part] for part in self.programs[program]] for program in self.leaders])
         own = held.matrix(np.arange(len(parts)), len(parts))
-        return parts, own, self.composition.near[parts], product(own, self.composition.shows[parts])
+        return parts, own, self.composition.near[parts], matmul(own, self.composition.shows[parts])
 
     def difference(self, program: int, other: int, rows: Sequence[int] | None = None) -> tuple[float, float]:
         """Return the mean and the standard deviation of how much more `program` scores than `other` on the panel.
@@ -306,7 +306,7 @@ class PartModel:
         programs have in common are equally uncertain for both, so they add nothing to the deviation.
         """
         gain, slope, own = self.contrast(program, other, rows)
-        return gain, math.hypot(own, *times(self.posterior.spread.T, slope))
+        return gain, math.hypot(own, *matvec(self.posterior.covariance_root.T, slope))
 
     def contrast(self, program: int, other: int, rows: Sequence[int] | None = None) -> tuple[float, Vector, float]:
         """Return the expected difference of two programs, its slope, and its deviation from the programs' own effects.
@@ -322,7 +322,7 @@ class PartModel:
         """Return the standard deviation, in log-odds, of a program's expected score on the panel."""
         mean, slope, own_slope = self._expected(program)
         own = own_slope * self.own_effect(program)[1]
-        return math.hypot(*times(self.posterior.spread.T, slope), own) / max(mean * (1 - mean), 1e-9)
+        return math.hypot(*matvec(self.posterior.covariance_root.T, slope), own) / max(mean * (1 - mean), 1e-9)
 
     def _expected(self, program: int, rows: Sequence[int] | None = None) -> tuple[float, Vector, float]:
         """Return a program's expected score, and its derivatives with respect to the effects and the own effect.
@@ -354,7 +354,7 @@ class PartModel:
         of_parts = effects.of(list(prompt)).sum(axis=0) + effects.shown * self.composition.answers_shown(prompt)
         log_odds = effects.bare + of_parts + self._length_effect(prompt, effects)
         if self.order_matters:
-            log_odds += times(effects.in_order.T, self.order.standing(prompt))
+            log_odds += matvec(effects.in_order.T, self.order.standing(prompt))
         return log_odds
 
     def own_effect(self, program: int) -> tuple[float, float]:
@@ -365,18 +365,18 @@ class PartModel:
     @cached_property
     def promise(self) -> Vector:
         """Mean effect of each part on an example if it is one standard deviation better than estimated."""
-        active, spread = len(self.active), self.posterior.spread
+        active, root = len(self.active), self.posterior.covariance_root
         near = self._mean_nearness[self.active]
         same = self.composition.shows[self.active].mean(axis=1)
-        spreads = (
-            spread[PARTS : PARTS + active]
-            + near[:, None] * spread[PARTS + active : PARTS + 2 * active]
-            + same[:, None] * spread[SAME_ANSWER]
+        roots = (
+            root[PARTS : PARTS + active]
+            + near[:, None] * root[PARTS + active : PARTS + 2 * active]
+            + same[:, None] * root[SAME_ANSWER]
         )
         promise = self._known_promise()
         likely = self.likely
         means = likely.everywhere[self.active] + likely.nearby[self.active] * near + likely.same_answer * same
-        promise[self.active] = means + np.sqrt((spreads**2).sum(axis=1))
+        promise[self.active] = means + np.sqrt((roots**2).sum(axis=1))
         return promise
 
     @cached_property
@@ -392,7 +392,7 @@ class PartModel:
             sums = self.composition.holds.sums(of_parts, rows)
             log_odds = self._log_odds(self.likely, sums, rows, self.composition.answers_shown_by(rows))
             log_odds += self._own_mean[rows, None]
-            means += mean_chance(log_odds).tolist()
+            means += mean_sigmoid(log_odds).tolist()
         return means
 
     def _log_odds(self, effects: Effects, sums: Matrix, programs: Indices, show: Matrix) -> Matrix:
@@ -403,8 +403,8 @@ class PartModel:
         log_odds = sums + effects.bare
         log_odds += effects.shown * show
         if self.order_matters:
-            log_odds += product(self.order.standings[programs], effects.in_order)
-        log_odds += times(self.composition.length[programs], np.array(effects.length))[:, None]
+            log_odds += matmul(self.order.standings[programs], effects.in_order)
+        log_odds += matvec(self.composition.length[programs], np.array(effects.length))[:, None]
         return log_odds
 
     def _beyond_parts(self) -> tuple[Vector, Vector, Vector]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from simba_actors.search.model.linear_algebra import Indices, Matrix, Vector, indices_of, members_by_rank
+from simba_actors.search.statistics.linear_algebra import Indices, Matrix, Vector, concatenated_ranges, members_by_rank
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class PartsHeld:
         """Return the index in `programs` that each part of these programs belongs to, and the part."""
         counts = self.counts[programs]
         own = np.repeat(np.arange(len(programs)), counts)
-        return own, self.flat[indices_of(self._starts[programs], counts)]
+        return own, self.flat[concatenated_ranges(self._starts[programs], counts)]
 
     @cached_property
     def _starts(self) -> Indices:

@@ -16,8 +16,8 @@ from statistics import NormalDist
 import numpy as np
 
 from simba_actors.search.model.effects import DEMOS, PARTS, RULES
-from simba_actors.search.model.linear_algebra import Matrix, Vector, inverse_root, times
 from simba_actors.search.model.part_model import PartModel
+from simba_actors.search.statistics.linear_algebra import Matrix, Vector, inverse_root, matvec
 
 SCALES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5)
 """Factors by which the prior's standard deviations of parts' effects are multiplied. All are equally likely a
@@ -42,8 +42,8 @@ class Belief:
     """Standard deviation of each effect before any score."""
     mean: Vector
     """Mean of each effect."""
-    root: Matrix
-    """A root of the effects' covariance."""
+    covariance_root: Matrix
+    """`covariance_root @ covariance_root.T` is the covariance of the effects."""
 
     def root_later(self, information: Matrix) -> Matrix:
         """Return a root of the covariance that the effects will have once scores hold this much `information`."""
@@ -57,7 +57,7 @@ def beliefs_of(model: PartModel, of_any_part: float | None = None) -> list[Belie
     multiplied by the scale and by that factor.
     """
     posterior = model.posterior
-    slope = times(posterior.information, posterior.effects) + posterior.effects * model.prior**-2.0
+    slope = matvec(posterior.information, posterior.effects) + posterior.effects * model.prior**-2.0
     own = SCALES.index(1.0)
     found = [_belief(model, 1.0, of_any_part, slope)]
     for scales in (SCALES[:own][::-1], SCALES[own + 1 :]) if len(model.active) else ():
@@ -81,9 +81,9 @@ def _belief(model: PartModel, scale: float, of_any_part: float | None, slope: Ve
     if of_any_part is not None:
         prior[RULES : DEMOS + 1] *= scale * of_any_part
     root = inverse_root(posterior.information + np.diag(prior**-2.0))
-    projected = times(root.T, slope)
+    projected = matvec(root.T, slope)
     evidence = float(np.log(np.diag(root)).sum() - np.log(prior).sum() + (projected**2).sum() / 2)
-    return evidence, Belief(scale, 0.0, prior, times(root, projected), root)
+    return evidence, Belief(scale, 0.0, prior, matvec(root, projected), root)
 
 
 def chance_to_beat(model: PartModel, beliefs: Sequence[Belief], program: int, other: int) -> float:
@@ -128,7 +128,7 @@ def _differences(model: PartModel, beliefs: Sequence[Belief], program: int, othe
     return [
         (
             gain + float((slope * (belief.mean - model.posterior.effects)).sum()),
-            math.hypot(*times(belief.root.T, slope)),
+            math.hypot(*matvec(belief.covariance_root.T, slope)),
         )
         for belief in beliefs
     ]

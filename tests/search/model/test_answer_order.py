@@ -12,13 +12,13 @@ from simba_actors.search.adaptive.combination import best_combinations
 from simba_actors.search.adaptive.exploration import Exploration
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.answer_order import POSITIONS, AnswerOrder
-from simba_actors.search.model.estimation import sigmoid
 from simba_actors.search.model.examples import Answers
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.model.parts_held import PartsHeld
 from simba_actors.search.rollout import RolloutKey
 from simba_actors.search.settings import Caps
+from simba_actors.search.statistics.mixed_model import sigmoid
 from tests.search.model.texts import examples_of
 
 TOPICS = ("rivers", "violins")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from simba_actors.search.model.examples import MOST_EXAMPLES, Answers, Examples, ExampleText, Similarity
-from simba_actors.search.model.linear_algebra import Vector
+from simba_actors.search.statistics.linear_algebra import Vector
 from tests.search.model.texts import examples_of
 
 ROWS = [{"topic": topic, "note": str(n)} for n, topic in enumerate(["rivers", "violins", "rivers", "rivers", "comets"])]

@@ -8,11 +8,11 @@ import pytest
 from simba_actors.search.adaptive.combination import best_combinations
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.effects import ScoreRange
-from simba_actors.search.model.estimation import sigmoid
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.rollout import ModelSpec, RolloutKey
 from simba_actors.search.settings import Caps
+from simba_actors.search.statistics.mixed_model import sigmoid
 from tests.search.model.texts import examples_of
 
 ROWS = tuple(f"row {n} about {'rivers' if n % 2 else 'violins'}" for n in range(40))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simba_actors.search.model.estimation import Observations, fit, sigmoid
+from simba_actors.search.statistics.mixed_model import Observations, fit, sigmoid
 
 EXAMPLES = 60
 
@@ -52,26 +52,28 @@ def test_draws_scatter_as_the_deviations_say() -> None:
     assert drawn.std(axis=0) == pytest.approx(posterior.deviations(), rel=0.1)
 
 
-def test_the_evidence_is_the_likelihood_of_the_scores_over_all_effects() -> None:
+def test_the_marginal_likelihood_is_that_of_the_scores_over_all_effects() -> None:
     score = np.array([1.0, 1.0, 1.0, 0.0, 1.0])
     observations = Observations(np.ones((5, 1), dtype=np.float32), np.arange(5), score, np.zeros(5))
     effects = np.linspace(-12, 12, 4_001)
     likelihood = sigmoid(effects) ** 4 * (1 - sigmoid(effects))
     prior = np.exp(-((effects / 1.5) ** 2) / 2) / (1.5 * np.sqrt(2 * np.pi))
     whole = float((likelihood * prior).sum() * (effects[1] - effects[0]))
-    assert fit(observations, np.array([1.5]), EXAMPLES, ease=1e-3).evidence == pytest.approx(np.log(whole), abs=0.05)
+    assert fit(observations, np.array([1.5]), EXAMPLES, ease=1e-3).log_marginal_likelihood == pytest.approx(
+        np.log(whole), abs=0.05
+    )
 
 
 def test_effects_that_are_not_there_make_the_scores_less_likely() -> None:
     observations = planted([1.0, 0.0], 2_000)
     one = fit(observations.without_last(1), np.ones(1), EXAMPLES, 1.0)
-    assert fit(observations, np.ones(2), EXAMPLES, 1.0).evidence < one.evidence
+    assert fit(observations, np.ones(2), EXAMPLES, 1.0).log_marginal_likelihood < one.log_marginal_likelihood
 
 
 def test_effects_that_are_there_make_the_scores_more_likely() -> None:
     observations = planted([1.0, 1.0], 2_000)
     one = fit(observations.without_last(1), np.ones(1), EXAMPLES, 1.0)
-    assert fit(observations, np.ones(2), EXAMPLES, 1.0).evidence > one.evidence
+    assert fit(observations, np.ones(2), EXAMPLES, 1.0).log_marginal_likelihood > one.log_marginal_likelihood
 
 
 @pytest.mark.parametrize("start", [[0.0, 0.0, 0.0], [1.0, -0.7, 0.0], [30.0, -30.0, 30.0]])
@@ -80,7 +82,7 @@ def test_a_fit_finds_the_same_mode_from_any_start(start: list[float]) -> None:
     known = fit(observations, np.full(3, 1.0), EXAMPLES, ease=1.0)
     found = fit(observations, np.full(3, 1.0), EXAMPLES, ease=1.0, start=np.array(start))
     assert found.effects == pytest.approx(known.effects, abs=0.01)
-    assert found.evidence == pytest.approx(known.evidence, abs=0.5)
+    assert found.log_marginal_likelihood == pytest.approx(known.log_marginal_likelihood, abs=0.5)
 
 
 def test_what_is_known_of_the_log_odds_is_not_credited_to_the_effects() -> None:

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from simba_actors.search.model.linear_algebra import inverse_root, members_by_rank, product, times, weighted_squares
+from simba_actors.search.statistics.linear_algebra import inverse_root, matmul, matvec, members_by_rank, weighted_gram
 
 DRAWS = np.random.default_rng(0)
 
@@ -17,21 +17,21 @@ DRAWS = np.random.default_rng(0)
 def test_a_product_of_tiles_is_the_product(shape: tuple[int, int, int]) -> None:
     rows, inner, columns = shape
     left, right = DRAWS.standard_normal((rows, inner)), DRAWS.standard_normal((inner, columns))
-    assert np.allclose(product(left, right), left @ right)
-    assert np.allclose(times(left, right[:, 0]), left @ right[:, 0])
+    assert np.allclose(matmul(left, right), left @ right)
+    assert np.allclose(matvec(left, right[:, 0]), left @ right[:, 0])
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(5, 3), (64, 64), (1_000, 130)])
-def test_weighted_squares_are_the_product_with_the_weights_between(rows: int, columns: int) -> None:
+def test_a_weighted_gram_matrix_is_the_product_with_the_weights_between(rows: int, columns: int) -> None:
     matrix, weight = DRAWS.standard_normal((rows, columns)), DRAWS.random(rows)
     expected = matrix.T @ (matrix * weight[:, None])
-    assert np.abs(weighted_squares(matrix, weight) - expected).max() < 1e-6 * np.abs(expected).max()
+    assert np.abs(weighted_gram(matrix, weight) - expected).max() < 1e-6 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("size", [1, 64, 65, 300])
 def test_the_root_of_an_inverse_is_one(size: int) -> None:
     rows = DRAWS.standard_normal((2 * size, size))
-    matrix = weighted_squares(rows, np.ones(2 * size)) + np.eye(size)
+    matrix = weighted_gram(rows, np.ones(2 * size)) + np.eye(size)
     root = inverse_root(matrix)
     assert np.allclose(root, np.triu(root))
     assert np.allclose(root @ root.T @ matrix, np.eye(size))
@@ -57,9 +57,9 @@ def cpu_seconds_of_large_products() -> tuple[float, float]:
 
     def work() -> None:
         started = time.thread_time(), time.process_time()
-        matrix = weighted_squares(rows, np.ones(len(rows))) + np.eye(300)
-        product(rows, inverse_root(matrix))
-        times(rows, rows[0])
+        matrix = weighted_gram(rows, np.ones(len(rows))) + np.eye(300)
+        matmul(rows, inverse_root(matrix))
+        matvec(rows, rows[0])
         spent.append((time.thread_time() - started[0], time.process_time() - started[1]))
 
     thread = threading.Thread(target=work)
