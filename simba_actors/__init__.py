@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from simba_actors.publishing.publications import Publication, Served
     from simba_actors.result import Finalist, OptimizerResult
     from simba_actors.search.objectives import Pareto, Weighted
-    from simba_actors.search.progress import Progress
+    from simba_actors.search.progress import Progress, StepProgress
     from simba_actors.search.stopping import EveryBucketSolved, NoImprovement, NothingToGain, TargetReached, Timeout
     from simba_actors.status import Status
     from simba_actors.store.queries.score_queries import Standing
@@ -99,6 +99,7 @@ __all__ = [
     "Source",
     "Standing",
     "Status",
+    "StepProgress",
     "Strategy",
     "StrategyContext",
     "TargetReached",
@@ -150,7 +151,7 @@ _NAMES = {
         "Pareto",
         "Weighted",
     ),
-    "simba_actors.search.progress": ("Progress",),
+    "simba_actors.search.progress": ("Progress", "StepProgress"),
     "simba_actors.search.stopping": (
         "EveryBucketSolved",
         "NoImprovement",

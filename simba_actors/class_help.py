@@ -71,11 +71,14 @@ def _arguments(cls: type[Any]) -> tuple[str, ...]:
 
 
 def add_field_docs(cls: type[Any]) -> None:
-    """Append the docstrings of a dataclass's fields to its own, since `help` does not show them otherwise.
+    """Append the docstrings of a dataclass's fields, also of inherited ones, since `help` does not show them otherwise.
 
     Without source code or docstrings (`python -OO`), the docstring stays as it is.
     """
-    documented = dict(_field_docs(cls.__module__).get(cls.__qualname__, ()))
+    documented: dict[str, str] = {}
+    for each in reversed(cls.__mro__):
+        if "__dataclass_fields__" in vars(each):
+            documented |= _field_docs(each.__module__).get(each.__qualname__, ())
     if not cls.__doc__ or not documented:
         return
     lines = [

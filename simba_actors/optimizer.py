@@ -276,7 +276,7 @@ class Optimizer:
                 student=summary.student,
                 rollouts=summary.rollouts_done,
                 restarts=dict(self._hosted.restarts),
-                progress=await reader.progress(self.run_id),
+                progress=await reader.last_progress(self.run_id),
                 usage_by_lm=await reader.usage_by_lm(self.run_id),
             )
 

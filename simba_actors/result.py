@@ -286,7 +286,7 @@ async def read_result(reader: Reader, run_id: str, student: dspy.Module, space: 
         program.simba_idx = number
         return program
 
-    logs, progress = await _trial_logs(reader, run_id, dict(ranking)), await reader.progress(run_id)
+    logs, progress = await _trial_logs(reader, run_id, dict(ranking)), await reader.last_progress(run_id)
     winner = ranking[0][0]
     scores = _scores_by_objective(run)
     standings = await reader.ask(score_queries.standings, run_id)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from simba_actors.observe.notebook import shown as html
 from simba_actors.observe.notebook import table as html_table
 from simba_actors.observe.wording import spent
-from simba_actors.search.progress import Progress
+from simba_actors.search.progress import StepProgress
 from simba_actors.search.rollout import JSON, Usage
 from simba_actors.store.queries.score_queries import Standing
 from simba_actors.store.records import RunStatus
@@ -41,8 +41,8 @@ class Status:
     """The number of rollouts with a result."""
     restarts: dict[str, int]
     """Number of restarts of each actor in this process."""
-    progress: Progress | None
-    """Findings and usage at the end of the last closed step; None before the first."""
+    progress: StepProgress | None
+    """Findings and usage at the end of the last closed step, without the earlier ones; None before the first."""
     usage_by_lm: dict[str, Usage]
     """Usage so far by LM: "student", "teacher", the names of `sampling_lms`, and "prompt_model".
 

@@ -1,4 +1,4 @@
-"""Unknown names are answered with the nearest known ones."""
+"""Help for users of the public classes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import copy
 import dataclasses
 import inspect
 import pickle
+import re
 from typing import Any
 
 import pytest
 
-from simba_actors import SIMBA, Budget, Governor, Limits, LiveProgram, OptimizerConfig, RayExecutor, Retry
+from simba_actors import SIMBA, Budget, Governor, Limits, LiveProgram, OptimizerConfig, Progress, RayExecutor, Retry
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,8 @@ def test_a_class_is_otherwise_as_before() -> None:
 def test_a_missing_argument_is_named_as_python_does() -> None:
     with pytest.raises(TypeError, match="missing 4 required keyword-only arguments"):
         OptimizerConfig()  # pyright: ignore[reportCallIssue]
+
+
+def test_help_lists_all_fields_also_inherited_ones() -> None:
+    listed = re.findall(r"^ {8}(\w+): ", Progress.__doc__ or "", re.MULTILINE)
+    assert listed == list(inspect.signature(Progress).parameters)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import InitVar, dataclass
-from typing import Any, cast
+from dataclasses import InitVar, dataclass, replace
+from typing import Any, Self, cast
 
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.quality import Outlook, Quality
@@ -12,22 +12,9 @@ from simba_actors.search.rollout import JSON, Usage
 from simba_actors.search.statistics.trend import Trend, trend_of
 
 
-class _Linked:
-    """Keeps the previous step out of the dataclass's fields, which would otherwise contain the whole history."""
-
-    __slots__ = ("_before",)
-
-    _before: Progress | None
-
-
 @dataclass(frozen=True, slots=True)
-class Progress(_Linked):
-    """Findings and usage of a run at the end of a step.
-
-        config = OptimizerConfig(…, stop_when=lambda progress: progress.step >= 5 and progress.usage.calls > 2_000)
-
-    Its fields describe this step alone, so it stays small when it is copied or stored. `history` has the earlier steps.
-    """
+class StepProgress:
+    """Findings and usage of a run at the end of a step."""
 
     step: int
     """The number of closed steps."""
@@ -41,26 +28,8 @@ class Progress(_Linked):
     """Usage of the whole run so far."""
     seconds: float
     """Uptime of the run in seconds, without pauses."""
-    before: InitVar[Progress | None] = None
-    """The progress of the step before."""
     outlook: Outlook | None = None
     """What the rest of the run is expected to add; None with `policy="dspy"`."""
-
-    def __post_init__(self, before: Progress | None) -> None:
-        object.__setattr__(self, "_before", before)
-
-    @property
-    def earlier(self) -> tuple[Progress, ...]:
-        """Earlier steps, oldest first."""
-        return self.history[:-1]
-
-    @property
-    def history(self) -> tuple[Progress, ...]:
-        """All closed steps, oldest first, including this one."""
-        steps = [self]
-        while (before := getattr(steps[-1], "_before", None)) is not None:
-            steps.append(before)
-        return tuple(reversed(steps))
 
     @property
     def calls_left(self) -> int | None:
@@ -68,13 +37,8 @@ class Progress(_Linked):
         outlook = self.outlook
         return None if outlook is None else round(self.usage.calls * outlook.left / outlook.spent)
 
-    @property
-    def trend(self) -> Trend | None:
-        """Whether the student's samples get better from step to step; None while there are too few steps to tell."""
-        return trend_of([each.sampled for each in self.history if each.sampled is not None])
-
     def to_json(self) -> dict[str, JSON]:
-        """Return this step as plain JSON, without the steps before."""
+        """Return this step as plain JSON."""
         best = self.best
         return {
             "step": self.step,
@@ -100,6 +64,62 @@ class Progress(_Linked):
             "seconds": self.seconds,
         }
 
+    @classmethod
+    def from_store(cls, step: int, result: JSON, stored: JSON) -> Self:
+        """Return the progress at the end of a step, from the step's number and result and from `to_store`."""
+        data, found = cast("dict[str, Any]", stored), cast("Mapping[str, JSON]", result)
+        return cls(
+            step + 1,
+            Quality.from_json(found.get("best")),
+            data["sampled"],
+            tuple(data["bucket_floors"]),
+            Usage(*data["usage"]),
+            data["seconds"],
+            Outlook.from_json(found.get("outlook")),
+        )
+
+
+class _Linked(StepProgress):
+    """Keeps the previous step out of the dataclass's fields, which would otherwise contain the whole history."""
+
+    __slots__ = ("_before",)
+
+    _before: Progress | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(_Linked):
+    """Findings and usage of a run at the end of a step, with those of the steps before.
+
+        config = OptimizerConfig(…, stop_when=lambda progress: progress.step >= 5 and progress.usage.calls > 2_000)
+
+    Its fields describe this step alone, so it stays small when it is copied or stored. `history` has the earlier steps.
+    """
+
+    before: InitVar[Progress | None] = None
+    """The progress of the step before."""
+
+    def __post_init__(self, before: Progress | None) -> None:
+        object.__setattr__(self, "_before", before)
+
+    @property
+    def earlier(self) -> tuple[Progress, ...]:
+        """Earlier steps, oldest first."""
+        return self.history[:-1]
+
+    @property
+    def history(self) -> tuple[Progress, ...]:
+        """All closed steps, oldest first, including this one."""
+        steps = [self]
+        while (before := getattr(steps[-1], "_before", None)) is not None:
+            steps.append(before)
+        return tuple(reversed(steps))
+
+    @property
+    def trend(self) -> Trend | None:
+        """Whether the student's samples get better from step to step; None while there are too few steps to tell."""
+        return trend_of([each.sampled for each in self.history if each.sampled is not None])
+
 
 def progress_of(
     step: int,
@@ -120,32 +140,16 @@ def progress_of(
         tuple(floors[example] for example in sorted(floors)),
         usage,
         seconds,
-        before,
         outlook,
+        before,
     )
 
 
 def stored_progress(steps: Iterable[tuple[int, JSON, JSON]]) -> Progress | None:
-    """Return the last progress, from each step's number, result and `to_store`; None if no step is closed.
-
-    Steps that an older version closed without progress are left out.
-    """
+    """Return the progress at the end of the last step; None without steps. Each step is as for `from_store`."""
     last: Progress | None = None
     for step, result, stored in steps:
-        if stored is None:
-            continue
-        data = cast("dict[str, Any]", stored)
-        found = cast("Mapping[str, JSON]", result)
-        last = Progress(
-            step + 1,
-            Quality.from_json(found.get("best")),
-            data["sampled"],
-            tuple(data["bucket_floors"]),
-            Usage(*data["usage"]),
-            data["seconds"],
-            last,
-            Outlook.from_json(found.get("outlook")),
-        )
+        last = replace(Progress.from_store(step, result, stored), before=last)
     return last
 
 

@@ -35,7 +35,7 @@ from simba_actors.store.records import Position, Program, ProposalRecord, Rollou
 if TYPE_CHECKING:
     from simba_actors.events import Event, RunPaused
     from simba_actors.search.evidence import Score
-    from simba_actors.search.progress import Progress
+    from simba_actors.search.progress import Progress, StepProgress
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -117,8 +117,15 @@ class Reader:
         return await self.ask(_position_of, run_id)
 
     async def progress(self, run_id: str) -> Progress | None:
-        """Return what the run had found and used when it closed its last step; None before the first."""
+        """Return what the run had found and used at the end of each closed step; None before the first.
+
+        Steps that an older version closed without progress are left out.
+        """
         return await self.ask(_progress, run_id)
+
+    async def last_progress(self, run_id: str) -> StepProgress | None:
+        """Return what the run had found and used when it closed its last step; None before the first."""
+        return await self.ask(_last_progress, run_id)
 
     async def proposals(self, run_id: str, step: int) -> list[ProposalRecord]:
         """Return the step's proposals that have an outcome, by index."""
@@ -253,15 +260,26 @@ def _position_of(db: sqlite3.Connection, run_id: str) -> Position:
     return position
 
 
+_PROGRESS_COLUMNS = "step, json_object('best', result -> '$.best', 'outlook', result -> '$.outlook'), progress"
+
+
 def _progress(db: sqlite3.Connection, run_id: str) -> Progress | None:
     from simba_actors.search.progress import stored_progress  # It takes numpy, which most readers never need.
 
     rows = db.execute(
-        "SELECT step, json_object('best', result -> '$.best', 'outlook', result -> '$.outlook'), progress FROM steps "
-        "WHERE run_id = ? AND result IS NOT NULL ORDER BY step",
-        [run_id],
+        f"SELECT {_PROGRESS_COLUMNS} FROM steps WHERE run_id = ? AND progress IS NOT NULL ORDER BY step", [run_id]
     ).fetchall()
     return stored_progress((step, loads(result), loads(progress)) for step, result, progress in rows)
+
+
+def _last_progress(db: sqlite3.Connection, run_id: str) -> StepProgress | None:
+    from simba_actors.search.progress import StepProgress
+
+    row = db.execute(
+        f"SELECT {_PROGRESS_COLUMNS} FROM steps WHERE run_id = ? AND progress IS NOT NULL ORDER BY step DESC LIMIT 1",
+        [run_id],
+    ).fetchone()
+    return None if row is None else StepProgress.from_store(row[0], loads(row[1]), loads(row[2]))
 
 
 def _proposals(db: sqlite3.Connection, run_id: str, step: int) -> list[ProposalRecord]:

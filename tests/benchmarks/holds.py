@@ -118,7 +118,7 @@ def trend() -> float:
     """CPU time of the trend at the last of many steps."""
     progress: Progress | None = None
     for step in range(STEPS):
-        progress = Progress(step + 1, None, step % 7 / 7, (), Usage(), 0.0, progress, None)
+        progress = Progress(step + 1, None, step % 7 / 7, (), Usage(), 0.0, before=progress)
     assert progress is not None
     began = time.thread_time()
     assert progress.trend is not None

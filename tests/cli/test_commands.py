@@ -24,6 +24,7 @@ from simba_actors.cli.app import COMMANDS, make_app
 from simba_actors.events import StepClosed
 from simba_actors.programs import ConfigurationSpace, Float, load
 from simba_actors.search.statistics.trend import Trend
+from simba_actors.store import Reader
 from tests.support.command_line import run_command
 from tests.support.hostile import ADVICE, hostile_script
 from tests.support.quiz import questions, right_answer
@@ -109,13 +110,13 @@ def test_a_run_of_a_few_steps_has_no_trend_yet(invoke: Invoke) -> None:
     assert output_json(invoke("show", RUN, "--json"))["trend"] is None
 
 
-def test_the_trend_of_a_longer_run_is_that_of_its_status(tmp_path: Path) -> None:
+def test_the_trend_of_a_longer_run_is_that_of_its_steps(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", run_id=RUN, max_steps=6)
 
     async def trend() -> Trend | None:
-        async with await Optimizer.start(config) as optimizer:
-            await optimizer.result()
-            progress = (await optimizer.status()).progress
+        await finish(config)
+        async with await Reader.open(config.store) as reader:
+            progress = await reader.progress(RUN)
             return None if progress is None else progress.trend
 
     printed = asyncio.run(trend())

@@ -43,7 +43,7 @@ def expecting(*gains: float | None, width: float = 1.0, left: int = 1_000) -> Pr
     last: Progress | None = None
     for step, gain in enumerate(gains, start=1):
         outlook = None if gain is None else Outlook(gain * width, gain, 100 * step, left)
-        last = Progress(step, Quality(1, 0.5, 0.4, 0.6), 0.5, (), Usage(calls=200 * step), 0.0, last, outlook)
+        last = Progress(step, Quality(1, 0.5, 0.4, 0.6), 0.5, (), Usage(calls=200 * step), 0.0, outlook, last)
     assert last is not None
     return last
 

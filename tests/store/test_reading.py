@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from simba_actors.search.rollout import Rollout, RolloutKey
+from simba_actors.search.progress import StepProgress
+from simba_actors.search.quality import Quality
+from simba_actors.search.rollout import JSON, Rollout, RolloutKey, Usage
 from simba_actors.store import Owner
-from simba_actors.store.records import OpenStep
-from tests.store.ledgers import claimed, result
+from simba_actors.store.records import CloseStep, OpenStep
+from tests.store.ledgers import claimed, result, step
 
 
 async def test_the_buckets_of_some_examples_are_read_without_samples_that_have_no_result(tmp_path: Path) -> None:
@@ -21,3 +23,17 @@ async def test_the_buckets_of_some_examples_are_read_without_samples_that_have_n
     assert {example: [sample.rollout for sample in of.samples] for example, of in buckets.items()} == {
         2: [planned[5], planned[2]]
     }
+
+
+async def test_progress_is_that_of_the_last_closed_step_that_has_any(tmp_path: Path) -> None:
+    owner = Owner.this_process()
+    store = await claimed(tmp_path / "simba.db", owner)
+    await store.commit("run", owner, [step(0), step(1), step(2), step(3)])
+    before = await store.read.last_progress("run")
+    found: dict[str, JSON] = {"sampled": 0.5, "bucket_floors": [0.0], "usage": [3, 30, 10, None], "seconds": 2.0}
+    for number, progress in enumerate([found, {**found, "sampled": 0.7}, None]):  # An old version stored none.
+        await store.commit("run", owner, [CloseStep(number, {"best": [1, 0.6, 0.5, 0.7]}, progress)])
+    last = await store.read.last_progress("run")
+    await store.close()
+    assert before is None
+    assert last == StepProgress(2, Quality(1, 0.6, 0.5, 0.7), 0.7, (0.0,), Usage(3, 30, 10, None), 2.0)

@@ -194,13 +194,12 @@ async def test_the_trend_is_known_from_the_fifth_step_on(tmp_path: Path) -> None
     config = config_for("dspy", tmp_path / "simba.db", max_steps=6)
     async with await Optimizer.start(config) as optimizer:
         await optimizer.result()
-        status = await optimizer.status()
     async with await Reader.open(config.store) as reader:
         events = await reader.events("run")
     trends = [event for event in events if isinstance(event, TrendEstimated)]
     assert [event.step for event in trends] == [4, 5]
-    assert status.progress is not None
-    trend = trend_of([step.sampled for step in status.progress.history if step.sampled is not None])
+    history = (await progress_of(config.store)).history
+    trend = trend_of([step.sampled for step in history if step.sampled is not None])
     assert trend is not None
     assert (trends[-1].direction, trends[-1].slope) == (trend.direction, trend.slope)
 
