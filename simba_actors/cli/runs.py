@@ -21,13 +21,28 @@ ESTIMATES: tuple[EstimateKind, ...] = ("TrendEstimated", "OutlookEstimated", "Bu
 ERRORS_SHOWN = 10
 """Maximum number of different errors that `show` prints."""
 
+STEPS_SHOWN = 20
+"""Maximum number of steps that `show` prints by default."""
+
+FIRST_STEPS_SHOWN = 3
+"""How many of them are the first ones, if there is room for twice as many; the others are the newest."""
+
 
 @dataclass(frozen=True, slots=True)
-class RunReport:
-    """Facts about one run, as printed by `show` and `compare`."""
+class RunScores:
+    """Scores of one run, as printed by `show` and `compare`."""
 
     summary: RunSummary
     objectives: Mapping[int, Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """Facts about one run, as printed by `show`."""
+
+    scores: RunScores
+    shown: Sequence[int]
+    """The steps that are shown if they have scores."""
     steps: Sequence[StepScores]
     failures: Sequence[tuple[str, int, int]]
     trend: Mapping[str, Any] | None
@@ -63,13 +78,27 @@ def runs(store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
     )
 
 
-def show(run_name: RunName = None, store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
+def show(
+    run_name: RunName = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            help="Maximum number of steps.",
+            show_default=f"{STEPS_SHOWN}, with --json all",
+            min=1,
+            callback=checked_number,
+        ),
+    ] = None,
+    store: StorePath = DEFAULT_STORE,
+    as_json: AsJSON = False,
+) -> None:
     """Show a run: its best program against the student, its settings, its steps and the errors of failed rollouts."""
-    report = run(_report(store, run_name), as_json=as_json)
+    report = run(_report(store, run_name, limit if as_json else limit or STEPS_SHOWN), as_json=as_json)
     if as_json:
         print_json(
             {
-                **report_json(report),
+                **scores_json(report.scores),
                 "trend": report.trend,
                 "outlook": report.outlook,
                 "forecast": report.forecast,
@@ -89,7 +118,7 @@ def compare(
 ) -> None:
     """Compare two runs: scores with intervals, cost, and the settings that differ."""
     check_words([first, second])
-    reports = run(_reports(store, [first, second]), as_json=as_json)
+    reports = run(_scores(store, [first, second]), as_json=as_json)
     settings = [dict(_settings(report.summary)) for report in reports]
     differing = [
         name for name in dict.fromkeys([*settings[0], *settings[1]]) if len({s.get(name) for s in settings}) > 1
@@ -97,7 +126,7 @@ def compare(
     if as_json:
         print_json(
             {
-                "runs": [report_json(report) for report in reports],
+                "runs": [scores_json(report) for report in reports],
                 "differing_settings": {name: [s.get(name) for s in settings] for name in differing},
             }
         )
@@ -154,20 +183,37 @@ async def _summaries(store: Path) -> list[RunSummary]:
         return await queries.ask(run_queries.summaries)
 
 
-async def _report(store: Path, name: str | None) -> RunReport:
+async def _report(store: Path, name: str | None, limit: int | None) -> RunReport:
     async with await Reader.open(store) as queries:
         run_id = await queries.ask(lookup.find_run_id, name)
+        scores = await _scores_of(queries, run_id)
+        shown = _steps_shown(scores.summary.steps_opened, limit)
         return RunReport(
-            await queries.ask(run_queries.summary, run_id),
-            await queries.ask(score_queries.objective_scores, run_id),
-            await queries.ask(run_queries.step_scores, run_id),
+            scores,
+            shown,
+            await queries.ask(run_queries.step_scores, run_id, shown),
             await queries.ask(rollout_queries.failures, run_id),
             *[await queries.ask(run_queries.latest_estimate, run_id, kind) for kind in ESTIMATES],
         )
 
 
-async def _reports(store: Path, names: Sequence[str]) -> list[RunReport]:
-    return [await _report(store, name) for name in names]
+async def _scores(store: Path, names: Sequence[str]) -> list[RunScores]:
+    async with await Reader.open(store) as queries:
+        return [await _scores_of(queries, await queries.ask(lookup.find_run_id, name)) for name in names]
+
+
+async def _scores_of(queries: Reader, run_id: str) -> RunScores:
+    return RunScores(
+        await queries.ask(run_queries.summary, run_id), await queries.ask(score_queries.objective_scores, run_id)
+    )
+
+
+def _steps_shown(steps: int, limit: int | None) -> Sequence[int]:
+    """Return `limit` of a run's steps: the first few, if there is room for them, and the newest."""
+    if limit is None or steps <= limit:
+        return range(steps)
+    first = FIRST_STEPS_SHOWN if limit > 2 * FIRST_STEPS_SHOWN else 0
+    return [*range(first), *range(steps - limit + first, steps)]
 
 
 async def _fork(store: Path, name: str, at: int, new_name: str) -> str:
@@ -200,10 +246,10 @@ def summary_json(summary: RunSummary) -> dict[str, Any]:
     }
 
 
-def report_json(report: RunReport) -> dict[str, Any]:
+def scores_json(scores: RunScores) -> dict[str, Any]:
     return {
-        **summary_json(report.summary),
-        "objectives": {str(number): dict(scores) for number, scores in report.objectives.items()},
+        **summary_json(scores.summary),
+        "objectives": {str(number): dict(own) for number, own in scores.objectives.items()},
     }
 
 
@@ -225,7 +271,7 @@ def forecast_text(forecast: Mapping[str, Any]) -> str:
 
 
 def _print_report(report: RunReport) -> None:
-    summary = report.summary
+    summary, objectives = report.scores.summary, report.scores.objectives
     reason = f", {summary.run.reason}" if summary.run.reason else ""
     print_text(f"{summary.run.run_id}: {summary.run.status}{reason}")
     print_text(
@@ -233,26 +279,26 @@ def _print_report(report: RunReport) -> None:
         f"{summary.rollouts_done:,} of {summary.rollouts_planned:,} rollouts, {spending(summary.usage)}"
     )
     print_text()
-    _print_standings([report])
+    _print_standings([report.scores])
     if report.trend is not None:
         print_text(f"samples {trend_text(report.trend)}")
     if report.outlook is not None and report.outlook["calls"]:
         print_text("outlook {calls:,} more calls are expected to add {gain:.3f}".format_map(report.outlook))
     if report.forecast is not None and summary.run.status != "finished":
         print_text(f"forecast {forecast_text(report.forecast)} for the whole run")
-    if report.objectives:
+    if objectives:
         print_text()
-        _print_objectives(report.objectives)
+        _print_objectives(objectives)
     print_text()
     print_table(("setting", "value"), _settings(summary))
     print_text()
-    _print_steps(report.steps)
+    _print_steps(report)
     if report.failures:
         print_text()
         _print_failures(report)
 
 
-def _print_steps(steps: Sequence[StepScores]) -> None:
+def _print_steps(report: RunReport) -> None:
     print_table(
         ("step", "sampled", "best of the step", "on its examples"),
         (
@@ -262,21 +308,27 @@ def _print_steps(steps: Sequence[StepScores]) -> None:
                 "" if step.best is None else f"program {step.best}",
                 score(step.best_score.mean if step.best_score else None),
             )
-            for step in steps
+            for step in report.steps
         ),
         numbers=("step", "sampled", "on its examples"),
     )
+    opened = report.scores.summary.steps_opened
+    left_out = opened - len(report.shown)
+    if left_out:
+        after = next(step for index, step in enumerate(report.shown) if step != index) + 1
+        steps = "1 step is" if left_out == 1 else f"{left_out:,} steps are"
+        print_text(f"\n{steps} left out before step {after:,}; --limit {opened} shows all")
 
 
 def _print_failures(report: RunReport) -> None:
-    summary = report.summary
+    summary = report.scores.summary
     print_text(f"{summary.rollouts_failed} rollouts failed (score 0):")
     for error, count, program in report.failures[:ERRORS_SHOWN]:
         print_text(f"  {count:>4}x {_first_line(error)} (program {program})")
     print_text(f"See them with: simba-actors failures {summary.run.run_id} {report.failures[0][2]} --failed")
 
 
-def _print_standings(reports: Sequence[RunReport]) -> None:
+def _print_standings(reports: Sequence[RunScores]) -> None:
     rows: list[tuple[str, str, str, str, int]] = []
     for report in reports:
         prefix = f"{report.summary.run.run_id} " if len(reports) > 1 else ""

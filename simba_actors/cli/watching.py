@@ -92,7 +92,7 @@ async def _run_id(store: Path, run_name: str | None) -> str:
 async def _draw(store: Path, run_name: str | None, console: Console) -> None:
     async with await Reader.open(store) as queries:
         run_id = await queries.ask(lookup.find_run_id, run_name)
-        snapshot = await _snapshot(queries, run_id)
+        snapshot = await _snapshot(queries, run_id, console.width)
         started, done = time.monotonic(), snapshot.summary.rollouts_done
         message, quitting = "", False
         with _pressed_keys() as pressed, Live(console=console, auto_refresh=False) as live:
@@ -111,7 +111,7 @@ async def _draw(store: Path, run_name: str | None, console: Console) -> None:
                             message = await _send(store, run_id, kind)
                         case None:
                             pass
-                snapshot = await _snapshot(queries, run_id)
+                snapshot = await _snapshot(queries, run_id, console.width)
 
 
 async def _send(store: Path, run_id: str, kind: Literal["pause", "resume"]) -> str:
@@ -125,12 +125,14 @@ async def _send(store: Path, run_id: str, kind: Literal["pause", "resume"]) -> s
     return f"asked to {kind}"
 
 
-async def _snapshot(queries: Reader, run_id: str) -> Snapshot:
-    last = await queries.last_event(run_id)
+async def _snapshot(queries: Reader, run_id: str, width: int) -> Snapshot:
+    """Return what a screen of `width` columns shows: of a run of more steps, evenly chosen ones."""
+    summary, last = await queries.ask(run_queries.summary, run_id), await queries.last_event(run_id)
+    steps = {*run_queries.evenly_chosen(summary.steps_opened, max(1, width)), summary.steps_closed - 1}
     return Snapshot(
-        await queries.ask(run_queries.summary, run_id),
-        await queries.ask(run_queries.step_scores, run_id),
-        await queries.ask(score_queries.spending_by_step, run_id),
+        summary,
+        await queries.ask(run_queries.step_scores, run_id, steps),
+        await queries.ask(score_queries.spending_by_step, run_id, steps),
         await queries.ask(run_queries.latest_estimate, run_id, "TrendEstimated"),
         await queries.events(run_id, max(0, last - EVENTS_SHOWN)),
     )

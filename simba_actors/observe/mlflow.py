@@ -106,8 +106,8 @@ class MLflowCallback:
                 self._mlflow_run = await self._threads.run(lambda: self._begin(run))
             match event:
                 case StepClosed():
-                    spending = await reader.ask(score_queries.spending_by_step, optimizer.run_id)
-                    await self._log_metrics(event.step, metrics_of(event, spending[-1] if spending else None))
+                    spending = await reader.ask(score_queries.spending_by_step, optimizer.run_id, [event.step])
+                    await self._log_metrics(event.step, metrics_of(event, spending[0] if spending else None))
                 case ProgramPublished():
                     await self._register_prompts(optimizer, (await reader.run(optimizer.run_id)).prompts, event)
                 case RunFinished():

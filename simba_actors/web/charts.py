@@ -3,7 +3,7 @@
 Each chart is drawn in two widths, for wide and narrow screens, and the style sheet shows one of them. Every point can
 be focused with the keyboard, shows its value on hover and focus, and is read by screen readers. A library that draws on
 a canvas, such as uPlot, can't do that, since its points are pixels. It would be faster for tens of thousands of points,
-but a chart here has at most `MOST_POINTS`.
+but a chart here has about `MOST_POINTS` at most.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 from markupsafe import Markup, escape
 
@@ -19,12 +19,10 @@ from simba_actors.search.objectives import pareto_front
 from simba_actors.store.queries.run_queries import StepScores
 from simba_actors.store.queries.score_queries import Standing, StepSpending
 
-S = TypeVar("S", StepScores, StepSpending)
-
 Series = Literal["best", "sampled", "student", "objective", "front"]
 
 MOST_POINTS = 120
-"""Maximum number of steps in one chart."""
+"""Number of steps that fit in one chart; of more, evenly chosen ones are drawn."""
 
 MANY_POINTS = 40
 """Points from which they are drawn smaller, so that they do not overlap."""
@@ -52,12 +50,6 @@ class Point:
     """Upper end of its 95 % interval."""
 
 
-def thinned(steps: Sequence[S]) -> list[S]:
-    """Return all steps, or evenly chosen ones with the last if there are more than `MOST_POINTS`."""
-    stride = -(-len(steps) // MOST_POINTS) or 1
-    return [step for index, step in enumerate(steps) if index % stride == 0 or index == len(steps) - 1]
-
-
 def chart_by_step(steps: Sequence[StepScores], spending: Sequence[StepSpending], student: Standing | None) -> Markup:
     """Draw the best score so far and the mean of the samples over the steps."""
     if not steps:
@@ -81,7 +73,7 @@ def chart_by_spending(
     """Draw the best score so far over what the run had spent by then, at each step and, as step -1, at its end."""
     shown = _dollars if what == "cost" else _whole
     points: list[Point] = []
-    for spent in thinned(spending):
+    for spent in spending:
         amount = {"calls": spent.calls, "tokens": spent.tokens, "cost": spent.cost}[what]
         if amount is not None and spent.best is not None:
             unit = "" if what == "cost" else f" {'LM calls' if what == 'calls' else what}"

@@ -18,11 +18,11 @@ from simba_actors.store.queries import pool_queries, rollout_queries, run_querie
 from simba_actors.store.queries.run_queries import RunSummary
 from simba_actors.store.queries.score_queries import Standing, StepSpending
 from simba_actors.web.charts import (
+    MOST_POINTS,
     chart_by_spending,
     chart_by_step,
     chart_of_objectives,
     chart_of_standings,
-    thinned,
 )
 from simba_actors.web.diffs import diff_lines
 from simba_actors.web.rendering import name_in, open_store, page, slug, whole
@@ -114,12 +114,15 @@ async def _facts(request: Request, store: Reader) -> dict[str, Any]:
     run_id = name_in(request, "run")
     summary = await store.ask(run_queries.summary, run_id)
     last = await store.last_event(run_id)
-    steps = await store.ask(run_queries.step_scores, run_id)
+    opened, closed = summary.steps_opened, summary.steps_closed
+    listed = range(opened)[-STEPS_LISTED:]
+    charted = {*run_queries.evenly_chosen(opened, MOST_POINTS), closed - 1}
+    steps = await store.ask(run_queries.step_scores, run_id, {*charted, *listed})
     asked = whole(request.query_params.get("step"))
     bucket_step = max((step.step for step in steps), default=0) if asked is None else asked
     events = await store.events(run_id, max(0, last - EVENTS_SHOWN))
     best, student = summary.best, summary.student
-    spending = await store.ask(score_queries.spending_by_step, run_id)
+    spending = await store.ask(score_queries.spending_by_step, run_id, charted)
     by_spending = spending if summary.run.result is None else [*spending, _end(summary)]
     objectives = await store.ask(score_queries.objective_scores, run_id)
     errors = await store.ask(rollout_queries.failures, run_id)
@@ -135,9 +138,9 @@ async def _facts(request: Request, store: Reader) -> dict[str, Any]:
         "student": student,
         "standings": chart_of_standings(known) if known else "",
         "changes": await _changes(store, run_id, best),
-        "steps": steps[-STEPS_LISTED:],
-        "earlier_steps": len(steps[:-STEPS_LISTED]),
-        "chart": chart_by_step(thinned(steps), spending, student),
+        "steps": [step for step in steps if step.step in listed],
+        "earlier_steps": listed.start,
+        "chart": chart_by_step([step for step in steps if step.step in charted], spending, student),
         "by_calls": chart_by_spending(by_spending, student, "calls"),
         "by_cost": chart_by_spending(by_spending, student, "cost"),
         "best_by_step": spending[-1].best if spending else None,

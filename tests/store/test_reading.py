@@ -8,6 +8,7 @@ from simba_actors.search.progress import StepProgress
 from simba_actors.search.quality import Quality
 from simba_actors.search.rollout import JSON, Rollout, RolloutKey, Usage
 from simba_actors.store import Owner
+from simba_actors.store.queries import run_queries
 from simba_actors.store.records import CloseStep, OpenStep
 from tests.store.ledgers import claimed, result, step
 
@@ -37,3 +38,15 @@ async def test_progress_is_that_of_the_last_closed_step_that_has_any(tmp_path: P
     await store.close()
     assert before is None
     assert last == StepProgress(2, Quality(1, 0.6, 0.5, 0.7), 0.7, (0.0,), Usage(3, 30, 10, None), 2.0)
+
+
+async def test_a_summary_counts_open_and_closed_steps(tmp_path: Path) -> None:
+    owner = Owner.this_process()
+    store = await claimed(tmp_path / "simba.db", owner)
+    counts: list[tuple[int, int]] = []
+    for writes in ([], [step(0), step(1), step(2)], [CloseStep(0, {}), CloseStep(1, {})]):
+        await store.commit("run", owner, writes)
+        summary = await store.read.ask(run_queries.summary, "run")
+        counts.append((summary.steps_opened, summary.steps_closed))
+    await store.close()
+    assert counts == [(0, 0), (3, 0), (3, 2)]

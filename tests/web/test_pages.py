@@ -22,9 +22,11 @@ from simba_actors import Optimizer, Pareto
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries
 from simba_actors.store.store import Store
-from simba_actors.web import channel_pages, dashboard
+from simba_actors.web import channel_pages, dashboard, run_pages
 from simba_actors.web.rendering import name_in, slug
 from tests.support.hostile import SCRIPT, STEERING
+from tests.support.large_store import RUN as LARGE_RUN
+from tests.support.large_store import Shape, store_large_run
 from tests.support.live import publish
 from tests.support.runs import finish, small_config
 from tests.web.conftest import RUN
@@ -361,6 +363,17 @@ async def test_a_run_without_steps_has_a_page(tmp_path: Path) -> None:
     async with browsing(tmp_path / "simba.db") as client:
         for path in ("/", "/runs/new", "/runs/new/programs", "/runs/new/live", "/compare?a=new&b=new"):
             assert (await client.get(path)).status_code == 200, path
+
+
+async def test_a_run_of_many_steps_has_a_page_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_pages, "STEPS_LISTED", 4)
+    monkeypatch.setattr(run_pages, "MOST_POINTS", 6)
+    await store_large_run(tmp_path / "simba.db", Shape(30, candidates=1, rows=2, copies=1, examples=10))
+    async with browsing(tmp_path / "simba.db") as client:
+        text = (await client.get(f"/runs/{LARGE_RUN}")).text
+    assert re.findall(r'<tr><td class="number">(\d+)</td><td class="number">0', text) == ["27", "28", "29", "30"]
+    assert "26 earlier steps are not listed." in text
+    assert set(re.findall(r"step (\d+), samples", text)) == {"1", "6", "11", "16", "21", "26", "30"}
 
 
 @asynccontextmanager

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 from simba_actors.search.rollout import STUDENT_LM, Usage
-from simba_actors.store.encoding import loads
+from simba_actors.store.encoding import dumps, loads
 from simba_actors.store.queries.pool_queries import MeanScore
 from simba_actors.store.queries.score_queries import Standing, best_and_student
 from simba_actors.store.reading import (
@@ -94,13 +95,27 @@ class RunSummary:
         return max(self.rollouts_planned, self.rollouts_planned * self.max_steps // self.steps_opened)
 
 
-def step_scores(db: sqlite3.Connection, run_id: str) -> list[StepScores]:
-    """Return the scores of every step that has any, in order."""
-    sampled = {step: MeanScore.of_sums(*sums) for step, sums in _sampled(db, run_id).items()}
+def evenly_chosen(steps: int, most: int) -> list[int]:
+    """Return the first `steps` steps, or evenly chosen ones and the last of them if these are more than `most`."""
+    stride = -(-steps // most) or 1
+    return sorted({*range(0, steps, stride), *range(steps)[-1:]})
+
+
+def step_scores(db: sqlite3.Connection, run_id: str, steps: Collection[int] | None = None) -> list[StepScores]:
+    """Return the scores of the steps that have any, in order: of those in `steps`, or of all."""
+    chosen = "" if steps is None else "AND step IN (SELECT value FROM json_each(:steps)) "
+    values = {"run": run_id, "lm": STUDENT_LM, "steps": dumps(list(steps or ()))}
+    rows = db.execute(
+        "SELECT step, SUM(done), SUM(scores), SUM(squares) FROM tallies "
+        f"WHERE run_id = :run AND phase = 'sample' AND lm = :lm AND done > 0 {chosen}GROUP BY step",
+        values,
+    )
+    sampled = {step: MeanScore.of_sums(*sums) for step, *sums in rows}
     rows = db.execute(
         "SELECT step, program, SUM(done), SUM(scores), SUM(squares) FROM tallies "
-        "WHERE run_id = ? AND phase = 'evaluate' AND done > 0 GROUP BY step, program ORDER BY step",
-        [run_id],
+        f"WHERE run_id = :run AND phase = 'evaluate' AND done > 0 {chosen}"
+        "GROUP BY step, program ORDER BY step, program",
+        values,
     )
     best: dict[int, tuple[int, int, float, float]] = {}
     for step, program, done, scores, squares in rows:
@@ -160,7 +175,12 @@ def summary(db: sqlite3.Connection, run_id: str) -> RunSummary:
 
 def _summary(db: sqlite3.Connection, run: Run) -> RunSummary:
     values = {"run": run.run_id}
-    opened, closed = db.execute("SELECT COUNT(*), COUNT(result) FROM steps WHERE run_id = :run", values).fetchone()
+    opened, closed = db.execute(
+        # Steps are closed in order, so only those after the last closed one are looked at.
+        "SELECT (SELECT COUNT(*) FROM steps WHERE run_id = :run), COALESCE("
+        "(SELECT step + 1 FROM steps WHERE run_id = :run AND result IS NOT NULL ORDER BY step DESC LIMIT 1), 0)",
+        values,
+    ).fetchone()
     (programs,) = db.execute("SELECT COUNT(*) FROM programs WHERE run_id = :run", values).fetchone()
     done, planned, failures, *rollouts = db.execute(
         f"SELECT TOTAL(done), TOTAL(planned), TOTAL(failures), {TOTAL_USAGE} FROM tallies WHERE run_id = :run", values
@@ -183,16 +203,6 @@ def _summary(db: sqlite3.Connection, run: Run) -> RunSummary:
         running if run.status == "running" else None,
         usage + (usage_without_result(db, run.run_id, usage) or Usage()),
     )
-
-
-def _sampled(db: sqlite3.Connection, run_id: str) -> dict[int, tuple[int, float, float]]:
-    """Return how many rollouts the student's LM sampled in each step, and the sums of scores and of their squares."""
-    rows = db.execute(
-        "SELECT step, SUM(done), SUM(scores), SUM(squares) FROM tallies WHERE run_id = :run AND phase = 'sample' "
-        "AND lm = :lm AND done > 0 GROUP BY step",
-        {"run": run_id, "lm": STUDENT_LM},
-    )
-    return {step: (count, scores, squares) for step, count, scores, squares in rows}
 
 
 def latest_estimate(db: sqlite3.Connection, run_id: str, kind: EstimateKind) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -140,19 +141,21 @@ def validated(db: sqlite3.Connection, run_id: str) -> bool:
     return bool(found)
 
 
-def spending_by_step(db: sqlite3.Connection, run_id: str) -> list[StepSpending]:
-    """Return what the run had spent and found at the end of each closed step, in order."""
+def spending_by_step(db: sqlite3.Connection, run_id: str, steps: Collection[int] | None = None) -> list[StepSpending]:
+    """Return what the run had spent and found at the end of each closed step, in order: of `steps`, or of all."""
+    chosen = "" if steps is None else "AND step IN (SELECT value FROM json_each(:steps)) "
     rows = db.execute(
         "SELECT step, result ->> '$.best[0]', progress FROM steps "
-        "WHERE run_id = ? AND progress IS NOT NULL ORDER BY step",
-        [run_id],
+        f"WHERE run_id = :run AND progress IS NOT NULL {chosen}ORDER BY step",
+        {"run": run_id, "steps": dumps(list(steps or ()))},
     ).fetchall()
     variance = _variance(db, run_id)
     scored = _sums_by_step(db, run_id, {STUDENT, *(best for _, best, _ in rows if best is not None)})
     sums: dict[int, tuple[int, float, float]] = {}
     found: list[StepSpending] = []
     for step, best, progress in rows:
-        for program, own in scored.pop(step, ()):
+        while scored and scored[0][0] <= step:
+            _, program, *own = scored.popleft()
             sums[program] = _sum(sums.get(program, (0, 0.0, 0.0)), own)
         known = [None if n not in sums else Standing.of_sums(n, sums[n], variance) for n in (best, STUDENT)]
         data = loads(progress)
@@ -162,19 +165,15 @@ def spending_by_step(db: sqlite3.Connection, run_id: str) -> list[StepSpending]:
     return found
 
 
-def _sums_by_step(
-    db: sqlite3.Connection, run_id: str, programs: set[int]
-) -> dict[int, list[tuple[int, tuple[int, float, float]]]]:
-    """Return the number, sum and sum of squares of these programs' scores with the student's LM, by step."""
+def _sums_by_step(db: sqlite3.Connection, run_id: str, programs: set[int]) -> deque[tuple[int, int, int, float, float]]:
+    """Return steps with a program and the number, sum and sum of squares of its scores with the student's LM."""
     rows = db.execute(
         "SELECT step, program, SUM(done), SUM(scores), SUM(squares) FROM tallies WHERE run_id = ? AND lm = ? "
-        "AND step >= 0 AND done > 0 AND program IN (SELECT value FROM json_each(?)) GROUP BY step, program",
+        "AND step >= 0 AND done > 0 AND program IN (SELECT value FROM json_each(?)) "
+        "GROUP BY step, program ORDER BY step, program",
         [run_id, STUDENT_LM, dumps(sorted(programs))],
     )
-    found: dict[int, list[tuple[int, tuple[int, float, float]]]] = {}
-    for step, program, *own in rows:
-        found.setdefault(step, []).append((program, _sum((0, 0.0, 0.0), own)))
-    return found
+    return deque(rows)
 
 
 def _variance(db: sqlite3.Connection, run_id: str) -> float:
