@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import anyio
 import dspy
 
-from simba_actors.actors import CastReturn, GenServer, InitReturn, spawn_link
+from simba_actors.actors import CastReturn, ExitReason, GenServer, InitReturn, spawn_link
 from simba_actors.errors import BudgetReachedError, InfrastructureError
 from simba_actors.events import CandidateProposed, Event, StrategyApplied, StrategyDeclined
 from simba_actors.lm.budget import BudgetTracker
@@ -70,6 +71,8 @@ class ProposerState:
     """Whether the Coordinator waits for `applying` to be empty."""
     drained: bool = False
     """Whether the Coordinator knows that `applying` is empty. It ends the run, so other results would be lost."""
+    failures: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
+    """How often a strategy failed with an error of that name in this process."""
 
 
 class Proposer(GenServer[ProposerState]):
@@ -128,6 +131,11 @@ class Proposer(GenServer[ProposerState]):
     def format_state(self) -> str:
         steps = ", ".join(str(step + 1) for step in sorted(self.state.steps))
         return f"working on step {steps}" if steps else "no step to work on"
+
+    async def terminate(self, reason: ExitReason) -> None:
+        for (strategy, kind), count in self.state.failures.items():
+            if count > 1:
+                logger.warning("strategy %s failed %d times with %s", strategy, count, kind)
 
     def _tell_if_drained(self) -> None:
         if self.state.draining and not self.state.applying:
@@ -245,7 +253,7 @@ class Proposer(GenServer[ProposerState]):
                     result.check_json()
             except Exception as error:  # noqa: BLE001 - as in DSPy, a strategy that fails makes no candidate
                 reason = self._secrets.describe(error)
-                logger.warning("strategy %s failed: %s", name, reason)
+                self._warn(name, reason)
                 return StrategyOutcome(name, None, reason)
             if isinstance(result, Declined):
                 reasons.append(result.reason)
@@ -254,6 +262,18 @@ class Proposer(GenServer[ProposerState]):
             else:
                 return StrategyOutcome(name, result, None)
         return StrategyOutcome(name, source if copies else None, "; ".join(reasons))
+
+    def _warn(self, strategy: str, reason: str) -> None:
+        """Log the first failure of each kind. It may recur in each of thousands of proposals."""
+        kind = strategy, reason.partition(":")[0]
+        self.state.failures[kind] += 1
+        if self.state.failures[kind] == 1:
+            logger.warning(
+                "a proposal makes no program (logged once for each kind of error; StrategyDeclined events have all): "
+                "strategy %s failed: %s",
+                strategy,
+                reason,
+            )
 
     async def _try(self, name: str, context: StrategyContext, step: int, index: int) -> Configuration | Declined:
         """Return the strategy's answer. After an outage, wait until the run is resumed and ask again."""

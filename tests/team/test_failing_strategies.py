@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import pytest
 from simba_actors import Optimizer
 from simba_actors.events import StrategyDeclined
 from simba_actors.programs import Configuration
+from simba_actors.store import Reader
 from simba_actors.strategies import Declined, StrategyContext
-from tests.support.runs import reach, small_config
+from tests.support.runs import finish, reach, small_config
 
 
 class Failing:
@@ -68,3 +70,23 @@ async def test_its_error_is_the_reason_why_it_made_nothing(
         declined = await reach(optimizer, StrategyDeclined)
         await optimizer.result()
     assert message in declined.reason
+
+
+async def fails_each_time_in_other_words(source: Configuration) -> Configuration:
+    raise ValueError(f"words number {next(NUMBERS)}")
+
+
+NUMBERS = count()
+
+
+async def test_a_strategy_that_always_fails_is_logged_once_and_summed_up_at_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result = await finish(small_config(tmp_path / "simba.db", strategies=[Failing(fails_each_time_in_other_words)]))
+    async with await Reader.open(tmp_path / "simba.db") as reader:
+        declined = [e for e in await reader.events(result.run_id) if isinstance(e, StrategyDeclined)]
+    logged = [record.getMessage() for record in caplog.records if "strategy failing failed" in record.getMessage()]
+    assert len(declined) > 2
+    assert len(logged) == 2
+    assert "words number" in logged[0]
+    assert logged[1] == f"strategy failing failed {len(declined)} times with ValueError"
