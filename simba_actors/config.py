@@ -242,8 +242,10 @@ class OptimizerConfig:
     event loop share one."""
 
     executor: ExecutorFactory | None = None
-    """Where rollouts run: by default in this process, or with `RayExecutor(workers=8)` in worker processes of Ray. No
-    result depends on it, and it may change when a run is continued."""
+    """Where rollouts run: by default in this process, or with `RayExecutor(workers=8)` in worker processes of Ray. Any
+    function may make the executor of a run: it is called with the arguments of
+    `simba_actors.evaluation.executor.ExecutorFactory`. No result depends on it, and it may change when a run is
+    continued."""
 
     publish: PublishMode = "manual"
     """"best" publishes a program to `channel` as soon as it is clearly better than the one served there, on examples

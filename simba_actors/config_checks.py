@@ -17,6 +17,7 @@ import orjson
 from simba_actors.bridge.remote_lm import RemoteLM
 from simba_actors.bridge.remote_student import RemoteStudent
 from simba_actors.errors import ConfigError
+from simba_actors.evaluation.executor import ExecutorArguments
 from simba_actors.lm.budget import Budget
 from simba_actors.lm.governor import Governor
 from simba_actors.programs.configuration import LARGEST_INTEGER, json_problem
@@ -89,8 +90,24 @@ def check_governor(governor: object) -> None:
 
 
 def check_executor(executor: object) -> None:
-    if executor is not None and not callable(executor):
-        raise ConfigError(f"executor must be a factory such as RayExecutor(workers=8), not {executor!r:.80}")
+    """Check that the executor is a factory that takes the arguments of one. The class RayExecutor itself does not."""
+    if executor is None:
+        return
+    remedy = "pass RayExecutor(workers=8), or a function like simba_actors.evaluation.executor.ExecutorFactory"
+    if not callable(executor):
+        raise ConfigError(f"executor={executor!r:.80} can't be called to make the executor of a run: {remedy}")
+    if inspect.iscoroutinefunction(executor):
+        raise ConfigError(f"executor={executor!r:.80} is async, but is not awaited: {remedy}")
+    try:
+        signature = inspect.signature(executor)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(**dict.fromkeys(ExecutorArguments.__annotations__))
+    except TypeError as error:
+        raise ConfigError(
+            f"executor={executor!r:.80} does not take the arguments of a factory ({error}): {remedy}"
+        ) from None
 
 
 def check_enough_calls(max_calls: int | None, bsize: int, predictors: int) -> None:

@@ -6,13 +6,13 @@ import asyncio
 import functools
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import dspy
 import pytest
 from dspy.utils.callback import BaseCallback
 
-from simba_actors import SIMBA, Budget, Optimizer, OptimizerConfig, config_checks, evaluate
+from simba_actors import SIMBA, Budget, Optimizer, OptimizerConfig, RayExecutor, config_checks, evaluate
 from simba_actors.errors import (
     ConfigError,
     FingerprintMismatchError,
@@ -24,6 +24,7 @@ from simba_actors.errors import (
     RunOwnedError,
     StoreError,
 )
+from simba_actors.evaluation.executor import ExecutorArguments, LocalExecutor
 from simba_actors.live import LiveProgram
 from simba_actors.programs import ConfigurationSpace, Integer
 from simba_actors.strategies import AppendADemo, AppendARule
@@ -66,6 +67,10 @@ def only_one_argument(example: Any) -> float:
     return 1.0
 
 
+async def makes_an_executor(**arguments: Unpack[ExecutorArguments]) -> LocalExecutor:
+    return LocalExecutor(**arguments)
+
+
 UNMARKED = [dspy.Example(question="?", answer="!")] * 8
 
 BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
@@ -103,6 +108,22 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     ("a_student_without_a_method", {"student": Methodless()}, "Methodless has neither forward nor aforward"),
     ("a_store_that_is_no_path", {"store": None}, "store=None: must be the path of a file"),
     ("a_governor_of_another_type", {"governor": 500}, "governor must be a Governor, not int: 500"),
+    (
+        "the_name_of_an_executor",
+        {"executor": "ray"},
+        r"executor='ray' can't be called .*: pass RayExecutor\(workers=8\)",
+    ),
+    (
+        "an_executors_class",
+        {"executor": RayExecutor},
+        r"executor=<class .*RayExecutor'> does not take .*: pass RayExecutor\(workers=8\)",
+    ),
+    (
+        "an_executor_of_other_arguments",
+        {"executor": only_one_argument},
+        "does not take the arguments of a factory",
+    ),
+    ("an_executor_made_by_a_coroutine", {"executor": makes_an_executor}, "is async, but is not awaited: pass"),
     ("an_empty_trainset", {"trainset": []}, "trainset is empty"),
     ("too_few_examples", {"bsize": 9}, "trainset has 8 examples, fewer than bsize=9"),
     ("examples_without_inputs", {"trainset": UNMARKED}, r"trainset\[0\] does not say .*with_inputs"),
@@ -176,6 +197,23 @@ def test_a_budget_refuses_a_cap_that_is_no_number_above_zero(cap: Any) -> None:
 async def test_a_run_without_any_lm_says_how_to_give_one(tmp_path: Path) -> None:
     with dspy.context(lm=None), pytest.raises(NoLMError, match=r"pass lm=dspy\.LM"):
         await Optimizer.start(small_config(tmp_path / "simba.db", lm=None))
+
+
+async def test_a_factory_that_returns_no_executor_is_named_when_the_run_starts(tmp_path: Path) -> None:
+    config = small_config(tmp_path / "simba.db", executor=lambda **arguments: None)
+    with pytest.raises(ConfigError, match="returned None, which runs no rollouts: let it return an object with"):
+        await Optimizer.start(config)
+
+
+async def test_a_run_uses_the_executor_that_a_factory_of_the_users_makes(tmp_path: Path) -> None:
+    made: list[LocalExecutor] = []
+
+    def make(**arguments: Unpack[ExecutorArguments]) -> LocalExecutor:
+        made.append(LocalExecutor(**arguments))
+        return made[-1]
+
+    await finish(small_config(tmp_path / "simba.db", executor=make))
+    assert len(made) == 1
 
 
 async def test_a_store_in_a_missing_directory_says_to_make_it(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, TypedDict, Unpack, cast
+from typing import Any, Literal, Protocol, TypedDict, Unpack, cast, runtime_checkable
 
 import dspy
 
@@ -61,6 +61,7 @@ class RolloutTask:
     split: Split = "train"
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Runs rollouts. Tasks and trajectories are plain data, so an executor may be in another process or machine."""
 

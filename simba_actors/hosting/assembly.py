@@ -14,7 +14,7 @@ import dspy
 from simba_actors.actors import ChildSpec, GenServer, Registry
 from simba_actors.bridge.remote_lm import RemoteLM
 from simba_actors.config import OptimizerConfig
-from simba_actors.errors import LeaseLostError, SimbaError
+from simba_actors.errors import ConfigError, LeaseLostError, SimbaError
 from simba_actors.evaluation.executor import Executor, ExecutorArguments, LocalExecutor
 from simba_actors.events import Event
 from simba_actors.hosting.call_hooks import CallHooks
@@ -234,7 +234,15 @@ class _Assembly:
                 rollout_timeout=config.rollout_timeout,
                 on_metric_error=config.on_metric_error,
             )
-            return LocalExecutor(**arguments) if config.executor is None else config.executor(**arguments)
+            if config.executor is None:
+                return LocalExecutor(**arguments)
+            made = config.executor(**arguments)
+        if not isinstance(cast("Any", made), Executor):
+            raise ConfigError(
+                f"executor={config.executor!r:.80} returned {made!r:.80}, which runs no rollouts: let it return an "
+                "object with the methods of simba_actors.evaluation.executor.Executor"
+            )
+        return made
 
     # ── the team ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
