@@ -64,7 +64,7 @@ def runs(store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
         (
             (
                 s.run.run_id,
-                s.run.status,
+                s.run.status if s.notice is None else f"{s.run.status} (open in no process)",
                 f"{step_shown(s)}/{s.max_steps}",
                 s.programs,
                 _best(s),
@@ -231,6 +231,7 @@ def summary_json(summary: RunSummary) -> dict[str, Any]:
         "run_id": run_.run_id,
         "status": run_.status,
         "reason": run_.reason,
+        "process": summary.process,
         "created": run_.created,
         "updated": run_.updated,
         "settings": dict(run_.settings),
@@ -274,6 +275,8 @@ def _print_report(report: RunReport) -> None:
     summary, objectives = report.scores.summary, report.scores.objectives
     reason = f", {summary.run.reason}" if summary.run.reason else ""
     print_text(f"{summary.run.run_id}: {summary.run.status}{reason}")
+    if summary.notice is not None:
+        print_text(summary.notice)
     print_text(
         f"step {step_shown(summary)}/{summary.max_steps}, {summary.programs} programs, "
         f"{summary.rollouts_done:,} of {summary.rollouts_planned:,} rollouts, {spending(summary.usage)}"

@@ -143,6 +143,8 @@ def _picture(snapshot: Snapshot, rate: float | None, message: str, console: Cons
     title = Text.assemble((visible(summary.run.run_id, keep=""), "bold"), f"  {summary.run.status}")
     if summary.run.reason:
         title.append(f": {visible(summary.run.reason, keep='')}")
+    if summary.notice:
+        title.append(f" ({summary.notice})")
     glyphs = ASCII if console.options.ascii_only else None
     student = None if summary.student is None else summary.student.score
     lines: list[Text] = [title, score_curve(_points(snapshot), student, width=console.width, glyphs=glyphs)]

@@ -29,6 +29,8 @@ def progress_line(summary: RunSummary, rate: float | None = None, step: int | No
         parts.append(summary.run.status)
     elif rate and (left := seconds_left(summary, rate)) is not None:
         parts.append(f"{duration(left)} left")
+    if summary.notice is not None:
+        parts.append("open in no process")
     parts.append(spending(summary.usage))
     if student is not None and student != best:
         parts.append(f"student {_score(student)}")

@@ -119,6 +119,12 @@ def holder_of(holding: Holding | None, seen_by: Owner, now: float) -> Owner | No
     return holder if (now < holding.lease_until if alive is None else alive) else None
 
 
+def find_process(db: sqlite3.Connection, run_id: str) -> str | None:
+    """Return the living process that has the run, as "pid@host"; None if the run is free."""
+    holder = holder_of(find_holding(db, run_id), Owner.observer(), time.time())
+    return None if holder is None else holder.name
+
+
 def _holder(holding: Holding, seen_by: Owner) -> Owner | None:
     """Return the owner other than `seen_by` that a run has, alive or not."""
     if holding.owner is None or holding.token == seen_by.token:

@@ -56,6 +56,25 @@ async def test_a_run_is_stopped_from_another_process(tmp_path: Path) -> None:
             await asyncio.wait_for(optimizer.result(), PATIENCE)
 
 
+async def test_a_run_that_was_stopped_and_resumed_waits_for_a_process_and_says_so(tmp_path: Path) -> None:
+    store = tmp_path / "simba.db"
+    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=0.01), max_steps=40)
+    async with await Optimizer.start(config) as optimizer:
+        await reach(optimizer, StepClosed)
+        assert json.loads(await command("show", "--json", "--store", str(store)))["process"].startswith(
+            f"{os.getpid()}@"
+        )
+        await command("stop", "live", "--store", str(store))
+        with pytest.raises(RunStoppedError):
+            await asyncio.wait_for(optimizer.result(), PATIENCE)
+    assert "no process has it open, so it resumes once" in await command("resume", "live", "--store", str(store))
+    assert "running (open in no process)" in await command("runs", "--store", str(store))
+    shown = await command("show", "--store", str(store))
+    assert shown.startswith(
+        "live: running\nno process has it open: it continues once one starts it with the same config\n"
+    )
+
+
 def test_a_run_that_is_finished_says_so(tmp_path: Path) -> None:
     asyncio.run(finish(small_config(tmp_path / "simba.db", run_id="done", max_steps=1)))
     result = run_command(["pause", "--store", str(tmp_path / "simba.db")])

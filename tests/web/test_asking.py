@@ -44,6 +44,17 @@ async def test_a_run_is_paused_resumed_and_stopped_from_its_page(tmp_path: Path)
             await optimizer.result(timeout=PATIENCE)
 
 
+async def test_the_page_of_a_run_that_no_process_has_open_says_so(tmp_path: Path) -> None:
+    store = tmp_path / "simba.db"
+    notice = "No process has it open: it continues once one starts it with the same config."
+    async with Optimizer.start(small_config(store, run_id="live", max_steps=40)) as optimizer, browser(store) as client:
+        await reach(optimizer, TrajectorySampled)
+        assert notice not in (await client.get("/runs/live")).text
+        await optimizer.stop()
+        assert notice in (await client.get("/runs/live")).text
+        assert "open in no process" in (await client.get("/")).text
+
+
 async def test_a_run_that_is_finished_can_not_be_asked(tmp_path: Path) -> None:
     await finish(small_config(tmp_path / "simba.db", run_id="live", max_steps=1))
     async with browser(tmp_path / "simba.db") as client:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 from simba_actors.search.rollout import STUDENT_LM, Usage
 from simba_actors.store.encoding import dumps, loads
+from simba_actors.store.ownership import find_process
 from simba_actors.store.queries.pool_queries import MeanScore
 from simba_actors.store.queries.score_queries import Standing, best_and_student
 from simba_actors.store.reading import (
@@ -55,7 +56,8 @@ class RunSummary:
     `best` and `student` are the scores of the best program and of the student, both by their own rollouts; see
     `score_queries.best_standing` and `score_queries.standings`.
     `rollouts_planned` counts the rollouts planned so far, done or not. `rollouts_running` is how many concurrency slots
-    were in use when the run last stored something; None if that is unknown or the run is not running.
+    were in use when the run last stored something; None if that is unknown or the run is not running. `process` is the
+    living process that has the run open, as "pid@host"; None if there is none, whatever the status says.
     """
 
     run: Run
@@ -70,10 +72,18 @@ class RunSummary:
     rollouts_failed: int
     rollouts_running: int | None
     usage: Usage
+    process: str | None
 
     @property
     def over(self) -> bool:
         return self.run.status in OVER
+
+    @property
+    def notice(self) -> str | None:
+        """What a run that is not over waits for if no process has it open; None if one has."""
+        if self.over or self.process is not None:
+            return None
+        return "no process has it open: it continues once one starts it with the same config"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -189,6 +199,7 @@ def _summary(db: sqlite3.Connection, run: Run) -> RunSummary:
     (running,) = db.execute("SELECT SUM(running) FROM gauges WHERE run_id = :run", values).fetchone()
     strategies = db.execute(f"SELECT {TOTAL_USAGE} FROM ({USED_BY_PROPOSALS})", values).fetchone()
     usage = usage_of_totals(rollouts) + usage_of_totals(strategies)
+    process = find_process(db, run.run_id)
     return RunSummary(
         run,
         cast("int", run.settings.get("max_steps", opened)),
@@ -200,8 +211,9 @@ def _summary(db: sqlite3.Connection, run: Run) -> RunSummary:
         int(done),
         int(planned),
         int(failures),
-        running if run.status == "running" else None,
+        running if run.status == "running" and process is not None else None,
         usage + (usage_without_result(db, run.run_id, usage) or Usage()),
+        process,
     )
 
 
