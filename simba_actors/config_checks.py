@@ -27,7 +27,7 @@ from simba_actors.programs.values import contents
 from simba_actors.search.adaptive.schedule import least_rollouts
 from simba_actors.search.objectives import Objectives
 from simba_actors.search.rollout import STUDENT_LM
-from simba_actors.store.reading import PROMPT_MODEL, WITHOUT_RESULT
+from simba_actors.store.queries.usage_queries import PROMPT_MODEL, WITHOUT_RESULT
 from simba_actors.strategies import Strategy
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from simba_actors.publishing.publications import (
     unreadable,
     versions,
 )
-from simba_actors.store.connection import real_path, translate_errors, translated, unreachable
+from simba_actors.store.connection import data_version, real_path, translate_errors, translated, unreachable
 from simba_actors.store.opening import connect_for_reading, is_immutable
 
 POLL_SECONDS = 0.25
@@ -87,7 +87,7 @@ class Follower:
         try:
             if self._identity != self._identify():
                 return True
-            return not self._immutable and self._read_data_version() != self._data_version
+            return not self._immutable and data_version(self._connected()) != self._data_version
         except Exception:  # noqa: BLE001 - `read` meets the same error, and says what it is
             return True
 
@@ -102,7 +102,7 @@ class Follower:
             self._connect()
             db = self._connected()
             db.execute(f"PRAGMA busy_timeout = {round(BUSY_SECONDS * 1000)}")
-            self._data_version = self._read_data_version()
+            self._data_version = data_version(db)
             self._snapshot = self._read(db)
             db.execute("PRAGMA busy_timeout = 0")  # `is_stale` is asked on the event loop.
         except sqlite3.Error as error:
@@ -179,9 +179,6 @@ class Follower:
             for publication in now_served.publications
         }
         return Snapshot(now_served, configurations)
-
-    def _read_data_version(self) -> int:
-        return int(self._connected().execute("PRAGMA data_version").fetchone()[0])
 
     def _connected(self) -> sqlite3.Connection:
         if self._db is None:

@@ -19,7 +19,7 @@ from simba_actors.class_help import suggests_names
 from simba_actors.errors import BudgetReachedError, ConfigError, UnknownUsageError
 from simba_actors.events import BudgetForecast
 from simba_actors.search.rollout import Usage
-from simba_actors.store.reading import PROMPT_MODEL
+from simba_actors.store.queries.usage_queries import PROMPT_MODEL
 from simba_actors.store.records import RecordProposal, RecordRollout, RecordSpending, ReserveCalls, Spending, Write
 
 CHARACTERS_PER_TOKEN = 4

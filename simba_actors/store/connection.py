@@ -225,6 +225,16 @@ def _is_full(path: Path) -> bool:
         return False
 
 
+def path_of(db: sqlite3.Connection) -> str:
+    """Return the path of the file that `db` is connected to."""
+    return str(db.execute("PRAGMA database_list").fetchone()[2]) or "the store"
+
+
+def data_version(db: sqlite3.Connection) -> int:
+    """Return a number that changes when another connection has changed the file."""
+    return int(db.execute("PRAGMA data_version").fetchone()[0])
+
+
 def real_path(path: Path) -> Path:
     """Return where a link leads, as `Path.resolve` does, but without an error for a link that leads to itself."""
     return Path(os.path.realpath(path))

@@ -28,7 +28,7 @@ from simba_actors.store.encoding import (
 )
 from simba_actors.store.migrations import VERSION
 from simba_actors.store.opening import BUSY_SECONDS, checked_path, recognize, uri_for_reading
-from simba_actors.store.reading import ROLLOUT_SUMS
+from simba_actors.store.queries.usage_queries import ROLLOUT_SUMS
 
 CHECKED_COLUMNS = {
     "rollouts": (INTENT_COLUMNS, RESULT_COLUMNS),

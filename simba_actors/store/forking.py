@@ -12,7 +12,8 @@ from simba_actors.events import RunForked
 from simba_actors.store.connection import translate_errors
 from simba_actors.store.encoding import INTENT_COLUMNS, PROGRAM_COLUMNS, PROPOSAL_COLUMNS, RESULT_COLUMNS
 from simba_actors.store.opening import checked_path, open_for_writing
-from simba_actors.store.reading import ROLLOUT_SUMS, Reader
+from simba_actors.store.queries.usage_queries import ROLLOUT_SUMS
+from simba_actors.store.reading import Reader
 from simba_actors.store.store import add_event
 
 _COPIED_COLUMNS = {

@@ -13,7 +13,7 @@ import anyio
 
 from simba_actors.errors import StoreError
 from simba_actors.runtime.logs import get_logger
-from simba_actors.store.connection import FileGuard, translate_errors
+from simba_actors.store.connection import FileGuard, data_version, translate_errors
 from simba_actors.store.opening import connect_for_writing
 from simba_actors.store.ownership import LEASE_SECONDS, HolderWatch, Holding, Owner, find_holding, renew, steady_clock
 from simba_actors.store.reading import Reader
@@ -104,7 +104,7 @@ class LeaseKeeper:
                     return
                 self._due = steady_clock() + self._seconds / 3
                 self._trouble = None
-            version = db.execute("PRAGMA data_version").fetchone()[0]
+            version = data_version(db)
             if version != seen and self._wake is not None and self._has_requests(db):
                 self._call(self._wake)
             seen = version

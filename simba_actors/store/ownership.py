@@ -21,7 +21,7 @@ from simba_actors.errors import FingerprintMismatchError, LeaseLostError, RunOwn
 from simba_actors.store.connection import translate_errors
 from simba_actors.store.encoding import dumps, loads
 from simba_actors.store.opening import BUSY_SECONDS, connect_for_reading, connect_for_writing
-from simba_actors.store.reading import PROMPTS
+from simba_actors.store.queries.ledger_queries import PROMPTS
 from simba_actors.store.records import NewRun
 
 LEASE_SECONDS = 30.0

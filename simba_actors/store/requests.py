@@ -19,7 +19,7 @@ from simba_actors.store.connection import translate_errors
 from simba_actors.store.encoding import storable_text
 from simba_actors.store.opening import checked_path, open_for_writing
 from simba_actors.store.ownership import Owner, find_holding, holder_of, this_user
-from simba_actors.store.reading import find_run, was_stopped
+from simba_actors.store.queries.ledger_queries import find_run, was_stopped
 from simba_actors.store.records import Request, RequestKind
 from simba_actors.store.store import SET_STATUS, add_event
 

@@ -35,7 +35,8 @@ from simba_actors.store.leases import LeaseKeeper
 from simba_actors.store.open_stores import check_not_inherited, note_closed, note_open
 from simba_actors.store.opening import BUSY_SECONDS, checked_path, open_for_writing
 from simba_actors.store.ownership import LEASE_SECONDS, Holding, Owner, lease_lost, renew, take
-from simba_actors.store.reading import LAST_EVENT, Reader
+from simba_actors.store.queries.ledger_queries import last_event
+from simba_actors.store.reading import Reader
 from simba_actors.store.records import (
     AddProgram,
     AddRollouts,
@@ -228,7 +229,7 @@ async def store_event(path: Path, run_id: str, event: Event, clock: Callable[[],
 
 def _stamped(db: sqlite3.Connection, run_id: str, events: Sequence[Event], now: float) -> list[Event]:
     """Number the events within the transaction: publications add events to runs that other processes have open."""
-    seq = db.execute(LAST_EVENT, [run_id]).fetchone()[0] if events else 0
+    seq = last_event(db, run_id) if events else 0
     return [event.stamped(run_id, seq + index, now) for index, event in enumerate(events, start=1)]
 
 
@@ -330,7 +331,7 @@ def statements(run_id: str, writes: Sequence[Write], events: Sequence[Event]) ->
 
 def add_event(db: sqlite3.Connection, event: Event, run_id: str, time: float) -> None:
     """Append an event to a run's log, within the transaction that is open."""
-    seq = db.execute(LAST_EVENT, [run_id]).fetchone()[0] + 1
+    seq = last_event(db, run_id) + 1
     db.execute(INSERT_EVENTS.sql(1), _event(run_id, event.stamped(run_id, seq, time)))
 
 

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from simba_actors.store.reading import ROLLOUT_SUMS
+from simba_actors.store.queries.usage_queries import ROLLOUT_SUMS
 from simba_actors.store.store import Store
 
 RUN = "large"

@@ -1,1 +1,1 @@
-"""Queries of displays: what the command line, the dashboard and `Optimizer.status` show of a run."""
+"""Queries of a store, by subject. Each is a plain function of an `sqlite3.Connection`, for `Reader.ask`."""

@@ -12,8 +12,8 @@ from simba_actors.errors import UnknownProgramError
 from simba_actors.search.rollout import Phase, Split
 from simba_actors.search.statistics.intervals import mean_interval
 from simba_actors.store.encoding import INTENT_COLUMNS, RESULT_COLUMNS, dumps, loads, rollout_records
+from simba_actors.store.queries.ledger_queries import find_programs, find_run
 from simba_actors.store.queries.score_queries import Standing, standings, sums_of_scores
-from simba_actors.store.reading import find_programs, find_run
 from simba_actors.store.records import Program, RolloutRecord
 
 EXAMPLES_SHOWN = 200

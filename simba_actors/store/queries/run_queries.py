@@ -11,13 +11,12 @@ from typing import Any, Literal, TypeAlias, cast
 from simba_actors.search.rollout import STUDENT_LM, Usage
 from simba_actors.store.encoding import dumps, loads
 from simba_actors.store.ownership import find_process
+from simba_actors.store.queries.ledger_queries import all_runs, find_run
 from simba_actors.store.queries.pool_queries import MeanScore
 from simba_actors.store.queries.score_queries import Standing, best_and_student
-from simba_actors.store.reading import (
+from simba_actors.store.queries.usage_queries import (
     TOTAL_USAGE,
     USED_BY_PROPOSALS,
-    all_runs,
-    find_run,
     usage_of_totals,
     usage_without_result,
 )
