@@ -31,6 +31,7 @@ from simba_actors.strategies import AppendADemo, AppendARule
 from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import finish, small_config
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.waiting import PATIENCE
 
 
 class NoPredictors(dspy.Module):
@@ -242,7 +243,7 @@ async def test_a_relative_store_stays_where_it_was_when_the_process_changes_its_
     monkeypatch.chdir(tmp_path)
     async with await Optimizer.start(small_config(Path("simba.db"))) as optimizer:
         monkeypatch.chdir("/")
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         assert optimizer.store == tmp_path / "simba.db"
 
 

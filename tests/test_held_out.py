@@ -14,6 +14,7 @@ from simba_actors.search.statistics.intervals import wilson
 from tests.support.openai_server import Faults, OpenAIServer
 from tests.support.quiz import exact, questions, quiz_script, right_answer
 from tests.support.scripted_lm import Ask, ScriptedLM
+from tests.support.waiting import PATIENCE
 
 HELD_OUT = questions(12, start=100)
 
@@ -108,7 +109,7 @@ async def test_as_many_examples_run_at_a_time_as_asked_for() -> None:
         async def aforward(self, question: str) -> dspy.Prediction:
             running[0] += 1
             running[1] = max(running[0], running[1])
-            await three.wait()
+            await asyncio.wait_for(three.wait(), PATIENCE)
             running[0] -= 1
             return dspy.Prediction(answer=question)
 

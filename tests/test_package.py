@@ -16,6 +16,7 @@ from typing import Any, cast
 import pytest
 
 import simba_actors
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,14 +38,19 @@ def test_help_explains_every_field(name: str) -> None:
     assert [field.name for field in fields if f"      {field.name}: " not in shown] == []
 
 
+def printed_by(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
+
+
 def test_importing_the_package_imports_none_of_its_dependencies() -> None:
     code = "import simba_actors, sys; print({'dspy', 'anyio', 'aiosqlite', 'numpy', 'orjson'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+    assert printed_by(code) == "set()\n"
 
 
 def test_the_kernel_imports_nothing_of_dspy() -> None:
     code = "import simba_actors.actors, sys; print('dspy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert printed_by(code) == "False\n"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +58,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
     # As `pip wheel` does, but without a download of hatchling.
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(directory)]
-    subprocess.run(command, cwd=ROOT, check=True)
+    subprocess.run(command, cwd=ROOT, check=True, timeout=PATIENCE)
     (built,) = directory.glob("*.whl")
     return built
 
@@ -86,7 +92,9 @@ def test_the_wheel_works_away_from_the_repository(wheel: Path, tmp_path: Path) -
     def run(*arguments: str) -> str:
         command = [sys.executable, *arguments]
         variables = {**os.environ, "PYTHONPATH": str(site)}
-        return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=True, timeout=PATIENCE
+        ).stdout
 
     assert run("-c", AWAY).splitlines()[-1] == f"{site / 'simba_actors' / '__init__.py'} 1.0"
     assert "finished" in run("-m", "simba_actors", "runs", "--store", "a.db")

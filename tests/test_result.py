@@ -22,7 +22,7 @@ from simba_actors.search.quality import Quality
 from simba_actors.search.rollout import Usage
 from simba_actors.store.queries.score_queries import Standing
 from tests.support.quiz import questions
-from tests.support.runs import finish, reach, small_config
+from tests.support.runs import events_of, finish, reach, small_config
 
 STEPS = 5_000
 A_FEW_KB = 5_000
@@ -149,7 +149,7 @@ async def test_an_event_has_its_kind_and_its_stamp_as_json(tmp_path: Path) -> No
 async def test_pydantic_reads_what_it_wrote_of_events_rollouts_and_evaluations(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db")
     async with Optimizer.start(config) as optimizer:
-        events = {type(event): event async for event in optimizer.events()}
+        events = {type(event): event for event in await events_of(optimizer, Event)}
         record = await anext(optimizer.rollouts())
     evaluation = await evaluate(config.student, config.trainset, config.metric, lm=config.lm)
     assert TrajectorySampled in events

@@ -10,12 +10,13 @@ from pathlib import Path
 from simba_actors import Optimizer
 from simba_actors.store import Reader
 from tests.support.runs import small_config
+from tests.support.waiting import PATIENCE
 
 
 async def test_a_status_reads_no_progress_but_that_of_the_last_step(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", run_id="run")
     async with await Optimizer.start(config) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         async with await Reader.open(config.store) as reader:
             whole = await reader.progress("run")
         with closing(sqlite3.connect(config.store, isolation_level=None)) as db:

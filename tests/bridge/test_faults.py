@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -21,10 +20,12 @@ from simba_actors.errors import RunPausedError
 from simba_actors.events import CallRetried, ExampleSetAside, TrajectorySampled
 from tests.bridge.test_runs import errors_of, findings, rules
 from tests.support.children import start_process
+from tests.support.hosts import free_port, listens_on
 from tests.support.quiz import quiz_script
-from tests.support.runs import PATIENCE, findings_in, finish, reach, small_config
+from tests.support.runs import events_of, findings_in, finish, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
 from tests.support.students import Answer, HintAndAnswer, OddStudent, quiz_service, served, succeeded
+from tests.support.waiting import PATIENCE, block_until, kill
 
 pytestmark = pytest.mark.slow
 
@@ -102,18 +103,16 @@ def quiz_process(port: int) -> Generator[BaseProcess]:
     """A student in a process of its own, which is killed in the end."""
     child = start_process(serve_the_quiz, port)
     try:
-        wait_for(port)
+        block_until(lambda: listens_on(port))
         yield child
     finally:
-        child.kill()
-        child.join(PATIENCE)
+        kill(child)
 
 
-async def test_a_student_that_is_killed_and_started_again_finishes_the_run(
-    tmp_path: Path, unused_tcp_port: int
-) -> None:
-    with quiz_process(unused_tcp_port):
-        student = RemoteStudent(f"http://127.0.0.1:{unused_tcp_port}")
+async def test_a_student_that_is_killed_and_started_again_finishes_the_run(tmp_path: Path) -> None:
+    port = free_port()
+    with quiz_process(port):
+        student = RemoteStudent(f"http://127.0.0.1:{port}")
         # A process may take long to start, and the run must not give up before.
         governor = Governor(retry=Retry(base=0.1, longest=0.2, attempts=10_000, grace_period=600))
         settings = {"student": student, "governor": governor, "run_id": "run", "prompt_model": ScriptedLM(rules)}
@@ -121,21 +120,9 @@ async def test_a_student_that_is_killed_and_started_again_finishes_the_run(
         await reach(optimizer, TrajectorySampled)
     async with optimizer:
         await reach(optimizer, CallRetried)
-        with quiz_process(unused_tcp_port):
-            await asyncio.wait_for(optimizer.result(), PATIENCE)
+        with quiz_process(port):
+            await optimizer.result(PATIENCE)
     assert await findings_in(tmp_path / "killed.db", "run") == await findings(tmp_path / "local.db", HintAndAnswer())
-
-
-def wait_for(port: int) -> None:
-    """Return when something listens on `port`."""
-    for _ in range(3000):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            threading.Event().wait(0.02)
-        else:
-            return
-    raise AssertionError(f"nothing listens on {port}")
 
 
 async def test_examples_that_the_students_lm_rejects_are_set_aside(tmp_path: Path) -> None:
@@ -148,8 +135,8 @@ async def test_examples_that_the_students_lm_rejects_are_set_aside(tmp_path: Pat
         settings: dict[str, Any] = {"student": RemoteStudent(address), "governor": impatient(), "max_concurrency": 1}
         config = small_config(tmp_path / "simba.db", bsize=8, max_steps=1, prompt_model=ScriptedLM(rules), **settings)
         async with await Optimizer.start(config) as optimizer:
-            await asyncio.wait_for(optimizer.result(), PATIENCE)
-            events = [event async for event in optimizer.events() if isinstance(event, ExampleSetAside)]
+            await optimizer.result(PATIENCE)
+            events = await events_of(optimizer, ExampleSetAside)
     assert sorted(event.example for event in events) == [4, 5]
 
 
@@ -169,7 +156,7 @@ async def test_a_student_that_hangs_pauses_the_run_and_is_named(tmp_path: Path) 
         config = odd_config(tmp_path / "odd.db", odd, rollout_timeout=0.2)
         async with await Optimizer.start(config) as optimizer:
             with pytest.raises(RunPausedError, match=r"rollout_timeout=0\.2"):
-                await asyncio.wait_for(optimizer.result(), PATIENCE)
+                await optimizer.result(PATIENCE)
         assert await asyncio.to_thread(cancelled.wait, PATIENCE)
         over.set()
 
@@ -213,7 +200,7 @@ async def test_a_cap_on_cost_is_not_kept_by_a_student_that_lies(tmp_path: Path) 
         config = odd_config(tmp_path / "odd.db", odd, budget=Budget(max_cost=1.0))
         async with await Optimizer.start(config) as optimizer:
             with pytest.raises(RunPausedError, match="max_cost=1 can't be kept"):
-                await asyncio.wait_for(optimizer.result(), PATIENCE)
+                await optimizer.result(PATIENCE)
 
 
 async def test_steps_of_predictors_that_were_not_described_are_left_out(
@@ -246,7 +233,7 @@ async def test_an_example_that_the_student_refuses_is_set_aside_while_others_are
     with OddStudent(picky) as odd:
         async with await Optimizer.start(odd_config(tmp_path / "odd.db", odd)) as optimizer:
             event = await reach(optimizer, ExampleSetAside)
-            await asyncio.wait_for(optimizer.result(), PATIENCE)
+            await optimizer.result(PATIENCE)
     assert event.example == 5
     assert "there is no ball 5 (HTTP 422)" in event.reason
     assert "must answer with OUTCOME_PROGRAM_FAILURE" in event.reason
@@ -257,5 +244,5 @@ async def test_a_student_that_is_replaced_by_another_program_pauses_the_run(tmp_
     with OddStudent(lambda request: refusal) as odd:
         async with await Optimizer.start(odd_config(tmp_path / "odd.db", odd)) as optimizer:
             with pytest.raises(RunPausedError, match="there are no predictors"):
-                await asyncio.wait_for(optimizer.result(), PATIENCE)
+                await optimizer.result(PATIENCE)
     assert await errors_of(tmp_path / "odd.db") == set()

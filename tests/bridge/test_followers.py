@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import stat
 import sys
-import threading
-import time
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,7 +18,7 @@ from tests.support.hosts import free_port
 from tests.support.languages import ROOT, check_elixir, process
 from tests.support.openai_server import OpenAIServer
 from tests.support.scripted_lm import Ask
-from tests.support.students import PATIENCE
+from tests.support.waiting import PATIENCE, block_until
 
 pytestmark = pytest.mark.slow
 
@@ -43,14 +41,6 @@ async def publish(store: Path, word: str) -> None:
 
 def answer(address: str) -> str:
     return httpx.post(address, json={"question": "What?"}, timeout=PATIENCE).json()["answer"]
-
-
-def until(address: str, word: str) -> None:
-    """Return as soon as the program answers `word`."""
-    deadline = time.monotonic() + PATIENCE
-    while answer(address) != word:
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.05)
 
 
 @contextmanager
@@ -85,9 +75,9 @@ async def test_what_is_published_is_what_it_serves_also_after_a_start_without_th
         with ExitStack() as stack:
             store = stack.enter_context(served(file))
             with follower(language, store, lm.address, cache, request) as address:
-                until(address, "one")
+                block_until(lambda: answer(address) == "one")
                 await publish(file, "two")
-                until(address, "two")
+                block_until(lambda: answer(address) == "two")
                 stack.close()
                 assert answer(address) == "two"
         with follower(language, store, lm.address, cache, request) as address:

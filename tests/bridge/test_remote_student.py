@@ -17,11 +17,13 @@ from simba_actors import Choice, ConfigurationSpace, Float, Integer, LiveProgram
 from simba_actors.errors import ConfigError, NoLMError, StudentError, StudentUnreachableError
 from simba_actors.optimizer import Optimizer
 from simba_actors.strategies.rule_prompt import program_code
+from tests.support.hosts import free_port
 from tests.support.live import publish, said
 from tests.support.quiz import questions, quiz_script
 from tests.support.runs import small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
-from tests.support.students import DESCRIPTION, PATIENCE, HintAndAnswer, OddStudent, quiz_service, served, succeeded
+from tests.support.students import DESCRIPTION, HintAndAnswer, OddStudent, quiz_service, served, succeeded
+from tests.support.waiting import PATIENCE
 
 QUESTION = questions(1)[0].question
 
@@ -244,9 +246,10 @@ def test_an_input_can_not_be_called_self() -> None:
         RemoteStudent(odd.address)
 
 
-def test_a_student_that_is_not_there_is_named(unused_tcp_port: int) -> None:
-    with pytest.raises(StudentUnreachableError, match=f"127.0.0.1:{unused_tcp_port}.*Start it"):
-        RemoteStudent(f"http://127.0.0.1:{unused_tcp_port}")
+def test_a_student_that_is_not_there_is_named() -> None:
+    port = free_port()
+    with pytest.raises(StudentUnreachableError, match=f"127.0.0.1:{port}.*Start it"):
+        RemoteStudent(f"http://127.0.0.1:{port}")
 
 
 def test_a_student_of_another_major_version_is_refused() -> None:
@@ -326,8 +329,8 @@ async def test_the_work_is_shared_by_all_addresses() -> None:
         assert (first.count("Run"), second.count("Run")) == (2, 2)
 
 
-def test_an_address_that_is_down_is_passed_over(address: str, unused_tcp_port: int) -> None:
-    student = RemoteStudent([f"http://127.0.0.1:{unused_tcp_port}", address])
+def test_an_address_that_is_down_is_passed_over(address: str) -> None:
+    student = RemoteStudent([f"http://127.0.0.1:{free_port()}", address])
     with pytest.raises(Exception, match="can't be reached"):
         student(question=QUESTION)
     assert [student(question=QUESTION).answer for _ in range(3)]

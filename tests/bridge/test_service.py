@@ -19,6 +19,7 @@ from tests.support.openai_server import OpenAIServer
 from tests.support.quiz import quiz_script
 from tests.support.scripted_lm import Ask, ScriptedLM
 from tests.support.students import HintAndAnswer, quiz_service
+from tests.support.waiting import PATIENCE
 
 
 class Gated(dspy.Module):
@@ -66,7 +67,7 @@ async def refusal_of(service: StudentService, **changes: Any) -> Refusal:
 
 
 async def reach_the_program() -> None:
-    await asyncio.wait_for(started.wait(), 30)
+    await asyncio.wait_for(started.wait(), PATIENCE)
 
 
 async def test_a_run_of_the_same_key_waits_for_the_one_under_way() -> None:
@@ -118,7 +119,7 @@ async def test_a_run_that_was_cancelled_can_be_made_again() -> None:
     caller = asyncio.ensure_future(service.run(request_of(service)))
     await reach_the_program()
     await service.cancel({"key": "a"})
-    await asyncio.wait([caller])
+    await asyncio.wait([caller], timeout=PATIENCE)
     assert isinstance(caller.exception(), Refusal)
     gate.set()
     assert (await service.run(request_of(service)))["outcome"] == "OUTCOME_SUCCEEDED"

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from simba_actors.cli.app import make_app
 from tests.support.command_line import run_command
 from tests.support.runs import finish, small_config
+from tests.support.waiting import PATIENCE
 
 READING = ("runs", "show", "compare", "program", "failures", "why", "lineage", "channels", "versions", "doctor")
 
@@ -82,14 +83,14 @@ def test_a_port_that_does_not_exist_is_one_clear_error(port: str) -> None:
 
 def test_a_reader_that_goes_away_is_no_error(store: Path) -> None:
     command = f"{sys.executable} -m simba_actors lineage --json --store {store} | head -c 1"
-    ended = subprocess.run(["bash", "-c", command], capture_output=True, check=True, text=True)
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, check=True, text=True, timeout=PATIENCE)
     assert ended.stderr == ""
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_output_to_a_full_disk_is_one_line(store: Path) -> None:
     command = f"{sys.executable} -m simba_actors lineage --json --store {store} > /dev/full"
-    process = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    process = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=PATIENCE)
     assert process.returncode == 1
     assert process.stderr == "simba-actors: the output can't be written: [Errno 28] No space left on device\n"
 
@@ -104,5 +105,5 @@ def test_a_terminal_without_unicode_gets_escapes(tmp_path: Path) -> None:
     asyncio.run(finish(small_config(tmp_path / "simba.db", run_id="größe", max_steps=1)))
     command = [sys.executable, "-m", "simba_actors", "runs", "--store", str(tmp_path / "simba.db")]
     environment = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": ":".join(sys.path)}
-    ended = subprocess.run(command, capture_output=True, check=True, text=True, env=environment)
+    ended = subprocess.run(command, capture_output=True, check=True, text=True, env=environment, timeout=PATIENCE)
     assert "gr\\xf6\\xdfe" in ended.stdout

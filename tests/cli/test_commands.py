@@ -30,6 +30,7 @@ from tests.support.hostile import ADVICE, hostile_script
 from tests.support.quiz import questions, right_answer
 from tests.support.runs import findings, finish, reach, small_config
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.waiting import PATIENCE
 
 Invoke = Callable[..., Result]
 RUN = "colours"
@@ -366,7 +367,15 @@ def test_reading_waits_for_no_writer_and_keeps_none_waiting(invoke: Invoke, stor
 
 def test_the_package_is_a_command_too(store: Path) -> None:
     command = [sys.executable, "-m", "simba_actors", "runs", "--json", "--store", str(store)]
-    listed = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    listed = json.loads(
+        subprocess.run(
+            command,
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=PATIENCE,
+        ).stdout
+    )
     assert listed[0]["run_id"] == RUN
 
 
@@ -536,7 +545,9 @@ def test_reading_and_publishing_import_neither_dspy_nor_numpy(store: Path) -> No
     publishing = [("publish", RUN, 0, "bot"), ("publish", RUN, 1, "bot"), ("rollback", "bot"), ("prune", "bot")]
     lines = [*READING, ("versions", "bot"), ("failures", RUN, 0, "--json"), *publishing]
     commands = json.dumps([[*map(str, line), "--store", str(store)] for line in lines])
-    ended = subprocess.run([sys.executable, "-c", IMPORTED, commands], capture_output=True, check=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", IMPORTED, commands], capture_output=True, check=True, text=True, timeout=PATIENCE
+    )
     assert ended.stdout.splitlines() == [f"{line[0]} []" for line in lines]
 
 

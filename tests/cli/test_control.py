@@ -17,8 +17,9 @@ from simba_actors.errors import RunStoppedError
 from simba_actors.events import RunPaused, RunResumed, StepClosed
 from tests.support.command_line import run_command
 from tests.support.quiz import quiz_script
-from tests.support.runs import PATIENCE, finish, reach, small_config
+from tests.support.runs import finish, reach, small_config
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.waiting import PATIENCE, until
 
 
 async def command(*arguments: str) -> str:
@@ -53,7 +54,7 @@ async def test_a_run_is_stopped_from_another_process(tmp_path: Path) -> None:
         await reach(optimizer, StepClosed)
         await command("stop", "live", "--store", str(store))
         with pytest.raises(RunStoppedError):
-            await asyncio.wait_for(optimizer.result(), PATIENCE)
+            await optimizer.result(PATIENCE)
 
 
 async def test_a_run_that_was_stopped_and_resumed_waits_for_a_process_and_says_so(tmp_path: Path) -> None:
@@ -110,16 +111,14 @@ async def test_keys_pause_and_resume_a_run_that_is_watched(tmp_path: Path) -> No
         finally:
             if process.returncode is None:
                 process.kill()
-                await process.wait()
+                await asyncio.wait_for(process.wait(), PATIENCE)
             await asyncio.wait_for(reading, PATIENCE)
             os.close(ours)
     assert "slots" in "".join(shown)
 
 
 async def until_shown(shown: list[str], pattern: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not re.search(pattern, "".join(shown)):  # noqa: ASYNC110 - the terminal has no event to wait for
-            await asyncio.sleep(0.05)
+    await until(lambda: re.search(pattern, "".join(shown)))
 
 
 def _collect(terminal: int, shown: list[str]) -> None:

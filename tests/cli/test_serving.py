@@ -17,7 +17,8 @@ import httpx
 from simba_actors import Optimizer
 from simba_actors.events import StepOpened
 from tests.support.command_line import run_command
-from tests.support.runs import PATIENCE, finish, reach, small_config
+from tests.support.runs import finish, reach, small_config
+from tests.support.waiting import PATIENCE
 
 FULL_SECONDS = 1.0
 """Seconds without progress after which all buffers are full."""
@@ -36,7 +37,7 @@ async def serving(store: Path, *options: str) -> AsyncGenerator[str]:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            await asyncio.wait_for(process.wait(), PATIENCE)
 
 
 async def test_the_dashboard_is_served_where_the_command_says(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from simba_actors import Optimizer
 from simba_actors.cli.curve import ASCII, CurvePoint, score_curve
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
-from tests.support.runs import PATIENCE, small_config
+from tests.support.runs import small_config
+from tests.support.waiting import PATIENCE
 
 
 def curve(*points: CurvePoint, student: float | None = None, width: int = 30) -> list[str]:
@@ -58,8 +59,8 @@ async def test_a_terminal_shows_the_curve_the_pool_and_the_end(tmp_path: Path, f
     store = tmp_path / "simba.db"
     async with await Optimizer.start(small_config(store, run_id="live")) as optimizer:
         if followed == "afterwards":
-            await asyncio.wait_for(optimizer.result(), PATIENCE)
-        shown = await asyncio.wait_for(watched_in_a_terminal(store, "live"), PATIENCE)
+            await optimizer.result(PATIENCE)
+        shown = await watched_in_a_terminal(store, "live")
         last = shown[shown.rindex("live  finished") :]
     assert "● best program so far" in last
     assert re.search(r"step 2/2, (best|student) 0\.\d+ \([\d.]+ to [\d.]+\), finished, [\d,]+ tokens, ", last)
@@ -67,7 +68,7 @@ async def test_a_terminal_shows_the_curve_the_pool_and_the_end(tmp_path: Path, f
 
 async def test_slots_in_use_are_stored_as_a_number(tmp_path: Path) -> None:
     async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="live")) as optimizer:
-        await asyncio.wait_for(optimizer.result(), PATIENCE)
+        await optimizer.result(PATIENCE)
         async with await Reader.open(optimizer.store) as store:
             running = {gauge.actor: gauge.running for gauge in await store.ask(run_queries.gauges, "live")}
             summary = await store.ask(run_queries.summary, "live")
@@ -83,8 +84,13 @@ async def watched_in_a_terminal(store: Path, run_id: str) -> str:
     size = {"COLUMNS": "120", "LINES": "40", "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
     process = await asyncio.create_subprocess_exec(*command, stdout=theirs, env={**os.environ, **size})
     os.close(theirs)
-    shown = await asyncio.to_thread(_read_all, ours)
-    assert await process.wait() == 0
+    reading = asyncio.create_task(asyncio.to_thread(_read_all, ours))
+    try:
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()  # Or its output would never end.
+        shown = await asyncio.wait_for(reading, PATIENCE)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
 
 

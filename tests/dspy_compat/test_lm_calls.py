@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import gc
 from collections.abc import Generator
@@ -17,8 +16,9 @@ from simba_actors import Optimizer
 from simba_actors.dspy_compat import lm_calls
 from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from tests.support.quiz import legible_script
-from tests.support.runs import PATIENCE, small_config
+from tests.support.runs import small_config
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.waiting import PATIENCE, until
 
 
 @contextmanager
@@ -169,8 +169,10 @@ async def test_they_are_restored_when_a_run_has_ended(tmp_path: Path) -> None:
     before = vars(dspy.BaseLM)["__call__"]
     async with Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
         assert vars(dspy.BaseLM)["__call__"] is not before
-        await optimizer.result()
-    async with asyncio.timeout(PATIENCE):
-        while vars(dspy.BaseLM)["__call__"] is not before:  # A thread that ends may still hold something of the run.
-            gc.collect()
-            await asyncio.sleep(0.01)
+        await optimizer.result(PATIENCE)
+
+    def are_restored() -> bool:
+        gc.collect()  # A thread that ends may still hold something of the run.
+        return vars(dspy.BaseLM)["__call__"] is before
+
+    await until(are_restored)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections import Counter
 from collections.abc import Generator
@@ -21,7 +20,8 @@ from simba_actors.dspy_compat import model_facts
 from simba_actors.dspy_compat.model_facts import remember_prices, with_known_capabilities
 from tests.support.openai_server import OpenAIServer
 from tests.support.quiz import legible_script
-from tests.support.runs import PATIENCE, small_config
+from tests.support.runs import small_config
+from tests.support.waiting import PATIENCE, until
 
 PLANNING: Any = capabilities
 
@@ -184,8 +184,10 @@ def test_a_function_that_somebody_else_has_put_around_it_stays() -> None:
 async def test_a_run_puts_dspys_function_back(tmp_path: Path) -> None:
     async with Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
         assert cast("Any", costs).model_info is not model_info
-        await optimizer.result()
-    async with asyncio.timeout(PATIENCE):
-        while cast("Any", costs).model_info is not model_info:
-            gc.collect()  # A thread that ends may still hold something of the run.
-            await asyncio.sleep(0.01)
+        await optimizer.result(PATIENCE)
+
+    def is_back() -> bool:
+        gc.collect()  # A thread that ends may still hold something of the run.
+        return cast("Any", costs).model_info is model_info
+
+    await until(is_back)

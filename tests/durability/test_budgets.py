@@ -24,9 +24,10 @@ from simba_actors.team.messages import COORDINATOR
 from tests.support.children import start_child
 from tests.support.openai_server import Faults, OpenAIServer, lm_at
 from tests.support.quiz import legible_script, quiz_script
-from tests.support.runs import PATIENCE, findings, finish, reach, small_config
+from tests.support.runs import findings, finish, reach, small_config
 from tests.support.scripted_lm import ScriptedLM
 from tests.support.seeded_loop import run_seeded, use_one_thread
+from tests.support.waiting import PATIENCE, block_until, kill
 
 PRICED = "openai/gpt-4o-mini"
 """A model with a price that DSPy knows."""
@@ -116,10 +117,8 @@ async def test_max_calls_is_never_passed_over_kills(server: OpenAIServer, tmp_pa
     for _ in range(8):
         child = start_child(live, server.address, tmp_path / "simba.db", 40)
         calls = server.calls + draws.randrange(8)
-        while server.calls < calls and child.exitcode is None:
-            child.join(0.002)
-        child.kill()
-        child.join()
+        block_until(lambda child=child, calls=calls: server.calls >= calls or child.exitcode is not None)
+        kill(child)
     result = await finish(config_for(server.address, tmp_path / "simba.db", Budget(max_calls=40)))
     print(f"{server.calls} calls of 40 sent over 9 lives")
     assert result.budget_reached == "max_calls"
@@ -159,10 +158,8 @@ async def test_calls_in_threads_and_of_a_blocked_loop_are_not_lost_by_a_kill(
     for _ in range(5):
         child = start_child(live_with, student, server.address, tmp_path / "simba.db", 20)
         calls = server.calls + 3
-        while server.calls < calls and child.exitcode is None:
-            child.join(0.002)
-        child.kill()
-        child.join()
+        block_until(lambda child=child, calls=calls: server.calls >= calls or child.exitcode is not None)
+        kill(child)
     config = config_for(server.address, tmp_path / "simba.db", Budget(max_calls=20), student=student())
     with contextlib.suppress(RunError):  # Such short lives may have ended no rollout.
         await finish(config)
@@ -223,7 +220,7 @@ async def test_reaching_a_cap_is_an_event_and_the_status_says_how_to_continue(
 ) -> None:
     async with await Optimizer.start(config_for(server.address, tmp_path / "simba.db", Budget(max_calls=12))) as run:
         reached = await reach(run, BudgetReached)
-        await run.result()
+        await run.result(PATIENCE)
         status = await run.status()
     assert (reached.cap, reached.limit) == ("max_calls", 12)
     assert (status.status, status.reason) == (
@@ -311,7 +308,7 @@ async def test_a_wall_clock_that_jumps_is_not_time_that_the_run_was_up(
         await reach(optimizer, TrajectorySampled)
         now = time.time
         monkeypatch.setattr(time, "time", lambda: now() + 7200)
-        assert (await optimizer.result()).budget_reached is None
+        assert (await optimizer.result(PATIENCE)).budget_reached is None
 
 
 async def test_calls_of_rollouts_without_a_result_are_kept(tmp_path: Path) -> None:
@@ -345,7 +342,7 @@ async def test_max_seconds_ends_a_run_whose_coordinator_crashed_while_calls_hang
 async def test_the_first_step_gives_a_forecast_of_the_whole_run(server: OpenAIServer, tmp_path: Path) -> None:
     async with await Optimizer.start(config_for(server.address, tmp_path / "simba.db", Budget())) as optimizer:
         forecast = await reach(optimizer, BudgetForecast)
-        usage = (await optimizer.result()).usage
+        usage = (await optimizer.result(PATIENCE)).usage
     assert forecast.tokens is not None
     assert forecast.cost is not None
     assert usage.cost is not None
@@ -364,7 +361,7 @@ async def test_a_forecast_of_the_adaptive_policy_is_close_to_what_the_run_makes(
     config = small_config(tmp_path / "simba.db", budget=budget, **changes)
     async with await Optimizer.start(config) as optimizer:
         forecast = await reach(optimizer, BudgetForecast)
-        calls = (await optimizer.result()).usage.calls
+        calls = (await optimizer.result(PATIENCE)).usage.calls
     assert 0.7 * calls <= forecast.calls <= 1.4 * calls
 
 

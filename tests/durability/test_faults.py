@@ -14,7 +14,8 @@ from simba_actors.events import CallRetried, RunPaused, TrajectorySampled
 from simba_actors.store import Reader
 from tests.support.openai_server import Faults, OpenAIServer
 from tests.support.quiz import quiz_script
-from tests.support.runs import PATIENCE, findings, finish, reach, small_config
+from tests.support.runs import findings, finish, reach, small_config
+from tests.support.waiting import PATIENCE
 
 MIX = Faults(rate_limited=0.3, server_error=0.1, resets=0.05, cut=0.05, hangs=0.02)
 DAY = 86_400.0
@@ -47,7 +48,7 @@ async def test_a_mix_of_faults_changes_no_score(seed: int, expected: dict[str, A
         patient = Retry(base=0.01, longest=0.1)
         config = config_for(faulty, tmp_path / "faulty.db", patient, rollout_timeout=3.0)
         async with await Optimizer.start(config) as optimizer:
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
             await reach(optimizer, CallRetried)
     print(f"{faulty.fates.total()} calls: {dict(faulty.fates)}")
     assert await findings(config, "run") == expected
@@ -67,7 +68,7 @@ async def test_an_outage_pauses_the_run_which_then_continues_to_the_same_result(
         assert "Resume when it answers again" in paused.reason
         server.faults = Faults()
         await optimizer.resume()
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
     assert await findings(config, "run") == expected
 
 
@@ -81,7 +82,7 @@ async def test_an_outage_that_all_calls_in_flight_meet_pauses_the_run_once(
         await reach(optimizer, RunPaused)
         server.faults = Faults()
         await optimizer.resume()
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
     async with await Reader.open(config.store) as reader:
         events = await reader.events("run")
     assert sum(isinstance(event, RunPaused) for event in events) == 1
@@ -99,7 +100,7 @@ async def test_a_refused_key_or_account_pauses_the_run_at_once(
         assert server.calls - calls <= config.max_concurrency
         server.faults = Faults()
         await optimizer.resume()
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
     assert await findings(config, "run") == expected
 
 
@@ -113,7 +114,7 @@ async def test_a_wait_of_a_day_that_the_provider_asks_for_pauses_the_run(
         assert "asks to wait for 86400 s" in paused.reason
         server.faults = Faults()
         await optimizer.resume()
-        await asyncio.wait_for(optimizer.result(), PATIENCE)
+        await optimizer.result(PATIENCE)
     assert await findings(config, "run") == expected
 
 
@@ -126,7 +127,7 @@ async def test_resume_wakes_a_call_that_waits_for_a_day(server: OpenAIServer, tm
         server.faults = Faults()
         await optimizer.pause()
         await optimizer.resume()
-        assert (await asyncio.wait_for(optimizer.result(), PATIENCE)).run_id == "run"
+        assert (await optimizer.result(PATIENCE)).run_id == "run"
 
 
 async def test_a_status_that_no_provider_documents_pauses_the_run(
@@ -140,5 +141,5 @@ async def test_a_status_that_no_provider_documents_pauses_the_run(
         assert (await optimizer.status()).rollouts == 0
         server.faults = Faults()
         await optimizer.resume()
-        await asyncio.wait_for(optimizer.result(), PATIENCE)
+        await optimizer.result(PATIENCE)
     assert await findings(config, "run") == expected

@@ -20,6 +20,7 @@ from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
 from tests.support.runs import findings, finish, small_config
 from tests.support.scripted_lm import Ask
+from tests.support.waiting import PATIENCE, block_until, kill
 
 SEEDS = (1, 2, 3, 4)
 KILLS = 13
@@ -64,8 +65,7 @@ async def one_life(address: str, store: Path, seed: int, begun: Path) -> None:
 def live_on(child: BaseProcess, server: OpenAIServer, draws: random.Random) -> None:
     """Return at a random moment: during the child's start, in a call, or between two calls."""
     calls = server.calls + draws.randrange(MOST_CALLS_A_LIFE)
-    while server.calls < calls and child.exitcode is None:
-        child.join(0.002)
+    block_until(lambda: server.calls >= calls or child.exitcode is not None)
     child.join(draws.uniform(0.0, 2 * LATENCY))
 
 
@@ -73,17 +73,16 @@ def kill_until_it_ends(server: OpenAIServer, store: Path, seed: int) -> Toll:
     draws = random.Random(seed)
     begun = store.with_suffix(".begun")
     toll = Toll(0, set(), 0)
-    while True:
+    while toll.kills <= KILLS:
         begun.write_text("")
         stored = rollouts_with_result(store)
         child = start_child(one_life, server.address, store, seed, begun)
         if toll.kills < KILLS:
             live_on(child, server, draws)
         else:
-            child.join()
+            child.join(PATIENCE)
         killed = child.exitcode is None
-        child.kill()
-        child.join()
+        kill(child)
         keys = set(begun.read_text().splitlines())
         toll.again |= keys & stored
         toll.in_flight += len(keys - rollouts_with_result(store))
@@ -91,6 +90,7 @@ def kill_until_it_ends(server: OpenAIServer, store: Path, seed: int) -> Toll:
             assert child.exitcode == 0
             return toll
         toll.kills += 1
+    raise AssertionError(f"the run has not ended {PATIENCE:g} s after its last kill")
 
 
 def rollouts_with_result(store: Path) -> set[str]:

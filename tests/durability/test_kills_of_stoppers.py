@@ -10,6 +10,7 @@ from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
 from tests.support.runs import findings, finish
+from tests.support.waiting import block_until, kill
 from tests.team.test_adaptive_runs import adaptive_config
 
 KILLS = 6
@@ -40,10 +41,8 @@ async def test_a_killed_run_stops_at_the_same_step_for_the_same_reason(tmp_path:
         for _ in range(KILLS):
             child = start_child(live, server.address, tmp_path / "killed.db")
             calls = server.calls + draws.randrange(1, MOST_CALLS_A_LIFE)
-            while server.calls < calls and child.exitcode is None:
-                child.join(0.002)
-            child.kill()
-            child.join()
+            block_until(lambda child=child, calls=calls: server.calls >= calls or child.exitcode is not None)
+            kill(child)
         killed = config_for(server.address, tmp_path / "killed.db")
         result = await finish(killed)
         assert await findings(killed, "run") == await findings(whole, "run")

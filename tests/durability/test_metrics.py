@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import sys
 from pathlib import Path
@@ -16,8 +15,9 @@ from simba_actors.events import TrajectorySampled
 from simba_actors.store import Reader
 from simba_actors.team.messages import COORDINATOR
 from tests.support.quiz import exact, quiz_script
-from tests.support.runs import PATIENCE, asks_of, findings, finish, settle, small_config
+from tests.support.runs import asks_of, findings, finish, settle, small_config
 from tests.support.scripted_lm import CallCounter, ScriptedLM
+from tests.support.waiting import PATIENCE
 
 
 @functools.wraps(exact)
@@ -37,7 +37,7 @@ async def test_a_metric_that_fails_later_stops_the_run_with_its_own_error(tmp_pa
     config = small_config(tmp_path / "simba.db", metric=fails_on_blue)
     async with await Optimizer.start(config) as optimizer:
         with pytest.raises(MetricError, match="ZeroDivisionError") as raised:
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
         assert isinstance(raised.value.__cause__, ZeroDivisionError)
         status = await optimizer.status()
     assert (status.status, status.reason) == ("failed", str(raised.value))
@@ -49,7 +49,7 @@ async def test_a_metric_that_exits_ends_the_run_and_not_the_host(tmp_path: Path)
 
     async with await Optimizer.start(small_config(tmp_path / "simba.db", metric=exits)) as optimizer:
         with pytest.raises(MetricError, match="SystemExit"):
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
 
 
 async def test_a_metric_whose_error_can_not_be_encoded_ends_the_run_as_others_do(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ async def test_a_metric_whose_error_can_not_be_encoded_ends_the_run_as_others_do
 
     async with await Optimizer.start(small_config(tmp_path / "simba.db", metric=broken)) as optimizer:
         with pytest.raises(MetricError, match="half a pair"):
-            await asyncio.wait_for(optimizer.result(), PATIENCE)
+            await optimizer.result(PATIENCE)
         status = await optimizer.status()
     assert (status.status, "half a pair: \\ud83d" in (status.reason or "")) == ("failed", True)
 
@@ -78,7 +78,7 @@ async def test_a_failed_run_does_not_continue_when_resumed(tmp_path: Path) -> No
     config = small_config(tmp_path / "simba.db", metric=fails_on_blue, lm=ScriptedLM(quiz_script, callbacks=[calls]))
     async with await Optimizer.start(config) as optimizer:
         with pytest.raises(MetricError) as cause:
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
         made = calls.made
         with pytest.raises(RunError, match=r"has failed: .*ZeroDivisionError.*\. Start it again to continue") as raised:
             await optimizer.resume()
@@ -92,7 +92,7 @@ async def test_a_failed_run_stays_failed_when_its_coordinator_is_killed(tmp_path
     config = small_config(tmp_path / "simba.db", metric=fails_on_blue, lm=ScriptedLM(quiz_script, callbacks=[calls]))
     async with await Optimizer.start(config) as optimizer:
         with pytest.raises(MetricError) as raised:
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
         made = calls.made
         coordinator = optimizer._run.teammates.registry.whereis(COORDINATOR)
         assert coordinator is not None

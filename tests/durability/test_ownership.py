@@ -23,8 +23,9 @@ from simba_actors.store.store import Store
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import questions, quiz_script
-from tests.support.runs import PATIENCE, finish, reach, settle, small_config
+from tests.support.runs import finish, reach, settle, small_config
 from tests.support.scripted_lm import CallCounter, ScriptedLM
+from tests.support.waiting import PATIENCE, block_until, kill
 
 
 async def hold(address: str, store: Path) -> None:
@@ -33,16 +34,15 @@ async def hold(address: str, store: Path) -> None:
 
 
 async def test_a_living_owners_run_is_refused_and_a_dead_owners_taken_over(tmp_path: Path) -> None:
-    with OpenAIServer(quiz_script, latency=0.05) as server:
+    with OpenAIServer(quiz_script, latency=3600.0) as server:
         config = small_config(tmp_path / "simba.db", run_id="run", lm=server.lm(), prompt_model=server.lm())
         child = start_child(hold, server.address, config.store)
-        while not server.calls:
-            child.join(0.005)
+        block_until(server.called.is_set)
         with pytest.raises(RunOwnedError, match=f"open in process {child.pid} on {os.uname().nodename}") as refused:
             await Optimizer.start(config)
         assert (refused.value.pid, refused.value.host) == (child.pid, os.uname().nodename)
-        child.kill()
-        child.join()
+        kill(child)
+        server.latency = 0.0
         await finish(config)
 
 
@@ -123,7 +123,7 @@ async def test_a_start_that_is_cancelled_leaves_the_run_to_others(
     with monkeypatch.context() as patched:
         patched.setattr(Store, "claim", held)
         starting = asyncio.ensure_future(Optimizer.start(small_config(tmp_path / "simba.db")))
-        await claimed.wait()
+        await asyncio.wait_for(claimed.wait(), PATIENCE)
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting
@@ -151,7 +151,7 @@ async def test_a_run_that_another_process_took_over_ends_here_and_calls_no_more(
         await reach(optimizer, TrajectorySampled)
         take_over(tmp_path / "simba.db")
         with pytest.raises(LeaseLostError, match="was taken over by another process"):
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
         made = calls.made
         await settle(optimizer)
     assert calls.made == made
@@ -184,7 +184,7 @@ async def test_a_process_that_slept_longer_than_its_lease_asks_the_store_before_
         made = calls.made
         optimizer._run.gate.pausing.resume()
         with pytest.raises(LeaseLostError):
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
     assert calls.made == made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from pathlib import Path
@@ -13,7 +14,7 @@ from dspy.utils.exceptions import LMAuthError
 
 from simba_actors import Governor, LiveProgram, Optimizer, Retry
 from simba_actors.errors import LMAccessError, MetricError
-from simba_actors.events import ActorCrashed, CallRetried, RunPaused, TrajectorySampled
+from simba_actors.events import ActorCrashed, CallRetried, Event, RunPaused, TrajectorySampled
 from simba_actors.lm.governed_lm import governed
 from simba_actors.lm.secrets import Secrets
 from simba_actors.strategies import AppendADemo, StrategyContext
@@ -23,6 +24,7 @@ from tests.support.live import answer, publish, sayer
 from tests.support.openai_server import Faults, OpenAIServer, lm_at
 from tests.support.quiz import exact, quiz_script
 from tests.support.runs import finish, reach, small_config
+from tests.support.waiting import PATIENCE
 
 KEY = "sk-planted-0123456789abcdef"
 TOKEN = "planted-bearer-0123456789"  # noqa: S105
@@ -41,7 +43,7 @@ async def test_planted_keys_are_found_nowhere(tmp_path: Path, caplog: pytest.Log
             await reach(optimizer, TrajectorySampled)
             server.faults = Faults(status=401)  # Its message holds the key, as with some providers.
             paused = await reach(optimizer, RunPaused)
-            events = [event async for event in _stored(optimizer)]
+            events = await _stored(optimizer)
     assert any(headers["authorization"].endswith(KEY) for headers in server.headers)
     written = f"{retried}{paused}{events}{caplog.text}".encode() + b"".join(_contents(tmp_path))
     assert b"scripted answer 401" in written
@@ -58,7 +60,7 @@ async def test_a_planted_password_in_an_address_is_found_nowhere(
     config = small_config(tmp_path / "simba.db", lm=lm, prompt_model=lm, governor=governor)
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, RunPaused)
-        events = [event async for event in _stored(optimizer)]
+        events = await _stored(optimizer)
     written = f"{events}{caplog.text}".encode() + b"".join(_contents(tmp_path))
     assert b"me:[hidden]@127.0.0.1" in written  # DSPy's own error shows the address.
     assert PASSWORD.encode() not in written
@@ -128,7 +130,7 @@ async def test_a_planted_key_in_the_error_of_a_crash_is_found_in_no_event(
     inject(monkeypatch, Coordinator, Injector(at=[4], says=f" with {KEY}"))
     async with await Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
         crashed = await reach(optimizer, ActorCrashed)
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
     assert crashed.reason == "InjectedCrashError: before message 4 with [hidden]"
 
 
@@ -147,11 +149,15 @@ async def test_a_planted_key_in_the_error_of_a_live_programs_metric_is_not_logge
     ]
 
 
-async def _stored(optimizer: Optimizer):
-    async for event in optimizer.events():
-        yield event
-        if isinstance(event, RunPaused):
-            return
+async def _stored(optimizer: Optimizer) -> list[Event]:
+    """Return the events up to the pause."""
+    events: list[Event] = []
+    async with asyncio.timeout(PATIENCE):
+        async for event in optimizer.events():
+            events.append(event)
+            if isinstance(event, RunPaused):
+                break
+    return events
 
 
 def _contents(directory: Path) -> list[bytes]:

@@ -23,11 +23,9 @@ from tests.support.quiz import quiz_script
 from tests.support.runs import findings, finish, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
 from tests.support.seeded_loop import SeededLoop, use_one_thread
+from tests.support.waiting import ended
 
 FOR_EVER = 3600.0
-SOON = 60.0
-"""Seconds of the wall clock after which a process that does not end has failed."""
-
 SEEDS = range(3)
 
 
@@ -118,15 +116,13 @@ def test_a_signal_stops_a_run_within_a_second(case: str, seed: int, tmp_path: Pa
     host, number, exit_code = HOSTS[case]
     noted = tmp_path / "seconds"
     child = start_process(host, number, seed, tmp_path / "simba.db", noted)
-    child.join(SOON)
-    assert child.exitcode == exit_code
+    assert ended(child) == exit_code
     assert float(noted.read_text()) < 1.0
 
 
 def test_a_sigterm_without_a_handler_ends_the_process_at_once(tmp_path: Path) -> None:
     child = start_process(script, signal.SIGTERM, 0, tmp_path / "simba.db", tmp_path / "seconds")
-    child.join(SOON)
-    assert child.exitcode == -signal.SIGTERM
+    assert ended(child) == -signal.SIGTERM
     assert not (tmp_path / "seconds").exists()
 
 
@@ -135,7 +131,7 @@ async def test_a_run_that_a_signal_stopped_continues_as_if_it_had_not(case: str,
     host, number, _ = HOSTS[case]
     stopped, whole = config_for(tmp_path / "stopped.db"), config_for(tmp_path / "whole.db")
     child = start_process(host, number, 0, stopped.store, tmp_path / "seconds")
-    await asyncio.to_thread(child.join, SOON)
+    await asyncio.to_thread(ended, child)
     await finish(stopped)
     await finish(whole)
     assert await findings(stopped, "run") == await findings(whole, "run")
@@ -148,7 +144,7 @@ async def test_a_run_that_a_signal_stopped_is_free_for_another_machine(
     host, number, _ = HOSTS[case]
     stopped = config_for(tmp_path / "stopped.db")
     child = start_process(host, number, 0, stopped.store, tmp_path / "seconds")
-    await asyncio.to_thread(child.join, SOON)
+    await asyncio.to_thread(ended, child)
     monkeypatch.setattr(ownership, "_host", lambda: "another machine")
     async with await Optimizer.start(stopped) as optimizer:
         assert (await optimizer.status()).status == "running"

@@ -21,12 +21,11 @@ from simba_actors.hosting.assembly import TEAM
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
-from tests.support.runs import PATIENCE, findings, finish, reach, settle, small_config
+from tests.support.runs import findings, finish, reach, settle, small_config
 from tests.support.scripted_lm import CallCounter, ScriptedLM
+from tests.support.waiting import PATIENCE, ended, until
 
 FOR_EVER = 3600.0
-SOON = 60.0
-"""Seconds: many times more than needed, and far below the LM's latency."""
 
 
 @pytest.fixture
@@ -49,11 +48,7 @@ async def assert_goes_on(server: OpenAIServer, config: OptimizerConfig, tmp_path
 
 
 async def calls_are_in_flight(server: OpenAIServer) -> None:
-    await asyncio.to_thread(_wait_for_a_call, server)
-
-
-def _wait_for_a_call(server: OpenAIServer) -> None:
-    assert server.called.wait(SOON)
+    await until(server.called.is_set)
 
 
 async def live(address: str, store: Path) -> None:
@@ -64,7 +59,7 @@ async def test_a_pause_takes_effect_while_calls_hang(hanging: OpenAIServer, tmp_
     config = config_for(hanging.address, tmp_path / "simba.db")
     async with await Optimizer.start(config) as optimizer:
         await calls_are_in_flight(hanging)
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(PATIENCE):
             await optimizer.pause("for the night")
             assert (await optimizer.status()).status == "paused"
     await assert_goes_on(hanging, config, tmp_path)
@@ -81,7 +76,7 @@ async def test_a_paused_run_sends_no_more_calls_and_continues_when_resumed(tmp_p
         assert (await reach(optimizer, RunPaused)).reason == "paused by the user"
         assert calls.made == made
         await optimizer.resume()
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
     whole = small_config(tmp_path / "whole.db", run_id="run")
     await finish(whole)
     assert await findings(config, "run") == await findings(whole, "run")
@@ -91,10 +86,10 @@ async def test_stop_does_not_wait_for_calls_that_hang(hanging: OpenAIServer, tmp
     config = config_for(hanging.address, tmp_path / "simba.db")
     optimizer = await Optimizer.start(config)
     await calls_are_in_flight(hanging)
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         await optimizer.stop()
     with pytest.raises(RunStoppedError):
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
     await assert_goes_on(hanging, config, tmp_path)
 
 
@@ -119,9 +114,9 @@ async def test_stop_does_not_wait_for_threads_that_hang(tmp_path: Path) -> None:
         return True
 
     optimizer = await Optimizer.start(small_config(tmp_path / "simba.db", metric=metric))
-    await asyncio.to_thread(hangs.wait)
+    await until(hangs.is_set)
     try:
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(PATIENCE):
             await optimizer.stop()
     finally:
         release.set()
@@ -136,8 +131,7 @@ async def test_a_signal_ends_a_process_whose_calls_hang(
     await calls_are_in_flight(hanging)
     assert child.pid is not None
     os.kill(child.pid, number)
-    await asyncio.to_thread(child.join, SOON)
-    assert child.exitcode == exit_code
+    assert await asyncio.to_thread(ended, child) == exit_code
     await assert_goes_on(hanging, config, tmp_path)
 
 
@@ -149,7 +143,7 @@ def test_the_end_of_the_loop_ends_a_run_that_was_not_stopped(hanging: OpenAIServ
         kept.append(await Optimizer.start(config))
         await calls_are_in_flight(hanging)
 
-    asyncio.run(asyncio.wait_for(host(), SOON))
+    asyncio.run(asyncio.wait_for(host(), PATIENCE))
     asyncio.run(assert_goes_on(hanging, config, tmp_path))
 
 
@@ -157,11 +151,13 @@ async def test_a_run_that_has_ended_is_freed_while_connections_that_it_opened_st
     with OpenAIServer(quiz_script) as server:
         lm = server.lm()
         optimizer = await Optimizer.start(small_config(tmp_path / "simba.db", lm=lm, prompt_model=lm))
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         await optimizer.stop()
-        ended = weakref.ref(optimizer)
+        ended_run = weakref.ref(optimizer)
         del optimizer
-        async with asyncio.timeout(PATIENCE):
-            while ended() is not None:
-                await asyncio.sleep(0)  # Let the run's last tasks end.
-                gc.collect()
+        await until(lambda: is_freed(ended_run))
+
+
+def is_freed(optimizer: weakref.ref[Optimizer]) -> bool:
+    gc.collect()
+    return optimizer() is None

@@ -22,7 +22,8 @@ from simba_actors.store.connection import FileGuard
 from simba_actors.store.store import Store
 from simba_actors.team import pool_keeper
 from simba_actors.team.messages import POOL_KEEPER
-from tests.support.runs import PATIENCE, findings, finish, reach, small_config
+from tests.support.runs import findings, finish, reach, small_config
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,7 @@ async def disturbed_run(tmp_path: Path, *, may_crash: bool = False) -> AsyncGene
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, TrajectorySampled)
         yield optimizer
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         assert may_crash or (await optimizer.status()).restarts == {}
     assert await findings(config, "run") == await findings(whole, "run")
 
@@ -207,7 +208,7 @@ async def test_a_keeper_that_crashes_beside_a_file_that_is_gone_makes_no_new_one
         await trouble(optimizer, "does not exist")
         assert not has_store(optimizer)
         shutil.move(away, optimizer.store)
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
 
 
 async def test_a_run_whose_write_ahead_log_was_deleted_opens_its_store_again_and_loses_nothing(

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sqlite3
-import time
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -23,7 +22,8 @@ from simba_actors.store.store import Store
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import legible_script
-from tests.support.runs import PATIENCE, findings, finish, small_config
+from tests.support.runs import findings, finish, small_config
+from tests.support.waiting import block_until, ended, kill
 
 LEASE = 0.5
 """Seconds that a lease lasts in a child."""
@@ -50,14 +50,14 @@ async def work(address: str, store: Path, max_calls: int | None, pid_namespace: 
 
 
 def suspended_without_a_lock(process: int, store: Path) -> bool:
-    """Suspend a process, and return whether it was between two transactions. Others wait for one that is open."""
+    """Suspend a process between two transactions, and return whether it was. Others wait for one that is open."""
     os.kill(process, signal.SIGSTOP)
-    while Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-        time.sleep(0.001)
+    block_until(lambda: Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T")
     with closing(sqlite3.connect(store, timeout=0, isolation_level=None)) as db:
         try:
             db.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
+            os.kill(process, signal.SIGCONT)
             return False
     return True
 
@@ -70,17 +70,13 @@ def suspended_owner(
     child = start_child(work, server.address, store, max_calls, pid_namespace)
     assert child.pid is not None
     try:
-        while server.calls < 5:
-            child.join(0.002)
-            assert child.exitcode is None
-        while not suspended_without_a_lock(child.pid, store):
-            os.kill(child.pid, signal.SIGCONT)
+        block_until(lambda: server.calls >= 5)
+        block_until(partial(suspended_without_a_lock, child.pid, store))
         yield child
         os.kill(child.pid, signal.SIGCONT)
-        child.join(PATIENCE)
+        ended(child)
     finally:
-        child.kill()
-        child.join()
+        kill(child)
 
 
 async def test_a_process_that_can_be_seen_keeps_its_run_however_long_it_is_suspended(tmp_path: Path) -> None:

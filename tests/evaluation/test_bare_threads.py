@@ -21,6 +21,7 @@ from simba_actors.programs import ConfigurationSpace
 from simba_actors.search.rollout import ModelSpec, Outcome, Trajectory
 from tests.support.quiz import exact, questions
 from tests.support.scripted_lm import Ask, ScriptedLM
+from tests.support.waiting import PATIENCE
 
 
 class InAPool(dspy.Module):
@@ -121,7 +122,7 @@ async def test_a_thread_that_outlives_its_rollout_belongs_to_none() -> None:
     def leaves_a_thread(ask: Any, question: str) -> Any:
         def work() -> None:
             seen.append(current_rollout())
-            ended.wait(60)
+            ended.wait(PATIENCE)
             seen.append(current_rollout())
 
         threads.append(threading.Thread(target=work))
@@ -131,5 +132,5 @@ async def test_a_thread_that_outlives_its_rollout_belongs_to_none() -> None:
     threads: list[threading.Thread] = []
     await rollout(leaves_a_thread, ScriptedLM(right))
     ended.set()
-    threads[0].join()
+    threads[0].join(PATIENCE)
     assert [found is None for found in seen] == [False, True]

@@ -25,6 +25,7 @@ from simba_actors.programs import ConfigurationSpace
 from simba_actors.search.rollout import Outcome, Trajectory
 from tests.support.quiz import exact, questions
 from tests.support.scripted_lm import Ask, CutOff, Script, ScriptedLM, reply_text
+from tests.support.waiting import PATIENCE, until
 
 R = TypeVar("R")
 
@@ -215,7 +216,7 @@ async def test_a_cancelled_rollout_ends_as_such() -> None:
         await asyncio.Event().wait()
 
     task = asyncio.create_task(rollout(Ending(waits), right))
-    await begun.wait()
+    await asyncio.wait_for(begun.wait(), PATIENCE)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -307,7 +308,7 @@ def in_a_loop_of_its_own(work: Callable[[], Coroutine[Any, Any, R]]) -> R:
             ended.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    return ended.result(30.0)
+    return ended.result(PATIENCE)
 
 
 @pytest.mark.parametrize("apart", [False, True])
@@ -357,10 +358,6 @@ async def test_a_rollout_leaves_nothing_for_the_garbage_collector() -> None:
     gc.disable()
     try:
         await rollout(dspy.Predict("question -> answer"), script)
-        for _ in range(10_000):  # The metric's thread may hold it for a moment longer.
-            if rollouts[0]() is None:
-                return
-            await asyncio.sleep(0.001)
-        raise AssertionError("the rollout is still in memory")
+        await until(lambda: rollouts[0]() is None)  # The metric's thread may hold it for a moment longer.
     finally:
         gc.enable()

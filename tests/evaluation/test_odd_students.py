@@ -25,6 +25,7 @@ from simba_actors.strategies import AppendADemo
 from tests.support.quiz import questions
 from tests.support.runs import finish, small_config
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.waiting import PATIENCE
 
 
 class Asks(dspy.Module):
@@ -68,7 +69,7 @@ class InAThread(Asks):
         context = contextvars.copy_context()
         thread = threading.Thread(target=lambda: answers.append(context.run(self.ask, question=question)))
         thread.start()
-        thread.join()
+        thread.join(PATIENCE)
         return answers[0]
 
 

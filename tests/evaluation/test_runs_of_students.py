@@ -20,8 +20,9 @@ from simba_actors.publishing.channel import Channel
 from simba_actors.store import Reader
 from simba_actors.strategies import AppendADemo, AppendARule
 from tests.support.quiz import advice, exact, legible_script, questions, quiz_script
-from tests.support.runs import PATIENCE, finish, small_config
+from tests.support.runs import finish, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
+from tests.support.waiting import PATIENCE
 
 
 class TwoStages(dspy.Module):
@@ -283,7 +284,7 @@ async def test_no_demo_is_made_of_calls_that_are_not_the_students_predictors(tmp
     config = small_config(tmp_path / "simba.db", policy="adaptive", **changes)
     async with Optimizer.start(config) as optimizer:
         with contextlib.suppress(RunError):
-            await asyncio.wait_for(optimizer.result(), PATIENCE)
+            await optimizer.result(PATIENCE)
     async with await Reader.open(config.store) as reader:
         stored = await reader.programs(optimizer.run_id)
         declined = [event for event in await reader.events(optimizer.run_id) if isinstance(event, StrategyDeclined)]

@@ -18,6 +18,7 @@ import pytest
 from simba_actors.errors import LMUnavailableError, MetricError
 from simba_actors.evaluation.scoring import MetricResult, Scorer
 from simba_actors.runtime.threads import Threads
+from tests.support.waiting import PATIENCE
 
 EXAMPLE = dspy.Example(question="1 + 1", answer="2").with_inputs("question")
 RIGHT = dspy.Prediction(answer="2")
@@ -220,7 +221,7 @@ async def test_a_cancelled_call_of_a_metric_ends_as_such() -> None:
         return await asyncio.Event().wait()
 
     task = asyncio.create_task(result_of(waits))
-    await begun.wait()
+    await asyncio.wait_for(begun.wait(), PATIENCE)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -18,6 +18,7 @@ from simba_actors import Channel, Optimizer
 from tests.support.openai_server import OpenAIServer
 from tests.support.router import EXAMPLES
 from tests.support.runs import small_config
+from tests.support.waiting import PATIENCE
 
 
 class Recipe:
@@ -111,7 +112,7 @@ async def test_the_callbacks_for_other_trackers_log_metrics_and_prompts(tmp_path
     exec(blocks_of_code("In MLflow, Weights & Biases and Langfuse"), names)  # noqa: S102 - our own page
     callbacks = [names["WandbCallback"](), names["LangfuseCallback"]()]
     async with Optimizer.start(small_config(tmp_path / "simba.db", callbacks=callbacks, channel="bot")) as optimizer:
-        result = await optimizer.result()
+        result = await optimizer.result(PATIENCE)
         await optimizer.publish()
     logged = [call.args[0] for call in wandb.init.return_value.log.call_args_list]
     assert [entry["calls"] for entry in logged] == sorted(entry["calls"] for entry in logged)

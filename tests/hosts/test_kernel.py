@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from jupyter_client.manager import KernelManager
 
-from tests.support.hosts import HARD_LIMIT
 from tests.support.router import EXAMPLES
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def kernel() -> Iterator[Any]:
     client = manager.client()
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=HARD_LIMIT)
+        client.wait_for_ready(timeout=PATIENCE)
         yield client
     finally:
         client.stop_channels()
@@ -50,7 +50,7 @@ def outputs(kernel: Any, cell: str) -> tuple[str, list[str]]:
             case _:
                 pass
 
-    kernel.execute_interactive(cell, timeout=HARD_LIMIT, output_hook=hear)
+    kernel.execute_interactive(cell, timeout=PATIENCE, output_hook=hear)
     return "".join(printed).strip(), shown
 
 

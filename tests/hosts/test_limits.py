@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hosts import HARD_LIMIT, run_script
+from tests.support.hosts import run_script
 from tests.support.live import publish
+from tests.support.waiting import PATIENCE, limited
 
 PRELUDE = """
 import asyncio, os, resource, sys, threading
@@ -31,7 +32,8 @@ store = Path(sys.argv[1])
 def can_unshare(*options: str) -> bool:
     if shutil.which("unshare") is None:
         return False
-    return subprocess.run(["unshare", *options, "true"], check=False, capture_output=True).returncode == 0
+    unshared = subprocess.run(["unshare", *options, "true"], check=False, capture_output=True, timeout=PATIENCE)
+    return unshared.returncode == 0
 
 
 @pytest.fixture
@@ -173,9 +175,10 @@ asyncio.run(rob())
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
         try:
             assert owner.stdout is not None
-            assert owner.stdout.readline() == "owned\n"
+            with limited(owner):
+                assert owner.stdout.readline() == "owned\n"
             robber = run_script(PRELUDE + imports + robbing, tmp_path / "simba.db", through=container)
-            output, _ = owner.communicate("", timeout=HARD_LIMIT)
+            output, _ = owner.communicate("", timeout=PATIENCE)
         finally:
             owner.kill()
     assert (robber.strip(), output.strip(), owner.returncode) == ("refused", "still owned", 0)

@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from tests.support.hosts import free_port, running
 from tests.support.openai_server import OpenAIServer
 from tests.support.router import EXAMPLES, HELD_OUT, knows_with_demos
 from tests.support.runs import findings_in, finish
+from tests.support.waiting import block_until
 
 T = TypeVar("T")
 
@@ -61,11 +61,13 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """Return the status that any one of the workers reports."""
-        while True:
-            try:
-                return httpx.get(f"{self.address}/status", timeout=LIMIT).raise_for_status().json()
-            except (httpx.ReadError, httpx.RemoteProtocolError):  # That worker ended.
-                continue
+        return block_until(self._status, seconds=LIMIT)
+
+    def _status(self) -> Any:
+        try:
+            return httpx.get(f"{self.address}/status", timeout=LIMIT).raise_for_status().json()
+        except (httpx.ReadError, httpx.RemoteProtocolError):  # That worker ended.
+            return None
 
     def owner_at_work(self, *, after: int) -> tuple[int, int] | None:
         """Return the owner's pid and the number of rollouts, if the owner answers and there are more than `after`."""
@@ -136,14 +138,11 @@ class Load:
                     message = next(messages)
 
 
-def until(condition: Callable[[], T | None]) -> T:
+def in_time(condition: Callable[[], T | None]) -> T:
     """Return the condition's value as soon as it has one."""
-    deadline = time.monotonic() + LIMIT
-    while time.monotonic() < deadline:
-        if (value := condition()) is not None:
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"did not happen within {LIMIT:g} s")
+    value = block_until(condition, pause=0.05, seconds=LIMIT)
+    assert value is not None
+    return value
 
 
 def run_in_one_process(store: Path, provider: OpenAIServer) -> dict[str, Any]:
@@ -170,14 +169,14 @@ def test_requests_and_the_run_survive_kills_of_the_owner_and_a_rolling_restart(
             with load.underway():
                 rollouts = 0
                 for _ in range(KILLS):
-                    owner, rollouts = until(lambda after=rollouts: workers.owner_at_work(after=after))
+                    owner, rollouts = in_time(lambda after=rollouts: workers.owner_at_work(after=after))
                     os.kill(owner, signal.SIGKILL)
-                until(lambda after=rollouts: workers.owner_at_work(after=after))
-                until(lambda: workers.log.count("died") == KILLS or None)
+                in_time(lambda after=rollouts: workers.owner_at_work(after=after))
+                in_time(lambda: workers.log.count("died") == KILLS)
                 os.kill(workers.supervisor, signal.SIGHUP)
-                until(lambda: workers.log.count("Terminated child process") == WORKERS or None)
+                in_time(lambda: workers.log.count("Terminated child process") == WORKERS)
                 provider.latency = 0.0
-                run = until(workers.finished_run)
+                run = in_time(workers.finished_run)
             log = workers.log
     assert load.errors == []
     assert set(load.answers) == {200}

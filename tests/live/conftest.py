@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simba_actors.live import remote
-from tests.support.runs import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture(autouse=True)

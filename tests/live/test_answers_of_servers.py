@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,7 +23,7 @@ from simba_actors.live.router import LiveState
 from simba_actors.live.wire import Remote, etag_of, snapshot_from_json, snapshot_to_json
 from simba_actors.publishing.publications import Publication, Served
 from tests.support.live import sayer, saying
-from tests.support.runs import PATIENCE
+from tests.support.waiting import PATIENCE, block_until
 
 
 @pytest.fixture(autouse=True)
@@ -83,26 +82,19 @@ def channel_server() -> Generator[tuple[ChannelServer, str]]:
             yield server, f"http://127.0.0.1:{http.server_address[1]}"
         finally:
             http.shutdown()
-            thread.join()
+            thread.join(PATIENCE)
 
 
 def answer(live: LiveProgram) -> str:
     return live(question="?").answer
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.01)
-
-
 def test_a_channel_that_is_gone_keeps_what_was_served(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with channel_server() as (server, url), caplog.at_level(logging.WARNING):
         live = LiveProgram(sayer(), store=url, cache=tmp_path)
-        until(lambda: answer(live) == "one")
+        block_until(lambda: answer(live) == "one")
         server.body = snapshot()
-        until(lambda: answer(live) == "one" and live.state is LiveState.STALE)
+        block_until(lambda: answer(live) == "one" and live.state is LiveState.STALE)
         (cached,) = tmp_path.iterdir()
     assert b"Say one." in cached.read_bytes()
     assert "nothing is published to channel 'default' any more: publish again" in caplog.text
@@ -111,20 +103,20 @@ def test_a_channel_that_is_gone_keeps_what_was_served(tmp_path: Path, caplog: py
 def test_a_channel_that_comes_back_is_followed_again() -> None:
     with channel_server() as (server, url):
         live = LiveProgram(sayer(), store=url)
-        until(lambda: answer(live) == "one")
+        block_until(lambda: answer(live) == "one")
         server.body = snapshot()
-        until(lambda: answer(live) == "one" and live.state is LiveState.STALE)
+        block_until(lambda: answer(live) == "one" and live.state is LiveState.STALE)
         server.body = snapshot("one", "two")
-        until(lambda: answer(live) == "two")
+        block_until(lambda: answer(live) == "two")
 
 
 def test_a_proxy_that_cuts_each_watch_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
     with channel_server() as (server, url), caplog.at_level(logging.WARNING):
         server.watch_status = 504
         live = LiveProgram(sayer(), store=url)
-        until(lambda: answer(live) == "one" and server.gets > 1)
+        block_until(lambda: answer(live) == "one" and server.gets > 1)
         server.body = snapshot("one", "two")
-        until(lambda: answer(live) == "two")
+        block_until(lambda: answer(live) == "two")
         assert live.state is LiveState.READY
     assert "can't be followed" not in caplog.text
 
@@ -139,7 +131,7 @@ def test_a_refusal_is_one_warning_that_names_the_remedy(
     with channel_server() as (server, url), caplog.at_level(logging.WARNING):
         server.status = status
         live = LiveProgram(sayer(), store=url)
-        until(lambda: answer(live) == "nothing" and server.gets > 2)
+        block_until(lambda: answer(live) == "nothing" and server.gets > 2)
     (warning,) = [record for record in caplog.records if record.name.startswith("simba_actors")]
     assert remedy in warning.message
 
@@ -151,7 +143,7 @@ def test_a_cache_that_can_not_be_used_is_named_and_fails_no_call(
     folder.touch()
     with channel_server() as (_, url), caplog.at_level(logging.WARNING):
         live = LiveProgram(sayer(), store=url, cache=folder)
-        until(lambda: answer(live) == "one")
+        block_until(lambda: answer(live) == "one")
     assert "can't be written, so a cold start needs" in caplog.text
 
 
@@ -164,7 +156,7 @@ def test_a_tag_that_a_proxy_has_removed_is_made_again() -> None:
     with channel_server() as (server, url):
         server.tag = None
         live = LiveProgram(sayer(), store=url)
-        until(lambda: answer(live) == "one" and server.watched != "")
+        block_until(lambda: answer(live) == "one" and server.watched != "")
         assert server.watched == etag_of(snapshot_from_json(orjson.loads(server.body)).served)
 
 

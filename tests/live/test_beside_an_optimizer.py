@@ -17,8 +17,9 @@ from simba_actors.live import LiveProgram
 from simba_actors.lm.governed_lm import governed
 from tests.support.live import said
 from tests.support.quiz import exact, quiz_script
-from tests.support.runs import PATIENCE, small_config
+from tests.support.runs import small_config
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.waiting import PATIENCE
 
 ROWS = [dspy.Example(question=f"{n}?", answer="nothing").with_inputs("question") for n in range(8)]
 
@@ -38,7 +39,7 @@ async def in_thread(call: Any) -> Any:
 async def test_evaluate_runs_a_live_program_after_the_optimizer_has_ended(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db")
     async with await Optimizer.start(config) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
     live = live_program(ScriptedLM(said), tmp_path / "simba.db")
     evaluate: Any = dspy.Evaluate(devset=ROWS, metric=exact, num_threads=4)
     assert (await in_thread(lambda: evaluate(live))).score == 100.0
@@ -47,7 +48,7 @@ async def test_evaluate_runs_a_live_program_after_the_optimizer_has_ended(tmp_pa
 def test_evaluate_runs_a_live_program_after_the_optimizers_loop_was_closed(tmp_path: Path) -> None:
     async def optimize() -> None:
         async with await Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
 
     asyncio.run(optimize())
     live = live_program(ScriptedLM(said), tmp_path / "simba.db")
@@ -70,7 +71,7 @@ def test_calls_that_block_the_loop_of_an_optimizer_that_has_ended_return(way: st
 
     async def main() -> None:
         async with Optimizer.start(small_config(tmp_path / "simba.db", lm=lm)) as optimizer:
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
         answers.extend(WAYS[way](live_program(lm, tmp_path / "simba.db")))
 
     service = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
@@ -94,7 +95,7 @@ def hung_optimizer(lm: Any) -> Generator[threading.Event]:
         calls = [asyncio.ensure_future(copied.acall(f"call {n}")) for n in range(8)]
         while not over.is_set():
             if block.is_set():
-                over.wait()  # Blocks the loop, on purpose.
+                over.wait(PATIENCE)  # Blocks the loop, on purpose.
             await asyncio.sleep(0.01)
         for call in calls:
             call.cancel()
@@ -105,7 +106,7 @@ def hung_optimizer(lm: Any) -> Generator[threading.Event]:
         yield block
     finally:
         over.set()
-        loop.join()
+        loop.join(PATIENCE)
 
 
 @pytest.mark.parametrize("blocked", [False, True], ids=["eight hung calls", "blocked loop"])

@@ -14,7 +14,7 @@ import pytest
 from simba_actors.live import LiveProgram
 from simba_actors.live.router import LiveState
 from simba_actors.publishing.channel import Channel
-from tests.live.test_remote import until
+from tests.live.test_remote import until_answer
 from tests.support.channels import ChannelServers
 from tests.support.live import publish, sayer, saying, start_canary
 
@@ -46,11 +46,11 @@ def test_the_newest_version_runs_whatever_clocks_say(tmp_path: Path, servers: Ch
     servers.set_clock(DAY)
     with servers.serving(store, transport=transport) as address:
         live = LiveProgram(sayer(), store=address)
-        until(live, "one")
+        until_answer(live, "one")
         for word, hours in [("two", -DAY), ("three", 2 * DAY), ("four", 0.0)]:
             servers.set_clock(hours)
             asyncio.run(publish_at(store, word, -hours))
-            until(live, word)
+            until_answer(live, word)
             assert live.state is LiveState.READY
 
 

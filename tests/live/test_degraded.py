@@ -22,7 +22,7 @@ from simba_actors.programs import Configuration
 from simba_actors.publishing.channel import Channel
 from simba_actors.runtime.threads import Threads
 from tests.support.live import ManualClock, answer, publish, sayer, start_canary
-from tests.support.runs import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.live import publish
-from tests.support.runs import PATIENCE
+from tests.support.waiting import PATIENCE
 
 PRELUDE = """
 import asyncio, os, signal, sys, threading

@@ -21,8 +21,8 @@ from simba_actors.programs import Choice, Configuration, ConfigurationSpace, Flo
 from simba_actors.publishing.channel import Channel
 from tests.support.live import ManualClock, answer, publish, publish_elsewhere, said, said_by, sayer
 from tests.support.quiz import exact
-from tests.support.runs import PATIENCE
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def test_a_service_in_another_process_takes_up_what_is_published_here(stor
     finally:
         if service.returncode is None:
             service.kill()
-            await service.wait()
+            await asyncio.wait_for(service.wait(), PATIENCE)
 
 
 async def test_the_student_itself_is_never_changed(store: Path) -> None:
@@ -161,7 +161,7 @@ async def test_a_student_without_an_async_side_does_not_stop_the_loop(store: Pat
             self.ask: Any = sayer()
 
         def forward(self) -> bool:
-            return loop_went_on.wait(10)
+            return loop_went_on.wait(PATIENCE)
 
     live = LiveProgram(Blocking(), store=store)
     running = asyncio.ensure_future(live.acall())

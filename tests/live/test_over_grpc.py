@@ -22,11 +22,11 @@ from simba_actors.live.remote import Poller
 from simba_actors.live.router import LiveState
 from simba_actors.live.wire import Remote
 from simba_actors.transport.security import TLS
-from tests.live.test_remote import FORKING, until, until_state
+from tests.live.test_remote import FORKING, until_answer, until_state
 from tests.support.channels import ChannelServers
 from tests.support.hosts import free_port, run_script
 from tests.support.live import publish, sayer, start_canary
-from tests.support.runs import PATIENCE
+from tests.support.waiting import PATIENCE, block_until
 
 pytest.importorskip("grpc")
 
@@ -112,7 +112,7 @@ def test_the_first_call_runs_what_the_server_serves_and_later_ones_what_is_publi
         assert live(question="?").answer == "one"
         assert live.state is LiveState.READY
         asyncio.run(publish(store, "two"))
-        until(live, "two")
+        until_answer(live, "two")
 
 
 def test_a_server_that_ends_and_starts_again_fails_no_call_and_leaves_nobody_behind(
@@ -121,23 +121,23 @@ def test_a_server_that_ends_and_starts_again_fails_no_call_and_leaves_nobody_beh
     port = free_port()
     live = LiveProgram(sayer(), store=f"grpc://127.0.0.1:{port}")
     with servers.serving(store, port):
-        until(live, "one")
+        until_answer(live, "one")
     until_state(live, LiveState.STALE)
     assert live(question="?").answer == "one"
     asyncio.run(publish(store, "two"))
     with servers.serving(store, port):
-        until(live, "two")
+        until_answer(live, "two")
         until_state(live, LiveState.READY)
 
 
 def test_a_stream_that_is_cut_is_opened_again(store: Path, servers: ChannelServers) -> None:
     with servers.serving(store) as address, relayed(address) as relay:
         live = LiveProgram(sayer(), store=relay.address)
-        until(live, "one")
+        until_answer(live, "one")
         for word in ("two", "three"):
             relay.cut()
             asyncio.run(publish(store, word))
-            until(live, word)
+            until_answer(live, word)
 
 
 def test_without_a_server_the_student_runs(caplog: pytest.LogCaptureFixture) -> None:
@@ -194,14 +194,12 @@ def test_a_score_whose_answer_is_lost_is_sent_again_and_counts_once(store: Path,
         (call,) = calls_beside_a_canary(live, 1)
         relay.silent = True
         live.report(0.5, call)
-        deadline = time.monotonic() + PATIENCE
-        while counted(store) == 0:
-            assert time.monotonic() < deadline
+        block_until(lambda: counted(store) == 1)
         relay.silent = False
         relay.cut()
         assert live._runner is not None
-        while not live._runner.recorder._writer.flush(time.monotonic() + 1.0):
-            assert time.monotonic() < deadline
+        writer = live._runner.recorder._writer
+        block_until(lambda: writer.flush(time.monotonic() + PATIENCE))
     assert counted(store) == 1
 
 
@@ -223,10 +221,8 @@ def test_scores_wait_while_the_server_refuses_the_token(
         assert counted(store) == 0
         assert "are sent again" in caplog.text
     with servers.serving(store, port, token=TOKEN, transport=transport):
-        deadline = time.monotonic() + PATIENCE
-        while counted(store) == 0:
-            assert time.monotonic() < deadline
-            writer.flush(time.monotonic() + 1.0)
+        block_until(lambda: writer.flush(time.monotonic() + PATIENCE))
+        assert counted(store) == 1
 
 
 @pytest.mark.parametrize("scores", [[("not an id", 0.5)], [("1.1.a", float("nan"))]])

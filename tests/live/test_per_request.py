@@ -16,6 +16,7 @@ from simba_actors.live import LiveProgram
 from simba_actors.live.background import THREADS
 from tests.support.live import answer, publish, said, sayer
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.waiting import PATIENCE, until
 
 REQUESTS = 1_000
 REQUESTS_WITHOUT_HISTORY = 20
@@ -100,7 +101,7 @@ class Rendezvous(dspy.Module):
             self.running.add(question)
             Rendezvous.most_running = max(self.most_running, len(self.running))
         if int(question) < THREADS:
-            self.meet.wait(timeout=60)
+            self.meet.wait(timeout=PATIENCE)
         with self.lock:
             self.running.discard(question)
         return dspy.Prediction(answer=question)
@@ -120,37 +121,36 @@ class Waiting(dspy.Module):
         super().__init__()
         self.ask = dspy.Predict("question -> answer")
 
-    def forward(self, question: str, until: threading.Event, running: list[str]) -> dspy.Prediction:
+    def forward(self, question: str, release: threading.Event, running: list[str]) -> dspy.Prediction:
         running.append(question)
-        until.wait(timeout=60)
+        release.wait(timeout=PATIENCE)
         return dspy.Prediction(answer=question)
 
 
 async def test_calls_that_are_cancelled_count_until_their_threads_are_free(tmp_path: Path) -> None:
     live: Any = LiveProgram(Waiting(), store=tmp_path / "none.db")
-    until, running = threading.Event(), list[str]()
+    release, running = threading.Event(), list[str]()
 
     async def impatient(number: int) -> None:
         with anyio.move_on_after(0.02):
-            await live.acall(question=str(number), until=until, running=running)
+            await live.acall(question=str(number), release=release, running=running)
 
     for _ in range(3):
         await asyncio.gather(*(impatient(number) for number in range(THREADS)))
     assert len(running) <= THREADS
-    until.set()
-    assert (await live.acall(question="last", until=until, running=running)).answer == "last"
+    release.set()
+    assert (await live.acall(question="last", release=release, running=running)).answer == "last"
 
 
 async def test_sync_students_that_take_long_delay_no_other_live_program(tmp_path: Path) -> None:
     slow: Any = LiveProgram(Waiting(), store=tmp_path / "none.db")
-    until, running = threading.Event(), list[str]()
-    calls = [asyncio.create_task(slow.acall(question="", until=until, running=running)) for _ in range(2 * THREADS)]
-    while len(running) < THREADS:  # noqa: ASYNC110 - threads fill it
-        await asyncio.sleep(0.001)
+    release, running = threading.Event(), list[str]()
+    calls = [asyncio.create_task(slow.acall(question="", release=release, running=running)) for _ in range(2 * THREADS)]
+    await until(lambda: len(running) == THREADS)
     await publish(tmp_path / "simba.db", "one")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         assert await answer(LiveProgram(sayer(), store=tmp_path / "simba.db")) == "one"
-    until.set()
+    release.set()
     await asyncio.gather(*calls)
 
 

@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +25,7 @@ from simba_actors.live.router import LiveState
 from simba_actors.publishing.channel import Channel
 from tests.support.hosts import free_port, run_script, wait_for_port
 from tests.support.live import publish, sayer, start_canary
-from tests.support.runs import PATIENCE
+from tests.support.waiting import PATIENCE, block_until
 
 TOKEN = secrets.token_hex()
 
@@ -56,17 +55,14 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "simba.db"
 
 
-def until(live: LiveProgram, answer: str) -> None:
+def until_answer(live: LiveProgram, word: str) -> None:
     """Call until the answer is the expected one."""
-    deadline = time.monotonic() + PATIENCE
-    while (said := live(question="?").answer) != answer:
-        assert time.monotonic() < deadline, f"{said!r} is answered, and not {answer!r}"
+    block_until(lambda: live(question="?").answer == word)
 
 
 def until_state(live: LiveProgram, state: LiveState) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while live.state is not state:
-        assert time.monotonic() < deadline, f"{live.state}, and not {state}"
+    """Wait until a live program has that state."""
+    block_until(lambda: live.state is state)
 
 
 def test_the_first_call_runs_what_the_server_serves_and_later_ones_what_is_published(store: Path) -> None:
@@ -75,7 +71,7 @@ def test_the_first_call_runs_what_the_server_serves_and_later_ones_what_is_publi
         assert live(question="?").answer == "one"
         assert live.state is LiveState.READY
         asyncio.run(publish(store, "two"))
-        until(live, "two")
+        until_answer(live, "two")
         assert asyncio.run(live.acall(question="?")).answer == "two"
 
 
@@ -167,7 +163,7 @@ def test_a_server_that_is_killed_and_started_again_fails_no_call_and_leaves_nobo
 
     callers = [threading.Thread(target=call_on_and_on) for _ in range(2)]
     with serving(store, port):
-        until(live, "one")
+        until_answer(live, "one")
         for caller in callers:
             caller.start()
     try:
@@ -175,12 +171,12 @@ def test_a_server_that_is_killed_and_started_again_fails_no_call_and_leaves_nobo
             until_state(live, LiveState.STALE)
             asyncio.run(publish(store, word))
             with serving(store, port):
-                until(live, word)
+                until_answer(live, word)
                 until_state(live, LiveState.READY)
     finally:
         over.set()
         for caller in callers:
-            caller.join()
+            caller.join(PATIENCE)
     assert failed == []
 
 
@@ -194,7 +190,7 @@ def test_scores_are_reported_and_decide_about_a_canary(store: Path) -> None:
             for _ in range(2):  # The second one does not count.
                 live.report((0.8 if said == "new" else 0.2) + (0.05 if number % 2 else -0.05), call.id)
         live.close()
-        until_version(live, 3)
+        block_until(lambda: version_of(live) == 3)
 
     async def newest() -> Any:
         async with await Channel.open(store, "default") as channel:
@@ -206,11 +202,10 @@ def test_scores_are_reported_and_decide_about_a_canary(store: Path) -> None:
     assert sum(count for count in counts if count > 2) <= 60
 
 
-def until_version(live: LiveProgram, version: int) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while live.version != version:
-        live.sync_variables()
-        assert time.monotonic() < deadline
+def version_of(live: LiveProgram) -> int:
+    """Return the version that is served now."""
+    live.sync_variables()
+    return live.version
 
 
 def test_scores_that_make_no_sense_are_refused(store: Path) -> None:
@@ -268,7 +263,7 @@ def odd_server(request: pytest.FixtureRequest) -> Iterator[str]:
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
-        thread.join()
+        thread.join(PATIENCE)
 
 
 def test_half_and_odd_answers_fail_no_call(odd_server: str) -> None:

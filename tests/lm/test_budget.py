@@ -12,7 +12,7 @@ from simba_actors.errors import BudgetReachedError
 from simba_actors.lm.budget import Budget, BudgetTracker, CallSize, forecast
 from simba_actors.search.rollout import Usage
 from simba_actors.store.records import Spending
-from tests.support.runs import PATIENCE
+from tests.support.waiting import PATIENCE
 
 
 def test_a_call_is_not_sent_that_would_pass_a_cap_by_what_calls_used_on_average() -> None:
@@ -111,7 +111,7 @@ async def test_a_call_waits_for_those_in_flight_that_may_use_what_is_left() -> N
     assert (second.done(), tracker.calls) == (False, 1)
     tracker.answered(10, 5, None, 40)
     tracker.after_call(size)
-    await asyncio.wait_for(second, 60)
+    await asyncio.wait_for(second, PATIENCE)
     assert tracker.calls == 2
 
 
@@ -119,7 +119,7 @@ async def test_a_call_that_does_not_fit_is_refused_at_once_though_others_are_in_
     tracker = BudgetTracker(Budget(max_tokens=100))
     await tracker.before_call(CallSize(characters=40, max_tokens=50))
     with pytest.raises(BudgetReachedError):
-        await asyncio.wait_for(tracker.before_call(CallSize(characters=4000)), 60)
+        await asyncio.wait_for(tracker.before_call(CallSize(characters=4000)), PATIENCE)
 
 
 def test_requests_that_were_counted_ahead_and_not_sent_are_given_back() -> None:

@@ -20,8 +20,8 @@ from simba_actors.lm.usage import Meter, calls, prompt_characters, reported_cost
 from simba_actors.search.rollout import Usage
 from tests.support.openai_server import OpenAIServer
 from tests.support.quiz import legible_script
-from tests.support.runs import PATIENCE
 from tests.support.scripted_lm import Ask
+from tests.support.waiting import PATIENCE
 
 
 class Counted:

@@ -17,7 +17,8 @@ from simba_actors.store import Reader
 from simba_actors.strategies import AppendADemo, AppendARule
 from tests.support.openai_server import OpenAIServer
 from tests.support.quiz import quiz_script
-from tests.support.runs import PATIENCE, finish, small_config
+from tests.support.runs import finish, small_config
+from tests.support.waiting import PATIENCE
 
 PRICED = "openai/gpt-4o-mini"
 """A model whose price DSPy knows."""
@@ -126,7 +127,7 @@ async def test_two_runs_of_one_loop_keep_to_the_budget_each(server: OpenAIServer
     budget = Budget(max_calls=25)
     configs = [judged(server, tmp_path / "simba.db", run_id=name, budget=budget, seed=n) for n, name in enumerate("ab")]
     async with Optimizer.start(configs[0]) as first, Optimizer.start(configs[1]) as second:
-        results = await asyncio.wait_for(asyncio.gather(first.result(), second.result()), PATIENCE)
+        results = await asyncio.gather(first.result(PATIENCE), second.result(PATIENCE))
     assert [result.budget_reached for result in results] == ["max_calls", "max_calls"]
     assert server.calls <= 50
 

@@ -16,6 +16,7 @@ from simba_actors.lm.limits import ConcurrencyLimit, Limits
 from simba_actors.lm.retry import CircuitBreaker, Retry
 from simba_actors.lm.rollout_context import RolloutContext
 from simba_actors.lm.usage import Meter
+from tests.support.waiting import PATIENCE
 
 NAME = "openai/quiz"
 
@@ -147,7 +148,7 @@ async def test_a_renewed_grace_period_wakes_calls_that_wait_for_their_next_attem
     for _ in range(10):
         await asyncio.sleep(0)
     governor.renew_grace_period()
-    assert await asyncio.wait_for(waiting, 10.0) == "there"
+    assert await asyncio.wait_for(waiting, PATIENCE) == "there"
 
 
 async def test_the_grace_period_of_an_endpoint_ends() -> None:
@@ -237,7 +238,7 @@ async def test_a_cancelled_call_leaves_its_place_to_others() -> None:
     hung = asyncio.ensure_future(call(governor, asyncio.Event().wait))
     await asyncio.sleep(0)
     hung.cancel()
-    await asyncio.wait([hung])
+    await asyncio.wait([hung], timeout=PATIENCE)
     assert await call(governor, answers("there")) == "there"
 
 

@@ -18,6 +18,7 @@ from simba_actors.lm.governed_lm import governed
 from simba_actors.lm.governor import Governor
 from simba_actors.lm.retry import Retry
 from tests.lm.provider_answers import ANSWERS, Meaning, ProviderAnswer
+from tests.support.waiting import PATIENCE
 
 GOOD = {answer.provider: answer for answer in ANSWERS if answer.name == "text"}
 
@@ -106,7 +107,7 @@ def provider() -> Iterator[Provider]:
         patch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # Otherwise its import asks the internet for prices.
         yield provider
     provider.server.shutdown()
-    thread.join()
+    thread.join(PATIENCE)
     provider.server.server_close()
 
 

@@ -37,7 +37,8 @@ from simba_actors.store.queries import run_queries
 from tests.support.connections import left_open, open_connections
 from tests.support.crashing import Injector, inject
 from tests.support.quiz import questions
-from tests.support.runs import PATIENCE, finish, small_config
+from tests.support.runs import events_of, finish, reach, small_config
+from tests.support.waiting import PATIENCE
 
 FOLLOW = """
 import asyncio, json, sys
@@ -59,8 +60,8 @@ async def stored(store: str | Path, run_id: str) -> list[Event]:
 async def test_events_are_replayed_then_followed_without_a_gap(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db")
     async with await Optimizer.start(config) as optimizer:
-        early = [event.seq async for event in optimizer.events()]
-        late = [event.seq async for event in optimizer.events(after=5)]
+        early = [event.seq for event in await events_of(optimizer, Event)]
+        late = [event.seq for event in await events_of(optimizer, Event, after=5)]
     assert early == list(range(1, len(early) + 1))
     assert late == early[5:]
 
@@ -73,7 +74,7 @@ async def test_another_process_follows_a_run_to_its_end(tmp_path: Path) -> None:
         )
         output, _ = await asyncio.wait_for(follower.communicate(), PATIENCE)
         followed = [json.loads(line) for line in output.splitlines()]
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         assert followed == [[event.seq, type(event).__name__] for event in await stored(config.store, optimizer.run_id)]
         assert followed[-1][1] == "RunFinished"
 
@@ -87,9 +88,10 @@ async def test_following_an_unknown_run_is_an_error(tmp_path: Path) -> None:
 async def test_a_slow_reader_does_not_slow_the_run(tmp_path: Path) -> None:
     async with await Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
         seen: list[Event] = []
-        async for event in optimizer.events():
-            await asyncio.wait_for(optimizer.result(), PATIENCE)  # The run ends, this reader is at its first event.
-            seen.append(event)
+        async with asyncio.timeout(PATIENCE):
+            async for event in optimizer.events():
+                await optimizer.result(PATIENCE)  # The run ends, this reader is at its first event.
+                seen.append(event)
     assert isinstance(seen[-1], RunFinished)
 
 
@@ -108,7 +110,7 @@ async def test_callbacks_hear_every_event_in_order(tmp_path: Path) -> None:
 async def test_callbacks_hear_of_what_is_published_after_the_run_is_over(tmp_path: Path) -> None:
     heard: list[Event] = []
     async with Optimizer.start(small_config(tmp_path / "simba.db", callbacks=[heard.append])) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         await optimizer.publish()
     assert isinstance(heard[-1], ProgramPublished)
 
@@ -177,9 +179,7 @@ async def test_a_callback_that_is_ended_leaves_the_store_closed(tmp_path: Path) 
 async def test_callbacks_hear_of_a_resumed_run_only_what_is_new(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db")
     async with await Optimizer.start(config) as optimizer:
-        async for event in optimizer.events():
-            if isinstance(event, StepClosed):
-                break
+        await reach(optimizer, StepClosed)
     heard: list[Event] = []
     await finish(replace(config, callbacks=[heard.append]))
     assert isinstance(heard[0], RunResumed)
@@ -215,8 +215,8 @@ async def test_a_run_that_fails_tells_why(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", metric=fails_later)
     async with await Optimizer.start(config) as optimizer:
         with pytest.raises(MetricError):
-            await asyncio.wait_for(optimizer.result(), PATIENCE)
-        events = [event async for event in optimizer.events()]
+            await optimizer.result(PATIENCE)
+        events = await events_of(optimizer, Event)
     [failed] = [event for event in events if isinstance(event, RunFailed)]
     assert "no such label" in failed.reason
 
@@ -245,7 +245,7 @@ def test_a_line_about_an_event_counts_steps_from_one() -> None:
 async def test_every_stored_event_is_read_as_it_was_committed(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db")
     async with await Optimizer.start(config) as optimizer:
-        events = [event async for event in optimizer.events()]
+        events = await events_of(optimizer, Event)
     assert isinstance(events[0], Started)
     assert all(event.run_id == optimizer.run_id and event.time > 0 for event in events)
     assert {type(event).__name__ for event in events} <= set(EVENT_TYPES)

@@ -9,6 +9,7 @@ from simba_actors.observe.notebook import ProgramDiff
 from tests.support.hostile import hostile_script
 from tests.support.runs import small_config
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.waiting import PATIENCE
 
 
 def test_a_diff_shows_additions_in_color_and_escapes_them() -> None:
@@ -22,7 +23,7 @@ def test_a_diff_shows_additions_in_color_and_escapes_them() -> None:
 async def test_what_an_lm_wrote_is_text_in_the_html_of_a_result(tmp_path: Path) -> None:
     lm = ScriptedLM(hostile_script)
     async with Optimizer.start(small_config(tmp_path / "simba.db", lm=lm, prompt_model=lm)) as optimizer:
-        result = await optimizer.result()
+        result = await optimizer.result(PATIENCE)
         status = await optimizer.status()
     assert "<script" not in result._repr_html_().lower()
     assert f"{result.score:.3f}" in result._repr_html_()

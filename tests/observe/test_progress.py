@@ -21,7 +21,8 @@ from simba_actors.observe.wording import duration, progress_line
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
 from tests.support.hostile import STEERING
-from tests.support.runs import PATIENCE, finish, reach, small_config
+from tests.support.runs import finish, reach, small_config
+from tests.support.waiting import PATIENCE
 
 
 class Terminal(io.StringIO):
@@ -31,7 +32,7 @@ class Terminal(io.StringIO):
 
 async def shown(store: Path, stream: io.StringIO) -> str:
     async with await Optimizer.start(small_config(store)) as optimizer, show_progress(optimizer, stream):
-        await asyncio.wait_for(optimizer.result(), PATIENCE)
+        await optimizer.result(PATIENCE)
     return stream.getvalue()
 
 
@@ -68,7 +69,7 @@ async def test_the_best_program_never_looks_worse_than_the_student(
 async def test_the_student_and_the_winner_have_one_score_in_all_places(tmp_path: Path) -> None:
     stream = io.StringIO()
     async with await Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
-        result = await asyncio.wait_for(optimizer.result(), PATIENCE)
+        result = await optimizer.result(PATIENCE)
         status, finished = await optimizer.status(), await reach(optimizer, RunFinished)
         async with await Reader.open(optimizer.store) as queries:
             summary = await queries.ask(run_queries.summary, result.run_id)
@@ -123,7 +124,7 @@ async def test_what_the_block_raises_is_raised_as_it_is(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", metric=metric)
     with pytest.raises(MetricError):
         async with await Optimizer.start(config) as optimizer, show_progress(optimizer, io.StringIO()):
-            await asyncio.wait_for(optimizer.result(), PATIENCE)
+            await optimizer.result(PATIENCE)
 
 
 async def test_a_stream_that_breaks_in_the_block_does_not_harm_it(tmp_path: Path) -> None:
@@ -131,7 +132,7 @@ async def test_a_stream_that_breaks_in_the_block_does_not_harm_it(tmp_path: Path
     closed.close()
     config = small_config(tmp_path / "simba.db")
     async with await Optimizer.start(config) as optimizer, show_progress(optimizer, closed):
-        result = await asyncio.wait_for(optimizer.result(), PATIENCE)
+        result = await optimizer.result(PATIENCE)
     assert result.score > 0
 
 
@@ -162,7 +163,7 @@ async def test_nothing_is_shown_after_the_block(tmp_path: Path) -> None:
         async with show_progress(optimizer, stream):
             await reach(optimizer, StepOpened)
         shown_in_the_block = stream.getvalue()
-        await asyncio.wait_for(optimizer.result(), PATIENCE)
+        await optimizer.result(PATIENCE)
     assert stream.getvalue() == shown_in_the_block
 
 

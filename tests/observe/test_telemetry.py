@@ -31,6 +31,7 @@ from tests.support.openai_server import Faults, OpenAIServer
 from tests.support.quiz import quiz_script
 from tests.support.runs import finish, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
+from tests.support.waiting import PATIENCE
 
 PRICED = "openai/gpt-4o-mini"
 """A model whose price DSPy knows."""
@@ -230,4 +231,4 @@ def test_an_application_that_has_not_imported_opentelemetry_is_spared_that() -> 
         "from simba_actors.lm.governor import Governor; "
         "telemetry_of('run', Governor()); sys.exit('opentelemetry' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=PATIENCE).returncode == 0

@@ -18,6 +18,7 @@ from simba_actors.programs import to_json_value
 from simba_actors.programs.configuration import json_problem
 from simba_actors.programs.values import DEEPEST, json_fields, revive, revive_savable
 from tests.support.quiz import exact
+from tests.support.waiting import PATIENCE
 
 
 class Handle:
@@ -135,7 +136,9 @@ def test_sets_are_the_same_in_every_process() -> None:
         "print(to_json_value([words, frozenset(words), Model(words=words), Data(words), dict.fromkeys(words).keys()]))"
     )
     made = {
-        subprocess.check_output([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed})
+        subprocess.check_output(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, timeout=PATIENCE
+        )
         for seed in ("1", "2")
     }
     assert len(made) == 1

@@ -19,7 +19,8 @@ from simba_actors.publishing.canary import MOST_SCORES, canary_scores, decide
 from simba_actors.publishing.channel import Channel
 from simba_actors.search.statistics.sequential_test import Sums
 from tests.support.live import answer, publish, sayer, start_canary
-from tests.support.runs import PATIENCE, small_config
+from tests.support.runs import events_of, small_config
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -168,7 +169,7 @@ async def test_the_verdict_is_an_event_of_the_run_that_the_program_is_from(tmp_p
     config = small_config(tmp_path / "simba.db", student=student)
     live = LiveProgram(student, store=config.store)
     async with await Optimizer.start(config) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         await optimizer.publish(1, share=0.5, reason="try it")
         with dspy.context(lm=config.lm):
             for number in range(120):
@@ -176,7 +177,7 @@ async def test_the_verdict_is_an_event_of_the_run_that_the_program_is_from(tmp_p
                     await live.acall(question="What is the colour of ball 1?")
                 live.report(float(call.version == 2) + 0.1 * (number % 2), call.id)
         live.close()
-        found = [e async for e in optimizer.events() if isinstance(e, ProgramPublished)]
+        found = await events_of(optimizer, ProgramPublished)
     assert [(event.kind, event.program) for event in found] == [("publish", 0), ("canary", 1), ("promote", 1)]
     assert "canary 2 is better" in found[-1].reason
 
@@ -186,11 +187,11 @@ async def test_the_verdict_is_reported_to_the_run_of_the_canary_also_where_no_pr
 ) -> None:
     config = small_config(store, student=sayer())
     async with await Optimizer.start(config) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         await publish(store, "old")
         await optimizer.publish(0, share=0.5, expected=1, reason="try it")
         await scored_calls(LiveProgram(sayer(), store=store), {"old": 0.8, "nothing": 0.2}, 80)
-        found = [event async for event in optimizer.events() if isinstance(event, CanaryJudged)]
+        found = await events_of(optimizer, CanaryJudged)
     version = await newest(store)
     assert (version.kind, version.run_id) == ("rollback", None)
     assert [(event.program, event.canary, event.verdict, event.reason) for event in found] == [

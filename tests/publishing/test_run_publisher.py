@@ -12,7 +12,7 @@ import pytest
 
 from simba_actors import Optimizer
 from simba_actors.errors import ConfigError, MisfitError, RunError, UnknownProgramError, VersionConflictError
-from simba_actors.events import ProgramPublished, StepClosed
+from simba_actors.events import Event, ProgramPublished, StepClosed
 from simba_actors.live import LiveProgram, VariableAware
 from simba_actors.observe import follow_events
 from simba_actors.programs import Configuration, ConfigurationSpace
@@ -20,8 +20,9 @@ from simba_actors.publishing.channel import Channel
 from simba_actors.search.rollout import STUDENT
 from tests.support.live import sayer
 from tests.support.quiz import questions, quiz_script
-from tests.support.runs import PATIENCE, small_config
+from tests.support.runs import events_of, reach, small_config
 from tests.support.scripted_lm import Ask, Script, ScriptedLM
+from tests.support.waiting import PATIENCE
 
 
 def config(tmp_path: Path, **changes: Any) -> Any:
@@ -66,7 +67,7 @@ async def test_the_winner_is_published_and_seen_by_the_next_call(tmp_path: Path)
     student = dspy.Predict("question -> answer")
     live = LiveProgram(student, store=tmp_path / "simba.db", channel="bot")
     async with await Optimizer.start(config(tmp_path, student=student)) as optimizer:
-        result = await optimizer.result()
+        result = await optimizer.result(PATIENCE)
         await optimizer.publish(reason="the winner", by="ann")
         live.sync_variables()
     space = ConfigurationSpace.from_module(student)
@@ -77,14 +78,13 @@ async def test_the_winner_is_published_and_seen_by_the_next_call(tmp_path: Path)
 
 async def test_a_publication_is_an_event_of_its_run(tmp_path: Path) -> None:
     async with await Optimizer.start(config(tmp_path)) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         await optimizer.publish(0, reason="to begin with")
         await optimizer.publish(1, share=0.5, reason="try it")
         await optimizer.rollback(reason="no good")
         published = [
             (event.program, event.version, event.kind, event.reason)
-            async for event in optimizer.events()
-            if isinstance(event, ProgramPublished)
+            for event in await events_of(optimizer, ProgramPublished)
         ]
     assert published == [
         (0, 1, "publish", "to begin with"),
@@ -96,11 +96,11 @@ async def test_a_publication_is_an_event_of_its_run(tmp_path: Path) -> None:
 async def test_a_run_hears_that_another_runs_program_takes_the_place_of_its_own(tmp_path: Path) -> None:
     for program, run_id in ((1, "first"), (2, "second")):
         async with await Optimizer.start(config(tmp_path, run_id=run_id)) as optimizer:
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
             await optimizer.publish(program)
             if run_id == "second":
                 await optimizer.rollback(reason="no good")
-            published = [event async for event in optimizer.events() if isinstance(event, ProgramPublished)]
+            published = await events_of(optimizer, ProgramPublished)
     assert [(event.version, event.kind, event.source) for event in published] == [
         (2, "publish", "second"),
         (3, "rollback", "first"),
@@ -119,24 +119,24 @@ async def test_candidates_of_a_module_that_follows_a_channel_run_as_they_are(tmp
     bot, lm = Bot(), ScriptedLM(knows_with_demos)
     bot.follow(tmp_path / "simba.db", channel="bot")
     async with await Optimizer.start(clear_config(tmp_path, student=bot, lm=lm, policy="adaptive")) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
     assert any(role == "assistant" for ask in lm.asks if ask.fields == ["answer"] for role, _ in ask.messages)
 
 
 async def test_publishing_amid_a_run_does_not_disturb_it(tmp_path: Path) -> None:
     async with await Optimizer.start(config(tmp_path)) as optimizer:
-        async for event in optimizer.events():
-            if isinstance(event, StepClosed):
-                await optimizer.publish(event.step + 1)
-        await optimizer.result()
-        seqs = [event.seq async for event in optimizer.events()]
+        async with asyncio.timeout(PATIENCE):
+            async for event in optimizer.events():
+                if isinstance(event, StepClosed):
+                    await optimizer.publish(event.step + 1)
+        seqs = [event.seq for event in await events_of(optimizer, Event)]
     assert seqs == list(range(1, len(seqs) + 1))
     assert [version.program for version in await history(tmp_path)] == [1, 2]
 
 
 async def test_a_canary_on_an_empty_channel_is_compared_with_the_student_itself(tmp_path: Path) -> None:
     async with await Optimizer.start(config(tmp_path)) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         await optimizer.publish(1, share=0.2)
     kinds = [(version.kind, version.program) for version in await history(tmp_path)]
     assert kinds == [("publish", 0), ("canary", 1)]
@@ -144,7 +144,7 @@ async def test_a_canary_on_an_empty_channel_is_compared_with_the_student_itself(
 
 async def test_what_somebody_else_published_is_not_overwritten_unseen(tmp_path: Path) -> None:
     async with await Optimizer.start(config(tmp_path)) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         async with await Channel.open(tmp_path / "simba.db", "bot") as channel:
             await channel.publish(Configuration.of({"self": ("Guess.", [])}), expected=0, reason="urgent", by="bob")
         with pytest.raises(VersionConflictError, match=r"bob was first \(publish: urgent\)"):
@@ -155,7 +155,7 @@ async def test_what_somebody_else_published_is_not_overwritten_unseen(tmp_path: 
 
 async def test_what_somebody_else_made_of_the_runs_own_versions_is_not_overwritten_unseen(tmp_path: Path) -> None:
     async with await Optimizer.start(config(tmp_path)) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         await optimizer.publish(0)
         await optimizer.publish(1)
         async with await Channel.open(tmp_path / "simba.db", "bot") as channel:
@@ -166,7 +166,7 @@ async def test_what_somebody_else_made_of_the_runs_own_versions_is_not_overwritt
 
 async def test_what_a_run_published_on_its_own_counts_as_seen(tmp_path: Path) -> None:
     async with await Optimizer.start(clear_config(tmp_path, publish="best")) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         automatic = await history(tmp_path)
         published = await optimizer.publish(0)
     assert published.version == len(automatic) + 1 > 1
@@ -174,7 +174,7 @@ async def test_what_a_run_published_on_its_own_counts_as_seen(tmp_path: Path) ->
 
 async def test_the_verdict_on_a_canary_counts_as_seen(tmp_path: Path) -> None:
     async with await Optimizer.start(config(tmp_path)) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         await optimizer.publish(1, share=0.5)
         live = LiveProgram(sayer(), store=tmp_path / "simba.db", channel="bot")
         for _ in range(80):
@@ -189,7 +189,7 @@ async def test_the_verdict_on_a_canary_counts_as_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0, 1, float("nan"), "0.1", True])
 async def test_a_share_out_of_range_is_refused_and_nothing_is_published(share: Any, tmp_path: Path) -> None:
     async with await Optimizer.start(config(tmp_path)) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         with pytest.raises(ConfigError, match="must be a number above 0 and below 1"):
             await optimizer.publish(share=share)
         assert (await optimizer._publisher.look()).version == 0
@@ -197,7 +197,7 @@ async def test_a_share_out_of_range_is_refused_and_nothing_is_published(share: A
 
 async def test_a_canary_of_a_program_that_there_is_not_publishes_nothing(tmp_path: Path) -> None:
     async with await Optimizer.start(config(tmp_path)) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         with pytest.raises(UnknownProgramError, match="has no program 99"):
             await optimizer.publish(99, share=0.1)
         assert (await optimizer._publisher.look()).version == 0
@@ -220,7 +220,7 @@ async def test_a_program_with_other_fields_than_the_students_is_refused(tmp_path
 
 async def test_a_copy_of_the_student_is_published_too(tmp_path: Path) -> None:
     async with await Optimizer.start(config(tmp_path)) as optimizer:
-        result = await optimizer.result()
+        result = await optimizer.result(PATIENCE)
         edited: Any = result.program.deepcopy()
         edited.signature = edited.signature.with_instructions("By hand.")
         known = await optimizer.publish(result.program)
@@ -241,7 +241,7 @@ async def test_there_must_be_something_to_publish(tmp_path: Path) -> None:
 
 async def test_what_is_better_beyond_doubt_is_published_before_the_result_is_there(tmp_path: Path) -> None:
     async with await Optimizer.start(clear_config(tmp_path, publish="best")) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         versions = await history(tmp_path)
     assert versions
     assert versions[0].publisher == "simba_actors"
@@ -250,9 +250,7 @@ async def test_what_is_better_beyond_doubt_is_published_before_the_result_is_the
 
 async def test_the_adaptive_policy_publishes_what_is_better_beyond_doubt_while_it_goes_on(tmp_path: Path) -> None:
     async with await Optimizer.start(adaptive_config(tmp_path, knows_with_demos)) as optimizer:
-        async for event in optimizer.events():
-            if isinstance(event, StepClosed) and event.step == 3:
-                break
+        await reach(optimizer, StepClosed, lambda event: event.step == 3)
         await optimizer.pause()
         async with (
             asyncio.timeout(PATIENCE),
@@ -266,21 +264,21 @@ async def test_the_adaptive_policy_publishes_what_is_better_beyond_doubt_while_i
 
 async def test_the_adaptive_policy_publishes_nothing_where_no_prompt_is_better(tmp_path: Path) -> None:
     async with await Optimizer.start(adaptive_config(tmp_path, knows_by_chance)) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         assert (await optimizer._publisher.look()).version == 0
 
 
 async def test_what_is_published_once_is_not_published_again_by_a_restart(tmp_path: Path) -> None:
     for _ in range(2):
         async with await Optimizer.start(clear_config(tmp_path, publish="best")) as optimizer:
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
     digests = [version.digest for version in await history(tmp_path)]
     assert len(digests) == len(set(digests))
 
 
 async def test_without_clear_evidence_nothing_is_published(tmp_path: Path) -> None:
     async with await Optimizer.start(config(tmp_path, publish="best")) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         assert (await optimizer._publisher.look()).version == 0
 
 
@@ -288,7 +286,7 @@ async def test_what_the_run_does_not_know_is_not_replaced_on_its_own(tmp_path: P
     async with await Channel.open(tmp_path / "simba.db", "bot") as channel:
         await channel.publish(Configuration.of({"self": ("Guess.", [])}), expected=0, reason="by hand")
     async with await Optimizer.start(clear_config(tmp_path, publish="best")) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
     assert len(await history(tmp_path)) == 1
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
 from simba_actors.runtime import fair_scheduler
 from simba_actors.runtime.fair_scheduler import FairScheduler, YieldingDriver
+from tests.support.waiting import PATIENCE, until
 
 
 async def resumed(scheduler: FairScheduler) -> None:
@@ -19,10 +20,14 @@ async def resumed(scheduler: FairScheduler) -> None:
         await place
 
 
-async def iterations_until(done: Callable[[], bool], iteration: list[int]) -> None:
-    while not done():
-        await asyncio.sleep(0)
+async def all_done(rollouts: Sequence[asyncio.Future[None]], iteration: list[int]) -> None:
+    """Wait until all rollouts are done, and count the iterations of the event loop."""
+
+    def are_done() -> bool:
         iteration[0] += 1
+        return all(each.done() for each in rollouts)
+
+    await until(are_done, pause=0)
 
 
 def work_for(seconds: float) -> None:
@@ -41,7 +46,7 @@ async def test_rollouts_that_take_a_slice_each_run_in_iterations_of_their_own() 
         work_for(1.5 * fair_scheduler.SLICE)
 
     rollouts = [asyncio.ensure_future(rollout()) for _ in range(12)]
-    await iterations_until(lambda: all(each.done() for each in rollouts), iteration)
+    await all_done(rollouts, iteration)
     assert Counter(ran_in).most_common(1)[0][1] == 1
 
 
@@ -53,7 +58,7 @@ async def test_short_rollouts_share_an_iteration(monkeypatch: pytest.MonkeyPatch
         await scheduler.begin()
 
     rollouts = [asyncio.ensure_future(rollout()) for _ in range(200)]
-    await iterations_until(lambda: all(each.done() for each in rollouts), iteration)
+    await all_done(rollouts, iteration)
     assert iteration[0] < 60
 
 
@@ -102,7 +107,7 @@ def test_rollouts_are_admitted_on_another_loop_after_one_that_ended_early() -> N
         assert not any(each.done() for each in waiting)
 
     asyncio.run(begin_and_leave())
-    asyncio.run(asyncio.wait_for(scheduler.begin(), 10.0))
+    asyncio.run(asyncio.wait_for(scheduler.begin(), PATIENCE))
 
 
 async def test_driven_work_waits_for_its_turn_after_each_of_its_waits() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from simba_actors.runtime import inherited_context
 from simba_actors.runtime.inherited_context import inherit_in_threads
+from tests.support.waiting import PATIENCE
 
 variable: ContextVar[str | None] = ContextVar("variable", default=None)
 
@@ -32,7 +33,7 @@ def seen_in(thread_class: type[threading.Thread] = threading.Thread) -> str | No
     seen: list[str | None] = []
     thread = thread_class(target=lambda: seen.append(variable.get()))
     thread.start()
-    thread.join()
+    thread.join(PATIENCE)
     return seen[0]
 
 
@@ -72,7 +73,7 @@ def test_a_thread_that_has_ended_is_freed_at_once() -> None:
     try:
         thread = threading.Thread(target=lambda: None)
         thread.start()
-        thread.join()
+        thread.join(PATIENCE)
         reference = weakref.ref(thread)
         del thread
         assert reference() is None

@@ -9,6 +9,7 @@ import pytest
 
 from simba_actors.runtime.threads import NO_THREAD, Threads
 from tests.support.limits import no_new_threads
+from tests.support.waiting import PATIENCE
 
 
 async def test_calls_wait_for_a_reserved_thread_if_no_more_can_be_started() -> None:
@@ -40,5 +41,5 @@ def test_a_reserved_thread_ends_after_its_loop_was_closed() -> None:
         return await Threads(idle=0.001, reserved_for=asyncio.get_running_loop()).run(threading.current_thread)
 
     thread = asyncio.run(reserve())
-    thread.join(10.0)
+    thread.join(PATIENCE)
     assert not thread.is_alive()

@@ -15,8 +15,7 @@ from simba_actors.store.reading import Reader
 from simba_actors.store.store import Store
 from tests.store.ledgers import claimed
 from tests.support.connections import left_open, open_connections
-
-PATIENCE = 30.0
+from tests.support.waiting import PATIENCE
 
 
 def wait_for_the_end_of(thread: threading.Thread) -> None:
@@ -80,7 +79,7 @@ async def test_a_close_that_is_cancelled_closes_the_file(turns: int, tmp_path: P
     for _ in range(turns):
         await asyncio.sleep(0)
     closing.cancel()
-    await asyncio.wait([closing])
+    await asyncio.wait([closing], timeout=PATIENCE)
     if turns == 0:  # It never began.
         store.abandon()
     assert left_open(before) == set()

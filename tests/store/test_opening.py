@@ -32,6 +32,7 @@ from simba_actors.store.records import NewRun
 from simba_actors.store.store import Store
 from tests.store.ledgers import claimed, results, step
 from tests.support.connections import left_open, open_connections
+from tests.support.waiting import PATIENCE
 
 OWNER = Owner.this_process()
 NOBODY = 65534
@@ -64,7 +65,7 @@ async def test_an_opening_that_is_cancelled_leaves_no_connection_open(turns: int
     for _ in range(turns):
         await asyncio.sleep(0)
     opening.cancel()
-    await asyncio.wait([opening])
+    await asyncio.wait([opening], timeout=PATIENCE)
     assert left_open(before) == set()
 
 

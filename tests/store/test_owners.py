@@ -6,7 +6,6 @@ import asyncio
 import os
 import resource
 import sqlite3
-import time
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -24,7 +23,7 @@ from simba_actors.store.store import Store
 from tests.store.ledgers import RUN, claimed
 from tests.support.children import start_child
 from tests.support.hosts import run_script
-from tests.support.runs import PATIENCE
+from tests.support.waiting import PATIENCE, block_until, ended, kill, until
 
 LEASE = 0.3
 
@@ -79,13 +78,14 @@ async def test_an_owner_gets_back_a_run_that_had_no_other_owner_since(tmp_path: 
 async def test_a_blocked_event_loop_keeps_its_lease(tmp_path: Path) -> None:
     path, owner = tmp_path / "simba.db", Owner.this_process()
     store = await leased(path, owner)
-    given_up = time.monotonic() + PATIENCE
+    ends = set[float]()
+
+    def renewed_twice() -> bool:
+        ends.update(db.execute("SELECT lease_until FROM runs").fetchone())
+        return len(ends) == 3
+
     with closing(sqlite3.connect(path)) as db:
-        until = set[float]()
-        while len(until) < 3:  # Renewed twice.
-            until.update(db.execute("SELECT lease_until FROM runs").fetchone())
-            assert time.monotonic() < given_up
-            time.sleep(0.05)  # noqa: ASYNC251 - what a student that blocks does
+        block_until(renewed_twice)  # As a student that blocks does.
     await store.close()
 
 
@@ -127,42 +127,35 @@ async def hold(path: Path) -> None:
     await asyncio.Event().wait()
 
 
-async def is_held(path: Path) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            with closing(sqlite3.connect(path)) as db:
-                if (
-                    db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'runs'").fetchone()
-                    and db.execute("SELECT 1 FROM runs WHERE owner IS NOT NULL").fetchone()
-                ):
-                    return
-            await asyncio.sleep(0.01)
+def is_held(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as db:
+        has_runs = db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'runs'").fetchone()
+        return bool(has_runs and db.execute("SELECT 1 FROM runs WHERE owner IS NOT NULL").fetchone())
 
 
 async def test_the_death_of_a_process_on_this_host_is_noticed_long_before_its_lease_is_over(tmp_path: Path) -> None:
     path = tmp_path / "simba.db"
     child = start_child(hold, path)
-    await is_held(path)
+    await until(lambda: is_held(path))
     async with await Reader.open(path) as reader:
         waiting = asyncio.ensure_future(wait_until_free(reader, "run"))
         await asyncio.sleep(0)
         child.kill()
         async with asyncio.timeout(PATIENCE):
             await waiting
-    child.join()
+    ended(child)
 
 
 @pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="needs /proc")
 async def test_a_living_process_is_not_taken_for_dead_where_no_more_files_can_be_opened(tmp_path: Path) -> None:
     path, mine = tmp_path / "simba.db", Owner.this_process()
     child = start_child(hold, path)
-    await is_held(path)
+    await until(lambda: is_held(path))
     store = await Store.open(path)
     with no_more_files(), pytest.raises(RunOwnedError):
         await store.claim(RUN, mine)
     await store.close()
-    child.kill()
-    child.join()
+    kill(child)
 
 
 @contextmanager

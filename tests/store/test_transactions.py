@@ -14,6 +14,7 @@ from simba_actors.store import Owner
 from simba_actors.store.records import AddProgram, Program, ReserveCalls, SetStatus
 from simba_actors.store.store import Store
 from tests.store.ledgers import claimed
+from tests.support.waiting import PATIENCE
 
 OWNER = Owner.this_process()
 
@@ -45,7 +46,7 @@ async def test_a_commit_that_is_cancelled_leaves_nothing_half_done(turns: int, t
     for _ in range(turns):
         await asyncio.sleep(0)
     commit.cancel()
-    await asyncio.wait([commit])
+    await asyncio.wait([commit], timeout=PATIENCE)
     await store.commit("run", OWNER, [], [])
     _, _, reserved, events = await found(store)
     assert (reserved, events) in [(0, 0), (7, 1)]

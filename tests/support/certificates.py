@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE
+
 
 def make_certificates(folder: Path) -> Path:
     """Fill a folder with a certificate authority, and certificates of a server and a client that it has signed."""
@@ -14,7 +16,7 @@ def make_certificates(folder: Path) -> Path:
 
     def make(name: str, *options: str) -> None:
         command = [*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem", *options]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=PATIENCE)
 
     try:
         make("ca", "-addext", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature")

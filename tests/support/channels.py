@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.support.waiting import PATIENCE, limited
+
 
 class ChannelServers:
     """Starts and ends servers, one at a time, in one process."""
@@ -39,13 +41,14 @@ class ChannelServers:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.communicate(timeout=PATIENCE)
 
     def _ask(self, message: dict[str, Any]) -> str:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps(message), file=self._process.stdin, flush=True)
-        return self._process.stdout.readline().strip()
+        with limited(self._process):
+            return self._process.stdout.readline().strip()
 
 
 async def _serve() -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 
 from simba_actors.store.connection import THREAD_NAME
-
-CLOSING_SECONDS = 60.0
-"""Maximum seconds that the thread of a closed connection takes to end."""
+from tests.support.waiting import PATIENCE
 
 
 def open_connections() -> set[threading.Thread]:
@@ -17,5 +15,5 @@ def open_connections() -> set[threading.Thread]:
 def left_open(before: set[threading.Thread]) -> set[threading.Thread]:
     """Return the connections opened since `before`. This blocks the event loop, so that it can't close any late."""
     for thread in open_connections() - before:
-        thread.join(CLOSING_SECONDS)
+        thread.join(PATIENCE)
     return open_connections() - before

@@ -8,18 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 
-HARD_LIMIT = 120.0
-"""Seconds after which a host counts as failed and is killed, with everything that it started."""
+from tests.support.waiting import PATIENCE, block_until
 
 
-def run_script(script: str, *arguments: object, through: Sequence[str] = (), limit: float = HARD_LIMIT) -> str:
+def run_script(script: str, *arguments: object, through: Sequence[str] = (), limit: float = PATIENCE) -> str:
     """Run `script` in a Python of its own, started by the command `through`, and return what it prints.
 
     If it does not exit with 0 within the limit, fail with its stderr.
@@ -32,7 +30,7 @@ def run_script(script: str, *arguments: object, through: Sequence[str] = (), lim
             output, errors = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             _kill_all(process)
-            output, errors = process.communicate()
+            output, errors = process.communicate(timeout=PATIENCE)
             raise AssertionError(f"still running after {limit:g} s:\n{output}\n{errors}") from None
     assert process.returncode == 0, f"exit status {process.returncode}:\n{output}\n{errors}"
     return output
@@ -50,13 +48,13 @@ def running(command: Sequence[str], port: int, *, log: Path, **environment: str)
             stderr=subprocess.STDOUT,
             start_new_session=True,
         ) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HARD_LIMIT) as client,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client,
     ):
         try:
             wait_for_port(process, port, log)
             yield client
             process.send_signal(signal.SIGTERM)
-            status = process.wait(HARD_LIMIT)
+            status = process.wait(PATIENCE)
         finally:
             _kill_all(process)
         assert status in (0, -signal.SIGTERM), log.read_text()
@@ -73,13 +71,14 @@ def free_port() -> int:
 
 def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path | None = None) -> None:
     """Wait until a server listens on `port`. If it ends first, fail with its `log`."""
-    deadline = time.monotonic() + HARD_LIMIT
-    while time.monotonic() < deadline and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"the server did not start:\n{'' if log is None else log.read_text()}")
+    block_until(lambda: listens_on(port) or process.poll() is not None, pause=0.05)
+    assert process.poll() is None, f"the server did not start:\n{'' if log is None else log.read_text()}"
+
+
+def listens_on(port: int) -> bool:
+    """Return whether a server accepts connections at `port`."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _kill_all(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:

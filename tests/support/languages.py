@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE, limited
+
 ROOT = Path(__file__).parent.parent.parent
 
 STUDENTS = ROOT / "examples" / "students"
@@ -36,7 +38,8 @@ def process(command: Sequence[object], folder: Path, addresses: int, **environme
     ) as student:
         try:
             assert student.stdout is not None
-            printed = [student.stdout.readline().strip() for _ in range(addresses)]
+            with limited(student):
+                printed = [student.stdout.readline().strip() for _ in range(addresses)]
             assert all("://" in line for line in printed), f"the student printed {printed}"
             yield printed
         finally:
@@ -79,7 +82,11 @@ def check_elixir() -> None:
     if shutil.which("elixir") is None:
         pytest.skip("elixir is not installed")
     known = subprocess.run(
-        ["elixir", "-e", "Code.ensure_loaded?(:jiffy) |> IO.inspect()"], capture_output=True, text=True, check=False
+        ["elixir", "-e", "Code.ensure_loaded?(:jiffy) |> IO.inspect()"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     if known.stdout.strip() != "true":
         pytest.skip("erlang-jiffy is not installed")

@@ -11,6 +11,7 @@ from simba_actors.programs import Configuration
 from simba_actors.publishing.channel import Channel
 from tests.support.children import start_child
 from tests.support.scripted_lm import Ask, ScriptedLM
+from tests.support.waiting import ended
 
 
 def said(ask: Ask) -> dict[str, Any]:
@@ -43,9 +44,7 @@ async def publish(store: Path, *words: str, channel: str = "default", predictor:
 
 def publish_elsewhere(store: Path, word: str) -> None:
     """Publish a version in another process."""
-    publisher = start_child(publish, store, word)
-    publisher.join()
-    assert publisher.exitcode == 0
+    assert ended(start_child(publish, store, word)) == 0
 
 
 async def start_canary(store: Path, word: str, share: float, *, channel: str = "default") -> None:

@@ -24,6 +24,7 @@ from typing import Any, Literal
 import dspy
 
 from tests.support.scripted_lm import Ask, Script, reply_text
+from tests.support.waiting import PATIENCE
 
 Fate = Literal["answered", "rate_limited", "server_error", "reset", "cut", "hung"]
 
@@ -102,14 +103,14 @@ class OpenAIServer:
 
     def __enter__(self) -> OpenAIServer:
         self._thread.start()
-        self._up.wait()
+        assert self._up.wait(PATIENCE)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join()
+        self._thread.join(PATIENCE)
         self._loop.close()
 
     async def _serve(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,11 +14,9 @@ from simba_actors.events import Event
 from simba_actors.store import Reader
 from tests.support.quiz import exact, questions, quiz_script
 from tests.support.scripted_lm import Ask, ScriptedLM
+from tests.support.waiting import PATIENCE
 
 E = TypeVar("E", bound=Event)
-
-PATIENCE = 120.0
-"""Seconds after which a test fails because its run has not ended."""
 
 
 def small_config(store: Path, **changes: Any) -> OptimizerConfig:
@@ -49,19 +48,22 @@ def asks_of(lm: object) -> list[Ask]:
 async def finish(config: OptimizerConfig) -> OptimizerResult:
     """Run until there is a result, and return it."""
     async with await Optimizer.start(config) as optimizer:
-        return await asyncio.wait_for(optimizer.result(), PATIENCE)
+        return await optimizer.result(PATIENCE)
 
 
-async def reach(optimizer: Optimizer, kind: type[E]) -> E:
-    """Wait for the first event of that kind, and return it."""
-
-    async def follow() -> E:
+async def reach(optimizer: Optimizer, kind: type[E], wanted: Callable[[E], bool] = lambda _: True) -> E:
+    """Wait for the first event of that kind that is `wanted`, and return it."""
+    async with asyncio.timeout(PATIENCE):
         async for event in optimizer.events():
-            if isinstance(event, kind):
+            if isinstance(event, kind) and wanted(event):
                 return event
-        raise AssertionError(f"the run ended without {kind.__name__}")
+    raise AssertionError(f"the run ended without {kind.__name__}")
 
-    return await asyncio.wait_for(follow(), PATIENCE)
+
+async def events_of(optimizer: Optimizer, kind: type[E], after: int = 0) -> list[E]:
+    """Wait until the run has ended, and return its events of that kind."""
+    async with asyncio.timeout(PATIENCE):
+        return [event async for event in optimizer.events(after) if isinstance(event, kind)]
 
 
 async def settle(optimizer: Optimizer) -> None:

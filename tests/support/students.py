@@ -20,8 +20,7 @@ from simba_actors.bridge.http_app import student_app
 from simba_actors.bridge.service import StudentService
 from tests.support.quiz import quiz_script
 from tests.support.scripted_lm import ScriptedLM
-
-PATIENCE = 30.0
+from tests.support.waiting import PATIENCE
 
 
 class HintAndAnswer(dspy.Module):
@@ -120,7 +119,7 @@ class OddStudent:
 
     def __exit__(self, *exc: object) -> None:
         self._server.shutdown()
-        self._thread.join()
+        self._thread.join(PATIENCE)
         self._server.server_close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:

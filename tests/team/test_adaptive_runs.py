@@ -16,7 +16,7 @@ from simba_actors.store import Reader
 from simba_actors.strategies import AppendADemo, AppendLabeledDemos, Recombine
 from tests.parity.scenarios import HintThenAnswer
 from tests.support.quiz import questions, right_answer
-from tests.support.runs import asks_of, findings, finish, small_config
+from tests.support.runs import asks_of, findings, finish, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
 
 
@@ -51,9 +51,7 @@ async def test_a_stopped_run_ends_as_if_it_had_not_been(kind: type, tmp_path: Pa
     expected = await findings(whole, (await finish(whole)).run_id)
     config = adaptive_config(tmp_path / "stopped.db")
     async with await Optimizer.start(config) as optimizer:
-        async for event in optimizer.events():
-            if isinstance(event, kind):
-                break
+        await reach(optimizer, kind)
     assert await findings(config, (await finish(config)).run_id) == expected
 
 

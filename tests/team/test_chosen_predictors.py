@@ -13,6 +13,7 @@ from simba_actors.store import Reader
 from tests.support.quiz import quiz_script
 from tests.support.runs import small_config
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.waiting import PATIENCE
 
 
 class TwoSteps(dspy.Module):
@@ -33,7 +34,7 @@ async def test_the_others_stay_as_they_are(policy: Any, tmp_path: Path) -> None:
         tmp_path / "simba.db", student=student, optimize=["answer"], policy=policy, max_steps=3, lm=lm, prompt_model=lm
     )
     async with await Optimizer.start(config) as optimizer:
-        result = await optimizer.result()
+        result = await optimizer.result(PATIENCE)
         await optimizer.publish()
     program: Any = result.program
     assert program.hint.demos == []

@@ -27,8 +27,9 @@ from simba_actors.team.messages import Unreachable
 from tests.support.crashing import InjectedCrashError
 from tests.support.limits import no_new_threads
 from tests.support.quiz import quiz_script
-from tests.support.runs import PATIENCE, findings, finish, reach, small_config
+from tests.support.runs import findings, finish, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
+from tests.support.waiting import PATIENCE
 
 PHASES = (StepOpened, TrajectorySampled, BucketsAnalyzed, CandidateProposed, StepClosed)
 """For each phase of a step, an event at its beginning or end."""
@@ -52,13 +53,11 @@ async def test_an_actor_that_is_killed_in_any_phase_is_restarted_and_the_run_end
 ) -> None:
     config = small_config(tmp_path / "simba.db")
     async with await Optimizer.start(config) as optimizer:
-        async for event in optimizer.events():
-            if isinstance(event, phase):
-                break
+        await reach(optimizer, phase)
         ref = optimizer._run.teammates.registry.whereis(name)
         assert ref is not None
         ref.kill()
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         assert (await optimizer.status()).restarts[name] == 1
     assert await findings(config, optimizer.run_id) == expected
 
@@ -94,14 +93,11 @@ async def test_an_outage_that_a_crashed_coordinator_missed_pauses_the_run(
     monkeypatch.setattr(Coordinator, "handle_cast", crashing)
     config = small_config(tmp_path / "simba.db", lm=ScriptedLM(script), max_concurrency=1)
     async with await Optimizer.start(config) as optimizer:
-        async with asyncio.timeout(PATIENCE):
-            async for event in optimizer.events():
-                if isinstance(event, RunPaused):
-                    break
+        await reach(optimizer, RunPaused)
         assert (await optimizer.status()).restarts == {"coordinator": 1}
         down = False
         await optimizer.resume()
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
     assert await findings(config, optimizer.run_id) == expected
 
 

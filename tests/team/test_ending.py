@@ -17,6 +17,7 @@ from tests.parity.scenarios import HintThenAnswer
 from tests.support.quiz import questions, quiz_script
 from tests.support.runs import asks_of, findings, finish, reach, settle, small_config
 from tests.support.scripted_lm import CallCounter, ScriptedLM
+from tests.support.waiting import PATIENCE
 from tests.team.test_adaptive_runs import adaptive_config
 
 CONFIGS = {"dspy": small_config, "adaptive": adaptive_config}
@@ -63,7 +64,7 @@ async def test_a_run_ends_by_itself_when_little_is_left_to_gain(tmp_path: Path) 
     config = config_for("adaptive", tmp_path / "simba.db", metric=solved, max_steps=8)
     async with await Optimizer.start(config) as optimizer:
         expected = await reach(optimizer, OutlookEstimated)
-        result = await optimizer.result()
+        result = await optimizer.result(PATIENCE)
     assert result.steps == 5
     assert "more calls are expected to add 0.00" in result.reason
     assert result.outlook is not None
@@ -91,7 +92,7 @@ async def test_the_reason_is_in_the_result_the_status_and_the_events(tmp_path: P
     config = config_for("dspy", tmp_path / "simba.db", stop_when=lambda progress: "enough is enough")
     async with await Optimizer.start(config) as optimizer:
         event = await reach(optimizer, RunFinished)
-        result, status = await optimizer.result(), await optimizer.status()
+        result, status = await optimizer.result(PATIENCE), await optimizer.status()
     assert {event.reason, result.reason, status.reason} == {"enough is enough"}
 
 
@@ -163,7 +164,7 @@ async def test_a_run_whose_stopper_failed_sends_no_more_calls(tmp_path: Path) ->
     config = config_for("dspy", tmp_path / "simba.db", stop_when=broken, lm=lm, **sizes)
     async with await Optimizer.start(config) as optimizer:
         with pytest.raises(StopperError):
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
         made = calls.made
         await settle(optimizer)
     assert calls.made == made
@@ -172,7 +173,7 @@ async def test_a_run_whose_stopper_failed_sends_no_more_calls(tmp_path: Path) ->
 async def test_a_finished_run_has_nothing_to_pause_or_resume(tmp_path: Path) -> None:
     config = config_for("dspy", tmp_path / "simba.db", stop_when=after_two)
     async with await Optimizer.start(config) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         await optimizer.pause()
         await optimizer.resume()
         assert (await optimizer.status()).status == "finished"
@@ -193,7 +194,7 @@ def test_a_stop_when_that_is_not_a_stopper_is_refused(tmp_path: Path) -> None:
 async def test_the_trend_is_known_from_the_fifth_step_on(tmp_path: Path) -> None:
     config = config_for("dspy", tmp_path / "simba.db", max_steps=6)
     async with await Optimizer.start(config) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
     async with await Reader.open(config.store) as reader:
         events = await reader.events("run")
     trends = [event for event in events if isinstance(event, TrendEstimated)]
@@ -210,7 +211,7 @@ async def test_a_target_that_is_out_of_reach_changes_nothing(tmp_path: Path) -> 
     aiming = config_for("dspy", tmp_path / "aiming.db", stop_when=TargetReached(1.0))
     async with await Optimizer.start(aiming) as optimizer:
         await reach(optimizer, StepOpened)
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
     assert await findings(aiming, "run") == await findings(plain, "run")
 
 

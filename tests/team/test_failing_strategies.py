@@ -16,6 +16,7 @@ from simba_actors.programs import Configuration
 from simba_actors.store import Reader
 from simba_actors.strategies import Declined, StrategyContext
 from tests.support.runs import finish, reach, small_config
+from tests.support.waiting import PATIENCE
 
 
 class Failing:
@@ -68,7 +69,7 @@ async def test_its_error_is_the_reason_why_it_made_nothing(
     config = small_config(tmp_path / "simba.db", strategies=[Failing(make)])
     async with await Optimizer.start(config) as optimizer:
         declined = await reach(optimizer, StrategyDeclined)
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
     assert message in declined.reason
 
 

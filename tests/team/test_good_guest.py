@@ -16,11 +16,10 @@ from simba_actors import Optimizer
 from simba_actors.errors import FingerprintMismatchError
 from tests.support.quiz import exact
 from tests.support.runs import finish, small_config
+from tests.support.waiting import PATIENCE
 
 TICKS = 3
 """Iterations that the loop must make while something blocks."""
-
-PATIENCE = 20.0
 
 
 class Ticker:
@@ -117,6 +116,6 @@ def files_open_in(directory: Path) -> list[str]:
 
 async def test_there_are_no_more_workers_than_there_is_work_for(tmp_path: Path) -> None:
     async with await Optimizer.start(small_config(tmp_path / "s.db", max_concurrency=10**9)) as optimizer:
-        await asyncio.wait_for(optimizer.result(), 60)
+        await optimizer.result(PATIENCE)
         workers = [task for task in asyncio.all_tasks() if task.get_name().startswith("rollout worker")]
     assert 0 < len(workers) <= 100

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import http.client
 import logging
@@ -23,7 +22,8 @@ from simba_actors.lm.rollout_context import current_rollout
 from simba_actors.runtime.threads import Threads
 from simba_actors.store import Reader
 from simba_actors.strategies import AppendARule
-from tests.support.runs import PATIENCE, reach, small_config
+from tests.support.runs import reach, small_config
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
 
@@ -89,7 +89,7 @@ async def test_a_call_that_can_not_be_sent_is_no_score_and_pauses_the_run_with_o
         assert [str(error) in record.getMessage() for record in warnings] == [True]
         errors.clear()
         await optimizer.resume()
-        result = await asyncio.wait_for(optimizer.result(), PATIENCE)
+        result = await optimizer.result(PATIENCE)
     assert result.score > 0
 
 
@@ -135,4 +135,4 @@ async def test_rollouts_that_get_no_thread_are_no_score_and_pause_the_run(
             assert await reader.scores("run") == []
         assert "can't start new thread" in paused.reason
         await optimizer.resume()
-        assert (await asyncio.wait_for(optimizer.result(), PATIENCE)).score == 1.0
+        assert (await optimizer.result(PATIENCE)).score == 1.0

@@ -19,6 +19,7 @@ from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script, right_answer
 from tests.support.runs import asks_of, findings, finish, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
+from tests.support.waiting import PATIENCE
 from tests.team.test_adaptive_runs import adaptive_config
 
 
@@ -75,7 +76,7 @@ async def test_usage_is_accounted_for_by_lm(server: OpenAIServer, tmp_path: Path
         tmp_path / "simba.db", lm=student, prompt_model=student, teacher_lm=None, sampling_lms={"other": other}
     )
     async with await Optimizer.start(config) as optimizer:
-        result, status = await optimizer.result(), await optimizer.status()
+        result, status = await optimizer.result(PATIENCE), await optimizer.status()
     assert set(result.usage_by_lm) == {"student", "other", "prompt_model"}
     assert sum(usage.calls for usage in result.usage_by_lm.values()) == result.usage.calls == server.calls
     assert sum(usage.tokens or 0 for usage in result.usage_by_lm.values()) == result.usage.tokens

@@ -14,7 +14,7 @@ from simba_actors.search.adaptive import policy
 from simba_actors.store import Reader
 from simba_actors.strategies import AppendADemo, AppendARule, Recombine
 from tests.support.quiz import questions, quiz_script
-from tests.support.runs import findings, finish, small_config
+from tests.support.runs import events_of, findings, finish, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
 from tests.support.seeded_loop import run_seeded, use_one_thread
 
@@ -47,17 +47,16 @@ def overlapping_config(store: Path, **changes: Any) -> OptimizerConfig:
     return small_config(store, **{**settings, **changes})
 
 
-async def events_of(config: OptimizerConfig) -> list[Event]:
+async def whole_run(config: OptimizerConfig) -> list[Event]:
+    """Run to the end, and return the events."""
     async with await Optimizer.start(config) as optimizer:
-        return [event async for event in optimizer.events()]
+        return await events_of(optimizer, Event)
 
 
-async def until(config: OptimizerConfig, closed: int) -> None:
+async def part_of_run(config: OptimizerConfig, closed: int) -> None:
     """Run until this many steps are closed, and stop."""
     async with await Optimizer.start(config) as optimizer:
-        async for event in optimizer.events():
-            if isinstance(event, StepClosed) and event.step == closed - 1:
-                return
+        await reach(optimizer, StepClosed, lambda event: event.step == closed - 1)
 
 
 def late(salt: int) -> ScriptedLM:
@@ -66,7 +65,7 @@ def late(salt: int) -> ScriptedLM:
 
 
 async def test_a_step_opens_when_the_one_before_the_last_has_closed(tmp_path: Path) -> None:
-    events = await events_of(overlapping_config(tmp_path / "simba.db"))
+    events = await whole_run(overlapping_config(tmp_path / "simba.db"))
     steps = [event for event in events if isinstance(event, StepOpened | StepClosed)]
     order = [("opened" if isinstance(event, StepOpened) else "closed", event.step) for event in steps]
     last = order[-1][1]
@@ -91,7 +90,7 @@ async def test_a_run_keeps_its_number_of_open_steps_when_it_is_resumed_with_anot
     await finish(whole)
     store = tmp_path / "stopped.db"
     config = overlapping_config(store)
-    await until(config, closed=3)
+    await part_of_run(config, closed=3)
     await finish(overlapping_config(store, max_concurrency=1))
     assert await findings(config, "run") == await findings(whole, "run")
     async with await Reader.open(store) as reader:
@@ -100,15 +99,15 @@ async def test_a_run_keeps_its_number_of_open_steps_when_it_is_resumed_with_anot
 
 async def test_once_the_search_is_stopped_open_steps_are_finished_and_none_is_opened(tmp_path: Path) -> None:
     config = overlapping_config(tmp_path / "simba.db", stop_when=lambda progress: progress.step == 3)
-    closed = [event.step for event in await events_of(config) if isinstance(event, StepClosed)]
+    closed = [event.step for event in await whole_run(config) if isinstance(event, StepClosed)]
     assert closed == [0, 1, 2, 3]
 
 
 async def test_a_resumed_run_knows_that_its_search_was_stopped(tmp_path: Path) -> None:
     """The run was stopped after step 2, and after step 3 the rule would let it continue."""
     config = overlapping_config(tmp_path / "simba.db", stop_when=lambda progress: progress.step == 3)
-    await until(config, closed=4)
-    closed = [event.step for event in await events_of(config) if isinstance(event, StepClosed)]
+    await part_of_run(config, closed=4)
+    closed = [event.step for event in await whole_run(config) if isinstance(event, StepClosed)]
     assert closed == [0, 1, 2, 3]
 
 
@@ -128,7 +127,7 @@ def test_other_rollouts_do_not_wait_while_rules_are_written(tmp_path: Path, monk
         lm = ScriptedLM(quiz_script, latency=latency)
         config = overlapping_config(tmp_path / "simba.db", lm=lm, prompt_model=lm, rollout_timeout=2 * rule)
         async with await Optimizer.start(config) as optimizer:
-            async for event in optimizer.events():
+            async for event in optimizer.events():  # Its virtual clock needs no bound, and an hour passes on it.
                 if isinstance(event, StepClosed):
                     return
 

@@ -11,8 +11,9 @@ from simba_actors import Optimizer
 from simba_actors.events import RunPaused, RunResumed, StepClosed
 from simba_actors.store.requests import send_request
 from tests.support.quiz import quiz_script
-from tests.support.runs import PATIENCE, finish, reach, small_config
+from tests.support.runs import finish, reach, small_config
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.waiting import PATIENCE
 
 
 async def test_a_request_names_who_asked_and_why(tmp_path: Path) -> None:

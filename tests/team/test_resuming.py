@@ -10,7 +10,8 @@ import pytest
 from simba_actors import Optimizer
 from simba_actors.errors import RunStoppedError
 from simba_actors.events import StepClosed, TrajectorySampled
-from tests.support.runs import asks_of, findings, finish, small_config
+from tests.support.runs import asks_of, findings, finish, reach, small_config
+from tests.support.waiting import PATIENCE
 
 
 @pytest.mark.parametrize("kind", [TrajectorySampled, StepClosed])
@@ -19,9 +20,7 @@ async def test_a_run_stopped_within_or_between_steps_ends_as_if_it_had_not_been(
     expected = await findings(whole, (await finish(whole)).run_id)
     config = small_config(tmp_path / "stopped.db")
     async with await Optimizer.start(config) as optimizer:
-        async for event in optimizer.events():
-            if isinstance(event, kind):
-                break
+        await reach(optimizer, kind)
     result = await finish(config)
     assert await findings(config, result.run_id) == expected
 
@@ -30,7 +29,7 @@ async def test_the_result_of_a_stopped_run_is_an_error_that_says_how_to_continue
     optimizer = await Optimizer.start(small_config(tmp_path / "simba.db"))
     await optimizer.stop()
     with pytest.raises(RunStoppedError, match="start it again to continue"):
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
 
 
 @pytest.mark.parametrize("ask", [Optimizer.pause, Optimizer.resume])

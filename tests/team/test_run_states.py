@@ -19,8 +19,9 @@ from simba_actors.events import RunFinished, RunPaused, RunResumed, RunWaiting, 
 from simba_actors.team import run_state
 from tests.support.command_line import run_command
 from tests.support.quiz import exact, questions, quiz_script
-from tests.support.runs import PATIENCE, finish, reach, small_config
+from tests.support.runs import finish, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
+from tests.support.waiting import PATIENCE
 
 
 class Provider:
@@ -45,10 +46,10 @@ async def test_a_result_is_not_awaited_for_ever_while_a_key_is_refused(tmp_path:
     provider = Provider(LMAuthError("no such key"))
     async with Optimizer.start(config_for(tmp_path / "simba.db", provider)) as optimizer:
         with pytest.raises(RunPausedError, match="no such key"):
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
         provider.error = None
         await optimizer.resume()
-        assert (await optimizer.result()).run_id == "run"
+        assert (await optimizer.result(PATIENCE)).run_id == "run"
 
 
 def test_compile_raises_why_it_is_paused(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ async def test_a_result_is_awaited_while_the_user_has_paused_the_run(tmp_path: P
     async with Optimizer.start(config_for(tmp_path / "simba.db", Provider())) as optimizer:
         await reach(optimizer, TrajectorySampled)
         await optimizer.pause()
-        waiting = asyncio.ensure_future(optimizer.result())
+        waiting = asyncio.ensure_future(optimizer.result(PATIENCE))
         await asyncio.sleep(0)
         assert not waiting.done()
         await optimizer.resume()
@@ -83,7 +84,7 @@ async def test_a_pause_for_access_is_one_warning_with_its_reason(
 async def test_a_run_with_resume_after_resumes_by_itself(tmp_path: Path) -> None:
     provider = Provider(LMAuthError("no such key"))
     async with Optimizer.start(config_for(tmp_path / "simba.db", provider, resume_after=0.05)) as optimizer:
-        result = asyncio.ensure_future(optimizer.result())
+        result = asyncio.ensure_future(optimizer.result(PATIENCE))
         await reach(optimizer, RunPaused)
         provider.error = None
         assert (await result).run_id == "run"
@@ -101,7 +102,7 @@ async def test_a_run_waits_for_an_endpoint_and_continues_when_it_answers(
         assert (await optimizer.status()).status == "waiting"
         provider.error = None
         assert (await reach(optimizer, RunResumed)).by == "endpoint"
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
     assert "down for maintenance" in waiting.reason
     assert sum("waits for an LM" in record.getMessage() for record in caplog.records) == 1
 
@@ -140,9 +141,9 @@ async def test_a_student_that_always_fails_pauses_the_run_after_its_first_sample
     config = config_for(tmp_path / "simba.db", Provider(), student=Typo())
     async with Optimizer.start(config) as optimizer:
         with pytest.raises(RunPausedError, match=r"failed on every example of the first step .*'anwser'"):
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
         await optimizer.resume()
-        assert (await optimizer.result()).score == 0.0
+        assert (await optimizer.result(PATIENCE)).score == 0.0
 
 
 async def test_a_typo_in_forward_is_named_in_the_pause_the_log_and_show(
@@ -209,12 +210,12 @@ async def test_a_call_from_another_loop_is_refused_before_anything_changes(tmp_p
         for method in (optimizer.stop, optimizer.pause, optimizer.resume, optimizer.result):
             with pytest.raises(Exception, match="in another event loop than the one"):
                 await asyncio.to_thread(lambda: asyncio.run(method()))  # noqa: B023
-        assert (await optimizer.result()).run_id == "run"
+        assert (await optimizer.result(PATIENCE)).run_id == "run"
 
 
 async def test_status_may_be_asked_in_another_loop(tmp_path: Path) -> None:
     async with Optimizer.start(config_for(tmp_path / "simba.db", Provider())) as optimizer:
-        await optimizer.result()
+        await optimizer.result(PATIENCE)
         status = await asyncio.to_thread(lambda: asyncio.run(optimizer.status()))
     assert status.status == "finished"
 

@@ -17,8 +17,9 @@ from simba_actors.store import Reader
 from simba_actors.store.doctor import check
 from simba_actors.team.setting_aside import TRIES, SettingAside
 from tests.support.quiz import quiz_script
-from tests.support.runs import reach, small_config
+from tests.support.runs import events_of, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
+from tests.support.waiting import PATIENCE
 
 POISON = "What is the colour of ball 5?"
 
@@ -43,7 +44,7 @@ async def test_a_run_continues_without_an_example_that_is_never_answered(
 ) -> None:
     config = config_for(tmp_path / "simba.db", poisoned, policy=policy, max_concurrency=concurrency)
     async with Optimizer.start(config) as optimizer:
-        await optimizer.result(timeout=60)
+        await optimizer.result(PATIENCE)
         event = await reach(optimizer, ExampleSetAside)
     async with await Reader.open(config.store) as reader:
         scored = {score.example for score in await reader.scores("run")}
@@ -61,7 +62,7 @@ async def test_a_run_continues_without_an_example_that_is_rejected_for_an_unknow
 
     config = config_for(tmp_path / "simba.db", picky, policy="dspy", max_steps=1)
     async with Optimizer.start(config) as optimizer:
-        await optimizer.result(timeout=60)
+        await optimizer.result(PATIENCE)
         event = await reach(optimizer, ExampleSetAside)
     assert (event.example, "not this one" in event.reason) == (5, True)
     async with await Reader.open(config.store) as reader:
@@ -78,8 +79,8 @@ async def test_so_does_one_with_several_such_examples_in_a_row(policy: str, conc
 
     config = config_for(tmp_path / "simba.db", picky, policy=policy, max_steps=1, max_concurrency=concurrency)
     async with Optimizer.start(config) as optimizer:
-        await optimizer.result(timeout=60)
-        events = [event async for event in optimizer.events() if isinstance(event, ExampleSetAside)]
+        await optimizer.result(PATIENCE)
+        events = await events_of(optimizer, ExampleSetAside)
     assert sorted(event.example for event in events) == [4, 5, 6]
 
 
@@ -89,7 +90,7 @@ async def test_an_lm_that_rejects_every_call_pauses_the_run(tmp_path: Path) -> N
 
     async with Optimizer.start(config_for(tmp_path / "simba.db", strict)) as optimizer:
         with pytest.raises(RunPausedError, match=r"paused for access.*not this one.*met by trainset\[\d\]"):
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
 
 
 @pytest.mark.parametrize("policy", ["dspy", "adaptive"])
@@ -99,8 +100,8 @@ async def test_a_run_that_is_started_again_leaves_out_what_was_set_aside(policy:
         await reach(optimizer, ExampleSetAside)
     again = ScriptedLM(poisoned)
     async with Optimizer.start(replace(config, lm=again)) as optimizer:
-        await optimizer.result(timeout=60)
-        set_aside = [event async for event in optimizer.events() if isinstance(event, ExampleSetAside)]
+        await optimizer.result(PATIENCE)
+        set_aside = await events_of(optimizer, ExampleSetAside)
     assert [(event.split, event.example) for event in set_aside] == [("train", 5)]
     assert not any(POISON in ask.last for ask in again.asks)
 
@@ -111,7 +112,7 @@ async def test_an_lm_that_is_down_names_an_example_that_met_it(tmp_path: Path) -
 
     async with Optimizer.start(config_for(tmp_path / "simba.db", down)) as optimizer:
         with pytest.raises(RunPausedError, match=r"met by trainset\[\d\]"):
-            await optimizer.result()
+            await optimizer.result(PATIENCE)
 
 
 OTHER: tuple[Split, int] = ("train", 7)

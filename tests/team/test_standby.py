@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
@@ -19,8 +18,9 @@ from simba_actors.store.requests import send_request
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
-from tests.support.runs import PATIENCE, findings, finish, reach, small_config
+from tests.support.runs import events_of, findings, finish, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
+from tests.support.waiting import PATIENCE, block_until, kill, until
 
 
 async def work(address: str, store: Path) -> None:
@@ -30,20 +30,15 @@ async def work(address: str, store: Path) -> None:
 
 async def said(optimizer: Optimizer, reason: str) -> None:
     """Wait until the run is paused for a reason that begins with this text."""
-    async with asyncio.timeout(PATIENCE):
-        async for event in optimizer.events():
-            if isinstance(event, RunPaused) and event.reason.startswith(reason):
-                return
+    await reach(optimizer, RunPaused, lambda event: event.reason.startswith(reason))
 
 
 async def has_role(optimizer: Optimizer, role: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while optimizer.role != role:  # noqa: ASYNC110 - this loop gets no event for the role
-            await asyncio.sleep(0.01)
+    await until(lambda: optimizer.role == role)
 
 
 async def roles(optimizer: Optimizer) -> list[str]:
-    return [event.role async for event in optimizer.events() if isinstance(event, RoleChanged)]
+    return [event.role for event in await events_of(optimizer, RoleChanged)]
 
 
 def config_of(store: Path, **changes: Any) -> OptimizerConfig:
@@ -65,8 +60,7 @@ async def test_a_standby_takes_over_when_the_owner_stops(tmp_path: Path) -> None
     second = await Optimizer.start(config, standby=True)
     assert (first.role, second.role) == ("owner", "standby")
     await first.stop()
-    async with asyncio.timeout(PATIENCE):
-        await second.result()
+    await second.result(PATIENCE)
     assert second.role == "owner"
     assert await roles(second) == ["standby", "owner"]
     await second.stop()
@@ -74,18 +68,16 @@ async def test_a_standby_takes_over_when_the_owner_stops(tmp_path: Path) -> None
 
 
 async def test_a_standby_takes_over_when_the_owner_is_killed(tmp_path: Path) -> None:
-    with OpenAIServer(quiz_script, latency=0.05) as server:
+    with OpenAIServer(quiz_script, latency=3600.0) as server:
         config = config_of(tmp_path / "simba.db", lm=server.lm(), prompt_model=server.lm())
         child = start_child(work, server.address, config.store)
-        while not server.calls:
-            child.join(0.005)
+        block_until(server.called.is_set)
         async with await Optimizer.start(config, standby=True) as optimizer:
             assert optimizer.role == "standby"
-            child.kill()
-            child.join()
+            kill(child)
+            server.latency = 0.0
             await has_role(optimizer, "owner")
-            async with asyncio.timeout(PATIENCE):
-                await optimizer.result()
+            await optimizer.result(PATIENCE)
 
 
 async def test_one_of_several_standbys_takes_over_and_all_get_the_result(tmp_path: Path) -> None:
@@ -94,8 +86,7 @@ async def test_one_of_several_standbys_takes_over_and_all_get_the_result(tmp_pat
     await underway(first)
     others = [await Optimizer.start(config, standby=True) for _ in range(3)]
     await first.stop()
-    async with asyncio.timeout(PATIENCE):
-        results = [await other.result() for other in others]
+    results = [await other.result(PATIENCE) for other in others]
     assert sorted(other.role for other in others) == ["owner", "standby", "standby"]
     assert len({result.score for result in results}) == 1
     for other in others:
@@ -111,9 +102,8 @@ async def test_a_standby_answers_while_another_process_works(tmp_path: Path) -> 
             assert (await standby.status()).run_id == "run"
             assert (await standby.publish(0, reason="by a standby")).version == 1
             await owner.resume()
-            await owner.result()
-            async with asyncio.timeout(PATIENCE):
-                result = await standby.result()
+            await owner.result(PATIENCE)
+            result = await standby.result(PATIENCE)
             assert (result.run_id, standby.role) == ("run", "standby")
 
 
@@ -126,7 +116,7 @@ async def test_a_standby_passes_pause_and_resume_on_to_the_owner(tmp_path: Path)
             await said(owner, "tea (asked by ")
             await standby.resume()
             await reach(owner, RunResumed)
-            await owner.result()
+            await owner.result(PATIENCE)
 
 
 async def test_a_standby_does_not_wait_for_the_result_of_a_run_that_is_paused_for_access(tmp_path: Path) -> None:
@@ -140,12 +130,12 @@ async def test_a_standby_does_not_wait_for_the_result_of_a_run_that_is_paused_fo
     config = config_of(tmp_path / "simba.db", lm=ScriptedLM(script))
     async with await Optimizer.start(config) as owner, await Optimizer.start(config, standby=True) as standby:
         with pytest.raises(RunPausedError, match=r"paused for access: .*a bad key.*Call resume\(\)"):
-            await standby.result(timeout=PATIENCE)
+            await standby.result(PATIENCE)
         refuses = False
         await standby.resume()
         await reach(owner, RunResumed)
-        await owner.result(timeout=PATIENCE)
-        assert (await standby.result(timeout=PATIENCE)).run_id == "run"
+        await owner.result(PATIENCE)
+        assert (await standby.result(PATIENCE)).run_id == "run"
 
 
 async def test_a_standby_that_is_stopped_leaves_the_owner_at_work(tmp_path: Path) -> None:
@@ -155,9 +145,9 @@ async def test_a_standby_that_is_stopped_leaves_the_owner_at_work(tmp_path: Path
         standby = await Optimizer.start(config, standby=True)
         await standby.stop()
         with pytest.raises(RunStoppedError):
-            await standby.result()
+            await standby.result(PATIENCE)
         await owner.resume()
-        await owner.result()
+        await owner.result(PATIENCE)
 
 
 async def test_without_standby_a_run_that_another_process_has_open_is_refused(tmp_path: Path) -> None:
@@ -178,8 +168,7 @@ async def test_an_owner_that_lost_the_run_stands_by(tmp_path: Path) -> None:
         await has_role(optimizer, "standby")
         await has_role(optimizer, "owner")
         await optimizer.resume()
-        async with asyncio.timeout(PATIENCE):
-            await optimizer.result()
+        await optimizer.result(PATIENCE)
 
 
 async def test_a_request_to_stop_stops_the_run_and_says_who_asked(tmp_path: Path) -> None:
@@ -189,7 +178,7 @@ async def test_a_request_to_stop_stops_the_run_and_says_who_asked(tmp_path: Path
         await optimizer.pause()
         await send_request(config.store, "run", "stop", reason="a deploy", by="ada")
         with pytest.raises(RunStoppedError, match=r"was stopped: a deploy \(asked by ada\)"):
-            await optimizer.result(timeout=PATIENCE)
+            await optimizer.result(PATIENCE)
     await finish(config)
 
 
@@ -215,7 +204,7 @@ async def test_standbys_leave_a_run_that_a_request_stopped_alone_until_another_r
     assert (status.status, status.reason) == ("paused", "stopped: a deploy (asked by ada)")
     assert (owner.role, standby.role) == ("standby", "standby")
     await send_request(store, "run", "resume")
-    results = [await optimizer.result(timeout=PATIENCE) for optimizer in (owner, standby)]
+    results = [await optimizer.result(PATIENCE) for optimizer in (owner, standby)]
     assert results[0].score == results[1].score
     assert sorted([owner.role, standby.role]) == ["owner", "standby"]
     await owner.stop()
@@ -229,7 +218,7 @@ async def test_a_worker_that_starts_after_a_request_to_stop_stands_by(tmp_path: 
     async with Optimizer.start(config_of(store), standby=True) as worker:
         assert worker.role == "standby"
         await worker.resume()
-        await worker.result(timeout=PATIENCE)
+        await worker.result(PATIENCE)
 
 
 async def test_a_run_that_was_stopped_by_a_request_continues_when_it_is_started_without_standby(tmp_path: Path) -> None:

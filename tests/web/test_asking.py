@@ -13,8 +13,9 @@ from simba_actors.errors import RunStoppedError
 from simba_actors.events import RunPaused, RunResumed, TrajectorySampled
 from simba_actors.web import dashboard
 from tests.support.quiz import quiz_script
-from tests.support.runs import PATIENCE, finish, reach, small_config
+from tests.support.runs import finish, reach, small_config
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.waiting import PATIENCE
 
 
 def browser(store: Path, *, actions: bool = True) -> httpx.AsyncClient:
@@ -41,7 +42,7 @@ async def test_a_run_is_paused_resumed_and_stopped_from_its_page(tmp_path: Path)
         await reach(optimizer, RunResumed)
         await press(client, "Stop")
         with pytest.raises(RunStoppedError, match="asked by the dashboard"):
-            await optimizer.result(timeout=PATIENCE)
+            await optimizer.result(PATIENCE)
 
 
 async def test_the_page_of_a_run_that_no_process_has_open_says_so(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from simba_actors.web import dashboard
 from simba_actors.web.rendering import slug
 from tests.support.hosts import free_port
 from tests.support.quiz import quiz_script
-from tests.support.runs import PATIENCE, finish, small_config
+from tests.support.runs import finish, small_config
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.waiting import PATIENCE, until
 
 playwright_api = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
 
@@ -52,9 +53,7 @@ async def served(store: Path, port: int = 0, token: str | None = None) -> AsyncG
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     try:
-        async with asyncio.timeout(PATIENCE):
-            while not server.started:  # noqa: ASYNC110 - the server has no event to wait for
-                await asyncio.sleep(0.02)
+        await until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -91,7 +90,7 @@ async def test_a_run_is_watched_to_its_end_and_its_lineage_opened(tmp_path: Path
         await browser_page.get_by_role("link", name="live").click()
         await expect(browser_page.locator(".badge").first).to_have_text("paused")
         await optimizer.resume()
-        await asyncio.wait_for(optimizer.result(), PATIENCE)
+        await optimizer.result(PATIENCE)
         await expect(browser_page.locator(".badge").first).to_have_text("finished")
         await expect(browser_page.locator("#connection")).to_have_text("The run is over.")
         await browser_page.get_by_text("Events", exact=True).click()
@@ -116,7 +115,7 @@ async def test_a_run_is_followed_on_after_the_connection_was_lost(tmp_path: Path
             await expect(browser_page.locator("#connection")).to_have_text("Live.")
         await expect(browser_page.locator("#connection")).to_contain_text("The connection was lost")
         await optimizer.resume()
-        await asyncio.wait_for(optimizer.result(), PATIENCE)
+        await optimizer.result(PATIENCE)
         async with served(store, port):
             await expect(browser_page.locator("#connection")).to_have_text("The run is over.")
             await expect(browser_page.locator(".badge").first).to_have_text("finished")
@@ -143,7 +142,7 @@ async def test_a_page_that_could_not_be_had_is_asked_for_again(tmp_path: Path, b
         await browser_page.goto(f"{address}/runs/live")
         await browser_page.route("**/runs/live/live", lambda route: route.fulfill(status=503, body="Locked"))
         await optimizer.resume()
-        await asyncio.wait_for(optimizer.result(), PATIENCE)
+        await optimizer.result(PATIENCE)
         await expect(browser_page.locator("#connection")).to_contain_text("The dashboard does not answer")
         await browser_page.unroute("**/runs/live/live")
         await expect(browser_page.locator(".badge").first).to_have_text("finished")
@@ -274,7 +273,7 @@ async def test_what_a_reader_has_opened_stays_open_while_the_run_goes_on(tmp_pat
             await browser_page.goto(f"{address}/runs/live")
             await browser_page.get_by_text("Actors", exact=True).click()
             await optimizer.resume()
-            await asyncio.wait_for(optimizer.result(), PATIENCE)
+            await optimizer.result(PATIENCE)
             await expect(browser_page.locator(".badge").first).to_have_text("finished")
             await expect(browser_page.locator("#actors table")).to_be_visible()
             await expect(browser_page.locator("#events ol")).to_be_hidden()
@@ -300,7 +299,7 @@ async def test_the_list_of_runs_is_live(tmp_path: Path, browser_page: Any) -> No
             await browser_page.goto(f"{address}/")
             await expect(browser_page.locator(".badge").first).to_have_text("paused")
             await optimizer.resume()
-            await asyncio.wait_for(optimizer.result(), PATIENCE)
+            await optimizer.result(PATIENCE)
             await expect(browser_page.locator(".badge").first).to_have_text("finished")
 
 

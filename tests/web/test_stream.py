@@ -19,7 +19,8 @@ from simba_actors import Optimizer
 from simba_actors.events import StepOpened
 from simba_actors.web import dashboard
 from tests.support.connections import left_open, open_connections
-from tests.support.runs import PATIENCE, reach, small_config
+from tests.support.runs import reach, small_config
+from tests.support.waiting import PATIENCE
 from tests.web.test_pages import RUN_PATH
 
 

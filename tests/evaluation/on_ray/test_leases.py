@@ -19,6 +19,7 @@ from simba_actors.lm.retry import Retry
 from simba_actors.lm.rollout_context import RolloutContext
 from simba_actors.lm.usage import Meter, calls, prompt_characters, reported_cost, tokens
 from simba_actors.team.run_state import Gate
+from tests.support.waiting import PATIENCE, until
 
 LM = "scripted/lm"
 
@@ -66,12 +67,6 @@ class TwoWorkers:
 
     async def calls(self, count: int) -> list[BaseException | None]:
         return await asyncio.gather(*(self.call(n % 2) for n in range(count)), return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0)
 
 
 async def test_a_cap_on_calls_holds_exactly_over_all_workers() -> None:
@@ -161,7 +156,7 @@ async def test_the_leases_of_a_worker_that_dies_count_as_used_and_free_their_slo
     assert both.tracker.calls == 3
     for call in calls:
         call.cancel()
-    await asyncio.wait(calls)
+    await asyncio.wait(calls, timeout=PATIENCE)
     both.sent = 0
     await both.calls(4)
     assert both.sent == 2

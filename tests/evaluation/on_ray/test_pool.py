@@ -22,6 +22,7 @@ from simba_actors.runtime.threads import Threads
 from simba_actors.search.rollout import Outcome, Trajectory
 from tests.support.quiz import exact, questions, quiz_script
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.waiting import PATIENCE
 
 DIED = WorkerLostError("its process died")
 NODE_DIED = WorkerLostError("its node has died", with_node=True)
@@ -95,7 +96,7 @@ class Bench:
 async def end(tasks: list[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
-    await asyncio.wait(tasks)
+    await asyncio.wait(tasks, timeout=PATIENCE)
 
 
 async def test_rollouts_go_to_the_worker_that_has_the_fewest() -> None:

@@ -7,8 +7,6 @@ import logging
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -30,12 +28,12 @@ from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import exact, legible_script, questions
 from tests.support.runs import findings, finish, small_config
+from tests.support.waiting import PATIENCE, block_until, ended, kill
 
 pytestmark = pytest.mark.slow
 
 KILLS = 2
 LATENCY = 0.03
-PATIENCE = 180.0
 
 
 def config_at(address: str, store: Path, **changes: Any) -> OptimizerConfig:
@@ -45,13 +43,6 @@ def config_at(address: str, store: Path, **changes: Any) -> OptimizerConfig:
 
 def found(config: OptimizerConfig) -> dict[str, Any]:
     return asyncio.run(findings(config, "on ray"))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def is_alive(pid: int) -> bool:
@@ -89,7 +80,7 @@ def killed(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> Killed
 
         def kill() -> None:
             for n in range(KILLS):
-                until(lambda n=n: server.calls >= 4 + 8 * n and len(pids_in(pids)) > n)
+                block_until(lambda n=n: server.calls >= 4 + 8 * n and len(pids_in(pids)) > n)
                 os.kill(pids_in(pids)[n], signal.SIGKILL)
 
         executor = RayExecutor(workers=2, setup=partial(locked_with_own_key, pids, server.address))
@@ -98,7 +89,7 @@ def killed(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> Killed
         killer.start()
         with warnings:
             asyncio.run(finish(config))
-        killer.join()
+        killer.join(PATIENCE)
         keys = {headers["authorization"].removeprefix("Bearer ") for headers in server.headers}
         return Killed(found(config), server.calls, keys, warnings.messages)
 
@@ -153,11 +144,10 @@ def test_a_run_whose_optimizer_is_killed_continues_and_its_workers_end(
     pids.mkdir()
     with OpenAIServer(legible_script, latency=LATENCY) as server:
         child = start_child(drive, server.address, ray_address, store, pids)
-        until(lambda: server.calls >= 10)
-        child.kill()
-        child.join()
+        block_until(lambda: server.calls >= 10)
+        kill(child)
         (orphan,) = pids_in(pids)
-        until(lambda: not is_alive(orphan))
+        block_until(lambda: not is_alive(orphan))
         asyncio.run(drive(server.address, ray_address, store, pids))
         config = config_at(server.address, store)
     assert found(config) == undisturbed[0]
@@ -177,7 +167,7 @@ def test_a_run_whose_nodes_come_and_go_ends_like_an_undisturbed_one(
         run = threading.Thread(target=lambda: asyncio.run(finish(config)))
         run.start()
         first = start_node(ray_cluster, **passing)
-        until(lambda: server.calls >= 4)
+        block_until(lambda: server.calls >= 4)
         second = start_node(ray_cluster, **passing)
         ray_cluster.remove_node(first)
         run.join(2 * PATIENCE)
@@ -232,5 +222,4 @@ async def wait_for_a_cluster(store: Path) -> None:
 
 def test_a_cluster_that_is_not_there_is_waited_for_with_one_warning(tmp_path: Path) -> None:
     child = start_child(wait_for_a_cluster, tmp_path / "simba.db")
-    child.join(PATIENCE)
-    assert child.exitcode == 0
+    assert ended(child) == 0

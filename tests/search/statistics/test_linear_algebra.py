@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from simba_actors.search.statistics.linear_algebra import inverse_root, matmul, matvec, members_by_rank, weighted_gram
+from tests.support.waiting import PATIENCE
 
 DRAWS = np.random.default_rng(0)
 
@@ -64,5 +65,5 @@ def cpu_seconds_of_large_products() -> tuple[float, float]:
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join()
+    thread.join(PATIENCE)
     return spent[0]
