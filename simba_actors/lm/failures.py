@@ -257,6 +257,8 @@ def retry_after_of(error: BaseException) -> float | None:
     """Return how many seconds the provider asks to wait, in a header or in words; None if it does not ask."""
     try:
         seconds = float(_attribute(error, "retry_after"))
+    except OverflowError:
+        return None
     except (TypeError, ValueError):
         words = WAIT_WORDS.search(_message(error))
         if words is None:

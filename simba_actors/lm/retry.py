@@ -5,13 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 from simba_actors.class_help import suggests_names
-from simba_actors.errors import CallRejectedError, LMAccessError, LMUnavailableError
+from simba_actors.errors import CallRejectedError, ConfigError, LMAccessError, LMUnavailableError
 from simba_actors.lm.failures import FailureClass
 
 FEW_ATTEMPTS = 3
 """Attempts at a call that the provider refuses, or in which the LM's code fails, unless the prompt is to blame."""
+
+MOST_DOUBLINGS = 60
+"""Doublings of the first delay after which it counts as unbounded. Floats end at 1,024."""
 
 ENDINGS = {
     FailureClass.PERSISTENT: (
@@ -58,6 +62,9 @@ class Retry:
 
     Delays have full jitter: each is drawn evenly from 0 up to a bound that doubles, which ends contention soonest
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+
+    Raises:
+        ConfigError: A value is not a number, or is out of range.
     """
 
     attempts: int = 16
@@ -69,9 +76,19 @@ class Retry:
     grace_period: float = 60.0
     """Seconds for which an endpoint may return only faults, or ask to wait, before its calls give up."""
 
+    def __post_init__(self) -> None:
+        attempts = cast("Any", self.attempts)
+        if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+            raise ConfigError(f"Retry(attempts={attempts!r}): must be a whole number of at least 1")
+        for name in ("base", "longest", "grace_period"):
+            seconds = getattr(self, name)
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+                raise ConfigError(f"Retry({name}={seconds!r}): must be a number of seconds of at least 0")
+
     def delay(self, attempt: int, retry_after: float | None, draws: random.Random) -> float:
         """Return the seconds to wait after the failed `attempt`, counted from 1."""
-        bound = min(self.longest, self.base * 2 ** (attempt - 1))
+        doublings = min(attempt - 1, MOST_DOUBLINGS)
+        bound = min(self.longest, self.base * 2**doublings)
         return max(draws.uniform(0, bound), retry_after or 0.0)
 
     def ending(self, failed: FailedCall, endpoint: str, *, is_down: bool) -> LMAccessError | LMUnavailableError | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from numbers import Real
 from typing import Any, cast
 
 from simba_actors.dspy_compat.prices import price_of
@@ -166,10 +168,20 @@ def _first(usage: Mapping[str, Any], *names: str) -> int | None:
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= MOST_TOKENS
+    return _is_amount(value, MOST_TOKENS)
+
+
+def _is_amount(value: Any, most: float) -> bool:
+    """Return whether a value is a number in range. Models on this machine count in NumPy's types, too."""
+    if not isinstance(value, Real | Decimal):
+        return False
+    try:
+        return 0 <= float(value) <= most
+    except (OverflowError, ValueError):  # An integer beyond floats, or a signaling NaN.
+        return False
 
 
 def reported_cost(entry: Mapping[str, Any]) -> float | None:
     """Return what an entry of an LM's history says that the call cost, in US dollars."""
     value: Any = entry.get("cost")
-    return float(value) if isinstance(value, int | float) and 0 <= value <= MOST_DOLLARS else None
+    return float(value) if _is_amount(value, MOST_DOLLARS) else None

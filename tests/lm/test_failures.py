@@ -119,6 +119,16 @@ def test_the_header_counts_rather_than_the_words() -> None:
     assert retry_after_of(LMRateLimitError("try again in 1h", retry_after=2.0)) == 2.0
 
 
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [("30", 30.0), (-5, 0.0), (True, 1.0), ("soon", None), ("inf", None), (float("nan"), None), (10**400, None)],
+)
+def test_a_time_to_wait_that_makes_no_sense_is_none(asked: Any, seconds: float | None) -> None:
+    error = LMRateLimitError("slow down")
+    error.retry_after = asked
+    assert retry_after_of(error) == seconds
+
+
 async def test_a_time_to_wait_beyond_the_grace_period_pauses_at_once() -> None:
     lm = Raising(LMRateLimitError("Limit 200, Used 200. Please try again in 7m12s."))
     with pytest.raises(LMUnavailableError, match="asks to wait for 432 s, which is longer than the grace period"):

@@ -281,6 +281,20 @@ def test_a_concurrency_below_one_is_refused(most: Any) -> None:
         Limits(max_concurrency=most)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("attempts", 0), ("attempts", 1.5), ("base", -1), ("longest", "30"), ("grace_period", float("nan"))],
+)
+def test_a_retry_rule_out_of_range_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"Retry\({name}=.*must be a (whole )?number of"):
+        Retry(**{name: value})
+
+
+def test_delays_stay_bounded_however_often_a_call_has_failed() -> None:
+    retry = Retry(attempts=100_000, longest=30.0)
+    assert 0.0 <= retry.delay(99_999, None, random.Random(0)) <= 30.0
+
+
 def test_limits_that_are_a_number_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"limits\['openai/quiz'\]=5: must be Limits"):
         Governor(limits={NAME: 5})  # pyright: ignore[reportArgumentType]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from simba_actors.lm.usage import Meter, was_cut_off
@@ -19,6 +21,14 @@ from simba_actors.search.rollout import Usage
         ({"usage": {"prompt_tokens": 2**63, "completion_tokens": 2}, "cost": 0.5}, Usage(1, None, 2, 0.5)),
         ({"usage": {"prompt_tokens": -1, "completion_tokens": 2}, "cost": float("nan")}, Usage(1, None, 2, None)),
         ({"usage": {"prompt_tokens": "many", "completion_tokens": 2}, "cost": "cheap"}, Usage(1, None, 2, None)),
+        (
+            {"usage": {"prompt_tokens": np.int64(3), "completion_tokens": np.float32(2)}, "cost": Decimal("0.5")},
+            Usage(1, 3, 2, 0.5),
+        ),
+        (
+            {"usage": {"prompt_tokens": 3, "completion_tokens": 10**400}, "cost": Decimal("snan")},
+            Usage(1, 3, None, None),
+        ),
         ({"usage": ["?"], "cost": 0.5}, Usage(1, None, None, None)),
         ({"usage": None}, Usage(1, None, None, None)),
     ],
