@@ -118,7 +118,10 @@ class OptimizerConfig:
 
     student: dspy.Module
     """The program to improve. It is never changed. It runs with `acall` if its class defines `aforward`, otherwise in a
-    thread. `RemoteStudent("http://host:7000")` is a program in another process, in any language."""
+    thread. If it calls `dspy.asyncify` or `dspy.streamify(…, async_streaming=False)` there, set
+    `dspy.configure(async_max_workers=…)` to at least `max_concurrency`: with fewer workers DSPy loses calls that wait
+    for one, in `dspy.Evaluate` too, and rollouts end by `rollout_timeout`. `RemoteStudent("http://host:7000")` is a
+    program in another process, in any language."""
 
     metric: Metric
     """Function, sync or async, that scores a prediction: `metric(example, prediction)` or `metric(example, prediction,

@@ -19,6 +19,7 @@ from simba_actors.programs import ConfigurationSpace
 from simba_actors.publishing.channel import Channel
 from simba_actors.store import Reader
 from simba_actors.strategies import AppendADemo, AppendARule
+from tests.support.openai_server import OpenAIServer
 from tests.support.quiz import advice, exact, legible_script, questions, quiz_script
 from tests.support.runs import finish, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
@@ -290,6 +291,32 @@ async def test_no_demo_is_made_of_calls_that_are_not_the_students_predictors(tmp
         declined = [event for event in await reader.events(optimizer.run_id) if isinstance(event, StrategyDeclined)]
     assert len(stored) == 1
     assert any("none of the student's predictors was called" in event.reason for event in declined)
+
+
+class Streaming(dspy.Module):
+    """Streams its own predictor, in a thread with an event loop of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> Any:
+        stream: Any = dspy.streamify(self.ask, async_streaming=False)
+        *_, prediction = stream(question=question)
+        return prediction
+
+
+@pytest.mark.slow
+async def test_a_student_that_streams_within_itself_runs_where_dspy_has_a_worker_for_each_rollout(
+    tmp_path: Path,
+) -> None:
+    changes: dict[str, Any] = {"trainset": questions(24), "bsize": 24, "max_concurrency": 24, "max_steps": 1}
+    # With fewer workers, calls may never end, as in `dspy.Evaluate`.
+    with OpenAIServer(legible_script) as server, dspy.context(async_max_workers=24):
+        lms: dict[str, Any] = {"lm": server.lm(), "prompt_model": server.lm()}
+        result = await finish(small_config(tmp_path / "simba.db", student=Streaming(), **lms, **changes))
+    assert result.student is not None
+    assert result.student.rollouts >= 24
 
 
 def embedded(texts: list[str]) -> list[list[float]]:
