@@ -164,7 +164,10 @@ def fork(
 
 
 def doctor(store: StorePath = DEFAULT_STORE, as_json: AsJSON = False) -> None:
-    """Check a store: the file itself, and whether its contents are consistent. Exits with 1 if they are not."""
+    """Check a store: the file itself, and whether its contents are consistent. Exits with 1 if they are not.
+
+    Scores of live calls have no checksum: one that was changed is found only if it is no score any more.
+    """
     from simba_actors.store.doctor import check
 
     findings = run(check(store), as_json=as_json)

@@ -7,16 +7,13 @@ saw them in which order (bottom-k sampling; E. Cohen and H. Kaplan, "Summarizing
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from simba_actors.search.rollout import JSON
-from simba_actors.store.encoding import load_shared
+from simba_actors.store.encoding import inputs_digest, load_shared
 from simba_actors.store.store import dumps_shared
 
 if TYPE_CHECKING:
@@ -78,6 +75,5 @@ def keep_examples(db: sqlite3.Connection, channel: str, examples: Iterable[Onlin
 
 def _row(db: sqlite3.Connection, channel: str, example: OnlineExample) -> tuple[Any, ...]:
     stored = {"inputs": dict(example.inputs), "outputs": dict(example.outputs), "trace": list(example.trace)}
-    inputs = orjson.dumps(dict(example.inputs), option=orjson.OPT_SORT_KEYS)
-    digest = hashlib.blake2b(inputs, digest_size=16).hexdigest()
+    digest = inputs_digest(example.inputs)
     return channel, digest, example.version, example.score, example.time, dumps_shared(db, stored)

@@ -1,4 +1,8 @@
-"""Checks of a store: what must be true of it, even if the processes that wrote it were killed."""
+"""Checks of a store: what must be true of it, even if the processes that wrote it were killed.
+
+Scores of live calls and the totals of a run have no checksum. A score that was changed into another valid one is not
+found, nor is a total that was raised: calls without a result count too.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ from simba_actors.store.encoding import (
     PUBLICATION_COLUMNS,
     RESULT_COLUMNS,
     checksum,
+    inputs_digest,
     load_shared,
     loads,
     references,
@@ -29,6 +34,9 @@ from simba_actors.store.encoding import (
 from simba_actors.store.migrations import VERSION
 from simba_actors.store.opening import BUSY_SECONDS, checked_path, recognize, uri_for_reading
 from simba_actors.store.queries.usage_queries import ROLLOUT_SUMS
+
+LARGEST_SCORE = 1e18
+"""Largest score that is stored; see `evaluation.scoring`."""
 
 CHECKED_COLUMNS = {
     "rollouts": (INTENT_COLUMNS, RESULT_COLUMNS),
@@ -81,6 +89,21 @@ _COUNTS = {
         "SELECT * FROM events WHERE events.run_id = rollouts.run_id AND kind = 'ExampleSetAside' "
         "AND data ->> 'example' = rollouts.example AND data ->> 'split' = rollouts.split)"
     ),
+    "every run's totals are no less than those of its results": (
+        "SELECT COUNT(*) FROM runs JOIN (SELECT run_id, TOTAL(calls) AS calls, TOTAL(cost) AS cost, "
+        "TOTAL(prompt_tokens) + TOTAL(completion_tokens) AS tokens FROM (SELECT run_id, calls, prompt_tokens, "
+        "completion_tokens, cost FROM rollouts UNION ALL SELECT run_id, calls, prompt_tokens, completion_tokens, cost "
+        "FROM proposals) GROUP BY run_id) USING (run_id) "
+        # A fork has none until it is started, and runs older than checksums had none.
+        "WHERE (calls_reserved, tokens_used, cost_used) <> (0, 0, 0) AND run_id NOT IN (SELECT run_id FROM rollouts "
+        "WHERE checksum IS NULL) AND (typeof(calls_reserved) <> 'integer' OR typeof(tokens_used) <> 'integer' "
+        "OR typeof(cost_used) <> 'real' OR calls_reserved < calls OR tokens_used < tokens "
+        "OR cost_used < cost - 1e-9 * (1 + cost))"
+    ),
+    "every score of a live call is a score": (
+        "SELECT COUNT(*) FROM (SELECT score FROM reports UNION ALL SELECT score FROM online_examples) "
+        f"WHERE typeof(score) <> 'real' OR abs(score) > {LARGEST_SCORE:g}"
+    ),
     "events are numbered without gaps": (
         "SELECT COUNT(*) FROM (SELECT run_id FROM events GROUP BY run_id HAVING MAX(seq) <> COUNT(*))"
     ),
@@ -108,6 +131,7 @@ def _findings(db: sqlite3.Connection, path: Path) -> list[Finding]:
             _found("every row is as it was written", _wrong_rows, db),
             _found("every shared text is there, as it was written", _wrong_texts, db),
             _found("every configuration is as it was written", _wrong_configurations, db),
+            _found("every online example has the digest of its inputs", _wrong_examples, db),
         ]
     return findings
 
@@ -179,7 +203,7 @@ def _wrong_texts(db: sqlite3.Connection) -> int:
 
 
 def _references(db: sqlite3.Connection) -> Iterator[str]:
-    for column, table in (("trajectory", "rollouts"), ("value", "configurations")):
+    for column, table in (("trajectory", "rollouts"), ("value", "configurations"), ("example", "online_examples")):
         for (value,) in db.execute(f"SELECT {column} FROM {table} WHERE instr({column}, '\\u0000')"):
             yield from references(loads(value))
 
@@ -194,4 +218,16 @@ def _wrong_configurations(db: sqlite3.Connection) -> int:
             wrong += 1
             continue
         wrong += hashlib.sha256(orjson.dumps(values, option=orjson.OPT_SORT_KEYS)).hexdigest() != digest
+    return wrong
+
+
+def _wrong_examples(db: sqlite3.Connection) -> int:
+    """Count online examples whose inputs don't have their digest, by which equal inputs are known."""
+    wrong = 0
+    for digest, example in db.execute("SELECT digest, example FROM online_examples").fetchall():
+        try:
+            (stored,) = load_shared(db, [example])
+            wrong += inputs_digest(stored["inputs"]) != digest
+        except (sqlite3.DatabaseError, ValueError, TypeError, LookupError):
+            wrong += 1
     return wrong

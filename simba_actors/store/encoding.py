@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -224,6 +224,11 @@ def _trajectory(result: Any, stored: dict[str, Any]) -> Trajectory:
         stored.get("cut_off", False),
         stored.get("expected", {}),
     )
+
+
+def inputs_digest(inputs: Mapping[str, JSON]) -> str:
+    """Return the digest by which an online example is stored: that of its inputs."""
+    return text_digest(orjson.dumps(dict(inputs), option=orjson.OPT_SORT_KEYS).decode())
 
 
 # ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────────
