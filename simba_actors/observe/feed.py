@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -128,7 +129,7 @@ class EventFeed:
 
     async def follow_rollouts(self, store: Path, run_id: str) -> AsyncGenerator[RolloutRecord]:
         """Yield the run's rollouts that have a result, then new ones, until the feed is closed and all were yielded."""
-        seen: set[RolloutKey] = set()
+        seen: defaultdict[int, set[RolloutKey]] = defaultdict(set)
         async with await Reader.open(store) as reader:
             while True:
                 changed, over = self._changed, self._over
@@ -158,12 +159,16 @@ class EventFeed:
                 await changed.wait()
 
 
-async def new_rollouts(reader: Reader, run_id: str, seen: set[RolloutKey]) -> AsyncGenerator[RolloutRecord]:
-    """Yield the run's rollouts with a result whose keys are not in `seen`, in the order of their keys, and add them."""
-    keys = [key for key in await reader.ask(rollout_queries.keys_with_result, run_id) if key not in seen]
+async def new_rollouts(
+    reader: Reader, run_id: str, seen: defaultdict[int, set[RolloutKey]]
+) -> AsyncGenerator[RolloutRecord]:
+    """Yield the run's rollouts with a result whose keys are not in `seen`, by step, and add them."""
+    known = {step: len(own) for step, own in seen.items()}
+    found = await reader.ask(rollout_queries.keys_with_result, run_id, known)
+    keys = [key for key in found if key not in seen[key.step]]
     for n in range(0, len(keys), ROLLOUTS_AT_ONCE):
         for record in await reader.ask(rollout_queries.rollouts_with_keys, run_id, keys[n : n + ROLLOUTS_AT_ONCE]):
-            seen.add(record.rollout.key)
+            seen[record.rollout.key.step].add(record.rollout.key)
             yield record
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
 from simba_actors.store import Reader
-from simba_actors.store.queries import run_queries, score_queries
+from simba_actors.store.queries import rollout_queries, run_queries, score_queries
 from tests.support.large_store import RUN, Shape, store_large_run
 
 STEPS = 30
@@ -40,3 +41,14 @@ async def test_spending_at_some_steps_is_that_among_all(reader: Reader) -> None:
 )
 def test_steps_are_chosen_evenly_with_the_last(steps: int, chosen: list[int]) -> None:
     assert run_queries.evenly_chosen(steps, 4) == chosen
+
+
+async def test_keys_of_results_are_read_of_steps_with_more_of_them_than_are_known(reader: Reader) -> None:
+    every = await reader.ask(rollout_queries.keys_with_result, RUN, {})
+    counts = Counter(key.step for key in every)
+    assert len(every) == STEPS * 9
+    assert await reader.ask(rollout_queries.keys_with_result, RUN, counts) == []
+    counts[3] -= 1
+    del counts[8]
+    new = await reader.ask(rollout_queries.keys_with_result, RUN, counts)
+    assert new == [key for key in every if key.step in (3, 8)]

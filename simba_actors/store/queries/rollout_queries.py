@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,12 +69,17 @@ def rollouts_of(
     return found
 
 
-def keys_with_result(db: sqlite3.Connection, run_id: str) -> list[RolloutKey]:
-    """Return the keys of all rollouts that have a result: by step, the finals last, as they were planned."""
+def keys_with_result(db: sqlite3.Connection, run_id: str, known: Mapping[int, int]) -> list[RolloutKey]:
+    """Return the keys of rollouts that have a result: by step, the finals last, as they were planned.
+
+    Steps that have as many of them as `known` says are left out.
+    """
+    done = db.execute("SELECT step, SUM(done) FROM tallies WHERE run_id = ? GROUP BY step", [run_id])
+    steps = [step for step, count in done if count != known.get(step, 0)]
     rows = db.execute(
         "SELECT step, phase, position FROM rollouts WHERE run_id = ? AND outcome IS NOT NULL "
-        "ORDER BY step < 0, step, phase = 'evaluate', position",
-        [run_id],
+        "AND step IN (SELECT value FROM json_each(?)) ORDER BY step < 0, step, phase = 'evaluate', position",
+        [run_id, dumps(steps)],
     )
     return [RolloutKey(*row) for row in rows]
 
