@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import weakref
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
@@ -15,7 +12,6 @@ from functools import cache, partial
 from typing import Any, Literal, cast
 
 from simba_actors.dspy_compat.engines import has_async_side, imports_on_first_call, most_requests
-from simba_actors.dspy_compat.lm_calls import route_lm_calls
 from simba_actors.dspy_compat.provider_replies import add_reply
 from simba_actors.dspy_compat.reply_cache import has_cached_reply
 from simba_actors.dspy_compat.settings import has_lm_of_context
@@ -23,23 +19,13 @@ from simba_actors.errors import LMAccessError
 from simba_actors.lm.access import endpoint_name, renew_access
 from simba_actors.lm.answers import NoAnswerError, missing_answer
 from simba_actors.lm.budget import COUNTED, CallSize
-from simba_actors.lm.endpoint import Endpoint, Temperature
-from simba_actors.lm.failures import FailureClass, classify, status_of
+from simba_actors.lm.endpoint import Endpoint
+from simba_actors.lm.governed_lm.temperature import TemperatureTrial
 from simba_actors.lm.governor import Caller, Governor
-from simba_actors.lm.rollout_context import RolloutContext, current_rollout, inherit_rollouts
-from simba_actors.lm.usage import Meter, entry_of_response, prompt_characters, tokens, was_cut_off
-from simba_actors.programs.values import text_of
+from simba_actors.lm.rollout_context import RolloutContext, current_rollout
+from simba_actors.lm.usage import Meter, prompt_characters, tokens, was_cut_off
 from simba_actors.runtime.exception_isolation import raised_in_thread
-from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
-
-logger = get_logger(__name__)
-
-REFUSED_SETTING_STATUS = frozenset({None, 400, 422})
-"""Statuses with which providers refuse a setting such as the temperature; None if the client reports no status."""
-
-TWINS_KEPT = 64
-"""Maximum number of governed twins that are kept of LMs that code calls directly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +56,7 @@ class _Binding:
         return self
 
 
-class _Governed:
+class Governed:
     """Mixin for the class of a copied LM, whose calls then wait for a slot and are made again when they fail.
 
     A wrapper that delegates is not enough. An LM's own methods may call the LM, like `lm.ask_twice(question)` with
@@ -86,22 +72,22 @@ class _Governed:
 
     async def acall(self, prompt: Any = None, **kwargs: Any) -> Any:
         lm: Any = super()
-        return await _acall(self, lm.acall, lm.__call__, prompt, kwargs)
+        return await acall(self, lm.acall, lm.__call__, prompt, kwargs)
 
     def __call__(self, prompt: Any = None, **kwargs: Any) -> Any:
         lm: Any = super()
-        return _call(self, lm.__call__, prompt, kwargs)
+        return call(self, lm.__call__, prompt, kwargs)
 
     def update_history(self, entry: Mapping[str, Any]) -> None:
         """Record an answered call. DSPy calls this with the call's history entry."""
-        _report(self, entry)
+        report(self, entry)
         rollout = current_rollout()
         if rollout is None or rollout.keeps_history:
             lm: Any = super()
             lm.update_history(entry)
 
 
-def _call(lm: Any, send: Callable[..., Any], prompt: Any, kwargs: Mapping[str, Any]) -> Any:
+def call(lm: Any, send: Callable[..., Any], prompt: Any, kwargs: Mapping[str, Any]) -> Any:
     """Return what `send(prompt, **kwargs)` returns, the LM's own way to make a call, once it may be sent."""
     binding = lm._binding
     endpoint = _endpoint_now(lm)
@@ -117,7 +103,7 @@ def _call(lm: Any, send: Callable[..., Any], prompt: Any, kwargs: Mapping[str, A
     return binding.governor.call_in_thread(endpoint, binding.caller, _rollout(), attempt, binding.loop, request.size)
 
 
-async def _acall(
+async def acall(
     lm: Any,
     asend: Callable[..., Awaitable[Any]],
     send: Callable[..., Any],
@@ -128,7 +114,7 @@ async def _acall(
     binding = lm._binding
     if asyncio.get_running_loop() is not binding.loop:
         # A student in a thread that runs an event loop of its own, which must not be blocked either.
-        return await binding.threads.run(partial(_call, lm, send, prompt, kwargs))
+        return await binding.threads.run(partial(call, lm, send, prompt, kwargs))
     endpoint = _endpoint_now(lm)
     in_thread = binding.calls_in_thread(endpoint)
     cached_side = await _cached_side(lm, prompt, kwargs)
@@ -143,12 +129,12 @@ async def _acall(
     return await binding.governor.call(endpoint, binding.caller, _rollout(), attempt, request.size)
 
 
-def _report(lm: Any, entry: Mapping[str, Any]) -> None:
+def report(lm: Any, entry: Mapping[str, Any]) -> None:
     """Count what an answered call used. Raise NoAnswerError if its reply holds no answer."""
     missing = missing_answer(entry)
     if missing is not None:
         raise missing
-    binding, request = lm._binding, _in_call.get()
+    binding, request = lm._binding, in_call.get()
     counted = 1 if request is None else request.counted
     if not counted and tokens(entry) == (None, None):
         entry = {**entry, "calls": 0}
@@ -172,20 +158,12 @@ class _Request:
         self, lm: Any, endpoint: Endpoint, call: Callable[..., Any], prompt: Any, kwargs: Mapping[str, Any]
     ) -> None:
         self._lm = lm
-        self._endpoint = endpoint
         self._call = call
         self._prompt = prompt
         self._kwargs = dict(kwargs)
-        self._is_sampled = (
-            lm._binding.temperature is not None
-            and "temperature" not in kwargs
-            and lm.kwargs.get("temperature") == lm._binding.temperature
-        )
-        self._conclusion: Temperature | None = None
-        """What to conclude about the temperature if the call is answered without it; None if it is sent with it."""
-        self._was_suspected = False
-        self._rejections = 0
-        """Attempts with the temperature that were rejected."""
+        binding = lm._binding
+        is_sampled = "temperature" not in kwargs and lm.kwargs.get("temperature") == binding.temperature
+        self._temperature = TemperatureTrial(endpoint, binding.original, binding.temperature if is_sampled else None)
         self.is_cached = False
         """Whether the call is made without its turn and not counted, since DSPy's cache has the reply."""
 
@@ -206,42 +184,31 @@ class _Request:
 
     def send(self) -> Any:
         """Make one attempt by a sync call."""
-        token = _in_call.set(self)
+        token = in_call.set(self)
         try:
-            answer = self._call(self._prompt, **self._arguments())
+            answer = self._call(self._prompt, **self._temperature.arguments(self._kwargs))
         except Exception as error:
             self._failed(error)
             raise
         except BaseException as error:
             raise raised_in_thread(error) from error
         finally:
-            _in_call.reset(token)
-        self._answered()
+            in_call.reset(token)
+        self._temperature.answered()
         return answer
 
     async def asend(self) -> Any:
         """Make one attempt by an async call."""
-        token = _in_call.set(self)
+        token = in_call.set(self)
         try:
-            answer = await self._call(self._prompt, **self._arguments())
+            answer = await self._call(self._prompt, **self._temperature.arguments(self._kwargs))
         except Exception as error:
             self._failed(error)
             raise
         finally:
-            _in_call.reset(token)
-        self._answered()
+            in_call.reset(token)
+        self._temperature.answered()
         return answer
-
-    def _arguments(self) -> dict[str, Any]:
-        self._was_suspected = self._endpoint.temperature is Temperature.SUSPECTED
-        if self._lacks_temperature:
-            return {**self._kwargs, "temperature": self._lm._binding.original.kwargs.get("temperature")}
-        return self._kwargs
-
-    @property
-    def _lacks_temperature(self) -> bool:
-        refused = self._endpoint.temperature is Temperature.REFUSED
-        return self._is_sampled and (refused or self._conclusion is not None)
 
     def _failed(self, error: Exception) -> None:
         add_reply(error)
@@ -249,42 +216,11 @@ class _Request:
             self._kwargs["cache"] = False  # DSPy has put the reply into its cache.
             self.is_cached = False
             return
-        rejected = classify(error) is FailureClass.REJECTED and status_of(error) in REFUSED_SETTING_STATUS
-        if not (self._is_sampled and rejected) or self._lacks_temperature:
-            return
-        # Reasoning models accept only their own temperature. Sampling added this one; the student did not ask for it.
-        if "temperature" in text_of(error).lower():
-            self._conclusion = Temperature.REFUSED
-            return
-        self._rejections += 1
-        if self._endpoint.temperature is not Temperature.ACCEPTED or self._rejections > 1:
-            # The error may have another reason, so one call proves nothing. A second one, made after it, does. An
-            # endpoint that has accepted the temperature before may have another model behind it now.
-            self._conclusion = Temperature.REFUSED if self._was_suspected else Temperature.SUSPECTED
-
-    def _answered(self) -> None:
-        endpoint = self._endpoint
-        if not self._is_sampled or endpoint.temperature is Temperature.REFUSED:
-            return
-        if self._conclusion is None:
-            endpoint.temperature = Temperature.ACCEPTED
-        elif (
-            endpoint.temperature is not Temperature.ACCEPTED
-            or self._conclusion is Temperature.REFUSED
-            or self._rejections > 1
-        ):
-            endpoint.temperature = self._conclusion
-        if endpoint.temperature is Temperature.REFUSED:
-            logger.warning(
-                "%s rejects calls with temperature=%g and answers them without: sampling continues without it, and "
-                "samples differ by their rollout_id alone",
-                endpoint.name,
-                self._lm._binding.temperature,
-            )
+        self._temperature.failed(error)
 
 
 class _Default:
-    """Mixed into a copy's class, over `_Governed`: an LM that is truthy only where `dspy.context` has set none.
+    """Mixed into a copy's class, over `Governed`: an LM that is truthy only where `dspy.context` has set none.
 
     A predictor without an LM of its own uses the context's: `self.lm or settings.lm`. A thread that a student
     has started itself has no such context. There, a predictor with an LM of this kind uses that LM.
@@ -332,7 +268,7 @@ def governed(
         imports_late=imports_on_first_call(lm),
     )
     kind: type[Any] = copied.__class__
-    copied.__class__ = _class_with(_Governed, kind)
+    copied.__class__ = _class_with(Governed, kind)
     return copied
 
 
@@ -344,75 +280,8 @@ def default_of_threads(lm: Any) -> Any:
     return copied
 
 
-class Twins:
-    """Governed twins of the LMs that a rollout's code calls directly, made at the first call of each. Thread-safe.
-
-    twins = Twins(governor, caller, threads)
-    reply = twins(lm)("hello")
-
-    The user's LM keeps the history of its twin's calls.
-    """
-
-    def __init__(self, governor: Governor, caller: Caller, threads: Threads) -> None:
-        self._govern = partial(governed, governor=governor, caller=caller, threads=threads)
-        self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
-        self._known: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
-
-    def __call__(self, lm: Any) -> Any:
-        with self._lock:
-            if id(lm) not in self._known:
-                if len(self._known) >= TWINS_KEPT:
-                    self._known.popitem(last=False)
-                twin = self._govern(lm, loop=self._loop)
-                twin.history = lm.history
-                self._known[id(lm)] = lm, twin  # The LM itself, so that its id stays its own.
-            return self._known[id(lm)][1]
-
-
-def govern_while_alive(twins: Twins) -> None:
-    """Govern LMs that rollouts call directly, in threads of theirs too, for as long as `twins` are used."""
-    weakref.finalize(twins, inherit_rollouts())
-    weakref.finalize(twins, route_lm_calls(routed, routed_forward))
-
-
-def routed(lm: Any) -> Any:
-    """Return the LM that a call of `lm` is made on: within a rollout, its governed twin. For `route_lm_calls`."""
-    rollout = current_rollout()
-    if rollout is None or rollout.govern is None or isinstance(lm, _Governed):
-        return lm
-    return rollout.govern(lm)
-
-
-_in_call: ContextVar[_Request | None] = ContextVar("simba_actors_in_lm_call", default=None)
+in_call: ContextVar[_Request | None] = ContextVar("simba_actors_in_lm_call", default=None)
 """The governed call that this code is part of, if any, with whatever `forward` and `aforward` it calls."""
-
-
-def routed_forward(lm: Any, name: str, method: Callable[..., Any]) -> Callable[..., Any] | None:
-    """Return what to call in place of `method`, the `forward` or `aforward` of an LM, in code that calls it directly.
-
-    For `route_lm_calls`. Such a call is governed like any other of a rollout. DSPy keeps none in its histories.
-    """
-    if _in_call.get() is not None:
-        return None
-    twin = routed(lm)
-    return partial(_forward_directly, twin, name, method) if isinstance(twin, _Governed) else None
-
-
-def _forward_directly(lm: Any, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    prompt = args[0] if args else kwargs.get("prompt")
-
-    def answered(response: Any, options: Mapping[str, Any]) -> Any:
-        _report(lm, entry_of_response(lm, response, {"prompt": prompt, **options}))
-        return response
-
-    def send(_: Any, /, **options: Any) -> Any:
-        return answered(type(lm).forward(lm, *args, **options), options)
-
-    async def asend(_: Any, /, **options: Any) -> Any:
-        return answered(await method(lm, *args, **options), options)
-
-    return _call(lm, send, prompt, kwargs) if name == "forward" else _acall(lm, asend, send, prompt, kwargs)
 
 
 @cache
