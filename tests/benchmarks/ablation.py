@@ -22,7 +22,7 @@ from unittest import mock
 
 from simba_actors.search.adaptive import combination, exploration, schedule, strategy_allocation
 from simba_actors.search.adaptive import policy as adaptive_policy
-from simba_actors.search.model import answer_order, part_model
+from simba_actors.search.model import answer_order, priors
 from tests.benchmarks.alternatives import with_a_bandit, with_optuna
 from tests.benchmarks.quality import Job, Outcome, outcome_of, prepare_worker
 from tests.benchmarks.worlds import EXAMPLES, FAMILIES, world_of
@@ -33,11 +33,11 @@ CALLS = 1660
 
 def without_crediting() -> AbstractContextManager[Any]:
     """Judge programs by their own rollouts alone, as if nothing were known about their parts."""
-    return mock.patch.multiple(part_model, GENERAL=1e-3, SPECIFIC=1e-3, NEARBY=1e-3, BEYOND_PARTS=0.7)
+    return mock.patch.multiple(priors, GENERAL=1e-3, SPECIFIC=1e-3, NEARBY=1e-3, BEYOND_PARTS=0.7)
 
 
 def without_same_answer() -> AbstractContextManager[Any]:
-    return mock.patch.multiple(part_model, PRIOR=(*part_model.PRIOR[:-2], 1e-3, 1e-3))
+    return mock.patch.multiple(priors, COMMON=(*priors.COMMON[:-2], 1e-3, 1e-3))
 
 
 def without_answer_order() -> AbstractContextManager[Any]:

@@ -40,7 +40,7 @@ def tpe_combinations(
 
 def tpe_combination(model: PartModel, effects: Effects, candidates: Sequence[int], caps: Caps) -> tuple[int, ...]:
     """Return the `candidates` to combine, as chosen by Optuna's TPE from the mean score of each program."""
-    seed = int(abs(float(effects.bare.sum())) * 1e6) % 2**31
+    seed = int(abs(float(effects.student.sum())) * 1e6) % 2**31
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=STARTUP_TRIALS)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     space: dict[str, optuna.distributions.BaseDistribution] = {
@@ -61,8 +61,8 @@ def tpe_combination(model: PartModel, effects: Effects, candidates: Sequence[int
 
 def own_means(model: PartModel) -> dict[int, float]:
     """Return the mean score, from 0 to 1, of each program that was tried."""
-    counts = np.bincount(model._program, minlength=len(model.programs))
-    sums = np.bincount(model._program, model._score, len(model.programs))
+    counts = np.bincount(model.fit.program, minlength=len(model.programs))
+    sums = np.bincount(model.fit.program, model.fit.score, len(model.programs))
     return {program: float(sums[row] / counts[row]) for row, program in enumerate(model.programs) if counts[row]}
 
 

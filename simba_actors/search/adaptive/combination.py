@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simba_actors.search.model.effects import CROWD, Effects
+from simba_actors.search.model.effects import CROWDING_SCALE, Effects
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import UNCOUNTED, Part
 from simba_actors.search.settings import Caps
@@ -62,14 +62,14 @@ class _Choice:
     def __init__(self, model: PartModel, possible: Sequence[Effects], candidates: Sequence[int], caps: Caps) -> None:
         self._model, self._possible, self._candidates = model, possible, list(candidates)
         self._rows = rows = slice(None, None, -(-model.panel // CHOSEN_ON))
-        self._answers: Float32Array = model.likely.answers[self._candidates, rows].astype(np.float32)
+        self._answers: Float32Array = model.composition.shows[self._candidates, rows].astype(np.float32)
         self._of_parts = self._effects_of_parts()
         self._shows_any = bool(self._answers.any())
         self._worth_of_showing: Float32Array = np.array([effects.shown for effects in possible], dtype=np.float32)
         self._added: Float32Array = self._worth_of_showing[:, None, None] * self._answers
         self._added += self._of_parts
         """What each candidate would add to the log-odds of each example by itself and by the answer that it shows."""
-        self._log_odds: Float32Array = np.array([effects.bare[rows] for effects in possible], dtype=np.float32)
+        self._log_odds: Float32Array = np.array([effects.student[rows] for effects in possible], dtype=np.float32)
         self._shown: Float32Array = np.zeros(self._log_odds.shape, dtype=np.float32)
         self._quality: Float32Array = mean_sigmoid(self._log_odds)
         self._chosen: list[list[int]] = [[] for _ in possible]
@@ -87,11 +87,11 @@ class _Choice:
     def _effects_of_parts(self) -> Float32Array:
         """Return the effect of each candidate on each example under each of the possible effects."""
         candidates, possible = self._candidates, self._possible
-        near: Float32Array = self._model.likely.near[candidates, self._rows].astype(np.float32)
+        relevance: Float32Array = self._model.composition.relevance_on_panel[candidates, self._rows].astype(np.float32)
         nearby = np.array([effects.nearby[candidates] for effects in possible], dtype=np.float32)
         same_answer = np.array([effects.same_answer for effects in possible], dtype=np.float32)
         everywhere = np.array([effects.everywhere[candidates] for effects in possible], dtype=np.float32)
-        of_parts = nearby[:, :, None] * near
+        of_parts = nearby[:, :, None] * relevance
         of_parts += same_answer[:, None, None] * self._answers
         of_parts += everywhere[:, :, None]
         return of_parts
@@ -201,9 +201,9 @@ class _Exchange:
             if part == own or (part not in arranged and self.model.parts[part].place == place)
         ]
         parts = [self.candidates[n] for n in options]
-        there = self.of_parts[options] + self.model.order.at(position, parts, effects.in_order)[:, rows]
+        there = self.of_parts[options] + self.model.order.effect_at(position, parts, effects.in_order)[:, rows]
         shown = self.model.composition.answers_shown([part for part in arranged if part != own])[rows]
-        there += effects.shown * np.maximum(effects.answers[parts, rows], shown)
+        there += effects.shown * np.maximum(effects.shows[parts, rows], shown)
         without_own = self.model.log_odds_of(arranged, effects)[rows] - there[parts.index(own)]
         qualities = mean_sigmoid(without_own + there)
         best = int(qualities.argmax())
@@ -217,8 +217,9 @@ def _effects_of_length(possible: Sequence[Effects], parts: Sequence[Part]) -> tu
     """
     counted = np.array([part.kind not in UNCOUNTED for part in parts])
     same_prompt = np.array([[part.predictor == other.predictor for other in parts] for part in parts])
-    own = np.array([[effects.length[part.kind == "demo"] for part in parts] for effects in possible])
-    crowding = np.array([effects.length[2] / CROWD for effects in possible])
+    lengths = [effects.length for effects in possible]
+    own = np.array([[length.demo if part.kind == "demo" else length.rule for part in parts] for length in lengths])
+    crowding = np.array([length.crowding / CROWDING_SCALE for length in lengths])
     first = (own + crowding[:, None]) * counted
     more = 2 * crowding[:, None, None] * (same_prompt & counted & counted[:, None])
     return first.astype(np.float32), more.astype(np.float32)
@@ -226,10 +227,10 @@ def _effects_of_length(possible: Sequence[Effects], parts: Sequence[Part]) -> tu
 
 def _of_order(model: PartModel, effects: Effects, parts: Sequence[int], held: Mapping[tuple[str, str], int]) -> Matrix:
     """Return the effect on each example of placing each part before the demos that are held already."""
-    of_order = np.zeros((len(parts), effects.bare.size))
+    of_order = np.zeros((len(parts), effects.student.size))
     for place in {model.parts[part].place for part in parts}:
         alike = [n for n, part in enumerate(parts) if model.parts[part].place == place]
-        of_order[alike] = model.order.at(held[place], [parts[n] for n in alike], effects.in_order)
+        of_order[alike] = model.order.effect_at(held[place], [parts[n] for n in alike], effects.in_order)
     return of_order
 
 

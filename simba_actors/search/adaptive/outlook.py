@@ -21,8 +21,9 @@ import numpy as np
 
 from simba_actors.search.adaptive.combination import best_combinations
 from simba_actors.search.adaptive.finals import SURE
+from simba_actors.search.model import priors
 from simba_actors.search.model.effects import PARTS, Effects
-from simba_actors.search.model.part_model import GENERAL, NEARBY, SPECIFIC, PartModel
+from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.scales import Belief, beliefs_of, chance_to_beat
 from simba_actors.search.quality import Outlook
 from simba_actors.search.rollout import STUDENT
@@ -104,7 +105,7 @@ class _Futures:
         self._of_parts = slice(PARTS, PARTS + 2 * active)
         known = np.maximum(np.diag(model.posterior.information)[self._of_parts], 0.0).reshape(2, active)
         self._usual_information: Vector = known.mean(axis=1)
-        self._nearness: Vector = model.near_active.mean(axis=1)
+        self._relevance: Vector = model.composition.mean_relevance[model.active]
 
     def mean_gain(self) -> float:
         """Return how much better the best combination is than today's best program, averaged over all futures."""
@@ -149,7 +150,7 @@ class _Futures:
         later = float(chances.mean())
         if self._sure_already:
             return max(0.0, later - future.known)
-        gain = later - float(mean_sigmoid(future.effects.bare))
+        gain = later - float(mean_sigmoid(future.effects.student))
         deviation = self._deviation_later(self._root_later(future.belief), chosen, chances)
         return gain if gain > QUANTILE * deviation else 0.0
 
@@ -165,7 +166,7 @@ class _Futures:
         slopes = chances * (1 - chances) / len(chances)
         weight = np.zeros(2 * active)
         for n in np.searchsorted(model.active, np.array(chosen, dtype=np.int64)).tolist():
-            weight[n], weight[active + n] = slopes.sum(), (model.near_active[n] * slopes).sum()
+            weight[n], weight[active + n] = slopes.sum(), (model.active_relevance[n] * slopes).sum()
         by_model = float((matvec(root_later[self._of_parts].T, weight) ** 2).sum())
         by_finals = 2 * float((chances * (1 - chances)).mean()) / self._finals
         return math.sqrt(1 / (1 / max(by_model, 1e-12) + 1 / max(by_finals, 1e-12)))
@@ -175,15 +176,15 @@ class _Futures:
         active = len(self._model.active)
         if not self._new_parts:
             return
-        nearness = self._nearness
+        relevance = self._relevance
         like: Indices = self._draws.integers(0, active, self._new_parts)
-        near, specific = nearness[like], nearness[like] > 0
-        deviations = scale * np.stack([np.where(specific, SPECIFIC, GENERAL), np.full(len(like), NEARBY)])
+        relevance_of_new, specific = relevance[like], relevance[like] > 0
+        deviations = scale * priors.of_parts(specific)
         coming = self._more / 2 * self._usual_information[:, None]
         learned = deviations**2 * np.sqrt(coming / (1 + deviations**2 * coming))
         everywhere, nearby = learned * self._draws.standard_normal(learned.shape)
-        worth = everywhere + near * nearby
-        own = values[PARTS : PARTS + active] + nearness * values[PARTS + active : PARTS + 2 * active]
+        worth = everywhere + relevance_of_new * nearby
+        own = values[PARTS : PARTS + active] + relevance * values[PARTS + active : PARTS + 2 * active]
         best_last = np.argsort(worth, kind="stable")
         better = best_last[worth[best_last] > own[like[best_last]]]
         values[PARTS + like[better]], values[PARTS + active + like[better]] = everywhere[better], nearby[better]

@@ -30,7 +30,13 @@ from simba_actors.search.adaptive.exploration import Exploration
 from simba_actors.search.adaptive.finals import FINALISTS, Finals
 from simba_actors.search.adaptive.outlook import outlook_of
 from simba_actors.search.adaptive.schedule import LEAST_EXAMPLES, Schedule, steps_at_once
-from simba_actors.search.adaptive.state import AdaptiveState, CandidatePlan, OpenStep, stored_mode, stored_steps_at_once
+from simba_actors.search.adaptive.state import (
+    AdaptiveState,
+    CandidatePlan,
+    OpenStep,
+    stored_steps_at_once,
+    stored_warm_start,
+)
 from simba_actors.search.adaptive.strategy_allocation import (
     ASK_NO_LM,
     LEARNS_FROM_LABELS,
@@ -47,8 +53,8 @@ from simba_actors.search.clear_winner import ClearWinner, clear_winner_by_model
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.examples import Examples, ExampleText
 from simba_actors.search.model.fitting import Fitting
-from simba_actors.search.model.mode import Mode
 from simba_actors.search.model.part_model import PartModel
+from simba_actors.search.model.warm_start import WarmStart
 from simba_actors.search.policy import Pool, Proposal, StepPlan, StepResult, TriedStep
 from simba_actors.search.quality import Outlook, best_by_model
 from simba_actors.search.randomness import BatchOrder, Draws
@@ -148,8 +154,8 @@ class AdaptivePolicy:
         if rollouts == 0:
             return None
         now.steps, now.rollouts = steps, self.rollouts
-        model = self._fitting.model(pool, evidence, now.mode)
-        now.mode = model.mode()
+        model = self._fitting.model(pool, evidence, now.warm_start)
+        now.warm_start = model.warm_start()
         examples = max(LEAST_EXAMPLES, now.parameters.batch_size * rollouts // usual)
         batch, now.batches = now.batches.next_batch(min(examples, len(now.batches.order)), now.draws.python)
         samplers = self._samplers(model, now.draws)
@@ -292,13 +298,13 @@ class AdaptivePolicy:
     def close_step(self, closed: JSON, tried: TriedStep, evidence: Evidence, pool: Pool) -> StepResult:
         plan = tried.plan
         planned = self._state_of(plan)
-        now = replace(planned.after(AdaptiveState.from_json(closed)), mode=planned.mode)
+        now = replace(planned.after(AdaptiveState.from_json(closed)), warm_start=planned.warm_start)
         note_examples_of_demos(now.shown, tried, pool)
         if self._asks_lms:
             now.questions += sum(proposal.strategies != (RECOMBINE,) for proposal in tried.proposals)
         now.candidate_plan, now.steps_closed = None, plan.step + 1
         now.rounds_before = evidence.rounds
-        model = self._fitting.model(pool, evidence, now.mode)
+        model = self._fitting.model(pool, evidence, now.warm_start)
         qualities = model.qualities
         candidates = sorted(tried.candidates)
         winner = max(candidates, key=qualities.__getitem__) if candidates else None
@@ -334,16 +340,16 @@ class AdaptivePolicy:
             return unseen_examples(program, order, now.shown, evidence, pool)
 
         return self._finals.next_round(
-            self._fitting.model(pool, evidence, now.mode), evidence, fresh, now.rounds_before
+            self._fitting.model(pool, evidence, now.warm_start), evidence, fresh, now.rounds_before
         )
 
     def ranking(self, state: JSON, evidence: Evidence, pool: Pool) -> list[tuple[int, float]]:
-        return self._finals.ranking(self._fitting.model(pool, evidence, stored_mode(state)), evidence)
+        return self._finals.ranking(self._fitting.model(pool, evidence, stored_warm_start(state)), evidence)
 
     def clear_winner(
         self, incumbent: int, learned_from: Mapping[int, Collection[int]], evidence: Evidence, pool: Pool
     ) -> ClearWinner | None:
-        model = self._fitting.model(pool, evidence, Mode(), incumbent)
+        model = self._fitting.model(pool, evidence, WarmStart(), incumbent)
         return clear_winner_by_model(model, evidence, incumbent, learned_from)
 
     def scores(self, programs: Sequence[int], evidence: Evidence) -> dict[int, float]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from simba_actors.search.adaptive.adaptation import Parameters
-from simba_actors.search.model.mode import Mode
+from simba_actors.search.model.warm_start import WarmStart
 from simba_actors.search.randomness import BatchOrder, Draws
 from simba_actors.search.rollout import JSON
 
@@ -113,7 +113,7 @@ class AdaptiveState:
     """Candidates of the step that opened last; None after a step has closed."""
     rounds_before: int = 0
     """Rounds of finals that were run before the search continued with a larger budget."""
-    mode: Mode = field(default_factory=Mode)
+    warm_start: WarmStart = field(default_factory=WarmStart)
     """Starting point of the next fit of the model."""
     steps: int = 0
     """Number of steps of the whole run: more than `max_steps` if it continued with a larger budget; 0 for
@@ -135,7 +135,7 @@ class AdaptiveState:
             "shown": {part_id: list(examples) for part_id, examples in self.shown.items()},
             "agenda": None if self.candidate_plan is None else self.candidate_plan.to_json(),
             "rounds_before": self.rounds_before,
-            "mode": self.mode.to_json(),
+            "mode": self.warm_start.to_json(),
             "steps": self.steps,
             "rollouts": self.rollouts,
         }
@@ -155,7 +155,7 @@ class AdaptiveState:
             shown={part_id: list(examples) for part_id, examples in data["shown"].items()},
             candidate_plan=None if data["agenda"] is None else CandidatePlan.from_json(data["agenda"]),
             rounds_before=data.get("rounds_before", 0),
-            mode=stored_mode(stored),
+            warm_start=stored_warm_start(stored),
             steps=data.get("steps", 0),
             rollouts=data.get("rollouts", 0),
         )
@@ -169,14 +169,14 @@ class AdaptiveState:
             shown=closed.shown,
             steps_closed=closed.steps_closed,
             rounds_before=closed.rounds_before,
-            mode=closed.mode,
+            warm_start=closed.warm_start,
         )
 
 
-def stored_mode(state: JSON) -> Mode:
-    """Return the mode of a stored state, or an empty one if an earlier version stored the state."""
-    mode = cast("dict[str, Any]", state).get("mode")
-    return Mode() if mode is None else Mode.from_json(mode)
+def stored_warm_start(state: JSON) -> WarmStart:
+    """Return the warm start of a stored state, an empty one if an earlier version stored the state."""
+    stored = cast("dict[str, Any]", state).get("mode")
+    return WarmStart() if stored is None else WarmStart.from_json(stored)
 
 
 def stored_steps_at_once(state: JSON) -> int:

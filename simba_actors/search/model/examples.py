@@ -70,16 +70,16 @@ class Examples:
         train, val = self._texts
         return [*(train[n] for n in self.train), *(val[n] for n in self.val)]
 
-    def near(self, parts: Sequence[Part]) -> RowsOfParts:
-        """Return how near each example is to what each part says, from 0 to 1."""
-        return self._near.of(parts)
+    def relevance(self, parts: Sequence[Part]) -> RowsOfParts:
+        """Return the relevance of each part to each example, from 0 to 1: how similar their words are."""
+        return self._relevance.of(parts)
 
     def shown_by(self, parts: Sequence[Part]) -> RowsOfParts:
         """Return how much of each example's answer each part shows, from 0 to 1."""
         return self._shown.of(parts)
 
     @cached_property
-    def _near(self) -> _Table:
+    def _relevance(self) -> _Table:
         return _Table(self.count, lambda part: self.similarity.to_rows(part.text))
 
     @cached_property

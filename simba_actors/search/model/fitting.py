@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from simba_actors.search.evidence import Evidence, StudentScores
 from simba_actors.search.model.examples import Examples
-from simba_actors.search.model.mode import Mode
 from simba_actors.search.model.part_model import PartModel
+from simba_actors.search.model.warm_start import WarmStart
 from simba_actors.search.policy import Pool
 from simba_actors.search.rollout import STUDENT
 
@@ -27,7 +27,7 @@ class _Fitted:
     evidence: Evidence
     scores: int
     programs: tuple[int, ...]
-    start: Mode
+    start: WarmStart
     incumbent: int
     model: PartModel
 
@@ -47,7 +47,7 @@ class Fitting:
         self._omissions = omissions
         self._last: _Fitted | None = None
 
-    def model(self, pool: Pool, evidence: Evidence, start: Mode, incumbent: int = STUDENT) -> PartModel:
+    def model(self, pool: Pool, evidence: Evidence, start: WarmStart, incumbent: int = STUDENT) -> PartModel:
         """Return the model of the evidence so far, fitted from `start`.
 
         It always has the `incumbent`, which other programs are compared with.

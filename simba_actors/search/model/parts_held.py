@@ -1,4 +1,4 @@
-"""The parts of each program, laid out for sums over many programs at once."""
+"""The parts of each program as a ragged array, for sums over many programs at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from simba_actors.search.statistics.linear_algebra import Indices, Matrix, Vecto
 
 @dataclass(frozen=True)
 class PartsHeld:
-    """The parts of programs, by index, in one flat array, since most programs have only a few of many parts."""
+    """The parts of programs, by index, in one flat array: compressed rows, as in a sparse matrix (CSR).
+
+    Most programs have only a few of many parts.
+    """
 
     counts: Indices
     """Number of parts of each program."""
@@ -36,12 +39,12 @@ class PartsHeld:
         kept = wanted[self.flat]
         return PartsHeld(np.bincount(self.program[kept], minlength=len(self.counts)), self.flat[kept])
 
-    def count_by_part(self, weight: Indices, parts: int) -> Vector:
-        """Return for each of `parts` the sum of the weights of the programs that have it."""
-        return cast("Vector", np.bincount(self.flat, np.repeat(weight, self.counts), parts))
+    def weight_by_part(self, weight: Indices, count: int) -> Vector:
+        """Return, for each of all `count` parts, the sum of the weights of the programs that have it."""
+        return cast("Vector", np.bincount(self.flat, np.repeat(weight, self.counts), count))
 
     def matrix(self, parts: Indices, count: int) -> Matrix:
-        """Return a row for each program, with a 1 for each of these parts that it has; there are `count` parts."""
+        """Return a row for each program, with a 1 for each of these parts that it has, of `count` in all."""
         column = np.full(count, -1, dtype=np.int64)
         column[parts] = np.arange(len(parts))
         own = column[self.flat]
@@ -67,8 +70,11 @@ class PartsHeld:
         return combined
 
     def sums_and_maxima_at(self, values: Matrix, programs: Indices, columns: Indices) -> tuple[Vector, Vector]:
-        """Return for each program the sum and the maximum, over its parts, of the entries of `values` in the given
-        column; 0 if it has none."""
+        """Return the sum and the maximum, over the parts of each program, of their entries in `values`.
+
+        Entry n of `columns` is the column to look at for entry n of `programs`. Both results are 0 for a program
+        without parts.
+        """
         own, parts = self.entries(programs)
         entries = values[parts, columns[own]]
         maxima = np.zeros(len(programs))
@@ -88,8 +94,11 @@ class PartsHeld:
         """Index in `flat` of the first part of each program."""
         return cast("Indices", np.cumsum(self.counts) - self.counts)
 
-    def from_the_end(self, group: Indices) -> Indices:
-        """Return how many parts of the same group and program come after each entry of `flat`."""
+    def positions_from_end(self, group: Indices) -> Indices:
+        """Return how many parts of the same group and program come after each entry of `flat`.
+
+        `group` has the group of each part.
+        """
         key = self.program * (int(group.max(initial=0)) + 1) + group[self.flat]
         order = np.argsort(key, kind="stable")
         counts = np.bincount(key)

@@ -57,7 +57,7 @@ def beliefs_of(model: PartModel, of_any_part: float | None = None) -> list[Belie
     multiplied by the scale and by that factor.
     """
     posterior = model.posterior
-    slope = matvec(posterior.information, posterior.effects) + posterior.effects * model.prior**-2.0
+    slope = matvec(posterior.information, posterior.effects) + posterior.effects * model.fit.prior**-2.0
     own = SCALES.index(1.0)
     found = [_belief(model, 1.0, of_any_part, slope)]
     for scales in (SCALES[:own][::-1], SCALES[own + 1 :]) if len(model.active) else ():
@@ -76,7 +76,7 @@ def beliefs_of(model: PartModel, of_any_part: float | None = None) -> list[Belie
 
 def _belief(model: PartModel, scale: float, of_any_part: float | None, slope: Vector) -> tuple[float, Belief]:
     """Return the log-likelihood of the scores under a scale, up to a constant, and the belief, still without weight."""
-    posterior, prior = model.posterior, model.prior.copy()
+    posterior, prior = model.posterior, model.fit.prior.copy()
     prior[PARTS : PARTS + 2 * len(model.active)] *= scale
     if of_any_part is not None:
         prior[RULES : DEMOS + 1] *= scale * of_any_part

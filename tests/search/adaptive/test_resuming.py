@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simba_actors.search.adaptive import policy
-from simba_actors.search.model import fitting, part_model
+from simba_actors.search.model import fitting, part_fit
 from tests.search.adaptive.simulation import World, run
 
 
@@ -17,18 +17,18 @@ def effect(draws: np.random.Generator) -> float:
 @pytest.mark.parametrize(
     ("active", "at_once", "most_scores"),
     [
-        (part_model.ACTIVE, 1, 500),
+        (part_fit.ACTIVE, 1, 500),
         (5, 1, 500),
-        (part_model.ACTIVE, 3, 500),
-        (part_model.ACTIVE, 1, 200),
-        (part_model.ACTIVE, 3, 30),
+        (part_fit.ACTIVE, 3, 500),
+        (part_fit.ACTIVE, 1, 200),
+        (part_fit.ACTIVE, 3, 30),
     ],
 )
 def test_a_resumed_run_makes_the_same_programs_expects_the_same_and_has_the_same_winner(
     active: int, at_once: int, most_scores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With all parts fitted, most of them settled, several steps open at a time, and most scores left out of fits."""
-    monkeypatch.setattr(part_model, "ACTIVE", active)
+    monkeypatch.setattr(part_fit, "ACTIVE", active)
     monkeypatch.setattr(fitting, "MOST_SCORES", most_scores)
     monkeypatch.setattr(fitting, "STEPS_FITTED", 1)
     monkeypatch.setattr(policy, "steps_at_once", lambda *_: at_once)

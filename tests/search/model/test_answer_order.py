@@ -78,16 +78,16 @@ def test_demos_before_the_last_few_have_no_position() -> None:
 
 def test_each_answer_in_each_position_has_a_column_for_the_same_answer_and_one_for_another() -> None:
     order = AnswerOrder([RIVERS[0], VIOLINS[0]], ANSWERS, PartsHeld.of([[0, 1]]))
-    design = order.design(np.array([order.standing([0, 1])]), np.array([1]))
+    design = order.design(np.array([order.placement([0, 1])]), np.array([1]))
     assert design.shape == (1, 2 * 4)
     assert np.flatnonzero(design).tolist() == [2, 5]  # Last a violin: the same answer. Before it a river: another.
 
 
 def test_the_slope_of_a_prompt_is_the_weighted_sum_of_its_columns() -> None:
     order = AnswerOrder([RIVERS[0], VIOLINS[0]], ANSWERS, PartsHeld.of([[0, 1]]))
-    standing, weight = order.standing([0, 1]), np.random.default_rng(0).random(40)
-    design = order.design(np.tile(standing, (40, 1)), np.arange(40))
-    assert order.slope(standing, weight) == pytest.approx(weight @ design)
+    placement, weight = order.placement([0, 1]), np.random.default_rng(0).random(40)
+    design = order.design(np.tile(placement, (40, 1)), np.arange(40))
+    assert order.slope(placement, weight) == pytest.approx(weight @ design)
 
 
 def test_the_order_of_very_many_answers_is_left_out() -> None:
@@ -116,7 +116,7 @@ def test_standings_of_many_programs_are_those_of_each() -> None:
     programs = [[0, 1, 2, 4, 3], [], [4, 1, 5, 2], [0]]
     held = PartsHeld.of(programs)
     order = AnswerOrder([ADVICE, *RIVERS, other, VIOLINS[0]], ANSWERS, held)
-    assert np.array_equal(order.standings, [order.standing(places) for places in programs])
+    assert np.array_equal(order.placements, [order.placement(places) for places in programs])
 
 
 @pytest.mark.parametrize("chance", [the_last_answer_is_given, nothing_matters])

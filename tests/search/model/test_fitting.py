@@ -9,9 +9,9 @@ import pytest
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model import fitting
 from simba_actors.search.model.fitting import Fitting
-from simba_actors.search.model.mode import Mode
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
+from simba_actors.search.model.warm_start import WarmStart
 from simba_actors.search.rollout import STUDENT, RolloutKey
 from tests.search.model.texts import examples_of
 
@@ -59,7 +59,7 @@ def models_of(steps: int) -> list[PartModel]:
     models: list[PartModel] = []
     fits = Fitting(examples_of([f"example {n}" for n in range(8)]), ROLLOUTS_PER_STEP)
     for count in range(1, steps + 1):
-        run, start = LongRun(count), models[-1].mode() if models else Mode()
+        run, start = LongRun(count), models[-1].warm_start() if models else WarmStart()
         models.append(fits.model(run, run.evidence, start))
     return models
 
@@ -69,8 +69,10 @@ def test_a_long_runs_models_have_a_bounded_number_of_scores_programs_and_known_p
     for model in models:
         assert len(model.posterior.log_odds) <= MOST
         assert len(model.programs) <= MOST
-        assert len(model.mode().parts) <= MOST
-    assert len(json.dumps(models[-1].mode().to_json())) <= 1.1 * len(json.dumps(models[20].mode().to_json()))
+        assert len(model.warm_start().parts) <= MOST
+    assert len(json.dumps(models[-1].warm_start().to_json())) <= 1.1 * len(
+        json.dumps(models[20].warm_start().to_json())
+    )
 
 
 def test_a_long_runs_model_has_the_student_the_first_programs_and_the_latest() -> None:
@@ -82,7 +84,7 @@ def test_a_long_runs_model_has_the_student_the_first_programs_and_the_latest() -
 def test_a_long_runs_model_has_the_incumbent_with_its_scores() -> None:
     run = LongRun(60)
     fits = Fitting(examples_of([f"example {n}" for n in range(8)]), ROLLOUTS_PER_STEP)
-    model = fits.model(run, run.evidence, Mode(), SERVED)
+    model = fits.model(run, run.evidence, WarmStart(), SERVED)
     assert SERVED in model.programs
     assert run.evidence.student_scores(MOST, SERVED).programs.count(SERVED) == 1
 
@@ -94,4 +96,4 @@ def test_a_short_runs_model_has_all_programs() -> None:
 def test_a_fit_has_the_scores_of_several_steps_however_large_they_are() -> None:
     run = LongRun(60)
     fits = Fitting(examples_of([f"example {n}" for n in range(8)]), rollouts_per_step=MOST)
-    assert len(fits.model(run, run.evidence, Mode()).posterior.log_odds) == len(run.evidence)
+    assert len(fits.model(run, run.evidence, WarmStart()).posterior.log_odds) == len(run.evidence)

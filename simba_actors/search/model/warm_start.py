@@ -1,4 +1,4 @@
-"""The effects that a fit found. They are kept with the run's state, and the next fit starts from them."""
+"""What one fit of the model leaves for the next: it is kept in the run's state, so a resumed run has it too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 from simba_actors.search.rollout import JSON
 
 DIGITS = 4
-"""Decimal places to keep. Any start leads to the same mode, so fewer digits save space in the store."""
+"""Decimal places to keep. A fit finds the same mode from any start, so fewer digits only save space in the store."""
 
 
 class PartEffect(NamedTuple):
@@ -23,8 +23,8 @@ class PartEffect(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Mode:
-    """Starting point that a fit leaves for the next one. It is stored, so that a resumed run starts from it too."""
+class WarmStart:
+    """The effects that a fit found, from which the next one starts. Empty before the first fit."""
 
     common: tuple[float, ...] = ()
     """Effects of the columns that all programs share."""
@@ -47,7 +47,7 @@ class Mode:
         }
 
     @classmethod
-    def from_json(cls, stored: JSON) -> Mode:
+    def from_json(cls, stored: JSON) -> WarmStart:
         data = cast("dict[str, Any]", stored)
         return cls(
             tuple(data["common"]),
