@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from simba_actors.search.model.examples import Answers
+from simba_actors.search.model.answers import Answers
 from simba_actors.search.model.parts import Part
 from simba_actors.search.model.parts_held import PartsHeld
 from simba_actors.search.statistics.linear_algebra import Indices, Matrix, Vector, matmul, matvec

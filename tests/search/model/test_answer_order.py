@@ -12,7 +12,7 @@ from simba_actors.search.adaptive.combination import best_combinations
 from simba_actors.search.adaptive.exploration import Exploration
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.answer_order import POSITIONS, AnswerOrder
-from simba_actors.search.model.examples import Answers
+from simba_actors.search.model.answers import Answers
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import Part
 from simba_actors.search.model.parts_held import PartsHeld

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from simba_actors.search.model.examples import MOST_EXAMPLES, Answers, Examples, ExampleText, Similarity
+from simba_actors.search.model.answers import Answers
+from simba_actors.search.model.examples import MOST_EXAMPLES, Examples, ExampleText
 from simba_actors.search.statistics.linear_algebra import Vector
 from tests.search.model.texts import examples_of
 
@@ -17,7 +18,7 @@ ROWS = [{"topic": topic, "note": str(n)} for n, topic in enumerate(["rivers", "v
 
 def to_rows(fields: dict[str, str]) -> Vector:
     answers = Answers(ROWS)
-    return answers.to_rows(answers.of(fields))
+    return answers.share_shown(answers.of(fields))
 
 
 def test_a_demo_is_for_the_rows_that_call_for_its_answer() -> None:
@@ -72,11 +73,4 @@ def test_the_texts_of_a_large_trainset_are_read_only_if_they_are_used() -> None:
             read.append(index)
             return ExampleText(f"text {index}", {})
 
-    assert Examples(Texts()).similarity.rows == len(read) == MOST_EXAMPLES
-
-
-def test_the_nearest_row_is_at_one_and_rows_without_a_word_in_common_at_zero() -> None:
-    near = Similarity(["blue river", "blue sea", "old sea", "tree tree"]).to_rows("the blue river in blue")
-    assert near[0] == 1.0
-    assert 0 < near[1] <= 1.0
-    assert near[3] == 0.0
+    assert Examples(Texts()).similarity.documents == len(read) == MOST_EXAMPLES
