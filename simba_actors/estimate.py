@@ -12,7 +12,7 @@ from simba_actors.hosting.policies import rollouts_expected
 from simba_actors.observe.wording import duration, spent
 from simba_actors.runtime.event_loop import running_loop
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.adaptive.strategy_allocation import FAILURES_PER_RULE, MAKES_DEMOS, WITHOUT_TRAJECTORIES
+from simba_actors.search.adaptive.strategy_allocation import FAILURES_PER_RULE, MAKES_DEMOS, WITHOUT_BUCKETS
 from simba_actors.search.rollout import Usage
 
 QUESTIONS_PER_STEP = 2
@@ -108,7 +108,7 @@ def _without_calls(usage: Usage) -> Usage:
 def _questions(config: OptimizerConfig) -> int:
     """Return how many questions to the prompt model the whole run asks."""
     names = [strategy.name for strategy in config.chosen_strategies()]
-    writers = [name for name in names if name not in (*MAKES_DEMOS, *WITHOUT_TRAJECTORIES)]
+    writers = [name for name in names if name not in (*MAKES_DEMOS, *WITHOUT_BUCKETS)]
     if config.policy == "adaptive":
         return config.steps * QUESTIONS_PER_STEP if writers else 0
     return config.steps * (config.num_candidates + 1) * len(writers) // len(names)

@@ -11,10 +11,10 @@ from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.statistics.sequential_test import Comparison, always_valid, compare_pairs
 
-ERROR = 0.05
+FAMILYWISE_ERROR = 0.05
 """Chance that a run ever mistakes a program for a better one, over all its programs and looks together."""
 
-ALPHA = 2 * ERROR
+ALPHA = 2 * FAMILYWISE_ERROR
 """Error of the two-sided intervals. They miss on each side half the time, and only one side matters here."""
 
 LEAST_OWN_SCORES = 12

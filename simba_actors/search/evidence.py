@@ -13,6 +13,14 @@ from simba_actors.search.rollout import FINAL_STEP, STUDENT, ModelSpec, Phase, R
 if TYPE_CHECKING:
     import numpy.typing as npt  # Not at runtime: DSPy 3.4.0 replaces numpy by a stand-in without it.
 
+_PROGRAM, _STEP, _PHASE, _POSITION, _EXAMPLE, _VALIDATION, _SCORE, _RESAMPLED = range(8)
+"""Rows of the arrays in `Evidence._columns`, which have a column for each score."""
+
+_PHASES: tuple[Phase, ...] = ("evaluate", "final", "sample")
+"""In the order of their names, as in the order of keys."""
+
+_NO_COLUMNS = np.zeros((8, 0))
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -101,7 +109,7 @@ class Evidence:
         self._lent, copied._lent = set(self._by_program), set(self._by_program)
         return copied
 
-    def split(self, open_steps: Container[int]) -> tuple[Evidence, list[Score]]:
+    def without_steps(self, open_steps: Container[int]) -> tuple[Evidence, list[Score]]:
         """Return the evidence of all steps but the `open_steps`, and the scores of those."""
         scores = [score for program in self.programs() for score in self.of(program)]
         of_open_steps = [score for score in scores if score.key.step in open_steps]
@@ -219,15 +227,6 @@ class Evidence:
             known = [*self._extremes, *added[_SCORE].tolist()]
             self._extremes = min(known), max(known)
         self._not_in_columns = {}
-
-
-_PROGRAM, _STEP, _PHASE, _POSITION, _EXAMPLE, _VALIDATION, _SCORE, _RESAMPLED = range(8)
-"""Rows of the arrays in `Evidence._columns`, which have a column for each score."""
-
-_PHASES: tuple[Phase, ...] = ("evaluate", "final", "sample")
-"""In the order of their names, as in the order of keys."""
-
-_NO_COLUMNS = np.zeros((8, 0))
 
 
 def _column_of(score: Score) -> tuple[float, ...]:

@@ -6,7 +6,7 @@
     config = OptimizerConfig(…, metric=metric, objectives=Weighted({"accuracy": 0.8, "brevity": 0.2}))
     config = OptimizerConfig(…, metric=metric, objectives=Pareto(["accuracy", "brevity"]))
 
-Of each score, higher is better. The store keeps all of them as the metric returned them.
+Higher is better for each score. The store keeps all of them as the metric returned them.
 """
 
 from __future__ import annotations
@@ -45,12 +45,14 @@ class Objectives(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Weighted(Objectives):
-    """The weighted mean of the named scores. The winner is the program that does best by it.
+    """The weighted mean of the named scores.
 
-    def metric(example, prediction):
-        return dspy.Prediction(accuracy=…, brevity=…)
+        def metric(example, prediction):
+            return dspy.Prediction(accuracy=…, brevity=…)
 
-    config = OptimizerConfig(…, metric=metric, objectives=Weighted({"accuracy": 0.8, "brevity": 0.2}))
+        config = OptimizerConfig(…, metric=metric, objectives=Weighted({"accuracy": 0.8, "brevity": 0.2}))
+
+    The winner is the program that does best by it.
     """
 
     weights: Mapping[str, float]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, cast
 
 from simba_actors.search.evidence import Evidence
 from simba_actors.search.model.effects import ScoreRange
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.rollout import JSON
-from simba_actors.search.statistics.intervals import ERROR, wilson
+from simba_actors.search.statistics.intervals import ERROR, wilson, z_value
 from simba_actors.search.statistics.mixed_model import sigmoid
 
 
@@ -26,6 +25,7 @@ class Quality:
     program: int
     """The program's number in the pool."""
     mean: float
+    """The expected mean score, in the metric's units, as are both ends of the interval."""
     low: float
     high: float
 
@@ -69,14 +69,15 @@ def best_by_model(model: PartModel) -> Quality:
     """
     qualities = model.qualities
     best = max(sorted(qualities), key=qualities.__getitem__)
-    half = NormalDist().inv_cdf(1 - ERROR / 2) * model.deviation(best)
-    middle = _log_odds(qualities[best])
+    half = z_value(ERROR) * model.deviation(best)
+    middle = _logit(qualities[best])
     low, high = (float(sigmoid(log_odds)) for log_odds in (middle - half, middle + half))
     to_score = model.range.from_unit
     return Quality(best, to_score(qualities[best]), to_score(low), to_score(high))
 
 
-def _log_odds(share: float) -> float:
+def _logit(share: float) -> float:
+    """Return the log-odds of a share, which is kept off 0 and 1 so that they are finite."""
     kept = min(max(share, 1e-9), 1 - 1e-9)
     return math.log(kept / (1 - kept))
 

@@ -76,7 +76,7 @@ class NoImprovement(Stopper):
 
     It has improved if the low end of its interval is above the best program's mean at the end of any of those steps.
     This is early stopping as for neural networks (L. Prechelt, "Early stopping - but when?", 1998), with an interval
-    in place of a fixed least gain.
+    in place of a fixed minimum gain.
     """
 
     patience: int = 5
@@ -148,9 +148,11 @@ class TargetReached(Stopper):
 
 @dataclass(frozen=True, slots=True)
 class EveryBucketSolved(Stopper):
-    """Stop when there is nothing left to learn from: no trajectory of the student's LM scored below `score`.
+    """Stop when there is nothing left to learn from.
 
-    OptimizerConfig(…, stop_when=EveryBucketSolved(score=1.0, steps=3))
+        OptimizerConfig(…, stop_when=EveryBucketSolved(score=1.0, steps=3))
+
+    A bucket is solved if no trajectory of the student's LM scored below `score`.
     """
 
     score: float = 1.0

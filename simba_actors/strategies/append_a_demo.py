@@ -11,6 +11,7 @@ from simba_actors.search.rollout import JSON, TraceStep
 from simba_actors.strategies.contract import Declined, StrategyContext
 
 TRUNCATION_MARK = "\n\t\t... <TRUNCATED FOR BREVITY>"
+"""The text that `dspy.SIMBA` puts at the end of an input that it cuts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ def cut(inputs: Mapping[str, JSON], limit: int) -> dict[str, JSON]:
 
 
 def _length(value: JSON) -> int:
+    """Return the number of characters of an output; 0 for an image, audio or a file."""
     text = str(value)
     return 0 if is_custom(text) else len(text)
 

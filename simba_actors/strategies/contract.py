@@ -1,17 +1,4 @@
-"""The interface of a strategy: its input and its result.
-
-class Shout:
-    name = "shout"
-
-    def applicable(self, context: StrategyContext) -> Declined | None:
-        return None
-
-    async def apply(self, context: StrategyContext) -> Configuration | Declined:
-        made = context.source
-        for predictor in made.predictors:
-            made = made.with_instructions(predictor, made.instructions(predictor).upper())
-        return made
-"""
+"""The interface of a strategy: its input and its result. The class `Strategy` has an example."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from simba_actors.strategies.failures_prompt import failure_prompts, failures_si
 from simba_actors.strategies.rule_prompt import ask_for_advice
 
 SENTENCE_ENDS = (".", "!", "?")
+"""What each line of a piece of advice must end with for the lines to be rules of their own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ class RewriteTexts:
         return Declined("no text is new") if configuration == context.source else configuration
 
     def _known(self, configuration: Configuration) -> dict[str, str]:
+        """Return the texts as they are in the configuration, by name; those that it does not have are left out."""
         return {name: cast("str", configuration.values[name]) for name in self.names if name in configuration.values}
 
 

@@ -16,6 +16,7 @@ from simba_actors.search.rollout import JSON, Trajectory
 from simba_actors.strategies.contract import PromptModel
 
 NOT_AVAILABLE = "N/A"
+"""What `dspy.SIMBA` writes in place of a score that is withheld."""
 
 LEAST_PROMPT = 4_000
 """Minimum number of characters to which a prompt that is refused as too long is shortened."""

@@ -211,7 +211,7 @@ class Coordinator(GenServer[CoordinatorState]):
             state.closed = position.closed
         for step in position.open_steps:
             state.steps[step.step] = RunningStep(StepPlan.from_json(step.step, step.plan))
-        state.evidence, of_open_steps = ledger.evidence.split(state.steps)
+        state.evidence, of_open_steps = ledger.evidence.without_steps(state.steps)
         for score in of_open_steps:
             state.steps[score.key.step].scores.append(score)
 

@@ -15,7 +15,7 @@ from simba_actors.search.adaptive import exploration
 from simba_actors.search.adaptive import policy as adaptive_policy
 from simba_actors.search.adaptive.combination import best_combinations
 from simba_actors.search.adaptive.exploration import BOLDNESS, Exploration
-from simba_actors.search.adaptive.strategy_allocation import LEARNS_FROM_LABELS, LEARNS_FROM_SUCCESS, extend
+from simba_actors.search.adaptive.strategy_allocation import APPEND_A_DEMO, APPEND_LABELED_DEMOS, extend
 from simba_actors.search.model.effects import Effects
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import PartKind
@@ -102,7 +102,7 @@ def with_a_bandit() -> Generator[None]:
 def shifted(allocation: Mapping[str, int], payoffs: Mapping[PartKind, float]) -> dict[str, int]:
     """Distribute the same number of applications by what each strategy's parts have paid; each strategy keeps one."""
     kinds: dict[str, PartKind] = {
-        name: "demo" if name in (LEARNS_FROM_SUCCESS, LEARNS_FROM_LABELS) else "rule" for name in allocation
+        name: "demo" if name in (APPEND_A_DEMO, APPEND_LABELED_DEMOS) else "rule" for name in allocation
     }
     paid = {name: payoffs.get(kind, 0.0) for name, kind in kinds.items()}
     if not all(kind in payoffs for kind in kinds.values()) or sum(paid.values()) <= 0:

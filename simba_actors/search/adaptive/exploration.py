@@ -22,18 +22,18 @@ ACTIVE_PARTS = 60
 class Exploration:
     """Chooses combinations that are the best under draws from the posterior over the effects of parts.
 
-    A combination is a tuple of part ids in the order of the prompt. `tried` has those of steps that are still open,
-    whose programs the model does not know yet.
+    A combination is a tuple of part ids in the order of the prompt. `in_flight` has those of steps that are
+    still open, whose programs the model does not know yet.
     """
 
     def __init__(
-        self, model: PartModel, draws: np.random.Generator, caps: Caps, tried: Sequence[Sequence[str]] = ()
+        self, model: PartModel, draws: np.random.Generator, caps: Caps, in_flight: Sequence[Sequence[str]] = ()
     ) -> None:
         self._model = model
         index = {part.part_id: n for n, part in enumerate(model.parts)}
-        # Meanwhile, the model of a long run may have left a part out. Then nothing proposes that combination again.
-        known = [parts for parts in tried if all(part_id in index for part_id in parts)]
-        self._tried = [[index[part_id] for part_id in parts] for parts in known]
+        # The model of a long run may have left a part out since then. Such a combination can't be proposed again.
+        known = [parts for parts in in_flight if all(part_id in index for part_id in parts)]
+        self._in_flight = [[index[part_id] for part_id in parts] for parts in known]
         self._draws = draws
         self._caps = caps
         ranked = np.argsort(-model.promise, kind="stable")
@@ -56,7 +56,7 @@ class Exploration:
         count = variations.count(None)
         effects = [model.draw(self._draws, BOLDNESS) if n else model.likely for n in range(count)]
         best = iter(self._best(effects, self._caps))
-        known = {self._identity(parts) for parts in (*model.programs.values(), *self._tried)}
+        known = {self._identity(parts) for parts in (*model.programs.values(), *self._in_flight)}
         found: list[tuple[str, ...]] = []
         for variation in variations:
             parts = next(best) if variation is None else variation

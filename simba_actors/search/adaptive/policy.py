@@ -38,8 +38,8 @@ from simba_actors.search.adaptive.state import (
     stored_warm_start,
 )
 from simba_actors.search.adaptive.strategy_allocation import (
+    APPEND_LABELED_DEMOS,
     ASK_NO_LM,
-    LEARNS_FROM_LABELS,
     MERGE_RULES,
     OMIT_SENTENCES,
     RECOMBINE,
@@ -62,7 +62,8 @@ from simba_actors.search.rollout import JSON, ModelSpec, Rollout, RolloutKey
 from simba_actors.search.settings import SearchSettings
 
 FRESH_EXAMPLES = 0.75
-"""Share of the trainset that the finalists are likely to be fresh to."""
+"""Share of the trainset that finalists have usually neither run on nor been made from when the finals begin. Without a
+valset, it limits how long the finals can be."""
 
 LAST_NEW_PARTS = 0.7
 """Share of the search after which no new parts are made: there would be no time left to learn what they are worth."""
@@ -74,7 +75,7 @@ SAMPLERS = 3
 """Number of programs that sample in a step."""
 
 ROLLOUTS_PER_COMBINATION = 16
-"""Default rollouts per candidate, for a metric that is not known to be quieter than a binary one."""
+"""Default rollouts per candidate. `adaptation` lowers it for a metric that is less noisy than a binary one."""
 
 CAUTIOUS_BOLDNESS = 0.5
 """Scale of the draws that choose the programs to sample with; `exploration.BOLDNESS` is that for combinations."""
@@ -146,7 +147,7 @@ class AdaptivePolicy:
     def open_step(self, opened: JSON, closed: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
         now = AdaptiveState.from_json(closed)
         if opened is not closed:
-            now = AdaptiveState.from_json(opened).after(now)
+            now = AdaptiveState.from_json(opened).updated_by(now)
         now.open_steps = tuple(other for other in now.open_steps if other.step >= now.steps_closed)
         spent = len(evidence) + now.questions + sum(other.rollouts for other in now.open_steps)
         steps = self._schedule.steps(step, now.steps, now.rollouts)
@@ -162,7 +163,7 @@ class AdaptivePolicy:
         samples = self._samples(step, batch, samplers, evidence, now.parameters.temperature)
         makes_parts = spent < self._schedule.search * LAST_NEW_PARTS
         source, sampled = samplers[0], len(samples)
-        merges = MERGE_RULES in self.strategies and _rules(source, pool) > 1
+        merges = self._merges_rules(source, pool)
         plan = self._plan_candidates(model, now, source, merges, rollouts, sampled, makes_parts)
         questions = len(plan.bases) + plan.merges if self._asks_lms else 0
         opening = OpenStep(step, rollouts + questions, plan.combinations)
@@ -228,7 +229,7 @@ class AdaptivePolicy:
         bases = exploration.bases(sum(allocation.values()))
         order = list(self._examples.train)
         now.draws.python.shuffle(order)
-        demo_examples = self._demo_examples(allocation.get(LEARNS_FROM_LABELS, 0), order)
+        demo_examples = self._demo_examples(allocation.get(APPEND_LABELED_DEMOS, 0), order)
         order = self._examples.evenly_spread("train", order)
         return CandidatePlan(
             source=source,
@@ -242,8 +243,12 @@ class AdaptivePolicy:
             merges=merges,
         )
 
+    def _merges_rules(self, source: int, pool: Pool) -> bool:
+        """Return whether a step also tries the source with its rules merged."""
+        return MERGE_RULES in self.strategies and sum(part.kind == "rule" for part in pool.parts(source)) > 1
+
     def _demo_examples(self, applications: int, order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-        """Return, for each application, as many examples as a prompt holds demos; none twice if there are enough.
+        """Return, for each application, as many examples as a prompt holds demos: different ones if there are enough.
 
         Demos are tried many at a time, as in a factorial experiment, before anything is known about any of them.
         """
@@ -261,16 +266,16 @@ class AdaptivePolicy:
             program = plan.first_program + index
             proposals.append(Proposal(index, program, planned.source, tuple(examples), tuple(strategies), parts=parts))
 
-        learns_from_labels = LEARNS_FROM_LABELS in planned.allocation
+        learns_from_labels = APPEND_LABELED_DEMOS in planned.allocation
         demos = _demos_among({*chain(*planned.bases)}, pool) if learns_from_labels else set[str]()
         assigned = assign(planned.allocation, buckets, planned.best_score, planned.demo_examples)
         for (strategies, examples), base in zip(assigned, planned.bases, strict=False):
             # A set of new demos replaces the known ones.
-            replaced = demos if strategies[0] == LEARNS_FROM_LABELS else ()
+            replaced = demos if strategies[0] == APPEND_LABELED_DEMOS else ()
             propose(strategies, examples, tuple(part_id for part_id in base if part_id not in replaced))
         for combination in planned.combinations:
             propose([RECOMBINE], [], combination)
-        if MERGE_RULES in self.strategies and _rules(planned.source, pool) > 1:
+        if self._merges_rules(planned.source, pool):
             propose([MERGE_RULES], [], tuple(part.part_id for part in pool.parts(planned.source)))
         return tuple(proposals)
 
@@ -279,7 +284,7 @@ class AdaptivePolicy:
         return evaluation_of(proposal, plan.step, _candidate_plan(now), now)
 
     def _state_of(self, plan: StepPlan) -> AdaptiveState:
-        """Return the state stored with a plan. It must not be changed: all candidates of the step share it."""
+        """Return the state stored with a plan, parsed once per step. All its candidates share it: don't change it."""
         state, now = self._states.get(plan.step, (None, None))
         if now is None or state is not plan.state:
             now = AdaptiveState.from_json(plan.state)
@@ -287,6 +292,7 @@ class AdaptivePolicy:
         return now
 
     def _keep(self, step: int, state: JSON, now: AdaptiveState) -> None:
+        """Keep the parsed state of a step's plan, and forget those of steps that have closed long since."""
         self._states[step] = state, now
         self._states.pop(step - 2 * now.steps_at_once, None)
 
@@ -298,8 +304,8 @@ class AdaptivePolicy:
     def close_step(self, closed: JSON, tried: TriedStep, evidence: Evidence, pool: Pool) -> StepResult:
         plan = tried.plan
         planned = self._state_of(plan)
-        now = replace(planned.after(AdaptiveState.from_json(closed)), warm_start=planned.warm_start)
-        note_examples_of_demos(now.shown, tried, pool)
+        now = replace(planned.updated_by(AdaptiveState.from_json(closed)), warm_start=planned.warm_start)
+        note_examples_of_demos(now.made_from, tried, pool)
         if self._asks_lms:
             now.questions += sum(proposal.strategies != (RECOMBINE,) for proposal in tried.proposals)
         now.candidate_plan, now.steps_closed = None, plan.step + 1
@@ -337,7 +343,7 @@ class AdaptivePolicy:
         def fresh(program: int) -> Iterable[int]:
             if split == "val":
                 return (example for example in order if not evidence.has_example(program, example, "val"))
-            return unseen_examples(program, order, now.shown, evidence, pool)
+            return unseen_examples(program, order, now.made_from, evidence, pool)
 
         return self._finals.next_round(
             self._fitting.model(pool, evidence, now.warm_start), evidence, fresh, now.rounds_before
@@ -357,11 +363,9 @@ class AdaptivePolicy:
 
 
 def _afresh(step: int, position: int, temperature: float) -> ModelSpec:
+    """Return the student's LM with a rollout id that no other sample of the run has, so that no reply is a cached
+    one."""
     return ModelSpec(rollout_id=1 + step * ROLLOUT_IDS_PER_STEP + position, temperature=temperature)
-
-
-def _rules(program: int, pool: Pool) -> int:
-    return sum(part.kind == "rule" for part in pool.parts(program))
 
 
 def _demos_among(part_ids: Collection[str], pool: Pool) -> set[str]:

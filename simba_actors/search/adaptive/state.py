@@ -42,7 +42,7 @@ class CandidatePlan:
         """The number of candidates if no strategy declines."""
         return len(self.bases) + len(self.combinations) + self.merges
 
-    # The keys are those of runs that earlier versions stored.
+    # Keys keep the names that fields had in earlier versions, whose runs can be resumed.
     def to_json(self) -> JSON:
         return {
             "source": self.source,
@@ -107,7 +107,7 @@ class AdaptiveState:
     steps_closed: int = 0
     questions: int = 0
     """Number of times that strategies were asked for new parts; each counts as one rollout."""
-    shown: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    made_from: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     """The train examples that each demo was made from, by part id."""
     candidate_plan: CandidatePlan | None = None
     """Candidates of the step that opened last; None after a step has closed."""
@@ -132,7 +132,7 @@ class AdaptiveState:
             "steps_closed": self.steps_closed,
             "next_program": self.next_program,
             "questions": self.questions,
-            "shown": {part_id: list(examples) for part_id, examples in self.shown.items()},
+            "shown": {part_id: list(examples) for part_id, examples in self.made_from.items()},
             "agenda": None if self.candidate_plan is None else self.candidate_plan.to_json(),
             "rounds_before": self.rounds_before,
             "mode": self.warm_start.to_json(),
@@ -152,7 +152,7 @@ class AdaptiveState:
             steps_closed=data.get("steps_closed", 0),
             next_program=data["next_program"],
             questions=data["questions"],
-            shown={part_id: list(examples) for part_id, examples in data["shown"].items()},
+            made_from={part_id: list(examples) for part_id, examples in data["shown"].items()},
             candidate_plan=None if data["agenda"] is None else CandidatePlan.from_json(data["agenda"]),
             rounds_before=data.get("rounds_before", 0),
             warm_start=stored_warm_start(stored),
@@ -160,13 +160,13 @@ class AdaptiveState:
             rollouts=data.get("rollouts", 0),
         )
 
-    def after(self, closed: AdaptiveState) -> AdaptiveState:
-        """Return this state, that of a plan, brought up to date with the state of a step that `closed` since."""
+    def updated_by(self, closed: AdaptiveState) -> AdaptiveState:
+        """Return this state, that of a plan, with what the steps that have closed since then have changed."""
         return replace(
             self,
             parameters=closed.parameters,
             questions=closed.questions,
-            shown=closed.shown,
+            made_from=closed.made_from,
             steps_closed=closed.steps_closed,
             rounds_before=closed.rounds_before,
             warm_start=closed.warm_start,

@@ -1,4 +1,4 @@
-"""Estimates, from all scores, of how much parts matter in a task at all.
+"""How much parts matter in a task at all, estimated from all scores.
 
 The model's prior fits tasks in which parts have effects. Where no part has one, or all do a little harm, the best of
 many parts looks good by luck, and under a prior that is too wide it would be taken for good. So the posterior is
@@ -26,14 +26,14 @@ priori."""
 LEAST_WEIGHT = 1 / 16
 """Minimum posterior probability of a scale; less likely ones are left out."""
 
-FAR = -math.log(LEAST_WEIGHT)
-"""Log-likelihood that a scale may lose to the likeliest one. One that loses more is left out, and those beyond it are
-skipped: the likelihood only falls with the distance from the likeliest scale."""
+MOST_LOST = -math.log(LEAST_WEIGHT)
+"""Largest difference in log-likelihood from the likeliest scale. Scales beyond one that loses more are not tried, since
+the likelihood falls with the distance from the likeliest scale."""
 
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """Posterior of the effects, given one scale of the effects of parts."""
+    """Posterior of the effects in log-odds, given one scale of the effects of parts."""
 
     scale: float
     weight: float
@@ -58,16 +58,16 @@ def beliefs_of(model: PartModel, of_any_part: float | None = None) -> list[Belie
     """
     posterior = model.posterior
     slope = matvec(posterior.information, posterior.effects) + posterior.effects * model.fit.prior**-2.0
-    own = SCALES.index(1.0)
+    prior_of_model = SCALES.index(1.0)
     found = [_belief(model, 1.0, of_any_part, slope)]
-    for scales in (SCALES[:own][::-1], SCALES[own + 1 :]) if len(model.active) else ():
+    for scales in (SCALES[:prior_of_model][::-1], SCALES[prior_of_model + 1 :]) if len(model.active) else ():
         for scale in scales:
             found.append(_belief(model, scale, of_any_part, slope))
-            if found[-1][0] < max(evidence for evidence, _ in found) - FAR:
+            if found[-1][0] < max(log_likelihood for log_likelihood, _ in found) - MOST_LOST:
                 break
     found.sort(key=lambda each: each[1].scale)
-    most = max(evidence for evidence, _ in found)
-    weights = [math.exp(evidence - most) for evidence, _ in found]
+    most = max(log_likelihood for log_likelihood, _ in found)
+    weights = [math.exp(log_likelihood - most) for log_likelihood, _ in found]
     kept = [weight if weight >= LEAST_WEIGHT * sum(weights) else 0.0 for weight in weights]
     return [
         replace(belief, weight=weight / sum(kept)) for weight, (_, belief) in zip(kept, found, strict=True) if weight
@@ -82,8 +82,8 @@ def _belief(model: PartModel, scale: float, of_any_part: float | None, slope: Ve
         prior[RULES : DEMOS + 1] *= scale * of_any_part
     root = inverse_root(posterior.information + np.diag(prior**-2.0))
     projected = matvec(root.T, slope)
-    evidence = float(np.log(np.diag(root)).sum() - np.log(prior).sum() + (projected**2).sum() / 2)
-    return evidence, Belief(scale, 0.0, prior, matvec(root, projected), root)
+    log_likelihood = float(np.log(np.diag(root)).sum() - np.log(prior).sum() + (projected**2).sum() / 2)
+    return log_likelihood, Belief(scale, 0.0, prior, matvec(root, projected), root)
 
 
 def chance_to_beat(model: PartModel, beliefs: Sequence[Belief], program: int, other: int) -> float:
@@ -123,7 +123,10 @@ def _noise(model: PartModel, program: int, rollouts: int) -> float:
 
 
 def _differences(model: PartModel, beliefs: Sequence[Belief], program: int, other: int) -> list[tuple[float, float]]:
-    """Return how much better `program` is than `other` under each belief: the mean, and the deviation by the parts."""
+    """Return the mean and the standard deviation of how much better `program` is than `other` under each belief.
+
+    The deviation is that of the parts alone.
+    """
     gain, slope, _ = model.contrast(program, other)
     return [
         (

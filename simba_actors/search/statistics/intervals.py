@@ -10,6 +10,12 @@ ERROR = 0.05
 """Chance that a 95 % interval misses the true value."""
 
 
+@lru_cache(maxsize=128)
+def z_value(error: float) -> float:
+    """Return how many standard deviations from the mean the interval ends that a normal value misses with `error`."""
+    return NormalDist().inv_cdf(1 - error / 2)
+
+
 def wilson(share: float, count: int, error: float = ERROR) -> tuple[float, float]:
     """Return the interval of the true share, given that `share` of `count` were observed.
 
@@ -17,7 +23,7 @@ def wilson(share: float, count: int, error: float = ERROR) -> tuple[float, float
     (E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
     Statistical Association 22, 1927).
     """
-    z = _deviations(error)
+    z = z_value(error)
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -35,11 +41,5 @@ def mean_interval(count: int, total: float, squares: float, variance_of_all: flo
     variance = max(0.0, squares - count * mean * mean) / max(1, count - 1)
     if variance <= 1e-12 * mean * mean:  # Equal but for rounding.
         variance = variance_of_all
-    half = _deviations(ERROR) * math.sqrt(variance / count)
+    half = z_value(ERROR) * math.sqrt(variance / count)
     return mean - half, mean + half
-
-
-@lru_cache(maxsize=128)
-def _deviations(error: float) -> float:
-    """Return the half width of a normal distribution's interval, in standard deviations."""
-    return NormalDist().inv_cdf(1 - error / 2)

@@ -16,7 +16,7 @@ def evaluation(index: int = 0, *, learned_from: tuple[int, ...] = (), parts: tup
     """Plan the rollouts of a proposal. The demo "known" was made from example 3."""
     bases = ((),) * CANDIDATES
     plan = CandidatePlan(STUDENT, {}, bases, (), (), tuple(range(100)), CANDIDATES * EACH, 1.0)
-    now = AdaptiveState(Draws(0), BatchOrder(()), Parameters(1.0, 4, 16), shown={"known": [3]})
+    now = AdaptiveState(Draws(0), BatchOrder(()), Parameters(1.0, 4, 16), made_from={"known": [3]})
     proposal = Proposal(index, 1 + index, STUDENT, learned_from, ("recombine",), parts=parts)
     return list(evaluation_of(proposal, 0, plan, now))
 
