@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import inspect
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from types import MemberDescriptorType, ModuleType
 from typing import Any, cast
 
@@ -110,13 +110,22 @@ def _student_digest(student: dspy.Module, configuration: Configuration) -> str:
 
 def _lists_all_fields(signature: Any) -> bool:
     """Return whether DSPy would make the same signature, instructions included, from the field names alone."""
-    make: Any = dspy.Signature
-    inputs, outputs = ", ".join(signature.input_fields), ", ".join(signature.output_fields)
     try:
-        made = make(f"{inputs} -> {outputs}")
+        made = _made_of(", ".join(signature.input_fields), ", ".join(signature.output_fields))
     except ValueError:  # The signature has no outputs.
         return False
-    return signature.instructions == made.instructions and _fields(signature) == _fields(made)
+    return (signature.instructions, _fields(signature)) == made
+
+
+@lru_cache
+def _made_of(inputs: str, outputs: str) -> tuple[str, list[list[Any]]]:
+    """Return the instructions and fields of the signature that DSPy makes of field names.
+
+    Cached, since that takes milliseconds on the event loop, and many predictors of a student share their fields.
+    """
+    make: Any = dspy.Signature
+    made = make(f"{inputs} -> {outputs}")
+    return made.instructions, _fields(made)
 
 
 def _fields(signature: Any) -> list[list[Any]]:

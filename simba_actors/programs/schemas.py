@@ -28,6 +28,8 @@ class _Schema(GenerateJsonSchema):
 
 def schema_of(annotation: Any) -> dict[str, JSON] | str:
     """Return the JSON Schema of a type; its name if it has none."""
+    if annotation is str:  # Most fields are, and Pydantic takes milliseconds.
+        return {"type": "string"}
     try:
         return TypeAdapter(annotation).json_schema(schema_generator=_Schema)
     except (PydanticUserError, NameError):  # The type has no JSON schema.

@@ -12,6 +12,7 @@ import dspy
 import pydantic
 import pytest
 
+from simba_actors.hosting import fingerprint
 from simba_actors.hosting.assembly import assemble
 from simba_actors.store.records import NewRun
 from tests.support.quiz import exact
@@ -95,6 +96,20 @@ async def test_students_whose_fields_differ_are_different_runs() -> None:
 @pytest.mark.parametrize("student", STUDENTS.values(), ids=STUDENTS)
 async def test_the_same_student_is_the_same_run(student: dspy.Module) -> None:
     assert run_of(student=student) == run_of(student=student.deepcopy())
+
+
+async def test_predictors_that_share_their_fields_cost_one_signature() -> None:
+    class Many(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.answers = [dspy.Predict("question -> answer") for _ in range(20)]
+
+        async def aforward(self, question: str) -> dspy.Prediction:
+            return await self.answers[0].acall(question=question)
+
+    fingerprint._made_of.cache_clear()
+    run_of(student=Many())
+    assert fingerprint._made_of.cache_info().misses == 1
 
 
 async def test_a_run_has_the_id_that_earlier_versions_gave_it() -> None:
