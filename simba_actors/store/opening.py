@@ -38,6 +38,7 @@ async def open_for_writing(path: Path, busy_seconds: float = BUSY_SECONDS, *, ma
             _make_file(path)
         else:
             _check_exists(path)
+        _check_one_name(path)
         db = await connect(path, busy_seconds)
         try:
             version = await db.read(recognize, path)
@@ -193,6 +194,20 @@ def _check_exists(path: Path) -> None:
             raise StoreError(f"{path} does not exist: check the path") from None
     if path.is_dir():
         raise StoreError(f"{path} is a directory: give the path of a file in it")
+
+
+def _check_one_name(path: Path) -> None:
+    """Raise StoreError if the file has hard links.
+
+    Each name has a write-ahead log of its own, so writers that use different names destroy each other's pages:
+    https://sqlite.org/howtocorrupt.html#_multiple_links_to_the_same_file.
+    """
+    names = path.stat().st_nlink
+    if names > 1:
+        raise StoreError(
+            f"{path} has {names} names (hard links), and would be damaged by writers that use different ones: remove "
+            "the other names, and use copies or symbolic links instead"
+        )
 
 
 def _make_file(path: Path) -> None:

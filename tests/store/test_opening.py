@@ -84,6 +84,17 @@ async def test_a_directory_is_refused(tmp_path: Path) -> None:
         await Store.open(tmp_path)
 
 
+async def test_a_file_with_two_names_is_refused_until_one_is_removed(tmp_path: Path) -> None:
+    path, other = tmp_path / "simba.db", tmp_path / "other.db"
+    await (await Store.open(path)).close()
+    other.hardlink_to(path)
+    for name in (path, other):
+        with pytest.raises(StoreError, match=r"has 2 names \(hard links\).*remove the other names"):
+            await Store.open(name)
+    other.unlink()
+    await (await Store.open(path)).close()
+
+
 async def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not a database, but notes that somebody needs" * 100)
