@@ -27,6 +27,10 @@ from simba_actors.store.opening import connect_for_reading, is_immutable
 POLL_SECONDS = 0.25
 """Seconds between checks of the file. What another process publishes must be seen within a second."""
 
+OPEN_FILES = 100
+"""Number of followers of a process that keep their file open between checks. Each needs two descriptors, of the 1,024
+that a process usually has. Further followers open the file for each check, which takes milliseconds in a thread."""
+
 BUSY_SECONDS = 0.5
 """Seconds that a `read` waits while another process recovers or closes the file, which locks it for a moment."""
 
@@ -105,6 +109,8 @@ class Follower:
             self._data_version = data_version(db)
             self._snapshot = self._read(db)
             db.execute("PRAGMA busy_timeout = 0")  # `is_stale` is asked on the event loop.
+            if id(self) not in _open:
+                self.close()
         except sqlite3.Error as error:
             self.close()
             raise translated(error, self._path) from error
@@ -131,6 +137,7 @@ class Follower:
     def close(self) -> None:
         """Close the file. The next `read` opens it again."""
         db, self._db = self._db, None
+        _open.discard(id(self))
         if db is not None:
             with contextlib.suppress(sqlite3.Error):
                 db.close()
@@ -138,6 +145,7 @@ class Follower:
     def abandon(self) -> None:
         """Forget the connection without closing it, as a child process must do with one of its parent."""
         db, self._db = self._db, None
+        _open.discard(id(self))
         if db is not None:
             _abandoned.append(db)
 
@@ -149,6 +157,8 @@ class Follower:
         self._immutable = is_immutable(self._path)
         self._identity = self._identify()
         self._db = connect_for_reading(self._path, BUSY_SECONDS)
+        if len(_open) < OPEN_FILES:
+            _open.add(id(self))
 
     def _identify(self) -> tuple[int, ...]:
         """Return values that change when another file takes the place of this one, also behind a symbolic link.
@@ -193,6 +203,9 @@ def _configuration(db: sqlite3.Connection, publication: Publication) -> Configur
     except RecursionError as error:
         raise unreadable(db, publication, error) from error
 
+
+_open: set[int] = set()
+"""Ids of the followers that keep their file open."""
 
 _abandoned: list[sqlite3.Connection] = []
 """Connections of a parent process. Kept, so that garbage collection does not close them in the child."""

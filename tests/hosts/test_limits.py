@@ -17,7 +17,7 @@ from tests.support.live import publish
 from tests.support.waiting import PATIENCE, limited
 
 PRELUDE = """
-import asyncio, os, resource, sys, threading
+import asyncio, os, resource, subprocess, sys, threading
 from pathlib import Path
 import dspy
 from simba_actors import Channel, LiveProgram
@@ -80,6 +80,29 @@ else:
     assert printed == "two two"
 
 
+def test_many_live_programs_leave_the_process_room_for_other_files(store: Path) -> None:
+    script = """
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+programs = [LiveProgram(sayer(), store=store) for _ in range(130)]
+print({live(question="?").answer for live in programs}, {live.state.name for live in programs})
+
+async def ask_all():
+    return {prediction.answer for prediction in await asyncio.gather(*[live.acall(question="?") for live in programs])}
+
+asyncio.run(publish(store, "two"))
+print(asyncio.run(ask_all()))
+publisher = "import asyncio, sys, pathlib; from tests.support.live import publish; "
+publisher += "asyncio.run(publish(pathlib.Path(sys.argv[1]), 'three'))"
+subprocess.run([sys.executable, "-c", publisher, str(store)], check=True)
+while asyncio.run(ask_all()) != {"three"}:
+    pass
+programs[0].close()
+print(programs[-1](question="?").answer, programs[0](question="?").answer)
+"""
+    printed = run_script(PRELUDE + script, store)
+    assert printed.splitlines() == ["{'one'} {'READY'}", "{'two'}", "three three"]
+
+
 @pytest.mark.skipif(not can_unshare("--mount"), reason="needs mount namespaces")
 def test_a_store_on_a_read_only_volume_is_served_and_followed(store: Path) -> None:
     mounted = store.parent / "mounted"
@@ -89,7 +112,6 @@ def test_a_store_on_a_read_only_volume_is_served_and_followed(store: Path) -> No
     store.rename(volume / store.name)
     assert sorted(path.name for path in volume.iterdir()) == [store.name], "the store is at rest"
     script = """
-import subprocess
 live = LiveProgram(sayer(), store=store / "simba.db")
 print(asyncio.run(answer(live)), live(question="?").answer, flush=True)
 try:
