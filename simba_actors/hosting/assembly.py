@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -35,6 +36,7 @@ from simba_actors.lm.prompt_model import LocalPromptModel
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.programs.messages import prompt_templates
+from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
 from simba_actors.search.policy import Policy
 from simba_actors.search.rollout import JSON
@@ -60,6 +62,8 @@ from simba_actors.team.publisher import Publisher
 from simba_actors.team.run_state import Claim, Gate, Lease
 from simba_actors.team.sampler import Sampler
 from simba_actors.team.setting_aside import SettingAside
+
+logger = get_logger(__name__)
 
 TEAM: Mapping[str, type[GenServer[Any]]] = {
     POOL_KEEPER: PoolKeeper,
@@ -123,6 +127,11 @@ def assemble(
     Raises:
         NoLMError: A predictor has no LM and no default is set, or no LM writes rules.
     """
+    if sys.flags.optimize > 1:
+        logger.warning(
+            "Python's option -OO (PYTHONOPTIMIZE=2) removes docstrings, which are the instructions of signatures that "
+            "are classes, such as those that ask for rules: prompts are worse than without it. Use -O instead"
+        )
     return _Assembly(config, finished, on_stored, on_request, digests or Digests.of(config)).run()
 
 

@@ -338,3 +338,16 @@ asyncio.run(main())
     run_script(f"import os; os.execvp('sh', ['sh', '-c', {command!r}])")
     assert steps.read_text() == "2"
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_python_that_removes_docstrings_is_warned_about(tmp_path: Path) -> None:
+    script = """
+import asyncio, logging, sys
+from pathlib import Path
+from tests.support.runs import finish, small_config
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+asyncio.run(finish(small_config(Path(sys.argv[1]), max_steps=1)))
+"""
+    printed = run_script(script, tmp_path / "simba.db", through=["env", "PYTHONOPTIMIZE=2"])
+    assert printed.count("-OO (PYTHONOPTIMIZE=2)") == 1
