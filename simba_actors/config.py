@@ -311,7 +311,7 @@ class OptimizerConfig:
             check_lm(name, getattr(self, name))
         check_budget(self.budget)
         if self.policy == "adaptive":
-            check_enough_calls(self.budget.max_calls, self.bsize, len(self.student.predictors()))
+            check_enough_calls(self.budget.max_calls, self.bsize, len(dspy.Module.predictors(self.student)))
         check_governor(self.governor)
         check_executor(self.executor)
         if self.stop_when is not None:
@@ -367,5 +367,5 @@ class OptimizerConfig:
         return (AppendADemo(self.demo_input_field_maxlen, longest), *rules) if self.max_demos > 0 else rules
 
     def _has_sentences(self) -> bool:
-        predictors: list[Any] = self.student.predictors()
+        predictors: list[Any] = dspy.Module.predictors(self.student)
         return any(sentences_of(predictor.signature.instructions) for predictor in predictors)

@@ -46,7 +46,7 @@ def check_student(student: dspy.Module) -> None:
     """Check that the student is a module that can be run and has predictors to optimize."""
     check_module(student)
     check_method(student)
-    if not student.predictors():
+    if not dspy.Module.predictors(student):
         raise ConfigError(
             f"student {type(student).__name__} has no predictors, so there is nothing to optimize: give it a "
             "dspy.Predict (or ChainOfThought, ReAct, …) as an attribute. Sub-modules with _compiled=True are frozen "

@@ -70,7 +70,8 @@ class ProgramRunner:
     ) -> None:
         self.threads = Threads()
         self._governor = governor or shared_governor()
-        own = next((predictor.lm for predictor in cast("list[Any]", program.predictors()) if predictor.lm), None)
+        predictors = cast("list[Any]", dspy.Module.predictors(program))
+        own = next((predictor.lm for predictor in predictors if predictor.lm), None)
         self._pool = {STUDENT_LM: lm or own, **models}
         self._programs = Programs(program, space, self._pool, self._governor, Caller(), self.threads)
         self._twins = Twins(self._governor, Caller(), self.threads)
@@ -218,7 +219,7 @@ def checked_states(
 def _input_types(program: dspy.Module) -> dict[str, Any]:
     """Return the types of the predictors' inputs by name, where they agree."""
     types: dict[str, Any] = {}
-    for predictor in cast("list[Any]", program.predictors()):
+    for predictor in cast("list[Any]", dspy.Module.predictors(program)):
         for name, field in predictor.signature.input_fields.items():
             types[name] = field.annotation if types.get(name, field.annotation) == field.annotation else Any
     return types

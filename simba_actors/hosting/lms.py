@@ -34,7 +34,7 @@ def student_lm(student: dspy.Module, lm: dspy.BaseLM | None) -> Any:
         NoLMError: There is no such LM.
     """
     settings: Any = dspy.settings
-    own = [predictor.lm for predictor in student.predictors()]
+    own = [predictor.lm for predictor in dspy.Module.predictors(student)]
     if own and all(isinstance(each, RemoteLM) for each in own):
         return own[0]
     found = lm or settings.lm or next((each for each in own if each is not None), None)

@@ -35,7 +35,7 @@ def policy_of(config: OptimizerConfig, lms: Mapping[str, Any], strategies: tuple
         val_examples=_Texts(config.valset),
         rollouts=rollouts_expected(config),
         strategies=strategies,
-        predictors=len(config.student.predictors()),
+        predictors=len(dspy.Module.predictors(config.student)),
         other_lms=tuple(name for name in lms if name != STUDENT_LM),
         concurrency=config.max_concurrency,
     )
@@ -49,7 +49,7 @@ def rollouts_expected(config: OptimizerConfig) -> int:
     """
     calls = config.budget.max_calls
     if config.policy == "adaptive" and calls is not None:
-        return max(1, calls // len(config.student.predictors()))
+        return max(1, calls // len(dspy.Module.predictors(config.student)))
     candidates = config.num_candidates + 1
     a_step = config.bsize * (config.num_candidates + candidates)
     return (config.max_steps or STEPS["dspy"]) * a_step + candidates * len(config.trainset)
@@ -80,6 +80,6 @@ class _Texts(Sequence[ExampleText]):
 
 def _first_rollout_id(student: dspy.Module, default: Any) -> int:
     """Return the rollout id of the LM that `dspy.SIMBA` would copy, from which its copies count."""
-    own = {id(predictor.lm): predictor.lm for predictor in student.predictors()}
+    own = {id(predictor.lm): predictor.lm for predictor in dspy.Module.predictors(student)}
     lm = (next(iter(own.values())) if len(own) == 1 else None) or default
     return int(lm.kwargs.get("rollout_id") or 0)

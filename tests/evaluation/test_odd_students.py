@@ -200,6 +200,19 @@ class HoldsItsPredictorManyTimes(Asks):
         return nested[1][0](question=question)
 
 
+class HasAnAttributeNamedPredictors(dspy.Module):
+    """Hides DSPy's own method, which neither `dspy.SIMBA` nor `dspy.Evaluate` calls."""
+
+    predictors: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.predictors = [dspy.Predict("question -> answer")]
+
+    def forward(self, question: str) -> Any:
+        return self.predictors[0](question=question)
+
+
 STUDENTS: list[Callable[[], Any]] = [
     WithSlots,
     ADataclass,
@@ -221,6 +234,7 @@ STUDENTS: list[Callable[[], Any]] = [
     LeavesATaskBehind,
     SaysNoneToEverything,
     HoldsItsPredictorManyTimes,
+    HasAnAttributeNamedPredictors,
 ]
 
 
