@@ -34,7 +34,7 @@ class _Inheritance:
         self._numbers = itertools.count()
         self._variables: dict[int, ContextVar[Any]] = {}
         self._replaced: list[tuple[Any, str, Any, Any]] = []
-        """Class, name, the method in our place and the one before."""
+        """Class, name, our method, and the one in whose place it is; None if the class had inherited it."""
         self._lock = threading.RLock()  # The garbage collector may undo one while this thread adds another.
 
     def add(self, variable: ContextVar[Any]) -> Callable[[], None]:
@@ -51,13 +51,17 @@ class _Inheritance:
             if self._variables.pop(number, None) is None or self._variables:
                 return
             for cls, name, ours, before in self._replaced:
-                if vars(cls).get(name) is ours:  # Else somebody has wrapped ours, which does nothing from now on.
+                if vars(cls).get(name) is not ours:
+                    continue  # Somebody has wrapped ours, which does nothing from now on.
+                if before is None:
+                    delattr(cls, name)
+                else:
                     setattr(cls, name, before)
             self._replaced = []
 
     def _replace(self, cls: Any, name: str, ours: Any) -> None:
-        before = cast("dict[str, Any]", vars(cls))[name]
-        self._replaced.append((cls, name, ours, before))
+        methods = cast("dict[str, Any]", vars(cls))
+        self._replaced.append((cls, name, ours, methods.get(name)))
         setattr(cls, name, ours)
 
     def _values(self) -> dict[ContextVar[Any], Any]:
@@ -73,7 +77,7 @@ class _Inheritance:
             run = thread.run
 
             def run_with_values() -> None:
-                del thread.run  # Else the thread would hold itself.
+                vars(thread).pop("run", None)  # Else the thread would hold itself.
                 _set(values)
                 run()
 

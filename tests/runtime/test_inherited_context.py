@@ -94,3 +94,17 @@ def test_pythons_methods_are_restored_when_the_last_one_is_undone(monkeypatch: p
     assert methods() != before
     undo_second()
     assert methods() == before
+
+
+def test_a_class_in_the_place_of_pythons_thread_may_inherit_its_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gevent puts such a class there."""
+
+    class Patched(threading.Thread):
+        pass
+
+    monkeypatch.setattr(inherited_context, "_inheritance", inherited_context._Inheritance())
+    monkeypatch.setattr(threading, "Thread", Patched)
+    undo = inherit_in_threads(variable)
+    assert seen_in(Patched) == "mine"
+    undo()
+    assert "start" not in vars(Patched)
