@@ -405,7 +405,7 @@ class Optimizer:
 
     def _start_listeners(self) -> None:
         if self._config.progress:
-            self._listeners.add(follow_progress, self, name="progress")
+            self._listeners.add(follow_progress, self, name="progress", farewell=FAREWELL_SECONDS)
         for callback in self._config.callbacks:
             events = self._feed.follow_new(self.store, self.run_id)
             farewell = float(getattr(callback, "farewell", FAREWELL_SECONDS))

@@ -178,9 +178,7 @@ class Listeners:
     def __init__(self) -> None:
         self._refs: dict[Ref, float] = {}
 
-    def add(
-        self, listen: Callable[..., Awaitable[None]], *args: Any, name: str, farewell: float = FAREWELL_SECONDS
-    ) -> None:
+    def add(self, listen: Callable[..., Awaitable[None]], *args: Any, name: str, farewell: float) -> None:
         """Run `listen(*args)` alongside the run. Log an error that it raises; nothing else ends.
 
         `farewell` is the time in seconds that it may take for the last events when the run stops.

@@ -18,8 +18,11 @@ from simba_actors.events import RunPaused, RunResumed, StepClosed
 from tests.support.command_line import run_command
 from tests.support.quiz import quiz_script
 from tests.support.runs import finish, reach, small_config
-from tests.support.scripted_lm import ScriptedLM
+from tests.support.scripted_lm import ScriptedLM, slow_after
 from tests.support.waiting import PATIENCE, until
+
+CALLS = 100
+"""LM calls that are answered. They are enough for a step, and the run is not over before it is asked to pause."""
 
 
 async def command(*arguments: str) -> str:
@@ -34,7 +37,7 @@ async def command(*arguments: str) -> str:
 
 async def test_a_run_is_paused_and_resumed_from_another_process(tmp_path: Path) -> None:
     store = tmp_path / "simba.db"
-    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=0.01), max_steps=40)
+    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=slow_after(CALLS)), max_steps=40)
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, StepClosed)
         assert "asked its process, which pauses" in await command("pause", "live", "-m", "lunch", "--store", str(store))
@@ -49,7 +52,7 @@ async def test_a_run_is_paused_and_resumed_from_another_process(tmp_path: Path) 
 
 async def test_a_run_is_stopped_from_another_process(tmp_path: Path) -> None:
     store = tmp_path / "simba.db"
-    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=0.01), max_steps=40)
+    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=slow_after(CALLS)), max_steps=40)
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, StepClosed)
         await command("stop", "live", "--store", str(store))
@@ -85,7 +88,7 @@ def test_a_run_that_is_finished_says_so(tmp_path: Path) -> None:
 
 async def test_keys_pause_and_resume_a_run_that_is_watched(tmp_path: Path) -> None:
     store = tmp_path / "simba.db"
-    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=0.01), max_steps=40)
+    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=slow_after(CALLS)), max_steps=40)
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, StepClosed)
         ours, theirs = pty.openpty()

@@ -25,9 +25,9 @@ from tests.support.children import start_child
 from tests.support.openai_server import Faults, OpenAIServer, lm_at
 from tests.support.quiz import legible_script, quiz_script
 from tests.support.runs import findings, finish, reach, small_config
-from tests.support.scripted_lm import ScriptedLM
+from tests.support.scripted_lm import CallCounter, ScriptedLM, slow_after
 from tests.support.seeded_loop import run_seeded, use_one_thread
-from tests.support.waiting import PATIENCE, block_until, kill
+from tests.support.waiting import PATIENCE, block_until, kill, until
 
 PRICED = "openai/gpt-4o-mini"
 """A model with a price that DSPy knows."""
@@ -322,21 +322,22 @@ async def test_calls_of_rollouts_without_a_result_are_kept(tmp_path: Path) -> No
 
 
 async def test_max_seconds_ends_a_run_whose_calls_take_long(tmp_path: Path) -> None:
-    # Some calls end within the time even on a busy machine, and all of them take longer even on a quick one.
-    with OpenAIServer(quiz_script, latency=0.5) as slow:
-        result = await finish(config_for(slow.address, tmp_path / "simba.db", Budget(max_seconds=2.5)))
+    # Some rollouts end within the time even on a busy machine, and the others take longer even on a quick one.
+    lm = ScriptedLM(quiz_script, latency=slow_after(20, seconds=1.0))
+    result = await finish(small_config(tmp_path / "simba.db", lm=lm, budget=Budget(max_seconds=2.0)))
     assert result.budget_reached == "max_seconds"
 
 
 async def test_max_seconds_ends_a_run_whose_coordinator_crashed_while_calls_hang(tmp_path: Path) -> None:
-    with OpenAIServer(quiz_script, latency=2 * PATIENCE) as hanging:
-        config = config_for(hanging.address, tmp_path / "simba.db", Budget(max_seconds=0.5))
-        async with await Optimizer.start(config) as optimizer:
-            await asyncio.to_thread(hanging.called.wait)
-            coordinator = optimizer._run.teammates.registry.whereis(COORDINATOR)
-            assert coordinator is not None
-            coordinator.kill()
-            assert (await reach(optimizer, BudgetReached)).cap == "max_seconds"
+    calls = CallCounter()
+    lm = ScriptedLM(quiz_script, latency=slow_after(0), callbacks=[calls])
+    config = small_config(tmp_path / "simba.db", lm=lm, budget=Budget(max_seconds=1.0))
+    async with await Optimizer.start(config) as optimizer:
+        await until(lambda: calls.made)
+        coordinator = optimizer._run.teammates.registry.whereis(COORDINATOR)
+        assert coordinator is not None
+        coordinator.kill()
+        assert (await reach(optimizer, BudgetReached)).cap == "max_seconds"
 
 
 async def test_the_first_step_gives_a_forecast_of_the_whole_run(server: OpenAIServer, tmp_path: Path) -> None:

@@ -8,7 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.waiting import limited
+
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+LIMIT = 600.0
+"""Seconds after which an example has failed. The local model takes most of the time."""
 
 
 def start(name: str, *arguments: object) -> subprocess.Popen[str]:
@@ -18,7 +23,7 @@ def start(name: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def test_drop_in_prints_its_candidates_best_first() -> None:
-    with start("drop_in.py") as process:
+    with start("drop_in.py") as process, limited(process, LIMIT):
         output, _ = process.communicate()
     scores = [float(score) for score in re.findall(r"^([\d.]+) with \d+ demos$", output, re.MULTILINE)]
     assert process.returncode == 0
@@ -28,13 +33,13 @@ def test_drop_in_prints_its_candidates_best_first() -> None:
 
 def test_resume_continues_after_a_kill(tmp_path: Path) -> None:
     store = tmp_path / "resume.db"
-    with start("resume.py", "--store", store) as process:
+    with start("resume.py", "--store", store) as process, limited(process, LIMIT):
         assert process.stdout is not None
         for line in process.stdout:
             if line == "step 1 is over\n":
                 process.kill()
                 break
-    with start("resume.py", "--store", store) as process:
+    with start("resume.py", "--store", store) as process, limited(process, LIMIT):
         output, _ = process.communicate()
     assert process.returncode == 0
     assert re.search(r"[1-9]\d* rollouts and [1-9] steps are in the store", output)
@@ -43,4 +48,4 @@ def test_resume_continues_after_a_kill(tmp_path: Path) -> None:
 
 def test_a_local_model_that_was_never_asked_stops() -> None:
     stopped = [sys.executable, "-c", "from local_model import serve\nwith serve(): pass"]
-    assert subprocess.run(stopped, cwd=EXAMPLES, timeout=600, check=False).returncode == 0
+    assert subprocess.run(stopped, cwd=EXAMPLES, timeout=LIMIT, check=False).returncode == 0

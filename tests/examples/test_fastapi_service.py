@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 
 from tests.support.openai_server import OpenAIServer
 from tests.support.router import EXAMPLES, TOPICS, knows_with_demos
+from tests.support.waiting import PATIENCE, block_until, limited
 
 JSON = {"content-type": "application/json"}
 PAUSE = 0.1
@@ -36,9 +36,10 @@ def service(store: Path, provider: OpenAIServer) -> Generator[tuple[subprocess.P
     ) as process:
         assert process.stderr is not None
         try:
-            address = first_address(process.stderr)
+            with limited(process):
+                address = first_address(process.stderr)
             threading.Thread(target=process.stderr.read, daemon=True).start()  # Or its pipe would fill up.
-            with httpx.Client(base_url=address, timeout=30.0) as client:
+            with httpx.Client(base_url=address, timeout=PATIENCE) as client:
                 yield process, client
         finally:
             process.kill()
@@ -68,17 +69,26 @@ def status(client: httpx.Client) -> dict[str, Any]:
     return client.get("/status").raise_for_status().json()
 
 
+def better_answer(client: httpx.Client) -> dict[str, Any] | None:
+    """Return an answer of a program that was found, or None as long as the student itself answers."""
+    answer = route(client)
+    return answer if answer["version"] > 0 else None
+
+
+def progress_since(before: dict[str, Any], client: httpx.Client) -> dict[str, Any] | None:
+    """Return the status once the run has made rollouts since `before`, or is finished."""
+    route(client)
+    after = status(client)
+    return after if after["status"] == "finished" or after["rollouts"] > before["rollouts"] else None
+
+
 def test_the_service_gets_better_while_it_answers_and_goes_on_after_a_kill(
     tmp_path: Path, provider: OpenAIServer
 ) -> None:
     store = tmp_path / "service.db"
     with service(store, provider) as (process, client):
         first = route(client)
-        answer = first
-        while answer["version"] == 0:
-            assert status(client)["status"] == "running"
-            time.sleep(PAUSE)
-            answer = route(client)
+        answer = block_until(lambda: better_answer(client), pause=PAUSE)
         client.post("/feedback", json={"call": answer["call"], "score": 1.0}).raise_for_status()
         before = status(client)
         process.send_signal(signal.SIGKILL)
@@ -88,13 +98,9 @@ def test_the_service_gets_better_while_it_answers_and_goes_on_after_a_kill(
 
     with service(store, provider) as (process, client):
         assert route(client)["version"] >= answer["version"]
-        after = status(client)
-        while after["status"] != "finished" and after["rollouts"] <= before["rollouts"]:
-            time.sleep(PAUSE)
-            route(client)
-            after = status(client)
+        after = block_until(lambda: progress_since(before, client), pause=PAUSE)
         process.send_signal(signal.SIGTERM)
-        assert process.wait() in (0, -signal.SIGTERM)
+        assert process.wait(PATIENCE) in (0, -signal.SIGTERM)
     assert after["run"] == before["run"]
     assert after["rollouts"] >= before["rollouts"]
     assert after["versions"][: len(before["versions"])] == before["versions"]

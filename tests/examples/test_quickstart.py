@@ -17,8 +17,11 @@ import pytest
 from tests.support.openai_server import OpenAIServer
 from tests.support.router import EXAMPLES, HELD_OUT, TRAIN, knows_with_demos
 from tests.support.scripted_lm import Ask
+from tests.support.waiting import limited
 
 LATENCY = 0.005
+LIMIT = 600.0
+"""Seconds after which the example has failed."""
 MESSAGES = list(TRAIN)
 
 
@@ -45,14 +48,14 @@ class Lives:
 def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
     directory = tmp_path_factory.mktemp("quickstart")
     store = directory / "quickstart.db"
-    with provider() as first, start(store, first, directory / "first") as process:
+    with provider() as first, start(store, first, directory / "first") as process, limited(process, LIMIT):
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("step 2/"):
                 process.kill()
                 break
     left = stored(store)
-    with provider() as second, start(store, second, directory / "second") as process:
+    with provider() as second, start(store, second, directory / "second") as process, limited(process, LIMIT):
         output, errors = process.communicate()
     assert process.returncode == 0, errors
     return Lives(left, stored(store), sum(map(is_surely_of_the_run, second.asks)), output)

@@ -140,9 +140,7 @@ class Load:
 
 def in_time(condition: Callable[[], T | None]) -> T:
     """Return the condition's value as soon as it has one."""
-    value = block_until(condition, pause=0.05, seconds=LIMIT)
-    assert value is not None
-    return value
+    return block_until(condition, pause=0.05, seconds=LIMIT)
 
 
 def run_in_one_process(store: Path, provider: OpenAIServer) -> dict[str, Any]:

@@ -155,6 +155,7 @@ async def test_a_callback_that_exits_does_not_end_the_host(tmp_path: Path, caplo
     assert "leave raised" in caplog.text
 
 
+@pytest.mark.usefixtures("short_farewell")
 async def test_a_callback_that_hangs_does_not_keep_a_run_from_stopping(tmp_path: Path) -> None:
     async def hang(event: Event) -> None:
         await asyncio.Event().wait()
@@ -162,6 +163,7 @@ async def test_a_callback_that_hangs_does_not_keep_a_run_from_stopping(tmp_path:
     await finish(small_config(tmp_path / "simba.db", callbacks=[hang]))
 
 
+@pytest.mark.usefixtures("short_farewell")
 async def test_a_callback_that_is_ended_leaves_the_store_closed(tmp_path: Path) -> None:
     called = asyncio.Event()
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import pytest
 
+from simba_actors.runtime import loop_bridge
 from simba_actors.runtime.loop_bridge import LoopBlockedError, LoopBridge, LoopEndedError
+from tests.support.waiting import PATIENCE
 
-LONG, WHILE, SHORT = 3600.0, 0.3, 0.01
+LONG, SHORT = 3600.0, 0.01
 
 
 async def where() -> threading.Thread:
@@ -28,15 +31,23 @@ async def test_work_is_run_on_the_loop() -> None:
     assert await asyncio.to_thread(lambda: bridge.run(loop, where, LONG)) is threading.current_thread()
 
 
-async def test_work_that_has_begun_is_waited_for() -> None:
-    bridge, loop, go_on = LoopBridge(), asyncio.get_running_loop(), asyncio.Event()
+async def test_work_that_has_begun_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    bridge, loop, go_on, begun = LoopBridge(), asyncio.get_running_loop(), asyncio.Event(), threading.Event()
 
     async def waits() -> str:
-        loop.call_later(2 * WHILE, go_on.set)
-        await go_on.wait()
+        begun.set()
+        await asyncio.wait_for(go_on.wait(), PATIENCE)
         return "done"
 
-    assert await asyncio.to_thread(lambda: bridge.run(loop, waits, WHILE)) == "done"
+    def wait_in_vain(answers: list[Future[str]], _: float) -> Any:
+        """Wait until the work is under way, and return as if the time were over."""
+        assert begun.wait(PATIENCE)
+        unfinished = wait(answers, 0)
+        loop.call_soon_threadsafe(go_on.set)
+        return unfinished
+
+    monkeypatch.setattr(loop_bridge, "wait", wait_in_vain)
+    assert await asyncio.to_thread(lambda: bridge.run(loop, waits, SHORT)) == "done"
 
 
 async def test_what_work_raises_is_raised_in_the_thread() -> None:

@@ -76,6 +76,8 @@ class OpenAIServer:
         self.overrides: list[dict[str, Any]] = []
         """Replies that are sent in place of the first answers."""
         self.fates: Counter[Fate] = Counter()
+        self.held = False
+        """Whether answers wait until this is False again."""
         self.in_flight = 0
         self.most_at_a_time = 0
         self._draws = random.Random(seed)
@@ -163,6 +165,8 @@ class OpenAIServer:
         match fate:
             case "answered":
                 await asyncio.sleep(self.latency)
+                while self.held:  # noqa: ASYNC110 - it is set in another thread
+                    await asyncio.sleep(0.01)
                 ask = _ask(body)
                 self.asks.append(ask)
                 completion = self.overrides.pop(0) if self.overrides else _completion(body, ask, self.script)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import re
 import time
@@ -65,6 +66,12 @@ Script = Callable[[Ask], "dict[str, Any] | str"]
 
 Latency = float | Callable[[Ask], float]
 """Seconds that a reply takes: a number, or a function of the request."""
+
+
+def slow_after(calls: int, seconds: float = 3600.0) -> Latency:
+    """Return the latency of an LM that answers this many calls at once and takes `seconds` for each later one."""
+    made = itertools.count()
+    return lambda _: 0.0 if next(made) < calls else seconds
 
 
 class ScriptedLM(dspy.LM):

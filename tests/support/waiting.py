@@ -20,7 +20,7 @@ PAUSE = 0.005
 """Seconds between two looks at a condition."""
 
 
-async def until(condition: Callable[[], T], *, pause: float = PAUSE) -> T:
+async def until(condition: Callable[[], T | None], *, pause: float = PAUSE) -> T:
     """Wait until a condition holds, and return its value. The event loop runs meanwhile.
 
     With `pause=0` no time passes on a virtual clock.
@@ -32,7 +32,7 @@ async def until(condition: Callable[[], T], *, pause: float = PAUSE) -> T:
     return value
 
 
-def block_until(condition: Callable[[], T], *, pause: float = PAUSE, seconds: float = PATIENCE) -> T:
+def block_until(condition: Callable[[], T | None], *, pause: float = PAUSE, seconds: float = PATIENCE) -> T:
     """Wait until other threads or processes have made a condition hold, and return its value.
 
     An event loop of this thread is blocked meanwhile.

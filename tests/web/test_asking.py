@@ -14,7 +14,7 @@ from simba_actors.events import RunPaused, RunResumed, TrajectorySampled
 from simba_actors.web import dashboard
 from tests.support.quiz import quiz_script
 from tests.support.runs import finish, reach, small_config
-from tests.support.scripted_lm import ScriptedLM
+from tests.support.scripted_lm import ScriptedLM, slow_after
 from tests.support.waiting import PATIENCE
 
 
@@ -33,7 +33,7 @@ async def press(client: httpx.AsyncClient, button: str) -> None:
 
 async def test_a_run_is_paused_resumed_and_stopped_from_its_page(tmp_path: Path) -> None:
     store = tmp_path / "simba.db"
-    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=0.01), max_steps=40)
+    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=slow_after(20)), max_steps=40)
     async with Optimizer.start(config) as optimizer, browser(store) as client:
         await reach(optimizer, TrajectorySampled)
         await press(client, "Pause")

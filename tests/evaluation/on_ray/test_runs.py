@@ -18,6 +18,8 @@ import pytest
 from simba_actors import Governor, Optimizer, OptimizerConfig, RayExecutor
 from simba_actors.errors import ConfigError
 from simba_actors.evaluation.executor import RolloutTask
+from simba_actors.evaluation.on_ray import pool
+from simba_actors.evaluation.on_ray.cluster import Connection
 from simba_actors.lm.governor import Caller
 from simba_actors.programs import ConfigurationSpace
 from simba_actors.runtime.threads import Threads
@@ -28,7 +30,7 @@ from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import exact, legible_script, questions
 from tests.support.runs import findings, finish, small_config
-from tests.support.waiting import PATIENCE, block_until, ended, kill
+from tests.support.waiting import PATIENCE, block_until, ended, kill, until
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +89,8 @@ def killed(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> Killed
         config = config_at(server.address, tmp_path_factory.mktemp("killed") / "simba.db", executor=executor)
         killer = threading.Thread(target=kill)
         killer.start()
-        with warnings:
+        with warnings, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pool, "ROOM_SECONDS", PATIENCE)  # Workers may take long to start, and that is no warning.
             asyncio.run(finish(config))
         killer.join(PATIENCE)
         keys = {headers["authorization"].removeprefix("Bearer ") for headers in server.headers}
@@ -168,8 +171,10 @@ def test_a_run_whose_nodes_come_and_go_ends_like_an_undisturbed_one(
         run.start()
         first = start_node(ray_cluster, **passing)
         block_until(lambda: server.calls >= 4)
+        server.held = True  # The run must not end before the second node is there.
         second = start_node(ray_cluster, **passing)
         ray_cluster.remove_node(first)
+        server.held = False
         run.join(2 * PATIENCE)
         ended = not run.is_alive()
         ray_cluster.remove_node(second)
@@ -183,7 +188,7 @@ async def test_a_rollout_that_ends_its_worker_twice_is_a_failure_of_the_program(
     student = Deadly()
     space = ConfigurationSpace.from_module(student)
     with OpenAIServer(legible_script) as server:
-        pool = RayExecutor(workers=1)(
+        workers = RayExecutor(workers=1)(
             student=student,
             space=space,
             examples={"train": questions(1), "val": []},
@@ -197,9 +202,9 @@ async def test_a_rollout_that_ends_its_worker_twice_is_a_failure_of_the_program(
             on_metric_error="stop",
         )
         try:
-            ended = await asyncio.wait_for(pool.run(RolloutTask(space.extract(student), 0)), PATIENCE)
+            ended = await asyncio.wait_for(workers.run(RolloutTask(space.extract(student), 0)), PATIENCE)
         finally:
-            await pool.close()
+            await workers.close()
     assert ended.outcome is Outcome.PROGRAM_FAILURE
     assert str(ended.error).startswith("WorkerDied: the rollout's worker process died 2 times")
 
@@ -211,12 +216,25 @@ async def test_a_student_that_cannot_travel_is_refused_before_a_cluster_is_neede
 
 
 async def wait_for_a_cluster(store: Path) -> None:
-    """Start a run on a cluster that does not exist. Exit with an error unless that causes exactly one warning."""
-    warnings = Warnings()
+    """Try two times to reach a cluster that does not exist. Exit with an error unless that is exactly one warning."""
+    warnings, failed = Warnings(), list[OSError]()
+    probe = Connection._probe_address
+
+    async def noted(self: Connection) -> None:
+        try:
+            await probe(self)
+        except OSError as error:
+            failed.append(error)
+            raise
+
+    Connection._probe_address = noted
     config = small_config(store, executor=RayExecutor(workers=1, address="127.0.0.1:1"))
-    with suppress(TimeoutError), warnings:
-        async with asyncio.timeout(2.5):
-            await Optimizer.start(config)
+    with warnings:
+        starting = asyncio.create_task(Optimizer.start(config))
+        await until(lambda: len(failed) == 2)
+        starting.cancel()
+        with suppress(asyncio.CancelledError):
+            await starting
     assert [text.partition(" (")[0] for text in warnings.messages] == ["no Ray cluster answers at 127.0.0.1:1"]
 
 
