@@ -58,6 +58,7 @@ class Owner:
 
     @classmethod
     def this_process(cls) -> Owner:
+        """Return this process as an owner, which counts as alive until it retires or the process ends."""
         owner = cls.observer()
         _tokens.add(owner.token)
         return owner
@@ -83,7 +84,12 @@ class Owner:
     @property
     def name(self) -> str:
         """The process as "pid@host"."""
-        return f"{self.pid}@{self.host.partition(' ')[0]}"
+        return f"{self.pid}@{self.host_name}"
+
+    @property
+    def host_name(self) -> str:
+        """The host without its boot id."""
+        return self.host.partition(" ")[0]
 
     def is_visible_to(self, other: Owner) -> bool:
         """Return whether the other's process can see whether this one lives: both share the meaning of pids."""
@@ -185,8 +191,9 @@ def check_free(run_id: str, holding: Holding, owner: Owner, now: float) -> None:
         remedy = "end that process, or give this run another run_id"
     else:
         remedy = f"end that process, or wait {holding.lease_until - now:.0f} s if it is gone"
-    name = holder.host.partition(" ")[0]
-    raise RunOwnedError(f"run {run_id!r} is open in process {holder.pid} on {name}: {remedy}", holder.pid, name)
+    raise RunOwnedError(
+        f"run {run_id!r} is open in process {holder.pid} on {holder.host_name}: {remedy}", holder.pid, holder.host_name
+    )
 
 
 def take(db: sqlite3.Connection, new: NewRun, owner: Owner, now: float, seconds: float, expired: Holding | None) -> int:

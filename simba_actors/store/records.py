@@ -17,6 +17,7 @@ RunStatus: TypeAlias = Literal["running", "waiting", "paused", "finished", "fail
 """Status of a run. `simba_actors.team.run_state` explains each, and what leads from one to another."""
 
 UNOPTIMIZED = "unoptimized"
+"""Key, in the student's provenance, of the configuration of its predictors that are not optimized."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,7 @@ class Program:
     strategy: str
     step: int
     provenance: JSON = None
-    """The evidence that the program was made from. That of the student has the configuration of its predictors that are
-    not optimized, if there are any, as `UNOPTIMIZED`."""
+    """The evidence that the program was made from. That of the student has `UNOPTIMIZED` or is None."""
 
 
 @dataclass(frozen=True, slots=True)

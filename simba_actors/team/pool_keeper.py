@@ -78,7 +78,6 @@ does."""
 HEARTBEAT_SECONDS = 10.0
 """Seconds between renewals of the lease by an idle PoolKeeper: a third of the lease."""
 
-
 REQUESTED = object()
 """The message that tells a PoolKeeper of new requests in the store."""
 
@@ -111,6 +110,7 @@ class PoolState:
     index: ProgramIndex | None = None
     """What `programs` are made of."""
     waiting: list[tuple[Commit, From[None] | None]] = field(default_factory=list[tuple[Commit, From[None] | None]])
+    """Commits for the next transaction, each with the sender that waits for it, if one does."""
     unanswered: list[tuple[Read[Any], From[Any]]] = field(default_factory=list[tuple[Read[Any], From[Any]]])
     """Questions that arrived while the file could not be read or a commit waited."""
 
