@@ -6,6 +6,7 @@ fitted, or at their prior if they never were.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -15,9 +16,10 @@ from simba_actors.search.model import priors
 from simba_actors.search.model.design import Composition, Design
 from simba_actors.search.model.effects import PARTS, RESAMPLED, ScoreRange
 from simba_actors.search.model.examples import Examples
+from simba_actors.search.model.own_effects import OwnEffects, own_effects
 from simba_actors.search.model.warm_start import WarmStart
 from simba_actors.search.statistics.linear_algebra import Booleans, Indices, Matrix, Vector
-from simba_actors.search.statistics.mixed_model import STALE, Observations, Posterior, fit, sigmoid
+from simba_actors.search.statistics.mixed_model import STALE, Observations, Posterior, fit
 
 WORTH_A_MENTION = 1.0
 """Minimum gain in log-likelihood for which the model includes effects of the order of answers. Less is "not worth more
@@ -58,9 +60,8 @@ class PartFit:
         self.posterior, self.order_matters, self.order_tested_with = self._fitted(observed, tests_order)
         """The posterior of the effects, whether those of the order of answers are among them, and the number of scores
         when that was last tested."""
-        self.own_mean, self.own_deviation, self.own_weight = self._beyond_parts()
-        """Each program's value beyond its parts, in log-odds: the mean, the standard deviation, and the weight of
-        its own rollouts beside the prior, from 0 to 1."""
+        self.own = self._own_effects(observed)
+        """What each program is worth beyond its parts, in log-odds."""
 
     def _usable(self, scores: StudentScores) -> tuple[Indices, Indices, Vector, Booleans]:
         """Return the program's row, the example's position, the value and the resampling of each score, by example.
@@ -145,6 +146,20 @@ class PartFit:
         matters = ordered.log_marginal_likelihood > plain.log_marginal_likelihood + WORTH_A_MENTION
         return (ordered if matters else plain), matters, len(observed.score)
 
+    def _own_effects(self, observed: Observations) -> OwnEffects:
+        """Return the own effects. Where they are larger than usual, fit once more beside them.
+
+        Otherwise the parts would get credit for what a single program does.
+        """
+        prior = priors.beyond_parts(self._composition.demos)
+        own = own_effects(observed, self.program, self.posterior, prior)
+        if own.width == 1:
+            return own
+        columns, offset = len(self.posterior.effects), observed.offset + own.mean[self.program]
+        beside = replace(observed, design=observed.design[:, :columns], offset=offset)
+        self.posterior = fit(beside, self.prior, self._examples.count, priors.EASE, self.posterior.effects, STALE)
+        return own_effects(beside, self.program, self.posterior, prior, own.mean)
+
     def _first_effects(self) -> Vector:
         """Return the effects that the fit starts from, without those of the order."""
         active: list[int] = self.active.tolist()
@@ -161,16 +176,3 @@ class PartFit:
     def prior(self) -> Vector:
         """Standard deviation, before any score, of each effect of `posterior`."""
         return self._prior(len(self.posterior.effects) - PARTS - 2 * len(self.active))
-
-    def _beyond_parts(self) -> tuple[Vector, Vector, Vector]:
-        """Return each program's value beyond its parts, its deviation, and the weight of the program's own rollouts.
-
-        The value is estimated by one Newton step from 0.
-        """
-        programs = len(self._composition.programs)
-        prior = priors.beyond_parts(self._composition.demos) ** -2.0
-        expected = sigmoid(self.posterior.log_odds)
-        surprise = np.bincount(self.program, self.score - expected, programs)
-        information = np.bincount(self.program, expected * (1 - expected), programs)
-        precision = information + prior
-        return surprise / precision, precision**-0.5, information / precision

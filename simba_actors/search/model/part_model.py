@@ -121,7 +121,7 @@ class PartModel:
         rows = self._leader_rows
         log_odds = self._log_odds(effects, self._sums_of_leaders(effects), rows, self._leaders_show)
         shift = log_odds.mean(axis=1) - self._likely_log_odds_of_leaders
-        own = self.fit.own_mean[rows] - self.fit.own_weight[rows] * shift + deviates * self.fit.own_deviation[rows]
+        own = self.fit.own.mean[rows] - self.fit.own.weight[rows] * shift + deviates * self.fit.own.deviation[rows]
         means = mean_sigmoid(log_odds + own[:, None])
         return dict(zip(self.leaders, means.tolist(), strict=True))
 
@@ -177,6 +177,22 @@ class PartModel:
         own = own_slope * self.own_effect(program)[1], other_own_slope * self.own_effect(other)[1]
         return mean - other_mean, slope - other_slope, math.hypot(*own)
 
+    def own_contrasts(self, program: int, other: int) -> list[tuple[float, float, float]]:
+        """Return what the programs' own effects add to their difference, for each likely width of the prior of these.
+
+        That is the probability of the width, the mean beyond that of `contrast`, and the standard deviation.
+        """
+        (row, slope), (other_row, other_slope) = (
+            (self.composition.row[number], self._expected(number)[2]) for number in (program, other)
+        )
+        likely, found = self.fit.own.mean, list[tuple[float, float, float]]()
+        for width, probability in self.fit.own.widths:
+            mean, deviation = self.fit.own.under(width, row)
+            other_mean, other_deviation = self.fit.own.under(width, other_row)
+            beyond = slope * (mean - float(likely[row])) - other_slope * (other_mean - float(likely[other_row]))
+            found.append((probability, beyond, math.hypot(slope * deviation, other_slope * other_deviation)))
+        return found
+
     def deviation(self, program: int) -> float:
         """Return the standard deviation, in log-odds, of a program's expected score on the panel."""
         mean, slope, own_slope = self._expected(program)
@@ -219,7 +235,7 @@ class PartModel:
     def own_effect(self, program: int) -> tuple[float, float]:
         """Return a program's value beyond its parts, in log-odds: the mean and the standard deviation."""
         row = self.composition.row[program]
-        return float(self.fit.own_mean[row]), float(self.fit.own_deviation[row])
+        return float(self.fit.own.mean[row]), float(self.fit.own.deviation[row])
 
     @cached_property
     def promise(self) -> Vector:
@@ -245,7 +261,7 @@ class PartModel:
             rows = np.arange(start, min(start + AT_A_TIME, len(self.programs)))
             sums = self.composition.holds.sums(of_parts, rows)
             log_odds = self._log_odds(self.likely, sums, rows, self.composition.answers_shown_by(rows))
-            log_odds += self.fit.own_mean[rows, None]
+            log_odds += self.fit.own.mean[rows, None]
             means += mean_sigmoid(log_odds).tolist()
         return means
 

@@ -90,10 +90,11 @@ def chance_to_beat(model: PartModel, beliefs: Sequence[Belief], program: int, ot
     """Return the probability that `program` is better than `other`; 0 for the same program."""
     if program == other:
         return 0.0
-    own = model.contrast(program, other)[2]
+    own = model.own_contrasts(program, other)
     return sum(
-        belief.weight * NormalDist().cdf(mean / math.hypot(own, deviation))
+        belief.weight * probability * NormalDist().cdf((mean + beyond) / math.hypot(own_deviation, deviation))
         for belief, (mean, deviation) in zip(beliefs, _differences(model, beliefs, program, other), strict=True)
+        for probability, beyond, own_deviation in own
     )
 
 
