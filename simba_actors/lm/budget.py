@@ -61,7 +61,7 @@ class Budget:
     max_tokens: int | None = None
     """Tokens of prompts and completions together. If the LM does not report them, the run pauses."""
     max_seconds: float | None = None
-    """Uptime in seconds. Pauses, and the time until a restart, do not count."""
+    """Uptime in seconds. Pauses, and the time until a restart, do not count. Calls in flight by then are waited for."""
 
     def __post_init__(self) -> None:
         for cap in fields(self):
