@@ -22,8 +22,8 @@ FINALISTS = (6, 3, 2)
 
 SURE = 0.9
 """Chance of being better than the student that a program needs to win. One winner was worse than the student in 200
-simulated runs of 500 calls in which most changes harm or none helps, and none in 200 of 1,500 calls. It was 2 of 200 in
-which all changes harm a little, and 4 at 0.85. At 0.95 winners gained 3 to 7 % less elsewhere."""
+simulated runs of 500 calls in which most changes harm or none helps, and none in 200 of 1,500 calls. It was 1 of 200 in
+which all changes harm a little. At 0.95 winners gained 3 to 7 % less elsewhere."""
 
 WORTH_FINALS = 0.1
 """Chance that finals name another winner than the student from which they are worth their rollouts. Below it they

@@ -30,7 +30,7 @@ MOST_LEVERAGE = 0.95
 """Largest share of a program's deviation that its own scores are taken to have explained by its parts."""
 
 LEAST_WEIGHT = 0.01
-"""Minimum probability of a width that is taken into account."""
+"""Minimum probability of a width that counts as likely."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,10 @@ class OwnEffects:
     """Information about each own effect in these scores."""
     prior: Vector
     """The usual standard deviation of each own effect."""
-    widths: tuple[tuple[float, float], ...]
-    """Factors by which the prior may be wider, each with its probability, the most likely one first."""
-
-    @property
-    def width(self) -> float:
-        """The most likely factor by which the prior is wider than usual."""
-        return self.widths[0][0]
+    width: float
+    """The most likely factor by which the prior is wider than usual."""
+    narrowest: float
+    """The smallest likely factor."""
 
     @cached_property
     def mean(self) -> Vector:
@@ -99,8 +96,8 @@ def own_effects(
     chosen = np.argsort(-information, kind="stable")[:WITH_MOST_SCORES]
     chosen = chosen[information[chosen] > 0]
     by_parts = _variances_by_parts(observed, program, posterior, weight, chosen)
-    widths = _widths(surprise[chosen], information[chosen], by_parts, prior[chosen])
-    return OwnEffects(surprise, information, prior, widths)
+    width, narrowest = _widths(surprise[chosen], information[chosen], by_parts, prior[chosen])
+    return OwnEffects(surprise, information, prior, width, narrowest)
 
 
 def _variances_by_parts(
@@ -115,8 +112,8 @@ def _variances_by_parts(
     return cast("Vector", (matmul(means, posterior.covariance_root) ** 2).sum(axis=1))
 
 
-def _widths(surprise: Vector, information: Vector, by_parts: Vector, prior: Vector) -> tuple[tuple[float, float], ...]:
-    """Return how likely it is that the prior is wider than usual by each factor.
+def _widths(surprise: Vector, information: Vector, by_parts: Vector, prior: Vector) -> tuple[float, float]:
+    """Return the most likely factor by which the prior is wider than usual, and the smallest likely one.
 
     A program's own scores have pulled the effects of its parts towards them. What the fit would say of it without them
     follows from their leverage (leave-one-out prediction: Cook, "Detection of influential observation in linear
@@ -129,7 +126,4 @@ def _widths(surprise: Vector, information: Vector, by_parts: Vector, prior: Vect
     likelihood -= 0.5 * (np.log(WIDTHS) / LOG_WIDTH) ** 2
     weights = np.exp(likelihood - likelihood.max())
     weights /= weights.sum()
-    weights[weights < LEAST_WEIGHT] = 0.0
-    weights /= weights.sum()
-    order: list[int] = np.argsort(-weights, kind="stable").tolist()
-    return tuple((float(WIDTHS[n]), float(weights[n])) for n in order if weights[n])
+    return float(WIDTHS[weights.argmax()]), float(WIDTHS[(weights >= LEAST_WEIGHT).argmax()])

@@ -177,21 +177,17 @@ class PartModel:
         own = own_slope * self.own_effect(program)[1], other_own_slope * self.own_effect(other)[1]
         return mean - other_mean, slope - other_slope, math.hypot(*own)
 
-    def own_contrasts(self, program: int, other: int) -> list[tuple[float, float, float]]:
-        """Return what the programs' own effects add to their difference, for each likely width of the prior of these.
+    def own_contrast(self, program: int, other: int) -> tuple[float, float]:
+        """Return what the programs' own effects add to their difference if their prior is as narrow as is likely.
 
-        That is the probability of the width, the mean beyond that of `contrast`, and the standard deviation.
+        That is the mean beyond that of `contrast`, and the standard deviation.
         """
-        (row, slope), (other_row, other_slope) = (
-            (self.composition.row[number], self._expected(number)[2]) for number in (program, other)
-        )
-        likely, found = self.fit.own.mean, list[tuple[float, float, float]]()
-        for width, probability in self.fit.own.widths:
-            mean, deviation = self.fit.own.under(width, row)
-            other_mean, other_deviation = self.fit.own.under(width, other_row)
-            beyond = slope * (mean - float(likely[row])) - other_slope * (other_mean - float(likely[other_row]))
-            found.append((probability, beyond, math.hypot(slope * deviation, other_slope * other_deviation)))
-        return found
+        own, row, other_row = self.fit.own, self.composition.row[program], self.composition.row[other]
+        slope, other_slope = self._expected(program)[2], self._expected(other)[2]
+        mean, deviation = own.under(own.narrowest, row)
+        other_mean, other_deviation = own.under(own.narrowest, other_row)
+        beyond = slope * (mean - float(own.mean[row])) - other_slope * (other_mean - float(own.mean[other_row]))
+        return beyond, math.hypot(slope * deviation, other_slope * other_deviation)
 
     def deviation(self, program: int) -> float:
         """Return the standard deviation, in log-odds, of a program's expected score on the panel."""

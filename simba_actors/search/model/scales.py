@@ -87,14 +87,17 @@ def _belief(model: PartModel, scale: float, of_any_part: float | None, slope: Ve
 
 
 def chance_to_beat(model: PartModel, beliefs: Sequence[Belief], program: int, other: int) -> float:
-    """Return the probability that `program` is better than `other`; 0 for the same program."""
+    """Return the probability that `program` is better than `other`; 0 for the same program.
+
+    Own effects have the narrowest likely prior: a program that only seems better if its own rollouts count for much is
+    not better beyond doubt.
+    """
     if program == other:
         return 0.0
-    own = model.own_contrasts(program, other)
+    beyond, own = model.own_contrast(program, other)
     return sum(
-        belief.weight * probability * NormalDist().cdf((mean + beyond) / math.hypot(own_deviation, deviation))
+        belief.weight * NormalDist().cdf((mean + beyond) / math.hypot(own, deviation))
         for belief, (mean, deviation) in zip(beliefs, _differences(model, beliefs, program, other), strict=True)
-        for probability, beyond, own_deviation in own
     )
 
 

@@ -27,9 +27,8 @@ def gains(effects: Effects, runs: int) -> list[float]:
     return [world.quality(winner_in(world, 400)) - world.quality(STUDENT) for world in worlds]
 
 
-def test_runs_in_which_most_changes_harm_hardly_ever_end_with_something_worse_than_the_student() -> None:
-    """It happens in about one run of a hundred, where a program is lucky in the search and in the finals."""
-    assert sum(gain < 0.0 for gain in gains(harmful, runs=12)) <= 1
+def test_runs_in_which_most_changes_harm_end_with_nothing_worse_than_the_student() -> None:
+    assert min(gains(harmful, runs=10)) >= 0.0
 
 
 def test_runs_in_which_some_changes_help_end_with_something_better() -> None:
