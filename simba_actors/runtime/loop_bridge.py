@@ -42,13 +42,14 @@ class LoopBridge:
             LoopBlockedError: The loop is blocked.
             LoopEndedError: The loop is closed, or was closed before the work was done.
         """
-        if loop.is_closed():
-            raise LoopEndedError
-        if self._blocked:
+        if self._blocked and not loop.is_closed():
             raise LoopBlockedError
         answer: Future[R] = Future()
-        loop.call_soon_threadsafe(self._begin, loop, work, answer)
-        while not wait([answer], timeout).done and not answer.running():
+        try:
+            loop.call_soon_threadsafe(self._begin, loop, work, answer)
+        except RuntimeError as error:
+            raise LoopEndedError from error
+        while not wait([answer], timeout).done:
             if loop.is_closed():
                 raise LoopEndedError
             # A loop that is not running waits for no thread.

@@ -91,9 +91,11 @@ class Threads:
         """Do nothing: nothing was closed."""
 
     def after_fork_in_child(self) -> None:
-        """Forget the threads, which the child does not have."""
+        """Forget the threads, which the child does not have, and the jobs that wait for them in the parent."""
         self._lock = threading.Lock()
         self._idle = []
+        self._waiting.clear()
+        self._reserved_for = None
 
     def _wait(self, job: Callable[[], None]) -> None:
         """Have the next thread that is free run the job."""

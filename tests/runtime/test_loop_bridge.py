@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -88,3 +89,31 @@ def test_work_for_a_loop_that_has_ended_is_not_done() -> None:
     loop.close()
     with pytest.raises(LoopEndedError):
         LoopBridge().run(loop, where, LONG)
+
+
+def test_work_whose_loop_is_closed_while_the_thread_hands_it_over_is_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+    monkeypatch.setattr(loop, "is_closed", lambda: False)
+    with pytest.raises(LoopEndedError):
+        LoopBridge().run(loop, where, LONG)
+
+
+def test_work_that_has_begun_is_not_waited_for_after_its_loop_was_closed() -> None:
+    bridge, loop, begun = LoopBridge(), asyncio.new_event_loop(), asyncio.Event()
+    errors: queue.SimpleQueue[Exception] = queue.SimpleQueue()
+
+    async def never_ends() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    def run() -> None:
+        try:
+            bridge.run(loop, never_ends, SHORT)
+        except Exception as error:
+            errors.put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    loop.run_until_complete(asyncio.wait_for(begun.wait(), PATIENCE))
+    loop.close()
+    assert type(errors.get(timeout=PATIENCE)) is LoopEndedError

@@ -43,3 +43,26 @@ def test_a_reserved_thread_ends_after_its_loop_was_closed() -> None:
     thread = asyncio.run(reserve())
     thread.join(PATIENCE)
     assert not thread.is_alive()
+
+
+async def test_a_forked_child_does_not_run_the_calls_that_wait_in_its_parent() -> None:
+    threads = Threads(reserved_for=asyncio.get_running_loop())
+    may_end, ran = threading.Event(), list[str]()
+    with no_new_threads():
+        busy, waiting = threads.submit(may_end.wait), threads.submit(lambda: ran.append("waiting"))
+    threads.after_fork_in_child()
+    await threads.run(lambda: ran.append("child's"))
+    may_end.set()
+    await busy
+    await threads.close()
+    assert (ran, waiting.done()) == (["child's"], False)
+
+
+def test_a_forked_child_has_no_reserved_thread_to_wait_for() -> None:
+    async def fork() -> None:
+        threads = Threads(reserved_for=asyncio.get_running_loop())
+        threads.after_fork_in_child()
+        with no_new_threads(), pytest.raises(RuntimeError, match=NO_THREAD):
+            await asyncio.wait_for(threads.run(threading.get_ident), PATIENCE)
+
+    asyncio.run(fork())
