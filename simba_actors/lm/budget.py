@@ -137,6 +137,8 @@ class BudgetTracker:
         """The sum of all stored results."""
         self.spent = Usage()
         """Known usage of all answered calls, including answers that are not part of a result."""
+        self.cap_reached: str | None = None
+        """The cap for which the run ends in this process; None while there is none."""
         self._restored = False
         self._measured = _Measured()
         self._in_flight = _InFlight()

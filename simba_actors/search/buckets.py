@@ -86,7 +86,12 @@ def _spread(scores: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def batch_statistics(scores: Sequence[float]) -> BatchStatistics:
-    """Return the statistics of `scores`, which must be in plan order, since a sum of floats depends on the order."""
+    """Return the statistics of `scores`, which must be in plan order, since a sum of floats depends on the order.
+
+    All are 0 without scores, as in a step whose examples are all set aside.
+    """
+    if not scores:
+        return BatchStatistics(0.0, 0.0, 0.0)
     ranked = sorted(float(score) for score in scores)
     return BatchStatistics(sum(scores) / len(scores), _percentile(ranked, 10), _percentile(ranked, 90))
 

@@ -201,15 +201,12 @@ def reason_to_stop(stop_when: StopWhen, progress: Progress) -> str | None:
     """Return the reason that `stop_when` gives to end the run, or None to continue.
 
     Raises:
-        StopperError: `stop_when` is a function of the user's that raised (the error is the cause) or returned something
-            that is not an answer.
+        StopperError: `stop_when` raised, which is then the cause, or returned something that is not an answer.
     """
-    if isinstance(stop_when, Stopper):
-        return stop_when(progress)
     name = _name(stop_when)
     try:
         answer = stop_when(progress)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StopperError):
         raise
     except BaseException as error:
         raise StopperError(

@@ -134,12 +134,16 @@ class Coordinator(GenServer[CoordinatorState]):
         if self._failure.error is not None:
             await self._ending.with_error(self.state, self._failure.error)
             return None
+        if self._budget.cap_reached is not None:
+            await self._ending.budget_spent(self.state, self._budget.cap_reached)
+            return None
         if not self._claim.is_announced:
             await self._announce(ledger)
         elif self._pausing.reason is not None and self._pausing.cause is not None:
-            # A crash may have kept the pause from being stored.
-            self.state.pause_is_stored = ledger.run.status == "paused"
-            if not self.state.pause_is_stored:
+            if ledger.run.status == "paused":
+                self.state.pause_is_stored = True
+                self._plan_to_resume()
+            else:  # A crash has kept the pause from being stored.
                 await self._pause(self._pausing.reason, self._pausing.cause)
         self._ending.watch_clock()
         for step in self.state.steps.values():
@@ -351,13 +355,18 @@ class Coordinator(GenServer[CoordinatorState]):
         self._budget.stop_clock()
         await self._teammates.commit([SetStatus("paused", reason)], [RunPaused(reason=reason, cause=cause)])
         run_id, seconds = self._run_to_start.run_id, self._resume_after
-        if cause in ("user", "stop"):
+        if self._pausing.is_by_request:
             logger.info("run %r is paused: %s. It continues when it is resumed", run_id, reason)
         elif seconds is None:
             logger.warning("run %r is paused for %s: %s. It continues when it is resumed", run_id, cause, reason)
         else:
             logger.warning("run %r is paused for %s: %s. It continues in %g s", run_id, cause, reason, seconds)
-            spawn_link(self._resume_later, seconds, self._pausing.epoch, name="resume_after")
+        self._plan_to_resume()
+
+    def _plan_to_resume(self) -> None:
+        """Have the run resumed after `resume_after` seconds."""
+        if self._resume_after is not None and not self._pausing.is_by_request:
+            spawn_link(self._resume_later, self._resume_after, self._pausing.epoch, name="resume_after")
 
     async def _resume_later(self, seconds: float, epoch: int) -> None:
         await anyio.sleep(seconds)
@@ -366,6 +375,8 @@ class Coordinator(GenServer[CoordinatorState]):
     async def _resume(self, resume: Resume) -> None:
         if self.state.phase is Phase.ENDED or resume.epoch not in (None, self._pausing.epoch):
             return
+        if resume.by == "resume_after" and self._pausing.is_by_request:
+            return  # The user has paused the run meanwhile.
         self.state.pause_is_stored = False
         await self._teammates.commit([SetStatus("running")], [RunResumed(by=resume.by)])
         self._budget.start_clock()

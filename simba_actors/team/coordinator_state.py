@@ -64,8 +64,6 @@ class CoordinatorState:
     """The reason that `stop_when` gave to open no more steps; None if it gave none."""
     finalists: set[int] = field(default_factory=set[int])
     """Programs whose final rollouts are awaited."""
-    spent: str = ""
-    """The cap of the budget that was reached, while DRAINING."""
     draining: set[str] = field(default_factory=set[str])
     """Actors whose work in flight is awaited, while DRAINING."""
     progress: Progress | None = None

@@ -125,7 +125,8 @@ class Ending:
         """Wait for the work in flight, then end the run."""
         if state.phase in (Phase.DRAINING, Phase.ENDED):
             return
-        state.phase, state.spent, state.draining = Phase.DRAINING, cap, {PROPOSER, SAMPLER}
+        self._budget.cap_reached = cap  # A restarted Coordinator continues here, since drained actors do no more work.
+        state.phase, state.draining = Phase.DRAINING, {PROPOSER, SAMPLER}
         limit = float(getattr(self._budget.budget, cap))
         await self._teammates.commit([], [BudgetReached(cap=cap, limit=limit)])
         for actor in sorted(state.draining):
@@ -135,8 +136,9 @@ class Ending:
         """Note that an actor has no more work in flight. End the run if none has."""
         state.draining.discard(actor)
         if state.phase is Phase.DRAINING and not state.draining:
-            reason = f"the budget's {state.spent} is reached: start the run with a larger one to continue it"
-            await self._finish(state, reason, state.spent)
+            cap = self._budget.cap_reached
+            reason = f"the budget's {cap} is reached: start the run with a larger one to continue it"
+            await self._finish(state, reason, cap)
 
     async def _watch_clock(self) -> None:
         cap = await self._budget.until_time_is_up()

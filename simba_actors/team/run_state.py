@@ -37,6 +37,9 @@ from simba_actors.store.ownership import Holding, steady_clock
 SILENCE_SECONDS = 10.0
 """Seconds without an answered LM call, while some fail, after which the run counts as waiting."""
 
+BY_REQUEST: tuple[PauseCause, ...] = ("user", "stop")
+"""Causes of pauses that somebody asked for."""
+
 
 @dataclass(slots=True)
 class Claim:
@@ -86,9 +89,14 @@ class Pausing:
         self.epoch = 0
         """Number of times that the run was resumed."""
 
+    @property
+    def is_by_request(self) -> bool:
+        """Whether somebody asked for the pause. It ends only when somebody asks for that, too."""
+        return self.cause in BY_REQUEST
+
     def pause(self, reason: str, cause: PauseCause) -> None:
-        """Stop LM work from starting. The first reason counts until the run is resumed."""
-        if self.reason is None:
+        """Stop LM work from starting. The first reason counts until the run is resumed, unless somebody asks later."""
+        if self.reason is None or cause in BY_REQUEST:
             self.reason, self.cause = reason, cause
         self._changed()
 

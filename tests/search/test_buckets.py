@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simba_actors.search.buckets import batch_statistics
+from simba_actors.search.buckets import BatchStatistics, batch_statistics
 
 
 @settings(deadline=None)
@@ -14,3 +14,7 @@ from simba_actors.search.buckets import batch_statistics
 def test_percentiles_are_those_of_numpy_to_the_last_bit(scores: list[float]) -> None:
     statistics = batch_statistics(scores)
     assert (statistics.p10, statistics.p90) == (np.percentile(scores, 10), np.percentile(scores, 90))
+
+
+def test_the_statistics_of_a_step_without_scores_are_0() -> None:
+    assert batch_statistics([]) == BatchStatistics(0.0, 0.0, 0.0)

@@ -16,6 +16,7 @@ from simba_actors.search.stopping import (
     EveryBucketSolved,
     NoImprovement,
     NothingToGain,
+    Stopper,
     StopWhen,
     TargetReached,
     Timeout,
@@ -155,3 +156,23 @@ def test_a_function_that_exits_is_named_like_one_that_raises() -> None:
 def test_a_function_that_returns_no_answer_is_named() -> None:
     with pytest.raises(StopperError, match=r"returned 0\.7 \(float\)"):
         reason_to_stop(lambda progress: 0.7, run(0.5))  # pyright: ignore[reportArgumentType]
+
+
+class Broken(Stopper):
+    def __call__(self, progress: Progress) -> str | None:
+        raise ZeroDivisionError("of my own")
+
+
+class Plain(Stopper):
+    def __call__(self, progress: Progress) -> Any:
+        return True
+
+
+@pytest.mark.parametrize("stop_when", [Broken(), Plain() & Broken()])
+def test_the_error_of_a_stopper_of_the_users_own_names_it(stop_when: Stopper) -> None:
+    with pytest.raises(StopperError, match=r"stop_when: Broken raised after step 1: ZeroDivisionError: of my own"):
+        reason_to_stop(stop_when, run(0.5))
+
+
+def test_a_stopper_of_the_users_own_may_return_true() -> None:
+    assert reason_to_stop(Plain() & Plain(), run(0.5)) == "Plain returned True and Plain returned True"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dspy.utils.exceptions import LMAuthError
 
-from simba_actors import Optimizer, OptimizerConfig
+from simba_actors import Budget, Optimizer, OptimizerConfig
 from simba_actors.actors import ActorError
 from simba_actors.errors import RunError, StoreError
 from simba_actors.events import (
@@ -23,7 +23,7 @@ from simba_actors.events import (
 )
 from simba_actors.hosting.assembly import TEAM
 from simba_actors.team.coordinator import Coordinator
-from simba_actors.team.messages import Unreachable
+from simba_actors.team.messages import PROPOSER, SAMPLER, Drained, Unreachable
 from tests.support.crashing import InjectedCrashError
 from tests.support.limits import no_new_threads
 from tests.support.quiz import quiz_script
@@ -99,6 +99,23 @@ async def test_an_outage_that_a_crashed_coordinator_missed_pauses_the_run(
         await optimizer.resume()
         await optimizer.result(PATIENCE)
     assert await findings(config, optimizer.run_id) == expected
+
+
+@pytest.mark.parametrize("actor", [SAMPLER, PROPOSER])
+async def test_a_run_whose_coordinator_crashes_after_its_budget_is_spent_still_ends(
+    actor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle, crashes = Coordinator.handle_cast, list[Drained]()
+
+    async def crashing(coordinator: Coordinator, message: Any) -> Any:
+        if isinstance(message, Drained) and message.by == actor and not crashes:
+            crashes.append(message)
+            raise InjectedCrashError(f"at the news that the {actor} is drained")
+        return await handle(coordinator, message)
+
+    monkeypatch.setattr(Coordinator, "handle_cast", crashing)
+    result = await finish(small_config(tmp_path / "simba.db", budget=Budget(max_calls=20)))
+    assert (len(crashes), result.budget_reached) == (1, "max_calls")
 
 
 @pytest.mark.parametrize("policy", ["dspy", "adaptive"])

@@ -17,6 +17,7 @@ from simba_actors import SIMBA, Governor, Optimizer, OptimizerConfig, Retry
 from simba_actors.errors import RunPausedError
 from simba_actors.events import RunFinished, RunPaused, RunResumed, RunWaiting, TrajectorySampled
 from simba_actors.team import run_state
+from simba_actors.team.messages import COORDINATOR, Resume
 from tests.support.command_line import run_command
 from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import finish, reach, small_config
@@ -89,6 +90,28 @@ async def test_a_run_with_resume_after_resumes_by_itself(tmp_path: Path) -> None
         provider.error = None
         assert (await result).run_id == "run"
         assert (await reach(optimizer, RunResumed)).by == "resume_after"
+
+
+async def test_a_run_that_the_user_paused_during_an_outage_does_not_resume_by_itself(tmp_path: Path) -> None:
+    provider = Provider(LMAuthError("no such key"))
+    async with Optimizer.start(config_for(tmp_path / "simba.db", provider, resume_after=3_600)) as optimizer:
+        await reach(optimizer, RunPaused)
+        await optimizer.pause("to look at it")
+        epoch = optimizer._run.gate.pausing.epoch
+        await optimizer._run.teammates.via(COORDINATOR).call(Resume("resume_after", epoch))
+        status = await optimizer.status()
+    assert (status.status, status.reason) == ("paused", "to look at it")
+
+
+async def test_a_run_whose_coordinator_crashes_in_a_pause_still_resumes_by_itself(tmp_path: Path) -> None:
+    provider = Provider(LMAuthError("no such key"))
+    async with Optimizer.start(config_for(tmp_path / "simba.db", provider, resume_after=0.2)) as optimizer:
+        await reach(optimizer, RunPaused)
+        coordinator = optimizer._run.teammates.registry.whereis(COORDINATOR)
+        assert coordinator is not None
+        coordinator.kill()
+        provider.error = None
+        assert (await optimizer.result(PATIENCE)).run_id == "run"
 
 
 async def test_a_run_waits_for_an_endpoint_and_continues_when_it_answers(

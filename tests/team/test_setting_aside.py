@@ -84,6 +84,19 @@ async def test_so_does_one_with_several_such_examples_in_a_row(policy: str, conc
     assert sorted(event.example for event in events) == [4, 5, 6]
 
 
+async def test_a_run_continues_after_a_step_whose_examples_are_all_set_aside(tmp_path: Path) -> None:
+    def picky(ask: Ask) -> Any:
+        if POISON in ask.last:
+            raise LMInvalidRequestError("not this one", status=400)
+        return quiz_script(ask)
+
+    config = config_for(tmp_path / "simba.db", picky, bsize=1, max_steps=8)
+    async with Optimizer.start(config) as optimizer:
+        result = await optimizer.result(PATIENCE)
+        assert (await optimizer.status()).restarts == {}
+    assert result.steps == 8
+
+
 async def test_an_lm_that_rejects_every_call_pauses_the_run(tmp_path: Path) -> None:
     def strict(ask: Ask) -> Any:
         raise LMInvalidRequestError("not this one", status=400)
