@@ -7,7 +7,7 @@ from typing import Any
 
 import dspy
 
-from simba_actors.bridge.remote_student import RemoteLM
+from simba_actors.bridge.remote_lm import RemoteLM
 from simba_actors.config import OptimizerConfig
 from simba_actors.errors import NoLMError
 from simba_actors.search.rollout import STUDENT_LM

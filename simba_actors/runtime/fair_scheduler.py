@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 R = TypeVar("R")
 
 SLICE = 0.002
-"""Seconds of an iteration of the event loop that rollouts may take."""
+"""Seconds that rollouts may take of each iteration of the event loop."""
 
 MOST_ADMITTED = 8
 """Maximum number of waiting coroutines admitted in one iteration, since their next steps may take longer."""

@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 def inherit_in_threads(variable: ContextVar[Any]) -> Callable[[], None]:
-    """Have `variable` in new threads, and in the work of thread pools, as it is where they are started.
+    """Give new threads, and the work of thread pools, the value that `variable` has where they are started.
 
-    Return what undoes that. For as long, `Thread.start` and `ThreadPoolExecutor.submit` are wrapped, as tracing
-    libraries do. The variable's default means that there is nothing to hand on; it must be None.
+    Return a function that undoes that. Until then, `Thread.start` and `ThreadPoolExecutor.submit` are wrapped, as
+    tracing libraries do. The variable's default must be None, which means that there is nothing to hand on.
     """
     return _inheritance.add(variable)
 

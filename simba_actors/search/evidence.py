@@ -169,11 +169,13 @@ class Evidence:
     def student_scores(self, most: int | None = None, incumbent: int = STUDENT) -> StudentScores:
         """Return the scores of the student's own LM: all of them, or about `most` if there are more.
 
-        These are the latest ones, from programs that are still in question, and for a quarter of `most` each:
+        If there are more, up to a quarter of `most` are kept of each of these:
 
-        - the first of the run, from small programs that have little in common
-        - the latest of finals
-        - the latest of the `incumbent`, which others are compared with
+        - the first scores of the run, from small programs that have little in common
+        - the latest scores of finals
+        - the latest scores of the `incumbent`, which others are compared with
+
+        The rest are the latest scores of the search, from programs that are still in question.
         """
         self._fill_columns()
         steps = sorted(step for step in self._columns if step != FINAL_STEP)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MOST_RULES = 12
-"""Maximum number of rules that are appended to a predictor's instructions. Without limits of rules and demos, the
-best programs of planted worlds would gain 0.01 more (see `tests/benchmarks`)."""
+"""Maximum number of rules that are appended to a predictor's instructions. Shorter prompts cost little here: without
+limits of rules and demos, the best programs of planted worlds gain 0.01 more (see `tests/benchmarks`)."""
 
 
 @dataclass(frozen=True, slots=True)

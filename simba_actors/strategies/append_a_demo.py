@@ -22,9 +22,9 @@ class AppendADemo:
     """
 
     demo_input_field_maxlen: int = 100_000
-    """Characters at which an input is cut and marked; 0 means no limit."""
+    """Characters at which an input is cut and marked, by default as in `dspy.SIMBA`; 0 means no limit."""
     longest_output: int = 0
-    """Characters beyond which an output makes no demo, which would be in each later prompt; 0 means no limit."""
+    """Maximum number of characters of an output in a demo, since every later prompt has the demo; 0 means no limit."""
 
     @property
     def name(self) -> str:

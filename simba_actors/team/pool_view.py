@@ -43,7 +43,8 @@ class ProgramIndex:
 class PoolView:
     """A snapshot of the pool. Implements `simba_actors.search.policy.Pool`.
 
-    Its programs are all that the run ever makes with numbers up to its last one's. An `index` may have later ones too.
+    It has every program that the run ever makes with a number up to that of its last one. An `index` may have later
+    programs too.
     """
 
     def __init__(

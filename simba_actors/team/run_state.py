@@ -156,7 +156,7 @@ class Gate:
         await self._open.wait()
 
     def changed(self) -> Coroutine[Any, Any, Any]:
-        """Return what waits until the pause, the trouble with the store or the failure changes after this call."""
+        """Return a coroutine that waits until the pause, the trouble or the failure changes after this call."""
         return self._changes.wait()
 
     def _update(self) -> None:

@@ -47,7 +47,7 @@ def test_a_token_lets_a_caller_in(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("shown", ["", "Bearer", "Bearer other", "Bearer ä"])
-def test_another_token_does_not(client: httpx.Client, shown: str) -> None:
+def test_a_wrong_token_is_refused(client: httpx.Client, shown: str) -> None:
     response = client.post(
         "Describe", content=b"{}", headers=[(b"Content-Type", b"application/json"), (b"Authorization", shown.encode())]
     )

@@ -52,7 +52,7 @@ def test_a_client_with_a_certificate_is_let_in(addresses: list[str], certificate
 
 
 @pytest.mark.parametrize("transport", [0, 1], ids=["https", "grpcs"])
-def test_a_client_without_one_is_not(addresses: list[str], certificates: Path, transport: int) -> None:
+def test_a_client_without_a_certificate_is_refused(addresses: list[str], certificates: Path, transport: int) -> None:
     with pytest.raises(StudentUnreachableError):
         RemoteStudent(addresses[transport], tls=TLS(ca=certificates / "ca.pem"))
 
@@ -68,7 +68,7 @@ def test_a_token_lets_a_caller_in_over_grpc() -> None:
         assert RemoteStudent(address, token=TOKEN).description.name == "HintAndAnswer"
 
 
-def test_another_token_does_not() -> None:
+def test_a_wrong_token_is_refused_over_grpc() -> None:
     with (
         served_over_grpc(quiz_service(), token=TOKEN) as address,
         pytest.raises(StudentUnreachableError, match="unauthenticated: the token is missing or wrong"),

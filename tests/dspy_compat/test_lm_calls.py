@@ -49,7 +49,7 @@ async def test_a_call_is_made_on_the_lm_that_the_route_names() -> None:
     assert (len(one.asks), len(other.asks)) == (0, 2)
 
 
-async def test_a_predictors_call_is_too_without_a_warning() -> None:
+async def test_a_predictors_call_is_made_on_the_lm_that_the_route_names_without_a_warning() -> None:
     one, other = lms()
     with routed(one, other), dspy.context(lm=one):
         predict = dspy.Predict("question -> answer")
@@ -88,7 +88,7 @@ async def test_a_class_with_a_call_of_its_own_is_asked_about_once() -> None:
     assert (one.calls, len(one.asks), other.calls, len(other.asks)) == (0, 0, 2, 2)
 
 
-async def test_so_is_a_class_that_is_made_meanwhile() -> None:
+async def test_a_class_that_is_made_while_calls_are_routed_is_asked_about_too() -> None:
     (_, other), seen = lms(), list[Any]()
     undo = route_lm_calls(lambda lm: seen.append(lm) or (other if isinstance(lm, WithCallOfItsOwn) else lm))
     try:
@@ -165,7 +165,7 @@ def test_a_method_that_could_not_be_restored_asks_once_again(monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("no_other_routes")
-async def test_they_are_restored_when_a_run_has_ended(tmp_path: Path) -> None:
+async def test_dspys_methods_are_restored_when_a_run_has_ended(tmp_path: Path) -> None:
     before = vars(dspy.BaseLM)["__call__"]
     async with Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
         assert vars(dspy.BaseLM)["__call__"] is not before

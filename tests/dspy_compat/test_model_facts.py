@@ -62,7 +62,7 @@ async def test_what_an_lm_can_do_is_looked_up_once(server: OpenAIServer, monkeyp
 
 
 @pytest.mark.parametrize("change", [{"model": "openai/gpt-4o-mini"}, {"timeout": 3.0}, {"engine": "lm15"}], ids=str)
-async def test_it_is_looked_up_again_for_an_lm_with_other_settings(
+async def test_what_an_lm_can_do_is_looked_up_again_for_an_lm_with_other_settings(
     change: dict[str, Any], server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter, lm = with_known_capabilities(dspy.ChatAdapter()), server.lm()
@@ -72,7 +72,7 @@ async def test_it_is_looked_up_again_for_an_lm_with_other_settings(
     assert calls["_capabilities"] == 2
 
 
-async def test_it_is_looked_up_again_for_a_predictor_with_other_settings(
+async def test_what_an_lm_can_do_is_looked_up_again_for_a_predictor_with_other_settings(
     server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter, lm = with_known_capabilities(dspy.ChatAdapter()), server.lm()
@@ -83,7 +83,7 @@ async def test_it_is_looked_up_again_for_a_predictor_with_other_settings(
 
 
 @pytest.mark.parametrize("variable", ["OPENAI_API_BASE", "OPENAI_BASE_URL"])
-async def test_it_is_looked_up_again_once_the_environment_names_an_address(
+async def test_what_an_lm_can_do_is_looked_up_again_once_the_environment_names_an_address(
     variable: str, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter, lm = with_known_capabilities(dspy.ChatAdapter()), server.lm(engine="lm15")

@@ -109,7 +109,7 @@ async def rollout(student: Any, lm: Any, *, metric: Any = None, max_calls: int =
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_each_is_counted_once(way: str) -> None:
+async def test_each_direct_call_is_counted_once(way: str) -> None:
     lm = Custom()
     trajectory, counted = await rollout(Direct(way), lm)
     assert (trajectory.score, trajectory.error, len(lm.sent)) == (1.0, None, 2)
@@ -117,7 +117,7 @@ async def test_each_is_counted_once(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_so_is_that_of_an_lm_that_the_student_holds(way: str) -> None:
+async def test_a_direct_call_of_an_lm_that_the_student_holds_is_counted_once(way: str) -> None:
     own = Custom()
     trajectory, counted = await rollout(Direct(way, own), ScriptedLM(lambda ask: {"answer": RIGHT}))
     assert (trajectory.score, trajectory.error, len(own.sent)) == (1.0, None, 1)
@@ -125,7 +125,7 @@ async def test_so_is_that_of_an_lm_that_the_student_holds(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_it_is_not_sent_beyond_the_budget(way: str) -> None:
+async def test_a_direct_call_is_not_sent_beyond_the_budget(way: str) -> None:
     lm = Custom()
     with pytest.raises(BudgetReachedError):
         await rollout(Direct(way), lm, max_calls=1)
@@ -133,7 +133,7 @@ async def test_it_is_not_sent_beyond_the_budget(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["forward", "aforward"])
-async def test_it_is_made_again_when_it_fails(way: str) -> None:
+async def test_a_direct_call_is_made_again_when_it_fails(way: str) -> None:
     lm, own = Custom(), Custom(faults=2)
     trajectory, counted = await rollout(Direct(way, own), lm)
     assert (trajectory.score, len(own.sent), counted) == (1.0, 3, 4)
@@ -145,7 +145,7 @@ async def test_an_outage_is_no_score(way: str) -> None:
         await rollout(Direct(way, Custom(faults=99)), Custom())
 
 
-async def test_a_metrics_is_counted() -> None:
+async def test_a_direct_call_of_a_metric_is_counted() -> None:
     judge = Custom("1")
 
     def metric(example: Any, prediction: Any) -> float:

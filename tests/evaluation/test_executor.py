@@ -319,7 +319,7 @@ def test_threads_that_the_loop_waits_for_make_their_calls_without_it(apart: bool
     assert (trajectory.outcome, trajectory.usage.calls, len(counted)) == (Outcome.SCORED, 2, 2)
 
 
-def test_so_do_threads_of_an_async_metric() -> None:
+def test_threads_of_an_async_metric_that_the_loop_waits_for_make_their_calls_without_it() -> None:
     judge = dspy.Predict("question -> answer")
 
     async def judged(example: dspy.Example, prediction: dspy.Prediction) -> bool:

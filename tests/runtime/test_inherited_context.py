@@ -37,11 +37,11 @@ def seen_in(thread_class: type[threading.Thread] = threading.Thread) -> str | No
     return seen[0]
 
 
-def test_a_new_thread_has_it() -> None:
+def test_a_new_thread_has_the_variable() -> None:
     assert seen_in() == "mine"
 
 
-def test_so_has_one_whose_class_runs_something_else() -> None:
+def test_a_new_thread_has_the_variable_if_its_class_overrides_run() -> None:
     class Own(threading.Thread):
         def run(self) -> None:
             super().run()
@@ -49,7 +49,7 @@ def test_so_has_one_whose_class_runs_something_else() -> None:
     assert seen_in(Own) == "mine"
 
 
-def test_a_thread_pool_has_it_for_the_work_alone() -> None:
+def test_a_thread_pool_has_the_variable_for_the_work_alone() -> None:
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(variable.get).result() == "mine"
         token = variable.set(None)

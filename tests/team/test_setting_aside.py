@@ -71,7 +71,9 @@ async def test_a_run_continues_without_an_example_that_is_rejected_for_an_unknow
 
 @pytest.mark.parametrize("policy", ["dspy", "adaptive"])
 @pytest.mark.parametrize("concurrency", [1, 4])
-async def test_so_does_one_with_several_such_examples_in_a_row(policy: str, concurrency: int, tmp_path: Path) -> None:
+async def test_a_run_continues_without_several_examples_in_a_row_that_are_rejected(
+    policy: str, concurrency: int, tmp_path: Path
+) -> None:
     def picky(ask: Ask) -> Any:
         if any(f"ball {n}?" in ask.last for n in (4, 5, 6)):
             raise LMInvalidRequestError("not this one", status=400)

@@ -26,9 +26,8 @@ LONGEST_PAUSE = 10.0
 PROBE_TIMEOUT = 5.0
 """Seconds in which a connection to the cluster's address must succeed."""
 
-OF_NODES = re.compile(r"node (has died|was (terminated|preempted))")
+NODE_IS_GONE = re.compile(r"node (has died|was (terminated|preempted))")
 """Phrases of Ray's errors about actors whose node is gone."""
-
 
 GUESSES = re.compile(r" (There are some potential root causes|Some common causes)")
 """Where Ray's errors begin to guess."""
@@ -189,7 +188,7 @@ class RemoteWorker:
             raise WorkerLostError(f"it has not answered for {seconds:g} s") from None
         except ray.exceptions.RayError as error:
             text = str(error)
-            raise WorkerLostError(_reason(text), with_node=OF_NODES.search(text) is not None) from error
+            raise WorkerLostError(_reason(text), with_node=NODE_IS_GONE.search(text) is not None) from error
 
 
 def _reason(text: str) -> str:

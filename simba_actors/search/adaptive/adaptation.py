@@ -101,8 +101,8 @@ def adapt(
         failures_needed: How many failures the rules of one step are written from.
     """
     known = _buckets(evidence, step)
-    buckets = [own for own in known if own[0].key.step > step - WINDOW]
-    failing = [own for own in buckets if min(score.score for score in own) < scores.high]
+    buckets = [bucket for bucket in known if bucket[0].key.step > step - WINDOW]
+    failing = [bucket for bucket in buckets if min(score.score for score in bucket) < scores.high]
     changes = [
         _temperature(now, usual, buckets, failing),
         _batch_size(now, usual, buckets, failing, failures_needed),
@@ -127,15 +127,15 @@ def _buckets(evidence: Evidence, step: int) -> list[list[Score]]:
             if score.model.is_student_lm:
                 buckets[score.example].append(score)
         steps.append([buckets[example] for example in sorted(buckets)])
-    return [own for buckets in reversed(steps) for own in buckets]
+    return [bucket for buckets in reversed(steps) for bucket in buckets]
 
 
 def _temperature(
     now: Parameters, usual: Parameters, buckets: Sequence[Sequence[Score]], failing: Sequence[Sequence[Score]]
 ) -> Adaptation | None:
     """Lower the temperature if it makes most trajectories fail outright; raise it again if they hardly differ."""
-    fresh = [score for own in buckets for score in own if score.model.temperature == now.temperature]
-    plain = [score for own in buckets for score in own if score.model.temperature is None]
+    fresh = [score for bucket in buckets for score in bucket if score.model.temperature == now.temperature]
+    plain = [score for bucket in buckets for score in bucket if score.model.temperature is None]
     broken, broken_plain = (sum(score.failed for score in scores) for scores in (fresh, plain))
     if len(fresh) >= LEAST_COUNT and wilson(broken / len(fresh), len(fresh))[0] > 0.5 and broken_plain * 2 < len(plain):
         after = max(now.temperature * COOLING, COOLEST)
@@ -144,8 +144,9 @@ def _temperature(
             f"{len(plain)} at the LM's own temperature"
         )
         return _changed("temperature", now.temperature, after, reason)
-    compared = [own for own in failing if len(own) > 1 and any(s.model.temperature == now.temperature for s in own)]
-    differing = sum(len({float(score.score) for score in own}) > 1 for own in compared)
+    several = [bucket for bucket in failing if len(bucket) > 1]
+    compared = [bucket for bucket in several if any(s.model.temperature == now.temperature for s in bucket)]
+    differing = sum(len({float(score.score) for score in bucket}) > 1 for bucket in compared)
     if len(compared) >= LEAST_COUNT and wilson(differing / len(compared), len(compared))[1] < HARDLY_DIFFER:
         after = min(now.temperature / COOLING, usual.temperature)
         reason = f"trajectories score differently in only {differing} of {len(compared)} buckets that are not solved"
@@ -174,10 +175,10 @@ def _rollouts_per_candidate(
 ) -> Adaptation | None:
     """Give each candidate fewer rollouts, and so try more candidates, if the metric is less noisy than a binary one.
 
-    The noise is half the mean square of the differences between two rollouts of one program on one example. The high
-    end of its interval has to be below the usual noise.
+    The noise is a standard deviation. Its square is half the mean square of the differences between two rollouts of one
+    program on one example, and the high end of the interval of that mean counts.
     """
-    differences = [(own[0].score - own[1].score) / scores.width for own in buckets if len(own) > 1]
+    differences = [(bucket[0].score - bucket[1].score) / scores.width for bucket in buckets if len(bucket) > 1]
     if len(differences) < LEAST_PAIRS:
         return None
     pairs = len(differences)

@@ -39,8 +39,8 @@ def best_combinations(
     approximations for maximizing submodular set functions", 1978). Where the order of demos matters, the last demo is
     chosen first, and exchanges of single demos follow.
 
-    The choices under all effects are made side by side: one alone is too little arithmetic to pay for its calls of
-    NumPy.
+    The choices under all effects are made side by side. One alone would take less time for its arithmetic than for its
+    calls of NumPy.
     """
     if not len(candidates):
         return [() for _ in possible]
@@ -54,7 +54,7 @@ def best_combinations(
 
 
 class _Choice:
-    """The parts chosen so far under each of the `possible` effects. Every array has a row for each of these.
+    """The parts chosen so far under each of the `possible` effects.
 
     Single precision takes half the time and is far more precise than `LEAST_GAIN`.
     """
@@ -63,26 +63,36 @@ class _Choice:
         self._model, self._possible, self._candidates = model, possible, list(candidates)
         self._rows = rows = slice(None, None, -(-model.panel // CHOSEN_ON))
         self._answers: Float32Array = model.composition.shows[self._candidates, rows].astype(np.float32)
+        """Share of each example's answer that each candidate shows, from 0 to 1: candidates x examples."""
         self._of_parts = self._effects_of_parts()
+        """What each candidate by itself would add to the log-odds: possible effects x candidates x examples."""
         self._shows_any = bool(self._answers.any())
         self._worth_of_showing: Float32Array = np.array([effects.shown for effects in possible], dtype=np.float32)
         self._added: Float32Array = self._worth_of_showing[:, None, None] * self._answers
         self._added += self._of_parts
-        """What each candidate would add to the log-odds of each example by itself and by the answer that it shows."""
+        """What each candidate would add by itself and by the answer that it shows, in the same shape."""
         self._log_odds: Float32Array = np.array([effects.student[rows] for effects in possible], dtype=np.float32)
+        """Log-odds with the chosen parts: possible effects x examples."""
         self._shown: Float32Array = np.zeros(self._log_odds.shape, dtype=np.float32)
+        """Share of the answer that the chosen parts show, in the same shape."""
         self._quality: Float32Array = mean_sigmoid(self._log_odds)
+        """Expected score with the chosen parts, from 0 to 1, under each of the possible effects."""
         self._chosen: list[list[int]] = [[] for _ in possible]
+        """The chosen parts in the order of their choice, under each of the possible effects."""
 
         parts = [model.parts[index] for index in candidates]
         first = {part.place: part for part in parts}
         self._places = list(first)
         self._place = np.array([self._places.index(part.place) for part in parts], dtype=np.int64)
         self._most = np.array([_most(part, caps) for part in first.values()])
+        """Maximum number of parts in each place."""
         self._of_length, self._of_crowding = _effects_of_length(possible, list(first.values()))
+        """What the length of the next part in each place adds to the log-odds (possible effects x places), and how much
+        that grows with each part that is chosen (possible effects x place of the chosen part x places)."""
         self._held = np.zeros((len(possible), len(self._places)), dtype=np.int64)
+        """Number of chosen parts in each place: possible effects x places."""
         self.left: Booleans = np.tile(self._most[self._place] > 0, (len(possible), 1))
-        """Whether each candidate may be chosen next."""
+        """Whether each candidate may be chosen next: possible effects x candidates."""
 
     def _effects_of_parts(self) -> Float32Array:
         """Return the effect of each candidate on each example under each of the possible effects."""

@@ -134,12 +134,12 @@ class Finals:
         return {program: means[program] for program in ranked}
 
     def _rounds_by_program(self, model: PartModel, evidence: Evidence) -> dict[int, int]:
-        """Return in how many rounds each finalist has results. Not how many results: a budget may end amid a round."""
+        """Return the number of rounds in which each finalist has any results. A budget may end amid a round."""
         rounds = {
             program: len({score.key.round_number for score in evidence.of(program, "final")})
             for program in model.programs
         }
-        if STUDENT in rounds:  # It is in every round, also in one in which it alone has results yet.
+        if STUDENT in rounds:  # It is in every round. One in which only it has results so far does not count.
             longest = max((count for program, count in rounds.items() if program != STUDENT), default=0)
             rounds[STUDENT] = min(rounds[STUDENT], longest) or rounds[STUDENT]
         return {program: count for program, count in rounds.items() if count}

@@ -39,8 +39,8 @@ MOST_NEW_PARTS = 240
 
 OF_ANY_PART = 1 / 3
 """Factor for the prior of what any rule or any demo does; see `beliefs_of`. As a mean of many effects it is smaller
-than each of them. With a wider prior, where no part does anything and only very long prompts do harm, programs of
-middling length would seem better than the student."""
+than each of them. Where no part does anything and only very long prompts do harm, a wider prior would make programs of
+middling length seem better than the student."""
 
 QUANTILE = NormalDist().inv_cdf(SURE)
 """Number of standard deviations by which a program must seem better than the student to win."""
@@ -97,8 +97,10 @@ class _Futures:
     ) -> None:
         self._model, self._caps, self._best, self._more = model, caps, best, more
         self._finals, self._new_parts, self._draws = max(1, finals), new_parts, draws
-        self._learned_of: dict[float, Vector] = {}  # By the scale of a belief, as are the roots.
+        self._learned_of: dict[float, Vector] = {}
+        """The results of `_learned`, by the scale of the belief."""
         self._roots_later: dict[float, Matrix] = {}
+        """The results of `_root_later`, by the scale of the belief."""
         self._beliefs = beliefs_of(model, OF_ANY_PART)
         self._sure_already = chance_to_beat(model, self._beliefs, best, STUDENT) >= SURE
         active = len(model.active)
@@ -155,6 +157,7 @@ class _Futures:
         return gain if gain > QUANTILE * deviation else 0.0
 
     def _root_later(self, belief: Belief) -> Matrix:
+        """Return a root of the covariance that the effects will have under a belief at the end of the run."""
         if belief.scale not in self._roots_later:
             later = self._model.posterior.information * (1 + self._more)
             self._roots_later[belief.scale] = belief.root_later(later)

@@ -73,10 +73,11 @@ class Answers:
         return (np.array(numbers, dtype=np.int64)[:, None] == np.arange(self.count)).astype(np.float64)
 
     def stratified_ranks(self, positions: Indices) -> Vector:
-        """Return a rank for each of these examples, by which any few in succession have all answers in their shares.
+        """Return a rank for each of these examples that spreads every answer evenly.
 
-        A program that gives one answer to everything can't be lucky on such a batch (stratified sampling: Neyman, "On
-        the two different aspects of the representative method", 1934).
+        Any successive examples in the order of the ranks have the answers in about the shares of all examples. A
+        program that gives one answer to everything can't be lucky on such a batch (stratified sampling: Neyman, "On the
+        two different aspects of the representative method", 1934).
         """
         groups = self._group[positions]
         order = np.argsort(groups, kind="stable")

@@ -41,7 +41,7 @@ class OwnEffects:
     """
 
     surprise: Vector
-    """By how much each program's scores exceed what the fit of the parts expects of them, in all."""
+    """Sum over each program's scores of how far they are above what the fit of the parts expects."""
     information: Vector
     """Information about each own effect in these scores."""
     prior: Vector

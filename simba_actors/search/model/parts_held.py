@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
-from simba_actors.search.statistics.linear_algebra import Indices, Matrix, Vector, concatenated_ranges, members_by_rank
+from simba_actors.search.statistics.linear_algebra import (
+    Booleans,
+    Indices,
+    Matrix,
+    Vector,
+    concatenated_ranges,
+    members_by_rank,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class PartsHeld:
         """The program that each entry of `flat` belongs to."""
         return cast("Indices", np.repeat(np.arange(len(self.counts)), self.counts))
 
-    def only(self, wanted: Any) -> PartsHeld:
+    def only(self, wanted: Booleans) -> PartsHeld:
         """Return a copy with only the `wanted` parts; `wanted` has a truth value for each part."""
         kept = wanted[self.flat]
         return PartsHeld(np.bincount(self.program[kept], minlength=len(self.counts)), self.flat[kept])
