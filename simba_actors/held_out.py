@@ -24,6 +24,7 @@ from simba_actors.config_checks import (
 )
 from simba_actors.dspy_compat import check_dspy
 from simba_actors.errors import ConfigError, NoPredictorsError
+from simba_actors.evaluation.binding import StudentCopy
 from simba_actors.evaluation.executor import LocalExecutor, RolloutTask
 from simba_actors.hosting.lms import student_lm
 from simba_actors.live import LiveProgram
@@ -136,8 +137,6 @@ async def evaluate(
         RolloutTimeoutError: An example took longer than `rollout_timeout`, several times.
     """
     running_loop("evaluate")
-    check_dspy()
-    _check(program, examples, metric)
     check_lm("lm", lm)
     check_objectives(objectives)
     check_governor(governor)
@@ -145,22 +144,24 @@ async def evaluate(
     check_number("rollout_timeout", rollout_timeout, above=0.0)
     check_on_metric_error(on_metric_error)
     governor, threads, started = governor or shared_governor(), Threads(), time.perf_counter()
-    space, default_lm = _space(program), student_lm(program, lm)
-    governor.endpoint(endpoint_name(default_lm)).window.expect(max_concurrency)
-    executor = LocalExecutor(
-        student=program,
-        space=space,
-        examples={"train": examples},
-        split_names={"train": "examples"},
-        metric=metric,
-        lms={STUDENT_LM: default_lm},
-        governor=governor,
-        threads=threads,
-        objectives=objectives,
-        rollout_timeout=rollout_timeout,
-        on_metric_error=on_metric_error,
-    )
     try:
+        space, copy = await threads.run(lambda: _prepared(program, examples, metric))
+        default_lm = student_lm(program, lm)
+        governor.endpoint(endpoint_name(default_lm)).window.expect(max_concurrency)
+        executor = LocalExecutor(
+            student=program,
+            space=space,
+            examples={"train": examples},
+            split_names={"train": "examples"},
+            metric=metric,
+            lms={STUDENT_LM: default_lm},
+            governor=governor,
+            threads=threads,
+            objectives=objectives,
+            rollout_timeout=rollout_timeout,
+            on_metric_error=on_metric_error,
+            copy=copy,
+        )
         await executor.try_metric()
         configuration = space.extract(program)
         tasks = (RolloutTask(configuration, n) for n in range(len(examples)))
@@ -215,6 +216,15 @@ def _check(program: dspy.Module, examples: Sequence[dspy.Example], metric: Metri
     if not examples:
         raise ConfigError("examples is empty: pass at least one example to run the program on")
     check_metric(metric)
+
+
+def _prepared(
+    program: dspy.Module, examples: Sequence[dspy.Example], metric: Metric
+) -> tuple[ConfigurationSpace, StudentCopy]:
+    """Check what is evaluated, and return the space and a copy of the program."""
+    check_dspy()
+    _check(program, examples, metric)
+    return _space(program), StudentCopy.of(program)
 
 
 def _space(program: dspy.Module) -> ConfigurationSpace:

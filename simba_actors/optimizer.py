@@ -21,8 +21,8 @@ from simba_actors.errors import RunError
 from simba_actors.estimate import Estimate, estimate
 from simba_actors.events import Event
 from simba_actors.hosting.assembly import AssembledRun
-from simba_actors.hosting.fingerprint import Digests
 from simba_actors.hosting.hosted_run import HostedRun, Role
+from simba_actors.hosting.preparation import Preparation
 from simba_actors.hosting.starting import Starting
 from simba_actors.observe.feed import FAREWELL_SECONDS, EventFeed, Listeners, call_back
 from simba_actors.observe.progress import follow_progress
@@ -142,8 +142,8 @@ class Optimizer:
         optimizer = cls.__new__(cls)
         threads = Threads()
         try:
-            digests = await threads.run(lambda: _checked(config))
-            optimizer._prepare(config, digests, standby=standby)
+            preparation = await threads.run(lambda: _prepared(config))
+            optimizer._assemble(config, preparation, standby=standby)
         except RuntimeError as error:
             if str(error) != NO_THREAD:
                 raise
@@ -161,11 +161,11 @@ class Optimizer:
         optimizer._start_listeners()
         return optimizer
 
-    def _prepare(self, config: OptimizerConfig, digests: Digests, *, standby: bool) -> None:
+    def _assemble(self, config: OptimizerConfig, preparation: Preparation, *, standby: bool) -> None:
         self._config = config
         self._loop = asyncio.get_running_loop()
         self._feed = EventFeed()
-        self._hosted = HostedRun(config, digests, self._feed, self._on_request, may_stand_by=standby)
+        self._hosted = HostedRun(config, preparation, self._feed, self._on_request, may_stand_by=standby)
         self._publisher = RunPublisher(self._run.store, config.channel, self.run_id, self._run.space)
         self._listeners = Listeners()
         self._ending: asyncio.Task[None] | None = None
@@ -449,7 +449,7 @@ class Optimizer:
             await self.stop()
 
 
-def _checked(config: OptimizerConfig) -> Digests:
+def _prepared(config: OptimizerConfig) -> Preparation:
     check_dspy()
     check_other_examples(config.student, config.trainset, config.valset)
-    return Digests.of(config)
+    return Preparation.of(config)

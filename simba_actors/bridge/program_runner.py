@@ -26,7 +26,7 @@ from simba_actors.dspy_compat.default_adapter import adapter_settings, honour_de
 from simba_actors.dspy_compat.model_facts import remember_prices
 from simba_actors.dspy_compat.settings import own_trace
 from simba_actors.errors import CallRejectedError, InfrastructureError, LMAccessError, StudentError
-from simba_actors.evaluation.binding import Programs
+from simba_actors.evaluation.binding import Programs, StudentCopy
 from simba_actors.evaluation.executor import HISTORY_KEPT, raise_if_infrastructure, trace_steps
 from simba_actors.lm.governed_lm import Twins, govern_while_alive, governed
 from simba_actors.lm.governor import Caller, Governor, shared_governor
@@ -73,7 +73,7 @@ class ProgramRunner:
         predictors = cast("list[Any]", dspy.Module.predictors(program))
         own = next((predictor.lm for predictor in predictors if predictor.lm), None)
         self._pool = {STUDENT_LM: lm or own, **models}
-        self._programs = Programs(program, space, self._pool, self._governor, Caller(), self.threads)
+        self._programs = Programs(StudentCopy.of(program), space, self._pool, self._governor, Caller(), self.threads)
         self._twins = Twins(self._governor, Caller(), self.threads)
         govern_while_alive(self._twins)
         weakref.finalize(self._twins, remember_prices())

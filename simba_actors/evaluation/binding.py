@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, cast
 
@@ -49,6 +49,34 @@ class _Applied:
     """The LM of each predictor, by the predictor's `id`, for each of the models that were used last."""
 
 
+@dataclass(frozen=True, slots=True)
+class StudentCopy:
+    """A copy of a student whose predictors have no LM.
+
+    Making it takes about a second for 2,000 predictors, so a host's event loop should leave it to a thread.
+    """
+
+    module: dspy.Module
+    """The copy. It is never run or changed."""
+    lms: Mapping[str, Any]
+    """The LM of each of the student's predictors by path."""
+    other_lms: Sequence[Any]
+    """The LMs that the copy holds elsewhere, such as a judge's."""
+
+    @classmethod
+    def of(cls, student: dspy.Module) -> StudentCopy:
+        """Return a copy of `student`.
+
+        Raises:
+            ConfigError: One of the student's predictors can't be copied; the message names it.
+        """
+        clone = copied(student)
+        lms = {path: predictor.lm for path, predictor in _all_predictors(student).items()}
+        for predictor in _all_predictors(clone).values():
+            predictor.lm = None
+        return cls(clone, lms, lms_within(clone))
+
+
 class Programs:
     """Makes the program of each rollout.
 
@@ -56,7 +84,7 @@ class Programs:
     example.
 
     Args:
-        student: Never changed. Its LMs are used by all its copies, through governed copies of them.
+        student: Its LMs are used by all programs, through governed copies of them.
         space: The student's.
         lms: The run's model pool. The student's LM is for predictors without an LM of their own; the others take the
             place of every optimized predictor's LM.
@@ -64,7 +92,7 @@ class Programs:
 
     def __init__(
         self,
-        student: dspy.Module,
+        student: StudentCopy,
         space: ConfigurationSpace,
         lms: Mapping[str, Any],
         governor: Governor,
@@ -75,8 +103,9 @@ class Programs:
         self._pool = lms
         self._governor, self._caller, self._threads = governor, caller, threads
         self._lms: dict[tuple[int, ModelSpec], Any] = {}
-        self._own = {name: predictor.lm for name, predictor in _all_predictors(student).items()}
-        self._student = self._without_lms(student)
+        self._own = student.lms
+        others = {id(lm): self._governed(lm, ModelSpec()) for lm in student.other_lms}
+        self._student = Copier(student.module, others).copy()[0] if others else student.module
         self._applied: OrderedDict[str, _Applied] = OrderedDict()
         self.default_lm = self._governed(lms[STUDENT_LM], ModelSpec()) if lms.get(STUDENT_LM) is not None else None
         self._default_of_threads = None if self.default_lm is None else default_of_threads(self.default_lm)
@@ -89,14 +118,6 @@ class Programs:
         for predictor, lm in chosen.items():
             copy_of[predictor].lm = lm
         return BoundProgram(module, applied.names)
-
-    def _without_lms(self, student: dspy.Module) -> dspy.Module:
-        """Return a copy whose predictors have no LM, and in which other LMs, such as a judge, are governed."""
-        clone = copied(student)
-        for predictor in _all_predictors(clone).values():
-            predictor.lm = None
-        others = {id(lm): self._governed(lm, ModelSpec()) for lm in lms_within(clone)}
-        return Copier(clone, others).copy()[0]
 
     def _apply(self, configuration: Configuration) -> _Applied:
         program = self._space.apply(configuration, self._student)

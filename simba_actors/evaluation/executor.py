@@ -23,7 +23,7 @@ from simba_actors.errors import (
     MetricError,
     RolloutTimeoutError,
 )
-from simba_actors.evaluation.binding import BoundProgram, Programs
+from simba_actors.evaluation.binding import BoundProgram, Programs, StudentCopy
 from simba_actors.evaluation.scoring import MetricResult, Scorer
 from simba_actors.lm.failures import causes, infrastructure_cause, is_exhaustion
 from simba_actors.lm.governed_lm import Twins, govern_while_alive
@@ -133,6 +133,7 @@ class LocalExecutor:
         rollout_timeout: Seconds that a rollout may take. Waiting for an endpoint does not count.
         on_metric_error: Whether a metric that fails ends the run, or makes the rollout a program failure.
         clock: Returns seconds, to time rollouts.
+        copy: The copy of the student that rollouts are made from. Made here if missing, which blocks.
     """
 
     def __init__(
@@ -151,6 +152,7 @@ class LocalExecutor:
         rollout_timeout: float = 300.0,
         on_metric_error: Literal["stop", "score 0"] = "stop",
         clock: Callable[[], float] = time.perf_counter,
+        copy: StudentCopy | None = None,
     ) -> None:
         threads = threads or Threads()
         self._examples, self._split_names = examples, split_names
@@ -164,7 +166,7 @@ class LocalExecutor:
         caller = caller or Caller()
         self._make_twins = partial(Twins, governor, caller, threads)
         self._twins: Twins | None = None
-        self._programs = Programs(student, space, lms, governor, caller, threads)
+        self._programs = Programs(copy or StudentCopy.of(student), space, lms, governor, caller, threads)
         settings: Any = dspy.settings
         self._settings = {
             **inherited_settings(),

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
-
-import dspy
 
 from simba_actors.actors import ChildSpec, GenServer, Registry
 from simba_actors.bridge.remote_lm import RemoteLM
@@ -19,15 +17,7 @@ from simba_actors.errors import ConfigError, LeaseLostError, SimbaError
 from simba_actors.evaluation.executor import Executor, ExecutorArguments, LocalExecutor
 from simba_actors.events import Event
 from simba_actors.hosting.call_hooks import CallHooks
-from simba_actors.hosting.fingerprint import (
-    SEARCH_SETTINGS,
-    Digests,
-    default_run_id,
-    fingerprint,
-    space_of,
-)
-from simba_actors.hosting.lms import model_pool, prompt_lm
-from simba_actors.hosting.policies import policy_of
+from simba_actors.hosting.preparation import Preparation
 from simba_actors.lm.access import endpoint_name
 from simba_actors.lm.budget import BudgetTracker
 from simba_actors.lm.governed_lm import Twins, governed
@@ -35,11 +25,8 @@ from simba_actors.lm.governor import Caller, Governor, shared_governor
 from simba_actors.lm.prompt_model import LocalPromptModel
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
 from simba_actors.programs import ConfigurationSpace
-from simba_actors.programs.messages import prompt_templates
 from simba_actors.runtime.logs import get_logger
 from simba_actors.runtime.threads import Threads
-from simba_actors.search.policy import Policy
-from simba_actors.search.rollout import JSON
 from simba_actors.store import Owner
 from simba_actors.store.opening import checked_path
 from simba_actors.store.ownership import LEASE_SECONDS, reserve_call
@@ -112,7 +99,7 @@ def assemble(
     finished: Callable[[SimbaError | None], None],
     on_stored: Callable[[Sequence[Event]], None],
     on_request: Callable[[Request], None],
-    digests: Digests | None = None,
+    preparation: Preparation | None = None,
 ) -> AssembledRun:
     """Return the parts of the run that `config` describes. Rollouts run in the context of this call.
 
@@ -121,8 +108,7 @@ def assemble(
         finished: Called once: with None when the run has its result, or with the error that ended it.
         on_stored: Called with events after they are stored.
         on_request: Called with each request from another process.
-        digests: Digests of the student and the examples. Computed here if missing, which blocks for about a second per
-            50,000 examples.
+        preparation: That of `config`. Made here if missing, which blocks.
 
     Raises:
         NoLMError: A predictor has no LM and no default is set, or no LM writes rules.
@@ -132,7 +118,7 @@ def assemble(
             "Python's option -OO (PYTHONOPTIMIZE=2) removes docstrings, which are the instructions of signatures that "
             "are classes, such as those that ask for rules: prompts are worse than without it. Use -O instead"
         )
-    return _Assembly(config, finished, on_stored, on_request, digests or Digests.of(config)).run()
+    return _Assembly(config, finished, on_stored, on_request, preparation or Preparation.of(config)).run()
 
 
 class _Assembly:
@@ -144,21 +130,10 @@ class _Assembly:
         finished: Callable[[SimbaError | None], None],
         on_stored: Callable[[Sequence[Event]], None],
         on_request: Callable[[Request], None],
-        digests: Digests,
+        preparation: Preparation,
     ) -> None:
-        self._config = config
-        self._space = space_of(config)
-        self._student = self._space.extract(config.student)
-        self._lms = model_pool(config)
-        parts = fingerprint(config, digests, self._lms, self._space)
-        self._strategies = {strategy.name: strategy for strategy in config.chosen_strategies()}
-        self._policy = policy_of(config, self._lms, tuple(self._strategies))
-        self._new = NewRun(
-            config.run_id or default_run_id(config, parts),
-            parts,
-            _shown_settings(config, self._policy),
-            _prompts(config.student),
-        )
+        self._config, self._preparation = config, preparation
+        self._new, self._space, self._policy = preparation.new, preparation.space, preparation.policy
         self._owner, self._store, self._claim = Owner.this_process(), checked_path(config.store), Claim()
         self._teammates, self._gate, self._threads = Teammates(Registry()), Gate(), Threads()
         self._governor = config.governor or shared_governor()
@@ -175,7 +150,7 @@ class _Assembly:
         self._on_stored = partial(_notify, self._telemetry, on_stored)
         self._caller = self._hooks()
         self._rule_writer = governed(
-            prompt_lm(config, self._lms), self._governor, caller=self._caller, threads=self._threads
+            preparation.rule_writer, self._governor, caller=self._caller, threads=self._threads
         )
         self._executor = self._make_executor()
         self._planning = Threads(reserved_for=asyncio.get_running_loop())
@@ -210,7 +185,7 @@ class _Assembly:
     def _expect_concurrency(self) -> None:
         """Let each endpoint start with as many calls as the user expects it to accept."""
         most = self._config.max_concurrency
-        for lm in self._lms.values():
+        for lm in self._preparation.lms.values():
             accepted = lm.accepted_runs if isinstance(lm, RemoteLM) else most
             self._governor.endpoint(endpoint_name(lm)).window.expect(min(most, accepted))
 
@@ -235,7 +210,7 @@ class _Assembly:
                 space=self._space,
                 examples={"train": config.trainset, "val": config.valset},
                 metric=config.metric,
-                lms=self._lms,
+                lms=self._preparation.lms,
                 governor=self._governor,
                 caller=self._caller,
                 threads=self._threads,
@@ -244,7 +219,7 @@ class _Assembly:
                 on_metric_error=config.on_metric_error,
             )
             if config.executor is None:
-                return LocalExecutor(**arguments)
+                return LocalExecutor(**arguments, copy=self._preparation.copy)
             made = config.executor(**arguments)
         if not isinstance(cast("Any", made), Executor):
             raise ConfigError(
@@ -269,7 +244,7 @@ class _Assembly:
             run=self._new,
             owner=self._owner,
             claim=self._claim,
-            student=self._student,
+            student=self._preparation.student,
             space=self._space,
             budget=self._budget,
             trouble=self._gate.store_trouble,
@@ -297,7 +272,7 @@ class _Assembly:
         return self._spec(
             PROPOSER,
             policy=self._policy,
-            strategies=self._strategies,
+            strategies=self._preparation.strategies,
             student=self._config.student,
             space=self._space,
             trainset=self._config.trainset,
@@ -335,8 +310,8 @@ class _Assembly:
         return self._spec(
             COORDINATOR,
             run=self._new,
-            student=self._student,
-            unoptimized=self._space.unoptimized(config.student),
+            student=self._preparation.student,
+            unoptimized=self._preparation.unoptimized,
             claim=self._claim,
             policy=self._policy,
             ending=ending,
@@ -361,22 +336,3 @@ def _lose(gate: Gate, finished: Callable[[SimbaError | None], None], error: Leas
 def _notify(telemetry: Telemetry, on_stored: Callable[[Sequence[Event]], None], events: Sequence[Event]) -> None:
     telemetry.on_events(events)
     on_stored(events)
-
-
-def _prompts(student: dspy.Module) -> dict[str, JSON]:
-    """Return how DSPy writes the prompts of the student's predictors, with which the store can show them."""
-    settings: Any = dspy.settings
-    predictors = cast("list[tuple[str, Any]]", student.named_predictors())
-    return prompt_templates(dict(predictors), settings.adapter or dspy.ChatAdapter())
-
-
-def _shown_settings(config: OptimizerConfig, policy: Policy) -> dict[str, JSON]:
-    """Return the settings that `simba-actors show` and the dashboard display."""
-    return {
-        **{name: getattr(config, name) for name in SEARCH_SETTINGS},
-        "max_steps": config.steps,
-        "max_concurrency": config.max_concurrency,
-        "steps_at_once": policy.steps_at_once(policy.initial_state()),
-        "rollout_timeout": config.rollout_timeout,
-        "budget": asdict(config.budget),
-    }

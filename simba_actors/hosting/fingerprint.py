@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from types import MemberDescriptorType, ModuleType
 from typing import Any, cast
@@ -32,52 +32,26 @@ FIELD_DETAILS = ("desc", "constraints")
 """Keys of a field's details that appear in prompts, besides its name, its type and whether it is an input."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Digests:
-    """Digests of the student, the trainset and the valset.
-
-    Computing them takes about a second for 50,000 examples, so it is done in a thread before the run is assembled.
-    """
-
-    student: str
-    trainset: str
-    valset: str
-
-    @classmethod
-    def of(cls, config: OptimizerConfig) -> Digests:
-        """Return the digests of the student and the examples in `config`."""
-        return cls(
-            _student_digest(config.student, space_of(config).extract(config.student)),
-            _digest_of_examples(config.trainset),
-            _digest_of_examples(config.valset),
-        )
-
-
-def space_of(config: OptimizerConfig) -> ConfigurationSpace:
-    """Return what can be optimized in the student of `config`."""
-    return config.space or ConfigurationSpace.from_module(config.student, optimize=config.optimize)
-
-
 def fingerprint(
     config: OptimizerConfig,
-    digests: Digests,
-    lms: dict[str, Any],
+    lms: Mapping[str, Any],
     space: ConfigurationSpace,
+    student: Configuration,
 ) -> dict[str, str]:
-    """Return the parts of the fingerprint by name.
+    """Return the parts of the fingerprint by name. It takes about a second for 50,000 examples.
 
     They are digests of the student and the examples, names of the metric and the LMs, and the settings of the search.
     """
     parts = {
-        "student": f"{type(config.student).__qualname__} {digests.student[:16]}",
-        "trainset": f"{len(config.trainset)} examples {digests.trainset[:16]}",
+        "student": f"{type(config.student).__qualname__} {_student_digest(config.student, student)[:16]}",
+        "trainset": f"{len(config.trainset)} examples {_digest_of_examples(config.trainset)[:16]}",
         "metric": _name(config.metric),
         "strategies": " ".join(strategy.name for strategy in config.chosen_strategies()),
     }
     parts.update({name: str(getattr(config, name)) for name in SEARCH_SETTINGS})
     parts["max_steps"] = str(config.steps)
     if config.valset:
-        parts["valset"] = f"{len(config.valset)} examples {digests.valset[:16]}"
+        parts["valset"] = f"{len(config.valset)} examples {_digest_of_examples(config.valset)[:16]}"
     if config.objectives is not None:
         parts["objectives"] = str(config.objectives)
     parts.update({f"{name} lm": str(lm.model) for name, lm in lms.items()})
@@ -121,7 +95,7 @@ def _lists_all_fields(signature: Any) -> bool:
 def _made_of(inputs: str, outputs: str) -> tuple[str, list[list[Any]]]:
     """Return the instructions and fields of the signature that DSPy makes of field names.
 
-    Cached, since that takes milliseconds on the event loop, and many predictors of a student share their fields.
+    Cached, since that takes milliseconds, and many predictors of a student share their fields.
     """
     make: Any = dspy.Signature
     made = make(f"{inputs} -> {outputs}")

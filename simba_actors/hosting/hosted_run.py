@@ -21,7 +21,7 @@ from simba_actors.errors import (
 )
 from simba_actors.events import ActorCrashed, ActorRestarted, RoleChanged
 from simba_actors.hosting.assembly import AssembledRun, assemble
-from simba_actors.hosting.fingerprint import Digests
+from simba_actors.hosting.preparation import Preparation
 from simba_actors.observe.feed import EventFeed
 from simba_actors.runtime.logs import get_logger
 from simba_actors.store import Owner, Reader
@@ -49,7 +49,7 @@ class HostedRun:
 
     Args:
         config: What to optimize, and how.
-        digests: Digests of the config's student and examples.
+        preparation: That of `config`.
         feed: Receives the events.
         on_request: Called with each request from another process.
         may_stand_by: Whether to wait for the run while another process has it.
@@ -58,14 +58,14 @@ class HostedRun:
     def __init__(
         self,
         config: OptimizerConfig,
-        digests: Digests,
+        preparation: Preparation,
         feed: EventFeed,
         on_request: Callable[[Request], None],
         *,
         may_stand_by: bool,
     ) -> None:
         self._config = config
-        self._digests = digests
+        self._preparation = preparation
         self._feed = feed
         self._on_request = on_request
         self._may_stand_by = may_stand_by
@@ -153,7 +153,7 @@ class HostedRun:
 
     def _assemble(self) -> None:
         self.run: AssembledRun = assemble(
-            self._config, self._finish, self._feed.notify, self._on_request, self._digests
+            self._config, self._finish, self._feed.notify, self._on_request, self._preparation
         )
         _owners.setdefault(self._loop, []).append(self.run.owner)
 

@@ -127,7 +127,7 @@ class Coordinator(GenServer[CoordinatorState]):
 
     async def handle_continue(self, token: Any) -> CastReturn:
         ledger = await self._teammates.via(POOL_KEEPER).call(ReadLedger(), timeout=None)
-        self._recall(ledger)
+        await self._recall(ledger)
         if ledger.run.status == "finished" and not self._may_continue(ledger.run):
             await self._ending.with_result(self.state)
             return None
@@ -203,16 +203,14 @@ class Coordinator(GenServer[CoordinatorState]):
         now = ", ".join([str(state.phase), *map(str, state.steps.values())])
         return f"{now}; {state.steps_closed} steps closed"
 
-    def _recall(self, ledger: Ledger) -> None:
+    async def _recall(self, ledger: Ledger) -> None:
         state = self.state
         state.progress, state.final_rollouts_may_be_left = ledger.progress, True
         self._setting_aside.recall(ledger.set_aside)
-        state.closed = self._policy.initial_state()
         state.waiting = ledger.run.status == "waiting"
         position = ledger.position
         state.steps_closed = position.steps_closed
-        if position.steps_closed:
-            state.closed = position.closed
+        state.closed = position.closed if position.steps_closed else await self._threads.run(self._policy.initial_state)
         for step in position.open_steps:
             state.steps[step.step] = RunningStep(StepPlan.from_json(step.step, step.plan))
         state.evidence, of_open_steps = ledger.evidence.without_steps(state.steps)

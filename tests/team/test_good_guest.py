@@ -12,10 +12,15 @@ from typing import Any
 import dspy
 import pytest
 
-from simba_actors import Optimizer
+from simba_actors import Optimizer, evaluate
 from simba_actors.errors import FingerprintMismatchError
-from tests.support.quiz import exact
+from simba_actors.search.adaptive.policy import AdaptivePolicy
+from simba_actors.search.policy import Policy
+from simba_actors.search.rollout import JSON
+from simba_actors.search.simba.policy import DspyPolicy
+from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import finish, small_config
+from tests.support.scripted_lm import ScriptedLM
 from tests.support.waiting import PATIENCE
 
 TICKS = 3
@@ -69,6 +74,61 @@ async def test_the_loop_ticks_while_a_sync_student_and_a_sync_metric_block(tmp_p
 
     ticking = asyncio.create_task(ticker.run())
     await finish(small_config(tmp_path / "simba.db", student=BlockingStudent(ticker), metric=blocking_metric))
+    ticking.cancel()
+    assert not ticker.was_held_up
+
+
+class SlowToCopy(dspy.Module):
+    """Its copies are made once the loop has ticked. It is itself in none of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+        self.ticker: Ticker | None = None
+
+    async def aforward(self, question: str) -> dspy.Prediction:
+        return await self.predict.acall(question=question)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SlowToCopy:
+        if self.ticker is not None:
+            self.ticker.blocks_until_the_loop_has_ticked()
+        copied = SlowToCopy()
+        copied.predict = self.predict.deepcopy()
+        return copied
+
+
+async def test_the_loop_ticks_while_a_start_copies_the_student(tmp_path: Path) -> None:
+    ticker, student = Ticker(), SlowToCopy()
+    ticking = asyncio.create_task(ticker.run())
+    config = small_config(tmp_path / "simba.db", student=student)
+    student.ticker = ticker
+    async with Optimizer.start(config):
+        ticking.cancel()
+    assert not ticker.was_held_up
+
+
+async def test_the_loop_ticks_while_an_evaluation_copies_the_program() -> None:
+    ticker, program = Ticker(), SlowToCopy()
+    ticking = asyncio.create_task(ticker.run())
+    program.ticker = ticker
+    await evaluate(program, questions(4), exact, lm=ScriptedLM(quiz_script))
+    ticking.cancel()
+    assert not ticker.was_held_up
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adaptive", AdaptivePolicy), ("dspy", DspyPolicy)])
+async def test_the_loop_ticks_while_the_policy_makes_its_first_state(
+    name: str, kind: type[Policy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticker, initial_state = Ticker(), kind.initial_state
+    ticking = asyncio.create_task(ticker.run())
+
+    def slow(policy: Any) -> JSON:
+        ticker.blocks_until_the_loop_has_ticked()
+        return initial_state(policy)
+
+    monkeypatch.setattr(kind, "initial_state", slow)
+    await finish(small_config(tmp_path / "simba.db", policy=name))
     ticking.cancel()
     assert not ticker.was_held_up
 
