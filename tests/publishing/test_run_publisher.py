@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from simba_actors.publishing.channel import Channel
 from simba_actors.search.rollout import STUDENT
 from tests.support.live import sayer
 from tests.support.quiz import questions, quiz_script
-from tests.support.runs import events_of, reach, small_config
+from tests.support.runs import events_of, finish, reach, small_config
 from tests.support.scripted_lm import Ask, Script, ScriptedLM
 from tests.support.waiting import PATIENCE
 
@@ -58,6 +59,21 @@ def adaptive_config(tmp_path: Path, script: Script) -> Any:
     return config(tmp_path, trainset=questions(40), lm=ScriptedLM(script), max_concurrency=16, **settings)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a store with a finished run."""
+    directory = tmp_path_factory.mktemp("finished")
+    asyncio.run(finish(config(directory)))
+    return directory
+
+
+@pytest.fixture
+def ended(finished: Path, tmp_path: Path) -> Path:
+    """A directory with a copy of that store. A run of `config(ended)` has its result at once."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
 async def history(tmp_path: Path) -> list[Any]:
     async with await Channel.open(tmp_path / "simba.db", "bot") as channel:
         return await channel.history()
@@ -76,8 +92,8 @@ async def test_the_winner_is_published_and_seen_by_the_next_call(tmp_path: Path)
     assert version.digest == space.extract(result.program).digest
 
 
-async def test_a_publication_is_an_event_of_its_run(tmp_path: Path) -> None:
-    async with await Optimizer.start(config(tmp_path)) as optimizer:
+async def test_a_publication_is_an_event_of_its_run(ended: Path) -> None:
+    async with await Optimizer.start(config(ended)) as optimizer:
         await optimizer.result(PATIENCE)
         await optimizer.publish(0, reason="to begin with")
         await optimizer.publish(1, share=0.5, reason="try it")
@@ -134,18 +150,18 @@ async def test_publishing_amid_a_run_does_not_disturb_it(tmp_path: Path) -> None
     assert [version.program for version in await history(tmp_path)] == [1, 2]
 
 
-async def test_a_canary_on_an_empty_channel_is_compared_with_the_student_itself(tmp_path: Path) -> None:
-    async with await Optimizer.start(config(tmp_path)) as optimizer:
+async def test_a_canary_on_an_empty_channel_is_compared_with_the_student_itself(ended: Path) -> None:
+    async with await Optimizer.start(config(ended)) as optimizer:
         await optimizer.result(PATIENCE)
         await optimizer.publish(1, share=0.2)
-    kinds = [(version.kind, version.program) for version in await history(tmp_path)]
+    kinds = [(version.kind, version.program) for version in await history(ended)]
     assert kinds == [("publish", 0), ("canary", 1)]
 
 
-async def test_what_somebody_else_published_is_not_overwritten_unseen(tmp_path: Path) -> None:
-    async with await Optimizer.start(config(tmp_path)) as optimizer:
+async def test_what_somebody_else_published_is_not_overwritten_unseen(ended: Path) -> None:
+    async with await Optimizer.start(config(ended)) as optimizer:
         await optimizer.result(PATIENCE)
-        async with await Channel.open(tmp_path / "simba.db", "bot") as channel:
+        async with await Channel.open(ended / "simba.db", "bot") as channel:
             await channel.publish(Configuration.of({"self": ("Guess.", [])}), expected=0, reason="urgent", by="bob")
         with pytest.raises(VersionConflictError, match=r"bob was first \(publish: urgent\)"):
             await optimizer.publish()
@@ -153,12 +169,12 @@ async def test_what_somebody_else_published_is_not_overwritten_unseen(tmp_path: 
     assert published.version == 2
 
 
-async def test_what_somebody_else_made_of_the_runs_own_versions_is_not_overwritten_unseen(tmp_path: Path) -> None:
-    async with await Optimizer.start(config(tmp_path)) as optimizer:
+async def test_what_somebody_else_made_of_the_runs_own_versions_is_not_overwritten_unseen(ended: Path) -> None:
+    async with await Optimizer.start(config(ended)) as optimizer:
         await optimizer.result(PATIENCE)
         await optimizer.publish(0)
         await optimizer.publish(1)
-        async with await Channel.open(tmp_path / "simba.db", "bot") as channel:
+        async with await Channel.open(ended / "simba.db", "bot") as channel:
             await channel.rollback(reason="offensive", by="ann")
         with pytest.raises(VersionConflictError, match=r"ann was first \(rollback: offensive\)"):
             await optimizer.publish(2)
@@ -172,31 +188,31 @@ async def test_what_a_run_published_on_its_own_counts_as_seen(tmp_path: Path) ->
     assert published.version == len(automatic) + 1 > 1
 
 
-async def test_the_verdict_on_a_canary_counts_as_seen(tmp_path: Path) -> None:
-    async with await Optimizer.start(config(tmp_path)) as optimizer:
+async def test_the_verdict_on_a_canary_counts_as_seen(ended: Path) -> None:
+    async with await Optimizer.start(config(ended)) as optimizer:
         await optimizer.result(PATIENCE)
         await optimizer.publish(1, share=0.5)
-        live = LiveProgram(sayer(), store=tmp_path / "simba.db", channel="bot")
+        live = LiveProgram(sayer(), store=ended / "simba.db", channel="bot")
         for _ in range(80):
             with live.call() as call:
                 await live.acall(question="?")
             live.report(float(call.version == 2), call.id)
         live.close()
         published = await optimizer.publish(0)
-    assert (published.version, [version.kind for version in await history(tmp_path)][2]) == (4, "promote")
+    assert (published.version, [version.kind for version in await history(ended)][2]) == (4, "promote")
 
 
 @pytest.mark.parametrize("share", [0, 1, float("nan"), "0.1", True])
-async def test_a_share_out_of_range_is_refused_and_nothing_is_published(share: Any, tmp_path: Path) -> None:
-    async with await Optimizer.start(config(tmp_path)) as optimizer:
+async def test_a_share_out_of_range_is_refused_and_nothing_is_published(share: Any, ended: Path) -> None:
+    async with await Optimizer.start(config(ended)) as optimizer:
         await optimizer.result(PATIENCE)
         with pytest.raises(ConfigError, match="must be a number above 0 and below 1"):
             await optimizer.publish(share=share)
         assert (await optimizer._publisher.look()).version == 0
 
 
-async def test_a_canary_of_a_program_that_there_is_not_publishes_nothing(tmp_path: Path) -> None:
-    async with await Optimizer.start(config(tmp_path)) as optimizer:
+async def test_a_canary_of_a_program_that_there_is_not_publishes_nothing(ended: Path) -> None:
+    async with await Optimizer.start(config(ended)) as optimizer:
         await optimizer.result(PATIENCE)
         with pytest.raises(UnknownProgramError, match="has no program 99"):
             await optimizer.publish(99, share=0.1)
@@ -218,8 +234,8 @@ async def test_a_program_with_other_fields_than_the_students_is_refused(tmp_path
             await optimizer.publish(dspy.Predict("a -> b"))
 
 
-async def test_a_copy_of_the_student_is_published_too(tmp_path: Path) -> None:
-    async with await Optimizer.start(config(tmp_path)) as optimizer:
+async def test_a_copy_of_the_student_is_published_too(ended: Path) -> None:
+    async with await Optimizer.start(config(ended)) as optimizer:
         result = await optimizer.result(PATIENCE)
         edited: Any = result.program.deepcopy()
         edited.signature = edited.signature.with_instructions("By hand.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
 
-from simba_actors import Budget, Optimizer, OptimizerConfig
+from simba_actors import Budget, Optimizer, OptimizerConfig, OptimizerResult
 from simba_actors.errors import ConfigError
 from simba_actors.events import StepClosed, TrajectorySampled
 from simba_actors.programs import Choice, Configuration, ConfigurationSpace, Float
@@ -25,9 +26,17 @@ def adaptive_config(store: Path, **changes: Any) -> OptimizerConfig:
     return small_config(store, **{**settings, **changes})
 
 
-async def test_each_finalist_has_the_mean_of_its_own_rollouts_and_the_winner_is_the_first(tmp_path: Path) -> None:
-    config = adaptive_config(tmp_path / "simba.db")
-    result = await finish(config)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[OptimizerConfig, OptimizerResult]:
+    """A run that is finished, and its result."""
+    config = adaptive_config(tmp_path_factory.mktemp("finished") / "simba.db")
+    return config, asyncio.run(finish(config))
+
+
+async def test_each_finalist_has_the_mean_of_its_own_rollouts_and_the_winner_is_the_first(
+    finished: tuple[OptimizerConfig, OptimizerResult],
+) -> None:
+    config, result = finished
     async with await Reader.open(config.store) as reader:
         scores = await reader.scores(result.run_id)
     winner: Any = result.program
@@ -46,18 +55,20 @@ async def test_the_result_does_not_depend_on_how_many_rollouts_run_at_a_time(tmp
 
 
 @pytest.mark.parametrize("kind", [TrajectorySampled, StepClosed])
-async def test_a_stopped_run_ends_as_if_it_had_not_been(kind: type, tmp_path: Path) -> None:
-    whole = adaptive_config(tmp_path / "whole.db")
-    expected = await findings(whole, (await finish(whole)).run_id)
+async def test_a_stopped_run_ends_as_if_it_had_not_been(
+    kind: type, finished: tuple[OptimizerConfig, OptimizerResult], tmp_path: Path
+) -> None:
+    whole, result = finished
     config = adaptive_config(tmp_path / "stopped.db")
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, kind)
-    assert await findings(config, (await finish(config)).run_id) == expected
+    assert await findings(config, (await finish(config)).run_id) == await findings(whole, result.run_id)
 
 
-async def test_no_step_makes_a_program_that_an_earlier_step_made(tmp_path: Path) -> None:
-    config = adaptive_config(tmp_path / "simba.db")
-    result = await finish(config)
+async def test_no_step_makes_a_program_that_an_earlier_step_made(
+    finished: tuple[OptimizerConfig, OptimizerResult],
+) -> None:
+    config, result = finished
     steps: dict[str, set[int]] = {}
     async with await Reader.open(config.store) as reader:
         for program in await reader.programs(result.run_id):

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from simba_actors import Budget, NoImprovement, Optimizer, OptimizerConfig, Progress, TargetReached, Timeout
+from simba_actors import (
+    Budget,
+    NoImprovement,
+    Optimizer,
+    OptimizerConfig,
+    OptimizerResult,
+    Progress,
+    TargetReached,
+    Timeout,
+)
 from simba_actors.errors import ConfigError, RunError, StopperError
 from simba_actors.events import OutlookEstimated, RunFinished, StepClosed, StepOpened, TrajectorySampled, TrendEstimated
 from simba_actors.search.statistics.trend import trend_of
@@ -36,6 +46,13 @@ async def progress_of(store: str | Path) -> Progress:
         progress = await reader.progress("run")
     assert progress is not None
     return progress
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[OptimizerConfig, OptimizerResult]:
+    """A run that took all of its four steps, and its result."""
+    config = config_for("dspy", tmp_path_factory.mktemp("finished") / "simba.db")
+    return config, asyncio.run(finish(config))
 
 
 @pytest.mark.parametrize("policy", CONFIGS)
@@ -96,21 +113,29 @@ async def test_the_reason_is_in_the_result_the_status_and_the_events(tmp_path: P
     assert {event.reason, result.reason, status.reason} == {"enough is enough"}
 
 
-async def test_a_run_that_takes_all_its_steps_says_so(tmp_path: Path) -> None:
-    assert (await finish(config_for("dspy", tmp_path / "simba.db"))).reason == "all of its 4 steps are done"
+def test_a_run_that_takes_all_its_steps_says_so(finished: tuple[OptimizerConfig, OptimizerResult]) -> None:
+    _, result = finished
+    assert result.reason == "all of its 4 steps are done"
 
 
-@pytest.mark.parametrize("policy", CONFIGS)
+@pytest.fixture(scope="module", params=CONFIGS)
+def stopped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OptimizerConfig:
+    """The config of a run of each policy that its stopper ended."""
+    store = tmp_path_factory.mktemp("stopped") / "simba.db"
+    config = config_for(request.param, store, stop_when=NoImprovement(patience=1) | after_two)
+    asyncio.run(finish(config))
+    return config
+
+
 @pytest.mark.parametrize("kind", [TrajectorySampled, StepClosed])
-async def test_a_run_that_was_interrupted_stops_where_it_would_have(policy: str, kind: type, tmp_path: Path) -> None:
-    stop_when = NoImprovement(patience=1) | after_two
-    whole = config_for(policy, tmp_path / "whole.db", stop_when=stop_when)
-    await finish(whole)
-    config = config_for(policy, tmp_path / "cut.db", stop_when=stop_when)
+async def test_a_run_that_was_interrupted_stops_where_it_would_have(
+    kind: type, stopped: OptimizerConfig, tmp_path: Path
+) -> None:
+    config = config_for(stopped.policy, tmp_path / "cut.db", stop_when=NoImprovement(patience=1) | after_two)
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, kind)
     await finish(config)
-    assert await findings(config, "run") == await findings(whole, "run")
+    assert await findings(config, "run") == await findings(stopped, "run")
 
 
 async def test_what_stoppers_see_is_kept_with_the_steps(tmp_path: Path) -> None:
@@ -121,11 +146,10 @@ async def test_what_stoppers_see_is_kept_with_the_steps(tmp_path: Path) -> None:
     assert seen[-1].history == (await progress_of(config.store)).history
 
 
-async def test_progress_includes_what_the_run_used(tmp_path: Path) -> None:
-    config = config_for("dspy", tmp_path / "simba.db")
-    usage = (await finish(config)).usage
+async def test_progress_includes_what_the_run_used(finished: tuple[OptimizerConfig, OptimizerResult]) -> None:
+    config, result = finished
     first, *_, last = (await progress_of(config.store)).history
-    assert 0 < first.usage.calls < last.usage.calls < usage.calls
+    assert 0 < first.usage.calls < last.usage.calls < result.usage.calls
     assert 0 < first.seconds < last.seconds
 
 
@@ -205,9 +229,10 @@ async def test_the_trend_is_known_from_the_fifth_step_on(tmp_path: Path) -> None
     assert (trends[-1].direction, trends[-1].slope) == (trend.direction, trend.slope)
 
 
-async def test_a_target_that_is_out_of_reach_changes_nothing(tmp_path: Path) -> None:
-    plain = config_for("dspy", tmp_path / "plain.db")
-    await finish(plain)
+async def test_a_target_that_is_out_of_reach_changes_nothing(
+    finished: tuple[OptimizerConfig, OptimizerResult], tmp_path: Path
+) -> None:
+    plain, _ = finished
     aiming = config_for("dspy", tmp_path / "aiming.db", stop_when=TargetReached(1.0))
     async with await Optimizer.start(aiming) as optimizer:
         await reach(optimizer, StepOpened)

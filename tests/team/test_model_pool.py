@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,16 +34,22 @@ def pool_config(store: Path, **changes: Any) -> OptimizerConfig:
     return adaptive_config(store, **{"run_id": "run", "max_steps": 6, **settings, **changes})
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> OptimizerConfig:
+    """The config of a run that is finished."""
+    config = pool_config(tmp_path_factory.mktemp("finished") / "simba.db")
+    asyncio.run(finish(config))
+    return config
+
+
 @pytest.fixture
 def server() -> Iterator[OpenAIServer]:
     with OpenAIServer(quiz_script) as server:
         yield server
 
 
-async def test_every_lm_of_the_pool_samples_and_the_student_most(tmp_path: Path) -> None:
-    config = pool_config(tmp_path / "simba.db")
-    await finish(config)
-    async with await Reader.open(config.store) as reader:
+async def test_every_lm_of_the_pool_samples_and_the_student_most(finished: OptimizerConfig) -> None:
+    async with await Reader.open(finished.store) as reader:
         sampled = Counter(score.model.lm for score in await reader.scores("run") if score.key.phase == "sample")
         found = [event for event in await reader.events("run", limit=10_000) if isinstance(event, TrajectorySampled)]
     assert set(sampled) == {"student", "teacher", "wise", "hot"}
@@ -50,16 +57,12 @@ async def test_every_lm_of_the_pool_samples_and_the_student_most(tmp_path: Path)
     assert Counter(event.lm for event in found) == sampled
 
 
-async def test_each_lm_is_asked_at_its_own_temperature(tmp_path: Path) -> None:
-    config = pool_config(tmp_path / "simba.db")
-    await finish(config)
-    assert {ask.temperature for ask in asks_of(config.sampling_lms["hot"])} == {1.3}
+def test_each_lm_is_asked_at_its_own_temperature(finished: OptimizerConfig) -> None:
+    assert {ask.temperature for ask in asks_of(finished.sampling_lms["hot"])} == {1.3}
 
 
-async def test_scores_of_other_lms_do_not_count_as_the_students(tmp_path: Path) -> None:
-    config = pool_config(tmp_path / "simba.db")
-    await finish(config)
-    async with await Reader.open(config.store) as reader:
+async def test_scores_of_other_lms_do_not_count_as_the_students(finished: OptimizerConfig) -> None:
+    async with await Reader.open(finished.store) as reader:
         progress, shown = await reader.progress("run"), await reader.ask(run_queries.step_scores, "run")
         scores = await reader.scores("run")
     assert progress is not None
@@ -83,13 +86,14 @@ async def test_usage_is_accounted_for_by_lm(server: OpenAIServer, tmp_path: Path
     assert status.usage_by_lm == result.usage_by_lm
 
 
-async def test_a_run_that_was_interrupted_gives_each_lm_the_same_work(tmp_path: Path) -> None:
-    whole, cut = pool_config(tmp_path / "whole.db"), pool_config(tmp_path / "cut.db")
-    await finish(whole)
+async def test_a_run_that_was_interrupted_gives_each_lm_the_same_work(
+    finished: OptimizerConfig, tmp_path: Path
+) -> None:
+    cut = pool_config(tmp_path / "cut.db")
     async with await Optimizer.start(cut) as optimizer:
         await reach(optimizer, TrajectorySampled)
     await finish(cut)
-    assert await findings(cut, "run") == await findings(whole, "run")
+    assert await findings(cut, "run") == await findings(finished, "run")
 
 
 CHANGES: dict[str, dict[str, Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import dspy
 import pytest
 
-from simba_actors import Optimizer, OptimizerConfig, Pareto, Weighted
+from simba_actors import Optimizer, OptimizerConfig, OptimizerResult, Pareto, Weighted
 from simba_actors.errors import ConfigError, FingerprintMismatchError, MetricError
 from simba_actors.search.objectives import Objectives
 from simba_actors.store import Reader
@@ -29,6 +30,15 @@ def right_and_short(example: Any, prediction: Any) -> dspy.Prediction:
 def config_for(policy: str, store: Path, objectives: Objectives, **changes: Any) -> OptimizerConfig:
     settings: dict[str, Any] = {"metric": right_and_short, "objectives": objectives, "run_id": "run", **changes}
     return CONFIGS[policy](store, **settings)
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def finished(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[OptimizerConfig, OptimizerResult]:
+    """A finished run of each policy with the objectives `FRONT`, and its result."""
+    config = config_for(request.param, tmp_path_factory.mktemp("finished") / "simba.db", FRONT)
+    return config, asyncio.run(finish(config))
 
 
 async def test_the_score_is_the_weighted_mean_and_the_named_ones_are_kept(tmp_path: Path) -> None:
@@ -52,11 +62,10 @@ async def test_every_finalist_has_its_named_scores(policy: str, tmp_path: Path) 
         assert WEIGHTED.combine(entry["scores"]) == pytest.approx(entry["score"], abs=0.05)
 
 
-@pytest.mark.parametrize("policy", CONFIGS)
-async def test_the_candidates_are_the_front_and_the_winners_score_is_the_mean_of_its_scores(
-    policy: str, tmp_path: Path
+def test_the_candidates_are_the_front_and_the_winners_score_is_the_mean_of_its_scores(
+    finished: tuple[OptimizerConfig, OptimizerResult],
 ) -> None:
-    result = await finish(config_for(policy, tmp_path / "simba.db", FRONT))
+    _, result = finished
     scores = [entry["scores"] for entry in result.candidate_programs]
     for one in scores:
         assert not any(
@@ -75,10 +84,11 @@ async def test_a_valset_decides_the_named_scores(tmp_path: Path) -> None:
     assert result.candidate_programs[0]["scores"]["right"] == pytest.approx(sum(own) / len(own))
 
 
-@pytest.mark.parametrize("policy", CONFIGS)
-async def test_a_run_that_was_interrupted_finds_the_same_front(policy: str, tmp_path: Path) -> None:
-    whole, cut = (config_for(policy, tmp_path / f"{name}.db", FRONT) for name in ("whole", "cut"))
-    await finish(whole)
+async def test_a_run_that_was_interrupted_finds_the_same_front(
+    finished: tuple[OptimizerConfig, OptimizerResult], tmp_path: Path
+) -> None:
+    whole, _ = finished
+    cut = config_for(whole.policy, tmp_path / "cut.db", FRONT)
     async with await Optimizer.start(cut):
         pass
     await finish(cut)
