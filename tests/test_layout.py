@@ -75,8 +75,14 @@ def room_of(file: Path) -> str:
     return file.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-def imports_of_ours(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+@cache
+def nodes_of(file: Path) -> tuple[ast.AST, ...]:
+    """Return all nodes of a file's syntax tree."""
+    return tuple(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+def imports_of_ours(file: Path) -> Iterator[str]:
+    for node in nodes_of(file):
         match node:
             case ast.ImportFrom(module=str(module)) if module.startswith("simba_actors."):
                 yield module
@@ -86,13 +92,8 @@ def imports_of_ours(tree: ast.AST) -> Iterator[str]:
                 pass
 
 
-@cache
-def parsed(file: Path) -> ast.AST:
-    return ast.parse(file.read_text(encoding="utf-8"))
-
-
-def names_in(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+def names_in(file: Path) -> Iterator[str]:
+    for node in nodes_of(file):
         match node:
             case ast.Attribute(attr=name) | ast.Name(id=name) | ast.alias(name=name):
                 yield from name.split(".")
@@ -112,9 +113,10 @@ def test_every_room_has_its_place_in_the_layers() -> None:
     assert {room_of(file) for file in SOURCES} <= set(HEIGHT)
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_imports_point_down(file: Path) -> None:
-    upward = [name for name in imports_of_ours(parsed(file)) if HEIGHT[name.split(".")[1]] > HEIGHT[room_of(file)]]
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: str(room.relative_to(PACKAGE)))
+def test_imports_point_down(room: Path) -> None:
+    imports = [(file, name) for file in sorted(room.glob("*.py")) for name in imports_of_ours(file)]
+    upward = [(file.name, name) for file, name in imports if HEIGHT[name.split(".")[1]] > HEIGHT[room_of(file)]]
     assert upward == []
 
 
@@ -135,10 +137,10 @@ def test_a_reference_student_can_be_read_in_one_go(language: str) -> None:
     assert 0 < sum(len(file.read_text(encoding="utf-8").splitlines()) for file in student) < LINES_PER_STUDENT
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_internals_of_dspy_are_used_in_one_room(file: Path) -> None:
-    used = INTERNALS & set(names_in(parsed(file)))
-    assert used == set() or room_of(file) == "dspy_compat"
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: str(room.relative_to(PACKAGE)))
+def test_internals_of_dspy_are_used_in_one_room(room: Path) -> None:
+    files = [file for file in sorted(room.glob("*.py")) if room_of(file) != "dspy_compat"]
+    assert {file.name: used for file in files if (used := INTERNALS & set(names_in(file)))} == {}
 
 
 def test_the_map_for_contributors_names_every_room() -> None:

@@ -59,7 +59,7 @@ def test_no_argument_of_a_reading_command_is_a_traceback(store: Path, command: s
     assert result.exit_code in (0, 1, 2)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(st.one_of(WORDS, st.sampled_from(READING)), max_size=3))
 def test_no_first_word_is_a_traceback(words: list[str], tmp_path: Path) -> None:
     result = run_command(words, SIMBA_STORE=str(tmp_path / "none.db"))

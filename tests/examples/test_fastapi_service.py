@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.support.openai_server import OpenAIServer
-from tests.support.router import EXAMPLES, TOPICS, knows_with_demos
+from tests.support.router import EXAMPLES, knows_with_demos, topics
 from tests.support.waiting import PATIENCE, block_until, limited
 
 JSON = {"content-type": "application/json"}
@@ -56,12 +56,12 @@ def first_address(lines: Iterator[str]) -> str:
 
 @pytest.fixture
 def provider() -> Generator[OpenAIServer]:
-    with OpenAIServer(knows_with_demos, latency=0.01) as server:
+    with OpenAIServer(knows_with_demos(), latency=0.01) as server:
         yield server
 
 
 def route(client: httpx.Client) -> dict[str, Any]:
-    answer = client.post("/route", json={"message": next(iter(TOPICS))}, headers={"user": "ann"})
+    answer = client.post("/route", json={"message": next(iter(topics()))}, headers={"user": "ann"})
     return answer.raise_for_status().json()
 
 
@@ -93,7 +93,7 @@ def test_the_service_gets_better_while_it_answers_and_goes_on_after_a_kill(
         before = status(client)
         process.send_signal(signal.SIGKILL)
     assert (first["version"], first["topic"]) == (0, "smalltalk")
-    assert answer["topic"] == next(iter(TOPICS.values()))
+    assert answer["topic"] == next(iter(topics().values()))
     assert before["versions"][0]["reason"].startswith("better than the student itself on ")
 
     with service(store, provider) as (process, client):

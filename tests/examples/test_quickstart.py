@@ -15,14 +15,13 @@ from typing import Any
 import pytest
 
 from tests.support.openai_server import OpenAIServer
-from tests.support.router import EXAMPLES, HELD_OUT, TRAIN, knows_with_demos
+from tests.support.router import EXAMPLES, halves, knows_with_demos
 from tests.support.scripted_lm import Ask
 from tests.support.waiting import limited
 
 LATENCY = 0.005
 LIMIT = 600.0
 """Seconds after which the example has failed."""
-MESSAGES = list(TRAIN)
 
 
 @dataclass
@@ -62,7 +61,7 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
 
 
 def provider() -> OpenAIServer:
-    return OpenAIServer(knows_with_demos, latency=LATENCY)
+    return OpenAIServer(knows_with_demos(), latency=LATENCY)
 
 
 def start(store: Path, provider: OpenAIServer, cache: Path) -> subprocess.Popen[str]:
@@ -80,13 +79,15 @@ def stored(store: Path) -> Stored:
             "SELECT example, calls, step, phase, position, seconds FROM rollouts WHERE outcome IS NOT NULL"
         ).fetchall()
         (of_rules,) = db.execute("SELECT SUM(calls) FROM proposals").fetchone()
-    surely = sum(calls for example, calls, *_ in done if MESSAGES[example] not in HELD_OUT)
+    train, held_out = halves()
+    messages = list(train)
+    surely = sum(calls for example, calls, *_ in done if messages[example] not in held_out)
     return Stored(set(done), of_rules + sum(calls for _, calls, *_ in done), of_rules + surely)
 
 
 def is_surely_of_the_run(ask: Ask) -> bool:
     """Return whether the run made the call: the measurement after the run asks about held-out messages alone."""
-    return "module_advice" in ask.fields or ask.input("message") not in HELD_OUT
+    return "module_advice" in ask.fields or ask.input("message") not in halves()[1]
 
 
 def test_a_killed_quick_start_continues_to_its_end(lives: Lives) -> None:

@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.hosts import free_port, running
 from tests.support.openai_server import OpenAIServer
-from tests.support.router import EXAMPLES, HELD_OUT, knows_with_demos
+from tests.support.router import EXAMPLES, halves, knows_with_demos
 from tests.support.runs import findings_in, finish
 from tests.support.waiting import block_until
 
@@ -107,6 +107,7 @@ class Load:
         self.dropped = 0
         self.errors: list[Exception] = []
         self._address = address
+        _, self._messages = halves()
         self._over = threading.Event()
 
     @contextmanager
@@ -122,7 +123,7 @@ class Load:
                 client.join(LIMIT)
 
     def _ask(self) -> None:
-        messages = cycle(HELD_OUT)
+        messages = cycle(self._messages)
         message = next(messages)
         with httpx.Client(base_url=self._address, headers={"connection": "close"}, timeout=LIMIT) as client:
             while not self._over.wait(PAUSE):
@@ -159,7 +160,7 @@ def test_requests_and_the_run_survive_kills_of_the_owner_and_a_rolling_restart(
     monkeypatch.syspath_prepend(EXAMPLES)
     store = tmp_path / "workers.db"
     options = ["--workers", str(WORKERS), "--timeout-worker-healthcheck", str(START_LIMIT)]
-    with OpenAIServer(knows_with_demos) as provider:
+    with OpenAIServer(knows_with_demos()) as provider:
         expected = run_in_one_process(tmp_path / "one.db", provider)
         provider.latency = SLOW_REPLY
         with service(store, provider, *options) as workers:

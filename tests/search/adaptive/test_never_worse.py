@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 
 from simba_actors.search.rollout import STUDENT
@@ -36,5 +38,6 @@ def test_runs_in_which_some_changes_help_end_with_something_better() -> None:
 
 
 def test_runs_in_which_nothing_helps_often_end_by_themselves_long_before_their_calls_are_spent() -> None:
-    ends = [run(World(nothing, seed), 1_600, stop_when=DEFAULT_STOP).rollouts for seed in range(8)]
-    assert sum(end < 1_300 for end in ends) >= 2
+    ends = (run(World(nothing, seed), 1_600, stop_when=DEFAULT_STOP).rollouts for seed in range(8))
+    early = islice((end for end in ends if end < 1_300), 2)  # No more of these long runs than it takes.
+    assert len(list(early)) == 2
