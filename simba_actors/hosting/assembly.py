@@ -274,6 +274,7 @@ class _Assembly:
             policy=self._policy,
             strategies=self._preparation.strategies,
             student=self._config.student,
+            configuration=self._preparation.student,
             space=self._space,
             trainset=self._config.trainset,
             prompt_model=partial(LocalPromptModel, self._rule_writer, secrets, timeout, twins),

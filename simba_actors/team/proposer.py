@@ -85,6 +85,7 @@ class Proposer(GenServer[ProposerState]):
         policy: Policy,
         strategies: Mapping[str, Strategy],
         student: dspy.Module,
+        configuration: Configuration,
         space: ConfigurationSpace,
         trainset: Sequence[dspy.Example],
         prompt_model: Callable[[], LocalPromptModel],
@@ -98,7 +99,7 @@ class Proposer(GenServer[ProposerState]):
         self._policy = policy
         self._strategies = strategies
         self._student = student
-        self._configuration = space.extract(student)
+        self._configuration = configuration
         self._space = space
         self._trainset = trainset
         self._prompt_model = prompt_model  # One for each application of a strategy, to tell their usage apart.
