@@ -228,11 +228,15 @@ class HostedRun:
             self.run.teammates.report(RoleChanged(role="owner", process=self.run.owner.name))
             logger.info("run %r is taken over by %s", self.run_id, self.run.owner.name)
         except Exception as error:  # noqa: BLE001 - whatever keeps it from taking over is what `result` raises
-            cause = error if isinstance(error, SimbaError) else RunError(f"run {self.run_id!r} was not taken over")
-            if cause is not error:
-                cause.__cause__ = error
-            logger.warning("run %r can't be taken over: %s", self.run_id, error)
-            self._finish(cause)
+            self._end_with(error)
+
+    def _end_with(self, error: Exception) -> None:
+        """End the run in this process, which can't stand by because of this error."""
+        cause = error if isinstance(error, SimbaError) else RunError(f"run {self.run_id!r} was not taken over")
+        if cause is not error:
+            cause.__cause__ = error
+        logger.warning("run %r can't be taken over: %s", self.run_id, error)
+        self._finish(cause)
 
     async def _look(self, reader: Reader, run: Run) -> None:
         """Note whether the owner has paused the run, since waiting for its result may not help then."""
@@ -257,10 +261,14 @@ class HostedRun:
 
     async def _fall_back(self) -> None:
         """Stand by after the run was lost to another process, or stopped by a request."""
-        await self._end_team()
-        await self.run.end()
-        self._assemble()
-        self._stand_by()
+        try:
+            await self._end_team()
+            await self.run.end()
+            self._assemble()
+        except Exception as error:  # noqa: BLE001 - without this, `result` would wait for ever
+            self._end_with(error)
+        else:
+            self._stand_by()
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

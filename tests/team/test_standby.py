@@ -12,8 +12,9 @@ from dspy.utils.exceptions import LMAuthError
 
 from simba_actors import Optimizer, OptimizerConfig
 from simba_actors.actors import ActorError
-from simba_actors.errors import RunOwnedError, RunPausedError, RunStoppedError
+from simba_actors.errors import RunError, RunOwnedError, RunPausedError, RunStoppedError
 from simba_actors.events import RoleChanged, RunPaused, RunResumed, TrajectorySampled
+from simba_actors.hosting import hosted_run
 from simba_actors.store.requests import send_request
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
@@ -209,6 +210,21 @@ async def test_standbys_leave_a_run_that_a_request_stopped_alone_until_another_r
     assert sorted([owner.role, standby.role]) == ["owner", "standby"]
     await owner.stop()
     await standby.stop()
+
+
+async def test_a_run_that_can_not_stand_by_after_a_request_to_stop_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise OSError("no room")
+
+    config = config_of(tmp_path / "simba.db")
+    async with await Optimizer.start(config, standby=True) as optimizer:
+        await underway(optimizer)
+        monkeypatch.setattr(hosted_run, "assemble", fail)
+        await send_request(config.store, "run", "stop", reason="a deploy", by="ada")
+        with pytest.raises(RunError, match="'run' was not taken over"):
+            await optimizer.result(PATIENCE)
 
 
 async def test_a_worker_that_starts_after_a_request_to_stop_stands_by(tmp_path: Path) -> None:
