@@ -102,9 +102,12 @@ class Connection:
             await self._threads.run(self._disconnect)
 
     def start_worker(self, options: Mapping[str, Any]) -> RemoteWorker:
-        """Ask for a worker. It is up when `prepare` returns."""
+        """Ask for a worker. It is up when `prepare` returns. Raise ConfigError if Ray refuses the options."""
         ray = imported_ray()
-        made = ray.remote(Worker).options(**{"num_cpus": 1, **options, "max_restarts": 0, "max_concurrency": 8})
+        try:
+            made = ray.remote(Worker).options(**{"num_cpus": 1, **options, "max_restarts": 0, "max_concurrency": 8})
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"RayExecutor(options=…): Ray refuses them: {error}") from error
         return RemoteWorker(made.remote())
 
     async def free(self) -> str:

@@ -229,7 +229,7 @@ class WorkerPool:
         while True:
             try:
                 worker = await self._start_worker()
-            except (SimbaError, WorkerLostError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, rollouts must not wait in vain for this task
                 failures += 1
                 self._could_not_start(error, failures)
                 await asyncio.sleep(min(LONGEST_PAUSE, 2.0 ** (failures - 1)))
@@ -291,7 +291,7 @@ class WorkerPool:
     def _pace(self) -> float:
         return max(PACE, PACE_OF_EACH * len(self._up))
 
-    def _could_not_start(self, error: SimbaError | WorkerLostError, failures: int) -> None:
+    def _could_not_start(self, error: Exception, failures: int) -> None:
         first = self._first
         if first is None or first.done():
             self._warn_once(str(error), f"a Ray worker can't start, and is tried again: {error}")

@@ -10,9 +10,10 @@ import dspy
 import pytest
 
 from simba_actors import Governor, RayExecutor
-from simba_actors.errors import MetricError
+from simba_actors.errors import ConfigError, MetricError, RunError
 from simba_actors.evaluation.executor import RolloutTask
-from simba_actors.evaluation.on_ray.cluster import RemoteWorker, WorkerLostError
+from simba_actors.evaluation.on_ray import pool
+from simba_actors.evaluation.on_ray.cluster import Connection, RemoteWorker, WorkerLostError
 from simba_actors.evaluation.on_ray.messages import Ended
 from simba_actors.evaluation.on_ray.pool import WorkerPool
 from simba_actors.evaluation.on_ray.pool_worker import PoolWorker
@@ -179,3 +180,22 @@ async def test_a_cancelled_rollout_leaves_its_worker() -> None:
     await end(tasks[:1])
     assert bench.running == [[1]]
     await end(tasks[1:])
+
+
+async def test_options_that_ray_does_not_know_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"RayExecutor\(options=…\): Ray refuses them: .* cpus "):
+        Connection(None, Threads()).start_worker({"cpus": 2})
+
+
+async def test_a_worker_that_fails_to_start_in_an_unknown_way_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def fail(_: WorkerPool) -> PoolWorker:
+        raise LookupError("no such node")
+
+    monkeypatch.setattr(WorkerPool, "_start_worker", fail)
+    monkeypatch.setattr(pool, "LONGEST_PAUSE", 0.0)
+    workers = Bench(workers=1).pool
+    with pytest.raises(RunError, match="no such node"):
+        await asyncio.wait_for(workers._started(1), PATIENCE)
+    await workers.close()
