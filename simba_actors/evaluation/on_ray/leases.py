@@ -241,9 +241,9 @@ class LeaseOffice:
 
     def _withdraw(self, number: int) -> None:
         task = self._tasks.get(number)
-        if task is not None:
-            task.cancel()
-        elif number in self._held:
+        if task is not None and task.cancel():
+            return
+        if number in self._held:  # Also if the lease was granted in this very iteration of the loop.
             slot = self._slot(number)
             slot.leave()
             if self._caller.not_sent is not None:

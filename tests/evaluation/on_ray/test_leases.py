@@ -11,7 +11,7 @@ from dspy.utils.exceptions import LMAuthError
 
 from simba_actors.errors import BudgetReachedError, LMAccessError, LMUnavailableError
 from simba_actors.evaluation.on_ray.leases import LeaseOffice, LeasingGovernor
-from simba_actors.evaluation.on_ray.messages import Reply
+from simba_actors.evaluation.on_ray.messages import LeaseWanted, Reply, Withdrawn
 from simba_actors.lm.budget import COUNTED, Budget, BudgetTracker, CallSize
 from simba_actors.lm.governor import Caller, Fault, Governor
 from simba_actors.lm.limits import Limits
@@ -105,6 +105,19 @@ async def test_no_call_is_sent_while_the_run_is_paused() -> None:
     gate.pausing.resume()
     await calls
     assert both.sent == 4
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_lease_that_is_withdrawn_while_it_is_granted_goes_back(turns: int) -> None:
+    both = TwoWorkers()
+    _, office = both.workers[0]
+    office.take(LeaseWanted(1, LM))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(office.take, Withdrawn(1))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (office.held, both.tracker.calls) == (0, 0)
 
 
 async def test_a_lease_that_is_not_needed_goes_back() -> None:
