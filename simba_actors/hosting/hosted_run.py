@@ -224,6 +224,12 @@ class HostedRun:
                         await self._start_team()
                     except RunOwnedError:
                         continue  # Another standby was faster.
+                    except LeaseLostError as error:
+                        self.run.gate.failure.set(error)
+                    if isinstance(self.run.gate.failure.error, LeaseLostError):
+                        logger.warning("run %r was taken over by another process while it started here", self.run_id)
+                        self._leave()
+                        return
                     self.role = "owner"
             self.run.teammates.report(RoleChanged(role="owner", process=self.run.owner.name))
             logger.info("run %r is taken over by %s", self.run_id, self.run.owner.name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import pytest
 from dspy.utils.exceptions import LMAuthError
 
 from simba_actors import Optimizer, OptimizerConfig
-from simba_actors.actors import ActorError
 from simba_actors.errors import RunError, RunOwnedError, RunPausedError, RunStoppedError
 from simba_actors.events import RoleChanged, RunPaused, RunResumed, TrajectorySampled
 from simba_actors.hosting import hosted_run
+from simba_actors.hosting.hosted_run import HostedRun
 from simba_actors.store.requests import send_request
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
@@ -50,6 +51,17 @@ async def underway(optimizer: Optimizer) -> None:
     """Wait until the run has its first trajectory, and pause it."""
     await reach(optimizer, TrajectorySampled)
     await optimizer.pause("held by the test")
+
+
+async def lose(hosted: HostedRun) -> None:
+    """Let the run go, as if another process had taken it and left it, and wait until this process has noticed."""
+    run = hosted.run
+    with closing(sqlite3.connect(run.store)) as db, db:
+        db.execute("UPDATE runs SET generation = generation + 1, owner = NULL, owner_token = NULL")
+    noticing = asyncio.ensure_future(run.teammates.commit([]))
+    await until(lambda: run.gate.failure.error is not None)
+    noticing.cancel()
+    await asyncio.gather(noticing, return_exceptions=True)
 
 
 async def test_a_standby_takes_over_when_the_owner_stops(tmp_path: Path) -> None:
@@ -162,14 +174,31 @@ async def test_an_owner_that_lost_the_run_stands_by(tmp_path: Path) -> None:
     async with await Optimizer.start(config, standby=True) as optimizer:
         await reach(optimizer, TrajectorySampled)
         await optimizer.pause()
-        with closing(sqlite3.connect(config.store)) as db, db:  # As if another process had taken the run and left it.
-            db.execute("UPDATE runs SET generation = generation + 1, owner = NULL, owner_token = NULL")
-        with suppress(ActorError):  # The PoolKeeper ends when it notices.
-            await optimizer._run.teammates.commit([])
+        await lose(optimizer._hosted)
         await has_role(optimizer, "standby")
         await has_role(optimizer, "owner")
         await optimizer.resume()
         await optimizer.result(PATIENCE)
+
+
+async def test_a_standby_that_loses_the_run_while_it_takes_it_over_stands_by_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path / "simba.db")
+    start_team = HostedRun._start_team
+
+    async def start_and_lose(run: HostedRun) -> None:
+        monkeypatch.setattr(HostedRun, "_start_team", start_team)
+        await start_team(run)
+        await lose(run)
+
+    owner = await Optimizer.start(config, standby=True)
+    await underway(owner)
+    async with await Optimizer.start(config, standby=True) as standby:
+        monkeypatch.setattr(HostedRun, "_start_team", start_and_lose)
+        await owner.stop()
+        await standby.result(PATIENCE)
+        assert await roles(standby) == ["standby", "standby", "owner"]
 
 
 async def test_a_request_to_stop_stops_the_run_and_says_who_asked(tmp_path: Path) -> None:
