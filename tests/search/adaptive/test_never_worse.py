@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 
 from simba_actors.search.rollout import STUDENT
@@ -15,6 +17,10 @@ def harmful(draws: np.random.Generator) -> float:
 
 def mixed(draws: np.random.Generator) -> float:
     return float(draws.normal(0.05, 0.3))
+
+
+def nothing(draws: np.random.Generator) -> float:
+    return 0.0
 
 
 def gains(effects: Effects, runs: int) -> list[float]:
@@ -31,6 +37,7 @@ def test_runs_in_which_some_changes_help_end_with_something_better() -> None:
     assert np.mean(gains(mixed, runs=12)) > 0.1
 
 
-def test_runs_in_which_all_changes_harm_mostly_end_by_themselves_long_before_their_calls_are_spent() -> None:
-    ends = [run(World(harmful, seed), 1_600, stop_when=DEFAULT_STOP).rollouts for seed in range(8)]
-    assert sum(end < 1_000 for end in ends) >= 5
+def test_runs_in_which_nothing_helps_often_end_by_themselves_long_before_their_calls_are_spent() -> None:
+    ends = (run(World(nothing, seed), 1_600, stop_when=DEFAULT_STOP).rollouts for seed in range(8))
+    early = islice((end for end in ends if end < 1_300), 2)  # No more of these long runs than it takes.
+    assert len(list(early)) == 2
