@@ -114,10 +114,11 @@ async def test_a_lease_that_is_withdrawn_while_it_is_granted_goes_back(turns: in
     office.take(LeaseWanted(1, LM))
     for _ in range(turns):
         await asyncio.sleep(0)
+    withdrawn = asyncio.Event()
     asyncio.get_running_loop().call_soon(office.take, Withdrawn(1))
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert (office.held, both.tracker.calls) == (0, 0)
+    asyncio.get_running_loop().call_soon(withdrawn.set)
+    await asyncio.wait_for(withdrawn.wait(), PATIENCE)
+    await until(lambda: (office.held, both.tracker.calls) == (0, 0))
 
 
 async def test_a_lease_that_is_not_needed_goes_back() -> None:
