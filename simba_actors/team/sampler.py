@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
 
 from simba_actors.actors import CastReturn, GenServer, InitReturn, spawn_link
 from simba_actors.errors import BudgetReachedError, CallRejectedError, InfrastructureError, MetricError
@@ -47,6 +48,9 @@ logger = get_logger(__name__)
 
 RECORDS_A_TURN = 100
 """Rollouts queued before the event loop may run other work; queueing them takes about a millisecond."""
+
+PROBE_TEMPERATURE = 1.0
+"""Temperature of a rollout that shows whether an LM is reachable. At 0, a cache could answer it."""
 
 Queued: TypeAlias = "tuple[bool, bool, int, int, Rollout]"
 """A rollout after its place in the queue: those that failed come last. Of the others, samples come first, since rules
@@ -141,6 +145,7 @@ class Sampler(GenServer[SamplerState]):
         self._setting_aside = setting_aside
         self._telemetry = telemetry
         self._order = itertools.count()
+        self._probing = asyncio.Lock()
 
     async def init(self) -> InitReturn:
         self.state = SamplerState()
@@ -236,8 +241,11 @@ class Sampler(GenServer[SamplerState]):
                 self._teammates.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
                 self.ref.cast_nowait(RolloutsEnded())
             except InfrastructureError as error:
+                diagnosis = await self._diagnose(rollout, error, epoch, ended_before)
                 state.running.discard(rollout.key)
-                if not await self._was_set_aside(rollout, error, epoch, ended_before):
+                if diagnosis == "set aside":
+                    self.ref.cast_nowait(SetAside())
+                else:
                     state.queued.add(rollout.key)
                     # Last, since the others' results or failures show whether the LM is reachable.
                     self._queue(rollout, has_failed=True)
@@ -245,28 +253,51 @@ class Sampler(GenServer[SamplerState]):
                 gate.failure.set(error)
                 self._teammates.via(COORDINATOR).cast_nowait(MetricFailed(error))
 
-    async def _was_set_aside(self, rollout: Rollout, error: InfrastructureError, epoch: int, ended_before: int) -> bool:
-        """Pause the run if the failure is an outage. Return whether the rollout's example is set aside instead."""
+    async def _diagnose(
+        self, rollout: Rollout, error: InfrastructureError, epoch: int, ended_before: int
+    ) -> Literal["try again", "set aside"]:
+        """Pause the run if the failure is an outage, and set the example aside if it is to blame."""
         if self._setting_aside.has(rollout):
-            await self.ref.cast(SetAside())
-            return True
+            return "set aside"
         where, diagnosis = f"{rollout.split}set[{rollout.example}]", "outage"
         rejected = isinstance(error, CallRejectedError)
         if rejected or cause_of(error) == "outage":
             missing = (other for progress in self.state.jobs.values() for other in progress.missing.values())
             others: set[tuple[Split, int]] = {(other.split, other.example) for other in missing}
             diagnosis = self._setting_aside.note_failure(rollout, ended_before, others=others, rejected=rejected)
+        if diagnosis == "unclear":
+            try:
+                is_reachable = await self._is_reachable(rollout.model.lm, epoch)
+            except BudgetReachedError:
+                return "try again"  # Which ends the run.
+            diagnosis = self._setting_aside.blame(rollout) if is_reachable else "outage"
         if diagnosis == "outage":
             self._teammates.report_outage(error, epoch, self._gate.pausing, where)
         if diagnosis != "set aside":
-            return False
+            return "try again"
         logger.warning(
             "%s is set aside, without a score: it failed %d times while the LM answered others: %s", where, TRIES, error
         )
         event = ExampleSetAside(split=rollout.split, example=rollout.example, reason=str(error))
         await self._teammates.commit_later([], [event])
-        await self.ref.cast(SetAside())
-        return True
+        return "set aside"
+
+    async def _is_reachable(self, lm: str, epoch: int) -> bool:
+        """Return whether the LM now answers a rollout that it has answered before. The result is not evidence."""
+        async with self._probing:
+            known, pausing = self._setting_aside.answered(lm), self._gate.pausing
+            if known is None or pausing.reason is not None or pausing.epoch != epoch:
+                return False
+            await self._fetch_configuration(known.program)
+            # A reply from a cache would tell nothing.
+            fresh = replace(known.model, rollout_id=time.time_ns(), temperature=PROBE_TEMPERATURE)
+            task = RolloutTask(self.state.configurations[known.program], known.example, fresh, known.split)
+            try:
+                return (await self._executor.run(task)).usage.calls > 0
+            except InfrastructureError:
+                return False
+            except MetricError:
+                return True
 
     async def _drop_rollouts_set_aside(self) -> None:
         for job, progress in list(self.state.jobs.items()):

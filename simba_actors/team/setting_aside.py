@@ -15,7 +15,7 @@ TRIES = 3
 MOST_FAILING, MOST_REJECTED = 1, 4
 """Maximum number of examples that fail, or that an LM rejects, one after the other before the LM counts as down."""
 
-Diagnosis: TypeAlias = Literal["try again", "outage", "set aside"]
+Diagnosis: TypeAlias = Literal["try again", "unclear", "outage", "set aside"]
 
 
 class SettingAside:
@@ -24,6 +24,9 @@ class SettingAside:
     An LM is down if two examples fail one after the other with no rollout ending in between. If others end, the LM is
     reachable, and the example is to blame: the provider never answers its prompt, or always with an error. If it were
     not set aside, the run would be paused for it again and again.
+
+    If nothing else is left that could end, a failure is unclear: the LM may have gone down meanwhile. Only a rollout
+    that the LM has answered before, run again, can tell.
 
     An LM that rejects a call is reachable. Its settings are to blame only if it rejects several examples in a row.
 
@@ -36,8 +39,8 @@ class SettingAside:
         self._tries: Counter[tuple[Split, int]] = Counter()
         self._ended_at_failure: dict[tuple[Split, int], int] = {}
         self._failing: set[tuple[Split, int]] = set()
-        self._answering: set[str] = set()
-        """LMs of the model pool that a rollout has ended with."""
+        self._answered: dict[str, Rollout] = {}
+        """The last rollout that ended with each LM of the model pool."""
         self.ended = 0
         """Number of rollouts that have a result."""
 
@@ -47,7 +50,7 @@ class SettingAside:
 
     def note_end(self, rollout: Rollout) -> None:
         """Note that a rollout has ended with a result."""
-        self._answering.add(rollout.model.lm)
+        self._answered[rollout.model.lm] = rollout
         self.ended += 1
         self._failing.clear()
 
@@ -63,23 +66,30 @@ class SettingAside:
             rejected: Whether the LM rejected a call of the rollout.
         """
         example = (rollout.split, rollout.example)
-        answers = rollout.model.lm in self._answering
         since, self._ended_at_failure[example] = self._ended_at_failure.get(example, ended_before), self.ended
-        if self.ended == min(since, ended_before):
-            self._failing.add(example)
-            if len(self._failing) > (MOST_REJECTED if rejected else MOST_FAILING):
-                return "outage"
-            if not self._failing.issuperset(others):
-                return "try again"
-            if not (self._tries[example] or (rejected and answers)):
-                return "outage"
+        if self.ended > min(since, ended_before):
+            return self.blame(rollout)
+        self._failing.add(example)
+        if rejected and len(self._failing) > MOST_REJECTED:
+            return "outage"
+        if self._failing.issuperset(others):
+            return self.blame(rollout) if rejected and rollout.model.lm in self._answered else "unclear"
+        return "outage" if not rejected and len(self._failing) > MOST_FAILING else "try again"
+
+    def blame(self, rollout: Rollout) -> Diagnosis:
+        """Note that the rollout's failure was not an outage's, and return what to do."""
+        if rollout.model.lm not in self._answered:
+            return "outage"  # Rollouts with other LMs end, and this one has answered none.
+        example = (rollout.split, rollout.example)
         self._tries[example] += 1
         if self._tries[example] < TRIES:
             return "try again"
-        if not answers:
-            return "outage"  # Rollouts with other LMs end, and this one has answered none.
         self._examples.add(example)
         return "set aside"
+
+    def answered(self, lm: str) -> Rollout | None:
+        """Return the last rollout that ended with the LM, or None if none has."""
+        return self._answered.get(lm)
 
     def has(self, rollout: Rollout) -> bool:
         """Return whether the rollout's example is set aside."""

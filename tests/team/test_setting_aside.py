@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dspy
 import pytest
 from dspy.utils.exceptions import LMInvalidRequestError, LMServerError
 
 from simba_actors import Governor, Optimizer, OptimizerConfig, Retry
 from simba_actors.errors import RunPausedError
-from simba_actors.events import ExampleSetAside
+from simba_actors.events import ExampleSetAside, RunPaused
 from simba_actors.search.rollout import ModelSpec, Rollout, RolloutKey, Split
 from simba_actors.store import Reader
 from simba_actors.store.doctor import check
@@ -19,7 +20,7 @@ from simba_actors.team.setting_aside import TRIES, SettingAside
 from tests.support.quiz import quiz_script
 from tests.support.runs import events_of, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 POISON = "What is the colour of ball 5?"
 
@@ -84,6 +85,46 @@ async def test_a_run_continues_without_several_examples_in_a_row_that_are_reject
         await optimizer.result(PATIENCE)
         events = await events_of(optimizer, ExampleSetAside)
     assert sorted(event.example for event in events) == [4, 5, 6]
+
+
+@pytest.mark.parametrize("policy", ["dspy", "adaptive"])
+async def test_a_run_continues_without_an_example_that_is_never_answered_and_is_all_that_a_step_runs(
+    policy: str, tmp_path: Path
+) -> None:
+    config = config_for(tmp_path / "simba.db", poisoned, policy=policy, bsize=1, max_steps=8)
+    async with Optimizer.start(config) as optimizer:
+        await optimizer.result(PATIENCE)
+        events = await events_of(optimizer, ExampleSetAside)
+    assert [event.example for event in events] == [5]
+
+
+async def test_an_outage_that_begins_with_the_last_rollouts_of_a_step_sets_no_example_aside(tmp_path: Path) -> None:
+    others, is_down = 7, True
+    answered: list[Ask] = []
+
+    class WaitsForOthers(dspy.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.answer = dspy.Predict("question -> answer")
+
+        async def aforward(self, question: str) -> dspy.Prediction:
+            if question == POISON:
+                await until(lambda: len(answered) >= 2 * others)
+            return await self.answer.acall(question=question)
+
+    def script(ask: Ask) -> Any:
+        if is_down and len(answered) >= 2 * others:
+            raise LMServerError("internal error")
+        answered.append(ask)
+        return quiz_script(ask)
+
+    config = config_for(tmp_path / "simba.db", script, student=WaitsForOthers(), policy="dspy")
+    async with Optimizer.start(config) as optimizer:
+        await reach(optimizer, RunPaused)
+        is_down = False
+        await optimizer.resume()
+        await optimizer.result(PATIENCE)
+        assert await events_of(optimizer, ExampleSetAside) == []
 
 
 async def test_a_run_continues_after_a_step_whose_examples_are_all_set_aside(tmp_path: Path) -> None:
@@ -153,8 +194,20 @@ def test_an_example_that_fails_while_others_end_is_set_aside_after_enough_tries(
     assert known.without([rollout(1), rollout(2)]) == (rollout(2),)
 
 
-def test_a_single_example_that_fails_where_there_is_nothing_else_to_do_is_an_outage() -> None:
-    assert SettingAside().note_failure(rollout(1), 0, others=[]) == "outage"
+@pytest.mark.parametrize("left", [[1], [1, 2]])
+def test_a_failure_of_the_last_examples_is_unclear(left: list[int]) -> None:
+    known = SettingAside()
+    known.note_end(rollout(3))
+    others: list[tuple[Split, int]] = [("train", example) for example in left]
+    diagnoses = [known.note_failure(rollout(example), known.ended, others=others) for example in left]
+    assert diagnoses == ["try again"] * (len(left) - 1) + ["unclear"]
+
+
+def test_what_ended_before_a_failure_says_nothing_of_the_next_one() -> None:
+    known = SettingAside()
+    known.note_end(rollout(2))
+    diagnoses = [known.note_failure(rollout(1), before, others=[]) for before in (0, *[known.ended] * (TRIES - 1))]
+    assert diagnoses == ["try again"] + ["unclear"] * (TRIES - 1)
 
 
 def test_an_lm_that_answers_nothing_is_down_though_another_answers() -> None:
