@@ -235,6 +235,9 @@ class AdviceTooLongError(SimbaError):
 class InfrastructureError(SimbaError):
     """An LM could not be reached, refused the request for now, or did not answer in time. Never counts as a score."""
 
+    endpoint: str | None = None
+    """Name of the endpoint that failed, if it is known."""
+
 
 class LMAccessError(InfrastructureError):
     """An LM refused the key, the account or the model's name. Waiting does not help."""

@@ -144,7 +144,7 @@ class _Assembly:
             reserve=partial(self._teammates.commit, []),
             reserve_blocking=partial(reserve_call, self._store, self._new.run_id, self._owner),
         )
-        self._lease, self._setting_aside = Lease(LEASE_SECONDS), SettingAside()
+        self._lease, self._setting_aside = Lease(LEASE_SECONDS), SettingAside(self._governor.answers)
         self._finished, self._on_request = finished, on_request
         self._lost = partial(_lose, self._gate, finished)
         self._on_stored = partial(_notify, self._telemetry, on_stored)

@@ -39,9 +39,14 @@ class Slot:
         """Called with `size` when the slot is given back."""
 
     def answered(self) -> None:
-        """Give the slot back: the call got an answer, good or bad."""
+        """Give the slot back: the call got an answer."""
         if self._give_back():
             self._endpoint.answered()
+
+    def rejected(self) -> None:
+        """Give the slot back: the call was rejected, which does not show that others would be answered."""
+        if self._give_back():
+            self._endpoint.rejected()
 
     def failed(self) -> None:
         """Give the slot back: the call was not answered."""
@@ -74,6 +79,9 @@ class Endpoint:
         self.breaker = breaker
         self.in_flight = 0
         self.has_answered = False
+        """Whether a call got any answer, good or bad."""
+        self.answers = 0
+        """Number of calls that got an answer, without those that were rejected."""
         self.temperature = Temperature.UNTRIED
         """Whether the endpoint accepts the temperature that sampling adds."""
         self._clock = clock
@@ -127,7 +135,12 @@ class Endpoint:
                 turn.set_result(None)
 
     def answered(self) -> None:
-        """Free the slot of a call that got an answer, good or bad."""
+        """Free the slot of a call that got an answer."""
+        self.answers += 1
+        self.rejected()
+
+    def rejected(self) -> None:
+        """Free the slot of a call that was rejected. The endpoint is up, and may answer others."""
         self.has_answered = True
         self.breaker.close()
         self.window.answered(full=bool(self._waiting) or self.in_flight >= self.window.limit)

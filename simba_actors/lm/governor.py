@@ -146,6 +146,10 @@ class Governor:
             self._endpoints[name] = Endpoint(name, self._limits.get(name, Limits()), breaker, self._clock)
         return self._endpoints[name]
 
+    def answers(self) -> dict[str, int]:
+        """Return how many calls each endpoint has answered so far."""
+        return {name: endpoint.answers for name, endpoint in self._endpoints.items()}
+
     def endpoints(self) -> list[Endpoint]:
         """Return all endpoints used so far. May be called from any thread."""
         return list(self._endpoints.values())
@@ -350,11 +354,12 @@ class Governor:
         if failed.failure is FailureClass.CROWDED:
             slot.refused(min(delay, self._retry.grace_period))
         elif failed.failure in (FailureClass.REJECTED, FailureClass.BROKEN):
-            slot.answered()
+            slot.rejected()
         else:
             slot.failed()
         ending = self._retry.ending(failed, endpoint.name, is_down=endpoint.breaker.is_open)
         if ending is not None:
+            ending.endpoint = endpoint.name
             raise ending
         if caller.on_fault is not None:
             caller.on_fault(Fault(endpoint.name, failed.description, failed.attempt, delay))

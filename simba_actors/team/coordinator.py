@@ -206,7 +206,7 @@ class Coordinator(GenServer[CoordinatorState]):
     async def _recall(self, ledger: Ledger) -> None:
         state = self.state
         state.progress, state.final_rollouts_may_be_left = ledger.progress, True
-        self._setting_aside.recall(ledger.set_aside)
+        self._setting_aside.recall(ledger.set_aside, ledger.evidence)
         state.waiting = ledger.run.status == "waiting"
         position = ledger.position
         state.steps_closed = position.steps_closed

@@ -42,7 +42,7 @@ from simba_actors.team.messages import (
     Teammates,
 )
 from simba_actors.team.run_state import Gate, cause_of
-from simba_actors.team.setting_aside import TRIES, SettingAside
+from simba_actors.team.setting_aside import TRIES, Heard, SettingAside
 
 logger = get_logger(__name__)
 
@@ -227,7 +227,7 @@ class Sampler(GenServer[SamplerState]):
         while True:
             rollout = (await state.queue.get())[-1]
             await gate.passed()
-            epoch, ended_before = gate.pausing.epoch, self._setting_aside.ended
+            epoch, before = gate.pausing.epoch, self._setting_aside.heard
             if state.drained or rollout.key not in state.queued:
                 continue
             state.queued.discard(rollout.key)
@@ -241,7 +241,7 @@ class Sampler(GenServer[SamplerState]):
                 self._teammates.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
                 self.ref.cast_nowait(RolloutsEnded())
             except InfrastructureError as error:
-                diagnosis = await self._diagnose(rollout, error, epoch, ended_before)
+                diagnosis = await self._diagnose(rollout, error, epoch, before)
                 state.running.discard(rollout.key)
                 if diagnosis == "set aside":
                     self.ref.cast_nowait(SetAside())
@@ -254,7 +254,7 @@ class Sampler(GenServer[SamplerState]):
                 self._teammates.via(COORDINATOR).cast_nowait(MetricFailed(error))
 
     async def _diagnose(
-        self, rollout: Rollout, error: InfrastructureError, epoch: int, ended_before: int
+        self, rollout: Rollout, error: InfrastructureError, epoch: int, before: Heard
     ) -> Literal["try again", "set aside"]:
         """Pause the run if the failure is an outage, and set the example aside if it is to blame."""
         if self._setting_aside.has(rollout):
@@ -263,13 +263,20 @@ class Sampler(GenServer[SamplerState]):
         rejected = isinstance(error, CallRejectedError)
         if rejected or cause_of(error) == "outage":
             missing = (other for progress in self.state.jobs.values() for other in progress.missing.values())
-            others: set[tuple[Split, int]] = {(other.split, other.example) for other in missing}
-            diagnosis = self._setting_aside.note_failure(rollout, ended_before, others=others, rejected=rejected)
+            others: set[tuple[Split, int]] = {
+                (other.split, other.example) for other in missing if other.model.lm == rollout.model.lm
+            }
+            diagnosis = self._setting_aside.note_failure(
+                rollout, before, others=others, endpoint=error.endpoint, rejected=rejected
+            )
         if diagnosis == "unclear":
             try:
-                is_reachable = await self._is_reachable(rollout.model.lm, epoch)
-            except BudgetReachedError:
-                return "try again"  # Which ends the run.
+                is_reachable = await self._is_reachable(rollout, error.endpoint, epoch)
+            except BudgetReachedError as reached:
+                self._teammates.via(COORDINATOR).cast_nowait(BudgetSpent(reached.cap))
+                return "try again"
+            if self._setting_aside.has(rollout):
+                return "set aside"
             diagnosis = self._setting_aside.blame(rollout) if is_reachable else "outage"
         if diagnosis == "outage":
             self._teammates.report_outage(error, epoch, self._gate.pausing, where)
@@ -282,22 +289,30 @@ class Sampler(GenServer[SamplerState]):
         await self._teammates.commit_later([], [event])
         return "set aside"
 
-    async def _is_reachable(self, lm: str, epoch: int) -> bool:
-        """Return whether the LM now answers a rollout that it has answered before. The result is not evidence."""
+    async def _is_reachable(self, rollout: Rollout, endpoint: str | None, epoch: int) -> bool:
+        """Return whether the LM that failed a rollout, at that endpoint if it is known, now answers another one.
+
+        That one is a rollout that it has answered before. The result is not evidence.
+        """
         async with self._probing:
-            known, pausing = self._setting_aside.answered(lm), self._gate.pausing
-            if known is None or pausing.reason is not None or pausing.epoch != epoch:
+            known, pausing = self._setting_aside.answered(rollout.model.lm), self._gate.pausing
+            is_late = pausing.reason is not None or pausing.epoch != epoch or self._setting_aside.has(rollout)
+            if known is None or is_late:
                 return False
             await self._fetch_configuration(known.program)
             # A reply from a cache would tell nothing.
             fresh = replace(known.model, rollout_id=time.time_ns(), temperature=PROBE_TEMPERATURE)
             task = RolloutTask(self.state.configurations[known.program], known.example, fresh, known.split)
+            before = self._setting_aside.heard
             try:
-                return (await self._executor.run(task)).usage.calls > 0
+                has_called = (await self._executor.run(task)).usage.calls > 0
             except InfrastructureError:
                 return False
             except MetricError:
-                return True
+                has_called = True
+            if endpoint is None:
+                return has_called
+            return self._setting_aside.heard.endpoints.get(endpoint, 0) > before.endpoints.get(endpoint, 0)
 
     async def _drop_rollouts_set_aside(self) -> None:
         for job, progress in list(self.state.jobs.items()):
@@ -315,7 +330,7 @@ class Sampler(GenServer[SamplerState]):
             ended(trajectory)
         if trajectory.error is not None:
             self._warn(rollout, trajectory.error)
-        self._setting_aside.note_end(rollout)
+        self._setting_aside.note_end(rollout, trajectory.usage.calls)
         self.state.ended.append(Sample(rollout, trajectory))
         if len(self.state.ended) == 1:
             self.ref.cast_nowait(RolloutsEnded())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from simba_actors.search.evidence import Evidence
@@ -18,12 +19,35 @@ MOST_FAILING, MOST_REJECTED = 1, 4
 Diagnosis: TypeAlias = Literal["try again", "unclear", "outage", "set aside"]
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """How often LMs were heard. A student may call several LMs, and one endpoint may serve several LMs of the pool."""
+
+    lms: Mapping[str, int]
+    """Rollouts that ended in this process, by LM of the model pool."""
+    endpoints: Mapping[str, int]
+    """Calls that were answered, by endpoint."""
+
+    def of(self, lm: str, endpoint: str | None) -> tuple[int, ...]:
+        """Return how often an LM of the pool was heard, and the endpoint if it is known."""
+        ended = self.lms.get(lm, 0)
+        return (ended,) if endpoint is None else (ended, self.endpoints.get(endpoint, 0))
+
+
+@dataclass(slots=True)
+class _Silence:
+    """The examples that have failed since an LM was last heard."""
+
+    heard: tuple[int, ...]
+    failing: set[tuple[Split, int]] = field(default_factory=set[tuple[Split, int]])
+
+
 class SettingAside:
     """Decides what a rollout that ended in an infrastructure failure means for its example.
 
-    An LM is down if two examples fail one after the other with no rollout ending in between. If others end, the LM is
-    reachable, and the example is to blame: the provider never answers its prompt, or always with an error. If it were
-    not set aside, the run would be paused for it again and again.
+    An LM is down if two examples fail one after the other and it answers no other call in between. If it does, the LM
+    is reachable, and the example is to blame: the provider never answers its prompt, or always with an error. If it
+    were not set aside, the run would be paused for it again and again.
 
     If nothing else is left that could end, a failure is unclear: the LM may have gone down meanwhile. Only a rollout
     that the LM has answered before, run again, can tell.
@@ -32,54 +56,84 @@ class SettingAside:
 
     An example that is set aside has no score and is left out for the rest of the run, even after a restart, so that the
     run ends as it would have in one process.
+
+    Args:
+        answers: Returns how many calls each endpoint has answered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answers: Callable[[], Mapping[str, int]]) -> None:
+        self._answers = answers
+        self._ended: Counter[str] = Counter()
         self._examples: set[tuple[Split, int]] = set()
         self._tries: Counter[tuple[Split, int]] = Counter()
-        self._ended_at_failure: dict[tuple[Split, int], int] = {}
-        self._failing: set[tuple[Split, int]] = set()
+        self._heard_at_failure: dict[tuple[Split, int], Heard] = {}
+        self._silences: dict[tuple[str, str | None], _Silence] = {}
+        """By LM of the model pool and endpoint."""
         self._answered: dict[str, Rollout] = {}
-        """The last rollout that ended with each LM of the model pool."""
-        self.ended = 0
-        """Number of rollouts that have a result."""
+        """The last rollout that ended with each LM of the model pool, if possible one that has called it."""
 
-    def recall(self, examples: Iterable[tuple[Split, int]]) -> None:
-        """Leave out the examples that the store says were set aside."""
+    @property
+    def heard(self) -> Heard:
+        """How often each LM was heard so far."""
+        return Heard(dict(self._ended), self._answers())
+
+    def recall(self, examples: Iterable[tuple[Split, int]], evidence: Evidence) -> None:
+        """Leave out the examples that the store says were set aside, and note the rollouts that have ended."""
         self._examples.update(examples)
+        for score in (each for program in evidence.programs() for each in evidence.of(program)):
+            if score.model.lm not in self._answered and not score.failed:
+                self._answered[score.model.lm] = Rollout(
+                    score.key, score.program, score.example, score.model, score.split
+                )
 
-    def note_end(self, rollout: Rollout) -> None:
-        """Note that a rollout has ended with a result."""
-        self._answered[rollout.model.lm] = rollout
-        self.ended += 1
-        self._failing.clear()
+    def note_end(self, rollout: Rollout, calls: int = 1) -> None:
+        """Note that a rollout has ended with a result, after so many LM calls."""
+        if calls or rollout.model.lm not in self._answered:
+            self._answered[rollout.model.lm] = rollout
+        self._ended[rollout.model.lm] += 1
 
     def note_failure(
-        self, rollout: Rollout, ended_before: int, *, others: Iterable[tuple[Split, int]], rejected: bool = False
+        self,
+        rollout: Rollout,
+        before: Heard,
+        *,
+        others: Iterable[tuple[Split, int]],
+        endpoint: str | None = None,
+        rejected: bool = False,
     ) -> Diagnosis:
         """Note that a rollout met an infrastructure failure, and return what to do.
 
         Args:
             rollout: The rollout.
-            ended_before: `ended` when this try began.
+            before: `heard` when this try began.
             others: The examples of other rollouts that are left, which can show whether the LM is reachable.
+            endpoint: Name of the endpoint that failed, if it is known.
             rejected: Whether the LM rejected a call of the rollout.
         """
-        example = (rollout.split, rollout.example)
-        since, self._ended_at_failure[example] = self._ended_at_failure.get(example, ended_before), self.ended
-        if self.ended > min(since, ended_before):
+        example: tuple[Split, int] = (rollout.split, rollout.example)
+        heard = self.heard
+        since, self._heard_at_failure[example] = self._heard_at_failure.get(example, before), heard
+        count = heard.of(rollout.model.lm, endpoint)
+        if any(_is_more(count, earlier.of(rollout.model.lm, endpoint)) for earlier in (since, before)):
             return self.blame(rollout)
-        self._failing.add(example)
-        if rejected and len(self._failing) > MOST_REJECTED:
+        failing = self._failing(rollout, endpoint, count)
+        failing.add(example)
+        if rejected and len(failing) > MOST_REJECTED:
             return "outage"
-        if self._failing.issuperset(others):
-            return self.blame(rollout) if rejected and rollout.model.lm in self._answered else "unclear"
-        return "outage" if not rejected and len(self._failing) > MOST_FAILING else "try again"
+        if failing.issuperset(others):
+            was_heard = rollout.model.lm in self._answered and (endpoint is None or count[-1] > 0)
+            return self.blame(rollout) if rejected and was_heard else "unclear"
+        return "outage" if not rejected and len(failing) > MOST_FAILING else "try again"
+
+    def _failing(self, rollout: Rollout, endpoint: str | None, count: tuple[int, ...]) -> set[tuple[Split, int]]:
+        """Return the examples that have failed since the LM was last heard."""
+        key = (rollout.model.lm, endpoint)
+        if key not in self._silences or _is_more(count, self._silences[key].heard):
+            self._silences[key] = _Silence(count)
+        return self._silences[key].failing
 
     def blame(self, rollout: Rollout) -> Diagnosis:
         """Note that the rollout's failure was not an outage's, and return what to do."""
-        if rollout.model.lm not in self._answered:
-            return "outage"  # Rollouts with other LMs end, and this one has answered none.
         example = (rollout.split, rollout.example)
         self._tries[example] += 1
         if self._tries[example] < TRIES:
@@ -105,3 +159,8 @@ class SettingAside:
     def without(self, rollouts: Iterable[Rollout]) -> tuple[Rollout, ...]:
         """Return the rollouts whose example is not set aside."""
         return tuple(rollout for rollout in rollouts if not self.has(rollout))
+
+
+def _is_more(count: tuple[int, ...], earlier: tuple[int, ...]) -> bool:
+    """Return whether all counts are higher than earlier ones."""
+    return all(now > then for now, then in zip(count, earlier, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from dspy.utils.exceptions import LMInvalidRequestError, LMServerError
 from simba_actors import Governor, Optimizer, OptimizerConfig, Retry
 from simba_actors.errors import RunPausedError
 from simba_actors.events import ExampleSetAside, RunPaused
-from simba_actors.search.rollout import ModelSpec, Rollout, RolloutKey, Split
+from simba_actors.search.rollout import STUDENT_LM, ModelSpec, Rollout, RolloutKey, Split
 from simba_actors.store import Reader
 from simba_actors.store.doctor import check
-from simba_actors.team.setting_aside import TRIES, SettingAside
-from tests.support.quiz import quiz_script
+from simba_actors.team.setting_aside import MOST_REJECTED, TRIES, SettingAside
+from tests.support.quiz import questions, quiz_script
 from tests.support.runs import events_of, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
 from tests.support.waiting import PATIENCE, until
@@ -171,23 +172,77 @@ async def test_an_lm_that_is_down_names_an_example_that_met_it(tmp_path: Path) -
             await optimizer.result(PATIENCE)
 
 
+async def test_a_run_that_is_started_again_sets_aside_what_is_all_that_is_left(tmp_path: Path) -> None:
+    failures = asyncio.Event()
+
+    def script(ask: Ask) -> Any:
+        if POISON in ask.last:
+            failures.set()
+        return poisoned(ask)
+
+    config = config_for(tmp_path / "simba.db", script, bsize=1, max_steps=8, max_concurrency=1)
+    async with Optimizer.start(config) as optimizer:
+        await asyncio.wait_for(failures.wait(), PATIENCE)
+    async with Optimizer.start(config) as optimizer:
+        await optimizer.result(PATIENCE)
+        events = await events_of(optimizer, ExampleSetAside)
+    assert [event.example for event in events] == [5]
+
+
+class TwoLMs(dspy.Module):
+    """Asks one LM about even balls and another one about odd ones."""
+
+    def __init__(self, even: ScriptedLM, odd: ScriptedLM) -> None:
+        super().__init__()
+        self.even, self.odd = dspy.Predict("question -> answer"), dspy.Predict("question -> answer")
+        self.even.lm, self.odd.lm = even, odd
+
+    async def aforward(self, question: str) -> dspy.Prediction:
+        is_odd = int(question.split()[-1].rstrip("?")) % 2
+        return await (self.odd if is_odd else self.even).acall(question=question)
+
+
+async def test_an_outage_of_one_of_two_lms_sets_no_example_aside(tmp_path: Path) -> None:
+    answered, is_down = 0, True
+
+    def script(ask: Ask) -> Any:
+        nonlocal answered
+        answered += 1
+        if is_down and answered > 2:
+            raise LMServerError("internal error")
+        return quiz_script(ask)
+
+    other = ScriptedLM(script)
+    other.model = "scripted/other"
+    student = TwoLMs(ScriptedLM(quiz_script), other)
+    sizes: dict[str, Any] = {"bsize": 16, "num_candidates": 4, "max_concurrency": 16}
+    store = tmp_path / "simba.db"
+    config = config_for(store, quiz_script, student=student, trainset=questions(20), policy="adaptive", **sizes)
+    async with Optimizer.start(config) as optimizer:
+        await reach(optimizer, RunPaused)
+        is_down = False
+        await optimizer.resume()
+        await optimizer.result(PATIENCE)
+        assert await events_of(optimizer, ExampleSetAside) == []
+
+
 OTHER: tuple[Split, int] = ("train", 7)
 
 
-def rollout(example: int) -> Rollout:
-    return Rollout(RolloutKey(0, "sample", example), 0, example)
+def rollout(example: int, lm: str = STUDENT_LM) -> Rollout:
+    return Rollout(RolloutKey(0, "sample", example), 0, example, ModelSpec(lm))
 
 
 def test_two_examples_that_fail_one_after_the_other_are_an_outage() -> None:
-    known = SettingAside()
-    assert known.note_failure(rollout(1), 0, others=[OTHER]) == "try again"
-    assert known.note_failure(rollout(2), 0, others=[OTHER]) == "outage"
+    known = SettingAside(dict)
+    assert known.note_failure(rollout(1), known.heard, others=[OTHER]) == "try again"
+    assert known.note_failure(rollout(2), known.heard, others=[OTHER]) == "outage"
 
 
 def test_an_example_that_fails_while_others_end_is_set_aside_after_enough_tries() -> None:
-    known, verdicts = SettingAside(), list[str]()
+    known, verdicts = SettingAside(dict), list[str]()
     for _ in range(TRIES):
-        before = known.ended
+        before = known.heard
         known.note_end(rollout(2))
         verdicts.append(known.note_failure(rollout(1), before, others=[OTHER]))
     assert verdicts == ["try again"] * (TRIES - 1) + ["set aside"]
@@ -196,26 +251,39 @@ def test_an_example_that_fails_while_others_end_is_set_aside_after_enough_tries(
 
 @pytest.mark.parametrize("left", [[1], [1, 2]])
 def test_a_failure_of_the_last_examples_is_unclear(left: list[int]) -> None:
-    known = SettingAside()
+    known = SettingAside(dict)
     known.note_end(rollout(3))
     others: list[tuple[Split, int]] = [("train", example) for example in left]
-    diagnoses = [known.note_failure(rollout(example), known.ended, others=others) for example in left]
+    diagnoses = [known.note_failure(rollout(example), known.heard, others=others) for example in left]
     assert diagnoses == ["try again"] * (len(left) - 1) + ["unclear"]
 
 
 def test_what_ended_before_a_failure_says_nothing_of_the_next_one() -> None:
-    known = SettingAside()
+    known = SettingAside(dict)
+    at_first = known.heard
     known.note_end(rollout(2))
-    diagnoses = [known.note_failure(rollout(1), before, others=[]) for before in (0, *[known.ended] * (TRIES - 1))]
+    diagnoses = [known.note_failure(rollout(1), at_first, others=[])]
+    diagnoses += [known.note_failure(rollout(1), known.heard, others=[]) for _ in range(TRIES - 1)]
     assert diagnoses == ["try again"] + ["unclear"] * (TRIES - 1)
 
 
-def test_an_lm_that_answers_nothing_is_down_though_another_answers() -> None:
-    known, diagnoses = SettingAside(), list[str]()
-    teacher = replace(rollout(1), model=ModelSpec(lm="teacher"))
-    for _ in range(TRIES):
-        before = known.ended
-        known.note_end(rollout(2))
-        diagnoses.append(known.note_failure(teacher, before, others=[OTHER]))
+def test_an_lm_of_the_pool_that_is_silent_is_down_though_others_answer() -> None:
+    known, diagnoses = SettingAside(dict), list[str]()
+    known.note_end(rollout(1, "teacher"))
+    for example in (1, 1, 2):
+        before = known.heard
+        known.note_end(rollout(3))
+        diagnoses.append(known.note_failure(rollout(example, "teacher"), before, others=[OTHER]))
+    assert diagnoses == ["try again", "try again", "outage"]
+
+
+@pytest.mark.parametrize("rejected", [False, True])
+def test_an_endpoint_that_is_silent_is_down_though_rollouts_end(rejected: bool) -> None:
+    known, diagnoses = SettingAside({"cheap": 5, "large": 0}.copy), list[str]()
+    for example in range(MOST_REJECTED + 1):
+        before = known.heard
+        known.note_end(rollout(9))
+        failed = rollout(example)
+        diagnoses.append(known.note_failure(failed, before, others=[OTHER], endpoint="large", rejected=rejected))
     assert diagnoses[-1] == "outage"
-    assert known.without([teacher]) == (teacher,)
+    assert "set aside" not in diagnoses

@@ -156,7 +156,7 @@ class Lease(Slot):
 
     def answered(self) -> None:
         if self._give_back():
-            self._leased.has_answered = True
+            self._leased.has_answered = True  # Answers are counted in the optimizer's process.
             self._send(CallAnswered(self.number))
 
     def leave(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from simba_actors import errors
-from simba_actors.errors import BudgetReachedError, SimbaError
+from simba_actors.errors import BudgetReachedError, InfrastructureError, SimbaError
 from simba_actors.lm.budget import UNKNOWN, CallSize
 from simba_actors.lm.retry import FailedCall
 from simba_actors.lm.secrets import Secrets
@@ -29,6 +29,8 @@ class SentError(NamedTuple):
     """The budget's cap, for a BudgetReachedError."""
     trace: str
     """Its traceback as text, without secrets; empty if it says nothing that the message does not."""
+    endpoint: str | None = None
+    """The endpoint that failed, for an InfrastructureError."""
 
 
 class WorkerTracebackError(Exception):
@@ -161,7 +163,8 @@ def sent(error: BaseException, secrets: Secrets) -> SentError:
     cap = error.cap if isinstance(error, BudgetReachedError) else None
     shown = not known or error.__cause__ is not None
     trace = secrets.hide("".join(traceback.format_exception(error))) if shown else ""
-    return SentError(type(error).__name__, message, cap, trace)
+    endpoint = error.endpoint if isinstance(error, InfrastructureError) else None
+    return SentError(type(error).__name__, message, cap, trace, endpoint)
 
 
 def restored(error: SentError) -> Exception:
@@ -173,6 +176,8 @@ def restored(error: SentError) -> Exception:
         again = _made_of_message(kind, error.message)
     else:
         again = RuntimeError(error.message)
+    if isinstance(again, InfrastructureError):
+        again.endpoint = error.endpoint
     if error.trace:
         again.__cause__ = WorkerTracebackError(error.trace)
     return again
