@@ -228,7 +228,7 @@ class Sampler(GenServer[SamplerState]):
             rollout = (await state.queue.get())[-1]
             await gate.passed()
             epoch, before = gate.pausing.epoch, self._setting_aside.heard
-            if state.drained or rollout.key not in state.queued:
+            if state.draining or state.drained or rollout.key not in state.queued:
                 continue
             state.queued.discard(rollout.key)
             state.running.add(rollout.key)
@@ -249,6 +249,7 @@ class Sampler(GenServer[SamplerState]):
                     state.queued.add(rollout.key)
                     # Last, since the others' results or failures show whether the LM is reachable.
                     self._queue(rollout, has_failed=True)
+                    self.ref.cast_nowait(RolloutsEnded())  # The Sampler may be draining, and wait for this one.
             except MetricError as error:
                 gate.failure.set(error)
                 self._teammates.via(COORDINATOR).cast_nowait(MetricFailed(error))

@@ -12,8 +12,9 @@ import pytest
 from dspy.utils.exceptions import LMInvalidRequestError, LMServerError
 
 from simba_actors import Governor, Optimizer, OptimizerConfig, Retry
-from simba_actors.errors import RunPausedError
+from simba_actors.errors import RunError, RunPausedError
 from simba_actors.events import ExampleSetAside, RunPaused
+from simba_actors.lm.budget import Budget
 from simba_actors.search.rollout import STUDENT_LM, ModelSpec, Rollout, RolloutKey, Split
 from simba_actors.store import Reader
 from simba_actors.store.doctor import check
@@ -224,6 +225,33 @@ async def test_an_outage_of_one_of_two_lms_sets_no_example_aside(tmp_path: Path)
         await optimizer.resume()
         await optimizer.result(PATIENCE)
         assert await events_of(optimizer, ExampleSetAside) == []
+
+
+async def test_a_budget_without_room_to_look_whether_an_lm_is_reachable_ends_the_run(tmp_path: Path) -> None:
+    answered: list[Ask] = []
+
+    class GrowsLong(dspy.Module):
+        """Asks a long question as soon as all but the last of the others are answered."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.answer = dspy.Predict("question -> answer")
+
+        async def aforward(self, question: str) -> dspy.Prediction:
+            is_long = len(answered) >= 13 and question != POISON
+            return await self.answer.acall(question=question + " Think." * 5_000 * is_long)
+
+    def script(ask: Ask) -> Any:
+        reply = poisoned(ask)
+        answered.append(ask)
+        return reply
+
+    settings: dict[str, Any] = {"student": GrowsLong(), "policy": "dspy", "max_concurrency": 1}
+    config = config_for(tmp_path / "simba.db", script, budget=Budget(max_tokens=9_000), **settings)
+    async with Optimizer.start(config) as optimizer:
+        with pytest.raises(RunError, match="the budget's max_tokens is reached"):
+            await optimizer.result(PATIENCE)
+    assert len(answered) == 14
 
 
 OTHER: tuple[Split, int] = ("train", 7)
