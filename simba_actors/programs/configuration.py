@@ -103,30 +103,37 @@ class Configuration:
 
     def with_instructions(self, predictor: str, instructions: str) -> Configuration:
         """Return a copy with other instructions. Unpaired surrogates, which LMs sometimes write, are escaped."""
-        return self._with(f"{predictor}.instructions", instructions)
+        return self.with_values({f"{predictor}.instructions": instructions})
 
     def with_setting(self, name: str, value: JSON) -> Configuration:
         """Return a copy with the setting `name`, as in "answer.temperature", at `value`.
 
         Unpaired surrogates in a text, which LMs sometimes write, are escaped.
         """
-        return self._with(name, value)
+        return self.with_values({name: value})
 
     def with_demos(self, predictor: str, demos: Iterable[Demo]) -> Configuration:
         """Return a copy in which `demos`, dicts of values by field, replace those of a predictor."""
-        return Configuration({**self.values, f"{predictor}.demos": [dict(demo) for demo in demos]})
+        return self.with_values({f"{predictor}.demos": [dict(demo) for demo in demos]})
 
     def without_demos(self, indexes: Iterable[int]) -> Configuration:
         """Return a copy without the demos at these indexes of every predictor. Indexes beyond the end are ignored."""
         gone = frozenset(indexes)
-        configuration = self
-        for predictor in self.predictors if gone else ():
-            kept = (demo for index, demo in enumerate(self.demos(predictor)) if index not in gone)
-            configuration = configuration.with_demos(predictor, kept)
-        return configuration
+        if not gone:
+            return self
+        kept: dict[str, JSON] = {
+            f"{predictor}.demos": [dict(demo) for index, demo in enumerate(self.demos(predictor)) if index not in gone]
+            for predictor in self.predictors
+        }
+        return self.with_values(kept)
 
-    def _with(self, name: str, value: JSON) -> Configuration:
-        return Configuration({**self.values, name: without_surrogates(value) if isinstance(value, str) else value})
+    def with_values(self, values: Mapping[str, JSON]) -> Configuration:
+        """Return a copy with these values, by full name, in place of its own.
+
+        Unpaired surrogates in a text, which LMs sometimes write, are escaped. The copy shares all other values.
+        """
+        escaped = {name: without_surrogates(v) if isinstance(v, str) else v for name, v in values.items()}
+        return Configuration(cast("_Values", self.values).updated(escaped))
 
     def to_json(self) -> dict[str, JSON]:
         """Return the values as plain JSON; `from_json` is the inverse."""
@@ -189,7 +196,13 @@ class _Values(Mapping[str, JSON]):
     """Immutable mapping that copies values on the way in and on the way out."""
 
     def __init__(self, values: Mapping[str, JSON]) -> None:
-        self._values = {name: _copied(value) for name, value in values.items()}
+        self._values = values._values if isinstance(values, _Values) else _copies(values)
+
+    def updated(self, values: Mapping[str, JSON]) -> _Values:
+        """Return these values with `values` in place of those of the same names."""
+        updated = _Values({})
+        updated._values = {**self._values, **_copies(values)}
+        return updated
 
     def __getitem__(self, name: str) -> JSON:
         return _copied(self._values[name])
@@ -202,6 +215,10 @@ class _Values(Mapping[str, JSON]):
 
     def __repr__(self) -> str:
         return repr(self._values)
+
+
+def _copies(values: Mapping[str, JSON]) -> dict[str, JSON]:
+    return {name: _copied(value) for name, value in values.items()}
 
 
 def _copied(value: JSON) -> JSON:

@@ -79,13 +79,11 @@ def assemble(parts: Iterable[PartWithValue], student: Configuration) -> Configur
     for predictor, sentences in omitted.items():
         if texts[predictor][0] == student.instructions(predictor):
             texts[predictor][0] = without(texts[predictor][0], sentences)
-    configuration = student
-    for name, value in settings.items():
-        configuration = configuration.with_setting(name, value)
+    values = settings
     for name in student.predictors:
-        configuration = configuration.with_instructions(name, RULE_SEPARATOR.join(texts[name]))
-        configuration = configuration.with_demos(name, demos[name])
-    return configuration
+        values[f"{name}.instructions"] = RULE_SEPARATOR.join(texts[name])
+        values[f"{name}.demos"] = cast("JSON", demos[name])
+    return student.with_values(values)
 
 
 def with_parts(configuration: Configuration, student: Configuration, parts: Iterable[PartWithValue]) -> Configuration:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from simba_actors.programs import Configuration
+from simba_actors.programs.parts import assemble, parts_of
 from simba_actors.search.rollout import JSON
 
 CONFIGURATION = Configuration.of({"answer": ("Answer.\nBe brief.", [{"question": "1+1?", "answer": "2"}])})
@@ -63,3 +66,32 @@ def test_a_diff_shows_lines_of_instructions_and_whole_demos() -> None:
 
 def test_equal_configurations_have_no_diff() -> None:
     assert not CONFIGURATION.diff(Configuration.from_json(CONFIGURATION.to_json()))
+
+
+def test_work_grows_in_proportion_to_the_number_of_predictors() -> None:
+    """A run makes configurations on the host's event loop."""
+    small, large = (
+        Configuration.of({f"predictor {n}": ("Answer.", [{"answer": "2"}]) for n in range(count)}) for count in (20, 80)
+    )
+    assert calls_of(lambda: reassembled(large)) < 5 * calls_of(lambda: reassembled(small))
+    assert calls_of(lambda: large.without_demos([0])) < 5 * calls_of(lambda: small.without_demos([0]))
+
+
+def reassembled(configuration: Configuration) -> Configuration:
+    return assemble(parts_of(configuration, configuration), configuration)
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Return how many functions of Python's `work` calls."""
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
