@@ -94,7 +94,7 @@ class ProgramRunner:
         """Run the program and return the reply. Raise Refusal if the request's time ends before."""
         started = time.perf_counter()
         meter, trace = Meter(), cast("list[Any]", [])
-        program = self._programs.bound(states.configuration, ModelSpec())
+        program = await self._programs.bound(states.configuration, ModelSpec())
         deadline = Deadline(min(request.timeout_seconds or LONGEST_RUN, LONGEST_RUN))
         rollout = RolloutContext(meter, deadline, keeps_history=False, govern=self._twins)
 

@@ -233,7 +233,7 @@ class LocalExecutor:
     async def _run_once(self, task: RolloutTask, meter: Meter) -> Trajectory:
         await self._governor.scheduler.begin()
         example = self._examples[task.split][task.example]
-        program = self._programs.bound(task.configuration, task.model)
+        program = await self._bound(task)
         started = self._clock()
         deadline = Deadline(self._rollout_timeout)
         rollout = RolloutContext(meter, deadline, keeps_history=self._keeps_history, govern=self._govern())
@@ -260,6 +260,13 @@ class LocalExecutor:
                 "an LM or the student hangs, or the limit is too low"
             )
         return ended.trajectory(meter, self._clock() - started, self._labels(task.split, task.example))
+
+    async def _bound(self, task: RolloutTask) -> BoundProgram:
+        try:
+            return await self._programs.bound(task.configuration, task.model)
+        except Exception as error:
+            raise_if_infrastructure(error, self._governor.secrets)  # The process can't start a thread, for instance.
+            raise
 
     def _labels(self, split: Split, index: int) -> dict[str, JSON]:
         """Return an example's labels as JSON. They are kept, since an example runs many times."""

@@ -7,6 +7,7 @@ import re
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from threading import Lock
 from typing import Any, cast
 
 from simba_actors.programs.values import text_of
@@ -70,6 +71,7 @@ class Secrets:
 
     def __init__(self) -> None:
         self._known: list[str] = []
+        self._lock = Lock()  # LMs are learned in several threads.
 
     def learn(self, lm: Any) -> None:
         """Note each possible credential of the LM, in its settings, headers and address and in the environment.
@@ -79,13 +81,17 @@ class Secrets:
         own = cast("dict[str, Any]", vars(lm))
         attributes = {name: value for name, value in own.items() if isinstance(value, str)}
         found = {*_credentials_in(lm.kwargs), *_credentials_in(attributes), *_credentials_in(_environment())}
-        known = {*self._known, *(value for value in found if len(value) >= LEAST_LENGTH)}
-        self._known = sorted(known, key=len, reverse=True)  # A credential may hold another one.
+        self._add(value for value in found if len(value) >= LEAST_LENGTH)
 
     def add(self, credential: str) -> None:
         """Note a credential that belongs to no LM. A short one is not hidden, since that would garble texts."""
         if len(credential) >= LEAST_LENGTH:
-            self._known = sorted({*self._known, credential}, key=len, reverse=True)
+            self._add([credential])
+
+    def _add(self, credentials: Iterable[str]) -> None:
+        with self._lock:
+            # The longest first, since a credential may hold another one.
+            self._known = sorted({*self._known, *credentials}, key=len, reverse=True)
 
     def hide(self, text: str) -> str:
         """Return `text` without credentials, and without halves of surrogate pairs, which nothing can print or send."""

@@ -22,7 +22,9 @@ from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.retry import Retry
 from simba_actors.lm.rollout_context import current_rollout
 from simba_actors.programs import ConfigurationSpace
+from simba_actors.runtime.threads import NO_THREAD
 from simba_actors.search.rollout import Outcome, Trajectory
+from tests.support.limits import no_new_threads
 from tests.support.quiz import exact, questions
 from tests.support.scripted_lm import Ask, CutOff, Script, ScriptedLM, reply_text
 from tests.support.waiting import PATIENCE, until
@@ -63,6 +65,26 @@ async def rollout(
         rollout_timeout=timeout,
     )
     return await executor.run(RolloutTask(space.extract(student), 0))
+
+
+class Large(dspy.Module):
+    """Its programs are made in a thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = [dspy.Predict("question -> answer") for _ in range(12)]
+
+    async def aforward(self, question: str) -> dspy.Prediction:
+        return await self.parts[0].acall(question=question)
+
+
+async def test_a_large_student_runs_as_a_small_one() -> None:
+    assert (await rollout(Large(), right)).score == 1.0
+
+
+async def test_a_program_that_no_thread_can_make_is_an_infrastructure_failure() -> None:
+    with no_new_threads(), pytest.raises(LMUnavailableError, match=NO_THREAD):
+        await rollout(Large(), right)
 
 
 class Wrapping(dspy.Module):

@@ -14,6 +14,9 @@ import pytest
 
 from simba_actors import Optimizer, evaluate
 from simba_actors.errors import FingerprintMismatchError
+from simba_actors.evaluation.executor import LocalExecutor, RolloutTask
+from simba_actors.lm.governor import Governor
+from simba_actors.programs import ConfigurationSpace
 from simba_actors.search.adaptive.policy import AdaptivePolicy
 from simba_actors.search.policy import Policy
 from simba_actors.search.rollout import JSON
@@ -21,32 +24,8 @@ from simba_actors.search.simba.policy import DspyPolicy
 from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import finish, small_config
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.ticker import Ticker
 from tests.support.waiting import PATIENCE
-
-TICKS = 3
-"""Iterations that the loop must make while something blocks."""
-
-
-class Ticker:
-    """Counts iterations of the event loop, and lets threads wait for more of them."""
-
-    def __init__(self) -> None:
-        self._ticks = 0
-        self._ticked = threading.Condition()
-        self.was_held_up = False
-
-    async def run(self) -> None:
-        while True:
-            await asyncio.sleep(0.001)
-            with self._ticked:
-                self._ticks += 1
-                self._ticked.notify_all()
-
-    def blocks_until_the_loop_has_ticked(self) -> None:
-        with self._ticked:
-            goal = self._ticks + TICKS
-            if not self._ticked.wait_for(lambda: self._ticks >= goal, PATIENCE):
-                self.was_held_up = True
 
 
 class BlockingStudent(dspy.Module):
@@ -112,6 +91,50 @@ async def test_the_loop_ticks_while_an_evaluation_copies_the_program() -> None:
     ticking = asyncio.create_task(ticker.run())
     program.ticker = ticker
     await evaluate(program, questions(4), exact, lm=ScriptedLM(quiz_script))
+    ticking.cancel()
+    assert not ticker.was_held_up
+
+
+class SlowPart:
+    """An object that is slow to copy."""
+
+    def __init__(self) -> None:
+        self.ticker: Ticker | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SlowPart:
+        if self.ticker is not None:
+            self.ticker.blocks_until_the_loop_has_ticked()
+        return self
+
+
+class Large(dspy.Module):
+    """Its programs take long to make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.predict = dspy.Predict("question -> answer")
+        self.others = [dspy.Predict("question -> answer") for _ in range(11)]
+        self.slow = SlowPart()
+
+    async def aforward(self, question: str) -> dspy.Prediction:
+        return await self.predict.acall(question=question)
+
+
+async def test_the_loop_ticks_while_the_programs_of_a_large_student_are_made() -> None:
+    ticker, student = Ticker(), Large()
+    ticking = asyncio.create_task(ticker.run())
+    space = ConfigurationSpace.from_module(student)
+    executor = LocalExecutor(
+        student=student,
+        space=space,
+        examples={"train": questions(2)},
+        metric=exact,
+        lms={"student": ScriptedLM(quiz_script)},
+        governor=Governor(),
+    )
+    student.slow.ticker = ticker
+    configuration = space.extract(student)
+    await asyncio.gather(*(executor.run(RolloutTask(configuration, example)) for example in range(2)))
     ticking.cancel()
     assert not ticker.was_held_up
 
