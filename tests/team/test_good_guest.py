@@ -86,6 +86,17 @@ async def test_the_loop_ticks_while_a_start_copies_the_student(tmp_path: Path) -
     assert not ticker.was_held_up
 
 
+async def test_the_loop_ticks_while_the_programs_of_a_result_are_made(tmp_path: Path) -> None:
+    ticker, student = Ticker(), SlowToCopy()
+    ticking = asyncio.create_task(ticker.run())
+    async with await Optimizer.start(small_config(tmp_path / "simba.db", student=student)) as optimizer:
+        await optimizer.result(PATIENCE)
+        student.ticker = ticker
+        await optimizer.result(PATIENCE)
+    ticking.cancel()
+    assert not ticker.was_held_up
+
+
 async def test_the_loop_ticks_while_an_evaluation_copies_the_program() -> None:
     ticker, program = Ticker(), SlowToCopy()
     ticking = asyncio.create_task(ticker.run())
