@@ -245,14 +245,15 @@ class HostedRun:
         self._finish(cause)
 
     async def _look(self, reader: Reader, run: Run) -> None:
-        """Note whether the owner has paused the run, since waiting for its result may not help then."""
+        """Note whether and why the owner has paused the run, since waiting for its result may not help then."""
         pausing = self.run.gate.pausing
-        if run.status == "paused" and pausing.reason is None:
-            paused = await reader.last_pause(self.run_id)
-            if paused is not None:
-                pausing.pause(paused.reason, paused.cause)
-        elif run.status != "paused" and pausing.reason is not None:
+        paused = await reader.last_pause(self.run_id) if run.status == "paused" else None
+        if paused is not None and (paused.reason, paused.cause) == (pausing.reason, pausing.cause):
+            return
+        if pausing.reason is not None:
             pausing.resume()
+        if paused is not None:
+            pausing.pause(paused.reason, paused.cause)
 
     async def _is_stopped(self) -> bool:
         try:

@@ -151,6 +151,20 @@ async def test_a_standby_does_not_wait_for_the_result_of_a_run_that_is_paused_fo
         assert (await standby.result(PATIENCE)).run_id == "run"
 
 
+async def test_a_standby_knows_the_latest_cause_of_a_pause(tmp_path: Path) -> None:
+    def refusing(ask: Ask) -> Any:
+        raise LMAuthError("a bad key")
+
+    config = config_of(tmp_path / "simba.db", lm=ScriptedLM(refusing))
+    async with await Optimizer.start(config) as owner, await Optimizer.start(config, standby=True) as standby:
+        pausing = standby._hosted.run.gate.pausing
+        await until(lambda: pausing.cause == "access")
+        await owner.pause("tea")
+        await until(lambda: pausing.cause == "user")
+        assert pausing.reason is not None
+        assert pausing.reason.startswith("tea")
+
+
 async def test_a_standby_that_is_stopped_leaves_the_owner_at_work(tmp_path: Path) -> None:
     config = config_of(tmp_path / "simba.db")
     async with await Optimizer.start(config) as owner:
