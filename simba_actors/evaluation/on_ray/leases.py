@@ -195,11 +195,11 @@ class LeaseOffice:
             case LeaseWanted(number=number, endpoint=str(name), size=size):
                 self._start(number, self._grant(number, self._governor.endpoint(name), size))
             case CallAnswered(number=number):
-                self._slot(number).answered()
+                self._returned(number)[1].answered()
             case CallLeft(number=number):
-                self._slot(number).leave()
+                self._returned(number)[1].leave()
             case CallFailed(number=number, failed=failed):
-                endpoint, slot = self._held.pop(number)
+                endpoint, slot = self._returned(number)
                 self._start(number, self._governor.recover(slot, endpoint, self._caller, failed))
             case Withdrawn(number=number):
                 self._withdraw(number)
@@ -244,10 +244,16 @@ class LeaseOffice:
         if task is not None and task.cancel():
             return
         if number in self._held:  # Also if the lease was granted in this very iteration of the loop.
-            slot = self._slot(number)
+            _, slot = self._returned(number)
             slot.leave()
             if self._caller.not_sent is not None:
                 self._caller.not_sent(slot.size)
 
-    def _slot(self, number: int) -> Slot:
-        return self._held.pop(number)[1]
+    def _returned(self, number: int) -> tuple[Endpoint, Slot]:
+        """Return the endpoint and the slot of a lease that is out no more."""
+        if number not in self._held:
+            raise LookupError(
+                f"the worker says that LM call {number} has ended, for which it holds no lease: report this as "
+                "an error of simba_actors. Another worker takes its place"
+            )
+        return self._held.pop(number)

@@ -11,11 +11,20 @@ from dspy.utils.exceptions import LMAuthError
 
 from simba_actors.errors import BudgetReachedError, LMAccessError, LMUnavailableError
 from simba_actors.evaluation.on_ray.leases import LeaseOffice, LeasingGovernor
-from simba_actors.evaluation.on_ray.messages import LeaseWanted, Reply, Withdrawn
+from simba_actors.evaluation.on_ray.messages import (
+    CallAnswered,
+    CallFailed,
+    CallLeft,
+    FromWorker,
+    LeaseWanted,
+    Reply,
+    Withdrawn,
+)
 from simba_actors.lm.budget import COUNTED, Budget, BudgetTracker, CallSize
+from simba_actors.lm.failures import FailureClass
 from simba_actors.lm.governor import Caller, Fault, Governor
 from simba_actors.lm.limits import Limits
-from simba_actors.lm.retry import Retry
+from simba_actors.lm.retry import FailedCall, Retry
 from simba_actors.lm.rollout_context import RolloutContext
 from simba_actors.lm.usage import Meter, calls, prompt_characters, reported_cost, tokens
 from simba_actors.team.run_state import Gate
@@ -174,6 +183,17 @@ async def test_the_leases_of_a_worker_that_dies_count_as_used_and_free_their_slo
     both.sent = 0
     await both.calls(4)
     assert both.sent == 2
+
+
+@pytest.mark.parametrize(
+    "message",
+    [CallAnswered(7), CallLeft(7), CallFailed(7, FailedCall(FailureClass.TRANSIENT, "reset", 1, None))],
+    ids=["answered", "left", "failed"],
+)
+async def test_the_end_of_a_call_without_a_lease_is_an_error_that_says_so(message: FromWorker) -> None:
+    _, office = TwoWorkers().workers[0]
+    with pytest.raises(LookupError, match="LM call 7 has ended, for which it holds no lease"):
+        office.take(message)
 
 
 async def test_a_failed_call_is_made_again_when_the_optimizers_process_says_so() -> None:
