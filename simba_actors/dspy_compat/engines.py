@@ -48,6 +48,14 @@ def most_requests(lm: Any, completions: object) -> int:
     return completions if isinstance(completions, int) and completions > 1 and engine != "litellm" else 1
 
 
+def lacks_stream(error: BaseException) -> bool:
+    """Return whether `error` says that an LM's engine has no `stream` method, which `dspy.streamify` needs."""
+    return any(
+        isinstance(each, AttributeError) and each.name == "stream" and hasattr(each.obj, "complete")
+        for each in (error, error.__cause__)
+    )
+
+
 def import_what_calls_need() -> None:
     """Import the modules of DSPy that the first call of an LM would import.
 

@@ -34,6 +34,7 @@ from dspy.utils.exceptions import (
     LMUnsupportedModelError,
 )
 
+from simba_actors.dspy_compat.engines import lacks_stream
 from simba_actors.dspy_compat.provider_replies import ADVICE
 from simba_actors.errors import InfrastructureError
 from simba_actors.lm.provider_errors import (
@@ -74,6 +75,8 @@ class FailureClass(Enum):
     """The key, the account or the settings are wrong. Pause: the call fails until the user acts."""
     MISSING_PACKAGE = "missing_package"
     """The LM imports something that is not installed. Pause: the call fails until the user acts."""
+    NO_STREAM = "no_stream"
+    """The LM's engine can't stream, and the student streams. Pause: the call fails until the user acts."""
     WARNED = "warned"
     """This process turns a warning of the LM or its client into an error. Pause: the call fails until the user acts."""
     BROKEN = "broken"
@@ -132,6 +135,8 @@ def classify(error: BaseException) -> FailureClass:
         return FailureClass.MISSING_PACKAGE
     if isinstance(error, Warning):
         return FailureClass.WARNED
+    if lacks_stream(error):
+        return FailureClass.NO_STREAM
     status = status_of(error)
     is_prompts = is_prompts_fault(error, status)
     if status == PAYMENT_REQUIRED or isinstance(error, LMBillingError) or (_is_spent(error) and not is_prompts):

@@ -32,6 +32,10 @@ ENDINGS = {
     FailureClass.MISSING_PACKAGE: (
         "the LM {endpoint} can't import what it needs: {error}. Install the package or correct the import, then resume"
     ),
+    FailureClass.NO_STREAM: (
+        "the engine of the LM {endpoint} can't stream, and dspy.streamify asks it to: {error}. Give it a `stream` "
+        "method, or a student that does not stream, then resume"
+    ),
     FailureClass.WARNED: (
         "the LM {endpoint} warns, and this process turns the warning into an error: {error}. Remove its cause, or let "
         "it pass with warnings.filterwarnings, then resume"

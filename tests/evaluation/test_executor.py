@@ -87,6 +87,24 @@ async def test_a_program_that_no_thread_can_make_is_an_infrastructure_failure() 
         await rollout(Large(), right)
 
 
+class Streaming(dspy.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    async def aforward(self, question: str) -> Any:
+        stream: Any = dspy.streamify(self.ask)
+        return [item async for item in stream(question=question)][-1]
+
+
+async def test_an_engine_that_cannot_stream_is_named_at_once() -> None:
+    calls: list[Ask] = []
+    with pytest.raises(LMAccessError, match=r"scripted/lm can't stream.*Give it a `stream` method") as raised:
+        await rollout(Streaming(), lambda ask: calls.append(ask) or right(ask))
+    assert "key" not in str(raised.value)
+    assert calls == []
+
+
 class Wrapping(dspy.Module):
     """Runs `before`, then calls the LM, whose failure becomes an error of the student's own or an answer."""
 
