@@ -185,8 +185,8 @@ class StepClosed(Event):
     score: float | None
     """The winner's mean score over its rollouts in the step; None if there is no winner."""
 
-    sampled_mean: float
-    """The mean score of all trajectories that were sampled in the step."""
+    sampled_mean: float | None
+    """The mean score of all trajectories that were sampled in the step; None if none has a score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,12 +280,12 @@ class BucketsAnalyzed(Event):
     """Number of buckets: examples with trajectories."""
     spread: int
     """Number of buckets whose scores differ."""
-    sampled_mean: float
-    """The mean score of all trajectories that were sampled in the step."""
-    p10: float
-    """10th percentile of the sampled scores."""
-    p90: float
-    """90th percentile of the sampled scores."""
+    sampled_mean: float | None
+    """The mean score of all trajectories that were sampled in the step; None if none has a score."""
+    p10: float | None
+    """10th percentile of the sampled scores; None without scores."""
+    p90: float | None
+    """90th percentile of the sampled scores; None without scores."""
 
 
 # ── candidates ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -161,7 +161,8 @@ class OpenTelemetry(Telemetry):
 
     def _close_step(self, closed: StepClosed) -> None:
         span = self._step(closed.step)
-        span.set_attribute("simba_actors.sampled_mean", closed.sampled_mean)
+        if closed.sampled_mean is not None:
+            span.set_attribute("simba_actors.sampled_mean", closed.sampled_mean)
         if closed.score is not None:
             span.set_attribute("simba_actors.score", closed.score)
         span.end()

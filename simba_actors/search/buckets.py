@@ -52,12 +52,12 @@ class Bucket(BucketScores):
 class BatchStatistics:
     """The distribution of a step's sampled scores."""
 
-    sampled_mean: float
-    """The mean; `dspy.SIMBA` calls it the baseline score."""
+    sampled_mean: float | None
+    """The mean; `dspy.SIMBA` calls it the baseline score. None without scores."""
     p10: float
-    """10th percentile, interpolated linearly."""
+    """10th percentile, interpolated linearly; 0 without scores."""
     p90: float
-    """90th percentile, interpolated linearly."""
+    """90th percentile, interpolated linearly; 0 without scores."""
 
 
 def rank_buckets(batch: Sequence[int], scores: Iterable[tuple[int, float]]) -> list[BucketScores]:
@@ -88,10 +88,10 @@ def _spread(scores: Sequence[float]) -> tuple[float, float, float, float]:
 def batch_statistics(scores: Sequence[float]) -> BatchStatistics:
     """Return the statistics of `scores`, which must be in plan order, since a sum of floats depends on the order.
 
-    All are 0 without scores, as in a step whose examples are all set aside.
+    A step whose examples are all set aside has no scores.
     """
     if not scores:
-        return BatchStatistics(0.0, 0.0, 0.0)
+        return BatchStatistics(None, 0.0, 0.0)
     ranked = sorted(float(score) for score in scores)
     return BatchStatistics(sum(scores) / len(scores), _percentile(ranked, 10), _percentile(ranked, 90))
 

@@ -39,12 +39,12 @@ class Analyzer(GenServer[set[int]]):
 
 
 def _event(analyzed: Analyzed) -> BucketsAnalyzed:
-    statistics = analyzed.statistics
+    statistics, has_scores = analyzed.statistics, bool(analyzed.buckets)
     return BucketsAnalyzed(
         step=analyzed.plan.step,
         buckets=len(analyzed.buckets),
         spread=sum(bucket.max_to_min_gap > 0 for bucket in analyzed.buckets),
         sampled_mean=statistics.sampled_mean,
-        p10=statistics.p10,
-        p90=statistics.p90,
+        p10=statistics.p10 if has_scores else None,
+        p90=statistics.p90 if has_scores else None,
     )

@@ -341,7 +341,9 @@ class Coordinator(GenServer[CoordinatorState]):
         state.steps_closed += 1
         await self._teammates.via(PUBLISHER).cast(PublishBest(state.evidence.copy(), pool))
         best = "no candidate" if result.winner is None else f"best candidate program {result.winner}"
-        logger.info("step %d: sampled mean %.3f, %s", plan.step + 1, proposed.sampled_mean, best)
+        mean = proposed.sampled_mean
+        sampled = "no scores" if mean is None else f"sampled mean {mean:.3f}"
+        logger.info("step %d: %s, %s", plan.step + 1, sampled, best)
 
     # ── pausing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -201,7 +201,7 @@ class Proposed:
     """All proposals of a step have an outcome. Its candidates may still be running."""
 
     tried: TriedStep
-    sampled_mean: float
+    sampled_mean: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from simba_actors.search.progress import Progress
 
 
 def step_events(
-    step: int, sampled_mean: float, result: StepResult, progress: Progress, evidence: Evidence
+    step: int, sampled_mean: float | None, result: StepResult, progress: Progress, evidence: Evidence
 ) -> list[Event]:
     """Return the events of a closed step. `sampled_mean` is the mean score of its trajectories."""
     events: list[Event] = []

@@ -16,5 +16,5 @@ def test_percentiles_are_those_of_numpy_to_the_last_bit(scores: list[float]) -> 
     assert (statistics.p10, statistics.p90) == (np.percentile(scores, 10), np.percentile(scores, 90))
 
 
-def test_the_statistics_of_a_step_without_scores_are_0() -> None:
-    assert batch_statistics([]) == BatchStatistics(0.0, 0.0, 0.0)
+def test_a_step_without_scores_has_no_mean() -> None:
+    assert batch_statistics([]) == BatchStatistics(None, 0.0, 0.0)

@@ -13,7 +13,7 @@ from dspy.utils.exceptions import LMInvalidRequestError, LMServerError
 
 from simba_actors import Governor, Optimizer, OptimizerConfig, Retry
 from simba_actors.errors import RunError, RunPausedError
-from simba_actors.events import ExampleSetAside, RunPaused
+from simba_actors.events import BucketsAnalyzed, ExampleSetAside, RunPaused, StepClosed
 from simba_actors.lm.budget import Budget
 from simba_actors.search.rollout import STUDENT_LM, ModelSpec, Rollout, RolloutKey, Split
 from simba_actors.store import Reader
@@ -98,6 +98,18 @@ async def test_a_run_continues_without_an_example_that_is_never_answered_and_is_
         await optimizer.result(PATIENCE)
         events = await events_of(optimizer, ExampleSetAside)
     assert [event.example for event in events] == [5]
+
+
+async def test_a_step_without_scores_has_no_mean_score(tmp_path: Path) -> None:
+    config = config_for(tmp_path / "simba.db", poisoned, policy="dspy", bsize=1, max_steps=8)
+    async with Optimizer.start(config) as optimizer:
+        await optimizer.result(PATIENCE)
+        analyzed = await events_of(optimizer, BucketsAnalyzed)
+        closed = await events_of(optimizer, StepClosed)
+    means = {event.step: event.sampled_mean for event in closed}
+    (without,) = (event for event in analyzed if event.buckets == 0)
+    assert (without.sampled_mean, without.p10, without.p90, means.pop(without.step)) == (None, None, None, None)
+    assert None not in means.values()
 
 
 async def test_an_outage_that_begins_with_the_last_rollouts_of_a_step_sets_no_example_aside(tmp_path: Path) -> None:
