@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from simba_actors.events import CanaryJudged
 from simba_actors.publishing.publications import Publication, insert, served
 from simba_actors.search.statistics.sequential_test import Sums, compare
-from simba_actors.store.store import add_event
+from simba_actors.store.statements import add_event
 
 CanaryDecision: TypeAlias = Literal["promote", "rollback"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from simba_actors.search.rollout import JSON
 from simba_actors.store.encoding import inputs_digest, load_shared
-from simba_actors.store.store import dumps_shared
+from simba_actors.store.statements import dumps_shared
 
 if TYPE_CHECKING:
     import dspy

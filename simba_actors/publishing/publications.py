@@ -26,7 +26,7 @@ from simba_actors.events import ProgramPublished
 from simba_actors.search.rollout import JSON
 from simba_actors.store.connection import path_of, real_path
 from simba_actors.store.encoding import PUBLICATION_COLUMNS, checksum, load_shared, storable_text
-from simba_actors.store.store import add_configuration, add_event
+from simba_actors.store.statements import add_configuration, add_event
 
 PublicationKind: TypeAlias = Literal["publish", "canary", "promote", "rollback"]
 

@@ -14,7 +14,7 @@ from simba_actors.store.encoding import INTENT_COLUMNS, PROGRAM_COLUMNS, PROPOSA
 from simba_actors.store.opening import checked_path, open_for_writing
 from simba_actors.store.queries.usage_queries import ROLLOUT_SUMS
 from simba_actors.store.reading import Reader
-from simba_actors.store.store import add_event
+from simba_actors.store.statements import add_event
 
 _COPIED_COLUMNS = {
     "programs": PROGRAM_COLUMNS,

@@ -21,7 +21,7 @@ from simba_actors.store.opening import checked_path, open_for_writing
 from simba_actors.store.ownership import Owner, find_holding, holder_of, this_user
 from simba_actors.store.queries.ledger_queries import find_run, was_stopped
 from simba_actors.store.records import Request, RequestKind
-from simba_actors.store.store import SET_STATUS, add_event
+from simba_actors.store.statements import SET_STATUS, add_event
 
 
 async def send_request(
