@@ -15,26 +15,29 @@ import pytest
 
 import simba_actors
 from simba_actors import Channel, Optimizer
+from tests.support.hosts import run_script_in_fork
 from tests.support.openai_server import OpenAIServer
 from tests.support.router import EXAMPLES
 from tests.support.runs import small_config
 from tests.support.waiting import PATIENCE
 
+IN_FORK = """
+import os, runpy, sys
+os.chdir(sys.argv[1])
+sys.argv[:] = [sys.argv[2]]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
 
 class Recipe:
-    """Return a function that runs recipes in a folder, where they keep their stores."""
+    """Return a function that runs recipes in a folder, where they keep their stores, with DSPy already imported."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, name: str, *arguments: str, **environment: str) -> str:
-        command = [sys.executable, str(EXAMPLES / name), *arguments]
-        env = {**os.environ, **environment}
-        done = subprocess.run(
-            command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=600, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def __call__(self, name: str) -> str:
+        return run_script_in_fork(IN_FORK, self.folder, EXAMPLES / name)
 
 
 @pytest.fixture
@@ -82,10 +85,13 @@ def test_what_users_ask_makes_the_next_version_better(run: Recipe) -> None:
     assert happy == [("0", "2"), ("1", "6")]
 
 
-def test_a_recipe_runs_on_the_model_that_is_named(run: Recipe, tmp_path: Path) -> None:
+def test_a_recipe_runs_on_the_model_that_is_named(tmp_path: Path) -> None:
     with OpenAIServer(lambda ask: {"answer": "Rome"}) as provider:
-        named = ("--model", "openai/scripted", "--api-base", provider.address)
-        run("several_metrics.py", *named, OPENAI_API_KEY="none", DSPY_CACHEDIR=str(tmp_path / "cache"))
+        command = [sys.executable, str(EXAMPLES / "several_metrics.py"), "--model", "openai/scripted"]
+        command += ["--api-base", provider.address]
+        env = {**os.environ, "OPENAI_API_KEY": "none", "DSPY_CACHEDIR": str(tmp_path / "cache")}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
     assert provider.calls > 0
 
 

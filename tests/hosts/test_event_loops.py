@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hosts import run_script
+from tests.support.hosts import run_script_in_fork
 
 PRELUDE = """
 import asyncio, sys, threading, warnings
@@ -38,7 +38,7 @@ async def main():
 
 print(uvloop.run(main()))
 """
-    assert run_script(PRELUDE + script, store).strip().endswith("'one')")
+    assert run_script_in_fork(PRELUDE + script, store).strip().endswith("'one')")
 
 
 def test_a_run_and_live_calls_within_a_loop_that_is_nested(store: Path) -> None:
@@ -54,7 +54,7 @@ async def main():
 
 print(asyncio.run(main()))
 """
-    assert run_script(PRELUDE + script, store).strip().endswith("'one', 'one', 'one')")
+    assert run_script_in_fork(PRELUDE + script, store).strip().endswith("'one', 'one', 'one')")
 
 
 def test_asyncio_run_several_times_continues_one_run(store: Path) -> None:
@@ -72,7 +72,7 @@ result = asyncio.run(finish(small_config(store)))
 asyncio.run(publish(store, "one"))
 print(first == result.run_id, asyncio.run(answer(live)), live(question="?").answer)
 """
-    assert run_script(PRELUDE + script, store).strip() == "True one one"
+    assert run_script_in_fork(PRELUDE + script, store).strip() == "True one one"
 
 
 def test_a_run_on_a_loop_in_a_thread_beside_live_calls_of_the_main_thread(store: Path) -> None:
@@ -88,7 +88,7 @@ thread.join()
 asyncio.run(publish(store, "one"))
 print(len(results), answers, live(question="?").answer)
 """
-    assert run_script(PRELUDE + script, store).strip() == "1 {'nothing'} one"
+    assert run_script_in_fork(PRELUDE + script, store).strip() == "1 {'nothing'} one"
 
 
 def test_compile_in_a_running_loop_names_what_to_await(store: Path) -> None:
@@ -102,4 +102,4 @@ async def main():
 
 asyncio.run(main())
 """
-    assert run_script(PRELUDE + script, store).strip() == "True"
+    assert run_script_in_fork(PRELUDE + script, store).strip() == "True"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hosts import run_script
+from tests.support.hosts import run_script, run_script_in_fork
 from tests.support.live import publish
 from tests.support.waiting import PATIENCE, limited
 
@@ -99,7 +99,7 @@ while asyncio.run(ask_all()) != {"three"}:
 programs[0].close()
 print(programs[-1](question="?").answer, programs[0](question="?").answer)
 """
-    printed = run_script(PRELUDE + script, store)
+    printed = run_script_in_fork(PRELUDE + script, store)
     assert printed.splitlines() == ["{'one'} {'READY'}", "{'two'}", "three three"]
 
 

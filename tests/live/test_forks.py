@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.hosts import run_script, run_script_in_fork
 from tests.support.live import publish
-from tests.support.waiting import PATIENCE
 
 PRELUDE = """
 import asyncio, os, signal, sys, threading
@@ -46,12 +43,6 @@ def ended_well(children):
 """
 
 
-def run(script: str, store: Path) -> None:
-    command = [sys.executable, "-c", PRELUDE + script, str(store)]
-    done = subprocess.run(command, env=os.environ, timeout=PATIENCE, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     path = tmp_path / "simba.db"
@@ -66,7 +57,7 @@ asyncio.run(answer(live))
 children = [in_child(lambda: asyncio.run(answer(live)) == "one") for _ in range(3)]
 sys.exit(0 if ended_well(children) and asyncio.run(answer(live)) == "one" else 1)
 """
-    run(script, store)
+    run_script_in_fork(PRELUDE + script, store)
 
 
 def test_a_sync_student_is_run_in_a_thread_of_the_child(store: Path) -> None:
@@ -81,7 +72,7 @@ asyncio.run(answer(live))
 children = [in_child(lambda: asyncio.run(answer(live)) == "one") for _ in range(3)]
 sys.exit(0 if ended_well(children) and asyncio.run(answer(live)) == "one" else 1)
 """
-    run(script, store)
+    run_script_in_fork(PRELUDE + script, store)
 
 
 def test_a_child_sees_what_is_published_after_the_fork(store: Path) -> None:
@@ -98,7 +89,7 @@ child = in_child(sees_two)
 asyncio.run(publish(store, "two"))
 sys.exit(0 if ended_well([child]) and live(question="?").answer == "two" else 1)
 """
-    run(script, store)
+    run_script_in_fork(PRELUDE + script, store)
 
 
 def test_scores_that_a_child_reports_are_stored(store: Path) -> None:
@@ -119,7 +110,7 @@ async def questions():
 well = ended_well([in_child(call_and_close)])
 sys.exit(0 if well and asyncio.run(questions()) == {"in the parent", "in the child"} else 1)
 """
-    run(script, store)
+    run_script_in_fork(PRELUDE + script, store)
 
 
 def test_a_fork_while_another_thread_calls_leaves_no_lock_behind(store: Path) -> None:
@@ -153,7 +144,7 @@ well = ended_well(children)
 over.set()
 sys.exit(0 if well else 1)
 """
-    run(script, store)
+    run_script_in_fork(PRELUDE + script, store)
 
 
 def test_the_first_call_imports_no_module_of_dspys_clients_whose_lock_a_fork_could_inherit(store: Path) -> None:
@@ -163,4 +154,4 @@ before = set(sys.modules)
 live(question="?")
 sys.exit(", ".join(name for name in set(sys.modules) - before if name.startswith("dspy.clients")) or 0)
 """
-    run(script, store)
+    run_script(PRELUDE + script, store)

@@ -24,7 +24,7 @@ from simba_actors.live.wire import Remote
 from simba_actors.transport.security import TLS
 from tests.live.test_remote import FORKING, until_answer, until_state
 from tests.support.channels import ChannelServers
-from tests.support.hosts import free_port, run_script
+from tests.support.hosts import free_port, run_script_in_fork
 from tests.support.live import publish, sayer, start_canary
 from tests.support.waiting import PATIENCE, block_until
 
@@ -261,7 +261,7 @@ def test_an_address_that_cannot_be_followed_is_refused(given: dict[str, Any], me
 
 def test_a_forked_child_follows_too(store: Path, servers: ChannelServers) -> None:
     with servers.serving(store) as address:
-        assert run_script(FORKING, address, store).split()[0] == "0"
+        assert run_script_in_fork(FORKING, address, store).split()[0] == "0"
 
 
 def test_the_descriptors_are_those_of_the_contract(tmp_path: Path) -> None:

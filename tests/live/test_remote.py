@@ -8,45 +8,37 @@ import logging
 import secrets
 import socketserver
 import stat
-import subprocess
-import sys
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
 from simba_actors.errors import ConfigError
 from simba_actors.live import LiveProgram
 from simba_actors.live.router import LiveState
 from simba_actors.publishing.channel import Channel
-from tests.support.hosts import free_port, run_script, wait_for_port
+from simba_actors.web import dashboard
+from tests.support import hosts
+from tests.support.hosts import free_port, run_script_in_fork
 from tests.support.live import publish, sayer, start_canary
 from tests.support.waiting import PATIENCE, block_until
 
 TOKEN = secrets.token_hex()
 
-SERVER = """
-import sys
-import uvicorn
-from simba_actors.web import dashboard
-store, port, token = sys.argv[1:]
-uvicorn.run(dashboard(store, token=token or None, channels=True), port=int(port), log_level="warning")
-"""
+
+def serve(store: Path, token: str, port: int) -> None:
+    """Serve the store's channels."""
+    uvicorn.run(dashboard(store, token=token or None, channels=True), port=port, log_level="warning")
 
 
-@contextmanager
-def serving(store: Path, port: int, token: str = "") -> Generator[str]:
-    """A server of the store's channels, killed at the end."""
-    with subprocess.Popen([sys.executable, "-c", SERVER, str(store), str(port), token]) as process:
-        try:
-            wait_for_port(process, port)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.kill()
+def serving(store: Path, port: int, token: str = "") -> AbstractContextManager[str]:
+    """Run a server of the store's channels that is killed at the end."""
+    return hosts.serving(serve, store, token, port=port)
 
 
 @pytest.fixture
@@ -118,10 +110,10 @@ live = LiveProgram(sayer(), store=sys.argv[1], cache=sys.argv[2])
 print(live(question="?").answer, live(question="?").answer, live.version, live.state.value)
 """
     with serving(store, port) as url:
-        assert run_script(script, url, cache).split() == ["one", "one", "1", "ready"]
+        assert run_script_in_fork(script, url, cache).split() == ["one", "one", "1", "ready"]
     (file,) = cache.iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    cold = run_script(script, url, cache).split()
+    cold = run_script_in_fork(script, url, cache).split()
     assert cold[:3] == ["one", "one", "1"]
     assert cold[3] in ("stale", "ready"), "the cached version serves until the server is known to be dead"
 
@@ -293,7 +285,7 @@ print(os.waitpid(child, 0)[1], live.version)
 
 def test_a_forked_child_follows_too(store: Path) -> None:
     with serving(store, free_port()) as url:
-        assert run_script(FORKING, url, store).split()[0] == "0"
+        assert run_script_in_fork(FORKING, url, store).split()[0] == "0"
 
 
 def test_live_programs_of_one_channel_share_a_thread(store: Path) -> None:

@@ -22,7 +22,7 @@ from simba_actors.store.requests import send_request
 from simba_actors.store.store import Store
 from tests.store.ledgers import RUN, claimed
 from tests.support.children import start_child
-from tests.support.hosts import run_script
+from tests.support.hosts import run_script_in_fork
 from tests.support.waiting import PATIENCE, block_until, ended, kill, until
 
 LEASE = 0.3
@@ -288,6 +288,6 @@ asyncio.run(main())
 
 
 def test_a_forked_child_may_not_use_a_store_that_its_parent_has_open(tmp_path: Path) -> None:
-    beside, afterwards = run_script(FORK, tmp_path / "simba.db").splitlines()
+    beside, afterwards = run_script_in_fork(FORK, tmp_path / "simba.db").splitlines()
     assert "this process was forked from one that had a run open in it: make processes with" in beside
     assert afterwards == "opened"

@@ -8,13 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
+import tempfile
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from tests.support.waiting import PATIENCE, block_until
+from tests.support.children import start_process, start_script
+from tests.support.waiting import PATIENCE, block_until, kill
 
 
 def run_script(script: str, *arguments: object, through: Sequence[str] = (), limit: float = PATIENCE) -> str:
@@ -29,11 +32,39 @@ def run_script(script: str, *arguments: object, through: Sequence[str] = (), lim
         try:
             output, errors = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            _kill_all(process)
+            kill_group(process.pid)
             output, errors = process.communicate(timeout=PATIENCE)
             raise AssertionError(f"still running after {limit:g} s:\n{output}\n{errors}") from None
     assert process.returncode == 0, f"exit status {process.returncode}:\n{output}\n{errors}"
     return output
+
+
+def run_script_in_fork(script: str, *arguments: object) -> str:
+    """Do as `run_script` does in a fork of a process that has imported DSPy and this package."""
+    with tempfile.TemporaryDirectory() as directory:
+        output, errors = Path(directory) / "output", Path(directory) / "errors"
+        child = start_script(script, list(map(str, arguments)), output, errors)
+        child.join(PATIENCE)
+        code = child.exitcode
+        if code is None:
+            kill_group(child.pid)
+            kill(child)
+        printed = "\n".join(file.read_text() if file.exists() else "" for file in (output, errors))
+        assert code is not None, f"still running after {PATIENCE:g} s:\n{printed}"
+        assert code == 0, f"exit status {code}:\n{printed}"
+        return output.read_text()
+
+
+@contextmanager
+def serving(serve: Callable[..., None], *arguments: Any, port: int) -> Generator[str]:
+    """Run `serve(*arguments, port)` in a process that listens on `port` and is killed at the end. Yield its address."""
+    child = start_process(serve, *arguments, port)
+    try:
+        block_until(lambda: listens_on(port) or child.exitcode is not None)
+        assert child.exitcode is None, "the server did not start"
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        kill(child)
 
 
 @contextmanager
@@ -56,7 +87,7 @@ def running(command: Sequence[str], port: int, *, log: Path, **environment: str)
             process.send_signal(signal.SIGTERM)
             status = process.wait(PATIENCE)
         finally:
-            _kill_all(process)
+            kill_group(process.pid)
         assert status in (0, -signal.SIGTERM), log.read_text()
 
 
@@ -81,9 +112,8 @@ def listens_on(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _kill_all(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
-    """Kill the process and its children, which share its process group."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+def kill_group(pid: int | None) -> None:
+    """Kill a process that leads a process group, and its children, which belong to it."""
+    assert pid is not None
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
