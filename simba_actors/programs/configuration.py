@@ -63,11 +63,16 @@ class Configuration:
     @cached_property
     def _canonical(self) -> bytes:
         self.check_json()
-        return orjson.dumps(dict(self.values), option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(self._stored, option=orjson.OPT_SORT_KEYS)
+
+    @property
+    def _stored(self) -> Mapping[str, JSON]:
+        """The values themselves, which must not be changed. Copies of many take long."""
+        return cast("_Values", self.values).stored
 
     def check_json(self) -> None:
         """Raise NotJSONError, which names the value, if one is not plain JSON."""
-        for name, value in self.values.items():
+        for name, value in self._stored.items():
             problem = json_problem(value)
             if problem is not None:
                 raise NotJSONError(f"a configuration holds plain JSON only: {name}{problem}")
@@ -196,25 +201,25 @@ class _Values(Mapping[str, JSON]):
     """Immutable mapping that copies values on the way in and on the way out."""
 
     def __init__(self, values: Mapping[str, JSON]) -> None:
-        self._values = values._values if isinstance(values, _Values) else _copies(values)
+        self.stored = values.stored if isinstance(values, _Values) else _copies(values)
 
     def updated(self, values: Mapping[str, JSON]) -> _Values:
         """Return these values with `values` in place of those of the same names."""
         updated = _Values({})
-        updated._values = {**self._values, **_copies(values)}
+        updated.stored = {**self.stored, **_copies(values)}
         return updated
 
     def __getitem__(self, name: str) -> JSON:
-        return _copied(self._values[name])
+        return _copied(self.stored[name])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(self.stored)
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self.stored)
 
     def __repr__(self) -> str:
-        return repr(self._values)
+        return repr(self.stored)
 
 
 def _copies(values: Mapping[str, JSON]) -> dict[str, JSON]:

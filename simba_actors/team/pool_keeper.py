@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from simba_actors.runtime.logs import get_logger
 from simba_actors.search.evidence import Evidence
 from simba_actors.store import Owner
 from simba_actors.store.connection import LogDeletedError
+from simba_actors.store.queries import ledger_queries
 from simba_actors.store.records import (
     ActorGauge,
     AddProgram,
@@ -368,9 +370,10 @@ class PoolKeeper(GenServer[PoolState]):
         """Return the pool. Only programs that were not read before are read: a long run has many thousands."""
         state = self.state
         if state.pool is None:
-            added = await state.store.read.programs(self._run.run_id, state.unread)
-            state.programs = dict(sorted({**state.programs, **{program.number: program for program in added}}.items()))
-            configurations = {program.number: Configuration.from_json(program.configuration) for program in added}
+            added = await state.store.read.ask(_programs, self._run.run_id, state.unread)
+            programs = {program.number: program for program, _ in added}
+            state.programs = dict(sorted({**state.programs, **programs}.items()))
+            configurations = {program.number: configuration for program, configuration in added}
             state.configurations = {**state.configurations, **configurations}
             state.index = state.index or ProgramIndex(self._student)
             state.pool = PoolView(state.configurations, self._student, self._space, state.index)
@@ -387,6 +390,14 @@ class PoolKeeper(GenServer[PoolState]):
             await read.progress(run_id),
             tuple(await read.set_aside(run_id)),
         )
+
+
+def _programs(
+    db: sqlite3.Connection, run_id: str, numbers: Collection[int] | None
+) -> list[tuple[Program, Configuration]]:
+    """Return programs with their configurations. Called in the store's thread, since there may be many large ones."""
+    found = ledger_queries.find_programs(db, run_id, numbers)
+    return [(program, Configuration.from_json(program.configuration)) for program in found]
 
 
 def _gauges(registry: Registry) -> Iterator[ActorGauge]:

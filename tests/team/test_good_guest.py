@@ -16,7 +16,7 @@ from simba_actors import Optimizer, evaluate
 from simba_actors.errors import FingerprintMismatchError
 from simba_actors.evaluation.executor import LocalExecutor, RolloutTask
 from simba_actors.lm.governor import Governor
-from simba_actors.programs import ConfigurationSpace
+from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.search.adaptive.policy import AdaptivePolicy
 from simba_actors.search.policy import Policy
 from simba_actors.search.rollout import JSON
@@ -163,6 +163,22 @@ async def test_the_loop_ticks_while_the_policy_makes_its_first_state(
 
     monkeypatch.setattr(kind, "initial_state", slow)
     await finish(small_config(tmp_path / "simba.db", policy=name))
+    ticking.cancel()
+    assert not ticker.was_held_up
+
+
+async def test_the_loop_ticks_while_stored_configurations_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticker, from_json = Ticker(), Configuration.from_json
+    ticking = asyncio.create_task(ticker.run())
+
+    def slow(stored: JSON) -> Configuration:
+        ticker.blocks_until_the_loop_has_ticked()
+        return from_json(stored)
+
+    monkeypatch.setattr(Configuration, "from_json", slow)
+    await finish(small_config(tmp_path / "simba.db"))
     ticking.cancel()
     assert not ticker.was_held_up
 
