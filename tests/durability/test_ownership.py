@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +19,7 @@ from simba_actors.errors import FingerprintMismatchError, LeaseLostError, RunOwn
 from simba_actors.events import StepOpened, TrajectorySampled
 from simba_actors.store.store import Store
 from tests.support.children import start_child
+from tests.support.hosts import run_script_in_fork
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import questions, quiz_script
 from tests.support.runs import finish, reach, settle, small_config
@@ -207,8 +206,7 @@ def test_a_run_in_a_closed_loop_is_free_and_keeps_no_process_alive(
     work: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = str(tmp_path / "simba.db")
-    code = f"import pathlib, {__name__} as here; here.{work.__name__}(pathlib.Path({path!r}))"
-    subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=True, capture_output=True)
+    run_script_in_fork(f"import pathlib, {__name__} as here; here.{work.__name__}(pathlib.Path({path!r}))")
 
 
 class Tidy(dspy.Module):

@@ -1,4 +1,4 @@
-"""Four workers of one service: all answer, one owns the run, and they are killed and replaced while they serve."""
+"""Three workers of one service: all answer, one owns the run, and they are killed and replaced while they serve."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.support.waiting import block_until
 
 T = TypeVar("T")
 
-WORKERS = 4
-KILLS = 3
+WORKERS = 3
+KILLS = 2
 CLIENTS = 4
 STEPS = 1
 PAUSE = 0.2
