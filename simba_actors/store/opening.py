@@ -6,7 +6,9 @@ import itertools
 import os
 import re
 import sqlite3
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -189,11 +191,17 @@ def _check_not_empty(path: Path, version: int) -> None:
 def _check_exists(path: Path) -> None:
     with translate_errors(path):
         try:
-            path.stat()
+            mode = path.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{path} does not exist: check the path") from None
-    if path.is_dir():
+    _check_is_file(path, mode)
+
+
+def _check_is_file(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
         raise StoreError(f"{path} is a directory: give the path of a file in it")
+    if not stat.S_ISREG(mode):  # SQLite would wait for a pipe's other end.
+        raise StoreError(f"{path} is a pipe, a socket or a device: give the path of a file")
 
 
 def _check_one_name(path: Path) -> None:
@@ -211,8 +219,8 @@ def _check_one_name(path: Path) -> None:
 
 
 def _make_file(path: Path) -> None:
-    if path.is_dir():
-        raise StoreError(f"{path} is a directory: give the path of a file in it")
+    with suppress(FileNotFoundError, NotADirectoryError):
+        _check_is_file(path, path.stat().st_mode)
     real = real_path(path)
     if not real.parent.is_dir():
         raise StoreError(f"{path} can't be created: there is no directory {real.parent}; create it first")

@@ -84,6 +84,14 @@ async def test_a_directory_is_refused(tmp_path: Path) -> None:
         await Store.open(tmp_path)
 
 
+async def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "simba.db"
+    os.mkfifo(path)
+    for opened in (Store.open(path), Reader.open(path)):
+        with pytest.raises(StoreError, match="is a pipe, a socket or a device: give the path of a file"):
+            await asyncio.wait_for(opened, PATIENCE)
+
+
 async def test_a_file_with_two_names_is_refused_until_one_is_removed(tmp_path: Path) -> None:
     path, other = tmp_path / "simba.db", tmp_path / "other.db"
     await (await Store.open(path)).close()
