@@ -278,7 +278,7 @@ class Sampler(GenServer[SamplerState]):
                 return "try again"
             if self._setting_aside.has(rollout):
                 return "set aside"
-            diagnosis = self._setting_aside.blame(rollout) if is_reachable else "outage"
+            diagnosis = self._setting_aside.blame(rollout, before) if is_reachable else "outage"
         if diagnosis == "outage":
             self._teammates.report_outage(error, epoch, self._gate.pausing, where)
         if diagnosis != "set aside":

@@ -27,6 +27,8 @@ class Heard:
     """Rollouts that ended in this process, by LM of the model pool."""
     endpoints: Mapping[str, int]
     """Calls that were answered, by endpoint."""
+    failures: int = 0
+    """Failures that were blamed on an example so far."""
 
     def of(self, lm: str, endpoint: str | None) -> tuple[int, ...]:
         """Return how often an LM of the pool was heard, and the endpoint if it is known."""
@@ -65,7 +67,9 @@ class SettingAside:
         self._answers = answers
         self._ended: Counter[str] = Counter()
         self._examples: set[tuple[Split, int]] = set()
-        self._tries: Counter[tuple[Split, int]] = Counter()
+        self._failures = 0
+        self._tries: dict[tuple[Split, int], list[int]] = {}
+        """The failures that were blamed on each example, by their number."""
         self._heard_at_failure: dict[tuple[Split, int], Heard] = {}
         self._silences: dict[tuple[str, str | None], _Silence] = {}
         """By LM of the model pool and endpoint."""
@@ -75,7 +79,7 @@ class SettingAside:
     @property
     def heard(self) -> Heard:
         """How often each LM was heard so far."""
-        return Heard(dict(self._ended), self._answers())
+        return Heard(dict(self._ended), self._answers(), self._failures)
 
     def recall(self, examples: Iterable[tuple[Split, int]], evidence: Evidence) -> None:
         """Leave out the examples that the store says were set aside, and note the rollouts that have ended."""
@@ -91,6 +95,7 @@ class SettingAside:
         if calls or rollout.model.lm not in self._answered:
             self._answered[rollout.model.lm] = rollout
         self._ended[rollout.model.lm] += 1
+        self._tries.pop((rollout.split, rollout.example), None)
 
     def note_failure(
         self,
@@ -115,14 +120,14 @@ class SettingAside:
         since, self._heard_at_failure[example] = self._heard_at_failure.get(example, before), heard
         count = heard.of(rollout.model.lm, endpoint)
         if any(_is_more(count, earlier.of(rollout.model.lm, endpoint)) for earlier in (since, before)):
-            return self.blame(rollout)
+            return self.blame(rollout, before)
         failing = self._failing(rollout, endpoint, count)
         failing.add(example)
         if rejected and len(failing) > MOST_REJECTED:
             return "outage"
         if failing.issuperset(others):
             was_heard = rollout.model.lm in self._answered and (endpoint is None or count[-1] > 0)
-            return self.blame(rollout) if rejected and was_heard else "unclear"
+            return self.blame(rollout, before) if rejected and was_heard else "unclear"
         return "outage" if not rejected and len(failing) > MOST_FAILING else "try again"
 
     def _failing(self, rollout: Rollout, endpoint: str | None, count: tuple[int, ...]) -> set[tuple[Split, int]]:
@@ -132,11 +137,18 @@ class SettingAside:
             self._silences[key] = _Silence(count)
         return self._silences[key].failing
 
-    def blame(self, rollout: Rollout) -> Diagnosis:
-        """Note that the rollout's failure was not an outage's, and return what to do."""
-        example = (rollout.split, rollout.example)
-        self._tries[example] += 1
-        if self._tries[example] < TRIES:
+    def blame(self, rollout: Rollout, before: Heard) -> Diagnosis:
+        """Note that the rollout's failure was not an outage's, and return what to do.
+
+        Rollouts of the same example that fail at the same time count as one try: a short outage may have met them all.
+        """
+        example: tuple[Split, int] = (rollout.split, rollout.example)
+        tries = self._tries.setdefault(example, [])
+        if tries and before.failures < tries[-1]:
+            return "try again"
+        self._failures += 1
+        tries.append(self._failures)
+        if len(tries) < TRIES:
             return "try again"
         self._examples.add(example)
         return "set aside"

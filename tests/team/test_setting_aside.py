@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,31 +113,56 @@ async def test_a_step_without_scores_has_no_mean_score(tmp_path: Path) -> None:
     assert None not in means.values()
 
 
+class WaitsForOthers(dspy.Module):
+    """Asks about POISON after so many other questions are answered."""
+
+    def __init__(self, answered: list[Ask], others: int) -> None:
+        super().__init__()
+        self.answer = dspy.Predict("question -> answer")
+        self.others_are_answered = lambda: len(answered) >= others
+
+    async def aforward(self, question: str) -> dspy.Prediction:
+        if question == POISON:
+            await until(self.others_are_answered)
+        return await self.answer.acall(question=question)
+
+
 async def test_an_outage_that_begins_with_the_last_rollouts_of_a_step_sets_no_example_aside(tmp_path: Path) -> None:
-    others, is_down = 7, True
+    others, is_down = 2 * 7, True
     answered: list[Ask] = []
 
-    class WaitsForOthers(dspy.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.answer = dspy.Predict("question -> answer")
-
-        async def aforward(self, question: str) -> dspy.Prediction:
-            if question == POISON:
-                await until(lambda: len(answered) >= 2 * others)
-            return await self.answer.acall(question=question)
-
     def script(ask: Ask) -> Any:
-        if is_down and len(answered) >= 2 * others:
+        if is_down and len(answered) >= others:
             raise LMServerError("internal error")
         answered.append(ask)
         return quiz_script(ask)
 
-    config = config_for(tmp_path / "simba.db", script, student=WaitsForOthers(), policy="dspy")
+    config = config_for(tmp_path / "simba.db", script, student=WaitsForOthers(answered, others), policy="dspy")
     async with Optimizer.start(config) as optimizer:
         await reach(optimizer, RunPaused)
         is_down = False
         await optimizer.resume()
+        await optimizer.result(PATIENCE)
+        assert await events_of(optimizer, ExampleSetAside) == []
+
+
+async def test_a_short_outage_that_several_rollouts_of_the_last_example_meet_does_not_set_it_aside(
+    tmp_path: Path,
+) -> None:
+    answered: list[Ask] = []
+    failures = Counter[int | None]()
+
+    def script(ask: Ask) -> Any:
+        failures[ask.rollout_id] += POISON in ask.last
+        if POISON in ask.last and failures[ask.rollout_id] <= 3:
+            raise LMServerError("internal error")
+        answered.append(ask)
+        return quiz_script(ask)
+
+    student = WaitsForOthers(answered, 3 * 7)
+    sizes: dict[str, Any] = {"num_candidates": 3, "max_steps": 1, "max_concurrency": 4}
+    config = config_for(tmp_path / "simba.db", script, student=student, policy="dspy", **sizes)
+    async with Optimizer.start(config) as optimizer:
         await optimizer.result(PATIENCE)
         assert await events_of(optimizer, ExampleSetAside) == []
 
@@ -287,6 +313,23 @@ def test_an_example_that_fails_while_others_end_is_set_aside_after_enough_tries(
         verdicts.append(known.note_failure(rollout(1), before, others=[OTHER]))
     assert verdicts == ["try again"] * (TRIES - 1) + ["set aside"]
     assert known.without([rollout(1), rollout(2)]) == (rollout(2),)
+
+
+def test_failures_at_the_same_time_are_one_try() -> None:
+    known = SettingAside(dict)
+    before = known.heard
+    known.note_end(rollout(2))
+    assert [known.note_failure(rollout(1), before, others=[OTHER]) for _ in range(TRIES)] == ["try again"] * TRIES
+
+
+def test_an_example_that_ends_begins_with_no_failures() -> None:
+    known, diagnoses = SettingAside(dict), list[str]()
+    for _ in range(TRIES):
+        before = known.heard
+        known.note_end(rollout(2))
+        diagnoses.append(known.note_failure(rollout(1), before, others=[OTHER]))
+        known.note_end(rollout(1))
+    assert diagnoses == ["try again"] * TRIES
 
 
 @pytest.mark.parametrize("left", [[1], [1, 2]])
