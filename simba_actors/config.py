@@ -216,7 +216,7 @@ class OptimizerConfig:
     max_concurrency: int = 32
     """Maximum number of rollouts in flight. Each endpoint is assumed to accept that many calls until it refuses one;
     then concurrency adapts to what the endpoint accepts. When a run of the adaptive policy starts, this also decides
-    how many steps it has open at a time (`steps_at_once` in the run's settings), which changes the result."""
+    how many steps it has open at a time at most (`steps_at_once` in its settings), which changes the result."""
 
     rollout_timeout: float = 300.0
     """Seconds that a rollout may take before it counts as an infrastructure failure. Waiting for a turn at an endpoint

@@ -88,7 +88,7 @@ def _shown_settings(config: OptimizerConfig, policy: Policy) -> dict[str, JSON]:
         **{name: getattr(config, name) for name in SEARCH_SETTINGS},
         "max_steps": config.steps,
         "max_concurrency": config.max_concurrency,
-        "steps_at_once": policy.steps_at_once(policy.initial_state()),
+        "steps_at_once": policy.steps_at_once(policy.initial_state(), config.steps),
         "rollout_timeout": config.rollout_timeout,
         "budget": asdict(config.budget),
     }

@@ -13,7 +13,7 @@ A step runs like this::
     rollouts = policy.evaluation(plan, proposal, pool)          # for each candidate, as soon as it exists
     result = policy.close_step(closed, TriedStep(plan, proposals, candidates), evidence, pool)
 
-`steps_at_once` steps are open at a time, so that some run rollouts while others wait for strategies or for their last
+Several steps may be open at a time, so that some run rollouts while others wait for strategies or for their last
 replies. They close in the order in which they opened, and each plan rests on closed steps alone: with 2 steps at once,
 step 7 is planned when step 5 closes, and knows only the plan of step 6. So a plan never depends on which replies arrive
 first.
@@ -181,8 +181,8 @@ class Policy(Protocol):
         """Return about how many rollouts the whole run makes, given how many its first step made."""
         ...
 
-    def steps_at_once(self, state: JSON) -> int:
-        """Return how many steps are open at a time. The initial state decides it, and it never changes."""
+    def steps_at_once(self, state: JSON, closed: int) -> int:
+        """Return how many steps to keep open after `closed` steps have closed. The initial state decides it."""
         ...
 
     def open_step(self, opened: JSON, closed: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:

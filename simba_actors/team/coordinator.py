@@ -244,7 +244,7 @@ class Coordinator(GenServer[CoordinatorState]):
             await self._ending.with_error(state, error)
             return
         ended_by = state.stopped_by
-        while ended_by is None and len(state.steps) < self._policy.steps_at_once(state.opened):
+        while ended_by is None and len(state.steps) < self._policy.steps_at_once(state.opened, state.steps_closed):
             if not await self._open_step():
                 ended_by = self._end_of_search(state.steps_closed)
         if ended_by is not None and not state.steps:
@@ -285,7 +285,7 @@ class Coordinator(GenServer[CoordinatorState]):
         if stop_when is None or progress is None:
             return None
         opened = state.steps_closed + len(state.steps)
-        known = max(state.stop_asked, opened - self._policy.steps_at_once(state.opened))
+        known = max(state.stop_asked, opened - self._policy.steps_at_once(state.opened, state.steps_closed))
         new = [step for step in progress.history if step.step > known]
         reasons = await self._threads.run(lambda: [reason_to_stop(stop_when, step) for step in new])
         state.stop_asked = state.steps_closed

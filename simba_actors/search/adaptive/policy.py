@@ -141,8 +141,9 @@ class AdaptivePolicy:
     def rollouts_expected(self, first_step: int) -> int:
         return self._schedule.expected(first_step)
 
-    def steps_at_once(self, state: JSON) -> int:
-        return stored_steps_at_once(state)
+    def steps_at_once(self, state: JSON, closed: int) -> int:
+        # What the first steps find is worth most to the next ones, whose plans lack what open steps find.
+        return min(stored_steps_at_once(state), 1 + closed)
 
     def open_step(self, opened: JSON, closed: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:
         now = AdaptiveState.from_json(closed)

@@ -95,7 +95,7 @@ class Schedule:
 
 
 def steps_at_once(concurrency: int, rollouts_per_step: int, search: int) -> int:
-    """Return how many steps to keep open, so that `concurrency` rollouts are in flight where the search can bear it.
+    """Return the most steps to keep open, so that `concurrency` rollouts are in flight where the search can bear it.
 
     `search` is the number of rollouts of all steps together.
 

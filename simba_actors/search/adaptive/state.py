@@ -99,7 +99,7 @@ class AdaptiveState:
     batches: BatchOrder
     parameters: Parameters
     steps_at_once: int = 1
-    """Number of steps that the run has open at a time."""
+    """Maximum number of steps that the run has open at a time."""
     next_program: int = 1
     """The number of the next new program."""
     open_steps: tuple[OpenStep, ...] = ()
@@ -180,5 +180,5 @@ def stored_warm_start(state: JSON) -> WarmStart:
 
 
 def stored_steps_at_once(state: JSON) -> int:
-    """Return the number of steps that the run has open at a time: 1 if an earlier version stored the state."""
+    """Return the maximum number of steps that the run has open at a time: 1 if an earlier version stored the state."""
     return cast("dict[str, Any]", state).get("steps_at_once", 1)

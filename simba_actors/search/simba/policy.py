@@ -83,7 +83,7 @@ class DspyPolicy:
     def rollouts_expected(self, first_step: int) -> int:
         return first_step * self.settings.max_steps + (self.settings.num_candidates + 1) * self.examples
 
-    def steps_at_once(self, state: JSON) -> int:
+    def steps_at_once(self, state: JSON, closed: int) -> int:
         return 1
 
     def open_step(self, opened: JSON, closed: JSON, step: int, evidence: Evidence, pool: Pool) -> StepPlan | None:

@@ -128,7 +128,7 @@ def run(world: World, rollouts: int, *, resumed: bool = False, stop_when: StopWh
         return world.before(open_steps[0][0].plan.first_program) if open_steps else world
 
     while True:
-        while not stopped and len(open_steps) < policy.steps_at_once(closed):
+        while not stopped and len(open_steps) < policy.steps_at_once(closed, step - len(open_steps)):
             plan = now().open_step(opened if open_steps else closed, closed, step, evidence, known())
             if plan is None:
                 break

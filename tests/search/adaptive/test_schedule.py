@@ -34,8 +34,16 @@ def test_at_most_a_quarter_of_a_runs_steps_is_open(steps: int, expected: int) ->
 
 
 def test_the_number_of_open_steps_is_the_one_that_the_run_started_with() -> None:
-    assert concurrent(1).steps_at_once(concurrent(256).initial_state()) > 1
-    assert concurrent(256).steps_at_once(concurrent(1).initial_state()) == 1
+    assert concurrent(1).steps_at_once(concurrent(256).initial_state(), closed=24) > 1
+    assert concurrent(256).steps_at_once(concurrent(1).initial_state(), closed=24) == 1
+
+
+def test_a_run_opens_one_more_step_at_a_time_for_each_that_has_closed() -> None:
+    started = concurrent(256)
+    state = started.initial_state()
+    most = started.steps_at_once(state, closed=24)
+    assert most == 5
+    assert [started.steps_at_once(state, closed) for closed in range(7)] == [1, 2, 3, 4, 5, 5, 5]
 
 
 def test_open_steps_do_not_promise_more_rollouts_than_the_search_has() -> None:
