@@ -64,13 +64,16 @@ class Finals:
             return ()
         on_valset = number and self.valset  # On the trainset, programs that look better by now may still join.
         estimates = self._estimates(model, evidence) if on_valset else self._estimates_of_search(model, evidence)
-        best = list(estimates)[: FINALISTS[number]]
-        if not best:
+        share = self.rollouts // len(FINALISTS)
+        # A small valset or budget has fewer finalists, in place of rounds without rollouts.
+        most = min(FINALISTS[number], share) if self.valset else FINALISTS[number]
+        best = list(estimates)[:most]
+        if not best or most < 2:
             return ()
         finalists = best if STUDENT in best else [*best[:-1], STUDENT]
         if number == 0 and not self._may_name_another(model, finalists):
             return ()
-        each = self.rollouts // len(FINALISTS) // len(finalists)
+        each = share // len(finalists)
         planned = [(program, example) for program in finalists for example in islice(examples(program), each)]
         return tuple(
             Rollout(RolloutKey.of_final(evidence.rounds, n), program, example, split=self.split)

@@ -72,6 +72,15 @@ def test_a_valset_scores_the_winner_even_if_it_can_only_be_the_student() -> None
     assert next_round(without_effects(), finals=Finals(valset=20, rollouts=60))
 
 
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_finals_on_a_small_valset_have_fewer_programs(size: int) -> None:
+    finals = Finals(valset=size, rollouts=most_rollouts(size))
+    planned = next_round(after(0), finals=finals)
+    assert {rollout.split for rollout in planned} == {"val"}
+    assert STUDENT in programs_of(planned)
+    assert len(programs_of(planned)) == len(planned) == size
+
+
 def test_a_program_with_fewer_rollouts_than_finalists_make_in_finals_does_not_win() -> None:
     known = evidence()
     newcomer = max(PROGRAMS) + 1
