@@ -80,7 +80,11 @@ class StepProgress:
 
 
 class _Linked(StepProgress):
-    """Keeps the previous step out of the dataclass's fields, which would otherwise contain the whole history."""
+    """Adds a slot for the previous step that is no field.
+
+    A field would take the whole history into comparisons, `asdict` and copies. An attribute without a slot would be
+    pickled and copied with its own previous step, and so on, until the recursion is too deep.
+    """
 
     __slots__ = ("_before",)
 
