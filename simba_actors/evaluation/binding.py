@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from threading import Lock
 from typing import Any, TypeVar, cast
 
@@ -120,8 +120,8 @@ class Programs:
         """Held while a program is made. One thread at a time is as fast, and keeps the event loop waiting for one."""
         self._lms: dict[tuple[int, ModelSpec], Any] = {}
         self._own = student.lms
-        others = {id(lm): self._governed(lm, ModelSpec()) for lm in student.other_lms}
-        self._student = Copier(student.module, others).copy()[0] if others else student.module
+        self._copy = student.module
+        self._other_lms = {id(lm): self._governed(lm, ModelSpec()) for lm in student.other_lms}
         self._applied: OrderedDict[str, _Applied] = OrderedDict()
         self.default_lm = self._governed(lms[STUDENT_LM], ModelSpec()) if lms.get(STUDENT_LM) is not None else None
         self._default_of_threads = None if self.default_lm is None else default_of_threads(self.default_lm)
@@ -140,6 +140,11 @@ class Programs:
             for predictor, lm in chosen.items():
                 copy_of[predictor].lm = lm
             return BoundProgram(module, applied.names)
+
+    @cached_property
+    def _student(self) -> dspy.Module:
+        """The student with governed copies of the LMs that it holds beside its predictors."""
+        return Copier(self._copy, self._other_lms).copy()[0] if self._other_lms else self._copy
 
     def _apply(self, configuration: Configuration) -> _Applied:
         program = self._space.apply(configuration, self._student)

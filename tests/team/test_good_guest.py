@@ -14,6 +14,7 @@ import pytest
 
 from simba_actors import Optimizer, evaluate
 from simba_actors.errors import FingerprintMismatchError
+from simba_actors.evaluation.binding import StudentCopy
 from simba_actors.evaluation.executor import LocalExecutor, RolloutTask
 from simba_actors.lm.governor import Governor
 from simba_actors.programs import Configuration, ConfigurationSpace
@@ -125,6 +126,7 @@ class Large(dspy.Module):
         super().__init__()
         self.predict = dspy.Predict("question -> answer")
         self.others = [dspy.Predict("question -> answer") for _ in range(11)]
+        self.judge = ScriptedLM(quiz_script)
         self.slow = SlowPart()
 
     async def aforward(self, question: str) -> dspy.Prediction:
@@ -134,7 +136,8 @@ class Large(dspy.Module):
 async def test_the_loop_ticks_while_the_programs_of_a_large_student_are_made() -> None:
     ticker, student = Ticker(), Large()
     ticking = asyncio.create_task(ticker.run())
-    space = ConfigurationSpace.from_module(student)
+    space, copy = ConfigurationSpace.from_module(student), StudentCopy.of(student)
+    student.slow.ticker = ticker
     executor = LocalExecutor(
         student=student,
         space=space,
@@ -142,8 +145,8 @@ async def test_the_loop_ticks_while_the_programs_of_a_large_student_are_made() -
         metric=exact,
         lms={"student": ScriptedLM(quiz_script)},
         governor=Governor(),
+        copy=copy,
     )
-    student.slow.ticker = ticker
     configuration = space.extract(student)
     await asyncio.gather(*(executor.run(RolloutTask(configuration, example)) for example in range(2)))
     ticking.cancel()
