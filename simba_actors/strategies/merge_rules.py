@@ -32,7 +32,8 @@ class MergeRules:
     """
 
     cap: int = 3_000
-    """Maximum number of characters of all rules of a predictor together."""
+    """Maximum number of characters of all rules of a predictor together, some 700 tokens of each prompt. A lower cap
+    keeps prompts shorter. Rules are then merged more often, which takes a question each time and may lose advice."""
 
     @property
     def name(self) -> str:

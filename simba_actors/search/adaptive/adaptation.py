@@ -26,16 +26,20 @@ REMEMBERED = 1_000
 """Buckets from which the noise of the metric is measured; more would not improve the estimate."""
 
 LEAST_COUNT = 12
-"""Rollouts, or buckets, needed before anything is concluded from them."""
+"""Rollouts, or buckets, needed before anything is concluded from them. With fewer, parameters change sooner, on less.
+By Wilson's interval, 10 failures of 12 show that most samples fail; it takes all of 6, and 17 of 24."""
 
 COOLING = 0.75
-"""Factor by which a sampling temperature is lowered. It is raised by the inverse."""
+"""Factor by which a sampling temperature is lowered. It is raised by the inverse. Five changes lead from `HOTTEST` to
+`COOLEST`: with a smaller factor fewer samples break before it is cool enough, and it may become cooler than needed."""
 
 COOLEST, HOTTEST = 0.3, 1.0
-"""Limits of the sampling temperature. The upper one is `dspy.SIMBA`'s, and the highest that every provider accepts."""
+"""Limits of the sampling temperature. The upper one is `dspy.SIMBA`'s, and the highest that every provider accepts. The
+cooler the samples, the fewer break, and the less those of one example differ, which is what rules are learned from."""
 
 LEAST_PAIRS = 60
-"""Buckets of two trajectories needed to measure noise."""
+"""Buckets of two trajectories needed to measure noise. A noise of 0.22 counts as 0.32 with 60, the high end of its
+interval; with 30 it would be known sooner and count as 0.36, with 120 it counts as 0.29."""
 
 HARDLY_DIFFER = 0.2
 """Minimum share of unsolved buckets whose trajectories score differently; below it, there is little to compare."""
@@ -48,7 +52,8 @@ USUAL_NOISE = 0.4
 usual number of rollouts per candidate is meant for it."""
 
 LEAST_ROLLOUTS = 0.6
-"""Fewest rollouts per candidate, as a share of the usual number."""
+"""Fewest rollouts per candidate, as a share of the usual number: 10 of 16. In planted worlds with a binary metric, 8
+changed the gain by 0.03 ± 0.05 from 1.38, and 24 by -0.05 ± 0.05 (tests/benchmarks/README.md)."""
 
 DEAD_BAND = 0.2
 """Relative change below which a parameter stays as it is: it would only follow the noise of its own measurement."""

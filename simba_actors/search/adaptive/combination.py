@@ -16,10 +16,12 @@ from simba_actors.search.statistics.linear_algebra import Booleans, Float32Array
 from simba_actors.search.statistics.mixed_model import mean_sigmoid
 
 LEAST_GAIN = 1e-4
-"""Expected score that a part must add to be taken, on a scale from 0 to 1."""
+"""Expected score that a part must add to be taken, on a scale from 0 to 1. In planted worlds, leaving out parts that
+add less than 0.005 made winners of 11 parts in place of 13 and changed the gain by -0.02 ± 0.09 from 1.39."""
 
 CHOSEN_ON = 128
-"""Maximum number of panel examples on which parts are chosen one by one."""
+"""Maximum number of panel examples on which parts are chosen one by one. The arithmetic takes time in proportion to it;
+with fewer, what a part is worth is the mean over fewer examples."""
 
 AT_A_TIME = 16
 """Number of combinations that are found side by side. Arrays for more would not fit into a core's cache."""
