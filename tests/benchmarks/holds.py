@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.holds            # 100,000 examples, about a minute
     python -m tests.benchmarks.holds 5000
+    python -m tests.benchmarks.holds 200 800    # 800 predictors: a run of one short step, without garbage collections
 
 The event loop is held by what runs on it: the CPU time of a turn, from making the config to the first improved program.
 The interpreter is held by a call of C code in another thread, such as that of the policy: the CPU time of that thread
@@ -125,7 +126,15 @@ def trend() -> float:
     return time.thread_time() - began
 
 
-def loop(examples: int) -> tuple[float, float, float]:
+class Large(Bare):
+    """Has more predictors than it calls."""
+
+    def __init__(self, predictors: int) -> None:
+        super().__init__()
+        self.others = [dspy.Predict("question -> answer") for _ in range(predictors - 1)]
+
+
+def loop(examples: int, predictors: int = 1) -> tuple[float, float, float]:
     """The CPU time of making the config, of the longest turn of the loop afterwards, and of the longest pass of the
     garbage collector in one."""
     rows = World(examples, 0).rows
@@ -139,24 +148,27 @@ def loop(examples: int) -> tuple[float, float, float]:
         asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner,
         garbage_collections() as passes,
     ):
-        config = runner.run(start(trainset, Path(directory) / "simba.db", selector.turns))
+        config = runner.run(start(trainset, predictors, Path(directory) / "simba.db", selector.turns))
     return config, max(selector.turns), passes.longest
 
 
-def start(trainset: list[dspy.Example], store: Path, turns: list[float]) -> Coroutine[Any, Any, float]:
+def start(trainset: list[dspy.Example], predictors: int, store: Path, turns: list[float]) -> Coroutine[Any, Any, float]:
     """Return the CPU time of making the config. Of the `turns`, those after it are left."""
+    size: dict[str, Any] = {"budget": Budget(max_calls=1_000)}
+    if predictors > 1:  # A budget would have to be for calls of each of them.
+        size = {"max_steps": 1, "bsize": 8, "num_candidates": 2}
 
     async def main() -> float:
         with dspy.context(disable_history=True):
             config = OptimizerConfig(
-                student=Bare(),
+                student=Large(predictors),
                 metric=exact,
                 trainset=trainset,
                 store=store,
                 lm=guessing(SlowGuesser()),
                 strategies=[AppendADemo()],
                 max_concurrency=64,
-                budget=Budget(max_calls=1_000),
+                **size,
             )
             await asyncio.sleep(0)
             made = max(turns)
@@ -170,12 +182,17 @@ def start(trainset: list[dspy.Example], store: Path, turns: list[float]) -> Coro
 
 def main() -> None:
     examples = int(sys.argv[1]) if len(sys.argv) > 1 else EXAMPLES
+    predictors = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     be_up()
-    config, turn, garbage = loop(examples)
+    if predictors > 1:
+        gc.disable()
+    config, turn, garbage = loop(examples, predictors)
     print(
-        f"loop, {examples:,} examples: config {config * 1e3:.1f} ms, longest turn of the run {turn * 1e3:.1f}, "
-        f"longest garbage collection {garbage * 1e3:.1f}"
+        f"loop, {examples:,} examples, {predictors:,} predictors: config {config * 1e3:.1f} ms, "
+        f"longest turn of the run {turn * 1e3:.1f}, longest garbage collection {garbage * 1e3:.1f}"
     )
+    if predictors > 1:
+        return
     holds, garbage = policy(examples)
     print(f"interpreter, {CALLS:,} calls and {examples:,} examples, milliseconds; garbage {garbage * 1e3:.1f}:")
     for name, (held, line) in sorted(holds.items(), key=lambda hold: -hold[1][0]):
