@@ -283,6 +283,7 @@ class _Assembly:
             gate=self._gate,
             threads=self._planning,
             telemetry=self._telemetry,
+            answers=self._governor.answers,
         )
 
     def _publisher(self) -> ChildSpec:

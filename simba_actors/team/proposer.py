@@ -44,6 +44,7 @@ from simba_actors.team.messages import (
 )
 from simba_actors.team.pool_view import PoolView
 from simba_actors.team.run_state import Gate
+from simba_actors.team.setting_aside import TRIES
 
 logger = get_logger(__name__)
 
@@ -71,6 +72,8 @@ class ProposerState:
     """Whether the Coordinator waits for `applying` to be empty."""
     drained: bool = False
     """Whether the Coordinator knows that `applying` is empty. It ends the run, so other results would be lost."""
+    is_answered: bool = False
+    """Whether the prompt model has answered a strategy in this process."""
     failures: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     """How often a strategy failed with an error of that name in this process."""
 
@@ -94,6 +97,7 @@ class Proposer(GenServer[ProposerState]):
         gate: Gate,
         threads: Threads,
         telemetry: Telemetry,
+        answers: Callable[[], Mapping[str, int]],
     ) -> None:
         self._teammates = teammates
         self._policy = policy
@@ -108,6 +112,7 @@ class Proposer(GenServer[ProposerState]):
         self._gate = gate
         self._threads = threads
         self._telemetry = telemetry
+        self._answers = answers  # How many calls each endpoint has answered.
 
     async def init(self) -> InitReturn:
         self.state = ProposerState()
@@ -209,6 +214,8 @@ class Proposer(GenServer[ProposerState]):
         buckets = tuple(known[example] for example in proposal.examples if example in known)
         outcome = await self._try_strategies(analyzed, proposal, buckets, pool, prompt_model)
         configuration = outcome.configuration
+        if outcome.reason is None and prompt_model.usage.calls > 0:
+            self.state.is_answered = True
         program = None
         if configuration is not None:
             program = Program(
@@ -277,11 +284,15 @@ class Proposer(GenServer[ProposerState]):
             )
 
     async def _try(self, name: str, context: StrategyContext, step: int, index: int) -> Configuration | Declined:
-        """Return the strategy's answer. After an outage, wait until the run is resumed and ask again."""
+        """Return the strategy's answer. After an outage, wait until the run is resumed and ask again.
+
+        If its LM answers others, the prompt is to blame: the provider never answers it, or always with an error.
+        """
         strategy, gate = self._strategies[name], self._gate
         declined = strategy.applicable(context)
         if declined is not None:
             return declined
+        answers, tries = self._answers(), 0
         while True:
             await gate.passed()
             epoch = gate.pausing.epoch
@@ -296,7 +307,13 @@ class Proposer(GenServer[ProposerState]):
                 self._applied(step, index)
                 await asyncio.Event().wait()  # The proposal stays planned, for a run with a larger budget.
             except InfrastructureError as error:
-                self._teammates.report_outage(error, epoch, gate.pausing, f"strategy {name}")
+                place, before, answers = error.endpoint or "", answers, self._answers()
+                if self.state.is_answered and answers.get(place, 0) > before.get(place, 0):
+                    tries += 1
+                else:
+                    self._teammates.report_outage(error, epoch, gate.pausing, f"strategy {name}")
+                if tries == TRIES:
+                    raise
                 self._applied(step, index)
 
 

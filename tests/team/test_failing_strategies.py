@@ -7,15 +7,20 @@ import sys
 from collections.abc import Awaitable, Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from dspy.utils.exceptions import LMInvalidRequestError, LMServerError
 
-from simba_actors import Optimizer
+from simba_actors import Governor, Optimizer, Retry
+from simba_actors.errors import RunPausedError
 from simba_actors.events import StrategyDeclined
 from simba_actors.programs import Configuration
 from simba_actors.store import Reader
 from simba_actors.strategies import Declined, StrategyContext
-from tests.support.runs import finish, reach, small_config
+from tests.support.quiz import quiz_script
+from tests.support.runs import events_of, finish, reach, small_config
+from tests.support.scripted_lm import Ask, ScriptedLM
 from tests.support.waiting import PATIENCE
 
 
@@ -91,3 +96,36 @@ async def test_a_strategy_that_always_fails_is_logged_once_and_summed_up_at_the_
     assert len(logged) == 2
     assert "words number" in logged[0]
     assert logged[1] == f"strategy failing failed {len(declined)} times with ValueError"
+
+
+@pytest.mark.parametrize(
+    "error", [LMServerError("no rule about it"), LMInvalidRequestError("no rule about it", status=400)]
+)
+async def test_a_rule_that_the_prompt_model_never_answers_is_left_out_while_it_answers_others(
+    error: Exception, tmp_path: Path
+) -> None:
+    def picky(ask: Ask) -> Any:
+        if "ball 3?" in ask.prompt:
+            raise error
+        return quiz_script(ask)
+
+    # It may be the first rule that is asked for, before it is known that the prompt model answers any.
+    sizes: dict[str, Any] = {"policy": "adaptive", "bsize": 8, "max_steps": 4, "resume_after": 0.01}
+    governor = Governor(retry=Retry(base=0.001, longest=0.001, attempts=3))
+    config = small_config(tmp_path / "simba.db", prompt_model=ScriptedLM(picky), governor=governor, **sizes)
+    async with Optimizer.start(config) as optimizer:
+        await optimizer.result(PATIENCE)
+        declined = await events_of(optimizer, StrategyDeclined)
+    assert any("no rule about it" in event.reason for event in declined)
+
+
+async def test_a_prompt_model_that_has_answered_no_rule_pauses_the_run_though_its_endpoint_answers(
+    tmp_path: Path,
+) -> None:
+    def strict(ask: Ask) -> Any:
+        raise LMInvalidRequestError("not with these settings", status=400)
+
+    config = small_config(tmp_path / "simba.db", prompt_model=ScriptedLM(strict), policy="adaptive", bsize=8)
+    async with Optimizer.start(config) as optimizer:
+        with pytest.raises(RunPausedError, match="not with these settings"):
+            await optimizer.result(PATIENCE)
