@@ -34,11 +34,11 @@ async def run(store: Path) -> None:
     config = OptimizerConfig(
         student=router(),
         metric=same_topic,
-        trainset=train[:12],
+        trainset=train[:8],
         store=store,
-        bsize=6,
+        bsize=4,
         max_steps=2,
-        budget=Budget(max_calls=30),
+        budget=Budget(max_calls=20),
         strategies=[AppendADemo(), Recombine()],
         max_concurrency=8,
     )
