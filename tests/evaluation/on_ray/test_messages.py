@@ -52,3 +52,11 @@ def test_both_sides_keep_the_same_configurations() -> None:
     for n in range(CONFIGURATIONS_KEPT + 2):
         remember(known, str(n), None)
     assert list(known) == [str(n) for n in range(2, CONFIGURATIONS_KEPT + 2)]
+
+
+def test_an_infrastructure_failure_names_its_endpoint() -> None:
+    error = LMUnavailableError("down")
+    error.endpoint = "openai/gpt-5"
+    again = arrived(error)
+    assert isinstance(again, LMUnavailableError)
+    assert again.endpoint == "openai/gpt-5"
