@@ -18,7 +18,6 @@ from simba_actors.actors.supervisor import RestartIntensity
 from simba_actors.hosting.assembly import TEAM
 from simba_actors.search.adaptive import policy as adaptive_policy
 from simba_actors.store.store import Store
-from simba_actors.team.messages import POOL_KEEPER
 from tests.support.crashing import Injector, When, inject
 from tests.support.quiz import questions, quiz_script
 from tests.support.runs import findings, finish, small_config
@@ -28,17 +27,14 @@ from tests.support.seeded_loop import run_seeded, use_one_thread
 CRASHES: tuple[tuple[When, int], ...] = (("before", 1), ("after", 2))
 """When to crash, and the seed of the schedule."""
 
-ROOMY = "adaptive, roomy"
-
-CRASHES_A_RUN = {"dspy": 12, "adaptive": 3, ROOMY: 10}
-"""Maximum number of crashes of one run. The budgets of the adaptive policy have room for the calls of so many."""
+CRASHES_A_RUN = {"dspy": 8, "adaptive": 3}
+"""Maximum number of crashes of one run. The budget of the adaptive policy has room for the calls of three."""
 
 FAR_APART = 8
 """Minimum number of messages or commits from one crash of a run to the next, so that it makes progress in between."""
 
 Findings = dict[str, Any]
-Watch = Callable[[pytest.MonkeyPatch], object]
-Wrap = Callable[[pytest.MonkeyPatch, Injector], object]
+Watch = Callable[[pytest.MonkeyPatch], None]
 
 
 def dspy_config(store: Path) -> OptimizerConfig:
@@ -46,33 +42,13 @@ def dspy_config(store: Path) -> OptimizerConfig:
     return small_config(store, run_id="run", publish="best", **sizes, **_lms())
 
 
-def adaptive_config(store: Path, max_calls: int = 54) -> OptimizerConfig:
+def adaptive_config(store: Path) -> OptimizerConfig:
     # This leaves room for calls that are made twice, which count against the budget like all others.
-    sizes: dict[str, Any] = {"trainset": questions(4), "bsize": 4, "max_steps": 3}
-    return small_config(store, run_id="run", policy="adaptive", budget=Budget(max_calls=max_calls), **sizes, **_lms())
+    sizes: dict[str, Any] = {"trainset": questions(4), "bsize": 4, "max_steps": 3, "budget": Budget(max_calls=54)}
+    return small_config(store, run_id="run", policy="adaptive", **sizes, **_lms())
 
 
-def roomy_config(store: Path) -> OptimizerConfig:
-    """Return the config of a run that takes longer and has room for more crashes, for the actor with most messages."""
-    return adaptive_config(store, max_calls=110)
-
-
-def wrap_commits(patch: pytest.MonkeyPatch, injector: Injector) -> None:
-    patch.setattr(Store, "commit", injector.wrap(Store.commit))
-
-
-def wrap_messages_of(actor: type[GenServer[Any]]) -> Wrap:
-    return lambda patch, injector: inject(patch, actor, injector)
-
-
-COMMIT = "commit"
-
-PLACES: dict[str, Wrap] = {**{name: wrap_messages_of(actor) for name, actor in TEAM.items()}, COMMIT: wrap_commits}
-"""Functions that patch the package with an injector, by the name of the actor whose messages it counts, or "commit"."""
-
-POLICIES = ("dspy", "adaptive")
-
-CONFIGS = {"dspy": dspy_config, "adaptive": adaptive_config, ROOMY: roomy_config}
+CONFIGS = {"dspy": dspy_config, "adaptive": adaptive_config}
 
 
 def _lms() -> dict[str, ScriptedLM]:
@@ -94,8 +70,8 @@ def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Find
     monkeypatch.setattr(RestartIntensity, "allows", lambda *_: True)
     made = iter(range(1_000_000))
 
-    def run(name: str, seed: int, watch: Watch = lambda _: None) -> Findings:
-        config = CONFIGS[name](tmp_path / f"{next(made)}.db")
+    def run(policy: str, seed: int, watch: Watch = lambda _: None) -> Findings:
+        config = CONFIGS[policy](tmp_path / f"{next(made)}.db")
 
         async def main() -> Findings:
             await finish(config)
@@ -110,84 +86,62 @@ def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Find
 
 @pytest.fixture(scope="module")
 def undisturbed() -> dict[str, Findings]:
-    """Findings of an undisturbed run by config, added by the first test that needs them."""
-    return {}
-
-
-@pytest.fixture(scope="module")
-def numbers_of_places() -> dict[tuple[str, int], dict[str, int]]:
-    """Numbers of places of an undisturbed run by config and seed, added by the first test that needs them."""
+    """Findings of an undisturbed run by policy, added by the first test that needs them."""
     return {}
 
 
 @pytest.fixture
-def crash_everywhere(
-    found: Callable[..., Findings],
-    undisturbed: dict[str, Findings],
-    numbers_of_places: dict[tuple[str, int], dict[str, int]],
-) -> Callable[..., int]:
+def crash_everywhere(found: Callable[..., Findings], undisturbed: dict[str, Findings]) -> Callable[..., int]:
     """Return a function that crashes runs at each place, compares their findings, and returns the number of places.
 
-    One run crashes at several places, which are far apart.
+    `wrap` patches the package with an injector. One run crashes at several places, which are far apart.
     """
 
-    def count_places(config: str, seed: int) -> dict[str, int]:
-        injectors = {name: Injector() for name in PLACES}
+    def crash(policy: str, when: When, seed: int, what: str, wrap: Callable[..., None]) -> int:
+        if policy not in undisturbed:
+            undisturbed[policy] = found(policy, 0)
 
-        def watch(patch: pytest.MonkeyPatch) -> None:
-            for name, injector in injectors.items():
-                PLACES[name](patch, injector)
+        def run(at: range) -> Injector:
+            injector = Injector(at, when, what)
+            assert found(policy, seed, lambda patch: wrap(patch, injector)) == undisturbed[policy], injector.crashed
+            return injector
 
-        found(config, seed, watch)
-        return {name: injector.handled for name, injector in injectors.items()}
-
-    def crash(config: str, when: When, seed: int, where: str) -> int:
-        if config not in undisturbed:
-            undisturbed[config] = found(config, 0)
-        if (config, seed) not in numbers_of_places:
-            numbers_of_places[config, seed] = count_places(config, seed)
-
-        def run(at: range) -> set[int]:
-            injector = Injector(at, when, f"place of {where}")
-            assert found(config, seed, lambda patch: PLACES[where](patch, injector)) == undisturbed[config], (
-                injector.crashed
-            )
-            return set(injector.crashed)
-
-        count = numbers_of_places[config, seed][where]
-        crashes = CRASHES_A_RUN[config]
+        count = run(range(0)).handled
+        crashes = CRASHES_A_RUN[policy]
         apart = max(math.ceil(count / crashes), FAR_APART)
         crashed: set[int] = set()
         for first in range(1, min(apart, count) + 1):
-            crashed |= run(range(first, first + crashes * apart, apart))
+            crashed.update(run(range(first, first + crashes * apart, apart)).crashed)
         for place in {*range(1, count + 1)} - crashed:  # Runs that crashed earlier may have ended before it.
-            crashed |= run(range(place, place + 1))
+            crashed.update(run(range(place, place + 1)).crashed)
         assert crashed >= {*range(1, count + 1)}
-        print(f"{config}, seed {seed}: {len(crashed)} places {when} those of {where}")
+        print(f"{policy}, seed {seed}: {len(crashed)} places {when} a {what}")
         return count
 
     return crash
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", CONFIGS)
 def test_the_schedule_changes_nothing(policy: str, found: Callable[..., Findings]) -> None:
     expected = found(policy, 0)
     assert [seed for seed in range(1, 11) if found(policy, seed) != expected] == []
 
 
 @pytest.mark.parametrize(("when", "seed"), CRASHES)
-@pytest.mark.parametrize("actor", TEAM)
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("actor", TEAM.values(), ids=TEAM)
+@pytest.mark.parametrize("policy", CONFIGS)
 def test_a_crash_at_any_message_changes_nothing(
-    policy: str, actor: str, when: When, seed: int, crash_everywhere: Callable[..., int]
+    policy: str, actor: type[GenServer[Any]], when: When, seed: int, crash_everywhere: Callable[..., int]
 ) -> None:
-    config = ROOMY if (policy, actor) == ("adaptive", POOL_KEEPER) else policy
-    assert crash_everywhere(config, when, seed, actor) > 0
+    assert crash_everywhere(policy, when, seed, "message", lambda patch, injector: inject(patch, actor, injector)) > 0
 
 
 @pytest.mark.parametrize(("when", "seed"), CRASHES)
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", CONFIGS)
 def test_a_crash_at_any_commit_changes_nothing(
     policy: str, when: When, seed: int, crash_everywhere: Callable[..., int]
 ) -> None:
-    assert crash_everywhere(policy, when, seed, COMMIT) > 10
+    def wrap(patch: pytest.MonkeyPatch, injector: Injector) -> None:
+        patch.setattr(Store, "commit", injector.wrap(Store.commit))
+
+    assert crash_everywhere(policy, when, seed, "commit", wrap) > 10
