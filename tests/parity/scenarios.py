@@ -97,5 +97,5 @@ SCENARIOS: dict[str, Scenario] = {
         settings={**SMALL, "temperature_for_sampling": 0.05, "temperature_for_candidates": 2.0}
     ),
     "one_candidate": Scenario(settings={**SMALL, "num_candidates": 1}),
-    "defaults": Scenario(rows=10, settings={"bsize": 8}),
+    "defaults": Scenario(rows=40),
 }

@@ -17,7 +17,7 @@ from tests.parity.scenarios import SCENARIOS, Scenario
 from tests.support.scripted_lm import Ask, ScriptedLM
 
 CASES = [(name, seed) for name in SCENARIOS for seed in ((0,) if name == "defaults" else (0, 1))]
-"""Scenarios and their seeds. The one with DSPy's default settings takes four times as long as the others."""
+"""Scenarios and their seeds. The one with DSPy's default settings takes ten times as long as the others."""
 
 RESOLVED_LATER = "max_steps"
 """The parameter whose default depends on the policy. The scenario "defaults" shows that it is DSPy's."""
