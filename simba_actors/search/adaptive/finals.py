@@ -124,9 +124,9 @@ class Finals:
     def _estimates(self, model: PartModel, evidence: Evidence) -> dict[int, float]:
         """Return the estimate of each program that may win, the best first.
 
-        With a valset these are the finalists, ordered by the rounds that they stayed in, then by their mean on it.
-        Otherwise they are ordered by the model's estimate from all rollouts, and others may win too: a program that has
-        run on all examples makes no rollouts in finals.
+        With a valset these are the finalists, ordered by the rounds that they stayed in, then by their mean on it, and
+        by the model's estimate where the means are equal. Otherwise they are ordered by the model's estimate from all
+        rollouts, and others may win too: a program that has run on all examples makes no rollouts in finals.
         """
         rounds, of_search = self._rounds_by_program(model, evidence), self._estimates_of_search(model, evidence)
         if not rounds:
@@ -134,8 +134,8 @@ class Finals:
         if not self.valset:
             fewest = min(len(evidence.of(program, "final")) for program in rounds)
             return {p: of_search[p] for p in of_search if len(evidence.of(p)) >= fewest or p == STUDENT}
-        means = {program: evidence.mean(program, "final") or 0.0 for program in rounds}
-        ranked = sorted(means, key=lambda program: (-rounds[program], -means[program], program))
+        means = {program: evidence.mean(program, "final") or 0.0 for program in of_search if program in rounds}
+        ranked = sorted(means, key=lambda program: (-rounds[program], -means[program]))
         return {program: means[program] for program in ranked}
 
     def _rounds_by_program(self, model: PartModel, evidence: Evidence) -> dict[int, int]:

@@ -132,6 +132,11 @@ def test_on_a_valset_programs_that_stay_in_for_longer_come_first() -> None:
     assert ranked.index(better) < ranked.index(worse)
 
 
+def test_programs_with_equal_scores_on_a_valset_are_ordered_by_the_model() -> None:
+    known = validated({STUDENT: [0.0], 1: [1.0], 3: [1.0], 5: [1.0]})
+    assert estimated_best(known) == max(PROGRAMS, key=model_of(known).qualities.__getitem__) == 5
+
+
 def test_a_round_that_the_budget_ended_early_puts_the_student_before_no_better_program() -> None:
     better = next(program for program in PROGRAMS if program != STUDENT)
     known = validated({STUDENT: [0.0] * 5, better: [1.0] * 5}, {STUDENT: [0.0] * 5, better: [1.0] * 4})
