@@ -158,7 +158,7 @@ class Ending:
         evidence = state.all_evidence()
         ranking = await self._threads.run(lambda: self._policy.ranking(state.closed, evidence, pool))
         if not ranking:
-            await self.with_error(state, RunError(f"no rollout has ended, so there is no score: {reason}"))
+            await self.with_error(state, RunError(f"no program has a score yet: {reason}"))
             return
         result: dict[str, JSON] = {"cap": cap, "stopped": state.stopped_by is not None}
         if self._objectives is not None:

@@ -266,7 +266,7 @@ class Chatty(dspy.Module):
 @pytest.mark.parametrize("budget", [Budget(max_tokens=2000), Budget(max_cost=0.0005)], ids=["tokens", "cost"])
 async def test_one_long_rollout_does_not_pass_a_cap(budget: Budget, server: OpenAIServer, tmp_path: Path) -> None:
     config = config_for(server.address, tmp_path / "simba.db", budget, student=Chatty(200), max_concurrency=1)
-    with pytest.raises(RunError, match=r"no rollout has ended, so there is no score: the budget's max_.* is reached"):
+    with pytest.raises(RunError, match=r"no program has a score yet: the budget's max_.* is reached"):
         await finish(config)
     assert server.calls < 40  # The first rollout alone would make 200.
 
@@ -314,7 +314,7 @@ async def test_a_wall_clock_that_jumps_is_not_time_that_the_run_was_up(
 async def test_calls_of_rollouts_without_a_result_are_kept(tmp_path: Path) -> None:
     with OpenAIServer(quiz_script) as server:
         config = config_for(server.address, tmp_path / "simba.db", Budget(max_calls=40), student=Chatty(1000))
-        with pytest.raises(RunError, match="no rollout has ended"):
+        with pytest.raises(RunError, match="no program has a score yet"):
             await finish(config)
     spent = await spending_of(tmp_path / "simba.db")
     assert (spent.calls, server.calls) == (40, 40)

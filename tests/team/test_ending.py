@@ -242,7 +242,7 @@ async def test_a_target_that_is_out_of_reach_changes_nothing(
 
 async def test_a_run_whose_budget_ends_before_any_rollout_does_has_no_score(tmp_path: Path) -> None:
     config = small_config(tmp_path / "simba.db", student=HintThenAnswer(), budget=Budget(max_calls=1))
-    with pytest.raises(RunError, match=r"no rollout has ended, so there is no score: the budget's max_calls"):
+    with pytest.raises(RunError, match=r"no program has a score yet: the budget's max_calls"):
         await finish(config)
 
 
