@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from simba_actors.search.model.effects import CROWDING_SCALE, Effects
 from simba_actors.search.model.part_model import PartModel
 from simba_actors.search.model.parts import UNCOUNTED, Part
 from simba_actors.search.settings import Caps
-from simba_actors.search.statistics.linear_algebra import Booleans, Float32Array, Indices, Matrix
+from simba_actors.search.statistics.linear_algebra import Booleans, Float32Array, Indices
 from simba_actors.search.statistics.mixed_model import mean_sigmoid
 
 LEAST_GAIN = 1e-4
@@ -84,14 +84,15 @@ class _Choice:
 
         parts = [model.parts[index] for index in candidates]
         first = {part.place: part for part in parts}
-        self._places = list(first)
-        self._place = np.array([self._places.index(part.place) for part in parts], dtype=np.int64)
+        places = {place: index for index, place in enumerate(first)}
+        self._place = np.array([places[part.place] for part in parts], dtype=np.int64)
+        self._places_of_demos = [places[part.place] for part in first.values() if part.kind == "demo"]
         self._most = np.array([_most(part, caps) for part in first.values()])
         """Maximum number of parts in each place."""
         self._of_length, self._of_crowding = _effects_of_length(possible, list(first.values()))
         """What the length of the next part in each place adds to the log-odds (possible effects x places), and how much
         that grows with each part that is chosen (possible effects x place of the chosen part x places)."""
-        self._held = np.zeros((len(possible), len(self._places)), dtype=np.int64)
+        self._held = np.zeros((len(possible), len(first)), dtype=np.int64)
         """Number of chosen parts in each place: possible effects x places."""
         self.left: Booleans = np.tile(self._most[self._place] > 0, (len(possible), 1))
         """Whether each candidate may be chosen next: possible effects x candidates."""
@@ -154,14 +155,21 @@ class _Choice:
         log_odds += self._log_odds[possible]
         log_odds += self._of_length[possible, self._place[part], None]
         if self._model.order_matters:
-            each: list[int] = sorted(set(possible.tolist()))
-            for n in each:
-                own = possible == n
-                added: list[int] = part[own].tolist()
-                parts = [self._candidates[index] for index in added]
-                held = dict(zip(self._places, self._held[n].tolist(), strict=True))
-                log_odds[own] += _of_order(self._model, self._possible[n], parts, held)[:, self._rows]
+            self._add_effects_of_order(log_odds, possible, part)
         return log_odds
+
+    def _add_effects_of_order(self, log_odds: Float32Array, possible: Indices, part: Indices) -> None:
+        """Add the effect of placing each demo before those that are chosen already to the log-odds."""
+        place = self._place[part]
+        for n, effects in enumerate(self._possible):
+            for of_demos in self._places_of_demos:
+                alike = np.flatnonzero((possible == n) & (place == of_demos))
+                if len(alike):
+                    indices: list[int] = part[alike].tolist()
+                    demos = [self._candidates[index] for index in indices]
+                    position = int(self._held[n, of_demos])
+                    of_order = self._model.order.effect_at(position, demos, effects.in_order)
+                    log_odds[alike] += of_order[:, self._rows]
 
     def arranged(self) -> Iterator[tuple[int, ...]]:
         """Yield the chosen parts in the order of a prompt."""
@@ -235,15 +243,6 @@ def _effects_of_length(possible: Sequence[Effects], parts: Sequence[Part]) -> tu
     first = (own + crowding[:, None]) * counted
     more = 2 * crowding[:, None, None] * (same_prompt & counted & counted[:, None])
     return first.astype(np.float32), more.astype(np.float32)
-
-
-def _of_order(model: PartModel, effects: Effects, parts: Sequence[int], held: Mapping[tuple[str, str], int]) -> Matrix:
-    """Return the effect on each example of placing each part before the demos that are held already."""
-    of_order = np.zeros((len(parts), effects.student.size))
-    for place in {model.parts[part].place for part in parts}:
-        alike = [n for n, part in enumerate(parts) if model.parts[part].place == place]
-        of_order[alike] = model.order.effect_at(held[place], [parts[n] for n in alike], effects.in_order)
-    return of_order
 
 
 def _most(part: Part, caps: Caps) -> float:
