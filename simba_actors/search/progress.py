@@ -80,7 +80,7 @@ class StepProgress:
 
 
 class _Linked(StepProgress):
-    """Adds a slot for the previous step that is no field.
+    """Adds a slot for the previous step that is not a field.
 
     A field would take the whole history into comparisons, `asdict` and copies. An attribute without a slot would be
     pickled and copied with its own previous step, and so on, until the recursion is too deep.

@@ -1,4 +1,4 @@
-"""Three workers of one service: all answer, one owns the run, and they are killed and replaced while they serve."""
+"""Four workers of one service: all answer, one owns the run, and they are killed and replaced while they serve."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.support.waiting import block_until
 
 T = TypeVar("T")
 
-WORKERS = 3
-KILLS = 2
+WORKERS = 4
+KILLS = 3
 CLIENTS = 4
 STEPS = 1
 PAUSE = 0.2

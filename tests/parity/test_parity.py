@@ -16,7 +16,7 @@ import simba_actors
 from tests.parity.scenarios import SCENARIOS, Scenario
 from tests.support.scripted_lm import Ask, ScriptedLM
 
-CASES = [(name, seed) for name in SCENARIOS for seed in ((0,) if name == "defaults" else (0, 1))]
+CASES = [(name, seed) for name in SCENARIOS for seed in ((0,) if name == "defaults" else (0, 1, 2))]
 """Scenarios and their seeds. The one with DSPy's default settings takes ten times as long as the others."""
 
 RESOLVED_LATER = "max_steps"
