@@ -2,11 +2,13 @@
 
     python -m tests.benchmarks.time_to_quality             # a world of each family, with 64 calls in flight
     python -m tests.benchmarks.time_to_quality --concurrency 256 --seeds 3
+    python -m tests.benchmarks.time_to_quality --wall --families few_topics graded  # the time of dspy.SIMBA itself
 
 A call takes 0.5 s by a clock that stands still while there is anything to compute, so that the figures don't depend on
 the machine. SIMBA's time is that of `policy="dspy"`, which finds the same program. `dspy.SIMBA` itself takes longer: it
-writes one rule after another. After each step of the adaptive policy, the true quality of the program that seems best
-is computed.
+writes one rule after another. It runs in threads, so its time can only be taken by the wall clock. `--wall` does that;
+nothing else should run on the machine meanwhile. After each step of the adaptive policy, the true quality of the
+program that seems best is computed.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ import multiprocessing
 import os
 import statistics
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # Before DSPy: it would look for prices on the network.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # Worlds run side by side; threads within one would only compete.
@@ -140,14 +143,33 @@ async def best_program(optimizer: Optimizer, world: World) -> dspy.Module:
     return ConfigurationSpace.from_module(student).apply(Configuration.from_json(found.configuration), student)
 
 
+def wall_seconds(family: str, seed: int, threads: int) -> float:
+    """Return the seconds that `dspy.SIMBA` itself takes in a world, by the wall clock."""
+    logging.disable(logging.WARNING)
+    world, quiet = world_of(family, seed), io.StringIO()
+    lm = world_lm(world, asks=[], latency=LATENCY)
+    simba = dspy.SIMBA(metric=cast("Any", metric_of(world)), num_threads=threads)
+    simba.prompt_model = lm
+    trainset = train_examples(world, EXAMPLES.get(family, 200))
+    with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet), dspy.context(lm=lm):
+        began = time.perf_counter()
+        simba.compile(student_of(world), trainset=trainset, seed=seed)
+        return time.perf_counter() - began
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--concurrency", type=int, default=64, help="calls in flight")
     parser.add_argument("--seeds", type=int, default=1, help="worlds of each family")
     parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--wall", action="store_true", help="only the time of dspy.SIMBA itself, by the wall clock")
     chosen = parser.parse_args(arguments)
     tasks = [(family, seed, chosen.concurrency) for seed in range(chosen.seeds) for family in chosen.families]
+    if chosen.wall:
+        for family, seed, concurrency in tasks:
+            print(f"{family:<16}{seed:>5}{wall_seconds(family, seed, concurrency):>10.0f} s", flush=True)
+        return
     print(f"{'family':<16}{'seed':>5}{'gain':>8}{'SIMBA, s':>10}{'calls':>8}{'as good, s':>12}{'calls':>8}{'share':>8}")
     shares: list[float] = []
     with multiprocessing.get_context("spawn").Pool(chosen.processes) as pool:

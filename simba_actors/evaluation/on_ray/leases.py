@@ -250,7 +250,7 @@ class LeaseOffice:
                 self._caller.not_sent(slot.size)
 
     def _returned(self, number: int) -> tuple[Endpoint, Slot]:
-        """Return the endpoint and the slot of a lease that is out no more."""
+        """Take back a lease, and return its endpoint and its slot."""
         if number not in self._held:
             raise LookupError(
                 f"the worker says that LM call {number} has ended, for which it holds no lease: report this as "
