@@ -55,7 +55,7 @@ class _DefaultAdapters:
     def _end(self) -> None:
         with self._lock:
             self._users -= 1
-            if self._users == 0 and cast("Any", predict).ChatAdapter is _default_adapter:
+            if self._users == 0 and getattr(predict, "ChatAdapter", None) is _default_adapter:
                 cast("Any", predict).ChatAdapter = dspy.ChatAdapter
 
 

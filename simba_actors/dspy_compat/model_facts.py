@@ -109,11 +109,11 @@ class _Prices:
         return self._end
 
     def _end(self) -> None:
-        """Restore DSPy's function after the last use, unless somebody else has wrapped ours."""
+        """Restore DSPy's function after the last use, unless somebody else has wrapped ours or removed it."""
         with self._lock:
             self._users -= 1
             ours, before = self._replaced
-            if self._users == 0 and cast("Any", costs).model_info is ours:
+            if self._users == 0 and getattr(costs, "model_info", None) is ours:
                 costs.model_info = before
 
 

@@ -181,6 +181,15 @@ def test_a_function_that_somebody_else_has_put_around_it_stays() -> None:
 
 
 @pytest.mark.usefixtures("no_other_uses")
+def test_a_use_ends_although_somebody_has_removed_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    undo = remember_prices()
+    with monkeypatch.context() as patch:
+        patch.delattr(costs, "model_info")
+        undo()
+    assert priced("gpt-4o-mini")[0] > 0
+
+
+@pytest.mark.usefixtures("no_other_uses")
 async def test_a_run_puts_dspys_function_back(tmp_path: Path) -> None:
     async with Optimizer.start(small_config(tmp_path / "simba.db")) as optimizer:
         assert cast("Any", costs).model_info is not model_info
