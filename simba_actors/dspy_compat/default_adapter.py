@@ -47,9 +47,9 @@ class _DefaultAdapters:
 
     def begin(self) -> Callable[[], None]:
         with self._lock:
-            if self._users == 0 and cast("Any", predict).ChatAdapter is dspy.ChatAdapter:
+            self._users += 1  # Before the check: the only other use may end at any line.
+            if self._users == 1 and cast("Any", predict).ChatAdapter is dspy.ChatAdapter:
                 cast("Any", predict).ChatAdapter = _default_adapter
-            self._users += 1
         return self._end
 
     def _end(self) -> None:

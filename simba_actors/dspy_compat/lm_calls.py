@@ -55,9 +55,12 @@ class _Routing:
     def add(self, route: Route, route_forward: ForwardRoute | None) -> Callable[[], None]:
         number = next(self._numbers)
         with self._lock:
+            self._routes[number] = (
+                route,
+                route_forward,
+            )  # Before the check: the only other one may be undone at any line.
             if not self._replaced:
                 self._install()
-            self._routes[number] = route, route_forward
         return functools.partial(self._remove, number)
 
     def _remove(self, number: int) -> None:

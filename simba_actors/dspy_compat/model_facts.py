@@ -95,25 +95,28 @@ class _Prices:
 
     def __init__(self) -> None:
         self._users = 0
-        self._replaced: tuple[Any, Any] = (None, None)
-        """Our function and the original one."""
+        self._replaced: tuple[Any, Any] | None = None
+        """Our function and the original one, while there are uses."""
         self._lock = threading.RLock()  # The garbage collector may end a use while this thread begins one.
 
     def begin(self) -> Callable[[], None]:
         with self._lock:
-            if self._users == 0:
+            self._users += 1  # Before the check: the only other use may end at any line.
+            if self._replaced is None:
                 look_up = cast("Any", costs).model_info
-                costs.model_info = remembered = _remembered(look_up)
-                self._replaced = remembered, look_up
-            self._users += 1
+                self._replaced = _remembered(look_up), look_up
+                costs.model_info = self._replaced[0]
         return self._end
 
     def _end(self) -> None:
         """Restore DSPy's function after the last use, unless somebody else has wrapped ours or removed it."""
         with self._lock:
             self._users -= 1
+            if self._users > 0 or self._replaced is None:
+                return
             ours, before = self._replaced
-            if self._users == 0 and getattr(costs, "model_info", None) is ours:
+            self._replaced = None
+            if getattr(costs, "model_info", None) is ours:
                 costs.model_info = before
 
 

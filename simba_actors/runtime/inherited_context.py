@@ -40,10 +40,10 @@ class _Inheritance:
     def add(self, variable: ContextVar[Any]) -> Callable[[], None]:
         number = next(self._numbers)
         with self._lock:
-            if not self._variables:
+            self._variables[number] = variable  # Before the check: the only other one may be undone at any line.
+            if not self._replaced:
                 self._replace(threading.Thread, "start", self._wrapped_start(threading.Thread.start))
                 self._replace(ThreadPoolExecutor, "submit", self._wrapped_submit(ThreadPoolExecutor.submit))
-            self._variables[number] = variable
         return functools.partial(self._remove, number)
 
     def _remove(self, number: int) -> None:

@@ -10,6 +10,7 @@ from dspy.predict import predict
 
 from simba_actors.dspy_compat import default_adapter
 from simba_actors.dspy_compat.default_adapter import honour_default_adapters
+from tests.support.interruption import interrupted_before_line
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,15 @@ def test_dspys_class_is_back_when_the_last_use_is_undone() -> None:
     undo.pop()()
     assert adapter_class() is not dspy.ChatAdapter
     undo.pop()()
+    assert adapter_class() is dspy.ChatAdapter
+
+
+@pytest.mark.parametrize("line", range(1, 5))
+def test_a_use_holds_although_the_only_other_one_is_freed_while_it_begins(line: int) -> None:
+    with interrupted_before_line(line, default_adapter._DefaultAdapters.begin, honour_default_adapters()):
+        undo = honour_default_adapters()
+    assert adapter_class() is not dspy.ChatAdapter
+    undo()
     assert adapter_class() is dspy.ChatAdapter
 
 

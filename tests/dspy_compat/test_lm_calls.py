@@ -15,6 +15,7 @@ import pytest
 from simba_actors import Optimizer
 from simba_actors.dspy_compat import lm_calls
 from simba_actors.dspy_compat.lm_calls import route_lm_calls
+from tests.support.interruption import interrupted_before_line
 from tests.support.quiz import legible_script
 from tests.support.runs import small_config
 from tests.support.scripted_lm import ScriptedLM
@@ -150,6 +151,17 @@ def test_dspys_methods_are_restored_when_the_last_route_is_undone() -> None:
     assert own_methods() != before
     undo_second()
     assert own_methods() == before
+
+
+@pytest.mark.usefixtures("no_other_routes")
+@pytest.mark.parametrize("line", range(1, 6))
+def test_a_route_holds_although_the_only_other_one_is_freed_while_it_is_added(line: int) -> None:
+    before = vars(dspy.BaseLM)["__call__"]
+    with interrupted_before_line(line, lm_calls._Routing.add, route_lm_calls(lambda lm: lm)):
+        undo = route_lm_calls(lambda lm: lm)
+    assert vars(dspy.BaseLM)["__call__"] is not before
+    undo()
+    assert vars(dspy.BaseLM)["__call__"] is before
 
 
 @pytest.mark.usefixtures("no_other_routes")

@@ -18,6 +18,7 @@ from dspy.lm15 import Message, Response, TextPart, Usage
 from simba_actors import Optimizer
 from simba_actors.dspy_compat import model_facts
 from simba_actors.dspy_compat.model_facts import remember_prices, with_known_capabilities
+from tests.support.interruption import interrupted_before_line
 from tests.support.openai_server import OpenAIServer
 from tests.support.quiz import legible_script
 from tests.support.runs import small_config
@@ -161,6 +162,16 @@ def test_dspys_function_is_back_when_the_last_use_is_undone() -> None:
     undo.pop()()
     assert cast("Any", costs).model_info is not model_info
     undo.pop()()
+    assert cast("Any", costs).model_info is model_info
+
+
+@pytest.mark.usefixtures("no_other_uses")
+@pytest.mark.parametrize("line", range(1, 5))
+def test_a_use_holds_although_the_only_other_one_is_freed_while_it_begins(line: int) -> None:
+    with interrupted_before_line(line, model_facts._Prices.begin, remember_prices()):
+        undo = remember_prices()
+    assert cast("Any", costs).model_info is not model_info
+    undo()
     assert cast("Any", costs).model_info is model_info
 
 

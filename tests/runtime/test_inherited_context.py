@@ -14,6 +14,7 @@ import pytest
 
 from simba_actors.runtime import inherited_context
 from simba_actors.runtime.inherited_context import inherit_in_threads
+from tests.support.interruption import interrupted_before_line
 from tests.support.waiting import PATIENCE
 
 variable: ContextVar[str | None] = ContextVar("variable", default=None)
@@ -94,6 +95,19 @@ def test_pythons_methods_are_restored_when_the_last_one_is_undone(monkeypatch: p
     assert methods() != before
     undo_second()
     assert methods() == before
+
+
+@pytest.mark.parametrize("line", range(1, 6))
+def test_a_variable_is_handed_on_although_the_only_other_one_is_freed_while_it_is_added(
+    line: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inherited_context, "_inheritance", inherited_context._Inheritance())
+    before = threading.Thread.start
+    with interrupted_before_line(line, inherited_context._Inheritance.add, inherit_in_threads(variable)):
+        undo = inherit_in_threads(variable)
+    assert threading.Thread.start is not before
+    undo()
+    assert threading.Thread.start is before
 
 
 def test_a_class_in_the_place_of_pythons_thread_may_inherit_its_methods(monkeypatch: pytest.MonkeyPatch) -> None:
