@@ -47,7 +47,7 @@ class _DefaultAdapters:
 
     def begin(self) -> Callable[[], None]:
         with self._lock:
-            self._users += 1  # Before the check: the only other use may end at any line.
+            self._users += 1  # Before the check, since the only other use may end at any line.
             if self._users == 1 and cast("Any", predict).ChatAdapter is dspy.ChatAdapter:
                 cast("Any", predict).ChatAdapter = _default_adapter
         return self._end

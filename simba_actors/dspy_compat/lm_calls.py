@@ -55,10 +55,8 @@ class _Routing:
     def add(self, route: Route, route_forward: ForwardRoute | None) -> Callable[[], None]:
         number = next(self._numbers)
         with self._lock:
-            self._routes[number] = (
-                route,
-                route_forward,
-            )  # Before the check: the only other one may be undone at any line.
+            # Before the check, since the garbage collector may undo the only other one at any line.
+            self._routes[number] = route, route_forward
             if not self._replaced:
                 self._install()
         return functools.partial(self._remove, number)

@@ -101,7 +101,7 @@ class _Prices:
 
     def begin(self) -> Callable[[], None]:
         with self._lock:
-            self._users += 1  # Before the check: the only other use may end at any line.
+            self._users += 1  # Before the check, since the only other use may end at any line.
             if self._replaced is None:
                 look_up = cast("Any", costs).model_info
                 self._replaced = _remembered(look_up), look_up
@@ -126,9 +126,11 @@ def _remembered(look_up: Callable[..., dict[str, Any]]) -> Callable[..., dict[st
     def model_info(provider: Any, model: Any, *, namespaces: Iterable[str] | None = None) -> dict[str, Any]:
         names = None if namespaces is None else tuple(namespaces)
         key = (provider, model, names)
-        if key not in known:
-            _keep(known, key, look_up(provider, model, namespaces=names))
-        return dict(known[key])
+        info = known.get(key)
+        if info is None:
+            info = look_up(provider, model, namespaces=names)
+            _keep(known, key, info)
+        return dict(info)
 
     return model_info
 

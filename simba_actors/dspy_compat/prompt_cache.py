@@ -60,13 +60,13 @@ def _cached_content(write: Callable[..., str]) -> Callable[..., str]:
         key = _key(signature, [values], args, *options.items())
         if key is None:
             return write(signature, values, *args, **options)
-        if key in known:
-            return known[key]
-        written = write(signature, values, *args, **options)
-        if len(written) <= LONGEST_KEPT:
-            if len(known) >= MESSAGES_KEPT:
-                known.clear()
-            known[key] = written
+        written = known.get(key)
+        if written is None:
+            written = write(signature, values, *args, **options)
+            if len(written) <= LONGEST_KEPT:
+                if len(known) >= MESSAGES_KEPT:
+                    known.clear()
+                known[key] = written
         return written
 
     return content
@@ -79,11 +79,13 @@ def _cached_demos(write: Callable[..., list[dict[str, Any]]]) -> Callable[..., l
         key = _key(signature, demos)
         if key is None:
             return write(signature, demos)
-        if key not in known:
+        written = known.get(key)
+        if written is None:
+            written = write(signature, demos)
             if len(known) >= PROGRAMS_KEPT:
                 known.clear()
-            known[key] = write(signature, demos)
-        return [dict(message) for message in known[key]]
+            known[key] = written
+        return [dict(message) for message in written]
 
     return messages
 
@@ -104,7 +106,7 @@ def _shape(signature: Any) -> Hashable:
 def _key(signature: Any, values: Iterable[Mapping[str, object]], *more: Hashable) -> Hashable | None:
     """Return a key of the signature's fields and the values; None if a value may be changed in place.
 
-    Types are part of it, since 1, 1.0 and True are equal but written differently.
+    Types are part of it, since 1, 1.0 and True are equal but written differently. So are 0.0 and -0.0.
     """
     try:
         key = (_shape(signature), *map(_plain, values), *more)
@@ -119,4 +121,5 @@ def _plain(values: Mapping[str, object]) -> Hashable:
     kinds: tuple[type, ...] = tuple(map(type, values.values()))
     if not PLAIN.issuperset(kinds):
         raise TypeError
-    return tuple(values), kinds, tuple(values.values())
+    own = tuple(values.values())
+    return tuple(values), kinds, tuple(map(repr, own)) if float in kinds else own

@@ -40,7 +40,8 @@ class _Inheritance:
     def add(self, variable: ContextVar[Any]) -> Callable[[], None]:
         number = next(self._numbers)
         with self._lock:
-            self._variables[number] = variable  # Before the check: the only other one may be undone at any line.
+            # Before the check, since the garbage collector may undo the only other one at any line.
+            self._variables[number] = variable
             if not self._replaced:
                 self._replace(threading.Thread, "start", self._wrapped_start(threading.Thread.start))
                 self._replace(ThreadPoolExecutor, "submit", self._wrapped_submit(ThreadPoolExecutor.submit))

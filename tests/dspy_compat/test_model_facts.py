@@ -17,7 +17,7 @@ from dspy.lm15 import Message, Response, TextPart, Usage
 
 from simba_actors import Optimizer
 from simba_actors.dspy_compat import model_facts
-from simba_actors.dspy_compat.model_facts import remember_prices, with_known_capabilities
+from simba_actors.dspy_compat.model_facts import FACTS_KEPT, remember_prices, with_known_capabilities
 from tests.support.interruption import interrupted_before_line
 from tests.support.openai_server import OpenAIServer
 from tests.support.quiz import legible_script
@@ -154,6 +154,18 @@ def test_a_price_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
             priced("gpt-4o-mini")
         undo()
     assert calls["model_info"] == 2
+
+
+@pytest.mark.usefixtures("no_other_uses")
+@pytest.mark.parametrize("line", range(1, 6))
+def test_a_price_is_found_although_another_thread_looks_up_many_models_meanwhile(line: int) -> None:
+    undo = remember_prices()
+    look_up = cast("Any", costs).model_info
+    expected = look_up("openai", "gpt-5-mini")
+    others = [f"gpt-{number}" for number in range(FACTS_KEPT + 1)]
+    with interrupted_before_line(line, look_up, lambda: [look_up("openai", model) for model in others]):
+        assert look_up("openai", "gpt-5-mini") == expected
+    undo()
 
 
 @pytest.mark.usefixtures("no_other_uses")

@@ -9,7 +9,8 @@ import dspy
 import pydantic
 import pytest
 
-from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
+from simba_actors.dspy_compat.prompt_cache import MESSAGES_KEPT, PROGRAMS_KEPT, with_prompt_cache
+from tests.support.interruption import interrupted_before_line
 
 
 class Person(pydantic.BaseModel):
@@ -35,6 +36,8 @@ INPUTS: list[dict[str, Any]] = [
     {"person": "Ed", "weight": 1},
     {"person": "Ed", "weight": 1.0},
     {"person": "Ed", "weight": True},
+    {"person": "Ed", "weight": 0.0},
+    {"person": "Ed", "weight": -0.0},
     {"person": Person(name="Flo"), "weight": 3.0},
 ]
 
@@ -94,6 +97,24 @@ def test_what_programs_have_in_common_is_asked_of_the_adapter_once() -> None:
     copied.format(Sort, DEMOS[:2], INPUTS[0])
     copied.format(Sort.with_instructions("Otherwise."), DEMOS[:2], INPUTS[0])
     assert written == [*DEMOS[:2], INPUTS[0]]
+
+
+@pytest.mark.parametrize("line", range(1, 6))
+def test_a_message_is_written_although_another_thread_fills_the_cache_meanwhile(line: int) -> None:
+    write: Any = with_prompt_cache(dspy.ChatAdapter()).format_user_message_content
+    expected = write(Sort, INPUTS[0])
+    others = [{"person": str(number), "weight": 1} for number in range(MESSAGES_KEPT + 1)]
+    with interrupted_before_line(line, write, lambda: [write(Sort, inputs) for inputs in others]):
+        assert write(Sort, INPUTS[0]) == expected
+
+
+@pytest.mark.parametrize("line", range(1, 6))
+def test_demos_are_written_although_another_thread_fills_the_cache_meanwhile(line: int) -> None:
+    write: Any = with_prompt_cache(dspy.ChatAdapter()).format_demos
+    expected = write(Sort, DEMOS[:2])
+    others = [[{**DEMOS[0], "person": str(number)}] for number in range(PROGRAMS_KEPT + 1)]
+    with interrupted_before_line(line, write, lambda: [write(Sort, demos) for demos in others]):
+        assert write(Sort, DEMOS[:2]) == expected
 
 
 def test_messages_may_be_changed_by_whoever_sends_them() -> None:
