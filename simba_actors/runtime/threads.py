@@ -20,6 +20,9 @@ R = TypeVar("R")
 NO_THREAD = "can't start new thread"
 """Message of the RuntimeError with which Python says that the process can have no more threads."""
 
+LOOK_SECONDS = 0.001
+"""Seconds between checks whether threads that were asked to end have ended. They do so at once."""
+
 THREAD_REMEDY = "raise the limit of its threads (`ulimit -u`, or `pids.max` of its container), or end other threads"
 
 
@@ -80,9 +83,9 @@ class Threads:
             ending, self._idle = self._idle, []
         for worker in ending:
             worker.jobs.put(None)
-        if ending:
-            with suppress(RuntimeError):  # If no thread can be started to wait in, they end on their own.
-                await asyncio.to_thread(lambda: [worker.thread.join() for worker in ending])
+        # Not joined in a thread: the host's own calls may occupy all those of the event loop, for however long.
+        while any(worker.thread.is_alive() for worker in ending):  # noqa: ASYNC110 - the end of a thread has no event
+            await asyncio.sleep(LOOK_SECONDS)
 
     def before_fork(self) -> None:
         """Do nothing: there is nothing to close."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -34,6 +35,17 @@ async def test_a_reserved_thread_outlives_its_idle_time() -> None:
     await asyncio.sleep(0.02)
     assert await threads.run(threading.get_ident) == first
     await threads.close()
+
+
+async def test_closing_does_not_wait_for_the_threads_of_the_event_loop() -> None:
+    may_end, threads = threading.Event(), Threads()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    hosts = asyncio.create_task(asyncio.to_thread(may_end.wait, PATIENCE))
+    thread = await threads.run(threading.current_thread)
+    await threads.close()
+    assert (thread.is_alive(), hosts.done()) == (False, False)
+    may_end.set()
+    await hosts
 
 
 def test_a_reserved_thread_ends_after_its_loop_was_closed() -> None:
