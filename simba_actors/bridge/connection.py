@@ -32,7 +32,7 @@ from simba_actors.lm.failures import FailureClass
 from simba_actors.lm.secrets import Secrets
 from simba_actors.runtime.forks import survive_forks
 from simba_actors.runtime.threads import Threads
-from simba_actors.transport.security import TLS, is_loopback
+from simba_actors.transport.security import TLS, check_token, is_loopback
 
 TOKEN_VARIABLE = "SIMBA_STUDENT_TOKEN"  # noqa: S105 - the name of a variable
 """The environment variable with the token of students, on both sides."""
@@ -104,7 +104,7 @@ class Connection:
     there is another.
 
     Raises:
-        ConfigError: An address is not valid, or a token would travel in the clear.
+        ConfigError: An address or the token is not valid, or the token would travel in the clear.
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class Connection:
         self.threads = Threads()
         self._made_with = tuple(addresses), tls, timeout
         token = token or os.environ.get(TOKEN_VARIABLE) or None
+        check_token(token)
         self.secrets = Secrets()
         """Hides the token, which a student may repeat in an error message."""
         if token is not None:

@@ -18,6 +18,7 @@ from simba_actors.bridge.messages import LARGEST_MESSAGE, Object
 from simba_actors.bridge.service import StudentService
 from simba_actors.runtime.logs import get_logger
 from simba_actors.transport.refusals import Refusal
+from simba_actors.transport.security import check_token
 
 logger = get_logger(__name__)
 
@@ -36,7 +37,11 @@ def student_app(service: StudentService, *, token: str | None = None) -> Starlet
         service: The student to serve.
         token: The token that callers must present as `Authorization: Bearer TOKEN`. With None there is no check, which
             suits loopback and servers that authenticate callers themselves.
+
+    Raises:
+        ConfigError: The token is empty or has characters other than visible ASCII.
     """
+    check_token(token)
 
     async def describe(message: Any) -> Object:
         return service.describe(message)

@@ -61,7 +61,7 @@ class RemoteWriter:
                 f"{self._secrets.hide(str(error))}"
             )
             return None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             self._warn_once(
                 f"scores can't be reported to {self._remote.url} and are sent again: {described(error, self._secrets)}"
             )

@@ -14,7 +14,7 @@ from simba_actors.live.follower import Snapshot
 from simba_actors.programs import Configuration
 from simba_actors.publishing.publications import Publication, Served
 from simba_actors.search.rollout import JSON
-from simba_actors.transport.security import TLS, is_loopback
+from simba_actors.transport.security import TLS, check_token, is_loopback
 
 
 def is_url(store: object) -> bool:
@@ -60,7 +60,8 @@ class Remote:
     """Address of a channel on another host, with the means to reach it.
 
     Raises:
-        ConfigError: The address is not valid, a token would travel in the clear, or `tls` is given without TLS.
+        ConfigError: The address or the token is not valid, the token would travel in the clear, or `tls` is given
+            without TLS.
     """
 
     url: str
@@ -79,6 +80,7 @@ class Remote:
     """A folder for the last known good snapshot; None keeps none on disk."""
 
     def __post_init__(self) -> None:
+        check_token(self.token)
         try:
             address = urlsplit(self.url)
             port = address.port

@@ -12,7 +12,7 @@ import grpc.aio
 
 from simba_actors.runtime.logs import get_logger
 from simba_actors.transport.refusals import Refusal
-from simba_actors.transport.security import TLS
+from simba_actors.transport.security import TLS, check_token
 
 logger = get_logger(__name__)
 
@@ -51,9 +51,11 @@ async def start_server(
         largest_message: Bytes of the largest message in either direction.
 
     Raises:
+        ConfigError: The token is empty or has characters other than visible ASCII.
         RuntimeError: The address can't be listened on.
         OSError: A file of `tls` can't be read.
     """
+    check_token(token)
     one: Any = grpc.unary_unary_rpc_method_handler
     many: Any = grpc.unary_stream_rpc_method_handler
     handlers: dict[str, Any] = {name: one(_unary(answer, token)) for name, answer in unary.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,15 @@ class TLS:
     """This side's own certificate, for mutual TLS."""
     key: str | Path | None = None
     """The key of `certificate`."""
+
+
+def check_token(token: object) -> None:
+    """Raise ConfigError, without the token, unless it is None or visible ASCII characters. Headers hold no others."""
+    if token is not None and not (isinstance(token, str) and re.fullmatch("[!-~]+", token)):
+        raise ConfigError(
+            "token must be visible ASCII characters, at least one, or None for no token: remove spaces and line "
+            "breaks, such as the one at the end of a file"
+        )
 
 
 def is_loopback(host: str) -> bool:

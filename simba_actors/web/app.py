@@ -11,13 +11,14 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from simba_actors.errors import SimbaError
+from simba_actors.transport.security import check_token
 from simba_actors.web import actions as act
 from simba_actors.web import channel_pages, program_pages, run_pages
 from simba_actors.web.bodies import client_gone
 from simba_actors.web.channels import over_http
 from simba_actors.web.channels.watcher import Watcher
 from simba_actors.web.errors import broken, not_found, simba_error
-from simba_actors.web.guard import AccessGuard, SafeHeaders, check_token
+from simba_actors.web.guard import AccessGuard, SafeHeaders
 from simba_actors.web.rendering import HERE, Site
 from simba_actors.web.stream import stream_events
 

@@ -13,8 +13,6 @@ from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from simba_actors.errors import ConfigError
-
 COOKIE = "simba_actors_token"
 """Start of the cookie's name. The rest depends on the token, since a browser keeps the cookies of all ports of a host
 together, and would forget one dashboard's token for another's."""
@@ -103,12 +101,6 @@ _NOT_LOCAL = (
     "Refused: without a token the dashboard answers only direct connections from its own machine, and this one came "
     "from elsewhere or through a proxy. Set dashboard(store, token=…) to open it to others."
 )
-
-
-def check_token(token: object) -> None:
-    """Raise ConfigError unless `token` is None or visible ASCII characters."""
-    if token is not None and not (isinstance(token, str) and re.fullmatch("[!-~]+", token)):
-        raise ConfigError(f"token={token!r:.80}: must be visible ASCII characters, at least one, or None for no token")
 
 
 def _is_local(scope: Scope, headers: Headers) -> bool:

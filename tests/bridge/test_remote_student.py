@@ -14,6 +14,7 @@ import dspy
 import pytest
 
 from simba_actors import Choice, ConfigurationSpace, Float, Integer, LiveProgram, RemoteStudent
+from simba_actors.bridge.http_app import student_app
 from simba_actors.errors import ConfigError, NoLMError, StudentError, StudentUnreachableError
 from simba_actors.optimizer import Optimizer
 from simba_actors.strategies.rule_prompt import program_code
@@ -281,6 +282,17 @@ def test_an_address_that_is_not_valid_is_refused(address: Any, reason: str) -> N
 def test_a_token_does_not_travel_in_the_clear() -> None:
     with pytest.raises(ConfigError, match="use https"):
         RemoteStudent("http://students.example", token=TOKEN)
+
+
+@pytest.mark.parametrize("token", [f"{TOKEN}\n", f"{TOKEN} ", "schlüssel"])
+def test_a_token_that_no_header_can_hold_is_refused_without_being_shown(
+    token: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIMBA_STUDENT_TOKEN", token)
+    for use in (lambda: RemoteStudent(address), lambda: student_app(quiz_service(), token=token)):
+        with pytest.raises(ConfigError, match="token must be visible ASCII characters") as refused:
+            use()
+        assert token.strip() not in str(refused.value)
 
 
 def test_the_rule_writer_reads_the_description_in_place_of_the_code(student: RemoteStudent) -> None:

@@ -50,7 +50,9 @@ class ChannelServer:
         self.status, self.body = 200, snapshot("one")
         self.watch_status = 200
         self.tag: str | None = 'W/"7"'  # As from a proxy that compresses.
-        self.gets = 0
+        self.report_to = ""
+        """Where a Report is redirected to; empty where it is answered."""
+        self.gets = self.reports = 0
         self.watched = ""
 
 
@@ -70,6 +72,13 @@ def channel_server() -> Generator[tuple[ChannelServer, str]]:
                 self.send_header("ETag", server.tag)
             self.end_headers()
             self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            server.reports += 1
+            self.send_response(302 if server.report_to else 200)
+            self.send_header("Location", server.report_to)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - so it is called
             """Be quiet."""
@@ -164,6 +173,18 @@ def test_an_answer_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(http_client, "GET_SECONDS", -1.0)
     with channel_server() as (_, url), pytest.raises(TimeoutError, match="the snapshot takes longer than"):
         HTTPClient(Remote(url, "default")).get("")
+
+
+def test_scores_are_sent_again_after_a_redirect_that_is_no_address(caplog: pytest.LogCaptureFixture) -> None:
+    with channel_server() as (server, url), caplog.at_level(logging.WARNING):
+        server.report_to = "http://["
+        live = LiveProgram(sayer(), store=url)
+        live.report(1.0, "1.1.a")
+        block_until(lambda: server.reports > 1)
+        server.report_to = ""
+        live.close()
+    assert "scores can't be reported" in caplog.text
+    assert "are not stored yet" not in caplog.text
 
 
 def busy(retry_after: str) -> HTTPError:

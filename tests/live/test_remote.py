@@ -218,6 +218,7 @@ def test_a_token_is_needed_where_the_server_has_one(store: Path) -> None:
     ("given", "message"),
     [
         ({"store": "http://example.org/simba", "token": TOKEN}, "a token must not travel over plain http"),
+        ({"store": "https://example.org", "token": f"{TOKEN}\n"}, "token must be visible ASCII characters"),
         ({"store": "https://user:password@example.org"}, "must have a host, and no user, query or fragment"),
         ({"store": "https://example.org", "keep_examples": 1}, "keep_examples needs the store's own file"),
         ({"store": "simba.db", "cache": "cache"}, "token, tls and cache are for servers"),

@@ -83,7 +83,7 @@ async def test_the_cookies_of_other_applications_lock_nobody_out(store: Path, ot
 
 
 def test_a_token_without_characters_is_refused(store: Path) -> None:
-    with pytest.raises(ConfigError, match="token=''"):
+    with pytest.raises(ConfigError, match="token must be visible ASCII characters"):
         dashboard(store, token="")
 
 
