@@ -86,12 +86,14 @@ async def test_the_result_does_not_depend_on_how_long_replies_take(tmp_path: Pat
 
 
 async def test_a_run_keeps_its_number_of_open_steps_when_it_is_resumed_with_another_concurrency(tmp_path: Path) -> None:
-    whole = overlapping_config(tmp_path / "whole.db")
+    # Calls that are in flight when a run stops are made again, and would count twice against a budget.
+    sizes: dict[str, Any] = {"budget": Budget(), "max_steps": 6}
+    whole = overlapping_config(tmp_path / "whole.db", **sizes)
     await finish(whole)
     store = tmp_path / "stopped.db"
-    config = overlapping_config(store)
+    config = overlapping_config(store, **sizes)
     await part_of_run(config, closed=3)
-    await finish(overlapping_config(store, max_concurrency=1))
+    await finish(overlapping_config(store, max_concurrency=1, **sizes))
     assert await findings(config, "run") == await findings(whole, "run")
     async with await Reader.open(store) as reader:
         assert (await reader.run("run")).settings["steps_at_once"] == AT_ONCE
