@@ -85,6 +85,16 @@ class _JumpingSelector(selectors.DefaultSelector):
         return ready
 
 
+def let_pass(seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+    """Put the clock of a loop of any kind forward, so that timers go off that would by then. Any thread may do this.
+
+    What begins afterwards has all of its time, so a test can have one long timeout pass at once and others not at all.
+    """
+    clock = loop.time
+    loop.time = lambda: clock() + seconds
+    loop.call_soon_threadsafe(lambda: None)  # It may be waiting for a timer that is due now.
+
+
 def count_outside_work(monkeypatch: pytest.MonkeyPatch, owner: type, *methods: str) -> None:
     """Stop the clock while one of these async methods of `owner` runs, because it waits for a thread.
 
