@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +18,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from simba_actors import Governor, Limits
+from simba_actors import Governor, Limits, Optimizer
 from simba_actors.errors import MetricError
 from simba_actors.observe.telemetry import Telemetry, telemetry_of
 from simba_actors.store import Reader
@@ -30,8 +29,8 @@ from tests.support.crashing import Injector, inject
 from tests.support.openai_server import Faults, OpenAIServer
 from tests.support.quiz import quiz_script
 from tests.support.runs import finish, small_config
-from tests.support.scripted_lm import Ask, ScriptedLM
-from tests.support.waiting import PATIENCE
+from tests.support.scripted_lm import ScriptedLM, slow_after
+from tests.support.waiting import PATIENCE, until
 
 PRICED = "openai/gpt-4o-mini"
 """A model whose price DSPy knows."""
@@ -151,8 +150,8 @@ async def test_spans_of_what_failed_tell_no_keys(tmp_path: Path, exporter: InMem
 def read(reader: InMemoryMetricReader) -> dict[str, list[Any]]:
     """The data points of each metric."""
     data = reader.get_metrics_data()
-    assert data is not None
-    metrics: Any = [m for resource in data.resource_metrics for scope in resource.scope_metrics for m in scope.metrics]
+    resources = [] if data is None else data.resource_metrics  # Nothing has been measured yet.
+    metrics: Any = [m for resource in resources for scope in resource.scope_metrics for m in scope.metrics]
     return {metric.name: list(metric.data.data_points) for metric in metrics}
 
 
@@ -189,24 +188,18 @@ async def test_metrics_count_restarts_by_actor(
 
 
 async def test_metrics_tell_how_busy_an_endpoint_is(tmp_path: Path, reader: InMemoryMetricReader) -> None:
-    most: Counter[str] = Counter()
-
-    def look(ask: Ask) -> Any:
+    def shown() -> dict[str, dict[str, int]]:
         found = read(reader)
-        for name in ("in_flight", "waiting", "limit"):
-            points = found[f"simba_actors.endpoint.{name}"]
-            value = total([point for point in points if point.attributes == {"endpoint": "scripted/lm"}])
-            most[name] = max(most[name], value)
-        return quiz_script(ask)
+        names = ("in_flight", "waiting", "limit")
+        points = {name: found.get(f"simba_actors.endpoint.{name}", []) for name in names}
+        return {name: {point.attributes["endpoint"]: point.value for point in points[name]} for name in names}
 
-    lm = ScriptedLM(look)
+    lm = ScriptedLM(quiz_script, latency=slow_after(0))
     governor = Governor(limits={"scripted/lm": Limits(max_concurrency=1)})
-    # Rules are written beside the rollouts, however many of those there are.
-    demos_alone = small_config(
-        tmp_path / "simba.db", lm=lm, governor=governor, max_concurrency=4, strategies=[AppendADemo()]
-    )
-    await finish(demos_alone)
-    assert most == {"in_flight": 1, "limit": 1, "waiting": 3}
+    config = small_config(tmp_path / "simba.db", lm=lm, governor=governor, max_concurrency=4)
+    busy = {"in_flight": {"scripted/lm": 1}, "waiting": {"scripted/lm": 3}, "limit": {"scripted/lm": 1}}
+    async with await Optimizer.start(config):
+        await until(lambda: shown() == busy)
 
 
 async def test_other_callbacks_of_dspy_go_on_working(tmp_path: Path, exporter: InMemorySpanExporter) -> None:
