@@ -21,6 +21,7 @@ from simba_actors.strategies import AppendADemo, StrategyContext
 from simba_actors.team.coordinator import Coordinator
 from tests.support.crashing import Injector, inject
 from tests.support.live import answer, publish, sayer
+from tests.support.logs import logged_by
 from tests.support.openai_server import Faults, OpenAIServer, lm_at
 from tests.support.quiz import exact, quiz_script
 from tests.support.runs import finish, reach, small_config
@@ -144,7 +145,7 @@ async def test_a_planted_key_in_the_error_of_a_live_programs_metric_is_not_logge
     live = LiveProgram(sayer(), store=tmp_path / "simba.db", metric=broken)
     await answer(live)
     live.close()
-    assert [record.message for record in caplog.records] == [
+    assert logged_by(caplog, "simba_actors.live.recording") == [
         "a call of channel 'default' was not scored: RuntimeError: the judge refused [hidden]"
     ]
 

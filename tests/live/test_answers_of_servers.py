@@ -23,6 +23,7 @@ from simba_actors.live.router import LiveState
 from simba_actors.live.wire import Remote, etag_of, snapshot_from_json, snapshot_to_json
 from simba_actors.publishing.publications import Publication, Served
 from tests.support.live import sayer, saying
+from tests.support.logs import logged_by
 from tests.support.waiting import PATIENCE, block_until
 
 
@@ -141,8 +142,8 @@ def test_a_refusal_is_one_warning_that_names_the_remedy(
         server.status = status
         live = LiveProgram(sayer(), store=url)
         block_until(lambda: answer(live) == "nothing" and server.gets > 2)
-    (warning,) = [record for record in caplog.records if record.name.startswith("simba_actors")]
-    assert remedy in warning.message
+    (warning,) = logged_by(caplog, "simba_actors.live.router")
+    assert remedy in warning
 
 
 def test_a_cache_that_can_not_be_used_is_named_and_fails_no_call(

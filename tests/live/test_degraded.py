@@ -22,6 +22,7 @@ from simba_actors.programs import Configuration
 from simba_actors.publishing.channel import Channel
 from simba_actors.runtime.threads import Threads
 from tests.support.live import ManualClock, answer, publish, sayer, start_canary
+from tests.support.logs import logged_by
 from tests.support.waiting import PATIENCE
 
 
@@ -112,8 +113,8 @@ async def test_without_threads_calls_run_on_the_loop_and_see_what_is_published(
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     with caplog.at_level(logging.WARNING):
         assert [await answer(live), await answer(live)] == ["one", "one"]
-    (warning,) = caplog.records
-    assert "block the event loop, since the process can't start threads for them" in warning.message
+    (warning,) = logged_by(caplog, "simba_actors.live.background")
+    assert "block the event loop, since the process can't start threads for them" in warning
 
 
 async def test_scores_wait_for_a_thread_that_cannot_be_started_yet(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,11 @@ from simba_actors.programs import Configuration
 from simba_actors.publishing.channel import Channel
 from simba_actors.store.migrations import migrate
 from tests.support.live import ManualClock, answer, publish, publish_elsewhere, said, sayer, saying
+from tests.support.logs import logged_by
 from tests.support.scripted_lm import ScriptedLM
+
+ROUTER = "simba_actors.live.router"
+"""The logger that says which version runs."""
 
 
 @pytest.fixture
@@ -72,8 +76,8 @@ async def test_without_a_store_the_student_runs_as_it_is_and_that_is_said_once(
     for _ in range(3):
         assert await answer(live) == "nothing"
         clock.now += 1.0
-    (warning,) = caplog.records
-    assert "keeps running the student as it is" in warning.message
+    (warning,) = logged_by(caplog, ROUTER)
+    assert "keeps running the student as it is" in warning
 
 
 @pytest.mark.parametrize("damage", [missing, empty, garbage])
@@ -115,11 +119,9 @@ async def test_a_version_for_another_student_is_named_and_the_last_good_one_goes
     if restarted:
         live = LiveProgram(sayer(), store=store)
     assert [await answer(live), await answer(live), live.version] == ["one", "one", 2]
-    (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
-    assert "version 4 of channel 'default' does not fit the student: the student has no variable 'other" in (
-        warning.message
-    )
-    assert warning.message.endswith("; version 2 keeps running")
+    (warning,) = logged_by(caplog, ROUTER)
+    assert "version 4 of channel 'default' does not fit the student: the student has no variable 'other" in warning
+    assert warning.endswith("; version 2 keeps running")
     await publish(store, "three")
     assert await answer(live) == "three"
 
@@ -136,8 +138,8 @@ async def test_a_canary_for_another_student_gets_no_call(store: Path, caplog: py
         await channel.start_canary(other, share=0.99, reason="a mistake")
     live = LiveProgram(sayer(), store=store)
     assert [await answer(live) for _ in range(20)] == ["one"] * 20
-    (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
-    assert "version 2 of channel 'default' does not fit the student" in warning.message
+    (warning,) = logged_by(caplog, ROUTER)
+    assert "version 2 of channel 'default' does not fit the student" in warning
 
 
 @pytest.mark.parametrize(
@@ -163,16 +165,16 @@ async def test_a_configuration_that_cannot_be_read_is_said_and_the_last_good_one
     db.close()
     clock.now += POLL_SECONDS
     assert [await answer(live), live.version] == ["one", 1]
-    (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
-    assert "is damaged: version 2 of channel" in warning.message
+    (warning,) = logged_by(caplog, ROUTER)
+    assert "is damaged: version 2 of channel" in warning
 
 
 async def test_a_channel_that_does_not_exist_is_said_once(store: Path, caplog: pytest.LogCaptureFixture) -> None:
     await publish(store, "one", channel="other")
     live = LiveProgram(sayer(), store=store, channel="bot")
     assert [await answer(live), await answer(live)] == ["nothing", "nothing"]
-    (warning,) = caplog.records
-    assert "has no channel 'bot' yet: the student as it is runs until something is published" in warning.message
+    (warning,) = logged_by(caplog, ROUTER)
+    assert "has no channel 'bot' yet: the student as it is runs until something is published" in warning
 
 
 class Picky(dspy.Predict):
@@ -196,7 +198,7 @@ async def test_a_version_that_the_students_own_code_fails_of_is_named_and_the_la
         await answer(live)
     await publish(store, "forbidden")
     assert [await answer(live), await answer(live)] == ["one", "one"]
-    (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
-    assert warning.message == (
+    (warning,) = logged_by(caplog, ROUTER)
+    assert warning == (
         "version 2 of channel 'default' does not fit the student: KeyError: 'Say forbidden.'; version 1 keeps running"
     )

@@ -76,11 +76,14 @@ async def test_requests_leave_no_prediction_and_no_program_behind_where_dspy_kee
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-async def test_live_programs_of_a_store_that_cannot_be_written_share_one_thread(tmp_path: Path) -> None:
+async def test_live_programs_of_a_store_that_cannot_be_written_share_one_thread(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     before = our_threads()
     for number in range(50):
         live = LiveProgram(sayer(), store=tmp_path / "none.db")
         live.report(1.0, f"1.1.{number}")
+    await until(lambda: "scores can't be stored yet" in caplog.text)
     assert our_threads() <= before + 1
 
 

@@ -19,6 +19,7 @@ from simba_actors.publishing.canary import MOST_SCORES, canary_scores, decide
 from simba_actors.publishing.channel import Channel
 from simba_actors.search.statistics.sequential_test import Sums
 from tests.support.live import answer, publish, sayer, start_canary
+from tests.support.logs import logged_by
 from tests.support.runs import events_of, small_config
 from tests.support.waiting import PATIENCE
 
@@ -145,8 +146,8 @@ async def test_a_metric_that_raises_fails_no_call(store: Path, caplog: pytest.Lo
     live = LiveProgram(sayer(), store=store, metric=broken)
     assert [await answer(live), await answer(live)] == ["one", "one"]
     live.close()
-    (warning,) = caplog.records
-    assert warning.message == "a call of channel 'default' was not scored: KeyError: 'no'"
+    (warning,) = logged_by(caplog, "simba_actors.live.recording")
+    assert warning == "a call of channel 'default' was not scored: KeyError: 'no'"
 
 
 async def test_a_score_may_come_from_another_process_and_counts_once(store: Path) -> None:

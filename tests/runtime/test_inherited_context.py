@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
@@ -23,11 +24,22 @@ variable: ContextVar[str | None] = ContextVar("variable", default=None)
 @pytest.fixture(autouse=True)
 def inheriting(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
     monkeypatch.setattr(inherited_context, "_inheritance", inherited_context._Inheritance())
+    # Executors of other tests are freed at any time, and then restore the methods that they have replaced.
+    for owner, name in ((threading.Thread, "start"), (ThreadPoolExecutor, "submit")):
+        monkeypatch.setattr(owner, name, passed_on(getattr(owner, name)))
     undo = inherit_in_threads(variable)
     token = variable.set("mine")
     yield
     variable.reset(token)
     undo()
+
+
+def passed_on(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def own(*args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs)
+
+    return own
 
 
 def seen_in(thread_class: type[threading.Thread] = threading.Thread) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import http.client
-import logging
 import socket
 import sqlite3
 import ssl
@@ -22,6 +21,7 @@ from simba_actors.lm.rollout_context import current_rollout
 from simba_actors.runtime.threads import Threads
 from simba_actors.store import Reader
 from simba_actors.strategies import AppendARule
+from tests.support.logs import logged_by
 from tests.support.runs import reach, small_config
 from tests.support.waiting import PATIENCE
 
@@ -85,8 +85,7 @@ async def test_a_call_that_can_not_be_sent_is_no_score_and_pauses_the_run_with_o
         assert str(error) in paused.reason
         async with await Reader.open(config.store) as reader:
             assert await reader.scores("run") == []
-        warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
-        assert [str(error) in record.getMessage() for record in warnings] == [True]
+        assert [str(error) in warning for warning in logged_by(caplog, "simba_actors")] == [True]
         errors.clear()
         await optimizer.resume()
         result = await optimizer.result(PATIENCE)

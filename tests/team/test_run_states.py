@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import logging
 import pickle
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +18,7 @@ from simba_actors.events import RunFinished, RunPaused, RunResumed, RunWaiting, 
 from simba_actors.team import run_state
 from simba_actors.team.messages import COORDINATOR, Resume
 from tests.support.command_line import run_command
+from tests.support.logs import logged_by
 from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import finish, reach, small_config
 from tests.support.scripted_lm import Ask, ScriptedLM
@@ -77,7 +77,7 @@ async def test_a_pause_for_access_is_one_warning_with_its_reason(
     provider = Provider(LMAuthError("no such key"))
     async with Optimizer.start(config_for(tmp_path / "simba.db", provider, max_concurrency=4)) as optimizer:
         paused = await reach(optimizer, RunPaused)
-    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    warnings = logged_by(caplog, "simba_actors")
     assert paused.cause == "access"
     assert [("no such key" in text, "resumed" in text) for text in warnings] == [(True, True)]
 
@@ -177,7 +177,7 @@ async def test_a_typo_in_forward_is_named_in_the_pause_the_log_and_show(
         paused = await reach(optimizer, RunPaused)
         shown = await asyncio.to_thread(run_command, ["show", "--store", str(config.store)])
     error = "AttributeError: 'Misspelt' object has no attribute 'anwser'"
-    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    warnings = logged_by(caplog, "simba_actors")
     assert paused.cause == "failures"
     assert error in paused.reason
     assert any("paused" in text and error in text for text in warnings)
