@@ -235,8 +235,10 @@ class AdviceTooLongError(SimbaError):
 class InfrastructureError(SimbaError):
     """An LM could not be reached, refused the request for now, or did not answer in time. Never counts as a score."""
 
-    endpoint: str | None = None
-    """Name of the endpoint that failed, if it is known."""
+    def __init__(self, *args: object, endpoint: str | None = None) -> None:
+        super().__init__(*args)
+        self.endpoint = endpoint
+        """Name of the endpoint that failed, if it is known."""
 
 
 class LMAccessError(InfrastructureError):

@@ -199,7 +199,8 @@ class LocalExecutor:
                     raise
             except (_UngovernedError, BlockingCallError) as error:
                 if attempt == ATTEMPTS:
-                    raise LMUnavailableError(f"{error}. Resume when that is fixed") from error
+                    reason = f"{error}. Resume when that is fixed"
+                    raise LMUnavailableError(reason, endpoint=error.endpoint) from error
                 await self._governor.back_off(attempt)
 
     async def try_metric(self) -> None:
@@ -257,7 +258,8 @@ class LocalExecutor:
         if ended is None:
             raise RolloutTimeoutError(
                 f"a rollout took longer than rollout_timeout={self._rollout_timeout:g} s, {ATTEMPTS} times in a row: "
-                "an LM or the student hangs, or the limit is too low"
+                f"{rollout.hung_at or 'an LM or the student'} hangs, or the limit is too low",
+                endpoint=rollout.hung_at,
             )
         return ended.trajectory(meter, self._clock() - started, self._labels(task.split, task.example))
 
@@ -336,6 +338,7 @@ class _Ended:
             error=self.error,
             cut_off=self.cut_off,
             expected=expected,
+            answered_by=frozenset(meter.answered_by),
         )
 
 

@@ -28,10 +28,11 @@ class Slot:
     The first of these methods to be called gives it back. Later calls do nothing.
     """
 
-    __slots__ = ("_endpoint", "_held", "on_end", "size")
+    __slots__ = ("_held", "endpoint", "on_end", "size")
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
+        """Where the call is in flight."""
         self._held = True
         self.size = UNKNOWN
         """What is known of the call."""
@@ -41,27 +42,27 @@ class Slot:
     def answered(self) -> None:
         """Give the slot back: the call got an answer."""
         if self._give_back():
-            self._endpoint.answered()
+            self.endpoint.answered()
 
     def rejected(self) -> None:
         """Give the slot back: the call was rejected, which does not show that others would be answered."""
         if self._give_back():
-            self._endpoint.rejected()
+            self.endpoint.rejected()
 
     def failed(self) -> None:
         """Give the slot back: the call was not answered."""
         if self._give_back():
-            self._endpoint.failed()
+            self.endpoint.failed()
 
     def refused(self, delay: float) -> None:
         """Give the slot back: the endpoint had too many calls, and this one is made again after `delay` seconds."""
         if self._give_back():
-            self._endpoint.refused(delay)
+            self.endpoint.refused(delay)
 
     def leave(self) -> None:
         """Give the slot back: the call was not sent, or its result is no longer needed."""
         if self._give_back():
-            self._endpoint.leave()
+            self.endpoint.leave()
 
     def _give_back(self) -> bool:
         held, self._held = self._held, False
@@ -137,10 +138,14 @@ class Endpoint:
     def answered(self) -> None:
         """Free the slot of a call that got an answer."""
         self.answers += 1
-        self.rejected()
+        self._replied()
 
     def rejected(self) -> None:
         """Free the slot of a call that was rejected. The endpoint is up, and may answer others."""
+        self._replied()
+
+    def _replied(self) -> None:
+        """Free the slot of a call that shows that the endpoint is up."""
         self.has_answered = True
         self.breaker.close()
         self.window.answered(full=bool(self._waiting) or self.in_flight >= self.window.limit)

@@ -173,6 +173,7 @@ class Governor:
         while True:
             attempt += 1
             slot = await self._enter(endpoint, caller, rollout, size)
+            rollout.hold(slot)
             try:
                 answer = await YieldingDriver(isolated(send()), self.scheduler.resume)
             except Exception as error:  # noqa: BLE001 - raised again unless the call is made again
@@ -182,8 +183,10 @@ class Governor:
                 raise
             else:
                 slot.answered()
-                rollout.meter.answered()
+                rollout.meter.answered(endpoint.name)
                 return answer
+            finally:
+                rollout.let_go(slot)
 
     def call_in_thread(
         self,
@@ -217,7 +220,7 @@ class Governor:
                 raise
             else:
                 loop.call_soon_threadsafe(slot.answered)
-                rollout.meter.answered()
+                rollout.meter.answered(endpoint.name)
                 return answer
             finally:
                 rollout.let_go(slot)
@@ -252,10 +255,12 @@ class Governor:
             if _is_to_be_raised(error):
                 raise
             description = self.secrets.describe(error)
-            failure = BlockingCallError(f"{endpoint.name} failed a call that blocks the event loop: {description}")
+            message = f"{endpoint.name} failed a call that blocks the event loop: {description}"
+            failure = BlockingCallError(message, endpoint=endpoint.name)
             rollout.stop(failure)
             raise failure from error
-        rollout.meter.answered()
+        endpoint.answers += 1
+        rollout.meter.answered(endpoint.name)
         return answer
 
     def renew_grace_period(self) -> None:

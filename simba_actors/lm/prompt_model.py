@@ -82,19 +82,21 @@ class LocalPromptModel:
     async def _ask(
         self, signature: type[dspy.Signature], inputs: Mapping[str, Any], config: Mapping[str, Any]
     ) -> dspy.Prediction:
+        hung_at: str | None = None
         for _ in range(ATTEMPTS):
-            answer = await self._ask_once(signature, inputs, config)
+            answer, hung_at = await self._ask_once(signature, inputs, config)
             if answer is not None:
                 return answer
         raise RolloutTimeoutError(
-            f"the prompt model took longer than rollout_timeout={self._timeout:g} s, {ATTEMPTS} times in a row: it "
-            "hangs, or the limit is too low"
+            f"the prompt model took longer than rollout_timeout={self._timeout:g} s, {ATTEMPTS} times in a row: "
+            f"{hung_at or 'it'} hangs, or the limit is too low",
+            endpoint=hung_at,
         )
 
     async def _ask_once(
         self, signature: type[dspy.Signature], inputs: Mapping[str, Any], config: Mapping[str, Any]
-    ) -> dspy.Prediction | None:
-        """Return the answer, or None if it took too long. `config` has settings for this call of the LM."""
+    ) -> tuple[dspy.Prediction | None, str | None]:
+        """Return the answer, or None and the endpoint that hangs. `config` has settings for this call of the LM."""
         settings: Any = dspy.settings
         deadline = Deadline(self._timeout)
         rollout = RolloutContext(self._meter, deadline, keeps_history=not settings.disable_history, govern=self._govern)
@@ -123,7 +125,7 @@ class LocalPromptModel:
             rollout.end()
         if answer is not None and rollout.cut_off:
             raise ReplyCutOffError(_CUT_OFF)
-        return answer
+        return answer, rollout.hung_at
 
 
 _CUT_OFF = "the prompt model's reply was cut off at its token limit: raise max_tokens of `prompt_model`"

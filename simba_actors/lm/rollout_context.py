@@ -76,7 +76,12 @@ class Deadline:
     @property
     def _can_change(self) -> bool:
         """Whether the block is still running. A call in a thread may outlive it and end its wait afterwards."""
-        return not self._ended and not self._timeout.expired()
+        return not self._ended and not self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the block was cancelled because its time is up."""
+        return self._timeout.expired()
 
     @property
     def seconds_left(self) -> float:
@@ -134,6 +139,8 @@ class RolloutContext:
         self.stopped_by: Exception | None = None
         self.cut_off = False
         """Whether an LM's reply ended at its token limit."""
+        self.hung_at: str | None = None
+        """The endpoint that had not answered when the time was up; None if there was no such endpoint or several."""
         self._deadline = deadline
         self._slots: set[Slot] = set()
         self._over = False
@@ -187,16 +194,20 @@ class RolloutContext:
             raise RolloutOverError("the rollout of this LM call has ended; the call was not sent")
 
     def hold(self, slot: Slot) -> None:
-        """Note the slot of a call in a thread, which no cancellation can end."""
+        """Note the slot of a call in flight. No cancellation ends one in a thread."""
         self._slots.add(slot)
 
     def let_go(self, slot: Slot) -> None:
-        """Forget a slot that its call has given back."""
-        self._slots.discard(slot)
+        """Forget the slot of a call that is over, unless the end of the rollout's time has cut it short."""
+        if self._deadline is None or not self._deadline.is_over:
+            self._slots.discard(slot)
 
     def end(self) -> None:
         """Mark the rollout as ended, and give back the slots of threads that still hang."""
         self._over = True
+        if self._deadline is not None and self._deadline.is_over:
+            silent = {slot.endpoint.name for slot in self._slots}
+            self.hung_at = silent.pop() if len(silent) == 1 else None
         for slot in list(self._slots):
             slot.leave()
         self._slots.clear()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from simba_actors.actors import CastReturn, GenServer, InitReturn, spawn_link
-from simba_actors.errors import BudgetReachedError, CallRejectedError, InfrastructureError, MetricError
+from simba_actors.errors import BudgetReachedError, InfrastructureError, MetricError
 from simba_actors.evaluation.executor import Executor, RolloutTask
-from simba_actors.events import ExampleSetAside, TrajectorySampled
+from simba_actors.events import TrajectorySampled
 from simba_actors.lm.budget import BudgetTracker
 from simba_actors.observe.telemetry import Telemetry
 from simba_actors.programs import Configuration
@@ -22,6 +21,7 @@ from simba_actors.search.evidence import Score
 from simba_actors.search.policy import StepPlan
 from simba_actors.search.rollout import Outcome, Phase, Rollout, RolloutKey, Split
 from simba_actors.store.records import RecordRollout
+from simba_actors.team.diagnosis import Diagnostician
 from simba_actors.team.messages import (
     ANALYZER,
     COORDINATOR,
@@ -41,16 +41,13 @@ from simba_actors.team.messages import (
     Scored,
     Teammates,
 )
-from simba_actors.team.run_state import Gate, cause_of
-from simba_actors.team.setting_aside import TRIES, Heard, SettingAside
+from simba_actors.team.run_state import Gate
+from simba_actors.team.setting_aside import SettingAside
 
 logger = get_logger(__name__)
 
 RECORDS_A_TURN = 100
 """Rollouts queued before the event loop may run other work; queueing them takes about a millisecond."""
-
-PROBE_TEMPERATURE = 1.0
-"""Temperature of a rollout that shows whether an LM is reachable. At 0, a cache could answer it."""
 
 Queued: TypeAlias = "tuple[bool, bool, int, int, Rollout]"
 """A rollout after its place in the queue: those that failed come last. Of the others, samples come first, since rules
@@ -145,7 +142,7 @@ class Sampler(GenServer[SamplerState]):
         self._setting_aside = setting_aside
         self._telemetry = telemetry
         self._order = itertools.count()
-        self._probing = asyncio.Lock()
+        self._diagnostician = Diagnostician(teammates, executor, gate.pausing, setting_aside)
 
     async def init(self) -> InitReturn:
         self.state = SamplerState()
@@ -241,7 +238,9 @@ class Sampler(GenServer[SamplerState]):
                 self._teammates.via(COORDINATOR).cast_nowait(BudgetSpent(error.cap))
                 self.ref.cast_nowait(RolloutsEnded())
             except InfrastructureError as error:
-                diagnosis = await self._diagnose(rollout, error, epoch, before)
+                diagnosis = await self._diagnostician.diagnose(
+                    rollout, error, epoch=epoch, before=before, others=self._examples_left(rollout.model.lm)
+                )
                 state.running.discard(rollout.key)
                 if diagnosis == "set aside":
                     self.ref.cast_nowait(SetAside())
@@ -254,66 +253,10 @@ class Sampler(GenServer[SamplerState]):
                 gate.failure.set(error)
                 self._teammates.via(COORDINATOR).cast_nowait(MetricFailed(error))
 
-    async def _diagnose(
-        self, rollout: Rollout, error: InfrastructureError, epoch: int, before: Heard
-    ) -> Literal["try again", "set aside"]:
-        """Pause the run if the failure is an outage, and set the example aside if it is to blame."""
-        if self._setting_aside.has(rollout):
-            return "set aside"
-        where, diagnosis = f"{rollout.split}set[{rollout.example}]", "outage"
-        rejected = isinstance(error, CallRejectedError)
-        if rejected or cause_of(error) == "outage":
-            missing = (other for progress in self.state.jobs.values() for other in progress.missing.values())
-            others: set[tuple[Split, int]] = {
-                (other.split, other.example) for other in missing if other.model.lm == rollout.model.lm
-            }
-            diagnosis = self._setting_aside.note_failure(
-                rollout, before, others=others, endpoint=error.endpoint, rejected=rejected
-            )
-        if diagnosis == "unclear":
-            try:
-                is_reachable = await self._is_reachable(rollout, error.endpoint, epoch)
-            except BudgetReachedError as reached:
-                self._teammates.via(COORDINATOR).cast_nowait(BudgetSpent(reached.cap))
-                return "try again"
-            if self._setting_aside.has(rollout):
-                return "set aside"
-            diagnosis = self._setting_aside.blame(rollout, before) if is_reachable else "outage"
-        if diagnosis == "outage":
-            self._teammates.report_outage(error, epoch, self._gate.pausing, where)
-        if diagnosis != "set aside":
-            return "try again"
-        logger.warning(
-            "%s is set aside, without a score: it failed %d times while the LM answered others: %s", where, TRIES, error
-        )
-        event = ExampleSetAside(split=rollout.split, example=rollout.example, reason=str(error))
-        await self._teammates.commit_later([], [event])
-        return "set aside"
-
-    async def _is_reachable(self, rollout: Rollout, endpoint: str | None, epoch: int) -> bool:
-        """Return whether the LM that failed a rollout, at that endpoint if it is known, now answers another one.
-
-        That one is a rollout that it has answered before. The result is not evidence.
-        """
-        async with self._probing:
-            known, pausing = self._setting_aside.answered(rollout.model.lm), self._gate.pausing
-            is_late = pausing.reason is not None or pausing.epoch != epoch or self._setting_aside.has(rollout)
-            if known is None or is_late:
-                return False
-            await self._fetch_configuration(known.program)
-            # A reply from a cache would tell nothing.
-            fresh = replace(known.model, rollout_id=time.time_ns(), temperature=PROBE_TEMPERATURE)
-            task = RolloutTask(self.state.configurations[known.program], known.example, fresh, known.split)
-            before = self._setting_aside.heard
-            try:
-                has_called = (await self._executor.run(task)).usage.calls > 0
-            except InfrastructureError:
-                return False
-            except MetricError:
-                has_called = True
-            if endpoint is None:
-                return has_called
-            return self._setting_aside.heard.endpoints.get(endpoint, 0) > before.endpoints.get(endpoint, 0)
+    def _examples_left(self, lm: str) -> set[tuple[Split, int]]:
+        """Return the examples of rollouts with that LM that have no result yet."""
+        missing = (rollout for progress in self.state.jobs.values() for rollout in progress.missing.values())
+        return {(rollout.split, rollout.example) for rollout in missing if rollout.model.lm == lm}
 
     async def _drop_rollouts_set_aside(self) -> None:
         for job, progress in list(self.state.jobs.items()):
@@ -331,7 +274,7 @@ class Sampler(GenServer[SamplerState]):
             ended(trajectory)
         if trajectory.error is not None:
             self._warn(rollout, trajectory.error)
-        self._setting_aside.note_end(rollout, trajectory.usage.calls)
+        self._setting_aside.note_end(rollout, trajectory.usage.calls, trajectory.answered_by)
         self.state.ended.append(Sample(rollout, trajectory))
         if len(self.state.ended) == 1:
             self.ref.cast_nowait(RolloutsEnded())

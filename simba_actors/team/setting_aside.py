@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -15,6 +15,11 @@ TRIES = 3
 
 MOST_FAILING, MOST_REJECTED = 1, 4
 """Maximum number of examples that fail, or that an LM rejects, one after the other before the LM counts as down."""
+
+MOST_CANDIDATES = 16
+"""Maximum number of rollouts, for each LM of the pool, that are kept though it is not known which endpoints they call.
+
+Rollouts that ended before a restart are such, and those that a cache has answered."""
 
 Diagnosis: TypeAlias = Literal["try again", "unclear", "outage", "set aside"]
 
@@ -33,7 +38,11 @@ class Heard:
     def of(self, lm: str, endpoint: str | None) -> tuple[int, ...]:
         """Return how often an LM of the pool was heard, and the endpoint if it is known."""
         ended = self.lms.get(lm, 0)
-        return (ended,) if endpoint is None else (ended, self.endpoints.get(endpoint, 0))
+        return (ended,) if endpoint is None else (ended, self.answers_of(endpoint))
+
+    def answers_of(self, endpoint: str) -> int:
+        """Return how many calls the endpoint has answered."""
+        return self.endpoints.get(endpoint, 0)
 
 
 @dataclass(slots=True)
@@ -73,8 +82,10 @@ class SettingAside:
         self._heard_at_failure: dict[tuple[Split, int], Heard] = {}
         self._silences: dict[tuple[str, str | None], _Silence] = {}
         """By LM of the model pool and endpoint."""
-        self._answered: dict[str, Rollout] = {}
-        """The last rollout that ended with each LM of the model pool, if possible one that has called it."""
+        self._callers: dict[tuple[str, str | None], Rollout] = {}
+        """The last rollout with each LM of the model pool that has called each endpoint; None stands for any."""
+        self._candidates: dict[str, list[Rollout]] = {}
+        """Rollouts that ended with each LM of the model pool, and may have called any endpoint."""
 
     @property
     def heard(self) -> Heard:
@@ -85,15 +96,15 @@ class SettingAside:
         """Leave out the examples that the store says were set aside, and note the rollouts that have ended."""
         self._examples.update(examples)
         for score in (each for program in evidence.programs() for each in evidence.of(program)):
-            if score.model.lm not in self._answered and not score.failed:
-                self._answered[score.model.lm] = Rollout(
-                    score.key, score.program, score.example, score.model, score.split
-                )
+            if not score.failed:
+                self._add_candidate(Rollout(score.key, score.program, score.example, score.model, score.split))
 
-    def note_end(self, rollout: Rollout, calls: int = 1) -> None:
-        """Note that a rollout has ended with a result, after so many LM calls."""
-        if calls or rollout.model.lm not in self._answered:
-            self._answered[rollout.model.lm] = rollout
+    def note_end(self, rollout: Rollout, calls: int = 1, answered_by: Collection[str] = ()) -> None:
+        """Note that a rollout has ended with a result, after so many LM calls, which these endpoints have answered."""
+        if calls:
+            self.note_calls(rollout, answered_by)
+        else:
+            self._add_candidate(rollout)
         self._ended[rollout.model.lm] += 1
         self._tries.pop((rollout.split, rollout.example), None)
 
@@ -126,7 +137,7 @@ class SettingAside:
         if rejected and len(failing) > MOST_REJECTED:
             return "outage"
         if failing.issuperset(others):
-            was_heard = rollout.model.lm in self._answered and (endpoint is None or count[-1] > 0)
+            was_heard = all(count)
             return self.blame(rollout, before) if rejected and was_heard else "unclear"
         return "outage" if not rejected and len(failing) > MOST_FAILING else "try again"
 
@@ -153,9 +164,27 @@ class SettingAside:
         self._examples.add(example)
         return "set aside"
 
-    def answered(self, lm: str) -> Rollout | None:
-        """Return the last rollout that ended with the LM, or None if none has."""
-        return self._answered.get(lm)
+    def note_calls(self, rollout: Rollout, endpoints: Iterable[str]) -> None:
+        """Note that a rollout has called LMs, at these endpoints as far as they are known."""
+        for endpoint in (None, *endpoints):
+            self._callers[rollout.model.lm, endpoint] = rollout
+
+    def witnesses(self, lm: str, endpoint: str | None) -> Iterator[Rollout]:
+        """Yield rollouts that may show whether an LM is reachable, at that endpoint if it is known, best first.
+
+        One that has called it is the only one. If there is none, each candidate is yielded once in this process.
+        """
+        while (caller := self._callers.get((lm, endpoint))) is None and self._candidates.get(lm):
+            yield self._candidates[lm].pop()
+        if caller is not None:
+            yield caller
+
+    def _add_candidate(self, rollout: Rollout) -> None:
+        """Keep a rollout as a candidate, if it is not one of an example that has one."""
+        candidates = self._candidates.setdefault(rollout.model.lm, [])
+        of_examples = {(each.split, each.example) for each in candidates}
+        if len(candidates) < MOST_CANDIDATES and (rollout.split, rollout.example) not in of_examples:
+            candidates.append(rollout)
 
     def has(self, rollout: Rollout) -> bool:
         """Return whether the rollout's example is set aside."""

@@ -53,6 +53,7 @@ async def rollout(
     timeout: float = 30.0,
     caller: Caller | None = None,
     metric: Callable[..., Any] = exact,
+    latency: float = 0.0,
 ) -> Trajectory:
     space = ConfigurationSpace.from_module(student)
     executor = LocalExecutor(
@@ -60,7 +61,7 @@ async def rollout(
         space=space,
         examples={"train": questions(1)},
         metric=metric,
-        lms={"student": ScriptedLM(script)},
+        lms={"student": ScriptedLM(script, latency=latency)},
         governor=Governor(retry=HASTY),
         caller=caller,
         rollout_timeout=timeout,
@@ -123,6 +124,17 @@ class Wrapping(dspy.Module):
             if self.swallows:
                 return dspy.Prediction(answer="no idea")
             raise RuntimeError("the student gave up") from error
+
+
+class Asking(dspy.Module):
+    """Asks its LM, and hangs if the LM does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    async def aforward(self, question: str) -> dspy.Prediction:
+        return await self.ask.acall(question=question)
 
 
 class Blocking(dspy.Module):
@@ -311,6 +323,24 @@ async def test_a_student_that_always_hangs_is_reported_in_the_end() -> None:
     with pytest.raises(RolloutTimeoutError, match=r"longer than rollout_timeout=0.05 s, 3 times in a row"):
         await rollout(Wrapping(hangs), right, timeout=0.05)
     release.set()
+
+
+async def test_a_rollout_that_waits_for_an_lm_in_vain_names_its_endpoint() -> None:
+    with pytest.raises(RolloutTimeoutError, match="scripted/lm hangs") as raised:
+        await rollout(Asking(), right, timeout=0.05, latency=3600.0)
+    assert raised.value.endpoint == "scripted/lm"
+
+
+async def test_a_call_that_blocks_the_loop_and_fails_names_its_endpoint() -> None:
+    with pytest.raises(LMUnavailableError) as raised:
+        await rollout(Blocking(), raising(dspy.LMServerError("down")))
+    assert raised.value.endpoint == "scripted/lm"
+
+
+@pytest.mark.parametrize("student", ["async", "in a thread", "blocking the loop"])
+async def test_a_trajectory_knows_which_endpoints_have_answered(student: str) -> None:
+    students = {"async": Asking, "in a thread": Wrapping, "blocking the loop": Blocking}
+    assert (await rollout(students[student](), right)).answered_by == {"scripted/lm"}
 
 
 async def test_a_call_that_blocks_the_loop_counts_against_the_budget() -> None:

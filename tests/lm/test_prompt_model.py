@@ -9,7 +9,7 @@ import pytest
 from dspy.utils.exceptions import ContextWindowExceededError, LMInvalidRequestError
 
 from simba_actors.dspy_compat.lm_calls import route_lm_calls
-from simba_actors.errors import LMAccessError, PromptTooLongError, ReplyCutOffError
+from simba_actors.errors import LMAccessError, PromptTooLongError, ReplyCutOffError, RolloutTimeoutError
 from simba_actors.lm.governed_lm import Twins, governed, routed
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.prompt_model import LONG_PROMPT, LocalPromptModel
@@ -83,6 +83,14 @@ async def test_a_long_prompt_that_is_refused_is_too_long() -> None:
 async def test_a_short_prompt_that_is_refused_is_not_too_long() -> None:
     with pytest.raises(LMAccessError, match="no such parameter"):
         await advice(refusing(LMInvalidRequestError("no such parameter")))
+
+
+async def test_a_question_that_is_not_answered_in_time_names_the_endpoint() -> None:
+    governor = Governor()
+    lm = governed(ScriptedLM(lambda ask: REPLY, latency=3600.0), governor)
+    with pytest.raises(RolloutTimeoutError, match="scripted/lm hangs") as raised:
+        await LocalPromptModel(lm, governor.secrets, timeout=0.05).ask(Advise, question="What now?")
+    assert raised.value.endpoint == "scripted/lm"
 
 
 async def test_an_lm_that_belongs_to_the_adapter_is_governed_too() -> None:

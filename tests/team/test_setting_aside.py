@@ -265,6 +265,72 @@ async def test_an_outage_of_one_of_two_lms_sets_no_example_aside(tmp_path: Path)
         assert await events_of(optimizer, ExampleSetAside) == []
 
 
+class SecondLM(dspy.Module):
+    """Asks `first` about all balls but a few, and `second` about those: about POISON once the others are answered."""
+
+    def __init__(self, first: ScriptedLM, second: ScriptedLM, few: set[int], answered: list[Ask], others: int) -> None:
+        super().__init__()
+        self.first, self.second = dspy.Predict("question -> answer"), dspy.Predict("question -> answer")
+        self.first.lm, self.second.lm = first, second
+        self.few = few
+        self.others_are_answered = lambda: len(answered) >= others
+
+    async def aforward(self, question: str) -> dspy.Prediction:
+        if question == POISON:
+            await until(self.others_are_answered)
+        is_one_of_few = int(question.split()[-1].rstrip("?")) in self.few
+        return await (self.second if is_one_of_few else self.first).acall(question=question)
+
+
+def with_second_lm(store: Path, script: Any, others: int = 0, **changes: Any) -> OptimizerConfig:
+    """Return the config of a student that asks a second LM, with this script, about balls 1 and 5."""
+    asks: list[Ask] = []
+    second = ScriptedLM(script, asks=asks, **changes.pop("second", {}))
+    second.model = "scripted/second"
+    first = ScriptedLM(quiz_script, asks=asks)
+    return config_for(store, quiz_script, student=SecondLM(first, second, {1, 5}, asks, others), **changes)
+
+
+async def test_an_example_that_a_second_lm_never_answers_and_is_all_that_is_left_is_set_aside(tmp_path: Path) -> None:
+    config = with_second_lm(tmp_path / "simba.db", poisoned, policy="dspy", max_concurrency=1)
+    async with Optimizer.start(config) as optimizer:
+        await optimizer.result(PATIENCE)
+        events = await events_of(optimizer, ExampleSetAside)
+    assert [event.example for event in events] == [5]
+
+
+async def test_a_run_that_is_started_again_sets_aside_what_a_second_lm_never_answers(tmp_path: Path) -> None:
+    failures = asyncio.Event()
+
+    def script(ask: Ask) -> Any:
+        if POISON in ask.last:
+            failures.set()
+        return poisoned(ask)
+
+    store = tmp_path / "simba.db"
+    settings: dict[str, Any] = {"policy": "dspy", "max_steps": 1, "max_concurrency": 2}
+    async with Optimizer.start(with_second_lm(store, script, others=7, **settings)):
+        await asyncio.wait_for(failures.wait(), PATIENCE)
+    async with Optimizer.start(with_second_lm(store, script, **settings)) as optimizer:
+        await optimizer.result(PATIENCE)
+        events = await events_of(optimizer, ExampleSetAside)
+    assert [event.example for event in events] == [5]
+
+
+async def test_a_second_lm_that_hangs_pauses_the_run_and_is_named(tmp_path: Path) -> None:
+    seconds = 3600.0
+    slow = {"latency": lambda _: seconds}
+    settings: dict[str, Any] = {"policy": "dspy", "max_concurrency": 4, "rollout_timeout": 1.0}
+    config = with_second_lm(tmp_path / "simba.db", quiz_script, second=slow, **settings)
+    async with Optimizer.start(config) as optimizer:
+        paused = await reach(optimizer, RunPaused)
+        assert "scripted/second hangs" in paused.reason
+        seconds = 0.0
+        await optimizer.resume()
+        await optimizer.result(PATIENCE)
+        assert await events_of(optimizer, ExampleSetAside) == []
+
+
 async def test_a_budget_without_room_to_look_whether_an_lm_is_reachable_ends_the_run(tmp_path: Path) -> None:
     answered: list[Ask] = []
 

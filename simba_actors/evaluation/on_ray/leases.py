@@ -146,17 +146,16 @@ class LeasedEndpoint(Endpoint):
 class Lease(Slot):
     """The right to send one call."""
 
-    __slots__ = ("_leased", "_send", "number")
+    __slots__ = ("_send", "number")
 
     def __init__(self, endpoint: Endpoint, number: int, send: Callable[[FromWorker], None]) -> None:
         super().__init__(endpoint)
         self.number = number
-        self._leased = endpoint
         self._send = send
 
     def answered(self) -> None:
         if self._give_back():
-            self._leased.has_answered = True  # Answers are counted in the optimizer's process.
+            self.endpoint.has_answered = True  # Answers are counted in the optimizer's process.
             self._send(CallAnswered(self.number))
 
     def leave(self) -> None:
