@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from simba_actors.search.buckets import rank_buckets
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.model.parts import Part
-from simba_actors.search.policy import Proposal, StepPlan, TriedStep
+from simba_actors.search.policy import Pool, Proposal, StepPlan, TriedStep
 from simba_actors.search.progress import Progress, progress_of
 from simba_actors.search.quality import Outlook
 from simba_actors.search.rollout import STUDENT, Rollout, Usage
@@ -28,12 +28,37 @@ Effects = Callable[[np.random.Generator], float]
 """Draws the true effect of a new part, in log-odds."""
 
 
+class Programs(Pool, Protocol):
+    """Programs that can be run without an LM, and new ones that can be made."""
+
+    seed: int
+    examples: Sequence[ExampleText]
+    """The trainset."""
+    strategies: tuple[str, ...]
+    predictors: int
+
+    def before(self, number: int) -> Self:
+        """Return the same with the programs below that number alone."""
+        ...
+
+    def make(self, proposal: Proposal, step: int) -> bool:
+        """Make the program of a proposal. Return whether there is one."""
+        ...
+
+    def score(self, rollout: Rollout) -> Score:
+        """Run a rollout."""
+        ...
+
+
 @dataclass
 class World:
     """Programs and their true quality. The student is right half the time; `effects` draws those of new parts."""
 
     effects: Effects
     seed: int
+    examples: Sequence[ExampleText] = tuple(ExampleText(f"example {n}", {}) for n in range(EXAMPLES))
+    strategies: tuple[str, ...] = ("append_a_demo", "learn_from_failures", "recombine")
+    predictors: int = 1
     parts_of: dict[int, tuple[Part, ...]] = field(default_factory=lambda: {STUDENT: ()})
     effect_of: dict[str, float] = field(default_factory=dict[str, float])
 
@@ -63,7 +88,7 @@ class World:
         """Return the program's expected score."""
         return float(self._chances(program).mean())
 
-    def make(self, proposal: Proposal) -> None:
+    def make(self, proposal: Proposal, step: int) -> bool:
         """Make the program of a proposal, with a new part unless it only combines old ones."""
         known = {part.part_id: part for parts in self.parts_of.values() for part in parts}
         parts = [known[part_id] for part_id in proposal.parts or ()]
@@ -74,6 +99,7 @@ class World:
             parts.append(Part(text, "self", kind, text, fields))
             self.effect_of[text] = self.effects(self.draws)
         self.parts_of[proposal.program] = tuple(parts)
+        return True
 
     def score(self, rollout: Rollout) -> Score:
         """Run a rollout."""
@@ -100,15 +126,25 @@ def winner_in(world: World, rollouts: int) -> int:
     return run(world, rollouts).winner
 
 
-def run(world: World, rollouts: int, *, resumed: bool = False, stop_when: StopWhen | None = None) -> Run:
+def run(
+    world: Programs,
+    rollouts: int,
+    *,
+    resumed: bool = False,
+    stop_when: StopWhen | None = None,
+    steps_at_once: Callable[[int], int] | None = None,
+) -> Run:
     """Run the policy to its end, or until `stop_when` says so.
 
-    If it is `resumed`, then before each call by a new policy, with the evidence in another order.
+    If it is `resumed`, then before each call by a new policy, with the evidence in another order. `steps_at_once` says
+    how many steps to keep open after so many have closed, where that is not the policy's choice.
     """
     settings = SearchSettings(bsize=32, num_candidates=6, max_steps=24, max_demos=4, seed=world.seed)
-    examples = tuple(ExampleText(f"example {n}", {}) for n in range(EXAMPLES))
-    strategies = ("append_a_demo", "learn_from_failures", "recombine")
-    policy = AdaptivePolicy(settings, examples, rollouts, strategies, predictors=1)
+
+    def new_policy() -> AdaptivePolicy:
+        return AdaptivePolicy(settings, world.examples, rollouts, world.strategies, world.predictors)
+
+    policy = new_policy()
     opened = closed = policy.initial_state()
     evidence, step = Evidence(), 0
     open_steps: list[tuple[TriedStep, list[Score]]] = []
@@ -119,16 +155,19 @@ def run(world: World, rollouts: int, *, resumed: bool = False, stop_when: StopWh
     def now() -> AdaptivePolicy:
         nonlocal policy, evidence
         if resumed:
-            policy = AdaptivePolicy(settings, examples, rollouts, strategies, predictors=1)
+            policy = new_policy()
             evidence = Evidence(score for program in reversed(evidence.programs()) for score in evidence.of(program))
         return policy
 
-    def known() -> World:
+    def most_open(closed_steps: int) -> int:
+        return policy.steps_at_once(closed, closed_steps) if steps_at_once is None else steps_at_once(closed_steps)
+
+    def known() -> Programs:
         """Return the world with the programs of closed steps."""
         return world.before(open_steps[0][0].plan.first_program) if open_steps else world
 
     while True:
-        while not stopped and len(open_steps) < policy.steps_at_once(closed, step - len(open_steps)):
+        while not stopped and len(open_steps) < most_open(step - len(open_steps)):
             plan = now().open_step(opened if open_steps else closed, closed, step, evidence, known())
             if plan is None:
                 break
@@ -150,13 +189,13 @@ def run(world: World, rollouts: int, *, resumed: bool = False, stop_when: StopWh
     return Run(now().ranking(closed, evidence, world)[0][0], len(evidence), tuple(outlooks))
 
 
-def _tried(policy: AdaptivePolicy, plan: StepPlan, world: World) -> tuple[TriedStep, list[Score]]:
+def _tried(policy: AdaptivePolicy, plan: StepPlan, world: Programs) -> tuple[TriedStep, list[Score]]:
     """Make and evaluate the candidates of a step."""
     pool = world.before(plan.pool_end)
     scores = [world.score(rollout) for rollout in plan.rollouts]
     buckets = rank_buckets(plan.batch, [(score.example, score.score) for score in scores])
     proposals = policy.proposals(plan, buckets, 0, pool)
-    for proposal in proposals:
-        world.make(proposal)
+    made = [proposal for proposal in proposals if world.make(proposal, plan.step)]
+    for proposal in made:
         scores += map(world.score, policy.evaluation(plan, proposal, pool))
-    return TriedStep(plan, proposals, tuple(proposal.program for proposal in proposals)), scores
+    return TriedStep(plan, proposals, tuple(proposal.program for proposal in made)), scores
