@@ -30,7 +30,8 @@ class AppendARule:
         return None
 
     async def apply(self, context: StrategyContext) -> Configuration | Declined:
-        advice = await ask_for_advice(context.prompt_model, offer_feedback(), [self._prompt(context)])
+        prompt = await context.in_thread(lambda: self._prompt(context))
+        advice = await ask_for_advice(context.prompt_model, offer_feedback(), [prompt])
         configuration = context.source
         for predictor in configuration.predictors:
             if predictor in advice:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import dspy
 
 from simba_actors.programs import Configuration
 from simba_actors.search.buckets import BatchStatistics, Bucket
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,14 @@ class PromptModel(Protocol):
         ...
 
 
+class ThreadRunner(Protocol):
+    """Runs a call that takes long in a thread."""
+
+    async def __call__(self, call: Callable[[], R], /) -> R:
+        """Return what `call()` returns."""
+        ...
+
+
 @dataclass(frozen=True)
 class StrategyContext:
     """What one application of a strategy may use: the configuration to start from, and evidence."""
@@ -55,6 +66,8 @@ class StrategyContext:
     """The LM that writes instructions. Its calls are governed, counted and stored."""
     combined: bool = False
     """Whether the policy put `source` together from parts of several programs."""
+    in_thread: ThreadRunner = asyncio.to_thread
+    """Runs work that would block the event loop, such as making a long prompt: `await in_thread(make_prompt)`."""
 
     @cached_property
     def program(self) -> dspy.Module:
@@ -88,11 +101,11 @@ class Strategy(Protocol):
         ...
 
     def applicable(self, context: StrategyContext) -> Declined | None:
-        """Return None if the strategy can be applied. It must be cheap and call no LM."""
+        """Return None if the strategy can be applied. It must be cheap and call no LM. Called in a thread."""
         ...
 
     async def apply(self, context: StrategyContext) -> Configuration | Declined:
-        """Return the new configuration. Called only if `applicable` returned None.
+        """Return the new configuration. Called in the run's event loop, and only if `applicable` returned None.
 
         An error makes no candidate and is logged; an outage of the LM pauses the run, and `apply` is called again.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -31,23 +31,30 @@ def failures_signature() -> type[dspy.Signature]:
     return signature
 
 
-def failure_prompts(context: StrategyContext) -> Iterator[Prompt]:
-    """Yield the prompt about all examples, then the one about the first example alone."""
-    yield _prompt(context, context.buckets, context.examples)
+def failure_prompts(context: StrategyContext) -> list[Prompt]:
+    """Return the prompt about all examples, then the one about the first example alone.
+
+    Call it with `context.in_thread`: a student with 800 predictors takes half a second.
+    """
+    program = {
+        "program_code": program_code(context.program),
+        "modules_defn": inspect_modules(context.program),
+        "module_names": list[JSON](context.source.predictors),
+    }
+    prompts = [_prompt(program, context.buckets, context.examples)]
     if len(context.buckets) > 1:
-        yield _prompt(context, context.buckets[:1], context.examples[:1])
+        prompts.append(_prompt(program, context.buckets[:1], context.examples[:1]))
+    return prompts
 
 
-def _prompt(context: StrategyContext, buckets: Sequence[Bucket], examples: Sequence[dspy.Example]) -> Prompt:
+def _prompt(program: Mapping[str, JSON], buckets: Sequence[Bucket], examples: Sequence[dspy.Example]) -> Prompt:
     runs = [_runs(bucket) for bucket in buckets]
     return as_prompt(
         {
-            "program_code": program_code(context.program),
-            "modules_defn": inspect_modules(context.program),
+            **program,
             "program_inputs": _one_or_all([to_json_value(dict(example.inputs())) for example in examples]),
             "oracle_metadata": _one_or_all([to_json_value(dict(example.labels())) for example in examples]),
             **{name: _one_or_all([run[name] for run in runs]) for name in runs[0]},
-            "module_names": list(context.source.predictors),
         }
     )
 

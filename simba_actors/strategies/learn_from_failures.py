@@ -33,12 +33,14 @@ class LearnFromFailures:
         return None if context.buckets else Declined("there is no example to learn from")
 
     async def apply(self, context: StrategyContext) -> Configuration | Declined:
-        advice = await ask_for_advice(context.prompt_model, failures_signature(), failure_prompts(context))
+        prompts = await context.in_thread(lambda: failure_prompts(context))
+        advice = await ask_for_advice(context.prompt_model, failures_signature(), prompts)
         configuration = context.source
         for predictor in configuration.predictors:
             known = configuration.instructions(predictor)
             rules = [rule for rule in rules_in(advice.get(predictor, "")) if rule not in known]
-            configuration = configuration.with_instructions(predictor, RULE_SEPARATOR.join([known, *rules]))
+            if rules:
+                configuration = configuration.with_instructions(predictor, RULE_SEPARATOR.join([known, *rules]))
         if configuration == context.source:
             return Declined("the advice says nothing new")
         return configuration

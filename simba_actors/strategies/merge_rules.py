@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,8 @@ class MergeRules:
 
     async def apply(self, context: StrategyContext) -> Configuration | Declined:
         configuration = context.source
-        for predictor, rules in self._overgrown(context).items():
+        overgrown = await context.in_thread(lambda: self._overgrown(context))
+        for predictor, rules in overgrown.items():
             instructions = text_before_rules(context.source, context.student, predictor)
             answer: Any = await context.prompt_model.ask(MergeAdvice, module_instructions=instructions, rules=rules)
             merged = [_one_paragraph(rule) for rule in answer.merged_rules if rule.strip()]
@@ -57,13 +59,11 @@ class MergeRules:
 
     def _overgrown(self, context: StrategyContext) -> dict[str, list[str]]:
         """Return the rules of each predictor whose rules exceed the cap."""
-        known = {name: _rules(context, name) for name in context.source.predictors}
+        known: defaultdict[str, list[str]] = defaultdict(list)
+        for entry in parts_of(context.source, context.student):
+            if entry.part.kind == "rule":
+                known[entry.part.predictor].append(entry.part.text)
         return {name: rules for name, rules in known.items() if len(rules) > 1 and _size(rules) > self.cap}
-
-
-def _rules(context: StrategyContext, predictor: str) -> list[str]:
-    parts = [entry.part for entry in parts_of(context.source, context.student)]
-    return [part.text for part in parts if (part.predictor, part.kind) == (predictor, "rule")]
 
 
 def _size(rules: list[str]) -> int:

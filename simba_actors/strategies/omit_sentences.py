@@ -32,7 +32,7 @@ class OmitSentences:
         return None
 
     async def apply(self, context: StrategyContext) -> Configuration | Declined:
-        return self._omitted(context)
+        return await context.in_thread(lambda: self._omitted(context))
 
     def _omitted(self, context: StrategyContext) -> Configuration:
         """Return the source without the first sentence that each predictor still has of its own instructions."""

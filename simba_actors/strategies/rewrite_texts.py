@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
@@ -49,7 +48,8 @@ class RewriteTexts:
 
     async def apply(self, context: StrategyContext) -> Configuration | Declined:
         known = self._known(context.source)
-        written = await ask_for_advice(context.prompt_model, _signature(), _prompts(context, known), "new_texts")
+        prompts = await context.in_thread(lambda: _prompts(context, known))
+        written = await ask_for_advice(context.prompt_model, _signature(), prompts, "new_texts")
         configuration = context.source
         for name, text in written.items():
             if name in known and text.strip():
@@ -70,7 +70,9 @@ def _signature() -> type[dspy.Signature]:
     return signature.append("new_texts", new_texts, dict[str, str])
 
 
-def _prompts(context: StrategyContext, known: dict[str, str]) -> Iterator[Prompt]:
+def _prompts(context: StrategyContext, known: dict[str, str]) -> list[Prompt]:
     texts = as_prompt({"texts": dict(known)})
-    for prompt in failure_prompts(context):
-        yield {name: text for name, text in prompt.items() if name != "module_names"} | texts
+    return [
+        {name: text for name, text in prompt.items() if name != "module_names"} | texts
+        for prompt in failure_prompts(context)
+    ]

@@ -251,6 +251,7 @@ class Proposer(GenServer[ProposerState]):
             analyzed.statistics,
             prompt_model,
             combined=proposal.parts is not None,
+            in_thread=self._threads.run,
         )
         name, reasons = proposal.strategies[0], list[str]()
         for name in proposal.strategies:
@@ -289,7 +290,7 @@ class Proposer(GenServer[ProposerState]):
         If its LM answers others, the prompt is to blame: the provider never answers it, or always with an error.
         """
         strategy, gate = self._strategies[name], self._gate
-        declined = strategy.applicable(context)
+        declined = await self._threads.run(lambda: strategy.applicable(context))
         if declined is not None:
             return declined
         answers, tries = self._answers(), 0

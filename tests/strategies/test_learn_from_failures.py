@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import dspy
@@ -10,9 +11,18 @@ import pytest
 from simba_actors.programs import Configuration, ConfigurationSpace
 from simba_actors.search.buckets import BatchStatistics, Sample, make_bucket, rank_buckets
 from simba_actors.search.rollout import Outcome, Rollout, RolloutKey, Trajectory
-from simba_actors.strategies import Declined, LearnFromFailures, Recombine, StrategyContext
+from simba_actors.strategies import (
+    AppendARule,
+    Declined,
+    LearnFromFailures,
+    Recombine,
+    RewriteTexts,
+    Strategy,
+    StrategyContext,
+)
 from simba_actors.strategies.learn_from_failures import rules_in
 from tests.support.quiz import questions
+from tests.support.ticker import Ticker
 
 
 class Adviser:
@@ -24,7 +34,7 @@ class Adviser:
 
     async def ask(self, signature: type[dspy.Signature], **inputs: Any) -> dspy.Prediction:
         self.asked.append(inputs)
-        return dspy.Prediction(module_advice={"self": self.advice})
+        return dspy.Prediction(module_advice={"self": self.advice}, new_texts={"self": self.advice})
 
 
 def samples(row: int, scores: tuple[float, ...]) -> list[Sample]:
@@ -76,6 +86,20 @@ async def test_advice_that_is_known_already_makes_no_candidate() -> None:
     first = await LearnFromFailures().apply(context(Adviser("Look twice."), {1: (0.0, 1.0)}))
     again = await LearnFromFailures().apply(context(Adviser("Look twice."), {1: (0.0, 1.0)}, source=first))
     assert again == Declined("the advice says nothing new")
+
+
+@pytest.mark.parametrize("strategy", [LearnFromFailures(), AppendARule(), RewriteTexts(())], ids=lambda each: each.name)
+async def test_the_loop_ticks_while_the_program_for_a_prompt_is_made(strategy: Strategy) -> None:
+    ticker = Ticker()
+
+    def slowly() -> dspy.Module:
+        ticker.blocks_until_the_loop_has_ticked()
+        return dspy.Predict("question -> answer")
+
+    ticking = asyncio.create_task(ticker.run())
+    await strategy.apply(context(Adviser("Look twice."), {1: (0.0, 1.0)}, make_program=slowly))
+    ticking.cancel()
+    assert not ticker.was_held_up
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from simba_actors.search.adaptive.policy import AdaptivePolicy
 from simba_actors.search.policy import Policy
 from simba_actors.search.rollout import JSON
 from simba_actors.search.simba.policy import DspyPolicy
+from simba_actors.strategies import StrategyContext
 from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import finish, small_config
 from tests.support.scripted_lm import ScriptedLM
@@ -54,6 +55,30 @@ async def test_the_loop_ticks_while_a_sync_student_and_a_sync_metric_block(tmp_p
 
     ticking = asyncio.create_task(ticker.run())
     await finish(small_config(tmp_path / "simba.db", student=BlockingStudent(ticker), metric=blocking_metric))
+    ticking.cancel()
+    assert not ticker.was_held_up
+
+
+class SlowStrategy:
+    """Blocks while it checks whether it can be applied, and while it works in a thread."""
+
+    name = "slow"
+
+    def __init__(self, ticker: Ticker) -> None:
+        self._ticker = ticker
+
+    def applicable(self, context: StrategyContext) -> None:
+        self._ticker.blocks_until_the_loop_has_ticked()
+
+    async def apply(self, context: StrategyContext) -> Configuration:
+        await context.in_thread(self._ticker.blocks_until_the_loop_has_ticked)
+        return context.source.with_instructions("self", "Answer.")
+
+
+async def test_the_loop_ticks_while_a_strategy_blocks(tmp_path: Path) -> None:
+    ticker = Ticker()
+    ticking = asyncio.create_task(ticker.run())
+    await finish(small_config(tmp_path / "simba.db", strategies=[SlowStrategy(ticker)]))
     ticking.cancel()
     assert not ticker.was_held_up
 
