@@ -399,9 +399,11 @@ class Optimizer:
         await asyncio.shield(self._ending)
 
     async def _end(self) -> None:
-        await self._hosted.stop()
-        self._feed.stop()
-        await self._listeners.stop()
+        try:
+            await self._hosted.stop()
+        finally:
+            self._feed.stop()
+            await self._listeners.stop()
 
     def _start_listeners(self) -> None:
         if self._config.progress:

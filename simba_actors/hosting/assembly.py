@@ -88,10 +88,12 @@ class AssembledRun:
 
     async def end(self) -> None:
         """End what a run whose team has ended leaves behind."""
-        await self.executor.close()
-        self.caller.end()
-        await self.threads.close()
-        await self.planning.close()
+        try:
+            await self.executor.close()
+        finally:  # An executor of the user's may fail to close.
+            self.caller.end()
+            await self.threads.close()
+            await self.planning.close()
 
 
 def assemble(

@@ -227,6 +227,22 @@ async def test_no_thread_of_ours_is_left_after_stop(tmp_path: Path) -> None:
     assert [thread for thread in left if thread.is_alive()] == []
 
 
+class Unclosable(LocalExecutor):
+    async def close(self) -> None:
+        await super().close()
+        raise OSError("the cluster is gone")
+
+
+async def test_nothing_is_left_after_stop_although_the_executor_can_not_be_closed(tmp_path: Path) -> None:
+    tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
+    config = small_config(tmp_path / "simba.db", executor=Unclosable, callbacks=[lambda event: None])
+    with pytest.raises(OSError, match="the cluster is gone"):
+        await finish(config)
+    assert asyncio.all_tasks() == tasks
+    left = {thread.name for thread in set(threading.enumerate()) - threads if thread.name == "simba_actors"}
+    assert left == set()
+
+
 async def test_no_file_is_left_open_after_stop(tmp_path: Path) -> None:
     await finish(small_config(tmp_path / "simba.db"))
     assert files_open_in(tmp_path) == []
