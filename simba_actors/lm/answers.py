@@ -7,6 +7,8 @@ from typing import Any, cast
 
 from dspy.utils.exceptions import LMServerError
 
+from simba_actors.dspy_compat.streaming import is_streamed
+
 
 class NoAnswerError(LMServerError):
     """The provider sent a reply with status 200 and no answer in it."""
@@ -18,10 +20,14 @@ def missing_answer(entry: Mapping[str, Any]) -> NoAnswerError | None:
     DSPy reads `choices: []`, Gemini's `candidates: []` and an error body with status 200 as an empty text. An empty
     text that the LM did write, and a reply that a content filter has emptied, are answers.
     """
-    bodies = [_body(reply) for reply in _replies(entry.get("response"))]
+    replies = _replies(entry.get("response"))
+    if any(getattr(reply, "finish_reason", None) == "content_filter" for reply in replies):
+        return None  # Of a stream, no more is known.
+    bodies = [_body(reply) for reply in replies]
     outputs = cast("Sequence[Any]", entry.get("outputs") or ())
+    has_content = any(_has_content(output) for output in outputs)
     for body in bodies:
-        reason = _broken(body, empty=not any(_has_content(output) for output in outputs))
+        reason = _broken(body, empty=not has_content)
         if reason is not None:
             error = body.get("error")
             code = cast("Mapping[str, Any]", error).get("code") if isinstance(error, Mapping) else None
@@ -47,7 +53,10 @@ def _body(reply: Any) -> Mapping[str, Any]:
             {"finish_reason": getattr(choice, "finish_reason", None), "message": True} for choice in choices or ()
         ]
         return {"choices": finish}
-    return cast("Mapping[str, Any]", body) if isinstance(body, Mapping) else {"unknown": True}
+    if isinstance(body, Mapping):
+        return cast("Mapping[str, Any]", body)
+    # A stream that ends without an event of the provider's has no body.
+    return {} if is_streamed() else {"unknown": True}
 
 
 def _has_content(output: Any) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
+import anyio
 import dspy
 import pytest
 
@@ -192,6 +193,37 @@ async def test_a_cached_reply_without_an_answer_is_asked_for_again() -> None:
             await governed(lm, Governor(retry=Retry(attempts=1))).acall(question)
         (answer,) = await governed(lm, Governor(retry=HASTY)).acall(question)
     assert answer
+
+
+def empty_reply(finish_reason: str | None) -> dict[str, Any]:
+    """Return an empty reply that ended for this reason, or one without any choice."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": finish_reason}
+    choices = [choice] if finish_reason else []
+    return {"id": "1", "object": "chat.completion", "created": 0, "model": "quiz", "choices": choices}
+
+
+async def streamed_answer(*replies: dict[str, Any]) -> tuple[str, int]:
+    """Return the answer of a governed LM that streams and gets these replies first, and how many calls it took."""
+    with OpenAIServer(legible_script) as server:
+        server.overrides = [*replies]
+        send, receive = anyio.create_memory_object_stream[Any](100)
+        with send, receive, dspy.context(send_stream=send):
+            (answer,) = await governed(server.lm(), Governor(retry=HASTY)).acall("hello")
+        return answer, server.calls
+
+
+async def test_the_first_call_to_a_provider_may_be_streamed() -> None:
+    answer, calls = await streamed_answer()
+    assert (answer != "", calls) == (True, 1)
+
+
+async def test_a_stream_without_an_answer_is_asked_for_again() -> None:
+    answer, calls = await streamed_answer(empty_reply(None))
+    assert (answer != "", calls) == (True, 2)
+
+
+async def test_a_stream_that_a_content_filter_has_emptied_is_an_answer() -> None:
+    assert await streamed_answer(empty_reply("content_filter")) == ("", 1)
 
 
 async def test_a_cache_that_is_damaged_is_not_the_programs_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,10 +256,12 @@ def _completion(body: dict[str, Any], ask: Ask, script: Script) -> dict[str, Any
 
 
 def _streamed(completion: dict[str, Any]) -> bytes:
-    """Return the completion as server-sent events, one for each word."""
-    (choice,) = completion["choices"]
-    words = [*re.findall(r"\S+\s*", choice["message"]["content"]), None]
-    deltas = [{"index": 0, "delta": {"content": word}, "finish_reason": None if word else "stop"} for word in words]
+    """Return the completion as server-sent events, one for each word of its choice, if it has one."""
+    deltas: list[dict[str, Any]] = []
+    for choice in completion["choices"]:
+        words = re.findall(r"\S+\s*", choice["message"]["content"])
+        deltas += [{"index": 0, "delta": {"content": word}, "finish_reason": None} for word in words]
+        deltas.append({"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]})
     chunks = [{**completion, "object": "chat.completion.chunk", "choices": [delta]} for delta in deltas]
     content = "".join(f"data: {data}\n\n" for data in [*map(json.dumps, chunks), "[DONE]"]).encode()
     head = f"HTTP/1.1 200 Scripted\r\nContent-Type: text/event-stream\r\nContent-Length: {len(content)}\r\n\r\n"

@@ -15,6 +15,7 @@ from simba_actors.dspy_compat.engines import has_async_side, imports_on_first_ca
 from simba_actors.dspy_compat.provider_replies import add_reply
 from simba_actors.dspy_compat.reply_cache import has_cached_reply
 from simba_actors.dspy_compat.settings import has_lm_of_context
+from simba_actors.dspy_compat.streaming import is_streamed
 from simba_actors.errors import LMAccessError
 from simba_actors.lm.access import endpoint_name, renew_access
 from simba_actors.lm.answers import NoAnswerError, missing_answer
@@ -47,9 +48,9 @@ class _Binding:
         """Return whether async calls run the LM's sync side in a thread.
 
         Those of a provider do until one is answered: the first imports what the provider needs, and where that is
-        LiteLLM it takes seconds.
+        LiteLLM it takes seconds. A stream can't, since DSPy's sync side streams only in threads of anyio.
         """
-        return not self.has_async_side or (self.imports_late and not endpoint.has_answered)
+        return not self.has_async_side or (self.imports_late and not endpoint.has_answered and not is_streamed())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Binding:
         """Return the same binding: students copy themselves, and DSPy's LMs with them."""
