@@ -62,7 +62,7 @@ async def test_a_run_is_stopped_from_another_process(tmp_path: Path) -> None:
 
 async def test_a_run_that_was_stopped_and_resumed_waits_for_a_process_and_says_so(tmp_path: Path) -> None:
     store = tmp_path / "simba.db"
-    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=0.01), max_steps=40)
+    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=slow_after(CALLS)), max_steps=40)
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, StepClosed)
         assert json.loads(await command("show", "--json", "--store", str(store)))["process"].startswith(

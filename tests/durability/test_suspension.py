@@ -71,7 +71,9 @@ def suspended_owner(
     assert child.pid is not None
     try:
         block_until(lambda: server.calls >= 5)
+        server.held = True  # Its run would end if this process were not soon enough.
         block_until(partial(suspended_without_a_lock, child.pid, store))
+        server.held = False
         yield child
         os.kill(child.pid, signal.SIGCONT)
         ended(child)

@@ -12,13 +12,14 @@ from simba_actors.events import RunPaused, RunResumed, StepClosed
 from simba_actors.store.requests import send_request
 from tests.support.quiz import quiz_script
 from tests.support.runs import finish, reach, small_config
-from tests.support.scripted_lm import ScriptedLM
+from tests.support.scripted_lm import ScriptedLM, slow_after
 from tests.support.waiting import PATIENCE
 
 
 async def test_a_request_names_who_asked_and_why(tmp_path: Path) -> None:
     store = tmp_path / "simba.db"
-    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=0.01), max_steps=40)
+    lm = ScriptedLM(quiz_script, latency=slow_after(100))  # Enough for a step, and the run does not end.
+    config = small_config(store, run_id="live", lm=lm, max_steps=40)
     async with await Optimizer.start(config) as optimizer:
         await reach(optimizer, StepClosed)
         await send_request(store, "live", "pause", reason="the endpoint is needed", by="ada@laptop")

@@ -33,7 +33,7 @@ async def press(client: httpx.AsyncClient, button: str) -> None:
 
 async def test_a_run_is_paused_resumed_and_stopped_from_its_page(tmp_path: Path) -> None:
     store = tmp_path / "simba.db"
-    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=slow_after(20)), max_steps=40)
+    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=slow_after(20)))
     async with Optimizer.start(config) as optimizer, browser(store) as client:
         await reach(optimizer, TrajectorySampled)
         await press(client, "Pause")
@@ -48,7 +48,8 @@ async def test_a_run_is_paused_resumed_and_stopped_from_its_page(tmp_path: Path)
 async def test_the_page_of_a_run_that_no_process_has_open_says_so(tmp_path: Path) -> None:
     store = tmp_path / "simba.db"
     notice = "No process has it open: it continues once one starts it with the same config."
-    async with Optimizer.start(small_config(store, run_id="live", max_steps=40)) as optimizer, browser(store) as client:
+    config = small_config(store, run_id="live", lm=ScriptedLM(quiz_script, latency=slow_after(20)))
+    async with Optimizer.start(config) as optimizer, browser(store) as client:
         await reach(optimizer, TrajectorySampled)
         assert notice not in (await client.get("/runs/live")).text
         await optimizer.stop()
