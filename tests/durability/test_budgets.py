@@ -323,10 +323,17 @@ async def test_calls_of_rollouts_without_a_result_are_kept(tmp_path: Path) -> No
 
 
 async def test_max_seconds_ends_a_run_whose_calls_take_long(tmp_path: Path) -> None:
-    # Some rollouts end within the time even on a busy machine, and the others take longer even on a quick one.
-    lm = ScriptedLM(quiz_script, latency=slow_after(20, seconds=1.0))
-    result = await finish(small_config(tmp_path / "simba.db", lm=lm, budget=Budget(max_seconds=2.0)))
+    async with Optimizer.start(hanging(tmp_path / "simba.db", Budget(), after=1)) as optimizer:
+        await reach(optimizer, TrajectorySampled)  # Without a score there would be no result.
+    up = (await spending_of(tmp_path / "simba.db")).seconds
+    result = await finish(hanging(tmp_path / "simba.db", Budget(max_seconds=up + 0.5), after=0, seconds=1.0))
     assert result.budget_reached == "max_seconds"
+
+
+def hanging(store: Path, budget: Budget, *, after: int, seconds: float = 3600.0) -> OptimizerConfig:
+    """Return the config of a run whose calls take long after the first ones."""
+    lm = ScriptedLM(quiz_script, latency=slow_after(after, seconds))
+    return small_config(store, run_id="run", lm=lm, budget=budget)
 
 
 async def test_max_seconds_ends_a_run_whose_coordinator_crashed_while_calls_hang(tmp_path: Path) -> None:
