@@ -16,6 +16,7 @@ from simba_actors.bridge.messages import LARGEST_MESSAGE
 from simba_actors.errors import StudentUnreachableError
 from simba_actors.lm.failures import FailureClass
 from tests.support.students import Answer, OddStudent, quiz_service, served, succeeded
+from tests.support.waiting import PATIENCE
 
 TOKEN = "a-secret-token"  # noqa: S105 - of a test
 
@@ -24,7 +25,10 @@ JSON_TYPE = {"Content-Type": "application/json"}
 
 @pytest.fixture(scope="module")
 def client() -> Generator[httpx.Client]:
-    with served(quiz_service(), token=TOKEN) as address, httpx.Client(base_url=f"{address}/{SERVICE}/") as client:
+    with (
+        served(quiz_service(), token=TOKEN) as address,
+        httpx.Client(base_url=f"{address}/{SERVICE}/", timeout=PATIENCE) as client,
+    ):
         yield client
 
 

@@ -40,19 +40,23 @@ async def serving(store: Path, *options: str) -> AsyncGenerator[str]:
             await asyncio.wait_for(process.wait(), PATIENCE)
 
 
+def browser() -> httpx.AsyncClient:
+    return httpx.AsyncClient(follow_redirects=True, timeout=PATIENCE)
+
+
 async def test_the_dashboard_is_served_where_the_command_says(tmp_path: Path) -> None:
     await finish(small_config(tmp_path / "simba.db", run_id="colours"))
-    async with serving(tmp_path / "simba.db") as address, httpx.AsyncClient(base_url=address) as client:
+    async with serving(tmp_path / "simba.db") as address, browser() as client:
         assert address.startswith("http://127.0.0.1:")
-        assert "colours" in (await client.get("/")).text
-        assert (await client.get("/runs/colours/events")).text.endswith("event: over\ndata:\n\n")
+        assert "colours" in (await client.get(address)).text
+        assert (await client.get(f"{address}runs/colours/events")).text.endswith("event: over\ndata:\n\n")
 
 
 async def test_an_open_stream_does_not_keep_the_command_from_ending(tmp_path: Path) -> None:
     async with await Optimizer.start(small_config(tmp_path / "simba.db", run_id="colours")) as optimizer:
         await reach(optimizer, StepOpened)
     async with AsyncExitStack() as tab:
-        client = await tab.enter_async_context(httpx.AsyncClient(timeout=PATIENCE))
+        client = await tab.enter_async_context(browser())
         async with serving(tmp_path / "simba.db") as address:
             answer = await tab.enter_async_context(client.stream("GET", f"{address}runs/colours/events"))
             lines = answer.aiter_lines()
@@ -61,26 +65,26 @@ async def test_an_open_stream_does_not_keep_the_command_from_ending(tmp_path: Pa
 
 async def test_a_browser_that_stopped_reading_does_not_keep_the_command_from_ending(tmp_path: Path) -> None:
     await finish(small_config(tmp_path / "simba.db", run_id="colours"))
-    with socket.socket() as browser:
+    with socket.socket() as idle:
         async with serving(tmp_path / "simba.db") as address:
-            await asyncio.to_thread(ask_and_never_read, browser, httpx.URL(address))
+            await asyncio.to_thread(ask_and_never_read, idle, httpx.URL(address))
 
 
-def ask_and_never_read(browser: socket.socket, address: httpx.URL) -> None:
+def ask_and_never_read(idle: socket.socket, address: httpx.URL) -> None:
     """A client that asks for so much that the answers fill all buffers on the way."""
-    browser.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-    browser.connect((address.host, address.port))
-    browser.settimeout(FULL_SECONDS)
+    idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    idle.connect((address.host, address.port))
+    idle.settimeout(FULL_SECONDS)
     with suppress(TimeoutError):
         while True:
-            browser.sendall(b"GET /static/style.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
+            idle.sendall(b"GET /static/style.css HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
 
 
 async def test_beyond_loopback_a_token_is_made_up_and_asked_for(tmp_path: Path) -> None:
     await finish(small_config(tmp_path / "simba.db", run_id="colours"))
     async with serving(tmp_path / "simba.db", "--host", "0.0.0.0", "--json") as line:  # noqa: S104 - for this test
         address = httpx.URL(json.loads(line)["address"]).copy_with(host="127.0.0.1")
-        async with httpx.AsyncClient(follow_redirects=True) as client:
+        async with browser() as client:
             assert (await client.get(address.copy_with(query=None))).status_code == 401
             assert "colours" in (await client.get(address)).text
 
@@ -92,10 +96,7 @@ def test_an_empty_token_is_refused(tmp_path: Path) -> None:
 
 async def test_the_address_holds_a_token_of_any_characters(tmp_path: Path) -> None:
     await finish(small_config(tmp_path / "simba.db", run_id="colours"))
-    async with (
-        serving(tmp_path / "simba.db", "--token", "a&b#c=%20+") as address,
-        httpx.AsyncClient(follow_redirects=True) as client,
-    ):
+    async with serving(tmp_path / "simba.db", "--token", "a&b#c=%20+") as address, browser() as client:
         assert "colours" in (await client.get(address)).text
 
 

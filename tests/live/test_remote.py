@@ -79,17 +79,18 @@ def test_a_channel_may_have_any_name(store: Path) -> None:
 
 def test_what_is_known_is_not_sent_again(store: Path) -> None:
     with serving(store, free_port()) as url:
-        first = httpx.get(f"{url}/api/channels/default")
-        again = httpx.get(f"{url}/api/channels/default", headers={"if-none-match": first.headers["etag"]})
+        first = httpx.get(f"{url}/api/channels/default", timeout=PATIENCE)
+        known = {"if-none-match": first.headers["etag"]}
+        again = httpx.get(f"{url}/api/channels/default", headers=known, timeout=PATIENCE)
         asyncio.run(publish(store, "two"))
-        after = httpx.get(f"{url}/api/channels/default", headers={"if-none-match": first.headers["etag"]})
+        after = httpx.get(f"{url}/api/channels/default", headers=known, timeout=PATIENCE)
     assert [first.status_code, again.status_code, after.status_code] == [200, 304, 200]
     assert after.json()["current"]["version"] == 2
 
 
 def test_a_watch_hints_at_a_change(store: Path) -> None:
     with serving(store, free_port()) as url:
-        etag = httpx.get(f"{url}/api/channels/default").headers["etag"].strip('"')
+        etag = httpx.get(f"{url}/api/channels/default", timeout=PATIENCE).headers["etag"].strip('"')
         with httpx.stream(
             "GET", f"{url}/api/channels/default/watch", params={"etag": etag}, timeout=PATIENCE
         ) as stream:
@@ -204,7 +205,8 @@ def version_of(live: LiveProgram) -> int:
 def test_scores_that_make_no_sense_are_refused(store: Path) -> None:
     bodies: list[Any] = [{}, {"scores": [{"call": "x", "score": 1}]}, {"scores": [{"call": "1.1.a", "score": "good"}]}]
     with serving(store, free_port()) as url:
-        statuses = [httpx.post(f"{url}/api/channels/default/reports", json=body).status_code for body in bodies]
+        address = f"{url}/api/channels/default/reports"
+        statuses = [httpx.post(address, json=body, timeout=PATIENCE).status_code for body in bodies]
     assert statuses == [422] * 3
 
 
