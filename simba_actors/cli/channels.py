@@ -210,4 +210,4 @@ def _role(publication: Publication, served: Served) -> str:
 
 
 def _share(canary: Publication) -> str:
-    return f"{canary.share:.0%} of calls"
+    return f"{100 * (canary.share or 0.0):.3g}% of calls"

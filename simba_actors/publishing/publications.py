@@ -304,7 +304,8 @@ def _conflict(wanted: Publication, newest: Publication | None) -> VersionConflic
 # ── publications within one process ──────────────────────────────────────────────────────────────────────────────────
 
 _published: dict[str, int] = {}
-"""Number of versions published by this process, by file. Each change is atomic, so threads need no lock."""
+"""Number of versions published by this process, by file. Of two threads that publish at the same time, one may not be
+counted. That changes nothing: followers look after the other's count, and find both versions in the store."""
 
 
 def notify_followers(store: Path) -> None:

@@ -518,6 +518,11 @@ def test_a_canary_is_published_and_promoted(invoke: Invoke) -> None:
     assert "version 3" in invoke("channels").stdout
 
 
+def test_a_share_below_one_percent_is_shown(invoke: Invoke) -> None:
+    invoke("publish", "student", "bot")
+    assert "on 0.4% of calls" in invoke("publish", RUN, 1, "bot", "--share", 0.004).stdout
+
+
 def test_what_needs_a_channel_creates_no_store(tmp_path: Path) -> None:
     for command in (["promote", "bot"], ["rollback", "bot"], ["prune", "bot"]):
         result = run_command([*command, "--store", str(tmp_path / "simba.db")])
