@@ -97,7 +97,7 @@ def always_valid(difference: float, variance: float, variance_of_mean: float, al
         return Comparison(difference, *UNKNOWN)
     if variance_of_mean <= 0:
         return Comparison(difference, difference, difference)
-    mixture = EXPECTED_EFFECT**2 * variance
-    both = variance_of_mean + mixture
-    half = math.sqrt(variance_of_mean * both / mixture * math.log(both / (variance_of_mean * alpha**2)))
+    # In this form, variances near the smallest float can't make a divisor 0.
+    mixture = EXPECTED_EFFECT**2 * (variance / variance_of_mean)  # Its variance, in units of that of the mean.
+    half = math.sqrt(variance_of_mean * (1 + 1 / mixture) * (math.log1p(mixture) - 2 * math.log(alpha)))
     return Comparison(difference, difference - half, difference + half)

@@ -51,6 +51,14 @@ def test_a_worse_program_is_found() -> None:
     assert (comparison.is_worse, comparison.is_better) == (True, False)
 
 
+@pytest.mark.parametrize("exponent", [*range(-165, -155), -100, 17])
+def test_scores_of_any_size_can_be_compared(exponent: int) -> None:
+    """Likelihoods of long texts are among the smallest floats, and so are the squares of larger ones."""
+    scores = [0.0, 10.0**exponent] * LEAST_SCORES
+    for comparison in (compare(Sums.of(scores), Sums.of([0.0] * LEAST_SCORES), ALPHA), compare_pairs(scores, ALPHA)):
+        assert comparison.low <= comparison.difference <= comparison.high
+
+
 def test_pairs_tell_more_than_two_groups() -> None:
     rows = np.random.default_rng(7).random(60)
     better = rows + 0.02 + 0.01 * np.random.default_rng(8).random(60)
