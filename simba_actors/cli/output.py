@@ -6,12 +6,12 @@ import asyncio
 import json
 import sys
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 
 from simba_actors.errors import SimbaError
+from simba_actors.observe.wording import utc_time
 from simba_actors.runtime.logs import visible
 
 if TYPE_CHECKING:
@@ -110,4 +110,4 @@ def score(value: float | None) -> str:
 
 def local_time(seconds: float) -> str:
     """Return a time in the user's zone."""
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+    return utc_time(seconds).astimezone().strftime("%Y-%m-%d %H:%M")

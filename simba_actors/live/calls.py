@@ -110,7 +110,8 @@ class LiveCall:
     def _known(self) -> BoundVersion:
         if self._picked is None:
             raise PublicationError(
-                "a call has no version and no id before its first run: run the live program in its block first"
+                "a call has no version and no id before its first run: run the live program in its block first, or "
+                "through the call, as in call(question=…), if it runs in another thread than the block"
             )
         return self._picked
 

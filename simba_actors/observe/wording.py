@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from simba_actors.search.rollout import Usage
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
 
 LONGEST_VALUE = 300
 """Number of characters of an event's value that a line shows."""
+
+
+FIRST_TIME, LAST_TIME = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+"""The first and the last time that is shown: in every time zone they have a date that Python can write."""
+
+
+def utc_time(seconds: float) -> datetime:
+    """Return the time of a timestamp in UTC. One that Python has no date for is moved to the nearest that is shown."""
+    return datetime.fromtimestamp(min(max(FIRST_TIME.timestamp(), seconds), LAST_TIME.timestamp()), UTC)
 
 
 def progress_line(summary: RunSummary, rate: float | None = None, step: int | None = None) -> str:

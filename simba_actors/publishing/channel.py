@@ -272,6 +272,8 @@ def _served_before(channel: str, history: list[Publication]) -> Publication:
         settled = [p for p in settled if p.version < (newest.origin or newest.version) and p.digest != newest.digest]
     if not settled:
         raise UnknownVersionError(
-            f"channel {channel!r} has nothing to go back to: version {newest.version} is the first that it served"
+            f"channel {channel!r} has nothing to go back to: what version {newest.version} runs is the first that it "
+            "served. To bring back the student itself, publish program 0 of a run, or "
+            "ConfigurationSpace.from_module(student).extract(student)"
         )
     return settled[-1]

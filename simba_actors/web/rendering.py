@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, unquote
@@ -15,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-from simba_actors.observe.wording import duration, spending, step_shown
+from simba_actors.observe.wording import duration, spending, step_shown, utc_time
 from simba_actors.runtime.logs import visible
 from simba_actors.store import Reader
 
@@ -101,7 +100,7 @@ def _score(value: float | None) -> str:
 
 def _when(seconds: float) -> Markup:
     """Return a time in UTC, which the page's script converts to the reader's time zone."""
-    moment = datetime.fromtimestamp(seconds, UTC)
+    moment = utc_time(seconds)
     return Markup('<time datetime="{}">{}</time>').format(
         moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"), moment.strftime("%Y-%m-%d %H:%M:%S UTC")
     )

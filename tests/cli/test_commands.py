@@ -19,7 +19,7 @@ import pytest
 from typer.testing import Result
 
 import simba_actors
-from simba_actors import Optimizer
+from simba_actors import Channel, Optimizer
 from simba_actors.cli.app import COMMANDS, make_app
 from simba_actors.events import StepClosed
 from simba_actors.programs import ConfigurationSpace, Float, load
@@ -27,6 +27,7 @@ from simba_actors.search.statistics.trend import Trend
 from simba_actors.store import Reader
 from tests.support.command_line import run_command
 from tests.support.hostile import ADVICE, hostile_script
+from tests.support.live import saying
 from tests.support.quiz import questions, right_answer
 from tests.support.runs import findings, finish, reach, small_config
 from tests.support.scripted_lm import ScriptedLM
@@ -301,6 +302,16 @@ def test_versions_are_published_rolled_back_and_pruned(invoke: Invoke) -> None:
     newest, _, note = invoke("versions", "bot", "--limit", 1).stdout.splitlines()[1:]
     assert (newest.split()[0], note) == ("3", "the newest of 3 versions; --limit shows more")
     assert output_json(invoke("prune", "bot", "--keep", "1", "--json"))["pruned"] == 1
+
+
+@pytest.mark.parametrize("time", [253_402_300_800.0, 1e300, -1e12], ids=["year 10000", "far", "before year 1"])
+def test_versions_are_listed_whatever_the_clock_of_the_publisher_said(tmp_path: Path, time: float) -> None:
+    async def publish() -> None:
+        async with await Channel.open(tmp_path / "simba.db", "bot", clock=lambda: time) as channel:
+            await channel.publish(saying("one"), reason="say one")
+
+    asyncio.run(publish())
+    assert "say one" in run_command(["versions", "bot", "--store", str(tmp_path / "simba.db")]).stdout
 
 
 def test_a_fork_goes_on_to_the_same_end(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ import httpx
 import pytest
 from fastapi import Depends, FastAPI
 
+from simba_actors.errors import PublicationError
 from simba_actors.live import LiveProgram
 from simba_actors.live.calls import LiveCall
 from tests.support.live import answer, publish, sayer, start_canary
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -40,6 +42,14 @@ async def test_a_block_that_ended_elsewhere_is_over_where_it_was_known(store: Pa
     copied.run(live, question="?")
     with pytest.raises(Exception, match="no version and no id before its first run"):
         _ = call.version
+
+
+async def test_a_call_whose_program_ran_in_another_thread_says_how_to_run_it_there(store: Path) -> None:
+    live = LiveProgram(sayer(), store=store)
+    with ThreadPoolExecutor(1) as pool, live.call() as call:
+        pool.submit(live, question="?").result(PATIENCE)
+        with pytest.raises(PublicationError, match=r"or through the call, .* if it runs in another thread"):
+            _ = call.version
 
 
 async def test_a_call_that_is_passed_along_runs_its_own_version_in_any_thread(store: Path) -> None:

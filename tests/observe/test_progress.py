@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from simba_actors.errors import MetricError
 from simba_actors.events import Event, RunFailed, RunFinished, RunPaused, StepOpened
 from simba_actors.observe import show_progress
 from simba_actors.observe.progress import display_on, follow_progress
-from simba_actors.observe.wording import duration, progress_line
+from simba_actors.observe.wording import duration, progress_line, utc_time
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
 from tests.support.hostile import STEERING
@@ -190,3 +191,9 @@ async def shown_for(event: Event, store: Path, stream: io.StringIO) -> str:
 )
 def test_durations_are_in_clock_form(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("hours", [-14, 14])
+@pytest.mark.parametrize("seconds", [-float("inf"), -1e12, 253_402_300_799.0, 1e300, float("nan")])
+def test_every_time_has_a_date_in_every_time_zone(seconds: float, hours: int) -> None:
+    assert 1 <= utc_time(seconds).astimezone(timezone(timedelta(hours=hours))).year <= 9999

@@ -126,7 +126,7 @@ async def test_rollbacks_go_back_step_by_step(channel: Channel) -> None:
     await channel.rollback(reason="worse")
     await channel.rollback(reason="still worse")
     assert await current(channel) == "one"
-    with pytest.raises(UnknownVersionError, match="nothing to go back to"):
+    with pytest.raises(UnknownVersionError, match=r"nothing to go back to.* publish program 0"):
         await channel.rollback(reason="hopeless")
 
 

@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
 
-from simba_actors import Optimizer, Pareto
+from simba_actors import Channel, Optimizer, Pareto
 from simba_actors.store import Reader
 from simba_actors.store.queries import pool_queries
 from simba_actors.store.store import Store
@@ -27,7 +27,7 @@ from simba_actors.web.rendering import name_in, slug
 from tests.support.hostile import SCRIPT, STEERING
 from tests.support.large_store import RUN as LARGE_RUN
 from tests.support.large_store import Shape, store_large_run
-from tests.support.live import publish
+from tests.support.live import publish, saying
 from tests.support.runs import finish, small_config
 from tests.web.conftest import RUN
 
@@ -335,6 +335,14 @@ async def test_the_versions_of_a_channel_are_paged(tmp_path: Path, monkeypatch: 
     assert [word in first for word in ("say three", "say two", "say one")] == [True, True, False]
     assert [word in second for word in ("say three", "say two", "say one")] == [False, False, True]
     assert 'rel="prev"' in second
+
+
+@pytest.mark.parametrize("time", [253_402_300_800.0, 1e300, -1e12], ids=["year 10000", "far", "before year 1"])
+async def test_a_channel_is_shown_whatever_the_clock_of_the_publisher_said(tmp_path: Path, time: float) -> None:
+    async with await Channel.open(tmp_path / "simba.db", "bot", clock=lambda: time) as channel:
+        await channel.publish(saying("one"), reason="say one")
+    async with browsing(tmp_path / "simba.db") as client:
+        assert "say one" in (await client.get("/channels/bot")).text
 
 
 async def test_objectives_are_shown_with_the_pareto_front(tmp_path: Path) -> None:
