@@ -23,6 +23,7 @@ SimbaError
 │   ├── NoLMError                  no LM is set for the student
 │   ├── BudgetReachedError         a cap of its budget keeps a call from being sent
 │   ├── RunStoppedError            it was stopped before it had a result
+│   ├── RunPausedError             it is paused for a reason that waiting does not remove
 │   ├── RunningLoopError           a sync call was made inside a running event loop
 │   └── NoEventLoopError           an async call was made outside of an asyncio event loop
 ├── PublicationError               a version cannot be published, restored or reported on as requested

@@ -11,11 +11,14 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import pytest
 
 import simba_actors
+from simba_actors import errors
+from simba_actors.actors import errors as actors_errors
 from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +39,15 @@ def test_help_explains_every_field(name: str) -> None:
     shown = pydoc.render_doc(getattr(simba_actors, name), renderer=cast("Any", pydoc).plaintext)
     fields = dataclasses.fields(getattr(simba_actors, name))
     assert [field.name for field in fields if f"      {field.name}: " not in shown] == []
+
+
+@pytest.mark.parametrize("module", [errors, actors_errors], ids=lambda module: module.__name__)
+def test_the_list_of_errors_has_every_error(module: ModuleType) -> None:
+    shown = str(module.__doc__)
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert [
+        kind.__name__ for kind in kinds if f"{kind.__name__} " not in shown and f"{kind.__name__}\n" not in shown
+    ] == []
 
 
 def printed_by(code: str) -> str:
