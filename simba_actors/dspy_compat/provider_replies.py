@@ -30,6 +30,14 @@ def add_reply(error: Any) -> None:
         error.args = (f"{before.strip()} {text}{hint}{after}",)
 
 
+def on_one_line(description: str) -> str:
+    """Return an error's description on one line, without the advice that DSPy's client adds.
+
+    It says to try again later, for example, to users whose calls are made again anyway.
+    """
+    return " ".join(description.partition(ADVICE)[0].split())
+
+
 def _reply_to(error: BaseException | None) -> str:
     if error is None:
         return ""

@@ -338,7 +338,6 @@ class _Ended:
             error=self.error,
             cut_off=self.cut_off,
             expected=expected,
-            answered_by=frozenset(meter.answered_by),
         )
 
 

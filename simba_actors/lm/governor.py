@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import anyio
 
 from simba_actors.class_help import suggests_names
+from simba_actors.dspy_compat.provider_replies import on_one_line
 from simba_actors.errors import ConfigError, InfrastructureError, SimbaError
 from simba_actors.lm.budget import UNKNOWN, CallSize
 from simba_actors.lm.endpoint import Endpoint, Slot
@@ -183,7 +184,7 @@ class Governor:
                 raise
             else:
                 slot.answered()
-                rollout.meter.answered(endpoint.name)
+                rollout.meter.answered()
                 return answer
             finally:
                 rollout.let_go(slot)
@@ -220,7 +221,7 @@ class Governor:
                 raise
             else:
                 loop.call_soon_threadsafe(slot.answered)
-                rollout.meter.answered(endpoint.name)
+                rollout.meter.answered()
                 return answer
             finally:
                 rollout.let_go(slot)
@@ -254,13 +255,13 @@ class Governor:
             self.secrets.redact(error)
             if _is_to_be_raised(error):
                 raise
-            description = self.secrets.describe(error)
+            description = on_one_line(self.secrets.describe(error))
             message = f"{endpoint.name} failed a call that blocks the event loop: {description}"
             failure = BlockingCallError(message, endpoint=endpoint.name)
             rollout.stop(failure)
             raise failure from error
         endpoint.answers += 1
-        rollout.meter.answered(endpoint.name)
+        rollout.meter.answered()
         return answer
 
     def renew_grace_period(self) -> None:
@@ -341,7 +342,8 @@ class Governor:
         if _is_to_be_raised(error):
             slot.answered()
             raise error
-        failed = FailedCall(classify(error), self.secrets.describe(error), attempt, retry_after_of(error))
+        description = on_one_line(self.secrets.describe(error))
+        failed = FailedCall(classify(error), description, attempt, retry_after_of(error))
         try:
             with rollout.waiting():
                 await self.recover(slot, endpoint, caller, failed)

@@ -30,8 +30,6 @@ class Meter:
     def __init__(self) -> None:
         self._sent = 0
         self._answered = 0
-        self.answered_by: set[str] = set()
-        """Names of the endpoints that have answered."""
         self._more_calls = 0
         self._reports: list[Usage] = []
 
@@ -39,10 +37,9 @@ class Meter:
         """Count an attempt."""
         self._sent += 1
 
-    def answered(self, endpoint: str) -> None:
-        """Count an answer of an endpoint."""
+    def answered(self) -> None:
+        """Count an answer."""
         self._answered += 1
-        self.answered_by.add(endpoint)
 
     def report(self, entry: Mapping[str, Any], *, sent: bool = True) -> int | None:
         """Count an entry of an LM's history. Return its tokens, or None if it does not have them.

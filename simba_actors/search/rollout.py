@@ -191,5 +191,3 @@ class Trajectory:
     """Whether a reply of an LM to the program ended at its token limit."""
     expected: Mapping[str, JSON] = field(default_factory=dict[str, JSON])
     """The example's labels, for people who read what went wrong."""
-    answered_by: frozenset[str] = frozenset()
-    """Names of the endpoints that have answered LM calls of the rollout. They are not stored."""

@@ -97,11 +97,14 @@ class Diagnostician:
                 try:
                     has_called = await self._probe(witness)
                 except InfrastructureError as error:
-                    self._setting_aside.note_calls(witness, [error.endpoint] if error.endpoint else [])
+                    self._setting_aside.add_caller(witness, error.endpoint)
                     return False
+                if has_called:
+                    self._setting_aside.note_calls(witness, before)
                 heard = self._setting_aside.heard
                 if has_called if endpoint is None else heard.answers_of(endpoint) > before.answers_of(endpoint):
                     return True
+                self._setting_aside.remove_caller(witness, endpoint)
         return False
 
     async def _probe(self, witness: Rollout) -> bool:
@@ -111,10 +114,6 @@ class Diagnostician:
         fresh = replace(witness.model, rollout_id=time.time_ns(), temperature=PROBE_TEMPERATURE)
         task = RolloutTask(configuration, witness.example, fresh, witness.split)
         try:
-            trajectory = await self._executor.run(task)
+            return (await self._executor.run(task)).usage.calls > 0
         except MetricError:
             return True
-        has_called = trajectory.usage.calls > 0
-        if has_called:
-            self._setting_aside.note_calls(witness, trajectory.answered_by)
-        return has_called

@@ -42,7 +42,7 @@ from simba_actors.team.messages import (
     Teammates,
 )
 from simba_actors.team.run_state import Gate
-from simba_actors.team.setting_aside import SettingAside
+from simba_actors.team.setting_aside import Heard, SettingAside
 
 logger = get_logger(__name__)
 
@@ -231,7 +231,7 @@ class Sampler(GenServer[SamplerState]):
             state.running.add(rollout.key)
             try:
                 self._budget.check()
-                await self._run(rollout)
+                await self._run(rollout, before)
             except BudgetReachedError as error:
                 # The rollout stays planned, for a run with a larger budget.
                 state.running.discard(rollout.key)
@@ -266,7 +266,7 @@ class Sampler(GenServer[SamplerState]):
                     self.state.queued.discard(key)
             await self._tell_if_complete(job)
 
-    async def _run(self, rollout: Rollout) -> None:
+    async def _run(self, rollout: Rollout, before: Heard) -> None:
         configuration = self.state.configurations[rollout.program]
         task = RolloutTask(configuration, rollout.example, rollout.model, rollout.split)
         with self._telemetry.rollout(rollout) as ended:
@@ -274,7 +274,7 @@ class Sampler(GenServer[SamplerState]):
             ended(trajectory)
         if trajectory.error is not None:
             self._warn(rollout, trajectory.error)
-        self._setting_aside.note_end(rollout, trajectory.usage.calls, trajectory.answered_by)
+        self._setting_aside.note_end(rollout, before, trajectory.usage.calls)
         self.state.ended.append(Sample(rollout, trajectory))
         if len(self.state.ended) == 1:
             self.ref.cast_nowait(RolloutsEnded())

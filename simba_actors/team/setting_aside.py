@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -16,10 +16,8 @@ TRIES = 3
 MOST_FAILING, MOST_REJECTED = 1, 4
 """Maximum number of examples that fail, or that an LM rejects, one after the other before the LM counts as down."""
 
-MOST_CANDIDATES = 16
-"""Maximum number of rollouts, for each LM of the pool, that are kept though it is not known which endpoints they call.
-
-Rollouts that ended before a restart are such, and those that a cache has answered."""
+MOST_WITNESSES = 16
+"""Maximum number of rollouts that are kept to show later whether an LM of the pool, or an endpoint, is reachable."""
 
 Diagnosis: TypeAlias = Literal["try again", "unclear", "outage", "set aside"]
 
@@ -82,10 +80,13 @@ class SettingAside:
         self._heard_at_failure: dict[tuple[Split, int], Heard] = {}
         self._silences: dict[tuple[str, str | None], _Silence] = {}
         """By LM of the model pool and endpoint."""
-        self._callers: dict[tuple[str, str | None], Rollout] = {}
-        """The last rollout with each LM of the model pool that has called each endpoint; None stands for any."""
-        self._candidates: dict[str, list[Rollout]] = {}
-        """Rollouts that ended with each LM of the model pool, and may have called any endpoint."""
+        self._callers: dict[tuple[str, str | None], dict[tuple[Split, int], Rollout]] = {}
+        """Rollouts that ended with each LM of the model pool while each endpoint answered, by example, latest last.
+
+        Most of them have called it; others ran at the same time as one that has. None stands for any endpoint.
+        """
+        self._candidates: dict[str, dict[tuple[Split, int], Rollout]] = {}
+        """Rollouts that ended with each LM of the model pool before a restart, or that a cache has answered."""
 
     @property
     def heard(self) -> Heard:
@@ -97,14 +98,15 @@ class SettingAside:
         self._examples.update(examples)
         for score in (each for program in evidence.programs() for each in evidence.of(program)):
             if not score.failed:
-                self._add_candidate(Rollout(score.key, score.program, score.example, score.model, score.split))
+                rollout = Rollout(score.key, score.program, score.example, score.model, score.split)
+                _keep(self._candidates.setdefault(rollout.model.lm, {}), rollout)
 
-    def note_end(self, rollout: Rollout, calls: int = 1, answered_by: Collection[str] = ()) -> None:
-        """Note that a rollout has ended with a result, after so many LM calls, which these endpoints have answered."""
+    def note_end(self, rollout: Rollout, before: Heard, calls: int = 1) -> None:
+        """Note that a rollout has ended with a result, after so many LM calls. `before` is `heard` when it began."""
         if calls:
-            self.note_calls(rollout, answered_by)
+            self.note_calls(rollout, before)
         else:
-            self._add_candidate(rollout)
+            _keep(self._candidates.setdefault(rollout.model.lm, {}), rollout)
         self._ended[rollout.model.lm] += 1
         self._tries.pop((rollout.split, rollout.example), None)
 
@@ -164,27 +166,30 @@ class SettingAside:
         self._examples.add(example)
         return "set aside"
 
-    def note_calls(self, rollout: Rollout, endpoints: Iterable[str]) -> None:
-        """Note that a rollout has called LMs, at these endpoints as far as they are known."""
-        for endpoint in (None, *endpoints):
-            self._callers[rollout.model.lm, endpoint] = rollout
+    def note_calls(self, rollout: Rollout, before: Heard) -> None:
+        """Note that a rollout has called LMs, perhaps at the endpoints that have answered since `before`."""
+        self.add_caller(rollout, None)
+        for endpoint, count in self._answers().items():
+            if count > before.answers_of(endpoint):
+                self.add_caller(rollout, endpoint)
+
+    def add_caller(self, rollout: Rollout, endpoint: str | None) -> None:
+        """Note that a rollout calls an endpoint; None stands for one that is not known."""
+        _keep(self._callers.setdefault((rollout.model.lm, endpoint), {}), rollout)
+
+    def remove_caller(self, rollout: Rollout, endpoint: str | None) -> None:
+        """Note that a rollout does not call an endpoint after all."""
+        self._callers.get((rollout.model.lm, endpoint), {}).pop((rollout.split, rollout.example), None)
 
     def witnesses(self, lm: str, endpoint: str | None) -> Iterator[Rollout]:
         """Yield rollouts that may show whether an LM is reachable, at that endpoint if it is known, best first.
 
-        One that has called it is the only one. If there is none, each candidate is yielded once in this process.
+        Candidates come last. Each of them is yielded once in this process.
         """
-        while (caller := self._callers.get((lm, endpoint))) is None and self._candidates.get(lm):
-            yield self._candidates[lm].pop()
-        if caller is not None:
-            yield caller
-
-    def _add_candidate(self, rollout: Rollout) -> None:
-        """Keep a rollout as a candidate, if it is not one of an example that has one."""
-        candidates = self._candidates.setdefault(rollout.model.lm, [])
-        of_examples = {(each.split, each.example) for each in candidates}
-        if len(candidates) < MOST_CANDIDATES and (rollout.split, rollout.example) not in of_examples:
-            candidates.append(rollout)
+        yield from reversed(tuple(self._callers.get((lm, endpoint), {}).values()))
+        candidates = self._candidates.get(lm, {})
+        while candidates:
+            yield candidates.popitem()[1]
 
     def has(self, rollout: Rollout) -> bool:
         """Return whether the rollout's example is set aside."""
@@ -200,6 +205,14 @@ class SettingAside:
     def without(self, rollouts: Iterable[Rollout]) -> tuple[Rollout, ...]:
         """Return the rollouts whose example is not set aside."""
         return tuple(rollout for rollout in rollouts if not self.has(rollout))
+
+
+def _keep(rollouts: dict[tuple[Split, int], Rollout], rollout: Rollout) -> None:
+    """Add a rollout as the latest one, in place of another of its example or of the oldest one if there are many."""
+    rollouts.pop((rollout.split, rollout.example), None)
+    rollouts[rollout.split, rollout.example] = rollout
+    if len(rollouts) > MOST_WITNESSES:
+        del rollouts[next(iter(rollouts))]
 
 
 def _is_more(count: tuple[int, ...], earlier: tuple[int, ...]) -> bool:

@@ -337,12 +337,6 @@ async def test_a_call_that_blocks_the_loop_and_fails_names_its_endpoint() -> Non
     assert raised.value.endpoint == "scripted/lm"
 
 
-@pytest.mark.parametrize("student", ["async", "in a thread", "blocking the loop"])
-async def test_a_trajectory_knows_which_endpoints_have_answered(student: str) -> None:
-    students = {"async": Asking, "in a thread": Wrapping, "blocking the loop": Blocking}
-    assert (await rollout(students[student](), right)).answered_by == {"scripted/lm"}
-
-
 async def test_a_call_that_blocks_the_loop_counts_against_the_budget() -> None:
     def none_left(_size: Any) -> None:
         raise BudgetReachedError("the budget's max_calls=0 is reached", "max_calls")

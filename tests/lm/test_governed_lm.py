@@ -18,8 +18,9 @@ from simba_actors.lm.governed_lm import governed
 from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.retry import Retry
 from simba_actors.lm.secrets import HIDDEN
-from tests.support.openai_server import OpenAIServer
+from tests.support.openai_server import Faults, OpenAIServer
 from tests.support.quiz import legible_script
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
 
@@ -195,6 +196,18 @@ async def test_a_cached_reply_without_an_answer_is_asked_for_again() -> None:
     assert answer
 
 
+@pytest.mark.parametrize("status", [401, 429])
+async def test_a_failure_is_described_on_one_line_without_the_advice_of_dspys_client(status: int) -> None:
+    with OpenAIServer(legible_script, faults=Faults(status=status)) as server:
+        lm = governed(server.lm(), Governor(retry=Retry(attempts=1)))
+        with pytest.raises(InfrastructureError) as raised:
+            await lm.acall("hello")
+    message = str(raised.value)
+    assert f"scripted answer {status}" in message
+    assert "\n" not in message
+    assert "To fix" not in message
+
+
 def empty_reply(finish_reason: str | None) -> dict[str, Any]:
     """Return an empty reply that ended for this reason, or one without any choice."""
     choice = {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": finish_reason}
@@ -336,3 +349,11 @@ async def test_whatever_an_lm_raises_is_the_infrastructures_failure(error: BaseE
     lm = governed(dspy.LM("mine/odd", cache=False, **engines), Governor(retry=HASTY))
     with pytest.raises(InfrastructureError, match=r"mine/odd fail"):
         await WAYS[way](lm)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_answer_counts_as_one_of_the_endpoints_whichever_way_it_was_asked_for(way: str) -> None:
+    governor, lm = Governor(), Forgetful()
+    lm.asked.append("before")
+    await WAYS[way](governed(lm, governor))
+    await until(lambda: list(governor.answers().values()) == [1])

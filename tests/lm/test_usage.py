@@ -37,7 +37,7 @@ def test_what_makes_no_sense_is_unknown(entry: dict[str, Any], expected: Usage) 
     meter = Meter()
     meter.sent()
     meter.report(entry)
-    meter.answered("lm")
+    meter.answered()
     assert meter.total == expected
 
 
@@ -45,7 +45,7 @@ def test_a_call_that_was_sent_and_that_the_cache_has_answered_is_none() -> None:
     meter = Meter()
     meter.sent()
     meter.report({"usage": {}, "response": SimpleNamespace(usage=SimpleNamespace(input_tokens=3, output_tokens=2))})
-    meter.answered("lm")
+    meter.answered()
     assert meter.total == Usage()
 
 
@@ -53,7 +53,7 @@ def test_a_reply_without_any_usage_is_not_taken_for_a_cached_one() -> None:
     meter = Meter()
     meter.sent()
     meter.report({"usage": {}, "response": SimpleNamespace(usage=SimpleNamespace(input_tokens=None))})
-    meter.answered("lm")
+    meter.answered()
     assert meter.total == Usage(1, None, None, None)
 
 

@@ -375,7 +375,7 @@ def test_an_example_that_fails_while_others_end_is_set_aside_after_enough_tries(
     known, verdicts = SettingAside(dict), list[str]()
     for _ in range(TRIES):
         before = known.heard
-        known.note_end(rollout(2))
+        known.note_end(rollout(2), known.heard)
         verdicts.append(known.note_failure(rollout(1), before, others=[OTHER]))
     assert verdicts == ["try again"] * (TRIES - 1) + ["set aside"]
     assert known.without([rollout(1), rollout(2)]) == (rollout(2),)
@@ -384,7 +384,7 @@ def test_an_example_that_fails_while_others_end_is_set_aside_after_enough_tries(
 def test_failures_at_the_same_time_are_one_try() -> None:
     known = SettingAside(dict)
     before = known.heard
-    known.note_end(rollout(2))
+    known.note_end(rollout(2), known.heard)
     assert [known.note_failure(rollout(1), before, others=[OTHER]) for _ in range(TRIES)] == ["try again"] * TRIES
 
 
@@ -392,16 +392,16 @@ def test_an_example_that_ends_begins_with_no_failures() -> None:
     known, diagnoses = SettingAside(dict), list[str]()
     for _ in range(TRIES):
         before = known.heard
-        known.note_end(rollout(2))
+        known.note_end(rollout(2), known.heard)
         diagnoses.append(known.note_failure(rollout(1), before, others=[OTHER]))
-        known.note_end(rollout(1))
+        known.note_end(rollout(1), known.heard)
     assert diagnoses == ["try again"] * TRIES
 
 
 @pytest.mark.parametrize("left", [[1], [1, 2]])
 def test_a_failure_of_the_last_examples_is_unclear(left: list[int]) -> None:
     known = SettingAside(dict)
-    known.note_end(rollout(3))
+    known.note_end(rollout(3), known.heard)
     others: list[tuple[Split, int]] = [("train", example) for example in left]
     diagnoses = [known.note_failure(rollout(example), known.heard, others=others) for example in left]
     assert diagnoses == ["try again"] * (len(left) - 1) + ["unclear"]
@@ -410,7 +410,7 @@ def test_a_failure_of_the_last_examples_is_unclear(left: list[int]) -> None:
 def test_what_ended_before_a_failure_says_nothing_of_the_next_one() -> None:
     known = SettingAside(dict)
     at_first = known.heard
-    known.note_end(rollout(2))
+    known.note_end(rollout(2), known.heard)
     diagnoses = [known.note_failure(rollout(1), at_first, others=[])]
     diagnoses += [known.note_failure(rollout(1), known.heard, others=[]) for _ in range(TRIES - 1)]
     assert diagnoses == ["try again"] + ["unclear"] * (TRIES - 1)
@@ -418,10 +418,10 @@ def test_what_ended_before_a_failure_says_nothing_of_the_next_one() -> None:
 
 def test_an_lm_of_the_pool_that_is_silent_is_down_though_others_answer() -> None:
     known, diagnoses = SettingAside(dict), list[str]()
-    known.note_end(rollout(1, "teacher"))
+    known.note_end(rollout(1, "teacher"), known.heard)
     for example in (1, 1, 2):
         before = known.heard
-        known.note_end(rollout(3))
+        known.note_end(rollout(3), known.heard)
         diagnoses.append(known.note_failure(rollout(example, "teacher"), before, others=[OTHER]))
     assert diagnoses == ["try again", "try again", "outage"]
 
@@ -431,7 +431,7 @@ def test_an_endpoint_that_is_silent_is_down_though_rollouts_end(rejected: bool) 
     known, diagnoses = SettingAside({"cheap": 5, "large": 0}.copy), list[str]()
     for example in range(MOST_REJECTED + 1):
         before = known.heard
-        known.note_end(rollout(9))
+        known.note_end(rollout(9), known.heard)
         failed = rollout(example)
         diagnoses.append(known.note_failure(failed, before, others=[OTHER], endpoint="large", rejected=rejected))
     assert diagnoses[-1] == "outage"
