@@ -6,15 +6,15 @@ A predictor makes a new `dspy.ChatAdapter` for each call then. A run has a faste
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import dspy
 from dspy.predict import predict
 
 from simba_actors.dspy_compat.model_facts import with_known_capabilities
 from simba_actors.dspy_compat.prompt_cache import with_prompt_cache
+from simba_actors.runtime.replacement import Replacement
 
 DEFAULT = "simba_actors_default_adapter"
 """The name in `dspy.settings` of the adapter for predictors where `dspy.settings.adapter` is None."""
@@ -38,30 +38,14 @@ def honour_default_adapters() -> Callable[[], None]:
     return _adapters.begin()
 
 
-class _DefaultAdapters:
-    """The uses of `honour_default_adapters`, and the function in place of DSPy's class while there are any."""
-
-    def __init__(self) -> None:
-        self._users = 0
-        self._lock = threading.RLock()  # The garbage collector may end a use while this thread begins one.
-
-    def begin(self) -> Callable[[], None]:
-        with self._lock:
-            self._users += 1  # Before the check, since the only other use may end at any line.
-            if self._users == 1 and cast("Any", predict).ChatAdapter is dspy.ChatAdapter:
-                cast("Any", predict).ChatAdapter = _default_adapter
-        return self._end
-
-    def _end(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0 and getattr(predict, "ChatAdapter", None) is _default_adapter:
-                cast("Any", predict).ChatAdapter = dspy.ChatAdapter
-
-
 def _default_adapter() -> Any:
     settings: Any = dspy.settings
     return settings.get(DEFAULT) or dspy.ChatAdapter()
 
 
-_adapters = _DefaultAdapters()
+def _in_place_of(known: Any) -> Any:
+    """Return what predictors make an adapter of: the default adapter in place of DSPy's class, but of no other."""
+    return _default_adapter if known is dspy.ChatAdapter else known
+
+
+_adapters = Replacement(predict, "ChatAdapter", _in_place_of)

@@ -9,7 +9,6 @@ See tests/benchmarks/README.md.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from copy import copy
 from os import environ
@@ -18,6 +17,7 @@ from typing import Any, cast
 from dspy.clients import backend_selection, capabilities, costs
 
 from simba_actors.dspy_compat.prompt_cache import STOCK_ADAPTERS
+from simba_actors.runtime.replacement import Replacement
 
 FACTS_KEPT = 64
 """Maximum number of LMs, by model and settings, whose facts are kept. A run uses few."""
@@ -90,36 +90,6 @@ def remember_prices() -> Callable[[], None]:
     return _prices.begin()
 
 
-class _Prices:
-    """The uses of `remember_prices`, and the function in place of DSPy's while there are any."""
-
-    def __init__(self) -> None:
-        self._users = 0
-        self._replaced: tuple[Any, Any] | None = None
-        """Our function and the original one, while there are uses."""
-        self._lock = threading.RLock()  # The garbage collector may end a use while this thread begins one.
-
-    def begin(self) -> Callable[[], None]:
-        with self._lock:
-            self._users += 1  # Before the check, since the only other use may end at any line.
-            if self._replaced is None:
-                look_up = cast("Any", costs).model_info
-                self._replaced = _remembered(look_up), look_up
-                costs.model_info = self._replaced[0]
-        return self._end
-
-    def _end(self) -> None:
-        """Restore DSPy's function after the last use, unless somebody else has wrapped ours or removed it."""
-        with self._lock:
-            self._users -= 1
-            if self._users > 0 or self._replaced is None:
-                return
-            ours, before = self._replaced
-            self._replaced = None
-            if getattr(costs, "model_info", None) is ours:
-                costs.model_info = before
-
-
 def _remembered(look_up: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     known: dict[Hashable, dict[str, Any]] = {}
 
@@ -135,7 +105,7 @@ def _remembered(look_up: Callable[..., dict[str, Any]]) -> Callable[..., dict[st
     return model_info
 
 
-_prices = _Prices()
+_prices = Replacement(costs, "model_info", _remembered)
 
 
 def _keep(known: dict[Hashable, Any], key: Hashable, value: Any) -> None:

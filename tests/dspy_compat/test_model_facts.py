@@ -18,6 +18,7 @@ from dspy.lm15 import Message, Response, TextPart, Usage
 from simba_actors import Optimizer
 from simba_actors.dspy_compat import model_facts
 from simba_actors.dspy_compat.model_facts import FACTS_KEPT, remember_prices, with_known_capabilities
+from simba_actors.runtime.replacement import Replacement
 from tests.support.interruption import interrupted_before_line
 from tests.support.openai_server import OpenAIServer
 from tests.support.quiz import legible_script
@@ -120,7 +121,7 @@ def test_any_other_adapter_is_returned_as_it_is() -> None:
 @pytest.fixture
 def no_other_uses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the uses of other tests apart: their executors are freed at any time."""
-    monkeypatch.setattr(model_facts, "_prices", model_facts._Prices())
+    monkeypatch.setattr(model_facts, "_prices", Replacement(costs, "model_info", model_facts._remembered))
     monkeypatch.setattr(costs, "model_info", model_info)
 
 
@@ -178,16 +179,6 @@ def test_dspys_function_is_back_when_the_last_use_is_undone() -> None:
 
 
 @pytest.mark.usefixtures("no_other_uses")
-@pytest.mark.parametrize("line", range(1, 5))
-def test_a_use_holds_although_the_only_other_one_is_freed_while_it_begins(line: int) -> None:
-    with interrupted_before_line(line, model_facts._Prices.begin, remember_prices()):
-        undo = remember_prices()
-    assert cast("Any", costs).model_info is not model_info
-    undo()
-    assert cast("Any", costs).model_info is model_info
-
-
-@pytest.mark.usefixtures("no_other_uses")
 def test_a_function_that_somebody_else_has_put_around_it_stays() -> None:
     undo = remember_prices()
     ours = cast("Any", costs).model_info
@@ -200,15 +191,6 @@ def test_a_function_that_somebody_else_has_put_around_it_stays() -> None:
     undo = remember_prices()
     undo()
     assert cast("Any", costs).model_info is theirs
-    assert priced("gpt-4o-mini")[0] > 0
-
-
-@pytest.mark.usefixtures("no_other_uses")
-def test_a_use_ends_although_somebody_has_removed_the_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    undo = remember_prices()
-    with monkeypatch.context() as patch:
-        patch.delattr(costs, "model_info")
-        undo()
     assert priced("gpt-4o-mini")[0] > 0
 
 
