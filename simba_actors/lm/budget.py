@@ -54,8 +54,8 @@ class Budget:
     """
 
     max_calls: int | None = None
-    """LM calls. They are stored before they are sent, so the cap is never exceeded, except by a remote student, whose
-    number of calls is known only after each run of it."""
+    """LM calls, including attempts that fail, since a provider may bill them. They are stored before they are sent, so
+    the cap is never exceeded, except by a remote student, whose number of calls is known only after each run of it."""
     max_cost: float | None = None
     """US dollars, as the LM reports them. If it does not report its cost, the run pauses."""
     max_tokens: int | None = None

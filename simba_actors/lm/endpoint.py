@@ -106,15 +106,21 @@ class Endpoint:
         slot = Slot(self)
         try:
             if self._requests is not None:
-                await sleep(self._requests.spend())
+                await self._wait(self._requests.spend(), sleep)
             if self._tokens is not None:
-                await sleep(self._tokens.spend(self._mean_tokens))
+                await self._wait(self._tokens.spend(self._mean_tokens), sleep)
             while (closed := self._closed_until - self._clock()) > 0:
                 await sleep(closed)
         except BaseException:
             slot.leave()
             raise
         return slot
+
+    async def _wait(self, seconds: float, sleep: Callable[[float], Awaitable[None]]) -> None:
+        """Wait so long, even if `sleep` ends early because the run is resumed: a rate limit holds all the same."""
+        until = self._clock() + seconds
+        while (left := until - self._clock()) > 0:
+            await sleep(left)
 
     async def _turn(self) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

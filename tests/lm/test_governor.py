@@ -224,6 +224,23 @@ async def test_no_more_are_sent_a_minute_than_allowed() -> None:
     assert time.now == pytest.approx(120.0)
 
 
+async def test_no_more_are_sent_a_minute_than_allowed_after_a_run_is_resumed() -> None:
+    governor, sent = Governor(limits={NAME: Limits(requests_per_minute=1)}), list[str]()
+
+    async def send() -> None:
+        sent.append("sent")
+
+    await call(governor, send)
+    waiting = asyncio.ensure_future(call(governor, send))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    governor.renew_grace_period()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    assert len(sent) == 1
+
+
 async def test_no_more_tokens_are_used_a_minute_than_allowed() -> None:
     time = Time()
     governor = governor_at(time, tokens_per_minute=1000)
