@@ -35,7 +35,7 @@ from simba_actors.runtime.threads import NO_THREAD, THREAD_REMEDY, Threads
 from simba_actors.status import Status
 from simba_actors.store import Reader
 from simba_actors.store.queries import run_queries
-from simba_actors.store.records import Request, RolloutRecord
+from simba_actors.store.records import Request, RequestKind, RolloutRecord
 from simba_actors.store.requests import send_request
 from simba_actors.team.messages import COORDINATOR, Pause, Resume
 
@@ -285,11 +285,11 @@ class Optimizer:
 
         Raises:
             RunStoppedError: The run was stopped.
-            RunError: The run has failed; the cause is chained.
+            RunError: The run has failed; the cause is chained. Or this is a standby, and no process has the run open.
         """
         self._check_loop("pause")
         if self.role == "standby":
-            await send_request(self.store, self.run_id, "pause", reason=reason)
+            await self._ask_owner("pause", reason)
         else:
             await self._tell(Pause(reason))
 
@@ -298,13 +298,28 @@ class Optimizer:
 
         Raises:
             RunStoppedError: The run was stopped. Start it again to continue.
-            RunError: The run has failed; the cause is chained. Once that is fixed, start it again to continue.
+            RunError: The run has failed; the cause is chained. Once that is fixed, start it again to continue. Or this
+                is a standby, and no process has the run open.
         """
         self._check_loop("resume")
         if self.role == "standby":
-            await send_request(self.store, self.run_id, "resume", reason="resumed by a standby")
+            await self._ask_owner("resume", "resumed by a standby")
         else:
             await self._tell(Resume())
+
+    async def _ask_owner(self, kind: RequestKind, reason: str) -> None:
+        """Ask the process that works on the run, which may have just died or finished it."""
+        try:
+            await send_request(self.store, self.run_id, kind, reason=reason)
+        except RunError as error:
+            status = (await self.status()).status
+            if status == "running":
+                raise RunError(
+                    f"run {self.run_id!r} can't be asked to {kind}, since no process has it open at this moment: try "
+                    "again when a standby has taken it over, within a second if its owner was on this host"
+                ) from error
+            if status != "finished":
+                raise
 
     def _check_loop(self, method: str, remedy: str | None = None) -> None:
         """Raise WrongLoopError, before anything changes, if this is not the loop that the optimizer belongs to."""

@@ -132,6 +132,32 @@ async def test_a_standby_passes_pause_and_resume_on_to_the_owner(tmp_path: Path)
             await owner.result(PATIENCE)
 
 
+async def test_to_pause_a_run_that_its_owner_has_finished_does_nothing(tmp_path: Path) -> None:
+    owner = await Optimizer.start(config_of(tmp_path / "simba.db"))
+    standby = await Optimizer.start(config_of(tmp_path / "simba.db"), standby=True)
+    await owner.result(PATIENCE)
+    await owner.stop()
+    await standby.pause()
+    await standby.resume()
+    await standby.stop()
+
+
+async def test_a_standby_says_that_another_is_about_to_take_the_run_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(hosted_run, "wait_until_free", never)
+    owner = await Optimizer.start(config_of(tmp_path / "simba.db"))
+    standby = await Optimizer.start(config_of(tmp_path / "simba.db"), standby=True)
+    await reach(owner, TrajectorySampled)
+    await owner.stop()
+    with pytest.raises(RunError, match="try again when a standby has taken it over"):
+        await standby.pause()
+    await standby.stop()
+
+
 async def test_a_standby_does_not_wait_for_the_result_of_a_run_that_is_paused_for_access(tmp_path: Path) -> None:
     refuses = True
 
