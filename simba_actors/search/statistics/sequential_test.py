@@ -9,6 +9,7 @@ Research 70(3), 2022, equation 15). Means of scores are nearly normal once there
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -93,10 +94,12 @@ def compare_pairs(differences: Sequence[float], alpha: float) -> Comparison:
 
 def always_valid(difference: float, variance: float, variance_of_mean: float, alpha: float) -> Comparison:
     """Return the interval of an estimated `difference`, given the variance of a single score and of the estimate."""
-    if not math.isfinite(variance_of_mean):
+    if not math.isfinite(variance_of_mean) or variance <= 0 < variance_of_mean:  # Too large or too small for floats.
         return Comparison(difference, *UNKNOWN)
     if variance_of_mean <= 0:
-        return Comparison(difference, difference, difference)
+        # Squares of tiny scores are 0, so that their variance says nothing.
+        is_tiny = difference != 0 and difference * difference < sys.float_info.min
+        return Comparison(difference, *(UNKNOWN if is_tiny else (difference, difference)))
     # In this form, variances near the smallest float can't make a divisor 0.
     mixture = EXPECTED_EFFECT**2 * (variance / variance_of_mean)  # Its variance, in units of that of the mean.
     half = math.sqrt(variance_of_mean * (1 + 1 / mixture) * (math.log1p(mixture) - 2 * math.log(alpha)))

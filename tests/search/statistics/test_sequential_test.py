@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from simba_actors.search.statistics.sequential_test import LEAST_SCORES, Comparison, Sums, compare, compare_pairs
+from simba_actors.search.statistics.sequential_test import (
+    LEAST_SCORES,
+    Comparison,
+    Sums,
+    always_valid,
+    compare,
+    compare_pairs,
+)
 
 ALPHA = 0.05
 LOOKS = range(LEAST_SCORES, 1000, 10)
@@ -57,6 +64,17 @@ def test_scores_of_any_size_can_be_compared(exponent: int) -> None:
     scores = [0.0, 10.0**exponent] * LEAST_SCORES
     for comparison in (compare(Sums.of(scores), Sums.of([0.0] * LEAST_SCORES), ALPHA), compare_pairs(scores, ALPHA)):
         assert comparison.low <= comparison.difference <= comparison.high
+
+
+@pytest.mark.parametrize("exponent", [-300, -170, -161])
+def test_programs_are_not_told_apart_by_scores_whose_squares_are_0(exponent: int) -> None:
+    scores = [0.0, 10.0**exponent] * LEAST_SCORES
+    assert not compare(Sums.of(scores), Sums.of([0.0] * LEAST_SCORES), ALPHA).is_better
+    assert not compare_pairs(scores, ALPHA).is_better
+
+
+def test_an_estimate_of_scores_without_a_variance_decides_nothing() -> None:
+    assert not always_valid(0.1, 0.0, 1e-9, ALPHA).is_better
 
 
 def test_pairs_tell_more_than_two_groups() -> None:
