@@ -302,6 +302,7 @@ class _Assembly:
         config = self._config
         ending = Ending(
             self._teammates,
+            run_id=self._new.run_id,
             policy=self._policy,
             objectives=config.objectives,
             budget=self._budget,

@@ -76,7 +76,10 @@ class Diagnostician:
         if diagnosis != "set aside":
             return "try again"
         logger.warning(
-            "%s is set aside, without a score: it failed %d times while the LM answered others: %s", where, TRIES, error
+            "the run goes on without %s, which is set aside: it failed %d times while the LM answered others: %s",
+            where,
+            TRIES,
+            error,
         )
         event = ExampleSetAside(split=rollout.split, example=rollout.example, reason=str(error))
         await self._teammates.commit_later([], [event])

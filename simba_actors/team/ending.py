@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from simba_actors.actors import spawn_link
-from simba_actors.errors import RunError, SimbaError
+from simba_actors.errors import MetricError, RunError, SimbaError
 from simba_actors.events import BudgetReached, RunFailed, RunFinished
 from simba_actors.lm.budget import BudgetTracker
 from simba_actors.lm.secrets import Secrets
@@ -47,6 +47,7 @@ class Ending:
         self,
         teammates: Teammates,
         *,
+        run_id: str,
         policy: Policy,
         objectives: Objectives | None,
         budget: BudgetTracker,
@@ -57,6 +58,7 @@ class Ending:
         finished: Callable[[SimbaError | None], None],
     ) -> None:
         self._teammates = teammates
+        self._run_id = run_id
         self._policy = policy
         self._objectives = objectives
         self._budget = budget
@@ -114,6 +116,10 @@ class Ending:
         self._failure.set(error)
         reason = self._secrets.hide(str(error))
         await self._teammates.commit([SetStatus("failed", reason)], [RunFailed(reason=reason)])
+        remedy = (
+            " with the metric corrected, or with on_metric_error='score 0'" if isinstance(error, MetricError) else ""
+        )
+        logger.warning("run %r has failed: %s. It continues when it is started again%s", self._run_id, reason, remedy)
         self._end(state, error)
 
     def watch_clock(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 from dspy.utils.exceptions import LMAuthError, LMServerError
 
 from simba_actors import SIMBA, Governor, Optimizer, OptimizerConfig, Retry
-from simba_actors.errors import RunPausedError
+from simba_actors.errors import MetricError, RunPausedError
 from simba_actors.events import RunFinished, RunPaused, RunResumed, RunWaiting, TrajectorySampled
 from simba_actors.team import run_state
 from simba_actors.team.messages import COORDINATOR, Resume
@@ -182,6 +182,21 @@ async def test_a_typo_in_forward_is_named_in_the_pause_the_log_and_show(
     assert error in paused.reason
     assert any("paused" in text and error in text for text in warnings)
     assert error in shown.stdout
+
+
+async def test_a_metric_that_raises_is_one_warning_with_the_remedy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def strict(example: Any, prediction: Any) -> float:
+        raise ValueError("no such grade")
+
+    async with Optimizer.start(config_for(tmp_path / "simba.db", Provider(), metric=strict)) as optimizer:
+        with pytest.raises(MetricError):
+            await optimizer.result(PATIENCE)
+    (warning,) = logged_by(caplog, "simba_actors")
+    assert "run 'run' has failed" in warning
+    assert "no such grade" in warning
+    assert "started again with the metric corrected, or with on_metric_error='score 0'" in warning
 
 
 async def test_the_first_failure_of_each_kind_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
