@@ -116,7 +116,10 @@ class Diagnostician:
         # A reply from a cache would tell nothing.
         fresh = replace(witness.model, rollout_id=time.time_ns(), temperature=PROBE_TEMPERATURE)
         task = RolloutTask(configuration, witness.example, fresh, witness.split)
+        # In a task of its own, since the failure to diagnose is being handled: it would be the context of the student's
+        # own errors, which would then count as its consequences.
+        running = asyncio.create_task(self._executor.run(task), name="rollout that shows whether an LM is reachable")
         try:
-            return (await self._executor.run(task)).usage.calls > 0
+            return (await running).usage.calls > 0
         except MetricError:
             return True

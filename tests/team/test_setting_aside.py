@@ -101,6 +101,20 @@ async def test_a_run_continues_without_an_example_that_is_never_answered_and_is_
     assert [event.example for event in events] == [5]
 
 
+async def test_a_reply_that_can_not_be_parsed_shows_as_well_that_an_lm_is_reachable(
+    tmp_path: Path,
+) -> None:
+    def script(ask: Ask) -> Any:
+        is_to_show_that = ask.rollout_id is not None and ask.rollout_id > 1_000
+        return "I would rather not say." if is_to_show_that else poisoned(ask)
+
+    config = config_for(tmp_path / "simba.db", script, policy="dspy", bsize=1, max_steps=8)
+    async with Optimizer.start(config) as optimizer:
+        await optimizer.result(PATIENCE)
+        events = await events_of(optimizer, ExampleSetAside)
+    assert [event.example for event in events] == [5]
+
+
 async def test_a_step_without_scores_has_no_mean_score(tmp_path: Path) -> None:
     config = config_for(tmp_path / "simba.db", poisoned, policy="dspy", bsize=1, max_steps=8)
     async with Optimizer.start(config) as optimizer:
