@@ -233,9 +233,10 @@ class Optimizer:
             if not limit.expired():
                 raise
             status = await self.status()
+            reason = "" if status.reason is None else f" ({status.reason})"
+            remedy = "resume it" if status.status == "paused" else "wait longer, or set a budget"
             raise TimeoutError(
-                f"run {self.run_id!r} is {status.status} after {timeout:g} s and has no result yet: wait longer, or "
-                "set a budget"
+                f"run {self.run_id!r} is {status.status} after {timeout:g} s{reason} and has no result yet: {remedy}"
             ) from error
         async with await Reader.open(self._run.store) as reader:
             return await read_result(reader, self.run_id, self._config.student, self._run.space)

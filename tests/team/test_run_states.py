@@ -132,8 +132,8 @@ async def test_a_run_waits_for_an_endpoint_and_continues_when_it_answers(
 
 async def test_a_result_that_takes_too_long_says_where_the_run_stands(tmp_path: Path) -> None:
     async with Optimizer.start(config_for(tmp_path / "simba.db", Provider())) as optimizer:
-        await optimizer.pause()
-        with pytest.raises(TimeoutError, match=r"run 'run' is paused after 0\.01 s"):
+        await optimizer.pause("the price is checked")
+        with pytest.raises(TimeoutError, match=r"'run' is paused after 0\.01 s \(the price is checked\) .* resume it"):
             await optimizer.result(timeout=0.01)
 
 
