@@ -164,6 +164,7 @@ BAD_VALUES: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("a_trainset_that_can_be_read_once", {"trainset": iter([])}, "trainset must be a list of dspy.Example"),
     ("an_address_as_the_store", {"store": "https://host/simba"}, "Only live programs can follow a server"),
+    ("a_store_in_the_home_of_a_shell", {"store": "~/simba.db"}, r"pass Path\(…\).expanduser\(\)"),
     ("a_store_in_memory", {"store": ":memory:"}, "must be the path of a file, since a run outlives its process"),
     ("a_run_id_that_is_not_a_string", {"run_id": ("a", 1)}, r"run_id must be a string, not tuple: \('a', 1\)"),
     ("a_run_id_that_no_store_takes", {"run_id": "x\ud800"}, "run_id='x.*' holds half of a surrogate pair"),

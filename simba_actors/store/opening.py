@@ -160,6 +160,11 @@ def checked_path(store: object) -> Path:
         )
     if str(path) == ":memory:":
         raise ConfigError("store=':memory:': must be the path of a file, since a run outlives its process")
+    if path.parts[:1] == ("~",):
+        raise ConfigError(
+            f"store={str(path)!r:.80}: only shells replace ~ by the home directory: pass Path(…).expanduser(), or the "
+            "absolute path of a directory that has this name"
+        )
     if "\0" in str(path):
         raise ConfigError(f"store={str(path)!r:.80}: a path can't contain NUL characters")
     return path.absolute()
