@@ -212,7 +212,7 @@ class CallRecorder:
         for score in runs:
             try:
                 score()
-            except Exception as error:  # noqa: BLE001 - the user's metric may raise anything
+            except BaseException as error:  # noqa: BLE001 - the user's metric may raise anything, SystemExit too
                 self._warn_once(f"a call of channel {self._channel!r} was not scored: {Secrets().describe(error)}")
 
     def _score(self, run: LiveRun) -> None:

@@ -138,16 +138,19 @@ async def test_a_metric_scores_every_call(store: Path) -> None:
     assert (await newest(store)).kind == "promote"
 
 
-async def test_a_metric_that_raises_fails_no_call(store: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [KeyError("no"), SystemExit("no")])
+async def test_a_metric_that_raises_fails_no_call(
+    error: BaseException, store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(example: dspy.Example, prediction: dspy.Prediction) -> bool:
-        raise KeyError("no")
+        raise error
 
     await publish(store, "one")
     live = LiveProgram(sayer(), store=store, metric=broken)
     assert [await answer(live), await answer(live)] == ["one", "one"]
     live.close()
     (warning,) = logged_by(caplog, "simba_actors.live.recording")
-    assert warning == "a call of channel 'default' was not scored: KeyError: 'no'"
+    assert warning == f"a call of channel 'default' was not scored: {type(error).__name__}: {error}"
 
 
 async def test_a_score_may_come_from_another_process_and_counts_once(store: Path) -> None:
