@@ -15,11 +15,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from simba_actors.live.client import CONNECT_SECONDS, LARGEST_BYTES, WATCH_SECONDS, ReportRefusedError
 from simba_actors.live.wire import Remote
-from simba_actors.transport.security import client_context
+from simba_actors.transport.security import client_context, is_loopback
 
 GET_SECONDS = 60.0
 """Maximum seconds for a whole snapshot to arrive."""
@@ -44,6 +44,8 @@ class HTTPClient:
         self._address = f"{remote.url.rstrip('/')}/api/channels/{name}"
         self._token = remote.token
         handlers: list[Any] = [_NoRedirects]
+        if is_loopback(urlsplit(remote.url).hostname or ""):
+            handlers.append(urllib.request.ProxyHandler({}))  # A proxy can't reach it, and would see the token.
         if remote.tls is not None:
             handlers.append(urllib.request.HTTPSHandler(context=client_context(remote.tls)))
         self._opener = urllib.request.build_opener(*handlers)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 
-from simba_actors.transport.security import TLS, unreadable
+from simba_actors.transport.security import TLS, is_loopback, unreadable
 
 
 class Connector:
@@ -34,6 +35,8 @@ class Connector:
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2_000),
         ]
+        if is_loopback(urlsplit(f"//{target}").hostname or ""):
+            self._options.append(("grpc.enable_http_proxy", 0))  # A proxy can't reach it, and would see the token.
 
     def open(self) -> Any:
         """Return a new connection. Nothing is sent before the first call."""

@@ -205,6 +205,23 @@ def test_a_score_whose_answer_is_lost_is_sent_again_and_counts_once(store: Path,
     assert counted(store) == 1
 
 
+@pytest.mark.parametrize("transport", ["http", "grpc"])
+def test_a_server_on_this_machine_is_reached_without_a_proxy(
+    transport: str, servers: ChannelServers, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy could not reach it, and would see the token."""
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        with servers.serving(store, token=TOKEN, transport=transport) as address:
+            live = LiveProgram(sayer(), store=address, token=TOKEN)
+            block_until(lambda: live(question="?").answer == "one")
+        proxy.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+
+
 @pytest.mark.parametrize("transport", ["grpc", "http"])
 def test_scores_wait_while_the_server_refuses_the_token(
     store: Path, servers: ChannelServers, caplog: pytest.LogCaptureFixture, transport: str
