@@ -15,6 +15,7 @@ import pytest
 from simba_actors import OptimizerConfig
 from simba_actors.search.rollout import Rollout
 from simba_actors.team.sampler import Sampler
+from simba_actors.team.setting_aside import Heard
 from tests.support.children import start_child
 from tests.support.openai_server import OpenAIServer, lm_at
 from tests.support.quiz import quiz_script
@@ -24,7 +25,7 @@ from tests.support.waiting import PATIENCE, block_until, kill
 
 SEEDS = (1, 2, 3, 4)
 KILLS = 13
-MOST_CALLS_A_LIFE = 10
+MOST_CALLS_A_LIFE = 8
 LATENCY = 0.03
 
 
@@ -52,11 +53,11 @@ async def one_life(address: str, store: Path, seed: int, begun: Path) -> None:
     """Continue the run in a child, and note each rollout that it begins."""
     run = Sampler._run
 
-    async def noted(self: Sampler, rollout: Rollout) -> None:
+    async def noted(self: Sampler, rollout: Rollout, before: Heard) -> None:
         key = rollout.key
         with begun.open("a") as notes:
             notes.write(f"{key.step} {key.phase} {key.position}\n")
-        await run(self, rollout)
+        await run(self, rollout, before)
 
     Sampler._run = noted
     await finish(config_for(address, store, seed))
