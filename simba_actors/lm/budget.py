@@ -190,7 +190,9 @@ class BudgetTracker:
     async def before_call(self, size: CallSize = UNKNOWN) -> None:
         """Count a call and store that, before it is sent. Raise BudgetReachedError if it would pass a cap."""
         if self._lacks_price(size):
-            await anyio.to_thread.run_sync(self._look_up_price, size.lm, abandon_on_cancel=True)
+            # With a limiter of its own, since the host's calls may occupy anyio's threads for however long.
+            own = anyio.CapacityLimiter(1)
+            await anyio.to_thread.run_sync(self._look_up_price, size.lm, abandon_on_cancel=True, limiter=own)
         await self._wait_for_room(size)
         self._count_call(size)
         self._add_in_flight(size, 1)

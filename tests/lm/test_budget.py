@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import count
 
+import anyio.to_thread
 import dspy
 import pytest
 
@@ -50,6 +51,20 @@ async def test_the_first_call_costs_what_the_models_price_says() -> None:
 async def test_a_model_without_a_known_price_is_called() -> None:
     tracker, lm = BudgetTracker(Budget(max_cost=0.001)), dspy.LM("nobody/knows-this", api_key="x")
     await tracker.before_call(CallSize(characters=4_000_000, max_tokens=1_000, lm=lm))
+    assert tracker.calls == 1
+
+
+async def test_a_price_is_looked_up_although_the_host_occupies_all_threads_of_anyio() -> None:
+    tracker, lm = BudgetTracker(Budget(max_cost=0.001)), dspy.LM("openai/gpt-4o-mini", api_key="x")
+    limiter = anyio.to_thread.current_default_thread_limiter()
+    for call in range(int(limiter.total_tokens)):
+        limiter.acquire_on_behalf_of_nowait(call)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await tracker.before_call(CallSize(characters=4_000, max_tokens=1_000, lm=lm))
+    finally:
+        for call in range(int(limiter.total_tokens)):
+            limiter.release_on_behalf_of(call)
     assert tracker.calls == 1
 
 

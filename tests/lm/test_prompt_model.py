@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Thread
 from typing import Any
 
 import dspy
@@ -15,6 +16,7 @@ from simba_actors.lm.governor import Caller, Governor
 from simba_actors.lm.prompt_model import LONG_PROMPT, LocalPromptModel
 from simba_actors.runtime.threads import Threads
 from tests.support.scripted_lm import Ask, CutOff, Script, ScriptedLM
+from tests.support.waiting import PATIENCE
 
 REPLY = "[[ ## advice ## ]]\nLook twice.\n\n[[ ## completed ## ]]"
 
@@ -111,3 +113,17 @@ async def test_an_lm_that_belongs_to_the_adapter_is_governed_too() -> None:
     finally:
         undo()
     assert (answer.advice, model.usage.calls, len(counted)) == ("Look twice.", 2, 2)
+
+
+async def test_an_lm_whose_copy_calls_another_one_gets_a_twin() -> None:
+    class Fussy(ScriptedLM):
+        def copy(self, **kwargs: Any) -> Any:
+            twins(others)
+            return super().copy(**kwargs)
+
+    twins, others = Twins(Governor(), Caller(), Threads()), ScriptedLM(lambda ask: REPLY)
+    found: list[Any] = []
+    thread = Thread(target=lambda: found.append(twins(Fussy(lambda ask: REPLY))), daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert isinstance(found[0], Fussy)

@@ -33,7 +33,7 @@ class Twins:
     def __init__(self, governor: Governor, caller: Caller, threads: Threads) -> None:
         self._govern = partial(governed, governor=governor, caller=caller, threads=threads)
         self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # The `copy` of a user's LM may call another LM.
         self._known: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
 
     def __call__(self, lm: Any) -> Any:
