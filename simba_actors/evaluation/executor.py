@@ -27,7 +27,7 @@ from simba_actors.evaluation.binding import BoundProgram, Programs, StudentCopy
 from simba_actors.evaluation.scoring import MetricResult, Scorer
 from simba_actors.lm.failures import causes, infrastructure_cause, is_exhaustion
 from simba_actors.lm.governed_lm import Twins, govern_while_alive
-from simba_actors.lm.governor import BlockingCallError, Caller, Governor
+from simba_actors.lm.governor import BlockingCallError, Caller, Fault, Governor
 from simba_actors.lm.rollout_context import SETTING, Deadline, RolloutContext
 from simba_actors.lm.secrets import Secrets
 from simba_actors.lm.usage import Meter
@@ -163,7 +163,7 @@ class LocalExecutor:
         self._threads = threads
         self._scorer = Scorer(metric, threads, objectives, governor.secrets)
         self._runs_async = runs_async(student)
-        caller = caller or Caller()
+        self._caller = caller = caller or Caller()
         self._make_twins = partial(Twins, governor, caller, threads)
         self._twins: Twins | None = None
         self._programs = Programs(copy or StudentCopy.of(student), space, lms, governor, caller, threads)
@@ -194,9 +194,12 @@ class LocalExecutor:
             attempt += 1
             try:
                 return await self._run_once(task, meter)
-            except RolloutTimeoutError:
+            except RolloutTimeoutError as error:
                 if attempt == ATTEMPTS:
                     raise
+                if error.endpoint is not None and self._caller.on_fault is not None:
+                    late = f"it did not answer within rollout_timeout={self._rollout_timeout:g} s"
+                    self._caller.on_fault(Fault(error.endpoint, late, attempt, 0.0))
             except (_UngovernedError, BlockingCallError) as error:
                 if attempt == ATTEMPTS:
                     reason = f"{error}. Resume when that is fixed"

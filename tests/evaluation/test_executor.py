@@ -18,7 +18,7 @@ import pytest
 
 from simba_actors.errors import BudgetReachedError, LMAccessError, LMUnavailableError, RolloutTimeoutError
 from simba_actors.evaluation.executor import LocalExecutor, RolloutTask
-from simba_actors.lm.governor import Caller, Governor
+from simba_actors.lm.governor import Caller, Fault, Governor
 from simba_actors.lm.retry import Retry
 from simba_actors.lm.rollout_context import current_rollout
 from simba_actors.programs import ConfigurationSpace
@@ -329,6 +329,17 @@ async def test_a_rollout_that_waits_for_an_lm_in_vain_names_its_endpoint() -> No
     with pytest.raises(RolloutTimeoutError, match="scripted/lm hangs") as raised:
         await rollout(Asking(), right, timeout=0.05, latency=3600.0)
     assert raised.value.endpoint == "scripted/lm"
+
+
+async def test_a_call_that_is_not_answered_in_time_is_reported_before_the_rollout_is_given_up() -> None:
+    faults: list[Fault] = []
+    with pytest.raises(RolloutTimeoutError):
+        await rollout(Asking(), right, timeout=0.05, latency=3600.0, caller=Caller(on_fault=faults.append))
+    late = "it did not answer within rollout_timeout=0.05 s"
+    assert [(each.endpoint, each.error, each.attempt) for each in faults] == [
+        ("scripted/lm", late, 1),
+        ("scripted/lm", late, 2),
+    ]
 
 
 async def test_a_call_that_blocks_the_loop_and_fails_names_its_endpoint() -> None:
