@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import threading
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -31,6 +30,7 @@ from simba_actors.strategies import AppendADemo, AppendARule
 from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import finish, small_config
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.threads import no_threads_left
 from tests.support.waiting import PATIENCE
 
 
@@ -224,10 +224,8 @@ async def test_a_store_in_a_missing_directory_says_to_make_it(tmp_path: Path) ->
 
 
 async def test_a_start_that_fails_leaves_no_threads(tmp_path: Path) -> None:
-    before = set(threading.enumerate())
-    with pytest.raises(StoreError):
+    with no_threads_left(), pytest.raises(StoreError):
         await Optimizer.start(small_config(tmp_path / "missing" / "simba.db"))
-    assert [thread for thread in threading.enumerate() if thread.name == "simba_actors" and thread not in before] == []
 
 
 async def test_a_store_that_is_no_database_is_left_alone(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from simba_actors.strategies import StrategyContext
 from tests.support.quiz import exact, questions, quiz_script
 from tests.support.runs import finish, small_config
 from tests.support.scripted_lm import ScriptedLM
+from tests.support.threads import no_threads_left
 from tests.support.ticker import Ticker
 from tests.support.waiting import PATIENCE
 
@@ -218,13 +218,8 @@ async def test_no_task_is_left_after_stop(tmp_path: Path) -> None:
 
 
 async def test_no_thread_of_ours_is_left_after_stop(tmp_path: Path) -> None:
-    before = set(threading.enumerate())
-    await finish(small_config(tmp_path / "simba.db"))
-    # The event loop's own executor, which DSPy uses, lasts as long as the loop.
-    left = [t for t in set(threading.enumerate()) - before if not t.name.startswith("asyncio_")]
-    for thread in left:
-        thread.join(PATIENCE)  # aiosqlite's thread ends a moment after it has closed its connection.
-    assert [thread for thread in left if thread.is_alive()] == []
+    with no_threads_left():
+        await finish(small_config(tmp_path / "simba.db"))
 
 
 class Unclosable(LocalExecutor):
@@ -234,13 +229,11 @@ class Unclosable(LocalExecutor):
 
 
 async def test_nothing_is_left_after_stop_although_the_executor_can_not_be_closed(tmp_path: Path) -> None:
-    tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
+    tasks = asyncio.all_tasks()
     config = small_config(tmp_path / "simba.db", executor=Unclosable, callbacks=[lambda event: None])
-    with pytest.raises(OSError, match="the cluster is gone"):
+    with no_threads_left(), pytest.raises(OSError, match="the cluster is gone"):
         await finish(config)
     assert asyncio.all_tasks() == tasks
-    left = {thread.name for thread in set(threading.enumerate()) - threads if thread.name == "simba_actors"}
-    assert left == set()
 
 
 async def test_no_file_is_left_open_after_stop(tmp_path: Path) -> None:
