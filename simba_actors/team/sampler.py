@@ -351,8 +351,9 @@ def _shared_failure(errors: Sequence[str | None]) -> str | None:
     """Return the reason why all samples failed, or None unless all failed for the same one."""
     if not errors or errors[0] is None or any(error is None or _kind(error) != _kind(errors[0]) for error in errors):
         return None
+    first = errors[0].rstrip()
     return (
-        f"the student failed on every example of the first step ({len(errors)} rollouts), first with {errors[0]}. "
+        f"the student failed on every example of the first step ({len(errors)} rollouts), first with {first}. "
         "Fix it and start the run again, or resume it if the failures should count as 0"
     )
 

@@ -169,6 +169,23 @@ async def test_a_student_that_always_fails_pauses_the_run_after_its_first_sample
         assert (await optimizer.result(PATIENCE)).score == 0.0
 
 
+class Unreadable(dspy.Module):
+    """Raises an error that ends with empty lines, as DSPy's do for a reply that can't be parsed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answer = dspy.Predict("question -> answer")
+
+    async def aforward(self, question: str) -> Any:
+        raise ValueError("no field answer\n\n")
+
+
+async def test_the_reason_of_a_pause_is_one_sentence_after_an_error_that_ends_with_empty_lines(tmp_path: Path) -> None:
+    async with Optimizer.start(config_for(tmp_path / "simba.db", Provider(), student=Unreadable())) as optimizer:
+        paused = await reach(optimizer, RunPaused)
+    assert "no field answer. Fix it and start the run again" in paused.reason
+
+
 async def test_a_typo_in_forward_is_named_in_the_pause_the_log_and_show(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
