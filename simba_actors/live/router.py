@@ -42,18 +42,21 @@ STUDENT_VERSION = 0
 class LiveState(Enum):
     """Freshness of a live program, in the terms of feature flags: `live.state`.
 
-    READY: it runs what the channel served at the last check. STALE: the store can't be read now, and the version that
-    was read last keeps running. ERROR: nothing was ever read, and the student runs unchanged.
+    READY: it runs what the channel served at the last check. STALE: an earlier version keeps running, since the store
+    can't be read now or what it serves does not fit the student. ERROR: there is no such version, and the student runs
+    unchanged.
     """
 
     READY = "ready"
     """The program runs the version that the channel served at the last check."""
 
     STALE = "stale"
-    """The store can't be read now. The version that was read last keeps running."""
+    """The store can't be read now, or the version that it serves does not fit the student. An earlier version keeps
+    running."""
 
     ERROR = "error"
-    """The store was never read, or nothing is published to the channel. The student runs unchanged."""
+    """The store was never read, nothing is published to the channel, or no version fits the student. The student runs
+    unchanged."""
 
 
 LOCK_SECONDS = 1.0
@@ -259,9 +262,11 @@ class Router:
             )
             return
         self._warn_once.forget()
-        self._healthy = True
-        if snapshot.served == self._served:
-            return
+        if snapshot.served != self._served:
+            self._switch(snapshot)
+        self._healthy = self.routing_table.current.version == snapshot.served.current.version
+
+    def _switch(self, snapshot: Snapshot) -> None:
         before = self.routing_table.current.version
         self.routing_table = self._table(snapshot)
         self._served = snapshot.served

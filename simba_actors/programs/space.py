@@ -174,7 +174,12 @@ class ConfigurationSpace:
         return configuration
 
     def narrowed_to(self, configuration: Configuration) -> ConfigurationSpace:
-        """Return the part of this space that `configuration` covers: a run may optimize some predictors only."""
+        """Return the part of this space that `configuration` covers: a run may optimize some predictors only.
+
+        Return all of it for a configuration of other predictors, so that errors name those that the student has.
+        """
+        if not self.fields.keys() >= set(configuration.predictors):
+            return self
         fields = {name: fields for name, fields in self.fields.items() if name in configuration.predictors}
         others = self.fields.keys() - fields
         settings = {name: setting for name, setting in self.settings.items() if split_name(name)[0] not in others}

@@ -13,7 +13,7 @@ import pytest
 
 from simba_actors.live import LiveProgram
 from simba_actors.live.follower import POLL_SECONDS
-from simba_actors.live.router import Router
+from simba_actors.live.router import LiveState, Router
 from simba_actors.programs import Configuration
 from simba_actors.publishing.channel import Channel
 from simba_actors.store.migrations import migrate
@@ -121,14 +121,18 @@ async def test_a_version_for_another_student_is_named_and_the_last_good_one_goes
     assert [await answer(live), await answer(live), live.version] == ["one", "one", 2]
     (warning,) = logged_by(caplog, ROUTER)
     assert "version 4 of channel 'default' does not fit the student: the student has no variable 'other" in warning
-    assert warning.endswith("; version 2 keeps running")
+    assert "; it has ['self.demos', 'self.instructions']; version 2 keeps running" in warning
+    assert live.state is LiveState.STALE
     await publish(store, "three")
     assert await answer(live) == "three"
+    assert live.state is LiveState.READY
 
 
 async def test_where_no_version_ever_fitted_the_student_runs_as_it_is(store: Path) -> None:
     await publish_a_mistake(store)
-    assert await answer(LiveProgram(sayer(), store=store)) == "nothing"
+    live = LiveProgram(sayer(), store=store)
+    assert await answer(live) == "nothing"
+    assert live.state is LiveState.ERROR
 
 
 async def test_a_canary_for_another_student_gets_no_call(store: Path, caplog: pytest.LogCaptureFixture) -> None:
