@@ -206,7 +206,7 @@ class OptimizerConfig:
     policy: PolicyName = "adaptive"
     """Rules by which the search chooses what to try next. "dspy" equals `dspy.SIMBA`, draw for draw. "adaptive" learns
     the value of each rule and demo and combines the best; without a cap on calls in `budget`, it makes as many rollouts
-    as `dspy.SIMBA` with the same settings."""
+    as `dspy.SIMBA` with the same settings and at most 2,000 examples."""
 
     strategies: Sequence[Strategy] | None = None
     """Ways to make candidates, in the order in which they are drawn from. By default `AppendADemo` (unless `max_demos`

@@ -11,6 +11,7 @@ import pytest
 from simba_actors import Budget, Estimate, Optimizer, OptimizerConfig
 from simba_actors.config_checks import CHECKED_AT_ONCE
 from simba_actors.errors import ConfigError
+from simba_actors.hosting.policies import rollouts_expected
 from tests.parity.scenarios import HintThenAnswer
 from tests.support.quiz import questions, quiz_script
 from tests.support.runs import asks_of, finish, small_config
@@ -67,6 +68,15 @@ async def test_an_estimate_says_in_one_line_what_the_run_would_take(tmp_path: Pa
     estimate = await Optimizer.estimate(config_for(tmp_path / "simba.db", budget=Budget(max_calls=100)))
     assert isinstance(estimate, Estimate)
     assert str(estimate).startswith(f"at most {estimate.rollouts:,} rollouts: 100 calls, ")
+
+
+@pytest.mark.parametrize(("policy", "more"), [("adaptive", 0), ("dspy", 7 * 500)])
+def test_examples_that_the_search_does_not_use_make_no_run_longer(policy: str, more: int, tmp_path: Path) -> None:
+    most, beyond = (
+        config_for(tmp_path / "simba.db", policy=policy, num_candidates=6, trainset=questions(count))
+        for count in (2_000, 2_500)
+    )
+    assert rollouts_expected(beyond) == rollouts_expected(most) + more
 
 
 async def test_no_rollouts_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from simba_actors.config import STEPS, OptimizerConfig
 from simba_actors.hosting.fingerprint import SIMBA_SETTINGS
 from simba_actors.programs import to_json_value
 from simba_actors.search.adaptive.policy import AdaptivePolicy
-from simba_actors.search.model.examples import ExampleText
+from simba_actors.search.model.examples import MOST_EXAMPLES, ExampleText
 from simba_actors.search.policy import Policy
 from simba_actors.search.rollout import STUDENT_LM
 from simba_actors.search.settings import SearchSettings
@@ -45,14 +45,16 @@ def rollouts_expected(config: OptimizerConfig) -> int:
     """Return the number of rollouts that the run is expected to make.
 
     `dspy.SIMBA` makes that many with all its steps, candidates and finalists. If the budget caps calls, the adaptive
-    policy makes as many as the cap allows.
+    policy makes as many as the cap allows. Otherwise it makes as many as `dspy.SIMBA` with the examples that it uses.
     """
     calls = config.budget.max_calls
     if config.policy == "adaptive" and calls is not None:
         return max(1, calls // len(dspy.Module.predictors(config.student)))
-    candidates = config.num_candidates + 1
+    candidates, examples = config.num_candidates + 1, len(config.trainset)
+    if config.policy == "adaptive":
+        examples = min(examples, MOST_EXAMPLES)
     a_step = config.bsize * (config.num_candidates + candidates)
-    return (config.max_steps or STEPS["dspy"]) * a_step + candidates * len(config.trainset)
+    return (config.max_steps or STEPS["dspy"]) * a_step + candidates * examples
 
 
 class _Texts(Sequence[ExampleText]):
