@@ -21,6 +21,7 @@ from typing import Literal
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # Worlds run side by side; threads within one would only compete.
 
+from simba_actors.config import STEPS
 from simba_actors.search.evidence import Score
 from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.model.parts import Part
@@ -197,10 +198,10 @@ def share_alike(given: str, expected: str) -> float:
     return statistics.mean(a == b for a, b in zip(given.split(), expected.split(), strict=True))
 
 
-def gain_of(family: str, seed: int, calls: int, at_once: int) -> float:
+def gain_of(family: str, seed: int, calls: int, at_once: int, steps: int = STEPS["adaptive"]) -> float:
     """Return the true gain of the winner over the student, in log-odds, with up to that many steps at once."""
     programs = PlantedPrograms(world_of(family, seed), EXAMPLES.get(family, 200))
-    found = run(programs, calls, steps_at_once=lambda closed: min(at_once, 1 + closed))
+    found = run(programs, calls, steps_at_once=lambda closed: min(at_once, 1 + closed), max_steps=steps)
     return logit(programs.quality(found.winner)) - logit(programs.quality(STUDENT))
 
 
@@ -208,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 2, 3, 4], help="most steps to have open")
     parser.add_argument("--calls", type=int, default=CALLS, help="calls of each predictor")
+    parser.add_argument("--steps", type=int, default=STEPS["adaptive"], help="most steps of a run")
     parser.add_argument("--seeds", type=int, default=7, help="worlds of each family")
     parser.add_argument("--families", nargs="*", default=list(WORLDS), choices=sorted(set(FAMILIES) - WITH_TEXTS))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -215,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     worlds = [(family, seed) for family in chosen.families for seed in range(chosen.seeds)]
     with multiprocessing.get_context("spawn").Pool(chosen.processes) as pool:
         running = {
-            at_once: [pool.apply_async(gain_of, (*world, chosen.calls, at_once)) for world in worlds]
+            at_once: [pool.apply_async(gain_of, (*world, chosen.calls, at_once, chosen.steps)) for world in worlds]
             for at_once in chosen.at_once
         }
         least, *others = ([gain.get() for gain in gains] for gains in running.values())

@@ -133,13 +133,14 @@ def run(
     resumed: bool = False,
     stop_when: StopWhen | None = None,
     steps_at_once: Callable[[int], int] | None = None,
+    max_steps: int = 24,
 ) -> Run:
     """Run the policy to its end, or until `stop_when` says so.
 
     If it is `resumed`, then before each call by a new policy, with the evidence in another order. `steps_at_once` says
     how many steps to keep open after so many have closed, where that is not the policy's choice.
     """
-    settings = SearchSettings(bsize=32, num_candidates=6, max_steps=24, max_demos=4, seed=world.seed)
+    settings = SearchSettings(bsize=32, num_candidates=6, max_steps=max_steps, max_demos=4, seed=world.seed)
 
     def new_policy() -> AdaptivePolicy:
         return AdaptivePolicy(settings, world.examples, rollouts, world.strategies, world.predictors)
