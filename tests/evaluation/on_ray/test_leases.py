@@ -93,14 +93,15 @@ async def test_an_endpoint_gets_no_more_calls_at_a_time_than_its_limit_from_all_
 
 
 async def test_the_rate_of_an_endpoint_holds_over_all_workers() -> None:
-    waits: list[float] = []
+    now = 0.0
 
     async def sleep(seconds: float) -> None:
-        waits.append(seconds)
+        nonlocal now
+        now += seconds
 
-    governor = Governor(limits={LM: Limits(requests_per_minute=4)}, sleep=sleep, clock=lambda: 0.0)
+    governor = Governor(limits={LM: Limits(requests_per_minute=4)}, sleep=sleep, clock=lambda: now)
     await TwoWorkers(governor=governor).calls(6)
-    assert sorted(waits) == [15.0, 30.0]
+    assert now >= 30.0
 
 
 async def test_no_call_is_sent_while_the_run_is_paused() -> None:
