@@ -93,9 +93,7 @@ def why(words: RunAndProgram = None, store: StorePath = DEFAULT_STORE, as_json: 
     """Show what a program was made from: the better and the worse trajectory, and what was learned from them."""
     found, diff, lessons = run(_reasons(store, *run_and_program(words)), as_json=as_json)
     if as_json:
-        print_json(
-            {**asdict(found), "diff": diff, "lessons": [asdict(lesson, dict_factory=_stored) for lesson in lessons]}
-        )
+        print_json({**asdict(found), "diff": diff, "lessons": [asdict(lesson) for lesson in lessons]})
         return
     print_text(_origin(found))
     for lesson in lessons:
@@ -129,8 +127,7 @@ def failures(
     wanted = RolloutFilter(failed=failed, at_most=at_most, text=text, limit=limit)
     run_id, number, found = run(_failures(store, run_name, name, wanted, everything=all_), as_json=as_json)
     if as_json:
-        rollouts = [asdict(failure, dict_factory=_stored) for failure in found]
-        print_json({"run_id": run_id, "program": number, "rollouts": rollouts})
+        print_json({"run_id": run_id, "program": number, "rollouts": [asdict(failure) for failure in found]})
         return
     print_text(f"program {number} of {run_id}: {_counted(found, limit)}")
     for failure in found:
@@ -355,11 +352,6 @@ def _origin(found: Program) -> str:
     *others, last = map(str, found.parents)
     parents = f"programs {', '.join(others)} and {last}" if others else f"program {last}"
     return f"Program {found.number}: made by {found.strategy} from {parents} in step {found.step + 1}"
-
-
-def _stored(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the fields of a trajectory, or of what holds it, without the one that is never stored."""
-    return {name: value for name, value in fields if name != "answered_by"}
 
 
 def _trajectory_text(record: RolloutRecord, *, named: bool = True, inputs: bool = True) -> str:

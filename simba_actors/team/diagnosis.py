@@ -76,7 +76,7 @@ class Diagnostician:
         if diagnosis != "set aside":
             return "try again"
         logger.warning(
-            "the run goes on without %s, which is set aside: it failed %d times while the LM answered others: %s",
+            "the run continues without %s, which is set aside: it failed %d times while the LM answered others: %s",
             where,
             TRIES,
             error,

@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import statistics
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -41,7 +40,7 @@ from tests.benchmarks.worlds.tasks import (
     shown,
 )
 from tests.benchmarks.worlds.world import HABITS, World, logit, topic_of
-from tests.search.adaptive.simulation import run
+from tests.search.adaptive.simulation import Programs, run
 
 CALLS = 4_750
 WORLDS = ("few_topics", "many_topics", "graded", "pipeline", "noisy", "crowded", "labels")
@@ -52,7 +51,7 @@ WITH_TEXTS = {"defective_seed", "feedback"}
 
 
 @dataclass
-class PlantedPrograms:
+class PlantedPrograms(Programs):
     """Programs of a planted world, in the terms of the search."""
 
     world: World
@@ -75,20 +74,6 @@ class PlantedPrograms:
         self.predictors = self.world.stages
         self.fields = (*LEADS[self.world.stages], "answer")
         """The output of each predictor."""
-
-    def programs(self) -> list[int]:
-        return sorted(self.parts_of)
-
-    def before(self, number: int) -> PlantedPrograms:
-        limited = copy(self)
-        limited.parts_of = {program: parts for program, parts in self.parts_of.items() if program < number}
-        return limited
-
-    def parts(self, program: int) -> tuple[Part, ...]:
-        return self.parts_of[program]
-
-    def free_parts(self) -> tuple[Part, ...]:
-        return ()
 
     def demos(self, program: int) -> int:
         return max(sum(part.kind == "demo" for part in self._of_stage(program, stage)) for stage in self._stages())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from simba_actors.search.buckets import rank_buckets
 from simba_actors.search.evidence import Evidence, Score
 from simba_actors.search.model.examples import ExampleText
 from simba_actors.search.model.parts import Part
-from simba_actors.search.policy import Pool, Proposal, StepPlan, TriedStep
+from simba_actors.search.policy import Proposal, StepPlan, TriedStep
 from simba_actors.search.progress import Progress, progress_of
 from simba_actors.search.quality import Outlook
 from simba_actors.search.rollout import STUDENT, Rollout, Usage
@@ -28,30 +29,47 @@ Effects = Callable[[np.random.Generator], float]
 """Draws the true effect of a new part, in log-odds."""
 
 
-class Programs(Pool, Protocol):
-    """Programs that can be run without an LM, and new ones that can be made."""
+class Programs(ABC):
+    """Programs that can be run without an LM, and new ones that can be made. A `Pool` for policies."""
 
     seed: int
     examples: Sequence[ExampleText]
     """The trainset."""
     strategies: tuple[str, ...]
     predictors: int
+    parts_of: dict[int, tuple[Part, ...]]
+    """The parts of each program."""
+
+    def programs(self) -> list[int]:
+        return sorted(self.parts_of)
 
     def before(self, number: int) -> Self:
         """Return the same with the programs below that number alone."""
-        ...
+        limited = copy(self)
+        limited.parts_of = {program: parts for program, parts in self.parts_of.items() if program < number}
+        return limited
 
+    def parts(self, program: int) -> tuple[Part, ...]:
+        return self.parts_of[program]
+
+    def free_parts(self) -> tuple[Part, ...]:
+        return ()
+
+    @abstractmethod
+    def demos(self, program: int) -> int:
+        """Return the number of demos of the predictor that has the most."""
+
+    @abstractmethod
     def make(self, proposal: Proposal, step: int) -> bool:
         """Make the program of a proposal. Return whether there is one."""
-        ...
 
+    @abstractmethod
     def score(self, rollout: Rollout) -> Score:
         """Run a rollout."""
-        ...
 
 
 @dataclass
-class World:
+class World(Programs):
     """Programs and their true quality. The student is right half the time; `effects` draws those of new parts."""
 
     effects: Effects
@@ -65,21 +83,6 @@ class World:
     def __post_init__(self) -> None:
         self.draws = np.random.default_rng(self.seed)
         self.ease = self.draws.normal(0.0, 1.5, EXAMPLES)
-
-    def programs(self) -> list[int]:
-        return sorted(self.parts_of)
-
-    def before(self, number: int) -> World:
-        """Return the world with the programs below that number."""
-        limited = copy(self)
-        limited.parts_of = {program: parts for program, parts in self.parts_of.items() if program < number}
-        return limited
-
-    def parts(self, program: int) -> tuple[Part, ...]:
-        return self.parts_of[program]
-
-    def free_parts(self) -> tuple[Part, ...]:
-        return ()
 
     def demos(self, program: int) -> int:
         return sum(part.kind == "demo" for part in self.parts(program))
